@@ -1,0 +1,1 @@
+"""Zeros that hold while the model trains: score, pattern, allocation, schedule, holding."""

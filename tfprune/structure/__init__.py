@@ -1,0 +1,1 @@
+"""Channels, heads, neurons and blocks really removed, with proof."""
