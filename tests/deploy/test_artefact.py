@@ -1,0 +1,44 @@
+"""An artefact: what is written, and what comes back."""
+
+import json
+
+from tfprune.deploy.artefact import (
+    Artefact,
+    ConversionReport,
+    Parity,
+    TensorSpec,
+    gzip_bytes,
+    sha256,
+)
+
+_REPORT = ConversionReport(
+    scheme="int8",
+    io="int8",
+    versions={"tfprune": "0.1.0"},
+    sha256=sha256(b"abc"),
+    raw_bytes=3,
+    gzip_bytes=gzip_bytes(b"abc"),
+    ops={"CONV_2D": 2},
+    inputs=(TensorSpec("image", (-1, 8, 8, 1), "int8", 0.5, -3),),
+    outputs=(TensorSpec("logits", (-1, 10), "int8", 0.25, 0),),
+    parity=(Parity("logits", 8, "random", 0.1, 0.01, 1.0, 0.999, 1.0, 0.25),),
+    notes=("batch 1",),
+)
+
+
+def test_a_report_survives_json() -> None:
+    assert ConversionReport.from_dict(json.loads(_REPORT.to_json())) == _REPORT
+
+
+def test_save_writes_the_file_and_its_report_beside_it(tmp_path) -> None:
+    saved = Artefact(b"abc", None, _REPORT).save(tmp_path / "deep" / "model.tflite")
+
+    assert saved.path == tmp_path / "deep" / "model.tflite"
+    assert saved.path.read_bytes() == b"abc"
+    assert json.loads((tmp_path / "deep" / "model.json").read_text())["sha256"] == sha256(b"abc")
+    assert sorted(p.name for p in saved.path.parent.iterdir()) == ["model.json", "model.tflite"]
+
+
+def test_gzip_bytes_counts_what_gzip_would_write() -> None:
+    assert gzip_bytes(b"\0" * 100_000) < 200
+    assert gzip_bytes(b"") == 20  # 10 bytes of header, an empty block of 2, 8 of trailer

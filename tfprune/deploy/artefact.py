@@ -1,0 +1,149 @@
+"""A converted model: its bytes, where it was written, and what is known about it."""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfprune.files import write_atomic
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a file.
+
+    Attributes:
+        name: Its name in the file's signature.
+        shape: Its shape, -1 where any size will do.
+        dtype: What the file takes or gives: "float32", "int8" …
+        scale: real = scale · (stored − zero_point); 0.0 when it is not quantised.
+        zero_point: The stored number that stands for 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the file's outputs lie from the Keras model's, on the same samples.
+
+    Attributes:
+        output: The output's name.
+        samples: How many samples were run.
+        data: "calibration" or "random".
+        max_error: The largest absolute difference.
+        rms_error: The root of the mean squared difference.
+        spread: The standard deviation of the Keras model's output: what the errors compare to.
+        correlation: Pearson's, over all numbers; 1.0 when both are constant.
+        agreement: The fraction of samples with the same argmax over the last axis.
+        bound: What `rms_error` was allowed to be.
+    """
+
+    output: str
+    samples: int
+    data: str
+    max_error: float
+    rms_error: float
+    spread: float
+    correlation: float
+    agreement: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a file is and how it was made. Two equal conversions have equal reports.
+
+    Attributes:
+        scheme: The scheme asked for.
+        io: The type of float inputs and outputs in the file: "float32", "int8" …
+        versions: Of Python, tfprune, TensorFlow, Keras and the runtime.
+        sha256: Of the file.
+        raw_bytes: Its size.
+        gzip_bytes: Its size under gzip -9: about what a download costs.
+        ops: How often each operation occurs.
+        inputs: In the order of the Keras model.
+        outputs: In the order of the Keras model.
+        parity: One for each output.
+        notes: What was done or allowed beyond the plain conversion, one sentence each.
+    """
+
+    scheme: str
+    io: str
+    versions: dict[str, str]
+    sha256: str
+    raw_bytes: int
+    gzip_bytes: int
+    ops: dict[str, int]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    parity: tuple[Parity, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, dicts, strings and numbers."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "ConversionReport":
+        """Build a report from what `to_dict` or a `.json` file gives."""
+        return cls(
+            **{
+                **fields,
+                "inputs": tuple(_spec(entry) for entry in fields["inputs"]),
+                "outputs": tuple(_spec(entry) for entry in fields["outputs"]),
+                "parity": tuple(Parity(**entry) for entry in fields["parity"]),
+                "notes": tuple(fields["notes"]),
+            }
+        )
+
+
+def _spec(fields: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**fields, "shape": tuple(fields["shape"])})
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A `.tflite` file in memory, and on disk when a path was given.
+
+    Attributes:
+        bytes: The file.
+        path: Where it was written, or None.
+        report: How it was made and what it is.
+    """
+
+    bytes: bytes = dataclasses.field(repr=False)
+    path: Path | None
+    report: ConversionReport
+
+    def save(self, path: str | Path) -> "Artefact":
+        """Write `path` and, beside it, the report under the same name with `.json`.
+
+        Returns:
+            The artefact with its new path.
+        """
+        target = Path(path)
+        # The report goes first: a `.tflite` that can be seen always has its report.
+        write_atomic(target.with_suffix(".json"), self.report.to_json())
+        return dataclasses.replace(self, path=write_atomic(target, self.bytes))
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def gzip_bytes(data: bytes) -> int:
+    """Return how long `data` is under gzip -9, the same on every call."""
+    return len(gzip.compress(data, compresslevel=9, mtime=0))

@@ -1,0 +1,388 @@
+"""The contents of a `.tflite` file, read with every offset checked.
+
+A file from anywhere may be cut short, mutated or hostile. This reader never trusts an offset, a
+length or an index: whatever is wrong ends in one `ArtefactError`. It needs neither TensorFlow nor
+the runtime.
+
+The format is a FlatBuffer (https://flatbuffers.dev/internals): a table starts with a signed
+distance back to its vtable, the vtable lists where each field lies, and strings, vectors and
+tables are reached by unsigned distances forward.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from tfprune.errors import ArtefactError
+
+IDENTIFIER = b"TFL3"
+
+# The codes of `TensorType` in the schema, in order.
+DTYPES = (
+    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64",
+    "int8", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4",
+    "bfloat16", "int2", "uint4", "float8_e4m3fn", "float8_e5m2",
+)  # fmt: skip
+
+_BITS = {
+    "float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "bool": 8, "int16": 16,
+    "complex64": 64, "int8": 8, "float64": 64, "complex128": 128, "uint64": 64, "uint32": 32,
+    "uint16": 16, "int4": 4, "bfloat16": 16, "int2": 2, "uint4": 4, "float8_e4m3fn": 8,
+    "float8_e5m2": 8,
+}  # fmt: skip
+
+FLOAT_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16"})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a subgraph.
+
+    Attributes:
+        name: Its name in the file; need not be unique.
+        shape: Its shape, 1 where the size is only known at run time.
+        signature: Its shape with -1 where the size is only known at run time.
+        dtype: One of `DTYPES`.
+        buffer: The index of its buffer; buffer 0 stands for «no data».
+        scales: Quantisation scales: none, one, or one for each slice along `axis`.
+        zero_points: As many as `scales`.
+        axis: The axis that `scales` run along.
+        variable: It keeps its value from one run to the next.
+        sparse: It is stored with a sparse encoding.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...]
+    dtype: str
+    buffer: int
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis: int = 0
+    variable: bool = False
+    sparse: bool = False
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: its name, the tensors it reads (-1: left out) and those it writes."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    custom: bool = False
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """The tensors and operations of one graph; control flow has further ones beside the first."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A named entry point: names and tensor indices of its inputs and outputs."""
+
+    key: str
+    subgraph: int
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where the data of a buffer lies in the file."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A parsed file.
+
+    Attributes:
+        data: The file itself; buffers are spans of it.
+        description: Free text that the converter wrote.
+        subgraphs: The first is the one that runs.
+        buffers: Where the data of each buffer lies, in the flatbuffer or after it.
+        metadata: Names and buffer indices.
+        signatures: Entry points.
+    """
+
+    data: bytes
+    description: str
+    subgraphs: tuple[Subgraph, ...]
+    buffers: tuple[Span, ...]
+    metadata: tuple[tuple[str, int], ...]
+    signatures: tuple[Signature, ...]
+
+    def raw(self, tensor: Tensor) -> memoryview:
+        """Return the stored bytes of a tensor; empty when it is computed at run time."""
+        span = self.buffers[tensor.buffer]
+        return memoryview(self.data)[span.start : span.start + span.size]
+
+    def ops(self) -> Iterator[Op]:
+        """Go through the operations of all subgraphs."""
+        for graph in self.subgraphs:
+            yield from graph.ops
+
+
+def parse(data: bytes, where: str = "the file") -> Contents:
+    """Read a `.tflite` file.
+
+    Args:
+        data: The whole file.
+        where: What to call it in errors: its path.
+
+    Raises:
+        ArtefactError: It is empty, foreign, truncated or inconsistent.
+
+    Example:
+        >>> try:
+        ...     parse(b"PK\\x03\\x04 a zip archive", "model.zip")
+        ... except ArtefactError as error:
+        ...     print(str(error).partition(";")[0])
+        model.zip: not a .tflite file (no TFL3 mark in its first 8 bytes)
+    """
+    if not data:
+        raise ArtefactError(f"{where}: the file is empty; convert the model again")
+    if data[4:8] != IDENTIFIER:
+        raise ArtefactError(
+            f"{where}: not a .tflite file (no TFL3 mark in its first 8 bytes); "
+            "give the path of a converted model"
+        )
+    try:
+        return _contents(_Reader(data))
+    except _Damage as damage:
+        raise ArtefactError(
+            f"{where}: truncated or damaged .tflite file of {len(data)} bytes ({damage}); "
+            "copy or convert it again"
+        ) from None
+
+
+class _Damage(Exception):
+    """Something in the file contradicts the format."""
+
+
+class _Reader:
+    """Bounded reads of scalars, strings, vectors and tables."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        # Offsets may all lead to one large vector: without a budget, n offsets to n bytes would
+        # cost n² steps.
+        self._budget = 16 * len(data) + 1_000_000
+
+    def spend(self, size: int) -> None:
+        self._budget -= size
+        if self._budget < 0:
+            raise _Damage("its parts overlap beyond reason")
+
+    def number(self, position: int, kind: str) -> int:
+        if position < 0 or position + struct.calcsize("<" + kind) > len(self.data):
+            raise _Damage(f"offset {position} lies outside")
+        return struct.unpack_from("<" + kind, self.data, position)[0]
+
+    def follow(self, position: int) -> int:
+        return position + self.number(position, "I")
+
+    def field(self, table: int, index: int) -> int | None:
+        """Return where field `index` of a table lies; None when it has its default."""
+        vtable = table - self.number(table, "i")
+        slot = 4 + 2 * index
+        if slot + 2 > self.number(vtable, "H"):
+            return None
+        offset = self.number(vtable + slot, "H")
+        return table + offset if offset else None
+
+    def scalar(self, table: int, index: int, kind: str, default: int = 0) -> int:
+        position = self.field(table, index)
+        return default if position is None else self.number(position, kind)
+
+    def table(self, table: int, index: int) -> int | None:
+        position = self.field(table, index)
+        return None if position is None else self.follow(position)
+
+    def span(self, table: int, index: int, item_bytes: int) -> Span | None:
+        position = self.field(table, index)
+        if position is None:
+            return None
+        start = self.follow(position)
+        size = self.number(start, "I") * item_bytes
+        if start + 4 + size > len(self.data):
+            raise _Damage(f"a vector of {size} bytes at offset {start} ends outside")
+        return Span(start + 4, size)
+
+    def vector(self, table: int, index: int, dtype: str) -> np.ndarray:
+        kind = np.dtype(dtype).newbyteorder("<")
+        span = self.span(table, index, kind.itemsize)
+        if span is None:
+            return np.empty(0, kind)
+        self.spend(span.size)
+        return np.frombuffer(self.data, kind, span.size // kind.itemsize, span.start)
+
+    def integers(self, table: int, index: int, dtype: str = "i4") -> tuple[int, ...]:
+        return tuple(self.vector(table, index, dtype).tolist())
+
+    def tables(self, table: int, index: int) -> list[int]:
+        span = self.span(table, index, 4)
+        if span is None:
+            return []
+        self.spend(8 * span.size)
+        return [self.follow(span.start + 4 * i) for i in range(span.size // 4)]
+
+    def string(self, table: int, index: int) -> str:
+        return self.vector(table, index, "u1").tobytes().decode("utf-8", "replace")
+
+
+@cache
+def _op_names() -> dict[int, str]:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {
+        code: name
+        for name, code in vars(BuiltinOperator).items()
+        if isinstance(code, int) and not name.startswith("_")
+    }
+
+
+def _contents(reader: _Reader) -> Contents:
+    root = reader.follow(0)
+    if reader.scalar(root, 0, "I") != 3:
+        raise _Damage(f"schema version {reader.scalar(root, 0, 'I')}, expected 3")
+    buffers = tuple(_buffer(reader, table) for table in reader.tables(root, 4))
+    codes = [_opcode(reader, table) for table in reader.tables(root, 1)]
+    subgraphs = tuple(_subgraph(reader, table, codes, buffers) for table in reader.tables(root, 2))
+    if not subgraphs:
+        raise _Damage("it holds no graph")
+    metadata = tuple(
+        (reader.string(table, 0), _within(reader.scalar(table, 1, "I"), buffers, "metadata buffer"))
+        for table in reader.tables(root, 6)
+    )
+    signatures = tuple(_signature(reader, table, subgraphs) for table in reader.tables(root, 7))
+    return Contents(reader.data, reader.string(root, 3), subgraphs, buffers, metadata, signatures)
+
+
+def _within(index: int, items: tuple | list, what: str) -> int:
+    if not 0 <= index < len(items):
+        raise _Damage(f"{what} {index} of {len(items)}")
+    return index
+
+
+def _buffer(reader: _Reader, table: int) -> Span:
+    inside = reader.span(table, 0, 1)
+    # Large files and files of ai-edge-quantizer keep their data behind the flatbuffer.
+    start, size = reader.scalar(table, 1, "Q"), reader.scalar(table, 2, "Q")
+    if start > 1:
+        if start + size > len(reader.data):
+            raise _Damage(f"a buffer of {size} bytes at {start} ends outside")
+        return Span(start, size)
+    return inside or Span(0, 0)
+
+
+def _opcode(reader: _Reader, table: int) -> tuple[str, bool]:
+    # Codes above 127 do not fit the first field, which then says 127.
+    code = max(reader.scalar(table, 0, "b"), reader.scalar(table, 3, "i"))
+    name = _op_names().get(code)
+    if name is None:
+        raise _Damage(f"operation code {code} is not known")
+    return (reader.string(table, 1) or "CUSTOM", True) if name == "CUSTOM" else (name, False)
+
+
+def _subgraph(
+    reader: _Reader, table: int, codes: list[tuple[str, bool]], buffers: tuple[Span, ...]
+) -> Subgraph:
+    tensors = tuple(_tensor(reader, entry, buffers) for entry in reader.tables(table, 0))
+    inputs, outputs = reader.integers(table, 1), reader.integers(table, 2)
+    for index in inputs + outputs:
+        _within(index, tensors, "graph input or output")
+    return Subgraph(
+        name=reader.string(table, 4),
+        tensors=tensors,
+        inputs=inputs,
+        outputs=outputs,
+        ops=tuple(_op(reader, entry, codes, tensors) for entry in reader.tables(table, 3)),
+    )
+
+
+def _op(
+    reader: _Reader, table: int, codes: list[tuple[str, bool]], tensors: tuple[Tensor, ...]
+) -> Op:
+    name, custom = codes[_within(reader.scalar(table, 0, "I"), codes, "operation code")]
+    inputs, outputs = reader.integers(table, 1), reader.integers(table, 2)
+    for index in inputs + outputs:
+        if index != -1:
+            _within(index, tensors, f"tensor of {name}")
+    return Op(name, inputs, outputs, custom)
+
+
+def _tensor(reader: _Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
+    shape = reader.integers(table, 0)
+    if any(size < 0 for size in shape):
+        raise _Damage(f"shape {shape}")
+    signature = reader.integers(table, 7)
+    if signature and len(signature) != len(shape):
+        raise _Damage(f"shape {shape} with signature {signature}")
+    dtype = DTYPES[_within(reader.scalar(table, 1, "b"), DTYPES, "type")]
+    buffer = _within(reader.scalar(table, 2, "I"), buffers, "buffer")
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis = 0
+    quantisation = reader.table(table, 4)
+    if quantisation is not None:
+        scales = tuple(reader.vector(quantisation, 2, "f4").tolist())
+        zero_points = reader.integers(quantisation, 3, "i8")
+        axis = reader.scalar(quantisation, 6, "i")
+        if len(scales) > 1 and (not 0 <= axis < len(shape) or len(scales) != shape[axis]):
+            raise _Damage(f"{len(scales)} scales along axis {axis} of shape {shape}")
+        if zero_points and len(zero_points) not in (1, len(scales)):
+            raise _Damage(f"{len(zero_points)} zero points for {len(scales)} scales")
+    sparse = reader.table(table, 6) is not None
+    stored = buffers[buffer].size
+    if stored and not sparse and dtype in _BITS:
+        expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
+        if stored != expected:
+            raise _Damage(f"{stored} bytes for {dtype} of shape {shape}, expected {expected}")
+    return Tensor(
+        name=reader.string(table, 3),
+        shape=shape,
+        signature=signature or shape,
+        dtype=dtype,
+        buffer=buffer,
+        scales=scales,
+        zero_points=zero_points,
+        axis=axis,
+        variable=bool(reader.scalar(table, 5, "B")),
+        sparse=sparse,
+    )
+
+
+def _signature(reader: _Reader, table: int, subgraphs: tuple[Subgraph, ...]) -> Signature:
+    subgraph = _within(reader.scalar(table, 4, "I"), subgraphs, "graph of a signature")
+    tensors = subgraphs[subgraph].tensors
+
+    def entries(index: int) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (
+                reader.string(entry, 0),
+                _within(reader.scalar(entry, 1, "I"), tensors, "tensor of a signature"),
+            )
+            for entry in reader.tables(table, index)
+        )
+
+    return Signature(reader.string(table, 2), subgraph, entries(0), entries(1))

@@ -1,0 +1,375 @@
+"""Running a `.tflite` file with the LiteRT interpreter: floats in, floats out, no TensorFlow.
+
+A file whose content has not been seen before is first loaded and run in a child process: some
+files end the process that loads them.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy import child, flatbuffer
+from tfprune.deploy.artefact import Artefact, TensorSpec, sha256
+from tfprune.deploy.flatbuffer import Contents
+from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
+
+Source = Artefact | bytes | str | os.PathLike[str]
+
+# Contents that a child has loaded and run without harm, by SHA-256.
+_LOADABLE: set[str] = set()
+
+
+def read_file(source: Source) -> bytes:
+    """Return the bytes of a `.tflite` file after checking that it is whole.
+
+    Args:
+        source: An artefact, the bytes themselves, or a path.
+
+    Raises:
+        ArtefactError: It is missing, truncated, or no `.tflite` file.
+    """
+    data, where = _read(source)
+    flatbuffer.parse(data, where)
+    return data
+
+
+def _read(source: Source) -> tuple[bytes, str]:
+    if isinstance(source, Artefact):
+        return source.bytes, str(source.path or "the artefact")
+    if isinstance(source, bytes):
+        return source, "the file"
+    if not isinstance(source, str | os.PathLike):
+        raise ArtefactError(
+            f"expected an Artefact, bytes or the path of a .tflite file, got {type_name(source)}"
+        )
+    path = Path(source)
+    try:
+        return path.read_bytes(), str(path)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file; convert a model to it first") from None
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def open_interpreter(data: bytes, threads: int = 1, *, preserve_all: bool = False) -> Any:
+    """Return a LiteRT interpreter with its tensors allocated.
+
+    This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
+
+    Args:
+        data: The file.
+        threads: For the kernels that can use several.
+        preserve_all: Keep the values of all intermediate tensors.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data,
+        num_threads=threads,
+        experimental_preserve_all_tensors=preserve_all,
+        # The default resolver warns when it is asked to preserve; this one is what it falls to.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if preserve_all
+        else OpResolverType.AUTO,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+@contextlib.contextmanager
+def on_disk(data: bytes) -> Iterator[Path]:
+    """Give the path of a temporary file with this content, for the length of a `with` block."""
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        path = Path(folder) / "content.tflite"
+        path.write_bytes(data)
+        yield path
+
+
+def ensure_loadable(
+    data: bytes, where: str = "the file", *, limit_s: float = child.LOAD_LIMIT_S
+) -> None:
+    """Load a file and run it on zeros in a child process; do nothing if that was done before.
+
+    Args:
+        data: The file.
+        where: What to call it in errors.
+        limit_s: Seconds it may take.
+
+    Raises:
+        ArtefactError: The runtime refuses the file, crashes or hangs on it.
+    """
+    digest = sha256(data)
+    if digest in _LOADABLE:
+        return
+    with on_disk(data) as path:
+        try:
+            child.run_job("tfprune.deploy.worker:load", str(path), limit_s=limit_s)
+        except child.ChildError as error:
+            raise ArtefactError(f"{where}: {_refusal(error)}") from None
+    _LOADABLE.add(digest)
+
+
+def _refusal(error: child.ChildError) -> str:
+    text = " ".join(str(error).split())
+    if "Select TensorFlow op" in text:
+        text = (
+            "it holds Flex operations, which only TensorFlow can run; convert it with built-in "
+            "operations only"
+        )
+    if isinstance(error, child.CrashError):
+        return f"the runtime crashes on it: {text}"
+    if isinstance(error, child.LimitError):
+        return f"the runtime hangs on it: loading {text}"
+    return f"the runtime refuses it: {text}"
+
+
+class Runner:
+    """A loaded file that takes and gives floats.
+
+    Inputs are quantised and outputs dequantised as the file says. A batch of any size is run in
+    pieces of the file's own batch (1, when that is open), which is how a phone runs it.
+
+    Args:
+        source: An artefact, the bytes of a file, or its path.
+        threads: Threads of the runtime.
+
+    Attributes:
+        inputs: What the file takes, in its order.
+        outputs: What it gives, in its order.
+
+    Raises:
+        ArtefactError: The file is missing, truncated, foreign, or the runtime fails on it.
+
+    Example:
+        runner = Runner("model.tflite")
+        probabilities = runner(images)          # (n, 10) for n images
+    """
+
+    def __init__(self, source: Source, threads: int = 1) -> None:
+        data, where = _read(source)
+        contents = flatbuffer.parse(data, where)
+        ensure_loadable(data, where)
+        self._start(data, contents, threads)
+
+    @classmethod
+    def trusting(cls, data: bytes, threads: int = 1) -> "Runner":
+        """Build one without the trial in a child: only for inside of a child."""
+        runner = cls.__new__(cls)
+        runner._start(data, flatbuffer.parse(data), threads)
+        return runner
+
+    def _start(self, data: bytes, contents: Contents, threads: int) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise OptionError(f"threads: expected an integer of at least 1, got {threads!r}")
+        self._interpreter = open_interpreter(data, threads)
+        graph = contents.subgraphs[0]
+        self._has_state = any(tensor.variable for tensor in graph.tensors) or any(
+            op.name == "VAR_HANDLE" for op in graph.ops
+        )
+        named = next((s for s in contents.signatures if s.subgraph == 0), None)
+        self.inputs = _specs(
+            self._interpreter.get_input_details(), dict(_flip(named.inputs)) if named else {}
+        )
+        self.outputs = _specs(
+            self._interpreter.get_output_details(), dict(_flip(named.outputs)) if named else {}
+        )
+
+    def __call__(self, x: Any) -> Any:
+        """Return the outputs for a batch.
+
+        Args:
+            x: An array (one input), a dict from input name to array, or a list or tuple in the
+                order of `inputs`; the first axis counts the samples. Real numbers: they are
+                quantised here where the file wants integers in their place.
+
+        Returns:
+            An array when the file has one output, else a dict from output name to array.
+
+        Raises:
+            DataError: The data does not fit the inputs.
+        """
+        results = self.run_named(x)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def run_named(self, x: Any) -> dict[str, np.ndarray]:
+        """Return the outputs for a batch as a dict, however many there are."""
+        arrays = self._arrays(x)
+        count = len(arrays[0])
+        step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
+        self._resize(arrays, step)
+        pieces: list[list[np.ndarray]] = []
+        for start in range(0, count, step):
+            chunk = [array[start : start + step] for array in arrays]
+            missing = step - len(chunk[0])
+            if missing:
+                chunk = [np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in chunk]
+            self._set(chunk)
+            self.invoke()
+            pieces.append([output[: step - missing] for output in self._outputs()])
+        return {
+            spec.name: np.concatenate([piece[i] for piece in pieces])
+            for i, spec in enumerate(self.outputs)
+        }
+
+    def prepare(self, x: Any = None) -> None:
+        """Set the inputs to the first samples of `x` (None: zeros), for `invoke` to be timed."""
+        step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
+        if x is None:
+            x = {
+                spec.name: np.zeros((step, *(max(size, 1) for size in spec.shape[1:])), np.float32)
+                for spec in self.inputs
+            }
+        arrays = self._arrays(x)
+        arrays = [np.resize(array, (step, *array.shape[1:])) for array in arrays]
+        self._resize(arrays, step)
+        self._set(arrays)
+
+    def invoke(self) -> None:
+        """Run the file once on the inputs that are set."""
+        if self._has_state:
+            self._interpreter.reset_all_variables()
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise ArtefactError(f"the runtime failed on this input: {text}") from None
+
+    def invoke_ms(self, *, wall: bool = False) -> float:
+        """Run once and return the milliseconds it took.
+
+        Args:
+            wall: Wall time. The default is the CPU time of this thread, which other processes
+                do not lengthen, and which is right for one thread only.
+        """
+        clock = time.perf_counter_ns if wall else time.thread_time_ns
+        start = clock()
+        self.invoke()
+        return (clock() - start) / 1e6
+
+    def _arrays(self, x: Any) -> list[np.ndarray]:
+        if isinstance(x, Mapping):
+            names = [spec.name for spec in self.inputs]
+            for name in x:
+                if name not in names:
+                    raise DataError(
+                        f"input {name!r} is not one of the file's. {nearest(name, names)}"
+                    )
+            missing = [name for name in names if name not in x]
+            if missing:
+                raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
+            parts: list[Any] = [x[name] for name in names]
+        elif isinstance(x, list | tuple) and (
+            len(self.inputs) > 1 or np.ndim(x[0]) == len(self.inputs[0].shape)
+        ):
+            parts = list(x)
+        else:
+            parts = [x]
+        if len(parts) != len(self.inputs):
+            raise DataError(f"expected {len(self.inputs)} inputs, got {len(parts)}")
+        arrays = [
+            _fit(np.asarray(part), spec) for part, spec in zip(parts, self.inputs, strict=True)
+        ]
+        counts = {len(array) for array in arrays}
+        if len(counts) > 1:
+            raise DataError(f"the inputs have different numbers of samples: {sorted(counts)}")
+        if 0 in counts:
+            raise DataError("the batch is empty; give at least one sample")
+        return arrays
+
+    def _resize(self, arrays: Iterable[np.ndarray], step: int) -> None:
+        changed = False
+        for detail, array in zip(self._interpreter.get_input_details(), arrays, strict=True):
+            shape = [step, *array.shape[1:]]
+            if list(detail["shape"]) != shape:
+                self._interpreter.resize_tensor_input(detail["index"], shape)
+                changed = True
+        if changed:
+            try:
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                text = " ".join(str(error).split())
+                raise ArtefactError(f"the file cannot take inputs of this shape: {text}") from None
+
+    def _set(self, arrays: Iterable[np.ndarray]) -> None:
+        details = self._interpreter.get_input_details()
+        for detail, spec, array in zip(details, self.inputs, arrays, strict=True):
+            self._interpreter.set_tensor(detail["index"], quantise(array, spec))
+
+    def _outputs(self) -> list[np.ndarray]:
+        details = self._interpreter.get_output_details()
+        return [
+            dequantise(self._interpreter.get_tensor(detail["index"]), spec)
+            for detail, spec in zip(details, self.outputs, strict=True)
+        ]
+
+
+def quantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Return real numbers as the file stores them; halves are rounded away from 0, as it does."""
+    dtype = np.dtype(spec.dtype)
+    if not spec.scale:
+        return array.astype(dtype)
+    steps = array.astype(np.float64) / spec.scale
+    rounded = np.trunc(steps + np.copysign(0.5, steps)) + spec.zero_point
+    limits = np.iinfo(dtype)
+    return np.clip(rounded, limits.min, limits.max).astype(dtype)
+
+
+def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Return the real numbers (float32) that stored ones stand for; others stay as they are."""
+    if not spec.scale:
+        return array
+    return ((array.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)).astype(
+        np.float32
+    )
+
+
+def _flip(entries: Iterable[tuple[str, int]]) -> Iterable[tuple[int, str]]:
+    return ((index, name) for name, index in entries)
+
+
+def _specs(details: list[dict[str, Any]], names: Mapping[int, str]) -> tuple[TensorSpec, ...]:
+    specs = []
+    for detail in details:
+        scale, zero_point = detail["quantization"]
+        specs.append(
+            TensorSpec(
+                name=names.get(detail["index"], detail["name"]),
+                shape=tuple(int(size) for size in detail["shape_signature"])
+                or tuple(int(size) for size in detail["shape"]),
+                dtype=np.dtype(detail["dtype"]).name,
+                scale=float(scale),
+                zero_point=int(zero_point),
+            )
+        )
+    return tuple(specs)
+
+
+def _fit(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Check one input against what the file takes."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"input {spec.name!r}: expected numbers, got {array.dtype}")
+    expected = spec.shape
+    fits = array.ndim == len(expected) and all(
+        want in (-1, size) for want, size in zip(expected[1:], array.shape[1:], strict=True)
+    )
+    if not fits:
+        shape = ", ".join(["n", *("any" if size == -1 else str(size) for size in expected[1:])])
+        raise DataError(
+            f"input {spec.name!r}: expected an array of shape ({shape}), got {array.shape}"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"input {spec.name!r} holds NaN or infinity; clean the data first")
+        if (
+            not spec.scale
+            and np.dtype(spec.dtype).kind in "biu"
+            and (array != np.trunc(array)).any()
+        ):
+            raise DataError(f"input {spec.name!r}: the file takes {spec.dtype}, got fractions")
+    return array

@@ -1,0 +1,90 @@
+"""What the child process does: one job after the other (`python -m tfprune.deploy.worker KIND`).
+
+It reads one JSON object a line from its standard input and writes one a line to what was its
+standard output; whatever a library prints goes to the standard error.
+"""
+
+import importlib
+import json
+import os
+import queue
+import sys
+import threading
+
+import numpy as np
+
+_IDLE_S = 60.0
+# A damaged file may ask for any amount of memory. Phones have less than this.
+_RUNTIME_MEMORY_BYTES = 12 << 30
+
+
+def load(path: str) -> None:
+    """Load a file, and run it once on zeros when its shapes say how large they are."""
+    from tfprune.deploy.runtime import open_interpreter
+
+    with open(path, "rb") as file:
+        interpreter = open_interpreter(file.read())
+    details = interpreter.get_input_details()
+    for detail in details:
+        if detail["dtype"] is np.bytes_:
+            return
+        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+    try:
+        interpreter.invoke()
+    except (RuntimeError, ValueError):
+        # With sizes open to the caller, zeros of size 1 prove nothing.
+        if all(-1 not in detail["shape_signature"][1:] for detail in details):
+            raise
+
+
+def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
+    """Run a file on the arrays of one `.npz` and write its float outputs to another."""
+    from tfprune.deploy.runtime import Runner
+
+    with open(path, "rb") as file:
+        runner = Runner.trusting(file.read(), threads=threads)
+    with np.load(inputs) as samples:
+        results = runner.run_named({name: samples[name] for name in samples.files})
+    np.savez(outputs, *results.values())
+
+
+def main() -> None:
+    """Answer jobs until the input ends or nothing has come for a minute."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if sys.argv[1] == "runtime":
+        _limit_memory()
+    jobs: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
+    while True:
+        try:
+            request = json.loads(jobs.get(timeout=_IDLE_S))
+        except queue.Empty:
+            os._exit(0)
+        try:
+            module, _, function = request["job"].partition(":")
+            job = getattr(importlib.import_module(module), function)
+            reply = {"result": job(*request["arguments"])}
+        except Exception as error:  # noqa: BLE001 - the entry of the process: the parent decides
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def _read_jobs(jobs: "queue.Queue[str]") -> None:
+    for line in sys.stdin:
+        jobs.put(line)
+    # The parent is gone; a job under way has nobody to answer.
+    os._exit(0)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit.
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (_RUNTIME_MEMORY_BYTES, _RUNTIME_MEMORY_BYTES))
+
+
+if __name__ == "__main__":
+    main()
