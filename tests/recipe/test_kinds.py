@@ -1,0 +1,83 @@
+"""Kinds: what is read, what is refused, with which hint."""
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfprune.recipe import kinds
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_fraction_is_read_as_it_is(value: float) -> None:
+    assert kinds.FRACTION.read(value) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "hint"),
+    [
+        (kinds.FRACTION, 80, "Did you mean 0.8?"),
+        (kinds.FRACTION, 1.0, ""),
+        (kinds.FRACTION, -0.1, ""),
+        (kinds.FRACTION, "0.8", "Did you mean 0.8, without quotes?"),
+        (kinds.FRACTION, float("nan"), ""),
+        (kinds.POSITIVE, 0, ""),
+        (kinds.POSITIVE, True, ""),
+        (kinds.NOT_NEGATIVE, -1, ""),
+        (kinds.RATIO, 0.5, ""),
+        (kinds.whole(1), 0, ""),
+        (kinds.whole(1), 2.6, "Did you mean 3?"),
+        (kinds.whole(0), float("inf"), ""),
+        (kinds.TEXT, "  ", ""),
+        (kinds.TEXT, 3, ""),
+        (kinds.NAMES, 3, ""),
+        (kinds.NAMES, ["conv", 3], ""),
+        (kinds.NAMES, [""], ""),
+        (kinds.NAMES, ["conv("], "'conv(' is no regular expression"),
+        (kinds.OPTIONS, "width", ""),
+        (kinds.choice("adam", "sgd"), "adm", "Did you mean adam?"),
+        (kinds.choice("adam", "sgd"), 7, ""),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_hint(kind: kinds.Kind, value: object, hint: str) -> None:
+    with pytest.raises(kinds.Refused) as refused:
+        kind.read(value)
+    assert str(refused.value).startswith(hint)
+    assert bool(str(refused.value)) == bool(hint)
+
+
+def test_what_is_read_has_the_type_of_its_field() -> None:
+    assert kinds.NAMES.read("conv.*") == ("conv.*",)
+    assert kinds.NAMES.read(["a", "b"]) == ("a", "b")
+    whole = kinds.whole(1).read(3.0)
+    assert (whole, type(whole)) == (3, int)
+    assert type(kinds.POSITIVE.read(3)) is float
+
+
+def test_a_registry_is_asked_for_its_names() -> None:
+    score = kinds.resolved("tfprune.sparsity.scores", "the name of a score")
+    assert score.read("magnitude") == "magnitude"
+    with pytest.raises(kinds.Refused, match="Did you mean magnitude"):
+        score.read("magnitud")
+    allocation = kinds.resolved("tfprune.sparsity.allocation", "a name or a table", table=True)
+    assert allocation.read({"conv": 0.5}) == {"conv": 0.5}
+    with pytest.raises(kinds.Refused, match=r"Did you mean 0\.5"):
+        allocation.read({"conv": 50})
+    with pytest.raises(kinds.Refused):
+        score.read({"conv": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (80, "80"),
+        ("a", '"a"'),
+        ([1, "a"], '[1, "a"]'),
+        ({"a": 1}, "{ a = 1 }"),
+        (datetime.date(2026, 1, 2), "2026-01-02 (datetime.date)"),
+    ],
+)
+def test_values_are_shown_as_toml(value: object, text: str) -> None:
+    assert kinds.show(value) == text

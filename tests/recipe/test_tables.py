@@ -1,0 +1,75 @@
+"""What tables say by themselves: defaults, what is not read, what cannot be together."""
+
+import dataclasses
+import tomllib
+
+import pytest
+
+from tfprune.recipe import parse_recipe
+from tfprune.recipe.tables import TABLES, PruneTable, QuantizeTable, Recipe
+from tfprune.recipe.toml import to_toml
+
+
+def test_every_default_is_of_its_kind_and_every_key_has_help() -> None:
+    for table in TABLES.values():
+        for field in dataclasses.fields(table):
+            assert field.metadata["help"]
+            if field.default not in (dataclasses.MISSING, None):
+                assert field.metadata["kind"].read(field.default) == field.default
+
+
+def test_tables_are_in_the_recipe_in_the_order_of_the_run() -> None:
+    assert [field.name for field in dataclasses.fields(Recipe)] == list(TABLES)
+
+
+FULL = {
+    "model": {"source": "convnet", "options": {"width": 8}},
+    "data": {"source": "digits", "limit": 100},
+    "train": {"epochs": 1},
+    "prune": {"sparsity": 0.5, "only": ["conv.*"], "begin_step": 0, "end_step": 9},
+    "quantize": {"scheme": "float16"},
+    "measure": {"runs": 5},
+    "gate": {"min_compression": 2},
+}
+
+
+def test_a_recipe_comes_back_from_its_own_toml() -> None:
+    recipe = parse_recipe(FULL)
+    assert parse_recipe(tomllib.loads(to_toml(recipe.to_dict()))) == recipe
+
+
+def test_a_constant_schedule_comes_back_too() -> None:
+    recipe = parse_recipe({"prune": {"schedule": "constant"}})
+    assert parse_recipe(recipe.to_dict()) == recipe
+
+
+def test_the_hash_is_of_what_is_asked_for() -> None:
+    assert parse_recipe({}).sha256() == parse_recipe({}).sha256()
+    explicit = parse_recipe({"prune": {"sparsity": 0.8}})
+    assert explicit.sha256() == parse_recipe({"prune": {}}).sha256()
+    assert explicit.sha256() != parse_recipe({"prune": {"sparsity": 0.81}}).sha256()
+    assert explicit.sha256() != parse_recipe({}).sha256()
+
+
+@pytest.mark.parametrize(
+    ("keys", "faulty"),
+    [
+        ({"begin_step": 5, "end_step": 3}, "begin_step"),
+        ({"begin_epoch": 2.0, "end_epoch": 1.5}, "begin_epoch"),
+        ({"end_epoch": 11.0}, "end_epoch"),
+        ({"initial_sparsity": 0.9}, "initial_sparsity"),
+    ],
+)
+def test_pruning_that_cannot_be(keys: dict, faulty: str) -> None:
+    assert [named[0] for named, _ in PruneTable(**keys).faults()] == [faulty]
+
+
+def test_sound_pruning_has_no_faults() -> None:
+    assert list(PruneTable(begin_step=3, end_step=5).faults()) == []
+
+
+def test_what_is_not_read_is_named() -> None:
+    assert "calibration" in QuantizeTable("dynamic").unread()
+    assert QuantizeTable("int8").unread() == {}
+    assert set(PruneTable(schedule="constant").unread()) == {"initial_sparsity", "power"}
+    assert set(PruneTable(begin_step=1).unread()) == {"begin_epoch"}

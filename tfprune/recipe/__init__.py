@@ -1,0 +1,29 @@
+"""A run as data: TOML in, frozen dataclasses out, every fault named at once."""
+
+from tfprune.recipe.parse import load_recipe, parse_recipe
+from tfprune.recipe.shipped import find_recipe, shipped_recipes
+from tfprune.recipe.tables import (
+    DataTable,
+    GateTable,
+    MeasureTable,
+    ModelTable,
+    PruneTable,
+    QuantizeTable,
+    Recipe,
+    TrainTable,
+)
+
+__all__ = [
+    "DataTable",
+    "GateTable",
+    "MeasureTable",
+    "ModelTable",
+    "PruneTable",
+    "QuantizeTable",
+    "Recipe",
+    "TrainTable",
+    "find_recipe",
+    "load_recipe",
+    "parse_recipe",
+    "shipped_recipes",
+]

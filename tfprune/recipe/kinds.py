@@ -1,0 +1,183 @@
+"""What a key of a recipe may hold: the text that says so, and the function that checks it."""
+
+import dataclasses
+import importlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfprune.errors import OptionError, nearest, type_name
+
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""`package.module:function`, as a recipe names code of the user's own."""
+
+
+class Refused(ValueError):
+    """A value is not of its kind; the message, which may be empty, is the hint on how to fix it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a key may hold.
+
+    Args:
+        allowed: The end of the sentence "expected …".
+        read: Takes what TOML gave and returns what the dataclass holds, or raises `Refused`.
+    """
+
+    allowed: str
+    read: Callable[[object], Any]
+
+
+def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field of a table: its kind, one line of help, and the default (none: needed)."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help})
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise Refused from None
+        raise Refused(f"Did you mean {number:g}, without quotes?")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Refused
+    return float(value)
+
+
+def _whole(value: object) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise Refused(f"Did you mean {round(number)}?")
+    return int(number)
+
+
+def number(allowed: str, holds: Callable[[float], bool]) -> Kind:
+    """A finite number for which `holds`."""
+
+    def read(value: object) -> float:
+        found = _number(value)
+        if not holds(found):
+            raise Refused
+        return found
+
+    return Kind(allowed, read)
+
+
+def whole(least: int) -> Kind:
+    """A whole number, `least` or more."""
+
+    def read(value: object) -> int:
+        found = _whole(value)
+        if found < least:
+            raise Refused
+        return found
+
+    return Kind(f"a whole number, {least} or more", read)
+
+
+def _fraction(value: object) -> float:
+    found = _number(value)
+    if 1 < found < 100:
+        raise Refused(f"Did you mean {found / 100:g}?")
+    if not 0 <= found < 1:
+        raise Refused
+    return found
+
+
+FRACTION = Kind("a number in [0, 1)", _fraction)
+POSITIVE = number("a number above 0", lambda value: value > 0)
+NOT_NEGATIVE = number("a number, 0 or more", lambda value: value >= 0)
+RATIO = number("a number, 1 or more", lambda value: value >= 1)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Refused
+    return value
+
+
+TEXT = Kind("a text", _text)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(name, str) and name for name in value
+    ):
+        raise Refused
+    for name in value:
+        try:
+            re.compile(name)
+        except re.error as error:
+            raise Refused(f"{name!r} is no regular expression: {error}.") from None
+    return tuple(value)
+
+
+NAMES = Kind('a list of layer names or regular expressions, such as ["conv.*", "head"]', _names)
+
+
+def _options(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Refused
+    return dict(value)
+
+
+OPTIONS = Kind("a table of arguments, such as { width = 64 }", _options)
+
+
+def choice(*names: str) -> Kind:
+    """One of a few names."""
+
+    def read(value: object) -> str:
+        if value not in names:
+            raise Refused(nearest(str(value), names).partition(". ")[2])
+        return str(value)
+
+    return Kind(f"one of {', '.join(names)}", read)
+
+
+def resolved(module: str, allowed: str, *, table: bool = False) -> Kind:
+    """What `module.resolve` takes: a name in a registry, and where `table`, a table too.
+
+    Only modules that load no TensorFlow may be named here: a recipe is read without.
+    """
+
+    def read(value: object) -> Any:
+        if not isinstance(value, str) and not (table and isinstance(value, Mapping)):
+            raise Refused
+        try:
+            importlib.import_module(module).resolve(value)
+        except OptionError as error:
+            raise Refused(f"{str(error)[0].upper()}{str(error)[1:]}") from None
+        return value
+
+    return Kind(allowed, read)
+
+
+def show(value: object) -> str:
+    """Write a received value as TOML would, short enough for a line.
+
+    Example:
+        >>> show("a" * 90)
+        '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…'
+        >>> show(True)
+        'true'
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = f'"{value}"'
+    elif isinstance(value, int | float):
+        return repr(value)
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(show, value)) + "]"
+    elif isinstance(value, Mapping):
+        text = "{ " + ", ".join(f"{key} = {show(item)}" for key, item in value.items()) + " }"
+    else:
+        text = f"{value} ({type_name(value)})"
+    return text if len(text) <= 60 else text[:60] + "…"

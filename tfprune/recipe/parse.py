@@ -1,0 +1,192 @@
+"""From TOML to a `Recipe`, with every fault found in one pass and no TensorFlow loaded."""
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfprune.errors import RecipeError, nearest
+from tfprune.recipe.kinds import Refused, show
+from tfprune.recipe.sources import is_file
+from tfprune.recipe.tables import TABLES, Recipe
+
+PATHS = {("model", "source"), ("model", "weights"), ("data", "source")}
+"""Keys whose value may be the path of a file that has to be there."""
+
+
+@dataclass
+class _Found:
+    """The faults so far, and where each key was written: the file, or the option of the call."""
+
+    name: str
+    folder: Path
+    faults: list[str]
+    settings: dict[tuple[str, str], str]
+
+    def where(self, table: str, key: str) -> str:
+        return self.settings.get((table, key), f"{self.name} [{table}] {key}")
+
+    def add(self, table: str, key: str, message: str) -> None:
+        self.faults.append(f"{self.where(table, key)}: {message}")
+
+
+def load_recipe(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: A TOML file. Paths inside of it start from its folder.
+        settings: `table.key=value` each, as after `--set`; these win over the file, and paths
+            in them start from the current folder.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: With every fault, one a line: file, table, key, what was received, what is
+            allowed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such file. Give a .toml file or a shipped recipe.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from None
+    return parse_recipe(tables, settings, name=str(path), folder=path.parent)
+
+
+def parse_recipe(
+    tables: Mapping[str, Any],
+    settings: Sequence[str] = (),
+    *,
+    name: str = "recipe",
+    folder: str | os.PathLike[str] = ".",
+) -> Recipe:
+    """Turn tables, as `tomllib` gives them, into a `Recipe`.
+
+    Args:
+        tables: Table name → key → value.
+        settings: `table.key=value` each; these win.
+        name: What error messages call the source of `tables`.
+        folder: Where relative paths in `tables` start.
+
+    Raises:
+        RecipeError: As `load_recipe`.
+
+    Example:
+        >>> parse_recipe({"prune": {"sparsity": 0.9}}, ["prune.epochs=3"]).prune.epochs
+        3
+        >>> parse_recipe({"prune": {"sparsity": 80}})
+        Traceback (most recent call last):
+        tfprune.errors.RecipeError: recipe [prune] sparsity: expected a number in [0, 1).
+        Received 80. Did you mean 0.8?
+    """
+    found = _Found(name, Path(folder), [], {})
+    merged: dict[str, Any] = {
+        table: dict(keys) if isinstance(keys, Mapping) else keys for table, keys in tables.items()
+    }
+    for setting in settings:
+        _apply(setting, merged, found)
+    parsed = {table: _table(table, keys, found) for table, keys in merged.items()}
+    if not found.faults:
+        recipe = Recipe(**parsed)
+        for table, key, message in recipe.faults():
+            found.add(table, key, message)
+    if found.faults:
+        raise RecipeError("\n".join(found.faults))
+    return recipe
+
+
+SETTING = re.compile(r"(?P<table>\w+)\.(?P<key>[\w-]+)(?P<inner>(\.[\w-]+)*)=(?P<value>.*)", re.S)
+
+
+def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
+    match = SETTING.fullmatch(setting)
+    if match is None:
+        found.faults.append(
+            f"--set {setting}: expected table.key=value, such as prune.sparsity=0.9. "
+            f"Received {show(setting)}."
+        )
+        return
+    table, key, inner = match["table"], match["key"], match["inner"].split(".")[1:]
+    where = f"--set {match['table']}.{match['key']}{match['inner']}"
+    found.settings[table, key] = where
+    try:
+        value = tomllib.loads(f"value = {match['value']}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        value = match["value"]
+        if not value.strip() or value[0] in "\"'[{":
+            found.faults.append(f"{where}: not a TOML value: {error}. Received {value}")
+            return
+    if (table, key) in PATHS and isinstance(value, str) and is_file(value):
+        value = str(Path(value).absolute())
+    target = tables.setdefault(table, {})
+    for name in [key, *inner][:-1]:
+        if not isinstance(target, dict):
+            break
+        target[name] = dict(target[name]) if isinstance(target.get(name), Mapping) else {}
+        target = target[name]
+    if isinstance(target, dict):
+        target[[key, *inner][-1]] = value
+
+
+def _table(table: str, keys: object, found: _Found) -> Any:
+    if table not in TABLES:
+        written = [where for (name, _), where in found.settings.items() if name == table]
+        where = written[0] if written else f"{found.name} [{table}]"
+        found.faults.append(f"{where}: unknown table {show(table)}. {nearest(table, TABLES)}")
+        return None
+    if not isinstance(keys, Mapping):
+        found.faults.append(f"{found.name} {table}: expected a table. Received {show(keys)}.")
+        return None
+    kind = TABLES[table]
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    refused = set()
+    for key in [*keys, *(name for name in fields if name not in keys)]:
+        if key not in fields:
+            found.add(table, key, f"unknown key. {nearest(key, fields)}")
+            continue
+        allowed = fields[key].metadata["kind"]
+        if key not in keys:
+            if fields[key].default is dataclasses.MISSING:
+                found.faults.append(f"{found.name} [{table}] {key}: is needed: {allowed.allowed}")
+                return None
+            continue
+        try:
+            values[key] = allowed.read(_located(table, key, keys[key], found))
+        except Refused as hint:
+            message = f"expected {allowed.allowed}. Received {show(keys[key])}. {hint}"
+            found.add(table, key, message.strip())
+            refused.add(key)
+    if any(fields[key].default is dataclasses.MISSING for key in refused):
+        return None
+    # Refused keys stand at their defaults here, so that what the others say is checked as well.
+    made = kind(**values)
+    for key, purpose in made.unread().items():
+        if key in values:
+            found.add(table, key, f"{purpose}. Drop it.")
+    for keys_together, message in made.faults():
+        if refused.isdisjoint(keys_together):
+            found.add(table, keys_together[0], message)
+    return made
+
+
+def _located(table: str, key: str, value: object, found: _Found) -> object:
+    if (table, key) not in PATHS or not isinstance(value, str) or not is_file(value):
+        return value
+    path = found.folder.absolute() / Path(value).expanduser()
+    if not path.is_file():
+        start = (
+            "the current folder" if (table, key) in found.settings else "the folder of the recipe"
+        )
+        found.add(table, key, f"no such file: {path}. Paths start from {start}.")
+    return str(path)

@@ -1,0 +1,284 @@
+"""The tables of a recipe. Each field says what it may hold, so that parsing and help need no more.
+
+A table checks by itself what its own keys say together (`faults`); a key left out is None where
+its value follows from others or from the data.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tfprune.recipe.kinds import (
+    FRACTION,
+    NAMES,
+    NOT_NEGATIVE,
+    OPTIONS,
+    POSITIVE,
+    RATIO,
+    TEXT,
+    choice,
+    number,
+    option,
+    resolved,
+    whole,
+)
+from tfprune.recipe.sources import (
+    APPLICATIONS,
+    DATA_SOURCE,
+    MODEL_SOURCE,
+    is_file,
+    is_function,
+)
+
+Faults = Iterator[tuple[tuple[str, ...], str]]
+"""What is wrong, received value included, and the keys that say it together, the faulty first."""
+
+
+class Table:
+    """What all tables share."""
+
+    def unread(self) -> dict[str, str]:
+        """Return the keys that mean nothing beside the others, each with what it is for."""
+        return {}
+
+    def faults(self) -> Faults:
+        """Yield what values say together that cannot be."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class ModelTable(Table):
+    """Which model is compressed."""
+
+    source: str = option(MODEL_SOURCE, "where the model comes from")
+    weights: str | None = option(TEXT, "a weights file, for keras.applications.NAME", None)
+    options: Mapping[str, Any] | None = option(
+        OPTIONS, "arguments for a built-in model, application or function", None
+    )
+
+    def unread(self) -> dict[str, str]:
+        """Weights are for applications; arguments are for whatever is built."""
+        keys = {}
+        if not self.source.startswith(APPLICATIONS):
+            keys["weights"] = "is for keras.applications.NAME"
+        if is_file(self.source):
+            keys["options"] = "is for models that are built, not for a file"
+        return keys
+
+
+@dataclass(frozen=True)
+class DataTable(Table):
+    """Which examples the model is trained and judged on."""
+
+    source: str = option(DATA_SOURCE, "where the data comes from")
+    validation: float = option(
+        FRACTION, "fraction of the training set put aside, if the source has no validation set", 0.1
+    )
+    limit: int | None = option(whole(1), "use only the first so many examples of each set", None)
+    scale: float = option(POSITIVE, "what the inputs of a file or function are multiplied by", 1.0)
+    seed: int = option(whole(0), "seed of the split", 0)
+
+    def unread(self) -> dict[str, str]:
+        """Built-in data come scaled to [0, 1]."""
+        if is_file(self.source) or is_function(self.source):
+            return {}
+        return {"scale": f"is for a file or a function; {self.source} is in [0, 1] already"}
+
+
+OPTIMIZERS = ("adam", "adamw", "lion", "nadam", "rmsprop", "sgd")
+
+
+@dataclass(frozen=True)
+class TrainTable(Table):
+    """How the dense model is trained. Without this table it is taken as it comes."""
+
+    epochs: int = option(whole(1), "passes over the training set", 10)
+    batch_size: int = option(whole(1), "examples a step; pruning uses it too", 64)
+    optimizer: str = option(choice(*OPTIMIZERS), "a Keras optimizer; pruning uses it too", "adam")
+    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+    seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
+
+
+STEPS = ("begin_step", "end_step")
+EPOCHS = ("begin_epoch", "end_epoch")
+RAMP = ("initial_sparsity", "power")
+
+
+@dataclass(frozen=True)
+class PruneTable(Table):
+    """How weights are pruned while the model is fine-tuned."""
+
+    sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
+    score: str = option(
+        resolved("tfprune.sparsity.scores", "the name of a score"),
+        "how much a weight matters",
+        "magnitude",
+    )
+    pattern: str = option(
+        resolved("tfprune.sparsity.patterns", "the name of a pattern"),
+        "shape of the holes",
+        "unstructured",
+    )
+    allocation: str | Mapping[str, float] = option(
+        resolved(
+            "tfprune.sparsity.allocation",
+            "the name of an allocation, or a table of layer = sparsity",
+            table=True,
+        ),
+        "how the total is shared out between the layers",
+        "uniform",
+    )
+    only: tuple[str, ...] = option(NAMES, "prune these layers only", ())
+    skip: tuple[str, ...] = option(NAMES, "leave these layers alone", ())
+    schedule: str = option(
+        choice("polynomial", "constant"), "how sparsity grows with the steps", "polynomial"
+    )
+    initial_sparsity: float = option(FRACTION, "fraction of zeros at begin_step", 0.0)
+    power: float = option(POSITIVE, "exponent of the polynomial schedule", 3.0)
+    begin_step: int | None = option(whole(0), "first step of the schedule (or begin_epoch)", None)
+    end_step: int | None = option(whole(0), "last step of the schedule (or end_epoch)", None)
+    begin_epoch: float | None = option(NOT_NEGATIVE, "start, in epochs; default 0", None)
+    end_epoch: float | None = option(POSITIVE, "end, in epochs; default 2/3 of epochs", None)
+    frequency: int | None = option(
+        whole(1), "steps between two prunings; default: about 50 prunings in all", None
+    )
+    epochs: int = option(whole(1), "passes over the training set", 10)
+    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+
+    def unread(self) -> dict[str, str]:
+        """A constant schedule has no ramp; a step said in steps is not said in epochs too."""
+        keys = dict.fromkeys(RAMP, 'is for schedule = "polynomial"') if self.constant else {}
+        for step, epoch in zip(STEPS, EPOCHS, strict=True):
+            if getattr(self, step) is not None:
+                keys[epoch] = f"says the same as {step}: give one of them"
+        return keys
+
+    @property
+    def constant(self) -> bool:
+        """Whether sparsity jumps to its final value at once."""
+        return self.schedule == "constant"
+
+    def faults(self) -> Faults:
+        """Refuse a schedule that ends before it begins, or after the training."""
+        for low, high in (STEPS, EPOCHS):
+            begin, end = getattr(self, low), getattr(self, high)
+            if begin is not None and end is not None and begin >= end:
+                message = f"expected less than {high} = {end}. Received {begin}. Swap them?"
+                yield (low, high), message
+        for key in EPOCHS:
+            value = getattr(self, key)
+            if value is not None and value > self.epochs:
+                message = f"expected at most epochs = {self.epochs}. Received {value:g}."
+                yield (key, "epochs"), message
+        if not self.constant and self.initial_sparsity > self.sparsity:
+            message = f"expected at most sparsity = {self.sparsity:g}. Received "
+            yield (
+                ("initial_sparsity", "sparsity"),
+                f"{message}{self.initial_sparsity:g}. Swap them?",
+            )
+
+
+SCHEMES = ("float32", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class QuantizeTable(Table):
+    """In which numbers the .tflite computes. Without this table: float32."""
+
+    scheme: str = option(choice(*SCHEMES), "numbers of the file", "int8")
+    calibration: int = option(whole(1), "training examples that set the int8 ranges", 200)
+
+    def unread(self) -> dict[str, str]:
+        """Calibration sets the ranges of integers."""
+        return {} if self.scheme == "int8" else {"calibration": 'is for scheme = "int8"'}
+
+
+@dataclass(frozen=True)
+class MeasureTable(Table):
+    """How the baseline and the result are measured, beside each other in one run."""
+
+    device: str = option(TEXT, "where latency is measured", "host")
+    threads: int = option(whole(1), "threads of the runtime", 1)
+    runs: int = option(whole(2), "timed runs of each file", 50)
+
+
+@dataclass(frozen=True)
+class GateTable(Table):
+    """What the result must keep to; the run fails otherwise."""
+
+    max_accuracy_drop: float | None = option(
+        number("a number in [0, 1], such as 0.01 for one point", lambda value: 0 <= value <= 1),
+        "accuracy the file may lose against the baseline file",
+        None,
+    )
+    min_compression: float | None = option(
+        RATIO, "how many times smaller, gzip against gzip, than the baseline file", None
+    )
+    max_latency_ratio: float | None = option(
+        POSITIVE, "median latency over that of the baseline file", None
+    )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run: the tables that were given, and None for those that were not."""
+
+    model: ModelTable | None = None
+    data: DataTable | None = None
+    train: TrainTable | None = None
+    prune: PruneTable | None = None
+    quantize: QuantizeTable | None = None
+    measure: MeasureTable | None = None
+    gate: GateTable | None = None
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Yield what tables say together that cannot be: table, key, fault."""
+        if self.model and self.train is None and not is_trained(self.model):
+            yield "model", "source", f"{self.model.source} comes untrained. Add a table [train]."
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything random in the run but the split."""
+        return self.train.seed if self.train else 0
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the given tables with every key that has a value, defaults included.
+
+        What is returned parses to the same recipe again.
+        """
+        return {
+            name: _values(table) for name in TABLES if (table := getattr(self, name)) is not None
+        }
+
+    def sha256(self) -> str:
+        """Return a hash that two recipes share exactly when they ask for the same run."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def is_trained(model: ModelTable) -> bool:
+    """Tell whether the source may give a trained model; a function is taken at its word."""
+    return is_file(model.source) or is_function(model.source) or model.weights is not None
+
+
+def _values(table: Table) -> dict[str, Any]:
+    fields = dataclasses.fields(table)  # type: ignore[arg-type]
+    values = {field.name: getattr(table, field.name) for field in fields}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+        if value is not None and key not in table.unread()
+    }
+
+
+TABLES: dict[str, type[Table]] = {
+    "model": ModelTable,
+    "data": DataTable,
+    "train": TrainTable,
+    "prune": PruneTable,
+    "quantize": QuantizeTable,
+    "measure": MeasureTable,
+    "gate": GateTable,
+}
