@@ -261,7 +261,7 @@ def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Sp
 
 def _from_npz(path: str, name: str) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise DataError(f"{name}: no such file.") from None
