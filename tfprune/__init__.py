@@ -11,12 +11,27 @@ __version__ = "0.1.0"
 _HOME = {
     # sparsity: zeros that hold while the model trains
     "ConstantSparsity": "sparsity.schedules",
+    "Geometric": "sparsity.schedules",
+    "OneShot": "sparsity.schedules",
     "PolynomialDecay": "sparsity.schedules",
+    "PrunableLayer": "sparsity.policies",
+    "PruneForLatencyOnXNNPack": "sparsity.policies",
+    "PruningPolicy": "sparsity.policies",
     "PruningSchedule": "sparsity.schedules",
+    "PruningSummaries": "sparsity.callbacks",
+    "UpdatePruningStep": "sparsity.callbacks",
+    "prune": "sparsity.pruning",
+    "prune_low_magnitude": "sparsity.pruning",
+    "sparsity_of": "sparsity.summary",
+    "strip_pruning": "sparsity.pruning",
     # structure: units really removed
     # deploy: the file a phone runs
     # measure: the truth about it
     # legacy: the other generation of Keras
+    "load_model": "legacy.load",
+    "prune_scope": "legacy.tfmot",
+    # the whole of it, as one run
+    "compress": "pipeline",
 }
 
 __all__ = ["__version__", *_HOME]

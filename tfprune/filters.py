@@ -1,0 +1,87 @@
+"""`only` and `skip`: which layers of a model a call is about."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from tfprune.errors import FilterError, OptionError, nearest
+
+T = TypeVar("T")
+Filter = str | Callable[[T], bool]
+
+
+def as_filters(name: str, filters: "Filter[T] | Iterable[Filter[T]]") -> tuple["Filter[T]", ...]:
+    """Return filters as a tuple: one name, regex or predicate, or several, are all accepted.
+
+    Raises:
+        OptionError: If one is neither, or is a string that is no regular expression.
+    """
+    several = (filters,) if isinstance(filters, str) or callable(filters) else tuple(filters)
+    for entry in several:
+        if isinstance(entry, str):
+            try:
+                re.compile(entry)
+            except re.error as error:
+                raise OptionError(
+                    f"{name}={entry!r} is not a regular expression: {error}"
+                ) from None
+        elif not callable(entry):
+            raise OptionError(
+                f"{name}: expected names, regular expressions or predicates. Received {entry!r}."
+            )
+    return several
+
+
+def matches(entry: "Filter[T]", item: T, names: Sequence[str]) -> bool:
+    """Say whether a filter is about an item.
+
+    A string is when it equals one of the item's `names` or is found in one as a regular
+    expression; a predicate is called with the item.
+
+    Example:
+        >>> matches("head", None, ["model/head/kernel"]), matches("^head", None, ["model/head"])
+        (True, False)
+    """
+    if callable(entry):
+        return bool(entry(item))
+    return any(entry == name or re.search(entry, name) for name in names)
+
+
+def choose(
+    items: Sequence[T],
+    names: Callable[[T], Sequence[str]],
+    only: Sequence["Filter[T]"] = (),
+    skip: Sequence["Filter[T]"] = (),
+) -> list[bool]:
+    """Say for each item whether `only` takes it (all, when empty) and `skip` leaves it.
+
+    Example:
+        >>> choose(["stem/kernel", "head/kernel"], lambda path: [path], skip=["head"])
+        [True, False]
+    """
+    return [
+        (not only or any(matches(entry, item, names(item)) for entry in only))
+        and not any(matches(entry, item, names(item)) for entry in skip)
+        for item in items
+    ]
+
+
+def check_used(
+    items: Sequence[T],
+    names: Callable[[T], Sequence[str]],
+    only: Sequence["Filter[T]"] = (),
+    skip: Sequence["Filter[T]"] = (),
+) -> None:
+    """Raise FilterError if a filter is about none of the items.
+
+    Example:
+        >>> check_used(["stem", "head"], lambda path: [path], only=["tail"])
+        Traceback (most recent call last):
+        tfprune.errors.FilterError: only: 'tail' matches nothing. Known: head, stem.
+    """
+    for label, filters in (("only", only), ("skip", skip)):
+        for entry in filters:
+            if not any(matches(entry, item, names(item)) for item in items):
+                known = [names(item)[0] for item in items]
+                what = repr(entry) if isinstance(entry, str) else "the predicate"
+                raise FilterError(f"{label}: {what} matches nothing. {nearest(str(entry), known)}")

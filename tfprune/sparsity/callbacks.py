@@ -1,0 +1,160 @@
+"""Callbacks for `fit`: one follows the schedule, one writes its course for TensorBoard."""
+
+import warnings
+from typing import Any
+
+import keras
+
+from tfprune.errors import ModelError, OptionError, ScheduleWarning
+from tfprune.legacy import generation
+from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
+
+
+class UpdatePruningStep(keras.callbacks.Callback):
+    """Updates the masks when the schedule says so, by the number of steps the optimizer has done.
+
+    It has to be among the callbacks of `fit` when a model is pruned on a schedule. In a training
+    loop of your own, call `set_model(model)`, `on_train_begin()`, and `on_train_batch_end(batch)`
+    after every step; `model.optimizer` has to be the optimizer in use.
+
+    Warns:
+        ScheduleWarning: Before the first epoch, if the training is too short for a schedule.
+
+    Example:
+        >>> import numpy as np, tfprune
+        >>> x, y = np.zeros((32, 8)), np.zeros((32, 1))
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        >>> model = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(x, y, verbose=0, callbacks=[UpdatePruningStep()])
+        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
+        4
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prunings: list[Pruning] = []
+
+    def set_model(self, model: Any) -> None:
+        if generation.is_tf_keras(model):
+            from tfprune.legacy import tfmot
+
+            generation.hand_over(self, tfmot.update_pruning_step(), model)
+        else:
+            super().set_model(model)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._prunings = prunings_of(self.model)
+        if not self._prunings:
+            raise ModelError(
+                f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned; call "
+                "prune() or prune_low_magnitude() on it first, or take the callback away"
+            )
+        iterations = self._iterations()
+        for pruning in self._prunings:
+            self._warn_if_short(pruning, iterations)
+        for hold in holds_of(self.model):
+            hold.apply()
+        self._advance()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._advance()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._advance()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._advance()
+
+    def _iterations(self) -> int:
+        optimizer = getattr(self.model, "optimizer", None)
+        if optimizer is None:
+            raise ModelError(
+                "UpdatePruningStep: the model has no optimizer to count steps by; compile it, or "
+                "set model.optimizer to the one your training loop uses"
+            )
+        return int(optimizer.iterations.value.numpy())
+
+    def _advance(self) -> None:
+        iterations = self._iterations()
+        for pruning in self._prunings:
+            pruning.advance(iterations)
+
+    def _warn_if_short(self, pruning: Pruning, iterations: int) -> None:
+        params = self.params or {}
+        steps, epochs = params.get("steps"), params.get("epochs")
+        if not steps or not epochs:
+            return
+        first = pruning.position(iterations)
+        last = first + steps * epochs
+        message = shortfall(pruning, first, last)
+        if message:
+            warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
+
+
+def shortfall(pruning: Pruning, first: int, last: int) -> str:
+    """Say what a schedule will not reach in the steps `first` to `last`, or nothing if it does."""
+    schedule = pruning.choices.schedule
+    due = schedule.last_due(last)
+    if due is None:
+        return (
+            f"{schedule} never fires: this training ends at step {last}. "
+            "Begin earlier or train longer."
+        )
+    reached, final = float(schedule(due)[1]), schedule.final()
+    if final is not None and reached < final:
+        word = "never prunes anything" if reached == 0 else f"ends at {reached:.3g} of {final:.3g}"
+        return (
+            f"{schedule} {word}: this training ends at step {last}. "
+            "Make end_step smaller, frequency smaller, or train longer."
+        )
+    return ""
+
+
+class PruningSummaries(keras.callbacks.TensorBoard):
+    """A TensorBoard callback that also writes, for every held kernel, its sparsity and threshold.
+
+    Args:
+        log_dir: The folder that TensorBoard reads.
+        update_freq: As in `keras.callbacks.TensorBoard`.
+        **kwargs: Its further arguments.
+    """
+
+    def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
+        if not isinstance(log_dir, str) or not log_dir:
+            raise OptionError(f"log_dir: expected a non-empty string. Received {log_dir!r}.")
+        super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
+        self._options = {"update_freq": update_freq, **kwargs}
+        self._writer: Any = None
+
+    def set_model(self, model: Any) -> None:
+        if generation.is_tf_keras(model):
+            from tfprune.legacy import tfmot
+
+            peer = tfmot.pruning_summaries(self.log_dir, **self._options)
+            generation.hand_over(self, peer, model)
+        else:
+            super().set_model(model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        import tensorflow as tf
+
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(f"{self.log_dir}/metrics")
+        step = int(self.model.optimizer.iterations.value.numpy())
+        with self._writer.as_default():
+            for hold in holds_of(self.model):
+                mask = hold.mask_array()
+                kept = abs(hold.weights()[mask])
+                name = hold.kernel.path
+                tf.summary.scalar(f"{name}/sparsity", 1 - mask.mean(), step=step)
+                tf.summary.scalar(f"{name}/threshold", kept.min() if kept.size else 0.0,
+                                  step=step)  # fmt: skip
+            self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_end(logs)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

@@ -1,0 +1,167 @@
+"""What can be pruned in a model: its kernels, and how each is seen as inputs by outputs."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import type_name
+
+KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One weight variable that can be pruned.
+
+    Args:
+        path: Its path in the model, made unique by `#2`, `#3` … where Keras gives one twice.
+        layer: The layer that owns it.
+        variable: The variable itself.
+        axes: Its axes as (outer, inputs, outputs): which axes of the kernel are window
+            positions or the like, which are contracted with the input, which make the output.
+    """
+
+    path: str
+    layer: Any
+    variable: Any
+    axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
+    def names(self) -> list[str]:
+        """Return what a filter may call it: its path and its layer's name."""
+        return [self.path, self.layer.name]
+
+    def view(self, array: NDArray) -> NDArray:
+        """Return an array of the kernel's shape as (outer, inputs, outputs)."""
+        order = [axis for group in self.axes for axis in group]
+        sizes = [int(np.prod([array.shape[axis] for axis in group])) for group in self.axes]
+        return array.transpose(order).reshape(sizes)
+
+    def unview(self, view: NDArray) -> NDArray:
+        """Undo `view`."""
+        order = [axis for group in self.axes for axis in group]
+        shape = self.shape
+        return view.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A layer that keeps all its weights, and why.
+
+    Args:
+        layer: Its name.
+        kind: Its class, with the package.
+        reason: Why nothing of it is pruned.
+        usual: True where nothing is ever pruned of such a layer, so that `strict` lets it pass.
+    """
+
+    layer: str
+    kind: str
+    reason: str
+    usual: bool
+
+
+def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
+    """Return the kernels below some layers or models, each once, and the layers without one."""
+    kernels: list[Kernel] = []
+    skipped: list[Skipped] = []
+    seen: set[int] = set()
+    for layer in walk_layers(roots):
+        own = own_variables(layer)
+        variables, reason, usual = _prunable(layer, own)
+        fresh = [variable for variable in variables if id(variable) not in seen]
+        seen.update(map(id, fresh))
+        kernels += [Kernel(v.path, layer, v, _axes(layer, v)) for v in fresh]
+        if reason and own:
+            skipped.append(Skipped(layer.name, type_name(layer), reason, usual))
+    return _unique_paths(kernels), skipped
+
+
+def walk_layers(roots: Sequence[Any]) -> Iterator[Any]:
+    """Yield every layer below some layers or models, themselves included, each once."""
+    seen: set[int] = set()
+    for root in roots:
+        for layer in root._flatten_layers(include_self=True, recursive=True):
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """Return the weight variables of a layer itself, without those of its sub-layers."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _unique_paths(kernels: list[Kernel]) -> list[Kernel]:
+    counts: Counter[str] = Counter()
+    unique = []
+    for kernel in kernels:
+        counts[kernel.path] += 1
+        number = counts[kernel.path]
+        path = kernel.path if number == 1 else f"{kernel.path}#{number}"
+        unique.append(Kernel(path, kernel.layer, kernel.variable, kernel.axes))
+    return unique
+
+
+_WITHOUT_KERNEL = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+    keras.layers.PReLU,
+    keras.layers.RMSNormalization,
+    keras.layers.SpectralNormalization,
+    keras.layers.UnitNormalization,
+)
+
+
+def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
+    """Return the variables of a layer to prune or, if none, the reason and whether it is usual."""
+    if hasattr(layer, "get_prunable_weights"):
+        chosen = list(layer.get_prunable_weights())
+        return chosen, "" if chosen else "its get_prunable_weights() returns nothing", True
+    if isinstance(layer, _depthwise()):
+        return [], "depthwise kernels have few weights and carry much", True
+    if getattr(layer, "lora_enabled", False):
+        return [], "LoRA is enabled: merge it into the kernel first", False
+    named = [v for v in own if v.name in KERNEL_NAMES and len(v.shape) >= 2]
+    floats = [v for v in named if keras.backend.is_float_dtype(v.dtype)]
+    if named and not floats:
+        return [], f"its kernel is {named[0].dtype}, quantised already", False
+    if floats:
+        return floats, "", True
+    if isinstance(layer, _WITHOUT_KERNEL) or all(len(v.shape) < 2 for v in own):
+        return [], "no kernel", True
+    return [], f"no variable named {', '.join(KERNEL_NAMES)}; give get_prunable_weights()", False
+
+
+def _depthwise() -> tuple[type, ...]:
+    return (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+
+
+def _axes(layer: Any, variable: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    rank = len(variable.shape)
+    if isinstance(layer, keras.layers.EinsumDense):
+        inputs, kernel, outputs = layer.equation.replace(" ", "").replace("->", ",").split(",")
+        outer = tuple(i for i, c in enumerate(kernel) if c in inputs and c in outputs)
+        contracted = tuple(i for i, c in enumerate(kernel) if c in inputs and c not in outputs)
+        made = tuple(i for i, c in enumerate(kernel) if c not in inputs)
+        return outer, contracted, made
+    if isinstance(layer, _TRANSPOSED):
+        return tuple(range(rank - 2)), (rank - 1,), (rank - 2,)
+    return tuple(range(rank - 2)), (rank - 2,), (rank - 1,)

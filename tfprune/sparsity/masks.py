@@ -1,0 +1,266 @@
+"""How zeros stay zero: a mask that the optimizer itself applies, inside its own step.
+
+A mask is a constraint on the variable. Keras's optimizers call it after every update, within the
+compiled training step, so it costs one multiply and cannot be forgotten. The model is not
+wrapped: its layers, names, configs and saved files are what they were.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tfprune.errors import ModelError, type_name
+from tfprune.filters import check_used, choose
+from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
+from tfprune.sparsity.patterns import Pattern
+from tfprune.sparsity.schedules import PruningSchedule
+from tfprune.sparsity.scores import SCORES, Evidence, Score, score_weights
+
+
+class Hold(keras.constraints.Constraint):
+    """Keeps the masked weights of one variable at zero.
+
+    Args:
+        kernel: What is held.
+        pruning: The call of `prune` it belongs to, which decides its mask.
+    """
+
+    def __init__(self, kernel: Kernel, pruning: "Pruning") -> None:
+        self.kernel = kernel
+        self.pruning = pruning
+        before: Any = kernel.variable.constraint
+        held = isinstance(before, Hold)
+        self.inner: Any = before.inner if held else before
+        mask = before.mask_array() if held else np.ones(kernel.shape, bool)
+        with tf.init_scope():
+            self.mask = tf.Variable(tf.cast(mask, kernel.variable.dtype), trainable=False)
+            self.movement: tf.Variable | None = None
+            if pruning.choices.score.needs == "movement":
+                self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
+                self._previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
+        self.revived = 0
+        kernel.variable.constraint = self
+
+    def __call__(self, w: Any) -> Any:
+        value = self.inner(w) if self.inner is not None else w
+        value = tf.convert_to_tensor(value)
+        if self.movement is not None:
+            self.movement.assign_add(self._previous * (value - self._previous))
+        value = value * self.mask
+        if self.movement is not None:
+            self._previous.assign(value)
+        return value
+
+    def start_movement(self) -> None:
+        """Count movement from the weights as they are now."""
+        if self.movement is not None:
+            self._previous.assign(self.kernel.variable.value)
+
+    def weights(self) -> NDArray:
+        """Return the variable's value, in float32 at least."""
+        value = self.kernel.variable.value.numpy()
+        return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
+
+    def mask_array(self) -> NDArray[np.bool_]:
+        """Return the mask as booleans."""
+        return self.mask.numpy() != 0
+
+    def set_mask(self, mask: NDArray[np.bool_]) -> None:
+        """Take a new mask and apply it to the weights."""
+        old = self.mask.numpy()
+        self.revived += int(np.count_nonzero(mask & (old == 0)))
+        self.mask.assign(mask.astype(old.dtype))
+        self.apply()
+
+    def apply(self) -> None:
+        """Set the masked weights to zero."""
+        variable = self.kernel.variable
+        variable.assign(variable.value * self.mask)
+
+    def release(self) -> int:
+        """Apply the mask a last time and let go; return how many weights that changed."""
+        weights = self.weights()
+        overwritten = int(np.count_nonzero(weights[~self.mask_array()]))
+        if overwritten:
+            self.apply()
+        self.kernel.variable.constraint = self.inner
+        return overwritten
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The five choices of one call of `prune`, and what it is about."""
+
+    score: Score
+    pattern: Pattern
+    allocation: allocations.Allocation
+    schedule: PruningSchedule
+    only: tuple[Any, ...] = ()
+    skip: tuple[Any, ...] = ()
+    allow: Callable[[Any], bool] | None = None
+    gradients: Callable[[Sequence[Any]], list[NDArray]] | None = None
+    seed: int = 0
+
+
+@dataclass
+class Pruning:
+    """One call of `prune`: what it holds and where on its schedule it is.
+
+    Attributes:
+        step: Training steps since the beginning of the schedule, or None before the first look.
+        sparsity: What the masks were last made for, or None while they let everything through.
+    """
+
+    choices: Choices
+    holds: list[Hold] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    step: int | None = None
+    sparsity: float | None = None
+    _offset: int = 0
+    _seen: list[Kernel] = field(default_factory=list)
+
+    def attach(self, roots: Sequence[Any]) -> None:
+        """Hold what can be pruned below some layers; those not built yet when they are built."""
+        for layer in list(walk_layers(roots)):
+            if not layer.built:
+                self._attach_when_built(layer)
+        kernels, skipped = find_kernels(roots)
+        known = {entry.layer for entry in self.skipped}
+        self.skipped += [entry for entry in skipped if entry.layer not in known]
+        known_kernels = {id(kernel.variable) for kernel in self._seen}
+        kernels = [kernel for kernel in kernels if id(kernel.variable) not in known_kernels]
+        self._seen += kernels
+        choices = self.choices
+        chosen = choose(kernels, Kernel.names, choices.only, choices.skip)
+        for kernel, take in zip(kernels, chosen, strict=True):
+            if not take:
+                self._leave_out(kernel, "left out by only= or skip=")
+            elif choices.allow is not None and not choices.allow(kernel.layer):
+                self._leave_out(kernel, "left out by the pruning policy")
+            else:
+                self.holds.append(Hold(kernel, self))
+
+    def _leave_out(self, kernel: Kernel, reason: str) -> None:
+        self.skipped.append(Skipped(kernel.path, type_name(kernel.layer), reason, usual=True))
+
+    def check_filters(self) -> None:
+        """Raise FilterError if a filter is about none of the kernels seen."""
+        check_used(self._seen, Kernel.names, self.choices.only, self.choices.skip)
+
+    def _attach_when_built(self, layer: Any) -> None:
+        build = layer.build
+
+        def build_then_hold(*args: Any, **kwargs: Any) -> Any:
+            layer.build = build
+            result = build(*args, **kwargs)
+            self.attach([layer])
+            return result
+
+        layer.build = build_then_hold
+
+    def position(self, iterations: int) -> int:
+        """Return the schedule's step for the optimizer's.
+
+        An optimizer that was replaced starts at zero again: the schedule goes on where it was.
+        """
+        step = iterations + self._offset
+        return step if self.step is None else max(step, self.step)
+
+    def advance(self, iterations: int) -> bool:
+        """Follow the schedule to the optimizer's step; return whether masks were updated."""
+        step = self.position(iterations)
+        self._offset = step - iterations
+        schedule = self.choices.schedule
+        if self.step is None:
+            self.check_filters()
+            for hold in self.holds:
+                hold.start_movement()
+            due = schedule.last_due(step)
+        else:
+            due = next((s for s in range(step, self.step, -1) if schedule(s)[0]), None)
+        resumed = self.step is None and step > 0
+        self.step = step
+        if due is None:
+            return False
+        return self.update(float(schedule(due)[1]), recover=resumed)
+
+    def update(self, sparsity: float, *, recover: bool = False) -> bool:
+        """Make and apply the masks for a sparsity; return whether there was anything to do.
+
+        Args:
+            sparsity: The schedule's, now.
+            recover: The weights were loaded from a run that had pruned them to this sparsity:
+                what is zero is what was masked, whatever the score.
+        """
+        if not self.holds:
+            return False
+        choices = self.choices
+        if choices.score.settled and sparsity == self.sparsity:
+            return False
+        arrays = [hold.weights() for hold in self.holds]
+        score = choices.score
+        if recover and self._are_pruned(arrays, sparsity):
+            score = SCORES["magnitude"]
+        scores = self._scores(arrays, score)
+        for hold, mask in zip(self.holds, self._masks(scores, sparsity), strict=True):
+            hold.set_mask(mask)
+        self.sparsity = sparsity
+        return True
+
+    def _scores(self, arrays: list[NDArray], score: Score) -> list[NDArray]:
+        gradients: Sequence[NDArray | None] = [None] * len(arrays)
+        if score.needs == "gradient":
+            if self.choices.gradients is None:
+                raise ModelError("this score needs data and a loss: prune(…, data=…, loss=…)")
+            gradients = self.choices.gradients([hold.kernel.variable for hold in self.holds])
+        scores = []
+        for hold, array, gradient in zip(self.holds, arrays, gradients, strict=True):
+            moved = None if hold.movement is None else hold.movement.numpy()
+            seed = [self.choices.seed, zlib.crc32(hold.kernel.path.encode())]
+            evidence = Evidence(gradient, moved, np.random.default_rng(seed))
+            scores.append(hold.kernel.view(score_weights(score, array, evidence)))
+        return scores
+
+    def _masks(self, scores: list[NDArray], sparsity: float) -> list[NDArray[np.bool_]]:
+        pattern = self.choices.pattern
+        if pattern.fixed is None:
+            final = self.choices.schedule.final()
+            progress = min(sparsity / final, 1.0) if final else 1.0
+            shares = [
+                allocations.Share(hold.kernel.path, hold.kernel.shape, pattern.pool(score))
+                for hold, score in zip(self.holds, scores, strict=True)
+            ]
+            counts = self.choices.allocation(shares, sparsity, progress)
+        else:
+            counts = [0] * len(scores)
+        return [
+            hold.kernel.unview(pattern.mask(score, count))
+            for hold, score, count in zip(self.holds, scores, counts, strict=True)
+        ]
+
+    def _are_pruned(self, arrays: list[NDArray], sparsity: float) -> bool:
+        zeros = sum(array.size - np.count_nonzero(array) for array in arrays)
+        wanted = sparsity if self.choices.pattern.fixed is None else self.choices.pattern.fixed
+        return bool(zeros >= 0.99 * wanted * sum(array.size for array in arrays))
+
+
+def holds_of(model: Any) -> list[Hold]:
+    """Return what is held in a model, in the order of its layers."""
+    found: dict[int, Hold] = {}
+    for layer in walk_layers([model]):
+        for variable in own_variables(layer):
+            if isinstance(variable.constraint, Hold):
+                found.setdefault(id(variable), variable.constraint)
+    return list(found.values())
+
+
+def prunings_of(model: Any) -> list[Pruning]:
+    """Return the calls of `prune` whose masks a model carries."""
+    return list({id(hold.pruning): hold.pruning for hold in holds_of(model)}.values())

@@ -1,0 +1,205 @@
+"""What shape may the holes have? A pattern pools scores into units and spreads units back.
+
+A kernel comes to a pattern as an array of three axes: (outer, inputs, outputs). For a Dense layer
+`outer` is 1; for a convolution it is the window positions. So one pattern serves every layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import OptionError
+from tfprune.registry import Registry
+from tfprune.sparsity.selection import keep_largest
+
+
+class Pattern(Protocol):
+    """A shape of holes. `fixed` patterns set their sparsity themselves and ignore the schedule's.
+
+    A pattern works on the (outer, inputs, outputs) view of a kernel's scores.
+    """
+
+    @property
+    def fixed(self) -> float | None:
+        """The sparsity that the pattern itself gives, or None where any can be asked for."""
+
+    def pool(self, scores: NDArray) -> NDArray:
+        """Return one score a unit."""
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        """Return the mask over all weights in which the `kept` units stay."""
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        """Return the mask that keeps the `count` best units."""
+
+
+class _Pooling:
+    """Patterns whose units compete with one another for `count` places."""
+
+    fixed: float | None = None
+
+    def pool(self, scores: NDArray) -> NDArray:
+        raise NotImplementedError
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        raise NotImplementedError
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        o, i, u = scores.shape
+        return self.spread(keep_largest(self.pool(scores), count), (o, i, u))
+
+
+@dataclass(frozen=True)
+class Unstructured(_Pooling):
+    """Every weight for itself.
+
+    Example:
+        >>> Unstructured().mask(np.array([[[1.0, 4.0], [3.0, 2.0]]]), 2).astype(int).tolist()
+        [[[0, 1], [1, 0]]]
+    """
+
+    def pool(self, scores: NDArray) -> NDArray:
+        return scores
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        return kept.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Block(_Pooling):
+    """Blocks of `height` inputs by `width` outputs, kept or dropped together.
+
+    A convolution is seen as the matrix (window positions × inputs, outputs). Blocks at the lower
+    and right edge may be smaller; they are judged by the weights they have.
+
+    Args:
+        height: Inputs in a block.
+        width: Outputs in a block.
+        pooling: `"AVG"` or `"MAX"` of the scores in it.
+
+    Example:
+        >>> scores = np.array([[[1.0, 1.0, 9.0], [1.0, 1.0, 0.0]]])
+        >>> Block(2, 2).mask(scores, 1).astype(int).tolist()
+        [[[0, 0, 1], [0, 0, 1]]]
+    """
+
+    height: int
+    width: int
+    pooling: str = "AVG"
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise OptionError(
+                    f"block {name}: expected a whole number >= 1. Received {value!r}."
+                )
+        if self.pooling not in ("AVG", "MAX"):
+            raise OptionError(f"block pooling: expected 'AVG' or 'MAX'. Received {self.pooling!r}.")
+
+    def pool(self, scores: NDArray) -> NDArray:
+        matrix = scores.reshape(-1, scores.shape[-1])
+        if self.pooling == "MAX":
+            tall = np.maximum.reduceat(matrix, np.arange(0, matrix.shape[0], self.height), axis=0)
+            return np.maximum.reduceat(tall, np.arange(0, matrix.shape[1], self.width), axis=1)
+        return _mean_runs(_mean_runs(matrix, self.height, 0), self.width, 1)
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        rows, columns = shape[0] * shape[1], shape[2]
+        tall = np.repeat(np.repeat(kept, self.height, axis=0), self.width, axis=1)
+        return tall[:rows, :columns].reshape(shape)
+
+
+def _mean_runs(matrix: NDArray, run: int, axis: int) -> NDArray:
+    size = matrix.shape[axis]
+    starts = np.arange(0, size, run)
+    lengths = np.minimum(starts + run, size) - starts
+    sums = np.add.reduceat(matrix, starts, axis=axis)
+    return sums / np.expand_dims(lengths, 1 - axis).astype(matrix.dtype)
+
+
+@dataclass(frozen=True)
+class KeepOf:
+    """`keep` of every `of` consecutive inputs stay, for each output: 2 of 4 is what GPUs run.
+
+    It runs along the input axis. A rest shorter than `of` keeps up to `keep`: padded with zeros,
+    as hardware does, it has the pattern.
+
+    Args:
+        keep: How many stay.
+        of: Of how many.
+
+    Example:
+        >>> scores = np.array([[[4.0], [3.0], [2.0], [1.0], [1.0], [1.0]]])
+        >>> KeepOf(2, 4).mask(scores, 0).astype(int).ravel().tolist()
+        [1, 1, 0, 0, 1, 1]
+    """
+
+    keep: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < self.of:
+            raise OptionError(
+                f"n:m pattern: expected 0 < n < m, n weights kept of every m. "
+                f"Received {self.keep}:{self.of}."
+            )
+
+    @property
+    def fixed(self) -> float:
+        return 1 - self.keep / self.of
+
+    def pool(self, scores: NDArray) -> NDArray:
+        return scores
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        return kept.reshape(shape)
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        outer, inputs, outputs = scores.shape
+        groups = -(-inputs // self.of)
+        padded = np.full((outer, groups * self.of, outputs), -np.inf, np.result_type(scores, "f4"))
+        padded[:, :inputs] = scores
+        grouped = padded.reshape(outer, groups, self.of, outputs)
+        order = np.argsort(-grouped, axis=2, kind="stable")
+        kept = np.zeros(grouped.shape, bool)
+        np.put_along_axis(kept, order[:, :, : self.keep], True, axis=2)
+        return kept.reshape(outer, groups * self.of, outputs)[:, :inputs]
+
+
+PATTERNS: Registry[Callable[..., Pattern]] = Registry("pattern")
+PATTERNS.register("unstructured")(Unstructured)
+PATTERNS.register("block")(Block)
+PATTERNS.register("n:m")(KeepOf)
+
+
+def resolve(pattern: "str | Pattern") -> Pattern:
+    """Return the pattern that a name stands for: `unstructured`, `block(4,1)`, `2:4`.
+
+    Example:
+        >>> resolve("2:4"), resolve("block(4,1)")
+        (KeepOf(keep=2, of=4), Block(height=4, width=1, pooling='AVG'))
+    """
+    if not isinstance(pattern, str):
+        if all(hasattr(pattern, name) for name in ("fixed", "pool", "spread", "mask")):
+            return pattern
+        raise OptionError(f"pattern: expected a name or a Pattern. Received {pattern!r}.")
+    text = pattern.replace(" ", "")
+    keep, colon, of = text.partition(":")
+    if colon and keep.isdigit() and of.isdigit():
+        return PATTERNS["n:m"](int(keep), int(of))
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        if name in ("block", "n:m"):
+            raise OptionError(f"pattern {name!r} needs sizes: write 'block(4,1)' or '2:4'")
+        return PATTERNS[name]()
+    sizes = rest.rstrip(")").split(",")
+    if not rest.endswith(")") or not all(size.isdigit() for size in sizes):
+        raise OptionError(f"pattern: expected the form 'block(4,1)'. Received {pattern!r}.")
+    make = PATTERNS[name]
+    try:
+        return make(*map(int, sizes))
+    except TypeError as error:
+        raise OptionError(f"pattern {pattern!r}: {error}") from None

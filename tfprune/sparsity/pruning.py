@@ -1,0 +1,331 @@
+"""The calls a user makes: `prune`, `prune_low_magnitude`, `strip_pruning`."""
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+
+from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
+from tfprune.filters import as_filters
+from tfprune.legacy import generation
+from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity import patterns, scores
+from tfprune.sparsity.gradients import gradient_source
+from tfprune.sparsity.kernels import Kernel, walk_layers
+from tfprune.sparsity.masks import Choices, Pruning, holds_of
+from tfprune.sparsity.patterns import Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.schedules import (
+    ConstantSparsity,
+    OneShot,
+    PruningSchedule,
+    check_sparsity,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def prune(
+    model: Any,
+    sparsity: float = 0.8,
+    *,
+    score: "str | scores.ScoreFunction" = "magnitude",
+    pattern: "str | Pattern" = "unstructured",
+    allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
+    schedule: PruningSchedule | None = None,
+    only: Any = (),
+    skip: Any = (),
+    data: Any = None,
+    loss: Any = None,
+    strict: bool = False,
+    seed: int = 0,
+) -> Any:
+    """Return the same model with its kernels pruned, and held so while it trains on.
+
+    Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
+    step. Without a schedule the kernels are pruned at once; with one, `UpdatePruningStep()` has
+    to be among the callbacks of `fit`. A kernel that an earlier call holds goes over to this one.
+
+    Args:
+        model: A Keras 3 model, layer, or list of layers; built or not.
+        sparsity: Fraction of zeros at the end, in [0, 1).
+        score: What makes a weight worth keeping: `magnitude`, `movement`, `taylor`, `gradient`,
+            `random`, or a callable `(weights, evidence) -> scores`.
+        pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern.
+        allocation: `uniform`, `global`, `erk`, or a table of path or regex → final sparsity.
+        schedule: When and how much; None prunes now.
+        only: Names, regexes on variable paths, or predicates: prune these alone.
+        skip: The same: leave these alone.
+        data: `(x, y)` or batches of it, for scores that need gradients.
+        loss: What to differentiate; the compiled loss when None.
+        strict: Raise when a layer has weights but no kernel that tfprune knows.
+        seed: For the random score.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        ModelError: If there is nothing to prune, or a layer is unknown and `strict`.
+        FilterError: If a filter matches no kernel.
+        OptionError: If an option is outside of what is allowed.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> model = prune(model, 0.75)
+        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
+        8
+    """
+    check_sparsity(sparsity, "sparsity")
+    choices = Choices(
+        score=scores.resolve(score),
+        pattern=patterns.resolve(pattern),
+        allocation=allocations.resolve(allocation),
+        schedule=_schedule(schedule, sparsity),
+        only=as_filters("only", only),
+        skip=as_filters("skip", skip),
+        gradients=gradient_source(model, data, loss),
+        seed=seed,
+    )
+    _check_choices(choices, allocation)
+    return _start(model, choices, strict)
+
+
+def prune_low_magnitude(
+    to_prune: Any,
+    pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),  # noqa: B008 - it is frozen
+    block_size: tuple[int, int] = (1, 1),
+    block_pooling_type: str = "AVG",
+    pruning_policy: Any = None,
+    sparsity_m_by_n: tuple[int, int] | None = None,
+    *,
+    strict: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Return what was given, to be pruned by magnitude on a schedule while it trains.
+
+    The drop-in for tensorflow-model-optimization's function of this name. Models, layers and
+    lists of `tf_keras` are handed to it; those of Keras 3 are pruned here, and are returned
+    themselves. What is held already stays as it is.
+
+    Args:
+        to_prune: A model, a layer, or a list of layers.
+        pruning_schedule: When and how much. Steps count from the optimizer's first.
+        block_size: (height, width) of the blocks that are kept or dropped together.
+        block_pooling_type: `"AVG"` or `"MAX"`: how a block is judged.
+        pruning_policy: An object that says which layers may be pruned.
+        sparsity_m_by_n: (m, n): m *zeros* in every n consecutive inputs. The schedule then says
+            only when.
+        strict: Raise when a layer has weights but no kernel that tfprune knows.
+        **kwargs: For `tf_keras` layers only: passed on.
+
+    Returns:
+        `to_prune` itself (Keras 3), or what tensorflow-model-optimization returns (`tf_keras`).
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> prune_low_magnitude(model, ConstantSparsity(0.5, begin_step=0)) is model
+        True
+    """
+    if generation.is_tf_keras(to_prune):
+        from tfprune.legacy import tfmot
+
+        return tfmot.prune_low_magnitude(
+            to_prune,
+            pruning_schedule=pruning_schedule,
+            block_size=block_size,
+            block_pooling_type=block_pooling_type,
+            pruning_policy=pruning_policy,
+            sparsity_m_by_n=sparsity_m_by_n,
+            **kwargs,
+        )
+    if kwargs:
+        raise OptionError(
+            f"prune_low_magnitude: unexpected argument {sorted(kwargs)[0]!r}; "
+            "only tf_keras layers take further ones"
+        )
+    choices = Choices(
+        score=scores.SCORES["magnitude"],
+        pattern=_low_magnitude_pattern(block_size, block_pooling_type, sparsity_m_by_n),
+        allocation=allocations.uniform,
+        schedule=_as_schedule(pruning_schedule),
+        skip=(_is_held,),
+        allow=None if pruning_policy is None else pruning_policy.allow_pruning,
+    )
+    if pruning_policy is not None and isinstance(to_prune, keras.Model):
+        pruning_policy.ensure_model_supports_pruning(to_prune)
+    return _start(to_prune, choices, strict)
+
+
+def strip_pruning(model: Any) -> Any:
+    """Return the model with its masks applied a last time and then let go.
+
+    Args:
+        model: What `prune` or `prune_low_magnitude` returned, trained.
+
+    Returns:
+        `model` itself (Keras 3), or a stripped copy (`tf_keras`).
+
+    Warns:
+        ScheduleWarning: If a schedule never pruned anything, or if something other than the
+            optimizer had put weights back, so that the accuracy measured before is not this
+            model's.
+
+    Example:
+        >>> model = prune(keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)]), 0.5)
+        >>> strip_pruning(model) is model
+        True
+    """
+    if generation.is_tf_keras(model):
+        from tfprune.legacy import tfmot
+
+        return tfmot.strip_pruning(model)
+    roots = _roots(model, "strip_pruning")
+    holds = [hold for root in roots for hold in holds_of(root)]
+    for pruning in {id(hold.pruning): hold.pruning for hold in holds}.values():
+        if pruning.sparsity is None:
+            warnings.warn(
+                f"strip_pruning: nothing was pruned of {_names(pruning)}: the schedule "
+                f"{pruning.choices.schedule} never fired. Was UpdatePruningStep() among the "
+                "callbacks of fit?",
+                ScheduleWarning,
+                stacklevel=2,
+            )
+    overwritten = {hold.kernel.path: count for hold in holds if (count := hold.release())}
+    if overwritten:
+        warnings.warn(
+            f"strip_pruning: set {sum(overwritten.values()):,} weights of "
+            f"{', '.join(overwritten)} to zero that something other than the optimizer had put "
+            "back (an average of weights, restored weights): evaluate the model again",
+            ScheduleWarning,
+            stacklevel=2,
+        )
+    for root in roots:
+        _retrace(root)
+    return model
+
+
+def _start(model: Any, choices: Choices, strict: bool) -> Any:
+    roots = _roots(model, "prune")
+    pruning = Pruning(choices)
+    pruning.attach(roots)
+    if strict:
+        unknown = [entry for entry in pruning.skipped if not entry.usual]
+        if unknown:
+            listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
+            _release(pruning)
+            raise ModelError(f"prune: strict=True and these layers cannot be pruned: {listed}")
+    complete = all(layer.built for layer in walk_layers(roots))
+    if complete:
+        try:
+            pruning.check_filters()
+        except ValueError:
+            _release(pruning)
+            raise
+        if not pruning.holds and isinstance(model, keras.Model) and not holds_of(model):
+            raise ModelError(f"prune: the model {model.name!r} has no kernel to prune")
+    for entry in pruning.skipped:
+        _log.info("not pruned: %s (%s): %s", entry.layer, entry.kind, entry.reason)
+    if isinstance(choices.schedule, OneShot):
+        if not complete:
+            _release(pruning)
+            raise ModelError(
+                "prune: weights to prune now do not exist yet; build the model first "
+                "(model.build(input_shape) or call it on data), or give a schedule"
+            )
+        pruning.advance(0)
+    for root in roots:
+        _retrace(root)
+    return model
+
+
+def _release(pruning: Pruning) -> None:
+    for hold in pruning.holds:
+        hold.release()
+
+
+def _roots(model: Any, call: str) -> list[Any]:
+    roots = list(model) if isinstance(model, (list, tuple)) else [model]
+    for root in roots:
+        if not isinstance(root, keras.layers.Layer):
+            raise ModelError(
+                f"{call}: expected a Keras model, layer or list of layers. "
+                f"Received {type_name(root)}."
+            )
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"{call}: Keras runs on the {keras.backend.backend()} backend; tfprune needs "
+            "TensorFlow: set KERAS_BACKEND=tensorflow before importing keras"
+        )
+    return roots
+
+
+def _retrace(root: Any) -> None:
+    """Drop compiled steps: they have been traced with other constraints."""
+    if isinstance(root, keras.Model):
+        root.train_function = None
+
+
+def _is_held(kernel: Kernel) -> bool:
+    from tfprune.sparsity.masks import Hold
+
+    return isinstance(kernel.variable.constraint, Hold)
+
+
+def _names(pruning: Pruning) -> str:
+    paths = [hold.kernel.path for hold in pruning.holds]
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _as_schedule(schedule: Any) -> PruningSchedule:
+    if isinstance(schedule, PruningSchedule):
+        return schedule
+    if generation.is_tfmot(schedule):
+        from tfprune.legacy import tfmot
+
+        return tfmot.schedule_from_tfmot(schedule)
+    raise OptionError(
+        f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
+    )
+
+
+def _schedule(schedule: Any, sparsity: float) -> PruningSchedule:
+    if schedule is None:
+        return OneShot(sparsity)
+    schedule = _as_schedule(schedule)
+    final = schedule.final()
+    if final is not None and final != sparsity:
+        raise OptionError(
+            f"prune: sparsity={sparsity:g}, but the schedule ends at {final:g}: {schedule}. "
+            f"Give both the same: prune(model, {final:g}, schedule=…)."
+        )
+    return schedule
+
+
+def _check_choices(choices: Choices, allocation: object) -> None:
+    if choices.score.needs == "gradient" and choices.gradients is None:
+        raise OptionError("prune: this score needs gradients: give data=(x, y)")
+    if choices.pattern.fixed is not None and allocation != "uniform":
+        raise OptionError(
+            f"prune: pattern {choices.pattern} sets {choices.pattern.fixed:.0%} zeros everywhere; "
+            "it goes with allocation='uniform' only"
+        )
+    if choices.score.needs == "movement" and isinstance(choices.schedule, OneShot):
+        raise OptionError("prune: score='movement' is gathered while training: give a schedule")
+
+
+def _low_magnitude_pattern(
+    block_size: Iterable[int], pooling: str, sparsity_m_by_n: tuple[int, int] | None
+) -> Pattern:
+    block = tuple(block_size)
+    if len(block) != 2:
+        raise OptionError(f"block_size: expected (height, width). Received {block!r}.")
+    if sparsity_m_by_n is not None:
+        pair = tuple(sparsity_m_by_n)
+        if len(pair) != 2 or not all(isinstance(v, int) for v in pair):
+            raise OptionError(f"sparsity_m_by_n: expected two whole numbers. Received {pair!r}.")
+        if block != (1, 1):
+            raise OptionError("sparsity_m_by_n and block_size exclude each other: give one")
+        return KeepOf(pair[1] - pair[0], pair[1])
+    checked = Block(block[0], block[1], pooling)
+    return Unstructured() if block == (1, 1) else checked
