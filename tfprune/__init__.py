@@ -27,6 +27,11 @@ _HOME = {
     # structure: units really removed
     # deploy: the file a phone runs
     # measure: the truth about it
+    "Gate": "report.gates",
+    "Report": "report.data",
+    "benchmark": "measure.latency",
+    "compare": "measure.comparison",
+    "macs": "measure.macs",
     # legacy: the other generation of Keras
     "load_model": "legacy.load",
     "prune_scope": "legacy.tfmot",

@@ -1,0 +1,63 @@
+"""How many weights a Keras model has, and how many of them are zero."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfprune.errors import ModelError, type_name
+from tfprune.report.data import Kernel
+
+
+@dataclass(frozen=True)
+class WeightCounts:
+    """Weights and zeros of a model.
+
+    Attributes:
+        params: All numbers that it stores, trained or not; the state of random generators is none.
+        trainable: Those that training changes.
+        zeros: How many of `params` are zero.
+        kernels: One entry for each tensor of two axes or more: what pruning works on.
+    """
+
+    params: int
+    trainable: int
+    zeros: int
+    kernels: tuple[Kernel, ...]
+
+
+def count_weights(model: Any) -> WeightCounts:
+    """Return how many weights a model has and how many are zero.
+
+    Args:
+        model: A model or layer of Keras 3 or tf_keras, built.
+
+    Raises:
+        ModelError: It is no model, or has no weights yet.
+    """
+    variables = getattr(model, "weights", None)
+    if not isinstance(variables, list):
+        raise ModelError(f"expected a Keras model. Received {type_name(model)}")
+    if getattr(model, "built", True) is False:
+        raise ModelError(f"model {model.name!r} is not built; call it on data once")
+    # A weight that layers share is listed once; the state of a random generator is no weight.
+    variables = [
+        variable
+        for variable in {id(variable): variable for variable in variables}.values()
+        if "seed_generator" not in variable.name
+    ]
+    trained = {id(variable) for variable in model.trainable_weights}
+    params = trainable = zeros = 0
+    kernels = []
+    for variable in variables:
+        values = np.asarray(variable)
+        nothing = int(values.size - np.count_nonzero(values))
+        params += values.size
+        zeros += nothing
+        if id(variable) in trained:
+            trainable += values.size
+        if values.ndim > 1:
+            kernels.append(
+                Kernel(getattr(variable, "path", variable.name), tuple(values.shape), nothing)
+            )
+    return WeightCounts(params, trainable, zeros, tuple(kernels))

@@ -1,0 +1,233 @@
+"""How good a file is: its own outputs against the truth, and against those of another file.
+
+The Keras model is not asked: what counts is what the file answers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.runtime import Runner
+from tfprune.errors import DataError, OptionError, nearest
+from tfprune.measure.data import Batch, batches
+from tfprune.measure.sources import Source, name_of
+from tfprune.progress import SILENT, Progress
+
+Metric = str | Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How good one file is.
+
+    Attributes:
+        name: The file.
+        samples: How many samples it was asked about.
+        score: The metric of its outputs.
+        agreement: The share of answers with the same top class as the reference file gives; None
+            for outputs without classes.
+        max_abs_error: The largest difference from the reference file's outputs.
+        mean_abs_error: The mean of these differences.
+    """
+
+    name: str
+    samples: int
+    score: float
+    agreement: float | None
+    max_abs_error: float
+    mean_abs_error: float
+
+
+def accuracy(
+    source: Source, data: Any, *, output: str | None = None, batch_size: int = 64
+) -> float:
+    """Return the share of samples whose top class is the label.
+
+    Args:
+        source: An artefact, or the path or the bytes of a `.tflite` file.
+        data: A pair (x, y) of arrays, or a dataset of batches. Labels are class numbers or one-hot.
+        output: Which output to look at, where the file has several.
+        batch_size: How many samples are taken from arrays at a time.
+
+    Raises:
+        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        DataError: The data is empty, has NaN, or does not fit the file.
+    """
+    return score_files([source], data, output=output, batch_size=batch_size)[0].score
+
+
+def score_files(
+    sources: Sequence[Source],
+    data: Any,
+    *,
+    names: Sequence[str] | None = None,
+    metric: Metric = "accuracy",
+    output: str | None = None,
+    batch_size: int = 64,
+    progress: Progress = SILENT,
+) -> tuple[Fidelity, ...]:
+    """Return how good files are on the same samples, the first being the reference of the others.
+
+    The data is gone through once, and every file sees every batch, so that a dataset that shuffles
+    compares like with like.
+
+    Args:
+        sources: Artefacts, paths or bytes.
+        data: A pair (x, y) of arrays, or a dataset of batches.
+        names: What to call them; by default their file names.
+        metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
+            a number, more being better.
+        output: Which output to look at, where the files have several.
+        batch_size: How many samples are taken from arrays at a time.
+        progress: Where to report how far it is.
+
+    Raises:
+        ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        DataError: The data is empty, has NaN, or does not fit a file.
+        OptionError: An unknown metric or output.
+    """
+    if isinstance(metric, str) and metric != "accuracy":
+        raise OptionError(
+            f"metric: expected 'accuracy' or a function of (labels, outputs). Received {metric!r}"
+        )
+    labels = list(names or map(name_of, sources))
+    runners = [Runner(source) for source in sources]
+    chosen = [
+        _output_of(runner, output, name) for runner, name in zip(runners, labels, strict=True)
+    ]
+    tallies = [_Tally(name) for name in labels]
+    truths: list[np.ndarray] = []
+    with progress.task("accuracy of the files", None) as task:
+        for batch in batches(data, batch_size):
+            truth = batch.y[chosen[0]] if isinstance(batch.y, dict) else batch.y
+            reference = None
+            for runner, wanted, tally in zip(runners, chosen, tallies, strict=True):
+                answers = runner.run_named(batch.x)[wanted].astype(np.float32)
+                reference = answers if reference is None else reference
+                tally.compare(answers, reference)
+                if metric == "accuracy":
+                    tally.count(answers, truth, batch)
+                else:
+                    tally.kept.append(answers)
+            if metric != "accuracy":
+                truths.append(truth)
+            task.advance(batch.size)
+    return tuple(tally.result(metric, truths) for tally in tallies)
+
+
+@dataclass
+class _Tally:
+    """Running sums over the batches of one file."""
+
+    name: str
+    samples: int = 0
+    right: float = 0.0
+    asked: int = 0
+    same: int = 0
+    answers: int = 0
+    worst: float = 0.0
+    error: float = 0.0
+    numbers: int = 0
+    kept: list[np.ndarray] = field(default_factory=list)
+
+    def compare(self, outputs: np.ndarray, reference: np.ndarray) -> None:
+        if outputs.shape != reference.shape:
+            raise DataError(
+                f"{self.name}: its output has the shape {outputs.shape[1:]}, that of the baseline "
+                f"{reference.shape[1:]}; only files for the same task can be compared"
+            )
+        self.samples += len(outputs)
+        if outputs.ndim > 1 and outputs.shape[-1] > 1:
+            same = outputs.argmax(-1) == reference.argmax(-1)
+            self.same += int(same.sum())
+            self.answers += same.size
+        difference = np.abs(outputs.astype(np.float64) - reference)
+        self.worst = max(self.worst, float(difference.max(initial=0.0)))
+        self.error += float(difference.sum())
+        self.numbers += difference.size
+
+    def count(self, outputs: np.ndarray, truth: np.ndarray, batch: Batch) -> None:
+        right = _right(outputs, truth, batch.first)
+        self.right += float(right.sum())
+        self.asked += right.size
+
+    def result(self, metric: Metric, truths: list[np.ndarray]) -> Fidelity:
+        if callable(metric):
+            score = float(metric(np.concatenate(truths), np.concatenate(self.kept)))
+            if not np.isfinite(score):
+                raise DataError(f"{self.name}: the metric gave {score}; it must give a number")
+        else:
+            score = self.right / self.asked
+        return Fidelity(
+            name=self.name,
+            samples=self.samples,
+            score=score,
+            agreement=self.same / self.answers if self.answers else None,
+            max_abs_error=self.worst,
+            mean_abs_error=self.error / self.numbers,
+        )
+
+
+def _output_of(runner: Runner, output: str | None, name: str) -> str:
+    known = [spec.name for spec in runner.outputs]
+    if output is None:
+        if len(known) > 1:
+            raise OptionError(f"{name}: has the outputs {', '.join(known)}; name one with output=")
+        return known[0]
+    if output not in known:
+        raise OptionError(f"{name}: has no output {output!r}. {nearest(output, known)}")
+    return output
+
+
+def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
+    """Say of each answer whether it is right.
+
+    Raises:
+        DataError: The labels are not classes of this output.
+    """
+    if outputs.ndim < 2:
+        outputs = outputs[:, None]
+    classes = outputs.shape[-1]
+    if classes == 1:
+        if outputs.min(initial=0.0) < 0 or outputs.max(initial=1.0) > 1:
+            raise DataError(
+                "the file's single output is no probability (it leaves [0, 1]); give a metric "
+                "that knows what it means"
+            )
+        found, classes = (outputs[..., 0] > 0.5).astype(np.int64), 2
+    else:
+        found = outputs.argmax(-1)
+        if truth.shape == outputs.shape:
+            truth = _from_one_hot(truth, first)
+    if truth.shape == (*found.shape, 1):
+        truth = truth[..., 0]
+    if truth.shape != found.shape:
+        raise DataError(
+            f"labels: expected the shape {found.shape} or one-hot {outputs.shape}. "
+            f"Received {truth.shape}"
+        )
+    whole = np.rint(truth).astype(np.int64) if truth.dtype.kind in "biuf" else None
+    if whole is None or not np.array_equal(whole, truth):
+        raise DataError(
+            f"labels: expected class numbers. Received {truth.dtype} values like "
+            f"{truth.reshape(-1)[0]!r}; give a metric for other tasks"
+        )
+    outside = (whole < 0) | (whole >= classes)
+    if outside.any():
+        bad = int(whole[outside][0])
+        sample = first + int(np.argwhere(outside)[0][0])
+        raise DataError(
+            f"labels: {bad} at sample {sample} is out of range; the file has {classes} classes "
+            f"(0 to {classes - 1})"
+        )
+    return found == whole
+
+
+def _from_one_hot(truth: np.ndarray, first: int) -> np.ndarray:
+    """Return the classes of one-hot (or soft) labels."""
+    if not np.allclose(truth.sum(-1), 1.0, atol=1e-3):
+        bad = first + int(np.argwhere(~np.isclose(truth.sum(-1), 1.0, atol=1e-3))[0][0])
+        raise DataError(f"labels: sample {bad} is not one-hot: its values do not sum to 1")
+    return truth.argmax(-1)

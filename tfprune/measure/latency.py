@@ -1,0 +1,232 @@
+"""How long a file takes, beside another in the same minute.
+
+Two files are compared by adjacent pairs: one runs, then the other, and their ratio is taken before
+anything else on the machine can change. The median over the pairs is the figure, and the same done
+to a file and its own copy (A/A) shows how far the machine can be trusted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfprune.errors import OptionError
+from tfprune.measure.device import Sample, device_of
+from tfprune.measure.sources import Source, name_of, staged
+from tfprune.progress import SILENT, Progress
+from tfprune.report.data import Conditions, Ratio
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one file takes, and under what conditions that was measured.
+
+    Attributes:
+        name: The file.
+        median_ms: The median of the samples.
+        p90_ms: The time that nine of ten samples kept to.
+        q1_ms: Their lower quartile.
+        q3_ms: Their upper quartile.
+        min_ms: The fastest sample.
+        samples: How many samples there were.
+        calls: How many calls each sample is the mean of: more than one for files that are faster
+            than the clock is fine.
+        conditions: The device, the runtime, the threads, the clock, and the noise.
+    """
+
+    name: str
+    median_ms: float
+    p90_ms: float
+    q1_ms: float
+    q3_ms: float
+    min_ms: float
+    samples: int
+    calls: int
+    conditions: Conditions
+
+    def __str__(self) -> str:
+        seen = self.conditions
+        if seen.fake:
+            return f"{self.name}: not measured: {seen.device} is a stand-in for a device"
+        return (
+            f"{self.name}: median {self.median_ms:.4g} ms, p90 {self.p90_ms:.4g} ms, "
+            f"quartiles {self.q1_ms:.4g}-{self.q3_ms:.4g} ms, min {self.min_ms:.4g} ms\n"
+            f"  {self.samples} samples of {self.calls} call(s), {seen.threads} thread(s), "
+            f"{seen.clock}, A/A noise {seen.noise.median:.3f} "
+            f"[{seen.noise.q1:.3f}, {seen.noise.q3:.3f}]\n"
+            f"  {seen.device}: {seen.machine}, {seen.system}, {seen.runtime}"
+        )
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Files timed in turns: the first is the baseline of the ratios.
+
+    Attributes:
+        latencies: One for each file, in their order.
+        ratios: The time of each file but the first over that of the first.
+        conditions: Where and how.
+    """
+
+    latencies: tuple[Latency, ...]
+    ratios: tuple[Ratio, ...]
+    conditions: Conditions
+
+
+def benchmark(
+    source: Source,
+    *,
+    device: str = "host",
+    threads: int = 1,
+    runs: int = 50,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress = SILENT,
+) -> Latency:
+    """Return how long a file takes on a device.
+
+    It runs in a process of its own, beside a copy of itself that shows the noise of the machine.
+
+    Args:
+        source: An artefact, or the path or the bytes of a `.tflite` file.
+        device: `host`, or another name of the registry of devices.
+        threads: Threads of the runtime.
+        runs: How many samples to take.
+        input_shapes: Shapes by input name, for files that leave more than the batch free.
+        progress: Where to report how far it is.
+
+    Raises:
+        OptionError: An unknown device, or less than one thread or run.
+        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+
+    Example:
+        >>> print(benchmark("model.tflite"))                # doctest: +SKIP
+        model.tflite: median 0.0412 ms, p90 0.0419 ms, ...
+    """
+    measured = interleaved(
+        [source],
+        device=device,
+        threads=threads,
+        runs=runs,
+        input_shapes=input_shapes,
+        progress=progress,
+    )
+    return measured.latencies[0]
+
+
+def interleaved(
+    sources: Sequence[Source],
+    *,
+    names: Sequence[str] | None = None,
+    device: str = "host",
+    threads: int = 1,
+    runs: int = 50,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress = SILENT,
+) -> Interleaved:
+    """Return how long files take beside the first of them, measured in turns.
+
+    Args:
+        sources: Artefacts, paths or bytes; the first is the baseline.
+        names: What to call them; by default their file names.
+        device: `host`, or another name of the registry of devices.
+        threads: Threads of the runtime.
+        runs: How many pairs to take of each file and the baseline.
+        input_shapes: Shapes by input name, for files that leave more than the batch free.
+        progress: Where to report how far it is.
+
+    Raises:
+        OptionError: An unknown device, or less than one thread or run.
+        ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+    """
+    for option, value in (("threads", threads), ("runs", runs)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"{option}: expected a whole number >= 1. Received {value!r}")
+    machine = device_of(device)
+    labels = list(names or map(name_of, sources))
+    rounds = machine.rounds(runs)
+    schedule = pair_schedule(len(sources), rounds)
+    with staged(sources) as files, progress.task("latency", len(schedule)) as task:
+        samples = []
+        for sample in machine.run(
+            [*files, files[0]],
+            schedule,
+            names=[*labels, labels[0]],
+            threads=threads,
+            runs=runs,
+            shapes=input_shapes or {},
+        ):
+            samples.append(sample)
+            task.advance()
+    info = machine.info()
+    ratios = pair_ratios(samples, len(sources))
+    conditions = Conditions(
+        device=device,
+        machine=info.machine,
+        system=info.system,
+        runtime=info.runtime,
+        threads=threads,
+        runs=runs,
+        clock=machine.clock(threads),
+        noise=ratios[-1],
+        fake=info.fake,
+    )
+    return Interleaved(
+        latencies=tuple(
+            _latency(label, [sample for sample in samples if sample.file == index], conditions)
+            for index, label in enumerate(labels)
+        ),
+        ratios=ratios[:-1],
+        conditions=conditions,
+    )
+
+
+def pair_schedule(files: int, rounds: int) -> list[int]:
+    """Return the order in which files run: pairs with file 0, whose order turns every round.
+
+    Index `files` stands for a second copy of file 0, for the noise.
+
+    Example:
+        >>> pair_schedule(2, 2)
+        [0, 1, 0, 2, 1, 0, 2, 0]
+    """
+    schedule = []
+    for turn in range(rounds):
+        for other in range(1, files + 1):
+            schedule += [other, 0] if turn % 2 else [0, other]
+    return schedule
+
+
+def pair_ratios(samples: Sequence[Sample], files: int) -> tuple[Ratio, ...]:
+    """Return, for each file but the first and then for its copy, the ratio over the pairs."""
+    found: dict[int, list[float]] = {other: [] for other in range(1, files + 1)}
+    for one, two in zip(samples[::2], samples[1::2], strict=True):
+        base, other = (one, two) if one.file == 0 else (two, one)
+        found[other.file].append(other.ms / base.ms)
+    return tuple(ratio_of(values) for values in found.values())
+
+
+def ratio_of(values: Sequence[float]) -> Ratio:
+    """Return the median and quartiles of ratios.
+
+    Example:
+        >>> ratio_of([0.5, 0.4, 0.6])
+        Ratio(median=0.5, q1=0.45, q3=0.55, pairs=3)
+    """
+    q1, median, q3 = (float(value) for value in np.percentile(values, (25, 50, 75)))
+    return Ratio(median=median, q1=q1, q3=q3, pairs=len(values))
+
+
+def _latency(name: str, samples: Sequence[Sample], conditions: Conditions) -> Latency:
+    times = [sample.ms for sample in samples]
+    q1, median, q3, p90 = (float(value) for value in np.percentile(times, (25, 50, 75, 90)))
+    return Latency(
+        name=name,
+        median_ms=median,
+        p90_ms=p90,
+        q1_ms=q1,
+        q3_ms=q3,
+        min_ms=min(times),
+        samples=len(times),
+        calls=samples[0].calls,
+        conditions=conditions,
+    )

@@ -1,0 +1,36 @@
+"""What can be measured, its name, and its content on disk."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tfprune.deploy.artefact import Artefact
+from tfprune.deploy.runtime import read_file
+
+Source = Artefact | bytes | str | os.PathLike[str]
+
+
+def name_of(source: Source) -> str:
+    """Return what to call a source: its file name, if it has one."""
+    path = source.path if isinstance(source, Artefact) else source
+    return Path(path).name if isinstance(path, str | os.PathLike) else "model"
+
+
+@contextlib.contextmanager
+def staged(sources: Sequence[Source]) -> Iterator[list[Path]]:
+    """Give the content of sources as files for the length of a `with` block.
+
+    Each is read once and checked, so that what is measured cannot change meanwhile.
+
+    Raises:
+        ArtefactError: One is missing, truncated, or no `.tflite`.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        files = []
+        for index, source in enumerate(sources):
+            file = Path(folder, f"{index}.tflite")
+            file.write_bytes(read_file(source))
+            files.append(file)
+        yield files

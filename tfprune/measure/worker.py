@@ -1,0 +1,139 @@
+"""The process that times files and weighs them in memory: a crash in a kernel ends only it.
+
+It is started as `python -m tfprune.measure.worker JOB`, where JOB is a JSON file, and answers with
+one JSON object a line on its standard output. It imports the runtime and numpy, no TensorFlow.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from tfprune.deploy.runtime import Runner
+from tfprune.errors import OptionError, TfpruneError
+
+MIN_SAMPLE_MS = 1.0
+WARM_UP_MS = 20.0
+MAX_CALLS = 1000
+
+
+def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Runner:
+    """Return a runner with its inputs filled.
+
+    Real numbers are noise. Whole ones are zeros: they may be indexes, which must lie inside of an
+    embedding of unknown length.
+
+    Raises:
+        OptionError: The file leaves more than the batch free, and no shape was given.
+    """
+    runner = Runner.trusting(Path(path).read_bytes(), threads)
+    random = np.random.default_rng(0)
+    samples = {}
+    for spec in runner.inputs:
+        shape = tuple(
+            shapes.get(spec.name, (max(spec.shape[0], 1), *spec.shape[1:]) if spec.shape else ())
+        )
+        if any(side < 1 for side in shape):
+            raise OptionError(
+                f"input {spec.name!r} leaves its shape {spec.shape} free; "
+                f"give input_shapes={{{spec.name!r}: (1, ...)}}"
+            )
+        real = spec.scale or np.dtype(spec.dtype).kind == "f"
+        samples[spec.name] = random.standard_normal(shape) if real else np.zeros(shape, spec.dtype)
+    runner.prepare(samples)
+    return runner
+
+
+def sample_ms(invoke: Callable[[], None], calls: int, clock: Callable[[], int]) -> float:
+    """Return the mean milliseconds of `calls` calls, after one that warms the caches."""
+    invoke()
+    start = clock()
+    for _ in range(calls):
+        invoke()
+    return (clock() - start) / calls / 1e6
+
+
+def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> int:
+    """Warm a model up and return how many calls make a sample long enough for the clock."""
+    spent, calls = 0.0, 0
+    while (spent < WARM_UP_MS and calls < MAX_CALLS) or calls < 3:
+        spent += sample_ms(invoke, 1, clock)
+        calls += 1
+    return int(np.clip(np.ceil(MIN_SAMPLE_MS / max(spent / calls, 1e-6)), 1, MAX_CALLS))
+
+
+def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Load every file, then take one sample for each entry of the schedule, in its order."""
+    clock = time.thread_time_ns if job["threads"] == 1 else time.perf_counter_ns
+    invokes, calls = [], []
+    for index, path in enumerate(job["files"]):
+        say(stage="load", file=index)
+        runner = load(path, job["threads"], job["shapes"])
+        say(stage="run", file=index)
+        invokes.append(runner.invoke)
+        calls.append(calls_per_sample(runner.invoke, clock))
+    say(calls=calls)
+    gc.disable()
+    for index in job["schedule"]:
+        say(sample=sample_ms(invokes[index], calls[index], clock), file=index)
+
+
+def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Say how much memory loading one file and running it once adds to this process at its peak."""
+    import ai_edge_litert.interpreter  # noqa: F401  (its own weight is not the file's)
+
+    say(stage="load", file=0)
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak counts from here on
+    except OSError:
+        pass  # not allowed in some containers; the peak so far is the weight of the imports
+    before = _status_bytes("VmRSS")
+    runner = load(job["files"][0], job["threads"], job["shapes"])
+    say(stage="run", file=0)
+    runner.invoke()
+    say(peak_bytes=max(_status_bytes("VmHWM") - before, 0))
+
+
+def _status_bytes(key: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/self/status has no {key}")
+
+
+TASKS = {"time": time_files, "peak": weigh_file}
+
+
+def main(argv: Sequence[str], out: TextIO) -> None:
+    """Do the job that the file `argv[0]` describes and answer on `out`."""
+
+    def say(**message: Any) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    with open(argv[0]) as file:
+        job = json.load(file)
+    try:
+        TASKS[job["task"]](job, say)
+    except OptionError as error:
+        say(error=str(error), option=True)
+        return
+    except (TfpruneError, RuntimeError, ValueError, MemoryError, OSError) as error:
+        say(error=" ".join(str(error).split()) or type(error).__name__)
+        return
+    say(done=True)
+
+
+if __name__ == "__main__":
+    # Kernels may print; what they print must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    main(sys.argv[1:], answers)

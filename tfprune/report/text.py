@@ -1,0 +1,126 @@
+"""A report as plain text and as Markdown."""
+
+from collections.abc import Sequence
+
+from tfprune.report.data import Report
+from tfprune.report.figures import (
+    cell,
+    conditions_text,
+    figures,
+    samples_text,
+    seconds,
+    versions_text,
+)
+
+MODELS_PER_TABLE = 4
+
+
+def to_text(report: Report) -> str:
+    """Return a report for a terminal: figures down, files across, the baseline always first."""
+    parts = [report.title, "=" * len(report.title), ""]
+    for header, rows in _tables(report):
+        parts += [grid(header, rows), ""]
+    parts += [f"{line}" for line in _remarks(report)]
+    if report.gates:
+        parts += ["", "Gates", *(f"  {gate}" for gate in report.gates)]
+    if report.stages:
+        parts += ["", grid(("stage", "time", ""), _stages(report))]
+    for section in report.sections:
+        parts += ["", section.title, *([section.text] if section.text else [])]
+        if section.rows:
+            parts.append(grid(section.columns, [tuple(map(cell, row)) for row in section.rows]))
+    if report.notes:
+        parts += ["", "Notes", *(f"  - {note}" for note in report.notes)]
+    return "\n".join(parts) + "\n"
+
+
+def to_markdown(report: Report) -> str:
+    """Return a report as Markdown."""
+    parts = [f"# {report.title}", ""]
+    for header, rows in _tables(report):
+        parts += [markdown_table(header, rows), ""]
+    parts += ["\n\n".join(_remarks(report)), ""]
+    if report.gates:
+        rows = [
+            (
+                gate.name,
+                gate.row,
+                f"{gate.limit:g}",
+                cell(gate.value),
+                "passed" if gate.passed else "**missed**",
+            )
+            for gate in report.gates
+        ]
+        header = ("gate", "file", "limit", "found", "verdict")
+        parts += ["## Gates", "", markdown_table(header, rows), ""]
+    if report.stages:
+        header = ("stage", "time", "")
+        parts += ["## Stages", "", markdown_table(header, _stages(report)), ""]
+    for section in report.sections:
+        parts += [f"## {section.title}", ""]
+        if section.text:
+            parts += [section.text, ""]
+        if section.rows:
+            rows = [tuple(map(cell, row)) for row in section.rows]
+            parts += [markdown_table(section.columns, rows), ""]
+    if report.notes:
+        parts += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+    if report.recipe:
+        parts += ["## Recipe", "", "```toml", report.recipe.strip(), "```", ""]
+    if report.versions:
+        parts += [f"Versions: {versions_text(report)}.", ""]
+    return "\n".join(parts)
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in aligned columns.
+
+    Example:
+        >>> print(grid(("", "dense", "small"), [("file", "3.6 MB", "0.9 MB")]))
+              dense   small
+        ----  ------  ------
+        file  3.6 MB  0.9 MB
+    """
+    table = [tuple(header), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of Markdown; a bar inside of a cell is escaped."""
+
+    def line(words: Sequence[str]) -> str:
+        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+
+    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+def _tables(report: Report) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Cut many files into tables of a few, each with the baseline in its first column."""
+    candidates = range(1, len(report.rows))
+    groups = [
+        (0, *candidates[start : start + MODELS_PER_TABLE])
+        for start in range(0, max(len(candidates), 1), MODELS_PER_TABLE)
+    ]
+    return [
+        (
+            ("", *(report.rows[index].name for index in group)),
+            [
+                (figure.label, *(figure.cells[index] for index in group))
+                for figure in figures(report)
+            ],
+        )
+        for group in groups
+    ]
+
+
+def _remarks(report: Report) -> list[str]:
+    return [line for line in (samples_text(report), conditions_text(report)) if line]
+
+
+def _stages(report: Report) -> list[tuple[str, str, str]]:
+    return [(stage.name, seconds(stage.seconds), stage.detail) for stage in report.stages]
