@@ -1,0 +1,62 @@
+"""What every registered score, pattern and allocation keeps; a new one is enrolled by itself."""
+
+import numpy as np
+import pytest
+
+from tfprune.sparsity.allocation import ALLOCATIONS, Share
+from tfprune.sparsity.patterns import PATTERNS
+from tfprune.sparsity.scores import SCORES, Evidence, score_weights
+
+SHAPES = [(1, 8, 5), (3, 6, 4), (1, 1, 1)]
+SIZES = {"unstructured": (), "block": (2, 2), "n:m": (2, 4)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_gives_one_number_a_weight_and_writes_nothing(name: str, shape) -> None:
+    rng = np.random.default_rng(0)
+    weights, gradient, movement = rng.standard_normal((3, *shape)).astype(np.float32)
+    before = weights.copy()
+    results = [
+        score_weights(SCORES[name], weights,
+                      Evidence(gradient, movement, np.random.default_rng(1)))
+        for _ in range(2)
+    ]  # fmt: skip
+    assert results[0].shape == shape
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(weights, before)
+    if SCORES[name].settled:
+        assert (score_weights(SCORES[name], 0 * weights, Evidence()) <= results[0].min()).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_pattern_gives_a_mask_of_whole_units(name: str, shape) -> None:
+    pattern = PATTERNS[name](*SIZES[name])
+    scores = np.random.default_rng(0).random(shape)
+    units = pattern.pool(scores)
+    count = max(units.size // 2, 1)
+    mask = pattern.mask(scores, count)
+    assert mask.shape == shape
+    assert mask.dtype == bool
+    assert mask.any()
+    if pattern.fixed is None:
+        assert pattern.mask(scores, units.size).all()
+        assert not pattern.mask(scores, 0).any()
+        assert pattern.spread(np.ones(units.shape, bool), shape).all()
+    else:
+        assert 0 < pattern.fixed < 1
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.97])
+@pytest.mark.parametrize("name", ALLOCATIONS)
+def test_an_allocation_leaves_every_kernel_something(name: str, sparsity: float) -> None:
+    rng = np.random.default_rng(0)
+    shares = [Share(str(i), shape, rng.random(shape)) for i, shape in
+              enumerate([(40, 30), (3, 3, 8, 8), (5,)])]  # fmt: skip
+    counts = ALLOCATIONS[name](shares, sparsity, 1.0)
+    sizes = [share.units.size for share in shares]
+    assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
+    assert all(isinstance(count, int) for count in counts)
+    if sparsity == 0.0:
+        assert counts == sizes
