@@ -74,8 +74,8 @@ def compare(
         OptionError: An unknown device, metric or output, or two candidates of the same name.
 
     Example:
-        >>> report = compare("dense.tflite", {"int8": "int8.tflite"}, (x, y))  # doctest: +SKIP
-        >>> print(report)                                                      # doctest: +SKIP
+        report = compare("dense.tflite", {"int8": "int8.tflite"}, (x, y))
+        print(report)
     """
     subjects = [*_subjects(baseline, "baseline"), *_subjects(candidates, None)]
     names = [subject.name for subject in subjects]

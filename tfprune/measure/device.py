@@ -45,8 +45,8 @@ class Device(Protocol):
     Register a function that makes one from the part of the name after the colon (None without one):
 
     Example:
-        >>> @devices.register("board")                      # doctest: +SKIP
-        ... def board(address: str | None) -> Device: ...
+        @devices.register("board")
+        def board(address: str | None) -> Device: ...
     """
 
     def info(self) -> DeviceInfo:

@@ -99,8 +99,7 @@ def benchmark(
         ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
 
     Example:
-        >>> print(benchmark("model.tflite"))                # doctest: +SKIP
-        model.tflite: median 0.0412 ms, p90 0.0419 ms, ...
+        print(benchmark("model.tflite"))        # model.tflite: median 0.0412 ms, p90 0.0419 ms, …
     """
     measured = interleaved(
         [source],

@@ -170,7 +170,7 @@ def number(value: float | None) -> str | None:
 
 def ms(value: float | None) -> str | None:
     """Return milliseconds with three figures."""
-    return None if value is None else f"{value:.3g} ms" if value < 100 else f"{value:.0f} ms"
+    return None if value is None else f"{value:#.3g} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def ratio(value: Ratio | None) -> str | None:

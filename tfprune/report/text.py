@@ -1,5 +1,6 @@
 """A report as plain text and as Markdown."""
 
+import textwrap
 from collections.abc import Sequence
 
 from tfprune.report.data import Report
@@ -13,6 +14,7 @@ from tfprune.report.figures import (
 )
 
 MODELS_PER_TABLE = 4
+LINE_WIDTH = 100
 
 
 def to_text(report: Report) -> str:
@@ -20,7 +22,7 @@ def to_text(report: Report) -> str:
     parts = [report.title, "=" * len(report.title), ""]
     for header, rows in _tables(report):
         parts += [grid(header, rows), ""]
-    parts += [f"{line}" for line in _remarks(report)]
+    parts += [textwrap.fill(line, LINE_WIDTH) for line in _remarks(report)]
     if report.gates:
         parts += ["", "Gates", *(f"  {gate}" for gate in report.gates)]
     if report.stages:
