@@ -57,7 +57,8 @@ def count_weights(model: Any) -> WeightCounts:
         if id(variable) in trained:
             trainable += values.size
         if values.ndim > 1:
+            path = getattr(variable, "path", variable.name)
             kernels.append(
-                Kernel(getattr(variable, "path", variable.name), tuple(values.shape), nothing)
+                Kernel(path.removeprefix(f"{model.name}/"), tuple(values.shape), nothing)
             )
     return WeightCounts(params, trainable, zeros, tuple(kernels))

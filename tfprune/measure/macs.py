@@ -138,6 +138,14 @@ def _inputs(model: Any, given: Any) -> list[Any]:
             f"{', '.join(tensor.name for tensor in known)}"
         )
     for tensor, shape in zip(known, shapes, strict=True):
+        declared = tensor.shape[1:]
+        if len(shape) != len(declared) or any(
+            want not in (None, side) for want, side in zip(declared, shape, strict=True)
+        ):
+            raise OptionError(
+                f"{model.name}: input {tensor.name!r} has the shape {declared}. "
+                f"Received {tuple(shape)}"
+            )
         if None in shape:
             raise OptionError(
                 f"{model.name}: input {tensor.name!r} has the open shape {tuple(shape)}; "
@@ -178,7 +186,7 @@ class _Walk:
         kind = rule_of(type(op))
         if kind is None:
             return self._look_into(op, args, kwargs, name)
-        outputs = op.compute_output_spec(*args, **kwargs)
+        outputs = _spec(op, args, kwargs)
         if kind is not FREE:
             cost = kind(op, Tensors(args, kwargs, outputs), self._inner_cost)
             self.costs.append(OperationMacs(name, type(op).__name__, cost))
@@ -198,8 +206,17 @@ class _Walk:
         except UNTRACEABLE as error:
             reason = " ".join(str(error).split())
             self.unknown.append(f"{name} ({type_name(op)}): {reason[:200]}")
-            return op.compute_output_spec(*args, **kwargs)
+            return _spec(op, args, kwargs)
         return self.graph(traced, inputs, f"{name}/")
+
+
+def _spec(op: Any, args: Any, kwargs: Any) -> Any:
+    """Return what a call gives, with all sizes known."""
+    outputs = op.compute_output_spec(*args, **kwargs)
+    if any(None in output.shape for output in keras.tree.flatten(outputs)):
+        # An EinsumDense remembers the open sizes that it was built with; its call knows better.
+        return keras.Operation.compute_output_spec(op, *args, **kwargs)
+    return outputs
 
 
 def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
@@ -226,9 +243,9 @@ def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
     layers = list(op._flatten_layers())
     before = [len(layer._inbound_nodes) for layer in layers]
     try:
-        outputs = op.call(*args, **kwargs)
+        graph = keras.Function(symbols, op.call(*args, **kwargs))
     finally:
         # The trace leaves nodes on the layers inside, which are nothing to the user's model.
         for layer, nodes in zip(layers, before, strict=True):
             del layer._inbound_nodes[nodes:]
-    return keras.Function(symbols, outputs), inputs
+    return graph, inputs
