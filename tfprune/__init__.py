@@ -20,8 +20,10 @@ _HOME = {
     "PruningSchedule": "sparsity.schedules",
     "PruningSummaries": "sparsity.callbacks",
     "UpdatePruningStep": "sparsity.callbacks",
+    "load_masks": "sparsity.mask_files",
     "prune": "sparsity.pruning",
     "prune_low_magnitude": "sparsity.pruning",
+    "save_masks": "sparsity.mask_files",
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "sparsity.pruning",
     # structure: units really removed

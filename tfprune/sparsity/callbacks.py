@@ -1,5 +1,6 @@
 """Callbacks for `fit`: one follows the schedule, one writes its course for TensorBoard."""
 
+import importlib.util
 import warnings
 from typing import Any
 
@@ -52,7 +53,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
             )
         iterations = self._iterations()
         for pruning in self._prunings:
-            self._warn_if_short(pruning, iterations)
+            self._warn_if_unfit(pruning, iterations)
         for hold in holds_of(self.model):
             hold.apply()
         self._advance()
@@ -80,20 +81,34 @@ class UpdatePruningStep(keras.callbacks.Callback):
         for pruning in self._prunings:
             pruning.advance(iterations)
 
-    def _warn_if_short(self, pruning: Pruning, iterations: int) -> None:
+    def _warn_if_unfit(self, pruning: Pruning, iterations: int) -> None:
         params = self.params or {}
         steps, epochs = params.get("steps"), params.get("epochs")
-        if not steps or not epochs:
-            return
         first = pruning.position(iterations)
-        last = first + steps * epochs
-        message = shortfall(pruning, first, last)
+        message = head_start(pruning, first)
+        if not message and steps and epochs:
+            message = shortfall(pruning, first + steps * epochs)
         if message:
             warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
 
 
-def shortfall(pruning: Pruning, first: int, last: int) -> str:
-    """Say what a schedule will not reach in the steps `first` to `last`, or nothing if it does."""
+def head_start(pruning: Pruning, first: int) -> str:
+    """Say that a schedule counts steps done before the model was pruned, or nothing if not."""
+    schedule = pruning.choices.schedule
+    due = schedule.last_due(first)
+    if pruning.step is not None or first == 0 or due is None:
+        return ""
+    sparsity = float(schedule(due)[1])
+    if pruning.is_pruned_to(sparsity):
+        return ""
+    return (
+        f"the optimizer has done {first} steps already, and {schedule} counts them: it prunes to "
+        f"{sparsity:.3g} at once. Call compile() after prune() to begin at step 0."
+    )
+
+
+def shortfall(pruning: Pruning, last: int) -> str:
+    """Say what a schedule will not have reached at step `last`, or nothing if it will."""
     schedule = pruning.choices.schedule
     due = schedule.last_due(last)
     if due is None:
@@ -123,6 +138,11 @@ class PruningSummaries(keras.callbacks.TensorBoard):
     def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:
             raise OptionError(f"log_dir: expected a non-empty string. Received {log_dir!r}.")
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ModuleNotFoundError(
+                "PruningSummaries writes for TensorBoard, which is not installed: "
+                "pip install 'tfprune[tensorboard]'"
+            )
         super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
         self._options = {"update_freq": update_freq, **kwargs}
         self._writer: Any = None

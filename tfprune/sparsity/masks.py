@@ -5,7 +5,7 @@ compiled training step, so it costs one multiply and cannot be forgotten. The mo
 wrapped: its layers, names, configs and saved files are what they were.
 """
 
-import zlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +37,7 @@ class Hold(keras.constraints.Constraint):
         self.pruning = pruning
         before: Any = kernel.variable.constraint
         held = isinstance(before, Hold)
+        self.replaced: Any = before
         self.inner: Any = before.inner if held else before
         mask = before.mask_array() if held else np.ones(kernel.shape, bool)
         with tf.init_scope():
@@ -83,6 +84,10 @@ class Hold(keras.constraints.Constraint):
         """Set the masked weights to zero."""
         variable = self.kernel.variable
         variable.assign(variable.value * self.mask)
+
+    def undo(self) -> None:
+        """Let go as if this call of `prune` had not been."""
+        self.kernel.variable.constraint = self.replaced
 
     def release(self) -> int:
         """Apply the mask a last time and let go; return how many weights that changed."""
@@ -157,12 +162,14 @@ class Pruning:
     def _attach_when_built(self, layer: Any) -> None:
         build = layer.build
 
+        @functools.wraps(build)  # Keras reads the signature
         def build_then_hold(*args: Any, **kwargs: Any) -> Any:
             layer.build = build
             result = build(*args, **kwargs)
             self.attach([layer])
             return result
 
+        build_then_hold.pruning = self  # type: ignore[attr-defined]
         layer.build = build_then_hold
 
     def position(self, iterations: int) -> int:
@@ -175,6 +182,8 @@ class Pruning:
 
     def advance(self, iterations: int) -> bool:
         """Follow the schedule to the optimizer's step; return whether masks were updated."""
+        if not self._seen:
+            return False  # the model is built with the first step
         step = self.position(iterations)
         self._offset = step - iterations
         schedule = self.choices.schedule
@@ -206,7 +215,7 @@ class Pruning:
             return False
         arrays = [hold.weights() for hold in self.holds]
         score = choices.score
-        if recover and self._are_pruned(arrays, sparsity):
+        if recover and self.is_pruned_to(sparsity):
             score = SCORES["magnitude"]
         scores = self._scores(arrays, score)
         for hold, mask in zip(self.holds, self._masks(scores, sparsity), strict=True):
@@ -221,10 +230,12 @@ class Pruning:
                 raise ModelError("this score needs data and a loss: prune(…, data=…, loss=…)")
             gradients = self.choices.gradients([hold.kernel.variable for hold in self.holds])
         scores = []
-        for hold, array, gradient in zip(self.holds, arrays, gradients, strict=True):
+        for number, (hold, array, gradient) in enumerate(
+            zip(self.holds, arrays, gradients, strict=True)
+        ):
             moved = None if hold.movement is None else hold.movement.numpy()
-            seed = [self.choices.seed, zlib.crc32(hold.kernel.path.encode())]
-            evidence = Evidence(gradient, moved, np.random.default_rng(seed))
+            rng = np.random.default_rng([self.choices.seed, number])
+            evidence = Evidence(gradient, moved, rng)
             scores.append(hold.kernel.view(score_weights(score, array, evidence)))
         return scores
 
@@ -245,10 +256,12 @@ class Pruning:
             for hold, score, count in zip(self.holds, scores, counts, strict=True)
         ]
 
-    def _are_pruned(self, arrays: list[NDArray], sparsity: float) -> bool:
-        zeros = sum(array.size - np.count_nonzero(array) for array in arrays)
+    def is_pruned_to(self, sparsity: float) -> bool:
+        """Say whether the weights have the zeros of this sparsity, as those of a resumed run do."""
         wanted = sparsity if self.choices.pattern.fixed is None else self.choices.pattern.fixed
-        return bool(zeros >= 0.99 * wanted * sum(array.size for array in arrays))
+        sizes = sum(hold.mask_array().size for hold in self.holds)
+        zeros = sizes - sum(int(np.count_nonzero(hold.weights())) for hold in self.holds)
+        return zeros >= 0.99 * wanted * sizes
 
 
 def holds_of(model: Any) -> list[Hold]:
@@ -262,5 +275,7 @@ def holds_of(model: Any) -> list[Hold]:
 
 
 def prunings_of(model: Any) -> list[Pruning]:
-    """Return the calls of `prune` whose masks a model carries."""
-    return list({id(hold.pruning): hold.pruning for hold in holds_of(model)}.values())
+    """Return the calls of `prune` that a model is under, those that wait for its building too."""
+    waiting = (getattr(layer.build, "pruning", None) for layer in walk_layers([model]))
+    found = [hold.pruning for hold in holds_of(model)] + [p for p in waiting if p is not None]
+    return list({id(pruning): pruning for pruning in found}.values())

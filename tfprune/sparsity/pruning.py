@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
+from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
 from tfprune.filters import as_filters
 from tfprune.legacy import generation
 from tfprune.sparsity import allocation as allocations
@@ -201,7 +201,7 @@ def strip_pruning(model: Any) -> Any:
             stacklevel=2,
         )
     for root in roots:
-        _retrace(root)
+        retrace(root)
     return model
 
 
@@ -209,39 +209,35 @@ def _start(model: Any, choices: Choices, strict: bool) -> Any:
     roots = _roots(model, "prune")
     pruning = Pruning(choices)
     pruning.attach(roots)
-    if strict:
-        unknown = [entry for entry in pruning.skipped if not entry.usual]
-        if unknown:
-            listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
-            _release(pruning)
-            raise ModelError(f"prune: strict=True and these layers cannot be pruned: {listed}")
-    complete = all(layer.built for layer in walk_layers(roots))
-    if complete:
-        try:
-            pruning.check_filters()
-        except ValueError:
-            _release(pruning)
-            raise
-        if not pruning.holds and isinstance(model, keras.Model) and not holds_of(model):
-            raise ModelError(f"prune: the model {model.name!r} has no kernel to prune")
+    try:
+        _check_start(pruning, model, roots, strict)
+        if isinstance(choices.schedule, OneShot):
+            pruning.advance(0)
+    except TfpruneError:
+        for hold in pruning.holds:
+            hold.undo()
+        raise
     for entry in pruning.skipped:
         _log.info("not pruned: %s (%s): %s", entry.layer, entry.kind, entry.reason)
-    if isinstance(choices.schedule, OneShot):
-        if not complete:
-            _release(pruning)
-            raise ModelError(
-                "prune: weights to prune now do not exist yet; build the model first "
-                "(model.build(input_shape) or call it on data), or give a schedule"
-            )
-        pruning.advance(0)
     for root in roots:
-        _retrace(root)
+        retrace(root)
     return model
 
 
-def _release(pruning: Pruning) -> None:
-    for hold in pruning.holds:
-        hold.release()
+def _check_start(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
+    unknown = [entry for entry in pruning.skipped if not entry.usual]
+    if strict and unknown:
+        listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
+        raise ModelError(f"prune: strict=True and these layers cannot be pruned: {listed}")
+    if all(layer.built for layer in walk_layers(roots)):
+        pruning.check_filters()
+        if not pruning.holds and isinstance(model, keras.Model) and not holds_of(model):
+            raise ModelError(f"prune: the model {model.name!r} has no kernel to prune")
+    elif isinstance(pruning.choices.schedule, OneShot):
+        raise ModelError(
+            "prune: weights to prune now do not exist yet; build the model first "
+            "(model.build(input_shape) or call it on data), or give a schedule"
+        )
 
 
 def _roots(model: Any, call: str) -> list[Any]:
@@ -260,7 +256,7 @@ def _roots(model: Any, call: str) -> list[Any]:
     return roots
 
 
-def _retrace(root: Any) -> None:
+def retrace(root: Any) -> None:
     """Drop compiled steps: they have been traced with other constraints."""
     if isinstance(root, keras.Model):
         root.train_function = None

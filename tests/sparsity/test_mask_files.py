@@ -1,0 +1,75 @@
+import keras
+import numpy as np
+import pytest
+
+import tfprune
+from tfprune.errors import ArtefactError, ModelError
+from tfprune.sparsity.masks import holds_of
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    tfprune.prune(model, 0.7, only="hidden")
+    return tfprune.save_masks(model, tmp_path / "masks.npz")
+
+
+def test_masks_go_to_an_equal_model_and_hold_there(model, saved, data) -> None:
+    other = keras.models.clone_model(model)
+    head = other.get_layer("head").kernel.numpy()
+    assert tfprune.load_masks(other, saved) is other
+    mask = holds_of(model)[0].mask_array()
+    assert np.array_equal(other.get_layer("hidden").kernel.numpy() != 0, mask)
+    np.testing.assert_array_equal(other.get_layer("head").kernel.numpy(), head)
+    other.compile("adam", "sparse_categorical_crossentropy")
+    other.fit(*data, epochs=2, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    assert np.array_equal(other.get_layer("hidden").kernel.numpy() != 0, mask)
+
+
+def test_a_kernel_on_a_schedule_stays_on_it(model, saved) -> None:
+    other = keras.models.clone_model(model)
+    tfprune.prune_low_magnitude(other, tfprune.PolynomialDecay(0, 0.9, 0, 100))
+    schedules = [hold.pruning.choices.schedule for hold in holds_of(other)]
+    tfprune.load_masks(other, saved)
+    assert [hold.pruning.choices.schedule for hold in holds_of(other)] == schedules
+    assert tfprune.sparsity_of(other)["hidden/kernel"].sparsity == 0.7
+
+
+def test_a_file_for_another_model_changes_nothing(saved) -> None:
+    x = keras.Input((12,))
+    renamed = keras.Model(x, keras.layers.Dense(20, name="hiden")(x))
+    with pytest.raises(
+        ModelError, match=r"'hidden/kernel', which the model .* Did you mean hiden/"
+    ):
+        tfprune.load_masks(renamed, saved)
+    reshaped = keras.Model(x, keras.layers.Dense(21, name="hidden")(x))
+    with pytest.raises(ModelError, match=r"shape \(12, 20\), the kernel \(12, 21\)"):
+        tfprune.load_masks(reshaped, saved)
+    assert holds_of(renamed) == holds_of(reshaped) == []
+
+
+def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) -> None:
+    whole = saved.read_bytes()
+    bad = tmp_path / "bad.npz"
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:60] + b"damage" + whole[66:]):
+        bad.write_bytes(content)
+        with pytest.raises(ArtefactError, match=r"bad\.npz"):
+            tfprune.load_masks(model, bad)
+    np.savez(bad, a=np.ones(3))
+    with pytest.raises(ArtefactError, match="not a file that save_masks wrote"):
+        tfprune.load_masks(model, bad)
+    with pytest.raises(ArtefactError, match="no such file"):
+        tfprune.load_masks(model, tmp_path / "none.npz")
+
+
+def test_a_changed_bit_is_found(model, saved, tmp_path) -> None:
+    with np.load(saved) as file:
+        arrays = dict(file)
+    arrays["mask_0"][0] ^= 1
+    np.savez(tmp_path / "flipped.npz", **arrays)
+    with pytest.raises(ArtefactError, match="the mask of 'hidden/kernel' is damaged"):
+        tfprune.load_masks(model, tmp_path / "flipped.npz")
+
+
+def test_a_model_that_holds_nothing_has_no_masks(model, tmp_path) -> None:
+    with pytest.raises(ModelError, match="save masks before strip_pruning"):
+        tfprune.save_masks(model, tmp_path / "masks.npz")

@@ -1,0 +1,158 @@
+"""How a layer multiplies: its inputs as rows, its kernel as matrices, its bias as a row."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import type_name
+from tfprune.sparsity.kernels import Kernel
+from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
+
+Rows = Callable[[NDArray, int, np.random.Generator], NDArray]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A kernel as the matrices that its layer's inputs are multiplied by.
+
+    Args:
+        kernel: The kernel.
+        rows: `(inputs, limit, rng)` → (products, rows, inputs of a product).
+        groups: In how many parts the outputs come, each with inputs of its own.
+        bias: The variable that is added to the products, where it has one number an output.
+        bias_order: The axes of (products, outputs), each of them split into the kernel's own, in
+            the order of the bias; None where they are the same.
+    """
+
+    kernel: Kernel
+    rows: Rows
+    groups: int = 1
+    bias: Any = None
+    bias_order: tuple[int, ...] | None = None
+
+    def matrices(self, view: NDArray) -> NDArray:
+        """Return a kernel's (outer, inputs, outputs) view as (products, inputs, outputs)."""
+        if self._own_products:
+            return view
+        outer, inputs, outputs = view.shape
+        split = view.reshape(outer * inputs, self.groups, outputs // self.groups)
+        return split.transpose(1, 0, 2)
+
+    def view(self, matrices: NDArray) -> NDArray:
+        """Undo `matrices`."""
+        if self._own_products:
+            return matrices
+        outer = math.prod(self.kernel.shape[axis] for axis in self.kernel.axes[0])
+        flat = matrices.transpose(1, 0, 2)
+        return flat.reshape(outer, flat.shape[0] // outer, -1)
+
+    @property
+    def _own_products(self) -> bool:
+        return isinstance(self.kernel.layer, keras.layers.EinsumDense)
+
+    def shift_bias(self, shift: NDArray) -> None:
+        """Add (products, outputs) to the bias."""
+        if self.bias_order is not None:
+            made = (*self.kernel.axes[0], *self.kernel.axes[2])
+            sizes = [self.kernel.shape[axis] for axis in made]
+            shift = shift.reshape(sizes).transpose(self.bias_order)
+        bias = self.bias.value.numpy()
+        self.bias.assign((bias + shift.reshape(bias.shape)).astype(bias.dtype))
+
+
+def read_linear(kernel: Kernel) -> Linear | str:
+    """Return how a kernel's layer multiplies, or why that is not known."""
+    layer = kernel.layer
+    for kind, read in _READERS:
+        if isinstance(layer, kind):
+            if type(layer).call is not kind.call:
+                return f"{type_name(layer)} has a call of its own, so its products are not known"
+            return read(kernel, layer)
+    return f"no rule for what a {type_name(layer)} multiplies"
+
+
+def _read_dense(kernel: Kernel, layer: Any) -> Linear | str:
+    return Linear(kernel, dense_rows, bias=layer.bias)
+
+
+def _read_conv(kernel: Kernel, layer: Any) -> Linear | str:
+    def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
+        return conv_rows(
+            _channels_last(inputs, layer),
+            layer.kernel_size,
+            layer.strides,
+            layer.dilation_rate,
+            layer.padding,
+            layer.groups,
+            limit,
+            rng,
+        )
+
+    return Linear(kernel, rows, groups=layer.groups, bias=layer.bias)
+
+
+def _read_separable(kernel: Kernel, layer: Any) -> Linear | str:
+    """The pointwise kernel multiplies what the depthwise one makes."""
+
+    def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
+        padding = layer.padding
+        if padding == "causal":
+            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
+            padding = "valid"
+        made = keras.ops.depthwise_conv(
+            inputs,
+            layer.depthwise_kernel,
+            strides=layer.strides,
+            padding=padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+        return dense_rows(_channels_last(keras.ops.convert_to_numpy(made), layer), limit, rng)
+
+    return Linear(kernel, rows, bias=layer.bias)
+
+
+def _channels_last(inputs: NDArray, layer: Any) -> NDArray:
+    return inputs if layer.data_format == "channels_last" else np.moveaxis(inputs, 1, -1)
+
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
+    equation = layer.equation.replace(" ", "")
+    inputs, weights, outputs = equation.replace("->", ",").split(",")
+    if any(c not in weights + outputs for c in inputs if c != "."):
+        return f"the equation {equation!r} sums over an axis that the kernel does not have"
+    if any(c not in inputs + outputs for c in weights):
+        return f"the equation {equation!r} sums over an axis of the kernel alone"
+    outer = "".join(weights[axis] for axis in kernel.axes[0])
+    contracted = "".join(weights[axis] for axis in kernel.axes[1])
+    made = "".join(weights[axis] for axis in kernel.axes[2])
+
+    def rows(array: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
+        free = "".join(c for c in _LETTERS if c not in equation)
+        letters = inputs.replace("...", free[: array.ndim - len(inputs.replace("...", ""))])
+        return einsum_rows(array, letters, outer, contracted, limit, rng)
+
+    # A bias with an axis of the samples (positions of a sequence), or without one of the outputs,
+    # is not one number an output of the matrix product.
+    whole = layer.bias is not None and set(layer.bias_axes) == set(outer + made)
+    order = tuple((outer + made).index(c) for c in outputs if c in outer + made)
+    return Linear(kernel, rows, bias=layer.bias if whole else None, bias_order=order)
+
+
+_READERS: tuple[tuple[Any, Callable[[Kernel, Any], Linear | str]], ...] = (
+    (keras.layers.Dense, _read_dense),
+    (keras.layers.EinsumDense, _read_einsum),
+    (keras.layers.Conv1D, _read_conv),
+    (keras.layers.Conv2D, _read_conv),
+    (keras.layers.Conv3D, _read_conv),
+    (keras.layers.SeparableConv1D, _read_separable),
+    (keras.layers.SeparableConv2D, _read_separable),
+)
