@@ -28,6 +28,9 @@ _HOME = {
     "strip_pruning": "sparsity.pruning",
     # structure: units really removed
     # deploy: the file a phone runs
+    "Artefact": "deploy.artefact",
+    "Runner": "deploy.runtime",
+    "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",
     "Report": "report.data",

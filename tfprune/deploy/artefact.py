@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Artefact:
     path: Path | None
     report: ConversionReport
 
-    def save(self, path: str | Path) -> "Artefact":
+    def save(self, path: str | os.PathLike[str]) -> "Artefact":
         """Write `path` and, beside it, the report under the same name with `.json`.
 
         Returns:

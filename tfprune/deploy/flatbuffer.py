@@ -167,7 +167,7 @@ def parse(data: bytes, where: str = "the file") -> Contents:
             "give the path of a converted model"
         )
     try:
-        return _contents(_Reader(data))
+        return _contents(Reader(data))
     except _Damage as damage:
         raise ArtefactError(
             f"{where}: truncated or damaged .tflite file of {len(data)} bytes ({damage}); "
@@ -179,7 +179,7 @@ class _Damage(Exception):
     """Something in the file contradicts the format."""
 
 
-class _Reader:
+class Reader:
     """Bounded reads of scalars, strings, vectors and tables."""
 
     def __init__(self, data: bytes) -> None:
@@ -250,6 +250,11 @@ class _Reader:
         return self.vector(table, index, "u1").tobytes().decode("utf-8", "replace")
 
 
+def op_names() -> frozenset[str]:
+    """Return the names of all built-in operations."""
+    return frozenset(_op_names().values())
+
+
 @cache
 def _op_names() -> dict[int, str]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
@@ -261,7 +266,7 @@ def _op_names() -> dict[int, str]:
     }
 
 
-def _contents(reader: _Reader) -> Contents:
+def _contents(reader: Reader) -> Contents:
     root = reader.follow(0)
     if reader.scalar(root, 0, "I") != 3:
         raise _Damage(f"schema version {reader.scalar(root, 0, 'I')}, expected 3")
@@ -284,7 +289,7 @@ def _within(index: int, items: tuple | list, what: str) -> int:
     return index
 
 
-def _buffer(reader: _Reader, table: int) -> Span:
+def _buffer(reader: Reader, table: int) -> Span:
     inside = reader.span(table, 0, 1)
     # Large files and files of ai-edge-quantizer keep their data behind the flatbuffer.
     start, size = reader.scalar(table, 1, "Q"), reader.scalar(table, 2, "Q")
@@ -295,7 +300,7 @@ def _buffer(reader: _Reader, table: int) -> Span:
     return inside or Span(0, 0)
 
 
-def _opcode(reader: _Reader, table: int) -> tuple[str, bool]:
+def _opcode(reader: Reader, table: int) -> tuple[str, bool]:
     # Codes above 127 do not fit the first field, which then says 127.
     code = max(reader.scalar(table, 0, "b"), reader.scalar(table, 3, "i"))
     name = _op_names().get(code)
@@ -305,7 +310,7 @@ def _opcode(reader: _Reader, table: int) -> tuple[str, bool]:
 
 
 def _subgraph(
-    reader: _Reader, table: int, codes: list[tuple[str, bool]], buffers: tuple[Span, ...]
+    reader: Reader, table: int, codes: list[tuple[str, bool]], buffers: tuple[Span, ...]
 ) -> Subgraph:
     tensors = tuple(_tensor(reader, entry, buffers) for entry in reader.tables(table, 0))
     inputs, outputs = reader.integers(table, 1), reader.integers(table, 2)
@@ -321,7 +326,7 @@ def _subgraph(
 
 
 def _op(
-    reader: _Reader, table: int, codes: list[tuple[str, bool]], tensors: tuple[Tensor, ...]
+    reader: Reader, table: int, codes: list[tuple[str, bool]], tensors: tuple[Tensor, ...]
 ) -> Op:
     name, custom = codes[_within(reader.scalar(table, 0, "I"), codes, "operation code")]
     inputs, outputs = reader.integers(table, 1), reader.integers(table, 2)
@@ -331,7 +336,7 @@ def _op(
     return Op(name, inputs, outputs, custom)
 
 
-def _tensor(reader: _Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
+def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
     shape = reader.integers(table, 0)
     if any(size < 0 for size in shape):
         raise _Damage(f"shape {shape}")
@@ -372,7 +377,7 @@ def _tensor(reader: _Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
     )
 
 
-def _signature(reader: _Reader, table: int, subgraphs: tuple[Subgraph, ...]) -> Signature:
+def _signature(reader: Reader, table: int, subgraphs: tuple[Subgraph, ...]) -> Signature:
     subgraph = _within(reader.scalar(table, 4, "I"), subgraphs, "graph of a signature")
     tensors = subgraphs[subgraph].tensors
 

@@ -115,6 +115,11 @@ def ensure_loadable(
     _LOADABLE.add(digest)
 
 
+def remember_loadable(data: bytes) -> None:
+    """Note that a child has run this content, so that it need not be tried again."""
+    _LOADABLE.add(sha256(data))
+
+
 def _refusal(error: child.ChildError) -> str:
     text = " ".join(str(error).split())
     if "Select TensorFlow op" in text:
@@ -172,13 +177,7 @@ class Runner:
         self._has_state = any(tensor.variable for tensor in graph.tensors) or any(
             op.name == "VAR_HANDLE" for op in graph.ops
         )
-        named = next((s for s in contents.signatures if s.subgraph == 0), None)
-        self.inputs = _specs(
-            self._interpreter.get_input_details(), dict(_flip(named.inputs)) if named else {}
-        )
-        self.outputs = _specs(
-            self._interpreter.get_output_details(), dict(_flip(named.outputs)) if named else {}
-        )
+        self.inputs, self.outputs = specs(contents)
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs for a batch.
@@ -329,25 +328,31 @@ def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     )
 
 
-def _flip(entries: Iterable[tuple[str, int]]) -> Iterable[tuple[int, str]]:
-    return ((index, name) for name, index in entries)
+def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the inputs and the outputs of a file, in its order.
 
+    Names are those of its signature, or of the tensors where it has none.
+    """
+    graph = contents.subgraphs[0]
+    signature = next((entry for entry in contents.signatures if entry.subgraph == 0), None)
 
-def _specs(details: list[dict[str, Any]], names: Mapping[int, str]) -> tuple[TensorSpec, ...]:
-    specs = []
-    for detail in details:
-        scale, zero_point = detail["quantization"]
-        specs.append(
-            TensorSpec(
-                name=names.get(detail["index"], detail["name"]),
-                shape=tuple(int(size) for size in detail["shape_signature"])
-                or tuple(int(size) for size in detail["shape"]),
-                dtype=np.dtype(detail["dtype"]).name,
-                scale=float(scale),
-                zero_point=int(zero_point),
+    def describe(indices: Iterable[int], names: Iterable[tuple[str, int]]) -> Iterator[TensorSpec]:
+        by_index = {index: name for name, index in names}
+        for index in indices:
+            tensor = graph.tensors[index]
+            quantised = len(tensor.scales) == 1
+            yield TensorSpec(
+                name=by_index.get(index, tensor.name),
+                shape=tensor.signature,
+                dtype=tensor.dtype,
+                scale=tensor.scales[0] if quantised else 0.0,
+                zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
             )
-        )
-    return tuple(specs)
+
+    return (
+        tuple(describe(graph.inputs, signature.inputs if signature else ())),
+        tuple(describe(graph.outputs, signature.outputs if signature else ())),
+    )
 
 
 def _fit(array: np.ndarray, spec: TensorSpec) -> np.ndarray:

@@ -45,7 +45,7 @@ def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
         runner = Runner.trusting(file.read(), threads=threads)
     with np.load(inputs) as samples:
         results = runner.run_named({name: samples[name] for name in samples.files})
-    np.savez(outputs, *results.values())
+    np.savez(outputs, allow_pickle=False, **results)
 
 
 def main() -> None:

@@ -1,0 +1,48 @@
+"""Small models with random weights, and the files made of them, once for the session."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.artefact import Artefact
+from tfprune.deploy.tflite import to_tflite
+
+L = keras.layers
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """Fifty images of 8×8."""
+    return np.random.default_rng(0).normal(size=(50, 8, 8, 1)).astype("float32")
+
+
+@pytest.fixture(scope="session")
+def convnet() -> keras.Model:
+    """A convolution, a BatchNorm with statistics, a Dense layer: 1,940 weights and more."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            L.Conv2D(8, 3, padding="same", use_bias=False, name="conv"),
+            L.BatchNormalization(name="norm"),
+            L.ReLU(6.0),
+            L.Flatten(),
+            L.Dense(4, name="logits"),
+        ]
+    )
+    rng = np.random.default_rng(1)
+    gamma, beta, mean, variance = (rng.uniform(0.5, 1.5, 8) for _ in range(4))
+    model.get_layer("norm").set_weights([gamma, beta, mean, variance])
+    return model
+
+
+@pytest.fixture(scope="session")
+def float_file(convnet) -> Artefact:
+    """The convnet as float32."""
+    return to_tflite(convnet)
+
+
+@pytest.fixture(scope="session")
+def int8_file(convnet, images) -> Artefact:
+    """The convnet as int8 with int8 in and out."""
+    return to_tflite(convnet, scheme="int8", calibration=images)

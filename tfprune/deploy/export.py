@@ -1,0 +1,367 @@
+"""A Keras model of either generation as a SavedModel with named inputs and outputs."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.artefact import TensorSpec
+from tfprune.errors import ModelError, OptionError, type_name
+
+Structure = Any
+"""Dicts, lists and tuples of leaves, as Keras takes and gives them."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a model takes and gives, flat, with names.
+
+    Attributes:
+        model: The model.
+        inputs: Shape with -1 for the batch, in the model's order.
+        structure: The inputs as the model's call wants them, with names for leaves.
+        vocabulary: For inputs that are looked up in an embedding: its size.
+    """
+
+    model: Any
+    inputs: tuple[TensorSpec, ...]
+    structure: Structure
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
+
+    def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model and return its outputs by name."""
+        outputs = self.model(_fill(self.structure, arrays), training=False)
+        return dict(_name_outputs(self.model, outputs))
+
+
+def generation(model: Any) -> str | None:
+    """Return "keras" for a Keras 3 model, "tf_keras" for a Keras 2 one, None for neither."""
+    import keras
+
+    if isinstance(model, keras.Model):
+        return "keras"
+    # Asked by name: importing tf_keras takes a second, and who has such a model has imported it.
+    bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
+    return "tf_keras" if "tf_keras.Model" in bases else None
+
+
+def interface(model: Any, signature: Structure = None, example: Any = None) -> Interface:
+    """Find out what a model takes.
+
+    Args:
+        model: A built `keras.Model` or `tf_keras.Model`.
+        signature: Shapes and types of the inputs, for a subclassed model that cannot tell: a
+            structure of anything with `shape` and `dtype` (`keras.InputSpec`, `tf.TensorSpec`, an
+            array), the batch axis included.
+        example: Calibration data, from which the shapes are taken when the model was not told
+            them and there is no signature.
+
+    Raises:
+        ModelError: It is no Keras model, not built, or takes what a file cannot.
+    """
+    if generation(model) is None:
+        raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
+    if not model.built:
+        raise ModelError(
+            f"model {model.name!r} is not built: it has no weights yet; call it once on data, or "
+            "model.build(input_shape)"
+        )
+    structure = signature
+    if structure is None:
+        structure = _symbolic_inputs(model)
+    if structure is None:
+        structure = _of_arrays(example)
+    if structure is None:
+        structure = _built_inputs(model)
+    if isinstance(structure, list | tuple) and len(structure) == 1:
+        structure = structure[0]
+    if structure is None:
+        raise ModelError(
+            f"model {model.name!r} does not know its input shapes; give input_signature=, such as "
+            'keras.InputSpec(shape=(None, 28, 28, 1), dtype="float32")'
+        )
+    leaves = list(_flatten(structure))
+    inputs = tuple(_input(name, leaf) for name, leaf in _unique(leaves))
+    names = iter(spec.name for spec in inputs)
+    return Interface(
+        model, inputs, _map(structure, lambda _: next(names)), _vocabulary(model, inputs)
+    )
+
+
+def export(
+    interface: Interface, folder: Path, *, batch: int | None, unroll: bool = False
+) -> tuple[str, ...]:
+    """Write a SavedModel and return the names of its outputs in the model's order.
+
+    Args:
+        interface: The model and what it takes.
+        folder: Where to write.
+        batch: The batch size to fix; None leaves it open.
+        unroll: Unroll recurrent layers.
+    """
+    import tensorflow as tf
+
+    specs = [
+        tf.TensorSpec(
+            [None if size == -1 else size for size in (_batch(spec, batch), *spec.shape[1:])],
+            spec.dtype,
+            name=spec.name,
+        )
+        for spec in interface.inputs
+    ]
+    names: list[str] = []
+    # A class named _Net gives a model name that TensorFlow refuses as its outermost scope, of
+    # operations and of saved variables.
+    private = interface.model.name.startswith("_")
+
+    def serve(flat: Sequence[Any]) -> dict[str, Any]:
+        arrays = {spec.name: x for spec, x in zip(interface.inputs, flat, strict=True)}
+        with tf.name_scope("model") if private else contextlib.nullcontext():
+            outputs = interface.call(arrays)
+        names[:] = outputs
+        # An output that is an input or another output would lose its name in the file.
+        return {name: tf.identity(value) for name, value in outputs.items()}
+
+    module = tf.Module()
+    if not private:
+        module.kept = [
+            getattr(v, "value", v) if not callable(getattr(v, "value", None)) else v
+            for v in interface.model.variables
+        ]
+    with _unrolled(interface.model) if unroll else contextlib.nullcontext(), _quiet():
+        function = tf.function(serve, input_signature=[specs], autograph=False)
+        if private:
+            function = _frozen(function, specs, names)
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
+    return tuple(names)
+
+
+def _frozen(function: Any, specs: Sequence[Any], names: Sequence[str]) -> Any:
+    """Return the same function with constants in the place of variables."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    constant = convert_variables_to_constants_v2(
+        function.get_concrete_function(), lower_control_flow=False
+    )
+
+    def serve(flat: Sequence[Any]) -> dict[str, Any]:
+        # The outputs of a dict are in the order of its sorted keys.
+        outputs = constant(*flat)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return dict(zip(sorted(names), outputs, strict=True))
+
+    return tf.function(serve, input_signature=[specs], autograph=False)
+
+
+def _batch(spec: TensorSpec, batch: int | None) -> int:
+    return batch if batch is not None and spec.shape[0] == -1 else spec.shape[0]
+
+
+@contextlib.contextmanager
+def full_precision(model: Any) -> Iterator[bool]:
+    """Let a mixed_float16 model compute in float32 for the length of a `with` block.
+
+    Half-precision arithmetic is for training on a GPU: the runtime has no float16 kernels, and
+    would cast back and forth. The variables are float32 already.
+
+    Yields:
+        Whether any layer computed in less.
+    """
+    before = (
+        [
+            (layer, layer.dtype_policy)
+            for layer in all_layers(model)
+            if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16")
+        ]
+        if generation(model) == "keras"
+        else []
+    )
+    try:
+        for layer, _ in before:
+            layer.dtype_policy = "float32"
+        yield bool(before)
+    finally:
+        for layer, policy in before:
+            layer.dtype_policy = policy
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Return the model and the layers in it, however deep."""
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def recurrent_layers(model: Any) -> list[Any]:
+    """Return the layers that loop over time."""
+    return [layer for layer in all_layers(model) if _kinds(layer) & {"RNN", "ConvRNN", "ConvLSTM"}]
+
+
+def _kinds(layer: Any) -> set[str]:
+    return {base.__name__ for base in type(layer).__mro__}
+
+
+@contextlib.contextmanager
+def _unrolled(model: Any) -> Iterator[None]:
+    before = [
+        (
+            layer,
+            {
+                key: getattr(layer, key)
+                for key in ("unroll", "_could_use_gpu_kernel")
+                if hasattr(layer, key)
+            },
+        )
+        for layer in recurrent_layers(model)
+    ]
+    try:
+        for layer, values in before:
+            layer.unroll = True
+            if "_could_use_gpu_kernel" in values:  # tf_keras, whose kernel for GPUs loops too
+                layer._could_use_gpu_kernel = False
+        yield
+    finally:
+        for layer, values in before:
+            for key, value in values.items():
+                setattr(layer, key, value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what TensorFlow logs about input names that are no Python identifiers."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _symbolic_inputs(model: Any) -> Structure:
+    """Return the inputs of a functional or sequential model, None of others."""
+    symbolic = getattr(model, "inputs", None)
+    if not symbolic:
+        return None
+    try:
+        return model.input
+    except (AttributeError, RuntimeError):
+        return list(symbolic)
+
+
+def _of_arrays(data: Any) -> Structure:
+    """Return the shapes and types of arrays; None for data that would have to be read first."""
+    if isinstance(data, Mapping):
+        return {key: _of_arrays(value) for key, value in data.items()}
+    if isinstance(data, tuple):
+        return [_of_arrays(value) for value in data]
+    if not hasattr(data, "__array__"):
+        return None
+    array = np.asarray(data)
+    dtype = "float32" if array.dtype.kind == "f" else array.dtype.name
+    return TensorSpec("", (-1, *array.shape[1:]), dtype)
+
+
+def _built_inputs(model: Any) -> Structure:
+    """Return the shapes of a subclassed model's first call; types, not kept, are taken as float."""
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes:
+        return None
+    structures = [_map_shapes(shape) for shape in shapes.values()]
+    return structures[0] if len(structures) == 1 else None
+
+
+def _map_shapes(shapes: Structure) -> Structure:
+    if isinstance(shapes, Mapping):
+        return {key: _map_shapes(value) for key, value in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return TensorSpec(
+            "", (-1, *(-1 if size is None else size for size in shapes[1:])), "float32"
+        )
+    return [_map_shapes(value) for value in shapes]
+
+
+def _input(name: str, leaf: Any) -> TensorSpec:
+    shape = [(-1 if size is None else int(size)) for size in leaf.shape]
+    if not shape:
+        raise ModelError(f"input {name!r} has no batch axis; a file needs one")
+    dtype = getattr(leaf.dtype, "name", None) or str(leaf.dtype)
+    if dtype in ("string", "object") or getattr(leaf, "sparse", False):
+        raise ModelError(
+            f"input {name!r} is {'sparse' if dtype != 'string' else 'text'}: a file takes numbers; "
+            "move that preprocessing out of the model"
+        )
+    return TensorSpec(name, tuple(shape), np.dtype(dtype).name)
+
+
+def _flatten(structure: Structure, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(structure, Mapping):
+        for key, value in structure.items():
+            yield from _flatten(value, f"{prefix}_{key}" if prefix else str(key))
+    elif isinstance(structure, list | tuple):
+        for i, value in enumerate(structure):
+            own = getattr(value, "name", "") if not isinstance(value, Mapping) else ""
+            yield from _flatten(value, own or (f"{prefix}_{i}" if prefix else f"input_{i}"))
+    else:
+        yield prefix or getattr(structure, "name", None) or "input", structure
+
+
+def _unique(leaves: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for name, leaf in leaves:
+        unique, i = name, 1
+        while unique in seen:
+            unique, i = f"{name}_{i}", i + 1
+        seen.add(unique)
+        yield unique, leaf
+
+
+def _map(structure: Structure, function: Callable[[Any], Any]) -> Structure:
+    if isinstance(structure, Mapping):
+        return {key: _map(value, function) for key, value in structure.items()}
+    if isinstance(structure, list | tuple):
+        return [_map(value, function) for value in structure]
+    return function(structure)
+
+
+def _fill(structure: Structure, arrays: Mapping[str, Any]) -> Structure:
+    return _map(structure, lambda name: arrays[name])
+
+
+def _name_outputs(model: Any, outputs: Structure) -> Iterator[tuple[str, Any]]:
+    own = list(getattr(model, "output_names", None) or ())
+    if isinstance(outputs, Mapping):
+        yield from _unique([(name, leaf) for name, leaf in _flatten(outputs)])
+        return
+    leaves = [leaf for _, leaf in _flatten(outputs)]
+    names = own if len(own) == len(leaves) else [f"output_{i}" for i in range(len(leaves))]
+    yield from _unique(list(zip(names, leaves, strict=True)))
+
+
+def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
+    """Say which inputs hold indices into an embedding, and how large it is."""
+    sizes = [
+        layer.input_dim
+        for layer in all_layers(model)
+        if "Embedding" in _kinds(layer) and isinstance(getattr(layer, "input_dim", None), int)
+    ]
+    if not sizes:
+        return {}
+    # With several embeddings any of them may be meant: an index that all have is right for all.
+    # A float input of rank 2 may hold token numbers too: keras.Input is float32 unless told.
+    return {
+        spec.name: min(sizes)
+        for spec in inputs
+        if np.dtype(spec.dtype).kind in "iu" or len(spec.shape) == 2
+    }
+
+
+def check_batch(batch: int | None) -> None:
+    """Refuse a batch size that is none."""
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise OptionError(f"batch: expected a positive integer or None, got {batch!r}")

@@ -1,0 +1,56 @@
+"""The ways a model can be stored in a `.tflite` file."""
+
+from dataclasses import dataclass
+
+from tfprune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How weights and activations are stored.
+
+    Attributes:
+        summary: One line for a table.
+        bound: How far the file may lie from the Keras model: the root mean squared difference of
+            an output as a fraction of that output's standard deviation.
+        io: Types that float inputs and outputs may have in the file; the first is the default.
+        quantise: Weights are stored in 8 bits.
+        activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
+        float16: Weights are stored in 16 bits.
+    """
+
+    summary: str
+    bound: float
+    io: tuple[str, ...] = ("float32",)
+    quantise: bool = False
+    activations: str = "float"
+    float16: bool = False
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the ranges of the activations have to be seen on data."""
+        return self.activations != "float"
+
+
+SCHEMES: Registry[Scheme] = Registry("scheme")
+
+SCHEMES.register("float32")(Scheme("weights and arithmetic in 32-bit floats", bound=1e-3))
+SCHEMES.register("float16")(
+    Scheme("weights in 16-bit floats: half the size, same speed on a CPU", bound=2e-2, float16=True)
+)
+SCHEMES.register("dynamic")(
+    Scheme(
+        "weights in 8 bits, activations quantised as they come: good for Dense and attention",
+        bound=0.2,
+        quantise=True,
+    )
+)
+SCHEMES.register("int8")(
+    Scheme(
+        "weights and activations in 8 bits: the fastest for convolutions",
+        bound=0.3,
+        io=("int8", "float32"),
+        quantise=True,
+        activations="int8",
+    )
+)

@@ -1,0 +1,404 @@
+"""A Keras model as a `.tflite` file that has been loaded and compared before it is handed over."""
+
+import os
+import platform
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
+from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
+from tfprune.deploy.export import (
+    Interface,
+    check_batch,
+    export,
+    full_precision,
+    generation,
+    interface,
+    recurrent_layers,
+)
+from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents
+from tfprune.deploy.parity import agrees, parity
+from tfprune.deploy.reorder import reorder
+from tfprune.deploy.schemes import SCHEMES, Scheme
+from tfprune.deploy.troubles import way_out
+from tfprune.errors import ConversionError, OptionError, nearest
+from tfprune.progress import SILENT, Progress
+
+_RANDOM_SAMPLES = 8
+_COMPARED_SAMPLES = 32
+
+# The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
+# one of ten runs on the same input; the other runs are right and equal.
+_UNSTEADY = frozenset({"SPLIT"})
+_ATTEMPTS = 6
+
+# Operations that only change the type of their input: they may stand at the border of an integer
+# plan.
+_CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+
+
+def to_tflite(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    scheme: str = "float32",
+    calibration: Any = None,
+    io: str | None = None,
+    batch: int | None = None,
+    input_signature: Any = None,
+    allow_float: Sequence[str] = (),
+    bound: float | None = None,
+    time_limit_s: float = child.CONVERT_LIMIT_S,
+    progress: Progress = SILENT,
+) -> Artefact:
+    """Return a model as a `.tflite` file that was run and agrees with the model.
+
+    The conversion, the first load and the comparison happen in child processes: a crash there is
+    an error here. Same model and data, same bytes.
+
+    Args:
+        model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
+            Zeros that pruning made stay zeros.
+        path: Where to write the file; its report goes beside it as `.json`. None writes nothing.
+        scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" …
+        calibration: Samples of the model's input, in any of the forms that
+            `calibrate.calibration_samples` takes. "int8" needs them; about 200 do. The comparison
+            uses them too.
+        io: The type of float inputs and outputs in the file: for "int8" either "int8" (the
+            default) or "float32".
+        batch: A batch size to fix in the file. None leaves it open, except where the model has
+            recurrent layers, which need it fixed: they get 1.
+        input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell
+            or has inputs that are no floats.
+        allow_float: Names of operations that may stay float in an integer plan: ["SOFTMAX"].
+        bound: How far the file may lie from the model instead of the scheme's own bound: root mean
+            squared difference as a fraction of the output's standard deviation.
+        time_limit_s: Seconds the conversion may take.
+        progress: Told of the steps.
+
+    Returns:
+        The file with its report.
+
+    Raises:
+        OptionError: An argument is outside of what is allowed.
+        ModelError: The model is none, is not built, or takes text.
+        DataError: The calibration data does not fit.
+        ConversionError: The file cannot be made, cannot be run, or disagrees with the model.
+
+    Example:
+        artefact = to_tflite(model, "model.tflite", scheme="int8", calibration=x[:200])
+        artefact.report.gzip_bytes
+    """
+    plan = SCHEMES[scheme]
+    io = _check_options(scheme, plan, io, calibration, bound)
+    check_batch(batch)
+    allowed = _check_allowed(allow_float)
+    face = interface(model, input_signature, calibration)
+    notes: list[str] = []
+    samples, origin = _samples(face, calibration, notes)
+
+    with progress.task(f"convert to {scheme}", 3) as task, full_precision(model) as lowered:
+        if lowered:
+            notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
+        settings = _Settings(scheme, plan, io, time_limit_s)
+        shown = samples if plan.needs_calibration else None
+        data, outputs = _convert(face, settings, shown, batch, notes)
+        task.advance()
+        data = reorder(data, [spec.name for spec in face.inputs], outputs)
+        contents = flatbuffer.parse(data, f"the {scheme} file")
+        _check_operations(contents, settings, allowed, notes)
+        task.advance()
+        compared = {name: array[:_COMPARED_SAMPLES] for name, array in samples.items()}
+        actual = _run_file(data, compared, settings)
+        expected = _run_model(face, compared)
+        task.advance()
+    found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
+    _check_parity(found, scheme)
+    inputs, given = runtime.specs(contents)
+    report = ConversionReport(
+        scheme=scheme,
+        io=io,
+        versions=_versions(model),
+        sha256=sha256(data),
+        raw_bytes=len(data),
+        gzip_bytes=gzip_bytes(data),
+        ops=dict(sorted(Counter(op.name for op in contents.ops()).items())),
+        inputs=inputs,
+        outputs=given,
+        parity=found,
+        notes=tuple(notes),
+    )
+    artefact = Artefact(data, None, report)
+    return artefact if path is None else artefact.save(path)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    name: str
+    plan: Scheme
+    io: str
+    limit_s: float
+
+
+def _check_options(
+    name: str, plan: Scheme, io: str | None, calibration: Any, bound: float | None
+) -> str:
+    if io is not None and io not in plan.io:
+        raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}; got {io!r}")
+    if plan.needs_calibration and calibration is None:
+        raise OptionError(
+            f"calibration: scheme {name!r} needs samples of the model's input to see the ranges "
+            "of its activations; give calibration=x_train[:200]"
+        )
+    if bound is not None and not (isinstance(bound, int | float) and 0 < bound < np.inf):
+        raise OptionError(f"bound: expected a positive number, got {bound!r}")
+    return io or plan.io[0]
+
+
+def _check_allowed(names: Sequence[str]) -> frozenset[str]:
+    if isinstance(names, str):
+        raise OptionError(f"allow_float: expected a list of operation names, got {names!r}")
+    known = flatbuffer.op_names()
+    for name in names:
+        if name not in known:
+            raise OptionError(f"allow_float: unknown operation {name!r}. {nearest(name, known)}")
+    return frozenset(names)
+
+
+def _samples(face: Interface, calibration: Any, notes: list[str]) -> tuple[Samples, str]:
+    if calibration is None:
+        return random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary), "random"
+    samples, total = calibration_samples(calibration, face.inputs)
+    used = len(next(iter(samples.values())))
+    if used != total:
+        notes.append(f"of {total or 'more'} calibration samples {used} were used")
+    return samples, "calibration"
+
+
+def _convert(
+    face: Interface,
+    settings: _Settings,
+    samples: Samples | None,
+    batch: int | None,
+    notes: list[str],
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the file and the names of the outputs in the model's order."""
+    recurrent = recurrent_layers(face.model)
+    if recurrent and batch is None:
+        batch = 1
+        notes.append(f"batch 1: layer {recurrent[0].name!r} is recurrent and needs it fixed")
+    # The calibrator of TensorFlow 2.21 ends the process in the loop of a recurrent layer.
+    unroll = bool(recurrent) and settings.plan.needs_calibration
+    if unroll:
+        notes.append("recurrent layers are unrolled: integers cannot be calibrated in a loop")
+    try:
+        return _convert_once(face, settings, samples, batch, unroll)
+    except child.JobError as error:
+        if "element_shape to be static" not in str(error) or batch is not None:
+            raise _failure(error, settings, face) from None
+    except child.ChildError as error:
+        raise _failure(error, settings, face) from None
+    notes.append("batch 1: the model loops, which needs it fixed")
+    try:
+        return _convert_once(face, settings, samples, 1, unroll)
+    except child.ChildError as error:
+        raise _failure(error, settings, face) from None
+
+
+def _convert_once(
+    face: Interface, settings: _Settings, samples: Samples | None, batch: int | None, unroll: bool
+) -> tuple[bytes, tuple[str, ...]]:
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
+        outputs = export(face, saved, batch=batch, unroll=unroll)
+        archive = None
+        if samples is not None:
+            archive = str(Path(folder, "samples.npz"))
+            np.savez(archive, allow_pickle=False, **samples)
+        plan = settings.plan
+        options = {
+            "quantise": plan.quantise,
+            "activations": plan.activations,
+            "float16": plan.float16,
+            "io": settings.io,
+            "samples": archive,
+            "batch": batch or max(1, face.inputs[0].shape[0]),
+        }
+        for _ in range(_ATTEMPTS):
+            child.run_job(
+                "tfprune.deploy.convert:convert_job",
+                str(saved),
+                str(target),
+                options,
+                limit_s=settings.limit_s,
+                kind="converter",
+            )
+            data = target.read_bytes()
+            if not (plan.needs_calibration and _UNSTEADY & set(_left_float(data))):
+                break
+        return data, outputs
+
+
+def _left_float(data: bytes) -> dict[str, int]:
+    return float_operations(flatbuffer.parse(data, "the converted file"))
+
+
+def _failure(error: child.ChildError, settings: _Settings, face: Interface) -> ConversionError:
+    text = " ".join(str(error).split())
+    return ConversionError(
+        f"model {face.model.name!r} cannot be converted to {settings.name}: "
+        f"{way_out(text, crashed=isinstance(error, child.CrashError))}"
+    )
+
+
+def _check_operations(
+    contents: Contents, settings: _Settings, allowed: frozenset[str], notes: list[str]
+) -> None:
+    custom = sorted({op.name for op in contents.ops() if op.custom})
+    if custom:
+        raise ConversionError(
+            f"the {settings.name} file has operations that the default runtime cannot run: "
+            f"{', '.join(custom)}; replace their layers"
+        )
+    kept = sorted({op.name for op in contents.ops()} & _VARIABLES)
+    if kept:
+        raise ConversionError(
+            f"the {settings.name} file keeps variables ({', '.join(kept)}): its weights are not "
+            "frozen or the model changes its own state; remove stateful layers (stateful=True)"
+        )
+    if settings.plan.quantise:
+        notes.extend(_unquantised(contents))
+    if not settings.plan.needs_calibration:
+        return
+    left = float_operations(contents)
+    refused = sorted(set(left) - allowed)
+    if refused:
+        raise ConversionError(
+            f"{', '.join(refused)} stayed float in the {settings.name} file; "
+            f"allow it with allow_float={refused}, or use scheme 'dynamic'"
+        )
+    notes.extend(f"{name} stays float ({count} times), as allowed" for name, count in left.items())
+
+
+def _unquantised(contents: Contents) -> Iterator[str]:
+    sizes = [
+        tensor.elements
+        for graph in contents.subgraphs
+        for tensor in graph.tensors
+        if tensor.dtype in FLOAT_DTYPES and len(tensor.shape) > 1 and contents.raw(tensor)
+    ]
+    if sizes:
+        yield (
+            f"{len(sizes)} constants of {sum(sizes)} numbers stay float "
+            f"(the converter leaves those under 1024 alone; the largest here has {max(sizes)})"
+        )
+
+
+def float_operations(contents: Contents) -> dict[str, int]:
+    """Return which operations compute with floats, and how often each does."""
+    found: Counter[str] = Counter()
+    for graph in contents.subgraphs:
+        for op in graph.ops:
+            touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
+            computed = [tensor for tensor in touched if not contents.raw(tensor)]
+            if op.name not in _CASTS and any(t.dtype in FLOAT_DTYPES for t in computed):
+                found[op.name] += 1
+    return dict(sorted(found.items()))
+
+
+def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
+        Path(paths[0]).write_bytes(data)
+        np.savez(paths[1], allow_pickle=False, **samples)
+        try:
+            child.run_job("tfprune.deploy.worker:run", *paths, limit_s=settings.limit_s)
+        except child.ChildError as error:
+            text = " ".join(str(error).split())
+            raise ConversionError(
+                f"the {settings.name} file was made but the runtime fails on it: "
+                f"{way_out(text, crashed=isinstance(error, child.CrashError))}"
+            ) from None
+        runtime.remember_loadable(data)
+        with np.load(paths[2]) as outputs:
+            return dict(outputs)
+
+
+def _run_model(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
+    step = face.inputs[0].shape[0]
+    count = len(next(iter(samples.values())))
+    step = count if step == -1 else step
+    pieces: list[dict[str, np.ndarray]] = []
+    for start in range(0, count, step):
+        index = np.arange(start, start + step) % count
+        outputs = face.call({name: array[index] for name, array in samples.items()})
+        pieces.append({name: np.asarray(value)[: count - start] for name, value in outputs.items()})
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _compare(
+    outputs: Sequence[str],
+    expected: Mapping[str, np.ndarray],
+    actual: Mapping[str, np.ndarray],
+    contents: Contents,
+    origin: str,
+    fraction: float,
+) -> tuple[Parity, ...]:
+    steps = _output_steps(contents)
+    return tuple(
+        parity(
+            name,
+            expected[name],
+            actual[name],
+            data=origin,
+            fraction=fraction,
+            step=steps.get(name, 0.0),
+        )
+        for name in outputs
+    )
+
+
+def _output_steps(contents: Contents) -> dict[str, float]:
+    """Return the distance between neighbouring values of each output that was quantised."""
+    graph = contents.subgraphs[0]
+    source = {
+        op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs
+    }
+    steps = {}
+    for spec, index in zip(runtime.specs(contents)[1], graph.outputs, strict=True):
+        scales = graph.tensors[source.get(index, index)].scales
+        if len(scales) == 1:
+            steps[spec.name] = scales[0]
+    return steps
+
+
+def _check_parity(found: Sequence[Parity], scheme: str) -> None:
+    bad = [entry for entry in found if not agrees(entry)]
+    if not bad:
+        return
+    worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
+    raise ConversionError(
+        f"the {scheme} file disagrees with the model: output {worst.output!r} differs by "
+        f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "
+        f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples; calibrate on data "
+        "like that of use, choose another scheme, or accept it with bound="
+    )
+
+
+def _versions(model: Any) -> dict[str, str]:
+    packages = ["tfprune", "tensorflow", "keras", "ai-edge-litert"]
+    if generation(model) == "tf_keras":
+        packages[2] = "tf_keras"
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }

@@ -1,0 +1,61 @@
+"""What the converter and the runtime say when they fail, and the known way out of each."""
+
+import re
+
+_LENGTH = 300
+
+# A pattern in their text, what it means, and what helps. The first that matches is told.
+_KNOWN: tuple[tuple[str, str, str], ...] = (
+    (
+        r"Flex\w*Erf|tf\.Erf|\bErf\b",
+        "exact GELU needs the Erf function, which the runtime does not have",
+        "use activation=lambda x: keras.activations.gelu(x, approximate=True)",
+    ),
+    (
+        r"element_shape to be static",
+        "a loop over time needs a fixed batch size",
+        "give batch=1",
+    ),
+    (
+        r"Cannot unroll a RNN if the time dimension is undefined",
+        "integers cannot be calibrated in the loop of a recurrent layer, and a sequence of unknown "
+        "length cannot be unrolled",
+        "build the model with a fixed number of time steps, or use scheme 'dynamic'",
+    ),
+    (
+        r"Quantization to 16x8-bit not yet supported for op: '?(?P<op>\w+)",
+        "the converter has no 16-bit {op}",
+        "use scheme 'int8' or 'dynamic'",
+    ),
+    (
+        r"Max and min for dynamic tensors should be recorded during calibration",
+        "the converter saw no range for a tensor",
+        "use scheme 'int8' or 'dynamic', or calibrate on data that reaches every branch",
+    ),
+    (
+        r"TF Select ops: (?P<op>[\w, ]+?)(?: Details| \S+\(|$)",
+        "the runtime has no operation for {op}",
+        "replace the layer that uses it by one made of common operations",
+    ),
+)
+
+
+def way_out(text: str, *, crashed: bool = False) -> str:
+    """Turn the text of a failure into one line with the fix.
+
+    Args:
+        text: What the converter or the runtime said, in one line.
+        crashed: The process died.
+
+    Example:
+        >>> way_out("... requires element_shape to be static during ...")
+        'a loop over time needs a fixed batch size; give batch=1'
+    """
+    for pattern, meaning, fix in _KNOWN:
+        found = re.search(pattern, text)
+        if found:
+            return f"{meaning.format(**found.groupdict())}; {fix}"
+    short = text if len(text) <= _LENGTH else f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"
+    if crashed:
+        return f"{short}; the kernels for this model crash: use scheme 'dynamic' or 'float16'"
+    return short
