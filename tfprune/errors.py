@@ -31,6 +31,10 @@ class RecipeError(TfpruneError, ValueError):
     """A recipe has faults; the message lists all of them, one a line."""
 
 
+class TrainingError(TfpruneError, RuntimeError):
+    """Training came to nothing: its loss is no finite number any more."""
+
+
 class ConversionError(TfpruneError, RuntimeError):
     """The model could not be turned into a file that is right."""
 

@@ -23,6 +23,7 @@ from tfprune.recipe.kinds import (
     number,
     option,
     resolved,
+    show,
     whole,
 )
 from tfprune.recipe.sources import (
@@ -32,6 +33,7 @@ from tfprune.recipe.sources import (
     is_file,
     is_function,
 )
+from tfprune.sparsity.patterns import resolve as resolve_pattern
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
 """What is wrong, received value included, and the keys that say it together, the faulty first."""
@@ -154,6 +156,11 @@ class PruneTable(Table):
         for step, epoch in zip(STEPS, EPOCHS, strict=True):
             if getattr(self, step) is not None:
                 keys[epoch] = f"says the same as {step}: give one of them"
+        fixed = resolve_pattern(self.pattern).fixed
+        if fixed is not None:
+            keys |= dict.fromkeys(
+                ("sparsity", "allocation", *RAMP), f"is set by the pattern: {fixed:g} everywhere"
+            )
         return keys
 
     @property
@@ -282,3 +289,17 @@ TABLES: dict[str, type[Table]] = {
     "measure": MeasureTable,
     "gate": GateTable,
 }
+
+
+def describe() -> str:
+    """Return all tables and keys as lines of text: what each is, may hold, and is by default."""
+    lines = []
+    for name, table in TABLES.items():
+        lines += [f"[{name}]  {(table.__doc__ or '').partition(chr(10))[0]}"]
+        for field in dataclasses.fields(table):  # type: ignore[arg-type]
+            kind, default = field.metadata["kind"], field.default
+            end = "" if default is None else f"; default {show(default)}"
+            end = "; needed" if default is dataclasses.MISSING else end
+            lines.append(f"  {field.name}: {field.metadata['help']}")
+            lines.append(f"      {kind.allowed}{end}")
+    return "\n".join(lines)

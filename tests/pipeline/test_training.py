@@ -1,0 +1,85 @@
+"""Training: repeatable, followed, and stopped when it comes to nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.data import Dataset, as_dataset
+from tfprune.errors import TrainingError
+from tfprune.pipeline.training import compile_model, fit, gives_probabilities
+
+
+class Steps:
+    """A task that counts."""
+
+    def __init__(self) -> None:
+        self.done = 0.0
+
+    def advance(self, steps: float = 1) -> None:
+        self.done += steps
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    return as_dataset(((x, y), (x, y)), validation=0.2)
+
+
+def model(activation: str | None = None) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.2)]
+    return keras.Sequential([*layers, keras.layers.Dense(2, activation)])
+
+
+@contextmanager
+def compiled(data: Dataset, rate: float = 0.05) -> Iterator[keras.Model]:
+    made = model()
+    compile_model(made, data, "adam", rate, 3 * 5)
+    yield made
+
+
+def test_probabilities_are_told_from_logits(data: Dataset) -> None:
+    assert gives_probabilities(model("softmax"), data)
+    assert not gives_probabilities(model(), data)
+    assert not gives_probabilities(model("sigmoid"), data)
+
+
+def test_the_loss_is_the_same_for_both(data: Dataset) -> None:
+    losses = []
+    for activation in (None, "softmax"):
+        made = model(activation)
+        compile_model(made, data, "sgd", 0.1, 10)
+        losses.append(made.evaluate(data.train.x, data.train.y, verbose=0)[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_training_learns_counts_its_steps_and_repeats_bit_for_bit(data: Dataset) -> None:
+    curves, weights, task = [], [], Steps()
+    for _ in range(2):
+        with compiled(data) as made:
+            curves.append(fit(made, data, epochs=3, batch_size=10, task=task))
+            weights.append(made.get_weights())
+    assert task.done == 2 * 3 * 5
+    assert curves[0] == curves[1]
+    assert set(curves[0]) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert curves[0]["loss"][-1] < curves[0]["loss"][0]
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_learning_rate_ends_at_zero(data: Dataset) -> None:
+    with compiled(data) as made:
+        fit(made, data, epochs=3, batch_size=10, task=Steps())
+        assert float(made.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_training_that_fails_says_so(data: Dataset) -> None:
+    made = model()
+    compile_model(made, data, "sgd", 1e30, 15)
+    with pytest.raises(TrainingError, match="training has failed. Lower learning_rate"):
+        fit(made, data, epochs=3, batch_size=10, task=Steps())

@@ -1,0 +1,264 @@
+"""The command `tfprune`. It alone prints, and it alone turns errors into exit codes.
+
+Nothing here loads TensorFlow before it is needed: help, the list of recipes and a faulty recipe
+answer at once.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+import absl.logging
+from absl import app
+from absl.flags import argparse_flags
+
+import tfprune
+from tfprune.console import complain, say, shown_progress
+from tfprune.errors import (
+    ArtefactError,
+    DataError,
+    GateError,
+    ModelError,
+    OptionError,
+    RecipeError,
+    TfpruneError,
+)
+
+DONE, FAILED, WRONG = 0, 1, 2
+"""Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
+
+WRONG_ERRORS = (ArtefactError, DataError, ModelError, OptionError, RecipeError)
+
+
+def main() -> NoReturn:
+    """Run the command with the arguments of the process, and exit."""
+    app.run(execute, flags_parser=parse)
+    raise SystemExit(DONE)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments; a wrong one ends the process with code 2 and says what is allowed."""
+    parser = argparse_flags.ArgumentParser(
+        prog="tfprune",
+        description="Make Keras models smaller and faster, as .tflite files, with the proof.",
+        epilog="Exit codes: 0 done, 1 the work failed or a gate was missed, 2 the call, the "
+        "recipe or a file was wrong.",
+    )
+    parser.add_argument("--version", action="version", version=f"tfprune {tfprune.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, work: Callable[[argparse.Namespace], int], summary: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=summary, description=summary, inherited_absl_flags=None
+        )
+        command.set_defaults(work=work)
+        return command
+
+    run = add("run", run_recipe, "Carry out a recipe and write its folder.")
+    run.add_argument("recipe", metavar="RECIPE", help="a .toml file, or the name of a shipped one")
+    run.add_argument("--set", metavar="TABLE.KEY=VALUE", action="append", default=[],
+                     help="change one key of the recipe; may be given again")  # fmt: skip
+    run.add_argument("--out", metavar="DIR", help="folder of the run; default runs/RECIPE")
+    run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+
+    inspect = add("inspect", inspect_file, "List operations, types, bytes and zeros of a .tflite.")
+    inspect.add_argument("file", metavar="FILE")
+
+    benchmark = add("benchmark", benchmark_files, "Measure the latency of .tflite files.")
+    benchmark.add_argument("files", metavar="FILE", nargs="+",
+                           help="the first is what the others are compared with")  # fmt: skip
+    benchmark.add_argument("--device", default="host", help="where to measure; default host")
+    benchmark.add_argument("--threads", type=int, default=1, help="of the runtime; default 1")
+    benchmark.add_argument("--runs", type=int, default=50, help="timed runs a file; default 50")
+
+    recipes = add("recipes", list_recipes, "List the shipped recipes, or print one.")
+    recipes.add_argument("name", metavar="NAME", nargs="?")
+    recipes.add_argument("--keys", action="store_true", help="list all keys a recipe may have")
+
+    return parser.parse_args(argv[1:])
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Do what was asked and return the exit code."""
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    with _one_line_messages():
+        try:
+            return arguments.work(arguments)
+        except WRONG_ERRORS as error:
+            complain(str(error))
+            return WRONG
+        except TfpruneError as error:
+            complain(str(error))
+            return FAILED
+        except KeyboardInterrupt:
+            complain("interrupted")
+            return FAILED
+        except BrokenPipeError:
+            # Whoever read the output has closed it, as `| head` does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+        except Exception as error:  # noqa: BLE001 - the one place where any error ends
+            complain(f"unexpected {type(error).__name__}: {error}".partition("\n")[0])
+            complain(f"the traceback is in {_write_traceback(arguments)}")
+            return FAILED
+
+
+def run_recipe(arguments: argparse.Namespace) -> int:
+    """Carry out a recipe."""
+    from tfprune.pipeline import carry_out, prepare
+    from tfprune.pipeline.folder import NATIVE_LOG
+    from tfprune.recipe import find_recipe, load_recipe
+
+    path = find_recipe(arguments.recipe)
+    recipe = load_recipe(path, arguments.set)
+    arguments.out = arguments.out or str(Path("runs") / path.stem)
+    job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
+    try:
+        with _native_output(Path(arguments.out) / NATIVE_LOG):
+            _load_tensorflow()
+            with shown_progress() as progress:
+                result = carry_out(job, progress)
+    except KeyboardInterrupt:
+        complain(f"interrupted. Go on with: {_again(arguments)}")
+        return FAILED
+    say(str(result.report))
+    say(f"Everything is in {result.folder}: model.tflite, model.keras, report.html …")
+    missed = [str(gate) for gate in result.report.gates if not gate.passed]
+    if missed:
+        raise GateError("\n".join(missed))
+    return DONE
+
+
+def inspect_file(arguments: argparse.Namespace) -> int:
+    """Print what a `.tflite` file holds."""
+    from tfprune.deploy.inspect import inspect
+
+    say(str(inspect(arguments.file)))
+    return DONE
+
+
+def benchmark_files(arguments: argparse.Namespace) -> int:
+    """Print the latency of one file, or of several beside the first."""
+    from tfprune.measure.latency import benchmark, interleaved
+
+    options = {"device": arguments.device, "threads": arguments.threads, "runs": arguments.runs}
+    with shown_progress() as progress:
+        if len(arguments.files) == 1:
+            shown = str(benchmark(arguments.files[0], **options, progress=progress))
+        else:
+            shown = str(interleaved(arguments.files, **options, progress=progress))
+    say(shown)
+    return DONE
+
+
+def list_recipes(arguments: argparse.Namespace) -> int:
+    """Print the names of the shipped recipes, the text of one, or what a recipe may hold."""
+    from tfprune.recipe.shipped import find_recipe, headline, shipped_recipes
+
+    if arguments.keys:
+        from tfprune.recipe.tables import describe
+
+        say(describe())
+    elif arguments.name:
+        say(find_recipe(arguments.name).read_text(encoding="utf-8").rstrip())
+    else:
+        shipped = shipped_recipes()
+        width = max(map(len, shipped))
+        for name, file in shipped.items():
+            say(f"{name:{width}}  {headline(file.read_text(encoding='utf-8'))}")
+    return DONE
+
+
+def _load_tensorflow() -> None:
+    """Load TensorFlow so that the same run gives the same bits."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def _native_output(path: Path) -> Iterator[None]:
+    """Send what native code writes to file descriptor 2 to a file; Python's stderr stays.
+
+    TensorFlow 2.21 and LiteRT greet there whatever their log levels say, across the bar.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    python_stderr = sys.stderr
+    kept = os.dup(2)
+    try:
+        with path.open("ab") as file, os.fdopen(os.dup(2), "w", buffering=1) as shown:
+            os.dup2(file.fileno(), 2)
+            sys.stderr = shown
+            yield
+    finally:
+        sys.stderr = python_stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextlib.contextmanager
+def _one_line_messages() -> Iterator[None]:
+    """Show warnings of tfprune as one line each, and leave the log to the run's folder."""
+    logger = logging.getLogger("tfprune")
+    handler = _Complain(logging.WARNING)
+    logger.addHandler(handler)
+    logger.propagate = False
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        logger.warning("%s", message)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
+class _Complain(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    words = ["tfprune", "run", arguments.recipe]
+    for setting in arguments.set:
+        words += ["--set", setting]
+    return shlex.join([*words, "--out", arguments.out, "--resume"])
+
+
+def _write_traceback(arguments: argparse.Namespace) -> Path:
+    out = getattr(arguments, "out", None)
+    if out and Path(out).is_dir():
+        path = Path(out) / "traceback.txt"
+    else:
+        handle, name = tempfile.mkstemp(prefix="tfprune-", suffix=".txt")
+        os.close(handle)
+        path = Path(name)
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    main()

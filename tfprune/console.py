@@ -1,0 +1,119 @@
+"""What the command shows: one-line messages, and progress as a bar or as plain lines."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from tfprune.progress import Progress, Task
+
+PLAIN_SECONDS = 10.0
+"""How often a plain line says how far a task is."""
+
+
+def say(text: str = "") -> None:
+    """Print what was asked for, to standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def complain(text: str) -> None:
+    """Print what is wrong, to standard error, each line under the name of the command."""
+    for line in text.splitlines():
+        sys.stderr.write(f"tfprune: {line}\n")
+    sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Give a progress for standard error: a bar on a terminal, lines of text elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainProgress(sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        yield BarProgress(bars)
+
+
+class BarProgress:
+    """Progress as bars of rich, each with the time left; a finished one stays with its time."""
+
+    def __init__(self, bars: "Bars") -> None:  # type: ignore[name-defined]  # noqa: F821
+        self._bars = bars
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: float | None = None) -> Iterator[Task]:
+        bar = self._bars.add_task(name, total=total)
+        yield _Bar(self._bars, bar)
+        done = total if total else 1
+        self._bars.update(bar, total=done, completed=done)
+
+
+class _Bar:
+    def __init__(self, bars: "Bars", bar: int) -> None:  # type: ignore[name-defined]  # noqa: F821
+        self._bars = bars
+        self._bar = bar
+
+    def advance(self, steps: float = 1) -> None:
+        self._bars.update(self._bar, advance=steps)
+
+
+class PlainProgress:
+    """Progress as lines: one when a task begins, some while it goes on, one when it is done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: float | None = None) -> Iterator[Task]:
+        lines = _Lines(self._stream, name, total)
+        lines.write("begins")
+        yield lines
+        lines.write(f"done in {duration(time.monotonic() - lines.start)}")
+
+
+class _Lines:
+    def __init__(self, stream: TextIO, name: str, total: float | None) -> None:
+        self._stream = stream
+        self._name = name
+        self._total = total
+        self._done = 0.0
+        self.start = self._told = time.monotonic()
+
+    def write(self, text: str) -> None:
+        self._stream.write(f"{self._name}: {text}\n")
+        self._stream.flush()
+
+    def advance(self, steps: float = 1) -> None:
+        self._done += steps
+        now = time.monotonic()
+        if not self._total or now - self._told < PLAIN_SECONDS:
+            return
+        self._told = now
+        left = (now - self.start) * (self._total - self._done) / self._done
+        self.write(f"{self._done / self._total:.0%}, about {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """Write a time as one reads it.
+
+    Example:
+        >>> duration(3.21), duration(75), duration(4000)
+        ('3.2 s', '1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

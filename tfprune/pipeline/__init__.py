@@ -1,0 +1,5 @@
+"""A recipe carried out: stages in order, in a folder that can be gone on with."""
+
+from tfprune.pipeline.compress import Job, Result, carry_out, compress, prepare
+
+__all__ = ["Job", "Result", "carry_out", "compress", "prepare"]

@@ -1,0 +1,224 @@
+"""The whole of it in one call."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfprune.data import Dataset, as_dataset, load_data
+from tfprune.errors import ModelError, RecipeError, type_name
+from tfprune.legacy.load import check_model_file, load_model
+from tfprune.pipeline.folder import check_folder, open_folder
+from tfprune.pipeline.steps import epoch_steps, schedule_of
+from tfprune.progress import SILENT, Progress, Task
+from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
+from tfprune.recipe.sources import is_file
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfprune.deploy.artefact import Artefact
+    from tfprune.report.data import Report
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        model: The compressed Keras model.
+        artefact: It as a `.tflite` file.
+        baseline: The dense model as a float32 `.tflite` file.
+        report: Both measured beside each other.
+        folder: Where everything lies, or None if it was not to be kept.
+    """
+
+    model: "keras.Model"
+    artefact: "Artefact"
+    baseline: "Artefact"
+    report: "Report"
+    folder: Path | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate of the recipe was kept."""
+        return self.report.passed
+
+
+def compress(
+    model: "keras.Model | None",
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str],
+    data: Any = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: Progress = SILENT,
+) -> Result:
+    """Carry out a recipe: train, prune, convert, measure, report.
+
+    Every stage begins from the files of the one before it and from a seed of its own, so a run
+    that was broken off and gone on with gives what an unbroken one gives. For that to hold bit
+    for bit, call `tf.config.experimental.enable_op_determinism()` before, as the command does.
+
+    Args:
+        model: The model to begin with, in place of the recipe's [model]; it stays as it is. None:
+            take the recipe's.
+        recipe: A `Recipe`, tables as `tomllib` gives them, a path, or the name of a shipped one.
+        data: What to train and judge it on, in place of the recipe's [data]: whatever
+            `tfprune.data.as_dataset` takes. None: take the recipe's.
+        out: The folder for everything that is written. None: keep nothing but what is returned.
+        resume: Go on with the run that is in `out`.
+        progress: Where to report to.
+
+    Returns:
+        The compressed model, both files and the report. A missed gate is no error:
+        see `Result.passed`.
+
+    Raises:
+        TfpruneError: One line, before heavy work where it can be seen before.
+    """
+    return carry_out(prepare(model, recipe, data, out=out, resume=resume), progress)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was checked as far as can be without TensorFlow.
+
+    Args:
+        model: The model to begin with, or None for the recipe's.
+        recipe: What is asked for.
+        data: What it is trained and judged on.
+        out: The folder, or None if it is not to be kept.
+        resume: Whether to go on with the run in the folder.
+    """
+
+    model: "keras.Model | None"
+    recipe: Recipe
+    data: Dataset
+    out: Path | None
+    resume: bool
+
+
+def prepare(
+    model: "keras.Model | None",
+    recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str],
+    data: Any = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> Job:
+    """Return a run ready to be carried out: `compress` without the work.
+
+    Recipe, folder, model file and data are checked here. TensorFlow is loaded only if the data
+    come from it.
+    """
+    recipe = _as_recipe(recipe)
+    _check_complete(recipe, model, data)
+    if model is None and recipe.model is not None and is_file(recipe.model.source):
+        check_model_file(Path(recipe.model.source))
+    if out is not None:
+        check_folder(out, resume=resume)
+    dataset = _as_data(data, recipe)
+    if recipe.prune is not None:
+        schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))
+    return Job(model, recipe, dataset, Path(out) if out is not None else None, resume)
+
+
+def carry_out(job: Job, progress: Progress = SILENT) -> Result:
+    """Do what `prepare` checked."""
+    from tfprune.pipeline import stages
+
+    identity = {"data": job.data.sha256()}
+    if job.model is not None:
+        identity["model"] = _model_sha256(job.model)
+    with contextlib.ExitStack() as stack:
+        place = job.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfprune-")))
+        folder = stack.enter_context(open_folder(place, job.recipe, identity, resume=job.resume))
+        planned = stages.plan(job.recipe)
+        for number, (name, (work, files)) in enumerate(planned.items(), 1):
+            shown = _Titled(progress, f"{number}/{len(planned)} {name}")
+            run = stages.Run(job.recipe, job.data, folder, lambda: _begin(job), shown)
+            folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
+        return _result(place, keep=job.out is not None)
+
+
+@dataclass(frozen=True)
+class _Titled:
+    """Progress whose tasks carry the name of their stage."""
+
+    progress: Progress
+    title: str
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: float | None = None) -> Iterator[Task]:
+        with self.progress.task(f"{self.title}: {name}", total) as task:
+            yield task
+
+
+def _as_recipe(recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return parse_recipe(recipe)
+    return load_recipe(find_recipe(os.fspath(recipe)))
+
+
+def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
+    missing = []
+    if model is None and recipe.model is None:
+        missing.append('[model] is missing: name one, such as source = "convnet"')
+    if data is None and recipe.data is None:
+        missing.append('[data] is missing: name some, such as source = "digits"')
+    if missing:
+        raise RecipeError("\n".join(f"recipe: {line}" for line in missing))
+
+
+def _as_data(data: Any, recipe: Recipe) -> Dataset:
+    if data is not None:
+        return as_dataset(data, seed=recipe.seed)
+    if recipe.data is None:
+        raise RecipeError("recipe: [data] is missing")
+    return load_data(recipe.data)
+
+
+def _begin(job: Job) -> "keras.Model":
+    from tfprune.zoo import build_model
+
+    if job.model is not None:
+        return job.model
+    if job.recipe.model is None:
+        raise RecipeError("recipe: [model] is missing")
+    return build_model(job.recipe.model, job.data.input_shape, job.data.classes)
+
+
+def _model_sha256(model: Any) -> str:
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"compress: expected a keras.Model. Received {type_name(model)}.")
+    digest = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def _result(folder: Path, *, keep: bool) -> Result:
+    from tfprune.pipeline.stages import load_artefact
+    from tfprune.report.data import Report
+
+    artefact, baseline = (load_artefact(folder / f"{n}.tflite") for n in ("model", "baseline"))
+    if not keep:
+        artefact, baseline = (dataclasses.replace(a, path=None) for a in (artefact, baseline))
+    return Result(
+        model=load_model(folder / "model.keras"),
+        artefact=artefact,
+        baseline=baseline,
+        report=Report.from_json((folder / "report.json").read_text()),
+        folder=folder if keep else None,
+    )

@@ -1,0 +1,286 @@
+"""The stages of a run. Each reads the files of those before it and writes its own.
+
+Because a stage starts from files alone, a run that was gone on with is the same as one that was
+not broken off.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.data import Dataset, check_for_model
+from tfprune.deploy.artefact import Artefact, ConversionReport
+from tfprune.deploy.runtime import read_file
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ArtefactError, ModelError
+from tfprune.files import write_atomic
+from tfprune.legacy.load import load_model
+from tfprune.measure.comparison import compare
+from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
+from tfprune.pipeline.training import compile_model, fit
+from tfprune.progress import Progress
+from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe
+from tfprune.recipe.toml import to_toml
+from tfprune.report.data import Curve, Report, Stage
+from tfprune.report.gates import Gate
+from tfprune.sparsity.callbacks import UpdatePruningStep
+from tfprune.sparsity.pruning import prune, strip_pruning
+from tfprune.sparsity.scores import SCORES
+from tfprune.sparsity.summary import sparsity_of
+
+GRADIENT_EXAMPLES = 1024
+"""How many training examples a score that needs gradients is given."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is given.
+
+    Args:
+        recipe: What is asked for.
+        data: What it is trained and judged on.
+        folder: Where files go.
+        build: Returns the model to begin with.
+        progress: Where to report to.
+    """
+
+    recipe: Recipe
+    data: Dataset
+    folder: RunFolder
+    build: Callable[[], keras.Model]
+    progress: Progress
+
+    def seed(self, stage: int) -> None:
+        """Make everything random the same each time a stage begins."""
+        keras.utils.set_random_seed(1_000 * self.recipe.seed + stage)
+
+    def steps(self, epochs: int) -> int:
+        """Return how many optimizer steps so many epochs are."""
+        return epochs * epoch_steps(self.recipe, len(self.data.train))
+
+    def calibration(self) -> np.ndarray:
+        """Return training examples drawn at random, the same each time."""
+        count = min((self.recipe.quantize or QuantizeTable()).calibration, len(self.data.train))
+        order = np.random.default_rng(self.recipe.seed).permutation(len(self.data.train))
+        return self.data.train.x[np.sort(order[:count])]
+
+
+def train(run: Run) -> Mapping[str, Any]:
+    """Build or load the dense model, train it if the recipe says so, and save it."""
+    run.seed(1)
+    model = run.build()
+    check_model(model, run.data)
+    table = run.recipe.train
+    curves: dict[str, list[float]] = {}
+    steps = run.steps(table.epochs) if table else None
+    with run.progress.task("steps", steps) as task:
+        save_model(model, run.folder.file("baseline.keras"))
+        # What cannot be loaded again, or pruned, is better known now than after the training.
+        _check_pruning(load_model(run.folder.file("baseline.keras")), run.recipe)
+        run.seed(1)
+        model = load_model(run.folder.file("baseline.keras"))
+        if table is not None and steps is not None:
+            compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
+            curves = fit(
+                model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task
+            )
+            save_model(model, run.folder.file("baseline.keras"))
+    return {"curves": curves, "parameters": model.count_params()}
+
+
+def convert_baseline(run: Run) -> Mapping[str, Any]:
+    """Write the dense model as a float32 file, which everything is compared with."""
+    run.seed(2)
+    model = load_model(run.folder.file("baseline.keras"))
+    path = run.folder.file("baseline.tflite")
+    to_tflite(model, path, calibration=run.calibration(), progress=run.progress)
+    return {}
+
+
+def prune_model(run: Run) -> Mapping[str, Any]:
+    """Prune the dense model while it is fine-tuned, and let go of the masks."""
+    table = run.recipe.prune
+    if table is None:
+        raise ModelError("prune: the recipe has no [prune]")
+    run.seed(3)
+    model = load_model(run.folder.file("baseline.keras"))
+    training = fitting(run.recipe)
+    steps = run.steps(table.epochs)
+    compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+    examples = run.data.train.first(GRADIENT_EXAMPLES)
+    prune(
+        model,
+        table.sparsity,
+        score=table.score,
+        pattern=table.pattern,
+        allocation=table.allocation,
+        schedule=schedule_of(table, run.steps(1)),
+        only=table.only,
+        skip=table.skip,
+        data=(examples.x, examples.y) if SCORES[table.score].needs == "gradient" else None,
+        seed=run.recipe.seed,
+    )
+    with run.progress.task("steps", steps) as task:
+        curves = fit(
+            model,
+            run.data,
+            epochs=table.epochs,
+            batch_size=training.batch_size,
+            task=task,
+            callbacks=[UpdatePruningStep()],
+        )
+    model = strip_pruning(model)
+    found = sparsity_of(model)
+    save_model(model, run.folder.file("pruned.keras"))
+    return {
+        "curves": curves,
+        "sparsity": found.sparsity,
+        "notes": [f"not pruned: {entry.layer}: {entry.reason}" for entry in found.skipped],
+    }
+
+
+def quantize(run: Run) -> Mapping[str, Any]:
+    """Write the last model under its final name, and as the file that a phone runs."""
+    run.seed(4)
+    last = "pruned.keras" if run.recipe.prune else "baseline.keras"
+    content = run.folder.file(last).read_bytes()
+    model = load_model(write_atomic(run.folder.file("model.keras"), content))
+    to_tflite(
+        model,
+        run.folder.file("model.tflite"),
+        scheme=run.recipe.quantize.scheme if run.recipe.quantize else "float32",
+        calibration=run.calibration(),
+        progress=run.progress,
+    )
+    return {}
+
+
+def measure(run: Run) -> Mapping[str, Any]:
+    """Measure both files beside each other, in one run, on the test set."""
+    table = run.recipe.measure or MeasureTable()
+    entries = [
+        (
+            load_artefact(run.folder.file(f"{name}.tflite")),
+            load_model(run.folder.file(f"{name}.keras")),
+        )
+        for name in ("baseline", "model")
+    ]
+    report = compare(
+        {"baseline": entries[0]},
+        {"model": entries[1]},
+        (run.data.test.x, run.data.test.y),
+        device=table.device,
+        threads=table.threads,
+        runs=table.runs,
+        title=f"{entries[0][1].name} on {run.data.name.removeprefix('[data] ')}",
+        progress=run.progress,
+    )
+    write_atomic(run.folder.file("measured.json"), report.to_json())
+    return {}
+
+
+def write_report(run: Run) -> Mapping[str, Any]:
+    """Hold what was measured against the gate, and write the report in every form."""
+    report = Report.from_json(run.folder.file("measured.json").read_text())
+    gate = run.recipe.gate
+    if gate is not None:
+        report = report.with_gate(
+            Gate(gate.max_accuracy_drop, gate.min_compression, gate.max_latency_ratio)
+        )
+    done = run.folder.done
+    report = report.with_run(
+        stages=[Stage(name, stage.seconds) for name, stage in done.items()],
+        history=[
+            Curve(curve, tuple(values), name)
+            for name, stage in done.items()
+            for curve, values in stage.facts.get("curves", {}).items()
+        ],
+        notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
+        recipe=to_toml(run.recipe.to_dict()),
+    )
+    write_atomic(run.folder.file("report.md"), report.to_markdown())
+    write_atomic(run.folder.file("report.html"), report.to_html())
+    write_atomic(run.folder.file("report.json"), report.to_json())
+    return {"passed": report.passed}
+
+
+StageWork = Callable[[Run], Mapping[str, Any]]
+
+
+def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
+    """Return the stages of a recipe in order: what each does and which files it writes."""
+    stages: dict[str, tuple[StageWork, tuple[str, ...]]] = {
+        "train": (train, ("baseline.keras",)),
+        "baseline": (convert_baseline, ("baseline.tflite", "baseline.json")),
+        "prune": (prune_model, ("pruned.keras",)),
+        "quantize": (quantize, ("model.keras", "model.tflite", "model.json")),
+        "measure": (measure, ("measured.json",)),
+        "report": (write_report, ("report.json", "report.md", "report.html")),
+    }
+    if recipe.prune is None:
+        del stages["prune"]
+    return stages
+
+
+def check_model(model: keras.Model, data: Dataset) -> None:
+    """Raise unless the model is a classifier that can work on the data."""
+    name = f"the model {model.name!r}"
+    if not model.built or len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
+        raise ModelError(
+            f"{name}: a run takes a built model with one input and one output. "
+            "Compress others with tfprune.prune and tfprune.to_tflite."
+        )
+    shape = model.outputs[0].shape
+    if len(shape) != 2 or shape[-1] is None:
+        raise ModelError(
+            f"{name}: output of shape {tuple(shape)}; a run takes classifiers: (None, classes)."
+        )
+    check_for_model(data, tuple(model.inputs[0].shape[1:]), shape[-1], name)
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model so that no half of it is ever seen under its name, without its optimizer."""
+    compiled, optimizer = model.compiled, model.optimizer
+    # Keras wants the ending, so that the temporary name is that of a folder.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+        unfinished = Path(folder) / path.name
+        try:
+            model.compiled, model.optimizer = False, None
+            keras.saving.save_model(model, unfinished)
+        finally:
+            model.compiled, model.optimizer = compiled, optimizer
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+def load_artefact(path: Path) -> Artefact:
+    """Read a file and the report beside it."""
+    beside = path.with_suffix(".json")
+    try:
+        fields = json.loads(beside.read_text())
+        return Artefact(read_file(path), path, ConversionReport.from_dict(fields))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
+
+
+def _check_pruning(model: keras.Model, recipe: Recipe) -> None:
+    """Raise what pruning would, on a model that is thrown away."""
+    table = recipe.prune
+    if table is not None:
+        prune(
+            model,
+            table.sparsity,
+            pattern=table.pattern,
+            allocation=table.allocation,
+            only=table.only,
+            skip=table.skip,
+        )

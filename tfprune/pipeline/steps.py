@@ -1,0 +1,55 @@
+"""Epochs of a recipe counted in optimizer steps, without TensorFlow."""
+
+import math
+
+from tfprune.errors import OptionError, RecipeError
+from tfprune.recipe.tables import PruneTable, Recipe, TrainTable
+from tfprune.sparsity.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
+
+UPDATES = 50
+"""About how often masks are made anew where the recipe does not say."""
+
+
+def fitting(recipe: Recipe) -> TrainTable:
+    """Return how the model is trained; fine-tuning takes batch size and optimizer from it."""
+    return recipe.train or TrainTable()
+
+
+def epoch_steps(recipe: Recipe, examples: int) -> int:
+    """Return how many steps one pass over the training examples takes."""
+    return math.ceil(examples / fitting(recipe).batch_size)
+
+
+def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
+    """Return the pruning schedule that a recipe asks for.
+
+    Args:
+        table: Its [prune].
+        steps: Optimizer steps in one epoch.
+
+    Raises:
+        RecipeError: If it ends before it begins, once epochs are counted in steps.
+    """
+    total = table.epochs * steps
+    begin = _step(table.begin_step, table.begin_epoch, steps)
+    begin = 0 if begin is None else begin
+    end = _step(table.end_step, table.end_epoch, steps)
+    last = end if end is not None else max(round(total * 2 / 3), begin + 1)
+    if begin >= last:
+        raise RecipeError(
+            f"[prune]: the schedule begins at step {begin} and ends at step {last}, with "
+            f"{steps} steps an epoch. Begin earlier or end later."
+        )
+    frequency = table.frequency or max((last - begin) // UPDATES, 1)
+    try:
+        if table.constant:
+            return ConstantSparsity(table.sparsity, begin, -1 if end is None else end, frequency)
+        return PolynomialDecay(
+            table.initial_sparsity, table.sparsity, begin, last, table.power, frequency
+        )
+    except OptionError as error:
+        raise RecipeError(f"[prune]: {error}") from None
+
+
+def _step(step: int | None, epoch: float | None, steps: int) -> int | None:
+    return step if epoch is None else round(epoch * steps)

@@ -1,0 +1,90 @@
+"""Training a classifier, the same way bit for bit each time it is done from the same start."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.data import Dataset
+from tfprune.errors import TrainingError
+from tfprune.progress import Task
+from tfprune.sparsity.masks import prunings_of
+
+log = logging.getLogger("tfprune.run")
+
+
+def compile_model(
+    model: keras.Model, data: Dataset, optimizer: str, learning_rate: float, steps: int
+) -> None:
+    """Compile a classifier with a learning rate that falls to zero along a cosine.
+
+    Whether the model gives probabilities or logits is read off what it gives.
+    """
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    kind = type(keras.optimizers.get(optimizer))
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=not gives_probabilities(model, data)
+    )
+    model.compile(kind(learning_rate=rate), loss, metrics=["accuracy"])
+
+
+def gives_probabilities(model: keras.Model, data: Dataset) -> bool:
+    """Tell whether all outputs are in [0, 1] and add up to 1 for each example."""
+    outputs = keras.ops.convert_to_numpy(model(data.train.x[:32], training=False))
+    outputs = outputs.astype(np.float32)
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2))
+
+
+def fit(
+    model: keras.Model,
+    data: Dataset,
+    *,
+    epochs: int,
+    batch_size: int,
+    task: Task,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, list[float]]:
+    """Train a compiled model and return its curves, one number an epoch.
+
+    Raises:
+        TrainingError: If the loss is no longer a finite number.
+    """
+    validation = (data.validation.x, data.validation.y) if data.validation else None
+    history = model.fit(
+        data.train.x,
+        data.train.y,
+        epochs=epochs,
+        batch_size=batch_size,
+        validation_data=validation,
+        validation_batch_size=batch_size,
+        callbacks=[*callbacks, _Follow(task, epochs)],
+        verbose=0,
+    )
+    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+class _Follow(keras.callbacks.Callback):
+    """Tells the progress of each step and logs each epoch."""
+
+    def __init__(self, task: Task, epochs: int) -> None:
+        super().__init__()
+        self._task = task
+        self._epochs = epochs
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._task.advance()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs if logs is not None else {}
+        for pruning in prunings_of(self.model):
+            logs["sparsity"] = pruning.sparsity or 0.0
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
+        log.info("epoch %d of %d: %s", epoch + 1, self._epochs, figures)
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss is {logs['loss']} in epoch {epoch + 1}: training has failed. "
+                "Lower learning_rate."
+            )
