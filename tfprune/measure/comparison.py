@@ -82,15 +82,6 @@ def compare(
     if len(set(names)) < len(names):
         raise OptionError(f"candidates need different names. Received {', '.join(names)}")
     files = [read_file(subject.source) for subject in subjects]
-    latencies = interleaved(
-        files,
-        names=names,
-        device=device,
-        threads=threads,
-        runs=runs,
-        input_shapes=input_shapes,
-        progress=progress,
-    )
     scores: Sequence[Fidelity | None] = [None] * len(files)
     if data is not None:
         scores = score_files(
@@ -102,6 +93,15 @@ def compare(
             batch_size=batch_size,
             progress=progress,
         )
+    latencies = interleaved(
+        files,
+        names=names,
+        device=device,
+        threads=threads,
+        runs=runs,
+        input_shapes=input_shapes,
+        progress=progress,
+    )
     rows, notes = [], []
     with progress.task("sizes and memory", len(files)) as task:
         for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):

@@ -107,6 +107,6 @@ def _check_finite(x: Any, first: int) -> None:
         good = np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if not good.all():
             raise DataError(
-                f"data: {int((~good).sum())} inputs hold NaN or infinity, the first is sample "
-                f"{first + int(np.argmin(good))}; clean the data first"
+                f"data: sample {first + int(np.argmin(good))} holds NaN or infinity; "
+                "clean the data first"
             )

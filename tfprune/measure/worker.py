@@ -6,6 +6,7 @@ one JSON object a line on its standard output. It imports the runtime and numpy,
 
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -65,7 +66,8 @@ def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> in
     while (spent < WARM_UP_MS and calls < MAX_CALLS) or calls < 3:
         spent += sample_ms(invoke, 1, clock)
         calls += 1
-    return int(np.clip(np.ceil(MIN_SAMPLE_MS / max(spent / calls, 1e-6)), 1, MAX_CALLS))
+    wanted = math.ceil(MIN_SAMPLE_MS * calls / max(spent, 1e-6) - 1e-6)
+    return min(max(wanted, 1), MAX_CALLS)
 
 
 def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:

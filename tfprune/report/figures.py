@@ -28,7 +28,11 @@ def figures(report: Report) -> tuple[Figure, ...]:
     base, fake = report.baseline, report.conditions is not None and report.conditions.fake
 
     def smaller(dense_bytes: int, row_bytes: int) -> str:
-        return "" if dense_bytes == row_bytes else f" ({dense_bytes / row_bytes:.1f}x smaller)"
+        if dense_bytes == row_bytes:
+            return ""
+        if dense_bytes < row_bytes:
+            return f" ({row_bytes / dense_bytes:.1f}x larger)"
+        return f" ({dense_bytes / row_bytes:.1f}x smaller)"
 
     def drop(row: Row) -> str:
         if row is base or row.score is None or base.score is None:

@@ -1,0 +1,96 @@
+"""Files beside their baseline: every figure is there, and right where it is known."""
+
+import hashlib
+
+import pytest
+
+from tfprune.errors import ArtefactError, OptionError
+from tfprune.measure.comparison import compare, versions
+from tfprune.report.data import Report
+from tfprune.report.gates import Gate
+
+
+@pytest.fixture(scope="module")
+def report(convnet, float_file, int8_file, images, labels) -> Report:
+    return compare(
+        {"dense": (float_file, convnet)},
+        {"int8": (int8_file, convnet), "copy": float_file.bytes},
+        (images, labels),
+        runs=10,
+        gate=Gate(max_accuracy_drop=0.05, min_compression=2.0, max_latency_ratio=50.0),
+        title="Convnet",
+    )
+
+
+def test_rows_hold_what_is_known_of_them(report, float_file, int8_file) -> None:
+    dense, int8, copy = report.rows
+    assert [row.name for row in report.rows] == ["dense", "int8", "copy"]
+    assert [row.scheme for row in report.rows] == ["float32", "int8", ""]
+    assert dense.score == copy.score == 108 / 120
+    assert abs(int8.score - dense.score) < 0.05
+    assert dense.agreement is None
+    assert copy.agreement == 1.0
+    assert (copy.max_abs_error, copy.mean_abs_error) == (0.0, 0.0)
+    assert int8.raw_bytes == len(int8_file.bytes)
+    assert int8.sha256 == hashlib.sha256(int8_file.bytes).hexdigest()
+    assert dense.gzip_bytes == float_file.report.gzip_bytes
+    assert 0 < int8.entropy_bytes < int8.gzip_bytes
+    assert dense.weights == dense.params == 2090
+    assert dense.macs == 100 * 8 * 9 + 200 * 10
+    assert [kernel.name for kernel in dense.kernels] == ["conv/kernel", "head/kernel"]
+    assert copy.params is copy.macs is None
+    assert all(row.peak_bytes > 0 and row.median_ms > 0 for row in report.rows)
+
+
+def test_the_copy_of_the_baseline_takes_as_long(report) -> None:
+    assert report.baseline.latency_ratio is None
+    assert 0.5 < report.row("copy").latency_ratio.median < 2.0
+    assert report.row("copy").latency_ratio.pairs == 10
+    assert 0.5 < report.conditions.noise.median < 2.0
+
+
+def test_the_rest_of_the_report(report) -> None:
+    assert (report.title, report.metric, report.samples) == ("Convnet", "accuracy", 120)
+    verdicts = {(gate.row, gate.name): gate.passed for gate in report.gates}
+    assert verdicts["int8", "min_compression"]
+    assert not verdicts["copy", "min_compression"]
+    assert verdicts["copy", "max_accuracy_drop"]
+    assert not report.passed
+    assert Report.from_json(report.to_json()) == report
+    assert set(versions()) >= {"python", "tfprune", "ai-edge-litert", "zlib"}
+
+
+def test_without_data_there_is_no_score(float_file) -> None:
+    report = compare(float_file, [float_file.bytes], runs=2)
+    assert [row.name for row in report.rows] == ["baseline", "model"]
+    assert report.baseline.score is None
+    assert report.samples == 0
+
+
+def test_what_has_no_mac_rule_is_a_note(float_file) -> None:
+    import keras
+
+    class Opaque(keras.layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            return tf.nn.relu(x)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    model = keras.Sequential([keras.Input((4,)), Opaque(name="opaque")])
+    report = compare((float_file, model), {"same": float_file}, runs=2)
+    (note,) = report.notes
+    assert note.startswith("baseline: no rule for the multiply-accumulates of opaque")
+
+
+def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
+    with pytest.raises(OptionError, match="different names. Received baseline, model, model"):
+        compare(float_file, [float_file, float_file.bytes])
+    with pytest.raises(OptionError, match="expected one file. Received a, b"):
+        compare({"a": float_file, "b": float_file}, float_file)
+    with pytest.raises(OptionError, match="Received an empty dict"):
+        compare(float_file, {})
+    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+        compare(float_file, tmp_path / "none.tflite")

@@ -1,0 +1,135 @@
+"""How good files are: figures known beforehand, and faults in one line."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import DataError, OptionError
+from tfprune.measure.fidelity import _right, accuracy, score_files
+
+L = keras.layers
+
+
+def test_accuracy_is_that_of_the_file(float_file, images, labels) -> None:
+    assert accuracy(float_file, (images, labels)) == 108 / 120
+    assert accuracy(float_file.bytes, (images, np.eye(10)[labels])) == 108 / 120
+    assert accuracy(float_file, (images, labels[:, None]), batch_size=7) == 108 / 120
+
+
+def test_the_model_is_not_asked(convnet, images, labels, tmp_path) -> None:
+    path = tmp_path / "model.tflite"
+    to_tflite(convnet, path)
+    head = convnet.get_layer("head").kernel
+    before = head.numpy()
+    head.assign(before * 0)
+    try:
+        assert accuracy(path, (images, labels)) == 108 / 120
+    finally:
+        head.assign(before)
+
+
+def test_a_file_agrees_with_itself_and_nearly_with_its_int8_self(
+    float_file, int8_file, images, labels
+) -> None:
+    same, near = score_files([float_file, int8_file], (images, labels), names=["a", "b"])
+    assert (same.name, same.samples, same.agreement) == ("a", 120, 1.0)
+    assert same.max_abs_error == same.mean_abs_error == 0.0
+    assert 0.9 < near.agreement < 1.0 or near.agreement == 1.0
+    assert 0.0 < near.mean_abs_error < near.max_abs_error < 0.1
+
+
+def test_a_dataset_that_shuffles_compares_like_with_like(float_file, images, labels) -> None:
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(120).batch(50)
+    one, two = score_files([float_file, float_file.bytes], dataset)
+    assert one.score == two.score == 108 / 120
+    assert two.max_abs_error == 0.0
+
+
+def test_a_metric_of_ones_own_sees_all_samples(float_file, images, labels) -> None:
+    def top2(truth, outputs):
+        return np.mean([t in np.argsort(row)[-2:] for t, row in zip(truth, outputs, strict=True)])
+
+    (found,) = score_files([float_file], (images, labels), metric=top2, batch_size=50)
+    assert 108 / 120 <= found.score <= 1.0
+    with pytest.raises(DataError, match="the metric gave nan"):
+        score_files([float_file], (images, labels), metric=lambda truth, outputs: np.nan)
+
+
+def test_a_regression_has_no_classes_to_agree_on() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), L.Dense(1)])
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    y = model.predict(x, verbose=0)
+    file = to_tflite(model)
+    (found,) = score_files(
+        [file], (x, y), metric=lambda truth, outputs: -np.abs(truth - outputs).max()
+    )
+    assert found.agreement is None
+    assert -1e-5 < found.score <= 0
+    with pytest.raises(DataError, match="is no probability"):
+        accuracy(file, (x, (y > 0).astype(int)))
+
+
+def test_the_output_is_chosen_by_name() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="x")
+    model = keras.Model(inputs, {"kind": L.Dense(3, name="kind")(inputs),
+                                 "color": L.Dense(2, name="color")(inputs)})  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    truth = {name: y.argmax(-1) for name, y in model.predict(x, verbose=0).items()}
+    file = to_tflite(model)
+    assert accuracy(file, (x, truth), output="color") == 1.0
+    assert accuracy(file, (x, truth["kind"]), output="kind") == 1.0
+    with pytest.raises(OptionError, match="name one with output="):
+        accuracy(file, (x, truth["kind"]))
+    with pytest.raises(OptionError, match="Did you mean color?"):
+        accuracy(file, (x, truth["kind"]), output="colour")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda y: np.where(np.arange(120) == 77, 10, y),
+            "labels: 10 at sample 77 is out of range",
+        ),
+        (lambda y: np.where(np.arange(120) == 3, -1, y), "labels: -1 at sample 3 is out of range"),
+        (lambda y: y + 0.5, "expected class numbers"),
+        (lambda y: np.eye(11)[y], r"expected the shape \(50,\) or one-hot \(50, 10\)"),
+        (lambda y: np.zeros((120, 10)), "sample 0 is not one-hot"),
+        (lambda y: y.astype(str), "expected class numbers"),
+    ],
+)
+def test_labels_that_are_none_of_the_file_are_one_line(
+    change, message, float_file, images, labels
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        accuracy(float_file, (images, change(labels)), batch_size=50)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_size_are_refused(float_file, labels) -> None:
+    with pytest.raises(DataError, match=r"\(n, 12, 12, 1\)"):
+        accuracy(float_file, (np.zeros((120, 8, 8, 1), np.float32), labels))
+
+
+def test_files_for_different_tasks_are_not_compared(float_file, images, labels) -> None:
+    keras.utils.set_random_seed(0)
+    other = keras.Sequential([keras.Input((12, 12, 1)), L.Flatten(), L.Dense(4)])
+    with pytest.raises(DataError, match="only files for the same task"):
+        score_files([float_file, to_tflite(other)], (images, labels % 4))
+
+
+def test_an_unknown_metric_is_refused(float_file, images, labels) -> None:
+    with pytest.raises(OptionError, match="metric: expected 'accuracy' or a function"):
+        score_files([float_file], (images, labels), metric="f1")
+
+
+def test_answers_are_judged_by_hand() -> None:
+    outputs = np.array([[0.2], [0.7], [0.5]])
+    assert _right(outputs, np.array([0, 1, 1]), 0).tolist() == [True, True, False]
+    pixels = np.array([[[0.9, 0.1], [0.2, 0.8]]])
+    assert _right(pixels, np.array([[0, 0]]), 0).tolist() == [[True, False]]

@@ -1,0 +1,21 @@
+"""Peak memory: a large file weighs more than a small one, about what it holds."""
+
+import keras
+import pytest
+
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ArtefactError
+from tfprune.measure.memory import peak_bytes
+
+
+def test_a_large_file_weighs_what_it_holds_more_than_a_small_one(float_file) -> None:
+    keras.utils.set_random_seed(0)
+    large = keras.Sequential([keras.Input((2048,)), keras.layers.Dense(4096, use_bias=False)])
+    weights_bytes = 4 * 2048 * 4096
+    grown = peak_bytes(to_tflite(large)) - peak_bytes(float_file)
+    assert 0.9 * weights_bytes < grown < 4 * weights_bytes
+
+
+def test_a_file_that_is_none_is_one_line(tmp_path) -> None:
+    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+        peak_bytes(tmp_path / "none.tflite")

@@ -1,0 +1,65 @@
+"""Gates: what is kept, missed, and never looked at."""
+
+import dataclasses
+
+import pytest
+
+from tfprune.errors import OptionError
+from tfprune.report import Gate, Ratio, Report, Row
+
+BASE = Row("dense", 1000, 800, score=0.97)
+
+
+def verdict(gate: Gate, row: Row, conditions=None) -> dict[str, bool]:
+    results = Report("t", (BASE, row), conditions=conditions).with_gate(gate).gates
+    return {result.name: result.passed for result in results}
+
+
+@pytest.mark.parametrize(
+    ("score", "passed"), [(0.97, True), (0.96, True), (0.9599, False), (0.99, True), (None, False)]
+)
+def test_a_drop_of_the_metric(score, passed) -> None:
+    row = Row("small", 100, 80, score=score)
+    assert verdict(Gate(max_accuracy_drop=0.01), row) == {"max_accuracy_drop": passed}
+
+
+@pytest.mark.parametrize(("gzip_bytes", "passed"), [(80, True), (79, True), (81, False)])
+def test_compression_is_gzip_against_gzip(gzip_bytes, passed) -> None:
+    row = Row("small", 5, gzip_bytes)
+    assert verdict(Gate(min_compression=10), row) == {"min_compression": passed}
+
+
+def test_latency_that_was_not_measured_misses_its_gate(report) -> None:
+    gate = Gate(max_latency_ratio=1.1)
+    row = Row("small", 5, 5, latency_ratio=Ratio(1.0, 1.0, 1.0, 9))
+    real = report.conditions
+    assert verdict(gate, row, real) == {"max_latency_ratio": True}
+    assert verdict(gate, row, None) == {"max_latency_ratio": False}
+    assert verdict(gate, row, dataclasses.replace(real, fake=True)) == {"max_latency_ratio": False}
+    slow = dataclasses.replace(row, latency_ratio=Ratio(1.2, 1.0, 1.3, 9))
+    assert verdict(gate, slow, real) == {"max_latency_ratio": False}
+
+
+def test_every_candidate_is_judged_and_the_baseline_is_not(report) -> None:
+    assert [(gate.row, gate.name, gate.passed) for gate in report.gates] == [
+        ("int8 & pruned", "max_accuracy_drop", True),
+        ("int8 & pruned", "min_compression", True),
+        ("int8 & pruned", "max_latency_ratio", True),
+        ("copy", "max_accuracy_drop", True),
+        ("copy", "min_compression", False),
+        ("copy", "max_latency_ratio", True),
+    ]
+    assert not report.passed
+    assert Report("t", (BASE,)).with_gate(Gate(min_compression=10)).passed
+
+
+def test_a_verdict_reads_as_a_line(report) -> None:
+    assert str(report.gates[4]) == "MISSED: min_compression of copy: 1, limit 10"
+    unknown = Report("t", (BASE, Row("r", 5, 5))).with_gate(Gate(max_accuracy_drop=0.01))
+    assert "not measured" in str(unknown.gates[0])
+
+
+@pytest.mark.parametrize("limit", [-1, "1", True, float("nan")])
+def test_a_limit_is_a_number(limit) -> None:
+    with pytest.raises(OptionError, match="gate min_compression: expected a number"):
+        Gate(min_compression=limit)

@@ -1,0 +1,62 @@
+"""Plots: what is drawn, and that nothing is drawn of nothing."""
+
+import dataclasses
+import re
+
+from tfprune.report import Curve, Kernel, Report, Row
+from tfprune.report.plots import _panels, _starts, comparison, largest, sparsity, training
+
+
+def words(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_bars_have_names_and_values(report) -> None:
+    found = words(comparison(report))
+    for word in ("dense", "copy", "accuracy", "file, gzip", "0.9700", "60.0 KB", "0.200 ms"):
+        assert word in found
+
+
+def test_what_was_not_measured_has_no_panel(report) -> None:
+    bare = Report("t", (Row("a", 10, 5), Row("b", 5, 2)))
+    assert "latency, median and quartiles" not in words(comparison(bare))
+    fake = dataclasses.replace(report.conditions, fake=True)
+    hidden = dataclasses.replace(report, conditions=fake)
+    assert "latency, median and quartiles" not in words(comparison(hidden))
+
+
+def test_zeros_are_drawn_where_there_are_some(report) -> None:
+    assert "conv/kernel" in words(sparsity(report.rows[1]))
+    assert sparsity(report.rows[0]) == ""
+    full = dataclasses.replace(report.rows[1], kernels=(Kernel("k", (2, 2), 0),))
+    assert sparsity(full) == ""
+
+
+def test_the_largest_kernels_keep_their_order() -> None:
+    kernels = [Kernel(str(i), (10 + (i % 7), 10), 0) for i in range(60)]
+    kept = largest(kernels)
+    assert len(kept) == 40
+    assert [int(kernel.name) for kernel in kept] == sorted(int(kernel.name) for kernel in kept)
+    assert min(kernel.size for kernel in kept) >= 120
+
+
+def test_curves_are_drawn_by_stage(report) -> None:
+    found = words(training(report.history))
+    for word in ("train", "prune", "loss", "val_loss", "sparsity", "epoch"):
+        assert word in found
+    assert training(()) == ""
+    assert _starts(report.history) == {"train": 0, "prune": 3}
+
+
+def test_curves_share_an_axis_where_they_can() -> None:
+    history = [
+        Curve(name, values)
+        for name, values in {
+            "loss": (9.0, 3.0),
+            "val_loss": (8.0, 4.0),
+            "accuracy": (0.5, 0.9),
+            "sparsity": (0.0, 0.9),
+            "steps": (100.0, 200.0),
+        }.items()
+    ]
+    assert _panels(history) == [["loss", "val_loss"], ["accuracy", "sparsity"], ["steps"]]
