@@ -41,6 +41,8 @@ def test_faults_are_named(model, data) -> None:
     assert gradient_source(model, None, None) is None
     with pytest.raises(OptionError, match=r"give loss=…, or compile"):
         gradient_source(model, data, None)(variables)
+    with pytest.raises(OptionError, match="is for a whole model.*Received keras.Dense"):
+        gradient_source(model.get_layer("head"), data, LOSS)
     with pytest.raises(DataError, match="64 samples but 3 targets"):
         gradient_source(model, (data[0], data[1][:3]), LOSS)(variables)
     with pytest.raises(DataError, match="holds no sample"):

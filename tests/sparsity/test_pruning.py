@@ -162,6 +162,8 @@ def test_what_is_held_already_stays_as_it_is(model) -> None:
     tfprune.prune_low_magnitude(model.get_layer("head"), tfprune.ConstantSparsity(0.9, 0))
     tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
     assert [h.pruning.choices.schedule.final() for h in holds_of(model)] == [0.5, 0.9]
+    reasons = {e.layer: e.reason for e in tfprune.sparsity_of(model).skipped}
+    assert reasons["head/kernel"] == "held already, by an earlier call"
 
 
 class Odd(keras.layers.Layer):
@@ -196,7 +198,7 @@ def test_strict_names_the_layers_that_cannot_be_pruned() -> None:
         (lambda m: tfprune.prune(m, 0.5, schedule=tfprune.ConstantSparsity(0.8, 0)),
          "sparsity=0.5, but the schedule ends at 0.8"),
         (lambda m: tfprune.prune(m, 0.5, schedule="polynomial"), "expected a tfprune.Pruning"),
-        (lambda m: tfprune.prune("model.keras"), "expected a Keras model.*Received str"),
+        (lambda m: tfprune.prune("model.keras"), "expected a Keras 3 model.*Received str"),
         (lambda m: tfprune.prune_low_magnitude(m, block_size=(4,)), "block_size: expected"),
         (lambda m: tfprune.prune_low_magnitude(m, block_pooling_type="SUM"), "'AVG' or 'MAX'"),
         (lambda m: tfprune.prune_low_magnitude(m, sparsity_m_by_n=(2, 4), block_size=(2, 2)),
@@ -232,6 +234,14 @@ def test_stripping_a_schedule_that_never_fired_warns(model) -> None:
     tfprune.prune_low_magnitude(model)
     with pytest.warns(ScheduleWarning, match="nothing was pruned of hidden/kernel, head/kernel"):
         tfprune.strip_pruning(model)
+
+
+def test_stripping_a_model_that_was_never_built_warns_and_lets_go() -> None:
+    dense = tfprune.prune_low_magnitude(L.Dense(3))
+    with pytest.warns(ScheduleWarning, match="which has not been built"):
+        tfprune.strip_pruning(dense)
+    dense(np.ones((2, 4)))
+    assert holds_of(dense) == []
 
 
 def test_sparsity_m_by_n_counts_zeros(model) -> None:

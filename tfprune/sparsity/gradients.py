@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfprune.errors import DataError, OptionError
+from tfprune.errors import DataError, OptionError, type_name
 
 BATCH_SIZE = 64
 
@@ -27,6 +27,11 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
     """
     if data is None:
         return None
+    if not isinstance(model, keras.Model):
+        raise OptionError(
+            "prune: data= is for a whole model, whose loss has gradients. "
+            f"Received {type_name(model)}."
+        )
 
     def gradients(variables: Sequence[Any]) -> list[NDArray]:
         function = _loss_function(model, loss)

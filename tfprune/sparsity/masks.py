@@ -109,7 +109,7 @@ class Choices:
     schedule: PruningSchedule
     only: tuple[Any, ...] = ()
     skip: tuple[Any, ...] = ()
-    allow: Callable[[Any], bool] | None = None
+    leave: Callable[[Kernel], str] = lambda kernel: ""
     gradients: Callable[[Sequence[Any]], list[NDArray]] | None = None
     seed: int = 0
 
@@ -145,15 +145,18 @@ class Pruning:
         choices = self.choices
         chosen = choose(kernels, Kernel.names, choices.only, choices.skip)
         for kernel, take in zip(kernels, chosen, strict=True):
-            if not take:
-                self._leave_out(kernel, "left out by only= or skip=")
-            elif choices.allow is not None and not choices.allow(kernel.layer):
-                self._leave_out(kernel, "left out by the pruning policy")
+            reason = choices.leave(kernel) if take else "left out by only= or skip="
+            if reason:
+                entry = Skipped(kernel.path, type_name(kernel.layer), reason, usual=True)
+                self.skipped.append(entry)
             else:
                 self.holds.append(Hold(kernel, self))
 
-    def _leave_out(self, kernel: Kernel, reason: str) -> None:
-        self.skipped.append(Skipped(kernel.path, type_name(kernel.layer), reason, usual=True))
+    def detach(self, roots: Sequence[Any]) -> None:
+        """Undo `attach`: give back what was held, and wait for nothing more."""
+        for hold in self.holds:
+            hold.undo()
+        stop_waiting(roots, self)
 
     def check_filters(self) -> None:
         """Raise FilterError if a filter is about none of the kernels seen."""
@@ -272,6 +275,15 @@ def holds_of(model: Any) -> list[Hold]:
             if isinstance(variable.constraint, Hold):
                 found.setdefault(id(variable), variable.constraint)
     return list(found.values())
+
+
+def stop_waiting(roots: Sequence[Any], pruning: Pruning | None = None) -> None:
+    """Take the hooks off layers that are not built yet: those of one call of `prune`, or all."""
+    for layer in walk_layers(roots):
+        while (waiting := getattr(layer.build, "pruning", None)) is not None:
+            if pruning is not None and waiting is not pruning:
+                break
+            layer.build = layer.build.__wrapped__
 
 
 def prunings_of(model: Any) -> list[Pruning]:

@@ -1,5 +1,6 @@
 """The calls a user makes: `prune`, `prune_low_magnitude`, `strip_pruning`."""
 
+import functools
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity import patterns, scores
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import Kernel, walk_layers
-from tfprune.sparsity.masks import Choices, Pruning, holds_of
+from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
 from tfprune.sparsity.patterns import Block, KeepOf, Pattern, Unstructured
 from tfprune.sparsity.schedules import (
     ConstantSparsity,
@@ -149,8 +150,7 @@ def prune_low_magnitude(
         pattern=_low_magnitude_pattern(block_size, block_pooling_type, sparsity_m_by_n),
         allocation=allocations.uniform,
         schedule=_as_schedule(pruning_schedule),
-        skip=(_is_held,),
-        allow=None if pruning_policy is None else pruning_policy.allow_pruning,
+        leave=functools.partial(_reason_to_leave, pruning_policy),
     )
     if pruning_policy is not None and isinstance(to_prune, keras.Model):
         pruning_policy.ensure_model_supports_pruning(to_prune)
@@ -182,7 +182,7 @@ def strip_pruning(model: Any) -> Any:
         return tfmot.strip_pruning(model)
     roots = _roots(model, "strip_pruning")
     holds = [hold for root in roots for hold in holds_of(root)]
-    for pruning in {id(hold.pruning): hold.pruning for hold in holds}.values():
+    for pruning in (pruning for root in roots for pruning in prunings_of(root)):
         if pruning.sparsity is None:
             warnings.warn(
                 f"strip_pruning: nothing was pruned of {_names(pruning)}: the schedule "
@@ -191,6 +191,7 @@ def strip_pruning(model: Any) -> Any:
                 ScheduleWarning,
                 stacklevel=2,
             )
+    stop_waiting(roots)
     overwritten = {hold.kernel.path: count for hold in holds if (count := hold.release())}
     if overwritten:
         warnings.warn(
@@ -214,8 +215,7 @@ def _start(model: Any, choices: Choices, strict: bool) -> Any:
         if isinstance(choices.schedule, OneShot):
             pruning.advance(0)
     except TfpruneError:
-        for hold in pruning.holds:
-            hold.undo()
+        pruning.detach(roots)
         raise
     for entry in pruning.skipped:
         _log.info("not pruned: %s (%s): %s", entry.layer, entry.kind, entry.reason)
@@ -244,9 +244,14 @@ def _roots(model: Any, call: str) -> list[Any]:
     roots = list(model) if isinstance(model, (list, tuple)) else [model]
     for root in roots:
         if not isinstance(root, keras.layers.Layer):
+            hint = (
+                " prune_low_magnitude takes tf_keras models."
+                if generation.is_tf_keras(root)
+                else ""
+            )
             raise ModelError(
-                f"{call}: expected a Keras model, layer or list of layers. "
-                f"Received {type_name(root)}."
+                f"{call}: expected a Keras 3 model, layer or list of layers. "
+                f"Received {type_name(root)}.{hint}"
             )
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
@@ -262,14 +267,18 @@ def retrace(root: Any) -> None:
         root.train_function = None
 
 
-def _is_held(kernel: Kernel) -> bool:
-    from tfprune.sparsity.masks import Hold
-
-    return isinstance(kernel.variable.constraint, Hold)
+def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
+    if isinstance(kernel.variable.constraint, Hold):
+        return "held already, by an earlier call"
+    if policy is not None and not policy.allow_pruning(kernel.layer):
+        return "left out by the pruning policy"
+    return ""
 
 
 def _names(pruning: Pruning) -> str:
     paths = [hold.kernel.path for hold in pruning.holds]
+    if not paths:
+        return "the model, which has not been built"
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
