@@ -43,7 +43,7 @@ def part_of(name: str) -> str:
     top = name.split(".")[0]
     if top in FOUNDATION or name in EARLY:
         return "foundation"
-    return {"data": "recipe", "zoo": "recipe"}.get(top, top)
+    return {"data": "recipe", "zoo": "recipe", "console": "cli"}.get(top, top)
 
 
 def imports_at_the_top(path: Path) -> list[str]:

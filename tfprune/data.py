@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tfprune.errors import DataError, type_name
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
-from tfprune.user_code import import_function
+from tfprune.recipe.user_code import import_function
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.recipe.sources import APPLICATIONS, is_file, is_function
 from tfprune.recipe.tables import ModelTable
+from tfprune.recipe.user_code import import_function
 from tfprune.registry import Registry
-from tfprune.user_code import import_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable

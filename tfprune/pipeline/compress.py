@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tfprune.data import Dataset, as_dataset, load_data
 from tfprune.errors import ModelError, RecipeError, type_name
-from tfprune.legacy.load import check_model_file, load_model
 from tfprune.pipeline.folder import check_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.progress import SILENT, Progress, Task
@@ -121,6 +120,8 @@ def prepare(
     recipe = _as_recipe(recipe)
     _check_complete(recipe, model, data)
     if model is None and recipe.model is not None and is_file(recipe.model.source):
+        from tfprune.legacy.load import check_model_file
+
         check_model_file(Path(recipe.model.source))
     if out is not None:
         check_folder(out, resume=resume)
@@ -209,6 +210,7 @@ def _model_sha256(model: Any) -> str:
 
 
 def _result(folder: Path, *, keep: bool) -> Result:
+    from tfprune.legacy.load import load_model
     from tfprune.pipeline.stages import load_artefact
     from tfprune.report.data import Report
 

@@ -4,10 +4,11 @@ Because a stage starts from files alone, a run that was gone on with is the same
 not broken off.
 """
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from tfprune.deploy.runtime import read_file
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, ModelError
 from tfprune.files import write_atomic
-from tfprune.legacy.load import load_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
@@ -58,6 +58,12 @@ class Run:
     build: Callable[[], keras.Model]
     progress: Progress
 
+    def load(self, name: str) -> keras.Model:
+        """Return the model that an earlier stage saved under a name."""
+        from tfprune.legacy.load import load_model
+
+        return load_model(self.folder.file(name))
+
     def seed(self, stage: int) -> None:
         """Make everything random the same each time a stage begins."""
         keras.utils.set_random_seed(1_000 * self.recipe.seed + stage)
@@ -84,9 +90,9 @@ def train(run: Run) -> Mapping[str, Any]:
     with run.progress.task("steps", steps) as task:
         save_model(model, run.folder.file("baseline.keras"))
         # What cannot be loaded again, or pruned, is better known now than after the training.
-        _check_pruning(load_model(run.folder.file("baseline.keras")), run.recipe)
+        _check_pruning(run.load("baseline.keras"), run.recipe)
         run.seed(1)
-        model = load_model(run.folder.file("baseline.keras"))
+        model = run.load("baseline.keras")
         if table is not None and steps is not None:
             compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
             curves = fit(
@@ -99,7 +105,7 @@ def train(run: Run) -> Mapping[str, Any]:
 def convert_baseline(run: Run) -> Mapping[str, Any]:
     """Write the dense model as a float32 file, which everything is compared with."""
     run.seed(2)
-    model = load_model(run.folder.file("baseline.keras"))
+    model = run.load("baseline.keras")
     path = run.folder.file("baseline.tflite")
     to_tflite(model, path, calibration=run.calibration(), progress=run.progress)
     return {}
@@ -111,7 +117,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     if table is None:
         raise ModelError("prune: the recipe has no [prune]")
     run.seed(3)
-    model = load_model(run.folder.file("baseline.keras"))
+    model = run.load("baseline.keras")
     training = fitting(run.recipe)
     steps = run.steps(table.epochs)
     compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
@@ -137,13 +143,13 @@ def prune_model(run: Run) -> Mapping[str, Any]:
             task=task,
             callbacks=[UpdatePruningStep()],
         )
+    skipped = sparsity_of(model).skipped
     model = strip_pruning(model)
-    found = sparsity_of(model)
     save_model(model, run.folder.file("pruned.keras"))
     return {
         "curves": curves,
-        "sparsity": found.sparsity,
-        "notes": [f"not pruned: {entry.layer}: {entry.reason}" for entry in found.skipped],
+        "sparsity": sparsity_of(model).sparsity,
+        "notes": [f"not pruned: {entry.layer}: {entry.reason}" for entry in skipped],
     }
 
 
@@ -152,9 +158,9 @@ def quantize(run: Run) -> Mapping[str, Any]:
     run.seed(4)
     last = "pruned.keras" if run.recipe.prune else "baseline.keras"
     content = run.folder.file(last).read_bytes()
-    model = load_model(write_atomic(run.folder.file("model.keras"), content))
+    write_atomic(run.folder.file("model.keras"), content)
     to_tflite(
-        model,
+        run.load("model.keras"),
         run.folder.file("model.tflite"),
         scheme=run.recipe.quantize.scheme if run.recipe.quantize else "float32",
         calibration=run.calibration(),
@@ -167,10 +173,7 @@ def measure(run: Run) -> Mapping[str, Any]:
     """Measure both files beside each other, in one run, on the test set."""
     table = run.recipe.measure or MeasureTable()
     entries = [
-        (
-            load_artefact(run.folder.file(f"{name}.tflite")),
-            load_model(run.folder.file(f"{name}.keras")),
-        )
+        (load_artefact(run.folder.file(f"{name}.tflite")), run.load(f"{name}.keras"))
         for name in ("baseline", "model")
     ]
     report = compare(
@@ -248,18 +251,28 @@ def check_model(model: keras.Model, data: Dataset) -> None:
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Save a model so that no half of it is ever seen under its name, without its optimizer."""
-    compiled, optimizer = model.compiled, model.optimizer
     # Keras wants the ending, so that the temporary name is that of a folder.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         unfinished = Path(folder) / path.name
-        try:
-            model.compiled, model.optimizer = False, None
+        with _uncompiled(model):
             keras.saving.save_model(model, unfinished)
-        finally:
-            model.compiled, model.optimizer = compiled, optimizer
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """Take the optimizer away from a model for the length of a `with` block."""
+    if not model.compiled:
+        yield
+        return
+    optimizer = model.optimizer
+    model.compiled, model.optimizer = False, None
+    try:
+        yield
+    finally:
+        model.compiled, model.optimizer = True, optimizer
 
 
 def load_artefact(path: Path) -> Artefact:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tfprune.errors import OptionError
-from tfprune.user_code import import_function
+from tfprune.recipe.user_code import import_function
 
 
 def test_a_function_is_found_here_and_in_packages(

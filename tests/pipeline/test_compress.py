@@ -1,0 +1,175 @@
+"""The whole of it in one call."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.data import Dataset
+from tfprune.deploy.runtime import Runner
+from tfprune.errors import DataError, FilterError, ModelError, OptionError, RecipeError
+from tfprune.pipeline import Result, compress, prepare
+from tfprune.recipe import parse_recipe
+
+FILES = {
+    "baseline.keras", "baseline.tflite", "baseline.json", "pruned.keras", "model.keras",
+    "model.tflite", "model.json", "measured.json", "report.json", "report.md", "report.html",
+    "recipe.toml", "state.json", "run.log", ".lock",
+}  # fmt: skip
+
+
+def test_a_run_leaves_its_files_and_nothing_else(finished: Result) -> None:
+    assert finished.folder is not None
+    assert {path.name for path in finished.folder.iterdir()} == FILES
+
+
+def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
+    assert finished.folder is not None
+    assert finished.artefact.bytes == (finished.folder / "model.tflite").read_bytes()
+    assert finished.artefact.report.scheme == "int8"
+    assert finished.baseline.report.scheme == "float32"
+    report = json.loads((finished.folder / "report.json").read_text())
+    assert report == json.loads(finished.report.to_json())
+    assert finished.passed
+
+
+def test_the_report_tells_the_truth_about_the_files(finished: Result, tiny_data: Dataset) -> None:
+    for artefact, row in zip(
+        (finished.baseline, finished.artefact), finished.report.rows, strict=True
+    ):
+        outputs = Runner(artefact)(tiny_data.test.x)
+        assert row.score == pytest.approx(np.mean(outputs.argmax(-1) == tiny_data.test.y))
+        assert row.raw_bytes == len(artefact.bytes)
+        assert row.median_ms is not None
+    assert [stage.name for stage in finished.report.stages] == [
+        "train", "baseline", "prune", "quantize", "measure"
+    ]  # fmt: skip
+    curves = {(curve.stage, curve.name): curve.values for curve in finished.report.history}
+    assert len(curves["train", "loss"]) == 4
+    assert curves["prune", "sparsity"][-1] == 0.5
+    assert "sparsity = 0.5" in finished.report.recipe
+
+
+def test_the_model_is_plain_keras_with_exactly_the_zeros_asked_for(finished: Result) -> None:
+    sizes = {"dense1": 6 * 16, "dense2": 16 * 8, "logits": 8 * 2}
+    for name, size in sizes.items():
+        layer = finished.model.get_layer(name)
+        assert layer.kernel.constraint is None
+        assert np.count_nonzero(layer.kernel) == size // 2
+
+
+def test_the_tiny_model_has_learned(finished: Result) -> None:
+    assert finished.report.rows[1].score > 0.8
+
+
+def test_a_finished_run_is_shown_again_without_doing_anything(
+    finished: Result, tiny: dict[str, Any], tiny_data: Dataset
+) -> None:
+    assert finished.folder is not None
+    before = {path.name: path.stat().st_mtime_ns for path in finished.folder.glob("*.*")}
+    again = compress(None, tiny, tiny_data, out=finished.folder, resume=True)
+    after = {path.name: path.stat().st_mtime_ns for path in finished.folder.glob("*.*")}
+    assert {name for name in before if before[name] != after[name]} == {"run.log", ".lock"}
+    assert again.report == finished.report
+
+
+def given_model(units: int = 2) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    hidden, last = keras.layers.Dense(8, "relu", name="a"), keras.layers.Dense(units, name="b")
+    return keras.Sequential([keras.Input((6,), name="x"), hidden, last], name="given")
+
+
+def test_a_model_that_is_given_stays_as_it_is_and_nothing_is_kept(tiny_data: Dataset) -> None:
+    model = given_model()
+    model.compile("sgd", "mse")
+    optimizer, before = model.optimizer, model.get_weights()
+    splits = [(split.x, split.y) for split in tiny_data.splits.values()]
+    result = compress(model, {"measure": {"runs": 3}}, splits)
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    assert model.optimizer is optimizer
+    assert model.compiled
+    assert result.folder is None
+    assert result.artefact.path is None
+    assert result.artefact.bytes == result.baseline.bytes
+    assert [stage.name for stage in result.report.stages] == [
+        "train", "baseline", "quantize", "measure"
+    ]  # fmt: skip
+
+
+def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path: Path) -> None:
+    recipe = {"measure": {"runs": 3}}
+    compress(given_model(), recipe, tiny_data, out=tmp_path / "run")
+    compress(given_model(), recipe, tiny_data, out=tmp_path / "run", resume=True)
+    with pytest.raises(DataError, match="the model of the run there is not the one given now"):
+        compress(given_model(3), recipe, tiny_data, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"prune": {"only": ["nowhere"]}}, FilterError, "nowhere"),
+        ({"prune": {"skip": ["nowhere"]}}, FilterError, "nowhere"),
+        ({"prune": {"allocation": {"nowhere": 0.5}}}, FilterError, "nowhere"),
+        ({"model": {"source": "convnet"}}, ModelError, "convnet takes images"),
+        ({"prune": {"begin_step": 90, "end_epoch": 1.0}}, RecipeError, "begins at step 90"),
+    ],
+)
+def test_what_is_wrong_is_said_before_training(
+    change: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    tiny: dict[str, Any],
+    tiny_data: Dataset,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        compress(None, {**tiny, **change}, tiny_data, out=tmp_path / "run")
+    log = tmp_path / "run" / "run.log"
+    assert not log.exists() or "epoch" not in log.read_text()
+
+
+def test_labels_out_of_range_of_the_model(tiny_data: Dataset) -> None:
+    with pytest.raises(
+        DataError, match="has label 1 at example .* the model 'given' has 1 outputs"
+    ):
+        compress(given_model(1), {}, tiny_data)
+
+
+def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:
+    flat = keras.Input((6,))
+    two = keras.Model(flat, [keras.layers.Dense(2)(flat), keras.layers.Dense(2)(flat)])
+    with pytest.raises(ModelError, match="one input and one output"):
+        compress(two, {}, tiny_data)
+    image = keras.Model(flat, keras.layers.Reshape((3, 2))(flat))
+    with pytest.raises(ModelError, match=r"output of shape \(None, 3, 2\)"):
+        compress(image, {}, tiny_data)
+    with pytest.raises(ModelError, match=r"expected a keras\.Model\. Received str"):
+        compress("convnet", {}, tiny_data)  # type: ignore[arg-type]
+
+
+def test_a_model_that_cannot_be_loaded_again_is_known_before_training(tiny_data: Dataset) -> None:
+    flat = keras.Input((6,))
+    model = keras.Model(flat, keras.layers.Lambda(lambda x: x[:, :2])(flat))
+    with pytest.raises(ValueError, match="safe_mode"):
+        compress(model, {"train": {}}, tiny_data)
+
+
+def test_what_is_missing_is_listed_without_tensorflow() -> None:
+    with pytest.raises(RecipeError) as error:
+        prepare(None, parse_recipe({}))
+    assert [line.split(":")[1].split()[0] for line in str(error.value).splitlines()] == [
+        "[model]",
+        "[data]",
+    ]
+
+
+def test_the_folder_is_looked_at_before_the_data(
+    tmp_path: Path, tiny: dict[str, Any], tiny_data: Dataset
+) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(OptionError, match="not empty"):
+        prepare(None, tiny, tiny_data, out=tmp_path)

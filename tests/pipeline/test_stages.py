@@ -1,0 +1,115 @@
+"""Single stages, on the files of a finished run."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.data import Dataset
+from tfprune.errors import ArtefactError
+from tfprune.pipeline import Result, stages
+from tfprune.pipeline.folder import RunFolder
+from tfprune.progress import SILENT
+from tfprune.recipe import parse_recipe
+
+
+@pytest.fixture
+def run(finished: Result, tiny: dict, tiny_data: Dataset, tmp_path: Path) -> stages.Run:
+    """A run with the finished files in a folder of its own."""
+    assert finished.folder is not None
+    shutil.copytree(finished.folder, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run", {})
+    return stages.Run(parse_recipe(tiny), tiny_data, folder, keras.Sequential, SILENT)
+
+
+def changed(run: stages.Run, **tables: dict) -> stages.Run:
+    return dataclasses.replace(run, recipe=parse_recipe({**run.recipe.to_dict(), **tables}))
+
+
+def test_the_plan_follows_the_recipe(tiny: dict) -> None:
+    assert list(stages.plan(parse_recipe(tiny))) == [
+        "train", "baseline", "prune", "quantize", "measure", "report"
+    ]  # fmt: skip
+    assert "prune" not in stages.plan(parse_recipe({}))
+
+
+def test_pruning_from_the_same_file_gives_the_same_weights(run: stages.Run) -> None:
+    before = run.load("pruned.keras").get_weights()
+    facts = stages.prune_model(run)
+    for old, new in zip(before, run.load("pruned.keras").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert facts["sparsity"] == 0.5
+
+
+def test_layers_that_are_skipped_are_named(run: stages.Run) -> None:
+    facts = stages.prune_model(changed(run, prune={"skip": ["logits"], "epochs": 1}))
+    assert "not pruned: logits/kernel: left out by only= or skip=" in facts["notes"]
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"sparsity": 0.5, "score": "taylor"},
+        {"sparsity": 0.5, "score": "movement"},
+        {"pattern": "2:4"},
+        {"sparsity": 0.5, "allocation": {"dense": 0.25}},
+        {"sparsity": 0.5, "schedule": "constant", "begin_epoch": 0.5},
+    ],
+    ids=str,
+)
+def test_every_kind_of_pruning_runs(run: stages.Run, prune: dict) -> None:
+    facts = stages.prune_model(changed(run, prune={"epochs": 2} | prune))
+    kernels = [layer.kernel.numpy() for layer in run.load("pruned.keras").layers if layer.weights]
+    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in kernels)
+    size = sum(kernel.size for kernel in kernels)
+    if "allocation" in prune:
+        wanted = (6 * 16 + 16 * 8) * 0.25
+    elif "pattern" in prune:  # of six inputs, four lose two and the other two stay
+        wanted = 2 * 16 + 8 * 8 + 4 * 2
+    else:
+        wanted = size * 0.5
+    assert zeros == pytest.approx(wanted, abs=3)
+    assert facts["sparsity"] == zeros / size
+
+
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])
+def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
+    stages.quantize(changed(run, quantize={"scheme": scheme}))
+    artefact = stages.load_artefact(run.folder.file("model.tflite"))
+    assert artefact.report.scheme == scheme
+
+
+def test_calibration_is_drawn_from_the_training_set_alone(run: stages.Run) -> None:
+    drawn = run.calibration()
+    assert drawn.shape == (50, 6)
+    rows = {row.tobytes() for row in run.data.train.x}
+    assert all(row.tobytes() in rows for row in drawn)
+    np.testing.assert_array_equal(drawn, run.calibration())
+
+
+def test_a_missed_gate_is_in_the_report(run: stages.Run) -> None:
+    facts = stages.write_report(changed(run, gate={"min_compression": 1000}))
+    assert facts == {"passed": False}
+    assert "min_compression" in run.folder.file("report.md").read_text()
+
+
+def test_saving_replaces_at_once_and_leaves_no_optimizer(run: stages.Run, tmp_path: Path) -> None:
+    model = run.load("baseline.keras")
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"old")
+    stages.save_model(model, path)
+    assert model.compiled
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.keras", "run"]
+    assert not keras.saving.load_model(path).compiled
+    assert path.stat().st_size < 1.2 * run.folder.file("baseline.keras").stat().st_size
+
+
+def test_a_file_without_its_report_is_named(run: stages.Run) -> None:
+    run.folder.file("model.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
+        stages.load_artefact(run.folder.file("model.tflite"))
