@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 	@touch $@
 
 demo: .venv/installed
-	@start=$$(date +%s); \
+	@rm -rf runs/demo; start=$$(date +%s); \
 	$(BIN)/tfprune run recipes/quickstart.toml --out runs/demo && \
 	echo "make demo took $$(( $$(date +%s) - start )) s"
 
