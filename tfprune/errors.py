@@ -43,6 +43,10 @@ class ArtefactError(TfpruneError, ValueError):
     """A file is missing, truncated, or not of the format it should be."""
 
 
+class DeviceError(TfpruneError, RuntimeError):
+    """A device cannot be reached, or cannot run what it was given."""
+
+
 class GateError(TfpruneError, RuntimeError):
     """A result missed a gate of its recipe."""
 

@@ -132,6 +132,14 @@ def host(address: str | None) -> Device:
     return Host()
 
 
+@devices.register("adb")
+def adb(address: str | None) -> Device:
+    """Return an Android device that is connected through adb."""
+    from tfprune.measure.adb import connect
+
+    return connect(address)
+
+
 def processor() -> str:
     """Return the name of this machine's processor."""
     try:

@@ -1,0 +1,102 @@
+"""What the official `benchmark_model` program says, in each of its forms.
+
+There are two flavours of the program, TensorFlow Lite's and LiteRT's. Both print text, and both can
+write a result file: a protocol buffer, small enough to be read here without its library.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tfprune.errors import DeviceError
+
+# Fields of `BenchmarkResult.latency_metrics`, and the number of runs in its `misc_metrics`.
+_LATENCY, _MISC = 2, 4
+_AVERAGE_MS, _MEDIAN_MS = 1, 5
+_RUNS = 2
+
+_CLASSIC = re.compile(r"Inference timings in us: .*Inference \(avg\): ([\d.e+]+)")
+_LITERT = re.compile(r"Inference \(avg\):\s+([\d.]+) ms \((\d+) runs\)")
+_COUNTS = re.compile(r"count=(\d+) ")
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """One run of the program: the time of a call and how many calls there were."""
+
+    ms: float
+    calls: int
+
+
+def read_result(data: bytes) -> ToolResult:
+    """Return what a result file says: the median where it has one, else the mean.
+
+    Raises:
+        DeviceError: It is no result file.
+    """
+    try:
+        parts = dict(_fields(data))
+        latency = dict(_fields(parts[_LATENCY]))
+        misc = dict(_fields(parts.get(_MISC, b"")))
+        (ms,) = struct.unpack("<f", latency.get(_MEDIAN_MS) or latency[_AVERAGE_MS])
+        return ToolResult(ms, int(misc.get(_RUNS, 1)))
+    except (KeyError, IndexError, TypeError, ValueError, struct.error):
+        raise DeviceError(
+            "benchmark_model wrote a result file that is none; use an official build of it"
+        ) from None
+
+
+def read_text(text: str) -> ToolResult:
+    """Return what the program printed: the mean.
+
+    Raises:
+        DeviceError: It holds no result.
+    """
+    found = _LITERT.search(text)
+    if found:
+        return ToolResult(float(found.group(1)), int(found.group(2)))
+    found = _CLASSIC.search(text)
+    if not found:
+        raise DeviceError(f"benchmark_model gave no result: {last_line(text)}")
+    # The first count is that of the warm-up.
+    counts = _COUNTS.findall(text)
+    return ToolResult(float(found.group(1)) / 1e3, int(counts[-1]) if counts else 1)
+
+
+def last_line(text: str) -> str:
+    """Return the last line that says something."""
+    lines = [line.strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "it said nothing")
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the fields of a protocol buffer: their numbers and contents, varints as integers.
+
+    See https://protobuf.dev/programming-guides/encoding/.
+    """
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = data[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while position < len(data):
+        number, kind = divmod(varint(), 8)
+        if kind == 0:
+            yield number, varint()  # type: ignore[misc]
+            continue
+        if kind not in (1, 2, 5):
+            raise ValueError(f"wire type {kind}")
+        size = {1: 8, 5: 4}.get(kind) or varint()
+        if position + size > len(data):
+            raise ValueError("cut short")
+        yield number, data[position : position + size]
+        position += size
