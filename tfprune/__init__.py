@@ -27,9 +27,15 @@ _HOME = {
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "sparsity.pruning",
     # structure: units really removed
+    "Plan": "structure.plan",
+    "ShrinkReport": "structure.report",
+    "rules": "structure",
+    "shrink": "structure.shrink",
+    "units": "structure.units",
     # deploy: the file a phone runs
     "Artefact": "deploy.artefact",
     "Runner": "deploy.runtime",
+    "inspect": "deploy.inspect",
     "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",

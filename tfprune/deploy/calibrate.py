@@ -100,8 +100,10 @@ def _whole(data: Any, inputs: Sequence[TensorSpec]) -> list[Any] | None:
         ranks = [len(spec.shape) for spec in inputs]
         if len(inputs) > 1 and [np.ndim(part) for part in data] == ranks:
             return data
-        if len(inputs) == 1 and data and np.ndim(data[0]) == ranks[0] - 1 and _plain(data[0]):
-            return [data]
+        if len(inputs) == 1 and data and not any(isinstance(x, tuple | Mapping) for x in data):
+            shapes = {np.shape(part) for part in data}
+            if len(shapes) == 1 and len(shapes.pop()) == ranks[0] - 1:
+                return [data]
         return None
     if hasattr(data, "__array__"):
         if len(inputs) != 1:
@@ -111,10 +113,6 @@ def _whole(data: Any, inputs: Sequence[TensorSpec]) -> list[Any] | None:
             )
         return [data]
     return None
-
-
-def _plain(element: Any) -> bool:
-    return not isinstance(element, tuple | Mapping)
 
 
 def _gather(data: Any, inputs: Sequence[TensorSpec], limit: int) -> tuple[Samples, int | None]:

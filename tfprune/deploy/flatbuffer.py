@@ -35,6 +35,9 @@ _BITS = {
     "float8_e5m2": 8,
 }  # fmt: skip
 
+# The runtime's kernels stop at 8.
+_MOST_AXES = 32
+
 FLOAT_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16"})
 
 
@@ -105,10 +108,11 @@ class Signature:
 
 @dataclass(frozen=True)
 class Span:
-    """Where the data of a buffer lies in the file."""
+    """Where the data of a buffer lies in the file: in the flatbuffer, or behind it."""
 
     start: int
     size: int
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,7 +300,7 @@ def _buffer(reader: Reader, table: int) -> Span:
     if start > 1:
         if start + size > len(reader.data):
             raise _Damage(f"a buffer of {size} bytes at {start} ends outside")
-        return Span(start, size)
+        return Span(start, size, outside=True)
     return inside or Span(0, 0)
 
 
@@ -338,6 +342,8 @@ def _op(
 
 def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
     shape = reader.integers(table, 0)
+    if len(shape) > _MOST_AXES:
+        raise _Damage(f"a tensor of {len(shape)} axes")
     if any(size < 0 for size in shape):
         raise _Damage(f"shape {shape}")
     signature = reader.integers(table, 7)
@@ -363,6 +369,8 @@ def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
         expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
         if stored != expected:
             raise _Damage(f"{stored} bytes for {dtype} of shape {shape}, expected {expected}")
+    if stored and sparse and stored % max(1, _BITS.get(dtype, 8) // 8):
+        raise _Damage(f"{stored} bytes for numbers of type {dtype}")
     return Tensor(
         name=reader.string(table, 3),
         shape=shape,

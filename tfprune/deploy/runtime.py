@@ -34,12 +34,13 @@ def read_file(source: Source) -> bytes:
     Raises:
         ArtefactError: It is missing, truncated, or no `.tflite` file.
     """
-    data, where = _read(source)
+    data, where = read_source(source)
     flatbuffer.parse(data, where)
     return data
 
 
-def _read(source: Source) -> tuple[bytes, str]:
+def read_source(source: Source) -> tuple[bytes, str]:
+    """Return the bytes of a file, unchecked, and what to call it in errors."""
     if isinstance(source, Artefact):
         return source.bytes, str(source.path or "the artefact")
     if isinstance(source, bytes):
@@ -57,8 +58,10 @@ def _read(source: Source) -> tuple[bytes, str]:
         raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def open_interpreter(data: bytes, threads: int = 1, *, preserve_all: bool = False) -> Any:
-    """Return a LiteRT interpreter with its tensors allocated.
+def open_interpreter(
+    data: bytes, threads: int = 1, *, preserve_all: bool = False, allocate: bool = True
+) -> Any:
+    """Return a LiteRT interpreter.
 
     This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
 
@@ -66,6 +69,8 @@ def open_interpreter(data: bytes, threads: int = 1, *, preserve_all: bool = Fals
         data: The file.
         threads: For the kernels that can use several.
         preserve_all: Keep the values of all intermediate tensors.
+        allocate: Allocate its tensors. A file with sizes left open, other than the batch, may not
+            allow that before they are set.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -78,7 +83,8 @@ def open_interpreter(data: bytes, threads: int = 1, *, preserve_all: bool = Fals
         if preserve_all
         else OpResolverType.AUTO,
     )
-    interpreter.allocate_tensors()
+    if allocate:
+        interpreter.allocate_tensors()
     return interpreter
 
 
@@ -157,7 +163,7 @@ class Runner:
     """
 
     def __init__(self, source: Source, threads: int = 1) -> None:
-        data, where = _read(source)
+        data, where = read_source(source)
         contents = flatbuffer.parse(data, where)
         ensure_loadable(data, where)
         self._start(data, contents, threads)
@@ -172,7 +178,8 @@ class Runner:
     def _start(self, data: bytes, contents: Contents, threads: int) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise OptionError(f"threads: expected an integer of at least 1, got {threads!r}")
-        self._interpreter = open_interpreter(data, threads)
+        self._interpreter = open_interpreter(data, threads, allocate=False)
+        self._allocated = False
         graph = contents.subgraphs[0]
         self._has_state = any(tensor.variable for tensor in graph.tensors) or any(
             op.name == "VAR_HANDLE" for op in graph.ops
@@ -282,7 +289,7 @@ class Runner:
         return arrays
 
     def _resize(self, arrays: Iterable[np.ndarray], step: int) -> None:
-        changed = False
+        changed = not self._allocated
         for detail, array in zip(self._interpreter.get_input_details(), arrays, strict=True):
             shape = [step, *array.shape[1:]]
             if list(detail["shape"]) != shape:
@@ -294,6 +301,7 @@ class Runner:
             except (RuntimeError, ValueError) as error:
                 text = " ".join(str(error).split())
                 raise ArtefactError(f"the file cannot take inputs of this shape: {text}") from None
+            self._allocated = True
 
     def _set(self, arrays: Iterable[np.ndarray]) -> None:
         details = self._interpreter.get_input_details()

@@ -33,7 +33,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "use scheme 'int8' or 'dynamic', or calibrate on data that reaches every branch",
     ),
     (
-        r"TF Select ops: (?P<op>[\w, ]+?)(?: Details| \S+\(|$)",
+        r"(?:TF Select|Custom) ops: (?P<op>[\w, ]+?)(?: Details| \S+\(|$)",
         "the runtime has no operation for {op}",
         "replace the layer that uses it by one made of common operations",
     ),

@@ -23,13 +23,14 @@ def load(path: str) -> None:
     from tfprune.deploy.runtime import open_interpreter
 
     with open(path, "rb") as file:
-        interpreter = open_interpreter(file.read())
+        interpreter = open_interpreter(file.read(), allocate=False)
     details = interpreter.get_input_details()
-    for detail in details:
-        if detail["dtype"] is np.bytes_:
-            return
-        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
     try:
+        interpreter.allocate_tensors()
+        for detail in details:
+            if detail["dtype"] is np.bytes_:
+                return
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()
     except (RuntimeError, ValueError):
         # With sizes open to the caller, zeros of size 1 prove nothing.
