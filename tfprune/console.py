@@ -100,8 +100,12 @@ class _Lines:
         if not self._total or now - self._told < PLAIN_SECONDS:
             return
         self._told = now
-        left = (now - self.start) * (self._total - self._done) / self._done
-        self.write(f"{self._done / self._total:.0%}, about {duration(left)} left")
+        part = self._done / self._total
+        # The first steps compile, so they tell nothing of how long the others take.
+        left = (
+            f", about {duration((now - self.start) * (1 / part - 1))} left" if part > 0.02 else ""
+        )
+        self.write(f"{part:.0%}{left}")
 
 
 def duration(seconds: float) -> str:
