@@ -69,10 +69,18 @@ def test_what_a_sparse_encoding_leaves_out_is_a_zero_weight() -> None:
     assert (found.weights, found.zeros) == (2048, int((kernel == 0).sum()))
 
 
-def test_packed_halves_come_low_first_with_their_sign() -> None:
-    tensor = Tensor("w", (3,), (3,), "int4", 1, scales=(0.1,), zero_points=(0,))
-    # 0x2F: low half 1111 = -1, high half 0010 = 2; 0x08: low half 1000 = -8, and padding.
-    assert _values(memoryview(b"\x2f\x08"), tensor).tolist() == [-1, 2, -8]
+@pytest.mark.parametrize(
+    ("dtype", "raw", "expected"),
+    [
+        ("int4", b"\x2f\x08", [15, 2, 8]),  # the low half first; the last half is padding
+        ("int2", b"\xe4", [0, 1, 2]),
+        ("bfloat16", b"\x80\x3f\x00\x00\x80\xbf", [0x3F80, 0, 0xBF80]),
+        ("int8", b"\xff\x00\x01", [-1, 0, 1]),
+    ],
+)
+def test_stored_numbers_by_hand(dtype, raw, expected) -> None:
+    tensor = Tensor("w", (3,), (3,), dtype, 1, scales=(0.1,), zero_points=(0,))
+    assert _values(memoryview(raw), tensor).tolist() == expected
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=200))

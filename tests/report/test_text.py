@@ -8,7 +8,8 @@ from tfprune.report.text import grid, markdown_table
 def test_everything_is_in_the_text(report) -> None:
     text = report.to_text()
     for word in ("Digits", "int8 & pruned", "15.0x smaller", "MISSED: min_compression of copy",
-                 "1 min 15 s", "8 epochs", "CPU", "odd | name", "conv <1>: kept dense"):  # fmt: skip
+                 "1 min 15 s", "8 epochs", "CPU", "odd | name",
+                 "conv <1>: kept dense"):  # fmt: skip
         assert word in text
     assert str(report) == text
     assert max(map(len, text.splitlines())) <= 100

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy.artefact import gzip_bytes
 from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents, Tensor, parse
+from tfprune.deploy.inspect import count_zeros
 from tfprune.deploy.runtime import read_file
 from tfprune.measure.sources import Source
 
@@ -45,17 +46,16 @@ def sizes(source: Source) -> Sizes:
     data = read_file(source)
     count = zeros = 0
     stored = []
-    for tensor, values in stored_weights(parse(data)):
+    contents = parse(data)
+    for tensor, values in stored_weights(contents):
         count += tensor.elements
-        # What a sparse encoding leaves out is zero; quantised weights are zero at their zero point.
-        offset = tensor.zero_points[0] if tensor.zero_points else 0
-        zeros += tensor.elements - int(np.count_nonzero(values != offset))
+        zeros += count_zeros(contents, tensor) or 0
         stored.append(values)
     return Sizes(len(data), gzip_bytes(data), entropy_bytes(stored), count, zeros)
 
 
 def stored_weights(contents: Contents) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yield each weight tensor of a file with its stored values, flat, a shared buffer once.
+    """Yield each weight tensor of a file with its stored numbers, flat, a shared buffer once.
 
     Weights are constants that are real numbers: floats, and integers with a scale. Axes, shapes
     and other plain integers are none.
@@ -73,14 +73,16 @@ def stored_weights(contents: Contents) -> Iterator[tuple[Tensor, np.ndarray]]:
 
 
 def _values(raw: memoryview, tensor: Tensor) -> np.ndarray:
-    """Return the numbers of a buffer in the type that they are stored in."""
-    if tensor.dtype == "int4":
-        packed = np.frombuffer(raw, np.int8)
-        # The low half of a byte comes first; shifting up and back keeps the sign.
-        halves = np.stack([(packed << 4) >> 4, packed >> 4], axis=-1).reshape(-1)
-        return halves if tensor.sparse else halves[: tensor.elements]
-    dtype = "uint16" if tensor.dtype == "bfloat16" else tensor.dtype
-    return np.frombuffer(raw, dtype)
+    """Return the numbers of a buffer as they are stored."""
+    bits = {"int4": 4, "uint4": 4, "int2": 2}.get(tensor.dtype)
+    if bits:
+        # Several to a byte, the low bits first; as codes, since only their frequencies matter.
+        packed = np.frombuffer(raw, np.uint8)
+        codes = [(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+        return np.stack(codes, axis=1).reshape(-1)[: tensor.elements]
+    # Types that numpy lacks are codes too.
+    dtype = {"bfloat16": "uint16"}.get(tensor.dtype, tensor.dtype)
+    return np.frombuffer(raw, np.uint8 if dtype.startswith("float8") else dtype)
 
 
 def entropy_bytes(arrays: Iterable[np.ndarray]) -> int:
