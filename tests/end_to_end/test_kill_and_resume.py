@@ -1,0 +1,154 @@
+"""A run that is killed, at any moment, and gone on with gives what an unbroken run gives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfprune.legacy.load import load_model
+
+SETTINGS = [
+    "model.options.width=4",
+    "data.limit=150",
+    "train.epochs=3",
+    "prune.epochs=3",
+    "prune.end_epoch=2",
+    "measure.runs=5",
+    "gate.max_accuracy_drop=1.0",
+    "gate.min_compression=1.0",
+]
+STAGES = ["train", "baseline", "prune", "quantize", "measure", "report"]
+
+
+def start(out: Path) -> subprocess.Popen:
+    """Begin the run in `out`, or go on with it."""
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tfprune.cli", "run", "quickstart", *words, "--out", str(out),
+         "--resume"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def state(out: Path) -> dict[str, Any]:
+    path = out / "state.json"
+    return json.loads(path.read_text()) if path.exists() else {"running": None, "stages": {}}
+
+
+def kill_in(out: Path, stage: str) -> None:
+    """Go on with a run and kill it, children and all, once a stage has begun."""
+    run = start(out)
+    deadline = time.monotonic() + 300
+    while state(out)["running"] != stage:
+        assert run.poll() is None, f"ended before {stage}: {run.communicate()}"
+        assert time.monotonic() < deadline, f"{stage} did not begin"
+        time.sleep(0.005)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def finish(out: Path) -> str:
+    run = start(out)
+    shown, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    return shown
+
+
+def numbers(out: Path) -> dict[str, Any]:
+    """Return all of a run that is not a time: files, figures and curves."""
+    report = json.loads((out / "report.json").read_text())
+    measured = ("name", "sha256", "raw_bytes", "gzip_bytes", "score", "agreement", "zeros",
+                "weight_zeros", "params", "macs", "kernels", "max_abs_error")  # fmt: skip
+    return {
+        "rows": [{key: row[key] for key in measured} for row in report["rows"]],
+        "history": report["history"],
+        "stages": [stage["name"] for stage in report["stages"]],
+        "tflite": [(out / f"{n}.tflite").read_bytes() for n in ("baseline", "model")],
+    }
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert numbers(one) == numbers(other)
+    for name in ("baseline.keras", "pruned.keras", "model.keras"):
+        weights = [load_model(out / name).get_weights() for out in (one, other)]
+        for mine, yours in zip(*weights, strict=True):
+            np.testing.assert_array_equal(mine, yours)
+
+
+def assert_whole(out: Path) -> None:
+    """Every file under its final name can be read, whatever was killed."""
+    for path in out.glob("*.keras"):
+        load_model(path)
+    for path in out.glob("*.json"):
+        json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    finish(out)
+    return out
+
+
+def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    before: dict[str, Any] = {}
+    for number, stage in enumerate(STAGES):
+        kill_in(out, stage)
+        assert_whole(out)
+        done = state(out)["stages"]
+        assert list(done) == STAGES[:number]
+        # What was done before was neither done again nor changed: times and hashes are the same.
+        assert {name: done[name] for name in before} == before
+        before = done
+    finish(out)
+    done = state(out)["stages"]
+    assert {name: done[name] for name in before} == before
+    log = (out / "run.log").read_text()
+    for stage in STAGES:
+        assert log.count(f"{stage}: done in") == 1
+    assert_same(out, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_killed_at_any_moment(unbroken: Path, tmp_path: Path, part: float) -> None:
+    out = tmp_path / "run"
+    run = start(out)
+    deadline = time.monotonic() + 120
+    while state(out)["running"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    lasts = sum(stage["seconds"] for stage in state(unbroken)["stages"].values())
+    time.sleep(part * lasts)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert_whole(out)
+    finish(out)
+    assert_same(out, unbroken)
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = start(out)
+    while state(out)["running"] != "train":
+        assert run.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.kill(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 1
+    last = errors.splitlines()[-1]
+    assert last.startswith("tfprune: interrupted. Go on with: tfprune run quickstart --set ")
+    assert last.endswith(f"--out {out} --resume")
+    assert "Traceback" not in errors
