@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtefactError, DeviceError, OptionError
 
 STALL_S = 120.0
 
@@ -41,31 +41,70 @@ def ask(
     Raises:
         ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
     """
-    job = {
-        "task": task,
-        "files": [str(file) for file in files],
-        "threads": threads,
-        "schedule": list(schedule),
-        "shapes": {name: list(map(int, shape)) for name, shape in (shapes or {}).items()},
-    }
-    with (
-        tempfile.TemporaryDirectory(prefix="tfprune-") as folder,
-        tempfile.TemporaryFile() as errors,
-    ):
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         job_file = Path(folder, "job.json")
-        job_file.write_text(json.dumps(job))
+        job_file.write_text(job_text(task, list(map(str, files)), threads, schedule, shapes))
         package_folder = str(Path(__file__).resolve().parents[2])
         paths = [package_folder, *filter(None, [os.environ.get("PYTHONPATH")])]
-        process = subprocess.Popen(
+        yield from converse(
             # -P: a module in the current folder must not stand in for one of ours.
             [sys.executable, "-P", "-m", "tfprune.measure.worker", str(job_file)],
+            names=names,
+            stall_s=stall_s,
+            environment={"PYTHONPATH": os.pathsep.join(paths)},
+        )
+
+
+def job_text(
+    task: str,
+    files: Sequence[str],
+    threads: int,
+    schedule: Sequence[int],
+    shapes: Mapping[str, Sequence[int]] | None,
+) -> str:
+    """Return what the worker reads: a task on files, as JSON."""
+    return json.dumps(
+        {
+            "task": task,
+            "files": list(files),
+            "threads": threads,
+            "schedule": list(schedule),
+            "shapes": {name: list(map(int, shape)) for name, shape in (shapes or {}).items()},
+        }
+    )
+
+
+def converse(
+    command: Sequence[str],
+    *,
+    names: Sequence[str],
+    stall_s: float = STALL_S,
+    environment: Mapping[str, str] | None = None,
+    lost: Mapping[int, str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Start a worker and yield its answers as they come; a reader who leaves ends it.
+
+    Args:
+        command: What starts it.
+        names: What error messages call its files.
+        stall_s: Without an answer for so long, it is ended.
+        environment: Variables to set for it.
+        lost: Exit codes that mean that the way to the worker broke, and what to say then.
+
+    Raises:
+        ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
+        DeviceError: The way to the worker broke.
+    """
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, **(environment or {})},
         )
         try:
-            yield from _answers(process, names, stall_s, errors)
+            yield from _answers(process, names, stall_s, errors, lost or {})
         finally:
             process.kill()
             process.wait()
@@ -74,7 +113,11 @@ def ask(
 
 
 def _answers(
-    process: subprocess.Popen[bytes], names: Sequence[str], stall_s: float, errors: IO[bytes]
+    process: subprocess.Popen[bytes],
+    names: Sequence[str],
+    stall_s: float,
+    errors: IO[bytes],
+    lost: Mapping[int, str],
 ) -> Iterator[dict[str, Any]]:
     lines: queue.Queue[bytes] = queue.Queue()
     stream = process.stdout
@@ -98,7 +141,15 @@ def _answers(
             ) from None
         if not line:
             reader.join()
-            raise ArtefactError(f"{name}: {_death(process.wait(), doing, errors)}")
+            code, last = process.wait(), _last_words(errors)
+            if code in lost:
+                raise DeviceError(f"{lost[code]} ({last or 'it said nothing'})")
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+            raise ArtefactError(
+                f"{name}: the runtime's process ended {how} while {doing} it"
+                + (f" ({last})" if last else "")
+                + "; convert the model with another scheme or a static batch"
+            )
         answer = json.loads(line)
         if "file" in answer:
             name = names[answer["file"]]
@@ -114,14 +165,7 @@ def _answers(
         yield answer
 
 
-def _death(code: int, doing: str, errors: IO[bytes]) -> str:
-    """Say how the worker ended, with the last line that it complained in."""
+def _last_words(errors: IO[bytes]) -> str:
     errors.seek(0)
-    complaints = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
-    last = next((line for line in reversed(complaints) if line), "")
-    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-    return (
-        f"the runtime's process ended {how} while {doing} it"
-        + (f" ({last})" if last else "")
-        + "; convert the model with another scheme or a static batch"
-    )
+    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")

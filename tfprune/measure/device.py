@@ -140,6 +140,16 @@ def adb(address: str | None) -> Device:
     return connect(address)
 
 
+@devices.register("ssh")
+def ssh(address: str | None) -> Device:
+    """Return a machine that is reached through ssh, such as a Raspberry Pi."""
+    from tfprune.measure.ssh import Ssh
+
+    if address is None:
+        raise OptionError("device 'ssh': say which machine, like ssh:pi@raspberrypi")
+    return Ssh(address)
+
+
 def processor() -> str:
     """Return the name of this machine's processor."""
     try:

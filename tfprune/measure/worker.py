@@ -22,6 +22,7 @@ from tfprune.errors import OptionError, TfpruneError
 MIN_SAMPLE_MS = 1.0
 WARM_UP_MS = 20.0
 MAX_CALLS = 1000
+MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
 def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Runner:
@@ -114,6 +115,15 @@ def _status_bytes(key: str) -> int:
 TASKS = {"time": time_files, "peak": weigh_file}
 
 
+def limit_memory() -> None:
+    """Keep a damaged file, which may ask for any amount, from taking all memory."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
 def main(argv: Sequence[str], out: TextIO) -> None:
     """Do the job that the file `argv[0]` describes and answer on `out`."""
 
@@ -136,6 +146,7 @@ def main(argv: Sequence[str], out: TextIO) -> None:
 
 if __name__ == "__main__":
     # Kernels may print; what they print must not mix with the answers.
+    limit_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     main(sys.argv[1:], answers)
