@@ -55,14 +55,14 @@ class Linear:
     def _own_products(self) -> bool:
         return isinstance(self.kernel.layer, keras.layers.EinsumDense)
 
-    def shift_bias(self, shift: NDArray) -> None:
-        """Add (products, outputs) to the bias."""
+    def shifted_bias(self, shift: NDArray) -> NDArray:
+        """Return the bias with (products, outputs) added to it."""
         if self.bias_order is not None:
             made = (*self.kernel.axes[0], *self.kernel.axes[2])
             sizes = [self.kernel.shape[axis] for axis in made]
             shift = shift.reshape(sizes).transpose(self.bias_order)
         bias = self.bias.value.numpy()
-        self.bias.assign((bias + shift.reshape(bias.shape)).astype(bias.dtype))
+        return bias + shift.reshape(bias.shape)
 
 
 def read_linear(kernel: Kernel) -> Linear | str:
@@ -100,15 +100,11 @@ def _read_separable(kernel: Kernel, layer: Any) -> Linear | str:
     """The pointwise kernel multiplies what the depthwise one makes."""
 
     def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
-        padding = layer.padding
-        if padding == "causal":
-            inputs = keras.ops.pad(inputs, layer._compute_causal_padding())
-            padding = "valid"
         made = keras.ops.depthwise_conv(
             inputs,
             layer.depthwise_kernel,
             strides=layer.strides,
-            padding=padding,
+            padding=layer.padding,
             data_format=layer.data_format,
             dilation_rate=layer.dilation_rate,
         )

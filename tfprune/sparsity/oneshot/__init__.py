@@ -1,0 +1,1 @@
+"""Pruning without training: from a few hundred samples, layer after layer."""

@@ -1,0 +1,124 @@
+"""Sums over the inputs of a layer: all that one-shot pruning needs to know of them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Norms:
+    """The mean square of every input, gathered batch by batch.
+
+    Args:
+        products: How many matrix products the layer is.
+        width: The inputs of each.
+    """
+
+    products: int
+    width: int
+    rows: int = 0
+    _squares: NDArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._squares = np.zeros((self.products, self.width))
+
+    def add(self, inputs: NDArray) -> None:
+        """Add (products, rows, inputs)."""
+        self.rows += inputs.shape[1]
+        self._squares += np.square(inputs, dtype=np.float64).sum(axis=1)
+
+    def mean_squares(self) -> NDArray:
+        """Return (products, inputs)."""
+        return self._squares / max(self.rows, 1)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A least-squares problem in its second moments: find V so that X V is close to Y.
+
+    Args:
+        gram: XᵀX / rows, (products, inputs, inputs).
+        cross: XᵀY / rows, (products, inputs, outputs).
+        energy: ‖Y‖² / rows, over all products and outputs.
+    """
+
+    gram: NDArray
+    cross: NDArray
+    energy: float
+
+    def error(self, weights: NDArray) -> float:
+        """Return ‖X V − Y‖² / rows, which rounding may leave a little below zero, as at least zero.
+
+        Example:
+            >>> x = np.array([[[1.0, 0.0], [0.0, 2.0]]])
+            >>> problem = Problem(x.transpose(0, 2, 1) @ x / 2, x.transpose(0, 2, 1) @ x / 2, 2.5)
+            >>> problem.error(np.eye(2)[None]), problem.error(np.diag([1.0, 0.0])[None])
+            (0.0, 2.0)
+        """
+        fit = np.sum(weights * (self.gram @ weights - 2 * self.cross))
+        return max(float(self.energy + fit), 0.0)
+
+
+@dataclass
+class Moments:
+    """Second moments of a layer's inputs and wanted outputs, gathered batch by batch in float64.
+
+    Args:
+        products: How many matrix products the layer is.
+        width: The inputs of each.
+        outputs: The outputs of each.
+    """
+
+    products: int
+    width: int
+    outputs: int
+    rows: int = 0
+    _gram: NDArray = field(init=False, repr=False)
+    _cross: NDArray = field(init=False, repr=False)
+    _inputs: NDArray = field(init=False, repr=False)
+    _outputs: NDArray = field(init=False, repr=False)
+    _energy: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._gram = np.zeros((self.products, self.width, self.width))
+        self._cross = np.zeros((self.products, self.width, self.outputs))
+        self._inputs = np.zeros((self.products, self.width))
+        self._outputs = np.zeros((self.products, self.outputs))
+
+    def add(self, inputs: NDArray, outputs: NDArray) -> None:
+        """Add rows of inputs, (products, rows, inputs), and what is wanted of each."""
+        x, y = inputs.astype(np.float64), outputs.astype(np.float64)
+        turned = x.transpose(0, 2, 1)
+        self.rows += x.shape[1]
+        self._gram += turned @ x
+        self._cross += turned @ y
+        self._inputs += x.sum(axis=1)
+        self._outputs += y.sum(axis=1)
+        self._energy += float(np.sum(y * y))
+
+    def problem(self) -> Problem:
+        """Return the problem in which nothing is added to the products."""
+        rows = max(self.rows, 1)
+        return Problem(self._gram / rows, self._cross / rows, self._energy / rows)
+
+    def centred(self) -> Problem:
+        """Return the problem in which the best constant is added to every output.
+
+        The constant for weights V is `shift(V)`; it drops out of the problem when all means do.
+        """
+        plain, x, y = self.problem(), *self._means()
+        return Problem(
+            plain.gram - x[:, :, None] * x[:, None, :],
+            plain.cross - x[:, :, None] * y[:, None, :],
+            plain.energy - float(np.sum(y * y)),
+        )
+
+    def shift(self, weights: NDArray) -> NDArray:
+        """Return what to add to the outputs of V so that their means are the wanted ones."""
+        x, y = self._means()
+        return y - np.einsum("pk,pkn->pn", x, weights)
+
+    def _means(self) -> tuple[NDArray, NDArray]:
+        rows = max(self.rows, 1)
+        return self._inputs / rows, self._outputs / rows

@@ -1,0 +1,158 @@
+"""What one-shot pruning will do, settled before anything is changed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import ModelError, type_name
+from tfprune.filters import check_used, choose
+from tfprune.sparsity.allocation import Share
+from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, walk_layers
+from tfprune.sparsity.masks import Choices
+from tfprune.sparsity.oneshot.capture import Calls, survey_calls
+from tfprune.sparsity.oneshot.linear import Linear, read_linear
+from tfprune.sparsity.patterns import KeepOf, Pattern, Unstructured
+
+MaskOf = Callable[[NDArray], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kernel to prune.
+
+    Args:
+        kernel: The kernel.
+        weights: Its values as they came.
+        pattern: The shape of the holes.
+        count: How many units of the pattern stay.
+        linear: How its layer multiplies, or None where that is not known.
+        calls: How often its layer is called in a pass.
+        reason: Why its inputs are not looked at.
+    """
+
+    kernel: Kernel
+    weights: NDArray
+    pattern: Pattern
+    count: int
+    linear: Linear | None = None
+    calls: int = 0
+    reason: str = ""
+
+    def mask(self, scores: NDArray) -> NDArray[np.bool_]:
+        """Return the mask for scores of the kernel's shape."""
+        return self.kernel.unview(self.pattern.mask(self.kernel.view(scores), self.count))
+
+    def stages(self, number: int) -> list[MaskOf]:
+        """Return how to choose in the matrices of its products, fewer in each stage."""
+        linear = self.linear
+        assert linear is not None
+
+        def chooser(pattern: Pattern, count: int) -> MaskOf:
+            return lambda scores: linear.matrices(pattern.mask(linear.view(scores), count))
+
+        return [chooser(*stage) for stage in shrinking(self.pattern, self.count, self.size, number)]
+
+    @property
+    def size(self) -> int:
+        """Its number of weights."""
+        return self.weights.size
+
+
+def shrinking(pattern: Pattern, count: int, size: int, number: int) -> list[tuple[Pattern, int]]:
+    """Return the patterns and counts that lead to a pattern in some stages, itself the last.
+
+    Unstructured holes grow by equal ratios of what is left; n:m goes down one at a time. Other
+    patterns have one stage.
+
+    Example:
+        >>> shrinking(Unstructured(), 125, 1000, 3)
+        [(Unstructured(), 500), (Unstructured(), 250), (Unstructured(), 125)]
+        >>> shrinking(KeepOf(2, 4), 0, 1000, 3)
+        [(KeepOf(keep=3, of=4), 0), (KeepOf(keep=2, of=4), 0)]
+    """
+    if isinstance(pattern, Unstructured) and size:
+        counts = [round(size * (count / size) ** (k / number)) for k in range(1, number)]
+        return [*((pattern, max(c, count)) for c in counts), (pattern, count)]
+    if isinstance(pattern, KeepOf):
+        first = min(pattern.of - 1, pattern.keep + number - 1)
+        return [(KeepOf(keep, pattern.of), 0) for keep in range(first, pattern.keep - 1, -1)]
+    return [(pattern, count)]
+
+
+def make_plan(
+    model: Any, batch: Any, choices: Choices, sparsity: float
+) -> tuple[list[Job], list[Skipped]]:
+    """Return the kernels to prune, in the order in which the model runs them, and what is left.
+
+    Args:
+        model: The model, which is built by running it where it is not.
+        batch: Samples to run it on.
+        choices: What was asked for.
+        sparsity: Fraction of zeros.
+
+    Raises:
+        FilterError: If a filter matches no kernel.
+        ModelError: If there is no kernel to prune.
+    """
+    if not all(layer.built for layer in walk_layers([model])):
+        model(batch, training=False)
+    kernels, skipped = _choose_kernels(model, choices)
+    arrays = [kernel.variable.value.numpy().astype(np.float64) for kernel in kernels]
+    counts = _counts(kernels, arrays, choices, sparsity)
+    calls = survey_calls(model, batch, list({id(k.layer): k.layer for k in kernels}.values()))
+    jobs = [
+        _job(kernel, weights, choices.pattern, count, calls.get(id(kernel.layer)))
+        for kernel, weights, count in zip(kernels, arrays, counts, strict=True)
+    ]
+    never = Calls(order=-1)
+    return sorted(jobs, key=lambda job: calls.get(id(job.kernel.layer), never).order), skipped
+
+
+def _choose_kernels(model: Any, choices: Choices) -> tuple[list[Kernel], list[Skipped]]:
+    kernels, skipped = find_kernels([model])
+    check_used(kernels, Kernel.names, choices.only, choices.skip)
+    wanted = choose(kernels, Kernel.names, choices.only, choices.skip)
+    chosen = []
+    for kernel, want in zip(kernels, wanted, strict=True):
+        reason = "" if want else "left out by only= or skip="
+        if want and isinstance(kernel.layer, keras.layers.Embedding):
+            reason = "embeddings are looked up, not multiplied: left as they are"
+        if reason:
+            skipped.append(Skipped(kernel.path, type_name(kernel.layer), reason, usual=True))
+        else:
+            chosen.append(kernel)
+    if not chosen:
+        raise ModelError(f"prune_oneshot: the model {model.name!r} has no kernel to prune")
+    return chosen, skipped
+
+
+def _counts(
+    kernels: Sequence[Kernel], arrays: Sequence[NDArray], choices: Choices, sparsity: float
+) -> list[int]:
+    if choices.pattern.fixed is not None:
+        return [0] * len(kernels)
+    shares = [
+        Share(kernel.path, kernel.shape, choices.pattern.pool(kernel.view(np.abs(array))))
+        for kernel, array in zip(kernels, arrays, strict=True)
+    ]
+    return choices.allocation(shares, sparsity, 1.0)
+
+
+def _job(
+    kernel: Kernel, weights: NDArray, pattern: Pattern, count: int, calls: Calls | None
+) -> Job:
+    linear = read_linear(kernel)
+    reason = ""
+    if isinstance(linear, str):
+        reason = linear
+    elif calls is None:
+        reason = "the samples never reach its layer"
+    elif calls.hidden:
+        reason = "its input is no plain tensor that can be looked at: a symbol in a compiled loop?"
+    if reason or isinstance(linear, str) or calls is None:
+        return Job(kernel, weights, pattern, count, reason=reason)
+    return Job(kernel, weights, pattern, count, linear, calls.count)

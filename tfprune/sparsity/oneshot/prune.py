@@ -1,0 +1,198 @@
+"""The call a user makes: `prune_oneshot`."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.filters import as_filters
+from tfprune.legacy import generation
+from tfprune.progress import SILENT, Progress
+from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity import patterns
+from tfprune.sparsity.kernels import Skipped
+from tfprune.sparsity.masks import Choices, Hold, Pruning
+from tfprune.sparsity.oneshot.plan import Job, make_plan
+from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
+from tfprune.sparsity.oneshot.samples import count_samples, read_samples
+from tfprune.sparsity.oneshot.work import Bench, prune_layer
+from tfprune.sparsity.patterns import Pattern
+from tfprune.sparsity.schedules import OneShot, check_sparsity
+from tfprune.sparsity.scores import SCORES
+
+_log = logging.getLogger(__name__)
+
+METHODS = ("reconstruct", "wanda")
+
+
+def prune_oneshot(
+    model: Any,
+    data: Any,
+    sparsity: float,
+    *,
+    pattern: "str | Pattern" = "unstructured",
+    method: str = "reconstruct",
+    allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
+    only: Any = (),
+    skip: Any = (),
+    damping: float = 0.01,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Any:
+    """Return the same model, pruned without training so that its layers give what they gave.
+
+    Layer after layer, in the order in which the model runs them, weights are taken away and (with
+    `method="reconstruct"`) the others are changed so that the layer's products on the samples are
+    as close as can be to those of the model as it came, given the inputs it now has from the
+    layers pruned before it. The bias takes the difference of the means.
+
+    Dense, EinsumDense (the projections of attention), Conv1D/2D/3D, grouped or not, and the
+    pointwise kernels of SeparableConv1D/2D are reconstructed. Embeddings are left alone. Any other
+    kernel (LSTM, GRU, transposed convolutions …) is pruned by magnitude. `oneshot_report(model)`
+    says for each layer what was done, why, and how far its products moved.
+
+    The zeros are held as after `prune`: they stay when the model trains on, until `strip_pruning`.
+    When anything fails, the model is left as it came.
+
+    Args:
+        model: A Keras 3 model of any kind.
+        data: A few hundred samples without labels: an array, a list or dict of arrays, or a
+            dataset of batches. They are kept in memory; what happens to them in the model is not.
+        sparsity: Fraction of zeros in each kernel, in [0, 1).
+        pattern: `unstructured`, `2:4` (2 of 4 inputs kept), `block(4,1)`, or a Pattern.
+        method: `reconstruct`, or `wanda`: weights of small |w|·‖x‖ are zeroed, the others left.
+        allocation: `uniform`, `erk`, `global`, or a table of path or regex → sparsity. Shares are
+            settled beforehand, by magnitude where the weights matter.
+        only: Names, regexes on variable paths, or predicates: prune these alone.
+        skip: The same: leave these alone.
+        damping: How much to trust the weights as they came over the samples, as a fraction of the
+            inputs' mean square. More for fewer samples.
+        batch_size: Samples a pass of the model, where `data` is arrays.
+        seed: Draws the patches of convolutions that have more than 32,768 of them.
+        progress: Where to report to; a step a layer.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        ModelError: If there is nothing to prune.
+        DataError: If the data is empty, not finite, or not what the model takes.
+        FilterError: If a filter matches no kernel.
+        OptionError: If an option is outside of what is allowed.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> samples = np.random.default_rng(0).standard_normal((100, 8))
+        >>> model = prune_oneshot(model, samples, 0.75)
+        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
+        8
+    """
+    _check_model(model)
+    choices = _choices(sparsity, pattern, method, allocation, only, skip)
+    _check_numbers(damping, batch_size)
+    batches = read_samples(model, data, batch_size)
+    jobs, skipped = make_plan(model, batches[0], choices, sparsity)
+    bench = Bench(model, batches, seed)
+    with _undone_on_failure(bench), progress.task("prune_oneshot", total=len(jobs)) as task:
+        done = []
+        for job in jobs:
+            done.append(prune_layer(job, bench, method, damping))
+            task.advance()
+    _hold(jobs, [mask for mask, _ in done], skipped, choices, sparsity)
+    model.train_function = None  # it was traced without the masks
+    rows = tuple(row for _, row in done)
+    total = sum(map(count_samples, batches))
+    keep_report(model, OneShotReport(rows, tuple(skipped), total, str(choices.pattern)))
+    for row in rows:
+        if row.reason:
+            _log.warning("%s was pruned by %s: %s", row.path, row.method, row.reason)
+    for entry in skipped:
+        _log.info("not pruned: %s (%s): %s", entry.layer, entry.kind, entry.reason)
+    return model
+
+
+def _check_model(model: Any) -> None:
+    if generation.is_tf_keras(model):
+        raise ModelError(
+            f"prune_oneshot: expected a Keras 3 model. Received {type_name(model)}; convert it "
+            "with tfprune.to_keras3(model)"
+        )
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"prune_oneshot: expected a keras.Model. Received {type_name(model)}.")
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"prune_oneshot: Keras runs on the {keras.backend.backend()} backend; tfprune needs "
+            "TensorFlow: set KERAS_BACKEND=tensorflow before importing keras"
+        )
+
+
+def _choices(
+    sparsity: float, pattern: Any, method: str, allocation: Any, only: Any, skip: Any
+) -> Choices:
+    check_sparsity(sparsity, "sparsity")
+    if method not in METHODS:
+        raise OptionError(f"unknown method {method!r}. {nearest(str(method), METHODS)}")
+    shape = patterns.resolve(pattern)
+    if shape.fixed is not None and not np.isclose(shape.fixed, sparsity, atol=1e-3):
+        raise OptionError(
+            f"prune_oneshot: pattern {shape} makes {shape.fixed:.0%} zeros; give "
+            f"sparsity={shape.fixed:.4g}. Received {sparsity:g}."
+        )
+    if shape.fixed is not None and allocation != "uniform":
+        raise OptionError(
+            f"prune_oneshot: pattern {shape} sets {shape.fixed:.0%} zeros everywhere; it goes "
+            "with allocation='uniform' only"
+        )
+    return Choices(
+        # What is zero is what was masked: asked again, the masks are the same.
+        score=SCORES["magnitude"],
+        pattern=shape,
+        allocation=allocations.resolve(allocation),
+        schedule=OneShot(sparsity),
+        only=as_filters("only", only),
+        skip=as_filters("skip", skip),
+    )
+
+
+def _check_numbers(damping: float, batch_size: int) -> None:
+    if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 < damping < inf:
+        raise OptionError(f"damping: expected a number above 0. Received {damping!r}.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise OptionError(f"batch_size: expected a whole number >= 1. Received {batch_size!r}.")
+
+
+@contextmanager
+def _undone_on_failure(bench: Bench) -> Iterator[None]:
+    """Give the model back what it came with when the work fails, its state in either case."""
+    state = [(variable, variable.value.numpy()) for variable in bench.model.non_trainable_variables]
+    try:
+        yield
+    except BaseException:
+        bench.restore()
+        raise
+    finally:
+        pruned = {id(variable) for variable, _ in bench.changed}
+        for variable, value in state:
+            if id(variable) not in pruned:
+                variable.assign(value)
+
+
+def _hold(
+    jobs: Sequence[Job],
+    masks: Sequence[NDArray],
+    skipped: Sequence[Skipped],
+    choices: Choices,
+    sparsity: float,
+) -> None:
+    pruning = Pruning(choices, skipped=list(skipped), step=0, sparsity=sparsity)
+    for job, mask in zip(jobs, masks, strict=True):
+        hold = Hold(job.kernel, pruning)
+        hold.set_mask(mask)
+        pruning.holds.append(hold)

@@ -1,0 +1,179 @@
+"""Prune one layer of a model from what goes into it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.sparsity.oneshot.capture import layer_inputs
+from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
+from tfprune.sparsity.oneshot.plan import Job
+from tfprune.sparsity.oneshot.report import LayerReport
+from tfprune.sparsity.oneshot.samples import count_samples
+from tfprune.sparsity.oneshot.solve import reconstruct
+
+MAX_ROWS = 32_768
+"""Rows looked at in a layer. Where there are more (patches of a convolution), they are drawn."""
+
+MAX_INPUTS = 6_144
+"""A product of more inputs is not reconstructed: its second moments would fill the memory."""
+
+STAGES = 3
+"""In how many steps weights are chosen, where a layer is small enough for more than one."""
+
+
+@dataclass
+class Bench:
+    """A model whose layers are pruned one after the other, and the samples to do it with.
+
+    Attributes:
+        changed: The variables changed so far, with their values as they came.
+    """
+
+    model: Any
+    batches: Sequence[Any]
+    seed: int
+    changed: list[tuple[Any, NDArray]] = field(default_factory=list)
+
+    def assign(self, variable: Any, value: NDArray) -> None:
+        """Change a variable of the model."""
+        before = variable.value.numpy()
+        if not any(variable is known for known, _ in self.changed):
+            self.changed.append((variable, before))
+        variable.assign(value.astype(before.dtype))
+
+    @contextmanager
+    def as_it_came(self) -> Iterator[None]:
+        """For the length of a `with` block, give the model back its values."""
+        now = [variable.value.numpy() for variable, _ in self.changed]
+        try:
+            self.restore()
+            yield
+        finally:
+            for (variable, _), value in zip(self.changed, now, strict=True):
+                variable.assign(value)
+
+    def restore(self) -> None:
+        """Give the model back the values it came with."""
+        for variable, value in self.changed:
+            variable.assign(value)
+
+    def rows(self, job: Job, index: int) -> list[NDArray]:
+        """Return the rows of a layer's inputs in one batch, one array a call of the layer.
+
+        The same rows are drawn every time.
+        """
+        assert job.linear is not None
+        batch = self.batches[index]
+        share = count_samples(batch) / sum(map(count_samples, self.batches))
+        limit = max(int(MAX_ROWS * share / job.calls), 1)
+        rng = np.random.default_rng([self.seed, index])
+        inputs = layer_inputs(self.model, batch, job.kernel.layer, job.calls)
+        return [job.linear.rows(array, limit, rng) for array in inputs]
+
+
+def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[NDArray, LayerReport]:
+    """Prune one layer of the model and return its mask and what was done.
+
+    Args:
+        job: The layer.
+        bench: The model, with the layers before it pruned.
+        method: `reconstruct` or `wanda`.
+        damping: As in `solve.damped`.
+    """
+    if job.linear is None:
+        mask = job.mask(np.abs(job.weights))
+        bench.assign(job.kernel.variable, np.where(mask, job.weights, 0))
+        return mask, _report(job, mask, "magnitude", reason=job.reason)
+    matrices = job.linear.matrices(job.kernel.view(job.weights))
+    products, width, _ = matrices.shape
+    if width > MAX_INPUTS:
+        return _prune_wide(job, bench, method, products, width)
+    moments = _gather(job, bench, matrices)
+    plain = moments.problem()
+    choose = job.stages(STAGES)
+    smallest = np.where(choose[-1](np.abs(matrices)), matrices, 0)
+    before = plain.error(smallest)
+    moves_bias = method == "reconstruct" and job.linear.bias is not None
+    if method == "wanda":
+        norms = np.sqrt(np.diagonal(plain.gram, axis1=1, axis2=2))
+        mask = choose[-1](np.abs(matrices) * norms[:, :, None])
+        weights = np.where(mask, matrices, 0)
+        after = plain.error(weights)
+    else:
+        problem = moments.centred() if moves_bias else plain
+        solution = reconstruct(matrices, problem, choose, damping=damping)
+        mask, weights, after = solution.mask, solution.weights, problem.error(solution.weights)
+    _assign(job, bench, weights)
+    if moves_bias:
+        # The rows came without the old bias, so the shift is relative to it.
+        bench.assign(job.linear.bias, job.linear.shifted_bias(moments.shift(weights)))
+    kept = job.kernel.unview(job.linear.view(mask))
+    return kept, _report(
+        job, kept, method, _relative(after, plain), _relative(before, plain), moves_bias
+    )
+
+
+def _prune_wide(
+    job: Job, bench: Bench, method: str, products: int, width: int
+) -> tuple[NDArray, LayerReport]:
+    assert job.linear is not None
+    norms = Norms(products, width)
+    for index in range(len(bench.batches)):
+        for rows in bench.rows(job, index):
+            norms.add(rows)
+    matrices = job.linear.matrices(job.kernel.view(job.weights))
+    scores = np.abs(matrices) * np.sqrt(norms.mean_squares())[:, :, None]
+    mask = job.stages(1)[-1](scores)
+    _assign(job, bench, np.where(mask, matrices, 0))
+    kept = job.kernel.unview(job.linear.view(mask))
+    reason = f"{width:,} inputs, more than {MAX_INPUTS:,}: too many to reconstruct"
+    return kept, _report(job, kept, "wanda", reason=reason if method == "reconstruct" else "")
+
+
+def _gather(job: Job, bench: Bench, matrices: NDArray) -> Moments:
+    """Gather the inputs that a layer has now and the outputs it had in the model as it came."""
+    moments = Moments(*matrices.shape)
+    for index in range(len(bench.batches)):
+        now = came = bench.rows(job, index)
+        if bench.changed:
+            with bench.as_it_came():
+                came = bench.rows(job, index)
+        for x, x0 in zip(now, came, strict=True):
+            moments.add(x, x0.astype(np.float64) @ matrices)
+    return moments
+
+
+def _assign(job: Job, bench: Bench, matrices: NDArray) -> None:
+    assert job.linear is not None
+    bench.assign(job.kernel.variable, job.kernel.unview(job.linear.view(matrices)))
+
+
+def _relative(error: float, problem: Problem) -> float:
+    return error / problem.energy if problem.energy else 0.0
+
+
+def _report(
+    job: Job,
+    mask: NDArray,
+    method: str,
+    error: float | None = None,
+    before: float | None = None,
+    moves_bias: bool = False,
+    reason: str = "",
+) -> LayerReport:
+    zeros = int(mask.size - np.count_nonzero(mask))
+    return LayerReport(
+        job.kernel.path,
+        job.kernel.shape,
+        job.size,
+        zeros,
+        method,
+        error,
+        before,
+        moves_bias,
+        reason,
+    )
