@@ -184,11 +184,11 @@ class PolynomialDecay(_BuiltIn):
         due = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
         if step >= self.end_step:
             return due, self.final_sparsity
-        if step <= self.begin_step:
-            return due, self.initial_sparsity
-        # float32 throughout, as in tensorflow-model-optimization: the counts are then the same.
-        done = np.float32(step - self.begin_step) / np.float32(self.end_step - self.begin_step)
-        rest = np.power(np.float32(1) - done, np.float32(self.power))
+        # float32 throughout, as in tensorflow-model-optimization: the counts are then the same. Its
+        # power is the correctly rounded one, which numpy's for float32 is not.
+        steps = max(step - self.begin_step, 0)
+        done = np.float32(steps) / np.float32(max(self.end_step - self.begin_step, 1))
+        rest = np.float32(float(np.float32(1) - done) ** float(self.power))
         span = np.float32(self.initial_sparsity - self.final_sparsity)
         return due, float(span * rest + np.float32(self.final_sparsity))
 
