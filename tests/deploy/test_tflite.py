@@ -14,7 +14,7 @@ from tfprune.errors import ConversionError, DataError, ModelError, OptionError
 L = keras.layers
 
 
-@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic", "int8"])
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic", "int8", "int16x8"])
 def test_the_file_agrees_with_the_model_and_is_the_same_on_every_call(convnet, images, scheme):
     artefact = to_tflite(convnet, scheme=scheme, calibration=images)
 
@@ -237,3 +237,53 @@ def test_an_operation_left_float_in_an_integer_plan_is_named_unless_allowed(imag
 def test_a_time_limit_is_one_error(convnet):
     with pytest.raises(ConversionError, match=r"longer than its limit of 0\.001 s"):
         to_tflite(convnet, time_limit_s=0.001)
+
+
+def _attention(k, *, vocabulary: int | None = None):
+    """Build a transformer block with exact GELU and LayerNormalization in Keras `k`."""
+    layers = k.layers
+    if vocabulary:
+        inputs = k.Input((8,), dtype="int32")
+        h = layers.Embedding(vocabulary, 16)(inputs)
+    else:
+        inputs = k.Input((8, 6))
+        h = layers.Dense(16)(inputs)
+    h = layers.LayerNormalization()(h + layers.MultiHeadAttention(2, 8)(h, h))
+    h = layers.LayerNormalization()(h + layers.Dense(16)(layers.Dense(32, activation="gelu")(h)))
+    return k.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(h)))
+
+
+def test_attention_is_integer_throughout_in_int8():
+    x = np.random.default_rng(0).normal(size=(20, 8, 6))
+    report = to_tflite(_attention(keras), scheme="int8", calibration=x).report
+    assert report.parity[0].correlation > 0.99
+    assert "NEG" not in report.ops
+    assert "GELU" in report.ops
+
+
+def test_sixteen_bit_activations_are_refused_where_no_kernel_is():
+    x = np.random.default_rng(0).normal(size=(20, 8, 6))
+    with pytest.raises(ConversionError, match=r"SQUARED_DIFFERENCE does not take .* 'dynamic'"):
+        to_tflite(_attention(keras), scheme="int16x8", calibration=x)
+
+
+def test_a_kernel_that_kills_the_process_is_one_error():
+    import tf_keras
+
+    tokens = np.random.default_rng(0).integers(0, 20, (20, 8))
+    model = _attention(tf_keras, vocabulary=20)
+    with pytest.raises(ConversionError, match=r"process died \(SIGABRT\).*use scheme 'dynamic'"):
+        to_tflite(model, scheme="int16x8", calibration=tokens)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8"])
+def test_keras_2_models_are_converted_as_well(scheme):
+    import tf_keras
+
+    model = _attention(tf_keras, vocabulary=20)
+    tokens = np.random.default_rng(0).integers(0, 20, (20, 8)).astype("int32")
+    artefact = to_tflite(model, scheme=scheme, calibration=tokens)
+    assert artefact.report.parity[0].correlation > 0.99
+    assert artefact.report.versions["tf_keras"]
+    expected = model(tokens).numpy()
+    assert np.corrcoef(Runner(artefact)(tokens).ravel(), expected.ravel())[0, 1] > 0.99

@@ -13,6 +13,10 @@ from tfprune.deploy.troubles import way_out
         ("Cannot unroll a RNN if the time dimension is undefined", "fixed number of time steps"),
         ("Quantization to 16x8-bit not yet supported for op: 'NEG'", "no 16-bit NEG; use scheme"),
         ("Max and min for dynamic tensors should be recorded during calibration", "every branch"),
+        (
+            "got 7.Node number 3 (SQUARED_DIFFERENCE) failed to invoke.",
+            "SQUARED_DIFFERENCE does not",
+        ),
         ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
     ],
 )

@@ -45,6 +45,15 @@ SCHEMES.register("dynamic")(
         quantise=True,
     )
 )
+SCHEMES.register("int16x8")(
+    Scheme(
+        "weights in 8 bits, activations in 16: precise, and very slow on a CPU",
+        bound=0.1,
+        io=("int16", "float32"),
+        quantise=True,
+        activations="int16",
+    )
+)
 SCHEMES.register("int8")(
     Scheme(
         "weights and activations in 8 bits: the fastest for convolutions",

@@ -33,6 +33,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "use scheme 'int8' or 'dynamic', or calibrate on data that reaches every branch",
     ),
     (
+        r"Node number \d+ \((?P<op>\w+)\) failed to (?:invoke|prepare)",
+        "the runtime's {op} does not take numbers of this type",
+        "use another scheme: 'dynamic' and 'float16' run everywhere",
+    ),
+    (
         r"(?:TF Select|Custom) ops: (?P<op>[\w, ]+?)(?: Details| \S+\(|$)",
         "the runtime has no operation for {op}",
         "replace the layer that uses it by one made of common operations",
