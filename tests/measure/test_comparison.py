@@ -85,6 +85,26 @@ def test_what_has_no_mac_rule_is_a_note(float_file) -> None:
     assert note.startswith("baseline: no rule for the multiply-accumulates of opaque")
 
 
+def test_a_model_whose_work_cannot_be_counted_is_a_note(float_file) -> None:
+    import tf_keras
+
+    model = tf_keras.Sequential([tf_keras.layers.Dense(3, input_shape=(4,))])
+    report = compare((float_file, model), {"same": float_file}, runs=2)
+    assert report.baseline.params == 15
+    assert report.baseline.macs is None
+    (note,) = report.notes
+    assert note.startswith("baseline: multiply-accumulates were not counted: ")
+
+
+def test_a_damaged_file_is_told_by_its_name(float_file, images, labels) -> None:
+    broken = bytearray(float_file.bytes)
+    place = broken.index(b"TFL3") + 4
+    broken[place:] = bytes(len(broken) - place)
+    with pytest.raises(ArtefactError, match=r"^small: the file: ") as caught:
+        compare(float_file, {"small": bytes(broken)}, (images, labels))
+    assert "\n" not in str(caught.value)
+
+
 def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
     with pytest.raises(OptionError, match="different names. Received baseline, model, model"):
         compare(float_file, [float_file, float_file.bytes])

@@ -10,13 +10,13 @@ from typing import Any
 import tfprune
 from tfprune.deploy.artefact import Artefact, sha256
 from tfprune.deploy.runtime import read_file
-from tfprune.errors import OptionError
+from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
 from tfprune.measure.latency import interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
-from tfprune.measure.sources import Source, name_of
+from tfprune.measure.sources import Source, called, name_of
 from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Report, Row
 from tfprune.report.gates import Gate
@@ -81,7 +81,7 @@ def compare(
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         raise OptionError(f"candidates need different names. Received {', '.join(names)}")
-    files = [read_file(subject.source) for subject in subjects]
+    files = [_read(subject) for subject in subjects]
     scores: Sequence[Fidelity | None] = [None] * len(files)
     if data is not None:
         scores = score_files(
@@ -129,9 +129,12 @@ def compare(
                     q3_ms=latency.q3_ms,
                     min_ms=latency.min_ms,
                     latency_ratio=latencies.ratios[index - 1] if index else None,
+                    # Memory is that of this machine, which says nothing of another.
                     peak_bytes=peak_bytes(
                         content, name=subject.name, threads=threads, input_shapes=input_shapes
-                    ),
+                    )
+                    if device == "host"
+                    else None,
                     **counts,
                 )
             )
@@ -157,6 +160,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue  # a machine that only measures needs no TensorFlow
     return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+
+
+def _read(subject: _Subject) -> bytes:
+    with called(subject.name):
+        return read_file(subject.source)
 
 
 def _subjects(given: Any, default: str | None) -> list[_Subject]:
@@ -188,13 +196,12 @@ def _model_figures(subject: _Subject) -> tuple[dict[str, Any], list[str]]:
     from tfprune.measure.macs import macs  # needs Keras; comparing files does not
 
     counts = count_weights(subject.model)
-    work = macs(subject.model)
+    found = {"params": counts.params, "zeros": counts.zeros, "kernels": counts.kernels}
+    try:
+        work = macs(subject.model)
+    except (ModelError, OptionError) as error:
+        return found, [f"{subject.name}: multiply-accumulates were not counted: {error}"]
     notes = [
         f"{subject.name}: no rule for the multiply-accumulates of {name}" for name in work.unknown
     ]
-    return {
-        "params": counts.params,
-        "zeros": counts.zeros,
-        "macs": work.total,
-        "kernels": counts.kernels,
-    }, notes
+    return {**found, "macs": work.total}, notes

@@ -12,7 +12,7 @@ import numpy as np
 from tfprune.deploy.runtime import Runner
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.data import Batch, batches
-from tfprune.measure.sources import Source, name_of
+from tfprune.measure.sources import Source, called, name_of
 from tfprune.progress import SILENT, Progress
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
@@ -93,7 +93,7 @@ def score_files(
             f"metric: expected 'accuracy' or a function of (labels, outputs). Received {metric!r}"
         )
     labels = list(names or map(name_of, sources))
-    runners = [Runner(source) for source in sources]
+    runners = [_runner(source, name) for source, name in zip(sources, labels, strict=True)]
     chosen = [
         _output_of(runner, output, name) for runner, name in zip(runners, labels, strict=True)
     ]
@@ -168,6 +168,11 @@ class _Tally:
             max_abs_error=self.worst,
             mean_abs_error=self.error / self.numbers,
         )
+
+
+def _runner(source: Source, name: str) -> Runner:
+    with called(name):
+        return Runner(source)
 
 
 def _output_of(runner: Runner, output: str | None, name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfprune.deploy.artefact import Artefact
 from tfprune.deploy.runtime import read_file
+from tfprune.errors import ArtefactError
 
 Source = Artefact | bytes | str | os.PathLike[str]
 
@@ -16,6 +17,17 @@ def name_of(source: Source) -> str:
     """Return what to call a source: its file name, if it has one."""
     path = source.path if isinstance(source, Artefact) else source
     return Path(path).name if isinstance(path, str | os.PathLike) else "model"
+
+
+@contextlib.contextmanager
+def called(name: str) -> Iterator[None]:
+    """Name the file in errors that are raised in a `with` block: bytes have no name of their own."""
+    try:
+        yield
+    except ArtefactError as error:
+        if name in str(error):
+            raise
+        raise ArtefactError(f"{name}: {error}") from None
 
 
 @contextlib.contextmanager
