@@ -21,7 +21,7 @@ def name_of(source: Source) -> str:
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Name the file in errors that are raised in a `with` block: bytes have no name of their own."""
+    """Name the file in errors raised in a `with` block: bytes have no name of their own."""
     try:
         yield
     except ArtefactError as error:
