@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+
+import tfprune
+
+
+def tokens(width=12, length=6):
+    return keras.Input((length, width))
+
+
+def test_self_attention_with_other_widths_of_key_and_value(check, sizes) -> None:
+    x = inputs = tokens(5)
+    x = kl.Dense(12, name="embed")(x)
+    y = kl.MultiHeadAttention(4, 8, value_dim=6, name="mha")(x, x)
+    x = kl.LayerNormalization()(x + y)
+    model = keras.Model(inputs, kl.Dense(3)(x))
+    assert sizes(model) == {
+        "embed": 12,
+        "mha.num_heads": 4,
+        "mha.key_dim": 8,
+        "mha.value_dim": 6,
+    }
+    small, _ = check(model, exact=False)
+    mha = small.get_layer("mha")
+    assert (mha.num_heads, mha.key_dim, mha.value_dim) == (1, 2, 2)
+
+
+@pytest.mark.parametrize("what", ["num_heads", "key_dim", "value_dim"])
+def test_each_kind_of_unit_alone_is_exact(check, what) -> None:
+    inputs = tokens()
+    y = kl.MultiHeadAttention(4, 8, value_dim=6, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, kl.Dense(3)(y))
+    small, _ = check(model, only=[f"mha.{what}"])
+    config = small.get_layer("mha").get_config()
+    whole = {"num_heads": 4, "key_dim": 8, "value_dim": 6}
+    quarter = {"num_heads": 1, "key_dim": 2, "value_dim": 2}
+    for key, before in whole.items():
+        assert config[key] == (quarter[key] if key == what else before)
+
+
+def test_heads_may_be_left_alone() -> None:
+    inputs = tokens()
+    y = kl.MultiHeadAttention(4, 8, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, kl.Dense(3)(y))
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", heads=False)
+    assert small.get_layer("mha").num_heads == 4
+
+
+def test_heads_are_not_rounded_to_eight() -> None:
+    inputs = tokens()
+    y = kl.MultiHeadAttention(4, 16, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, kl.Dense(3)(y))
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=8)
+    mha = small.get_layer("mha")
+    assert (mha.num_heads, mha.key_dim, mha.value_dim) == (2, 8, 8)
+
+
+def test_the_query_is_scaled_by_the_root_of_new_over_old() -> None:
+    inputs = tokens()
+    y = kl.MultiHeadAttention(2, 8, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, y)
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", only="mha.key_dim",
+                                   round_to=1)  # fmt: skip
+    gone = next(line for line in report.plan.removals if line.axis == "key_dim").positions
+    kept = [position for position in range(8) if position not in gone]
+    old = model.get_layer("mha").get_weights()[0][:, :, kept]
+    np.testing.assert_allclose(small.get_layer("mha").get_weights()[0], old * np.sqrt(0.5), 1e-6)
+
+
+def test_cross_attention(check) -> None:
+    queries, memory = keras.Input((4, 6), name="q"), keras.Input((5, 7), name="m")
+    a, b = kl.Dense(10, name="a")(queries), kl.Dense(14, name="b")(memory)
+    y = kl.MultiHeadAttention(3, 4, output_shape=9, name="cross")(a, b, a[:, :1] * 0 + b[..., :10])
+    check(keras.Model([queries, memory], kl.Dense(2)(y)))
+
+
+def test_causal_masks_and_padding_masks(check) -> None:
+    ids = keras.Input((6,), dtype="int32")
+    x = kl.Embedding(11, 8, mask_zero=True, name="words")(ids)
+    y = kl.MultiHeadAttention(2, 4, name="mha")(x, x, use_causal_mask=True)
+    x = kl.Add()([x, y])
+    check(keras.Model(ids, kl.Dense(3)(x)))
+
+
+def test_grouped_queries(check, sizes) -> None:
+    inputs = tokens()
+    x = kl.Dense(12, name="embed")(inputs)
+    y = kl.GroupQueryAttention(4, 8, 4, name="gqa")(x, x)
+    model = keras.Model(inputs, kl.Dense(3)(x + y))
+    assert sizes(model) == {"embed": 12, "gqa.num_key_value_heads": 4, "gqa.head_dim": 4}
+    small, _ = check(model)
+    gqa = small.get_layer("gqa")
+    assert (gqa.num_query_heads, gqa.num_key_value_heads, gqa.head_dim) == (2, 1, 1)
+
+
+def test_many_queries_of_one_key_go_one_by_one(check, sizes) -> None:
+    inputs = tokens()
+    y = kl.GroupQueryAttention(4, 4, 1, name="gqa")(inputs, inputs)
+    model = keras.Model(inputs, kl.Dense(3)(y))
+    assert sizes(model) == {"gqa.num_query_heads": 4, "gqa.head_dim": 4}
+    check(model)
+
+
+def test_attention_written_by_hand(check) -> None:
+    """A fused projection, split into heads by reshaping, multiplied by matmul."""
+    inputs = tokens()
+    x = kl.Dense(3 * 12, name="qkv")(inputs)
+    x = kl.Reshape((6, 3, 3, 4))(x)
+    x = ops.transpose(x, (2, 0, 3, 1, 4))
+    q, k, v = x[0], x[1], x[2]
+    scores = ops.softmax(ops.matmul(q * 0.5, ops.transpose(k, (0, 1, 3, 2))), axis=-1)
+    y = ops.transpose(ops.matmul(scores, v), (0, 2, 1, 3))
+    y = kl.Reshape((6, 12))(y)
+    check(keras.Model(inputs, kl.Dense(3)(y)), ratios=(0.5, 0.25))
+
+
+def test_scores_that_are_returned_freeze_the_heads() -> None:
+    inputs = tokens()
+    mha = kl.MultiHeadAttention(2, 4, name="mha")
+    y, scores = mha(inputs, inputs, return_attention_scores=True)
+    found = tfprune.units(keras.Model(inputs, [kl.Dense(2)(y), scores]))
+    assert [group.name for group in found] == []

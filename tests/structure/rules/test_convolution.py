@@ -1,0 +1,162 @@
+import keras
+import numpy as np
+from keras import layers as kl
+
+import tfprune
+
+
+def bn_relu(x):
+    return kl.ReLU()(kl.BatchNormalization()(x))
+
+
+def test_a_plain_chain_loses_filters_rows_and_normalisations(check, sizes) -> None:
+    x = inputs = keras.Input((8, 8, 3))
+    x = bn_relu(kl.Conv2D(16, 3, name="first")(x))
+    x = bn_relu(kl.Conv2D(12, 3, name="second")(x))
+    outputs = kl.Dense(4, activation="softmax")(kl.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, outputs)
+    assert sizes(model) == {"first": 16, "second": 12}
+    small, _ = check(model, ratios=(0.5,))
+    # kernels, biases, four statistics for each channel, the classifier
+    assert small.count_params() == (27 * 8 + 8 + 32) + (9 * 8 * 6 + 6 + 24) + (6 * 4 + 4)
+
+
+def test_a_silenced_channel_is_not_one_with_a_zeroed_filter(check) -> None:
+    """Through BatchNormalization's beta a zeroed filter still speaks."""
+    inputs = keras.Input((4, 4, 2))
+    x = kl.BatchNormalization(beta_initializer="ones")(kl.Conv2D(8, 1)(inputs))
+    model = keras.Model(inputs, kl.Conv2D(2, 1)(x))
+    check(model)
+
+
+def test_one_and_three_dimensions(check, sizes) -> None:
+    x = inputs = keras.Input((10, 3))
+    x = bn_relu(kl.Conv1D(8, 3, name="one")(x))
+    x = kl.SeparableConv1D(6, 3, name="separable")(x)
+    x = kl.DepthwiseConv1D(3)(x)
+    x = kl.Conv1DTranspose(4, 3, name="transposed")(x)
+    model = keras.Model(inputs, kl.Dense(2)(kl.GlobalMaxPooling1D()(x)))
+    assert sizes(model) == {"one": 8, "separable": 6, "transposed": 4}
+    check(model)
+    x = inputs = keras.Input((5, 5, 5, 2))
+    x = kl.Conv3D(6, 3, name="one")(x)
+    x = kl.UpSampling3D()(kl.MaxPooling3D()(kl.ZeroPadding3D()(x)))
+    x = kl.Conv3DTranspose(4, 2, name="two")(x)
+    check(keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling3D()(x))))
+
+
+def test_depthwise_with_a_multiplier_goes_along_with_its_input(check, sizes) -> None:
+    x = inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(6, 1, name="point")(x)
+    x = kl.DepthwiseConv2D(3, depth_multiplier=3)(x)
+    x = kl.BatchNormalization()(x)
+    model = keras.Model(inputs, kl.Conv2D(5, 1, name="out")(x))
+    assert sizes(model) == {"point": 6}
+    small, _ = check(model, ratios=(0.5,))
+    assert small.get_layer("out").kernel.shape == (1, 1, 9, 5)
+
+
+def test_depthwise_of_the_input_itself(check) -> None:
+    inputs = keras.Input((8, 8, 3))
+    x = kl.DepthwiseConv2D(3, depth_multiplier=2)(inputs)
+    x = kl.Conv2D(3, 3, groups=3)(inputs) + kl.Conv2D(3, 3, name="a")(inputs) + x[..., :3]
+    x = kl.Conv2D(8, 1, name="free")(x)
+    check(keras.Model(inputs, kl.Conv2D(2, 1)(x)))
+
+
+def test_depthwise_spelt_as_grouped(check, sizes) -> None:
+    x = inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(6, 1, name="point")(x)
+    x = kl.Conv2D(6, 3, groups=6, name="same")(x)
+    x = kl.Conv2D(12, 3, groups=6, name="twice")(x)
+    model = keras.Model(inputs, kl.Conv2D(5, 1)(x))
+    assert sizes(model) == {"point": 6}
+    small, _ = check(model, ratios=(0.5,))
+    assert (small.get_layer("twice").groups, small.get_layer("twice").filters) == (3, 6)
+
+
+def test_grouped_chains_keep_equal_counts_in_each_group(check) -> None:
+    x = inputs = keras.Input((8, 8, 3))
+    x = bn_relu(kl.Conv2D(16, 3, name="plain")(x))
+    x = bn_relu(kl.Conv2D(32, 3, groups=4, name="four")(x))
+    x = bn_relu(kl.Conv2D(16, 3, groups=2, padding="same", name="two")(x))
+    model = keras.Model(inputs, kl.Conv2D(5, 1)(x))
+    small, _ = check(model)
+    assert small.get_layer("four").filters == 8
+    assert small.get_layer("four").kernel.shape == (3, 3, 1, 8)
+    found = {group.name: group.block_count for group in tfprune.units(model)}
+    assert found == {"plain": 4, "four": 4, "two": 2}
+
+
+def test_a_grouped_convolution_chooses_in_each_group_by_itself() -> None:
+    inputs = keras.Input((4, 4, 2))
+    x = kl.Conv2D(8, 1, use_bias=False, name="made")(inputs)
+    outputs = kl.Conv2D(4, 1, groups=2, use_bias=False)(x)
+    model = keras.Model(inputs, outputs)
+    kernel = np.zeros((1, 1, 2, 8), "float32")
+    kernel[..., :] = [1, 5, 6, 7, 8, 2, 9, 3]
+    model.get_layer("made").set_weights([kernel])
+    model.layers[-1].set_weights([np.ones((1, 1, 4, 4), "float32")])
+    _, report = tfprune.shrink(
+        model, {"channels": 0.5}, ranking="uniform", round_to=1, importance="l1", only="made"
+    )
+    assert report.plan.removals[0].positions == (0, 1, 5, 7)
+
+
+def test_concatenations_that_blocks_cut_across(check) -> None:
+    """Groups of six channels over parts of ten and eight: one constraint over two layers."""
+    inputs = keras.Input((6, 6, 3))
+    a = kl.Conv2D(10, 1, name="a")(inputs)
+    b = kl.Conv2D(8, 1, name="b")(inputs)
+    x = kl.Conv2D(6, 3, groups=3, name="grouped")(kl.Concatenate()([a, b]))
+    check(keras.Model(inputs, kl.Conv2D(2, 1)(x)))
+
+
+def test_separable(check, sizes) -> None:
+    x = inputs = keras.Input((8, 8, 3))
+    x = bn_relu(kl.SeparableConv2D(8, 3, depth_multiplier=2, name="one")(x))
+    x = bn_relu(kl.SeparableConv2D(6, 3, depth_multiplier=3, name="two")(x))
+    model = keras.Model(inputs, kl.Conv2D(2, 1)(x))
+    assert sizes(model) == {"one": 8, "two": 6}
+    check(model)
+
+
+def test_transposed_in_a_generator(check, sizes) -> None:
+    """Dense → Reshape → Conv2DTranspose: a channel is 16 units of the Dense layer."""
+    x = inputs = keras.Input((5,))
+    x = kl.Dense(4 * 4 * 8, name="seed")(x)
+    x = bn_relu(kl.Reshape((4, 4, 8))(x))
+    x = bn_relu(kl.Conv2DTranspose(6, 3, strides=2, padding="same", name="up")(x))
+    outputs = kl.Conv2DTranspose(1, 3, strides=2, padding="same", activation="tanh")(x)
+    model = keras.Model(inputs, outputs)
+    assert sizes(model) == {"seed": 8, "up": 6}
+    small, _ = check(model, ratios=(0.5,))
+    assert small.get_layer("seed").units == 4 * 4 * 4
+
+
+def test_channels_first(check, sizes) -> None:
+    """Convolution in this format needs a GPU kernel, so the proof is on what has one."""
+    x = inputs = keras.Input((3, 8, 8))
+    x = kl.Permute((2, 3, 1))(x)
+    x = kl.Conv2D(8, 3, name="conv")(x)
+    x = kl.Permute((3, 1, 2))(x)
+    x = kl.BatchNormalization(axis=1)(x)
+    x = kl.GlobalAveragePooling2D(data_format="channels_first")(x)
+    model = keras.Model(inputs, kl.Dense(3)(x))
+    assert sizes(model) == {"conv": 8}
+    check(model)
+
+
+def test_an_activation_that_is_not_known_freezes_and_is_named() -> None:
+    inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(8, 3, activation=lambda x: x * x, name="odd")(inputs)
+    found = tfprune.units(keras.Model(inputs, kl.Conv2D(2, 1)(x)))
+    assert len(found) == 0
+    assert "odd has an activation without a rule" in found.frozen[0].reason
+
+
+def test_a_softmax_over_channels_is_not_exact(check) -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = kl.Conv2D(8, 1, activation="softmax", name="soft")(inputs)
+    _, report = check(keras.Model(inputs, kl.Conv2D(2, 1)(x)), exact=False)
+    assert "softmax over these channels" in report.reasons[0]

@@ -1,0 +1,287 @@
+"""Which units go: groups are ranked, rounded and capped until the cost is met."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tfprune.errors import FilterError, OptionError, nearest
+from tfprune.filters import Filter, as_filters, matches
+from tfprune.filters import choose as select
+from tfprune.registry import Registry
+from tfprune.structure.budget import Meter, nearest_multiple
+from tfprune.structure.flow import HEADS
+from tfprune.structure.target import Target
+from tfprune.structure.units import Group, Units, vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A group that may be cut: its bundles from the least to the most important."""
+
+    group: Group
+    bundles: np.ndarray
+    scores: np.ndarray
+    step: int
+    most_removed: int
+
+    def kept(self, asked: float) -> int:
+        """How many bundles stay when about `asked` should."""
+        count = len(self.bundles)
+        if asked >= count:
+            return count
+        least = max(1, count - self.most_removed)
+        return max(nearest_multiple(asked, self.step, count), min(least, count))
+
+    def removed(self, kept: int) -> np.ndarray:
+        """The roots that go when `kept` bundles stay."""
+        return self.bundles[: len(self.bundles) - kept].ravel()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The roots of the units that go, and what is to be said about the choice."""
+
+    removed: np.ndarray
+    notes: tuple[str, ...] = field(default=())
+
+
+Ranking = Callable[[Sequence[Candidate], float], list[float]]
+"""How many bundles of each group should stay when a share of all is to go."""
+
+RANKINGS: Registry[Ranking] = Registry("ranking")
+
+
+@RANKINGS.register("uniform")
+def uniform(candidates: Sequence[Candidate], share: float) -> list[float]:
+    """The same share of each group."""
+    return [len(candidate.bundles) * (1 - share) for candidate in candidates]
+
+
+@RANKINGS.register("global")
+def across(candidates: Sequence[Candidate], share: float) -> list[float]:
+    """The least important of all, each measured by the mean of its own group."""
+    if not candidates:
+        return []
+    scores = np.concatenate([_relative(candidate.scores) for candidate in candidates])
+    owner = np.repeat(np.arange(len(candidates)), [len(c.bundles) for c in candidates])
+    order = np.argsort(scores, kind="stable")
+    gone = np.bincount(owner[order[: round(share * len(order))]], minlength=len(candidates))
+    return [
+        float(len(candidate.bundles) - count)
+        for candidate, count in zip(candidates, gone, strict=True)
+    ]
+
+
+@RANKINGS.register("isomorphic")
+def isomorphic(candidates: Sequence[Candidate], share: float) -> list[float]:
+    """The least important within each kind of groups that are built alike (Fang et al., 2024)."""
+    kinds: dict[tuple, list[int]] = {}
+    for index, candidate in enumerate(candidates):
+        kinds.setdefault(_shape_of(candidate.group), []).append(index)
+    asked = [0.0] * len(candidates)
+    for indices in kinds.values():
+        part = across([candidates[index] for index in indices], share)
+        for index, count in zip(indices, part, strict=True):
+            asked[index] = count
+    return asked
+
+
+def _relative(scores: np.ndarray) -> np.ndarray:
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
+
+
+def _shape_of(group: Group) -> tuple:
+    """What a group is made of, whatever its layers are called and however wide they are."""
+    makers = sorted(f"{type(p.op).__name__}.{p.key}" for p in group.producers)
+    members = sorted(f"{m.weight}.{m.axis}.{m.role}" for m in group.members)
+    return (*makers, *members)
+
+
+def names_of(group: Group) -> list[str]:
+    """What a filter may call a group: its name, or a layer that makes it."""
+    return [group.name, *group.layers]
+
+
+def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
+    """Raise for a filter that is about no group, saying why where that is known.
+
+    Raises:
+        FilterError: Naming the filter, and what there is.
+    """
+    for entry in filters:
+        if any(matches(entry, group, names_of(group)) for group in found.groups):
+            continue
+        frozen = [] if callable(entry) else [f for f in found.frozen if f.layer == entry]
+        if frozen:
+            raise FilterError(
+                f"{option}: {entry!r} cannot be cut: {frozen[0].reason}. "
+                "See tfprune.units(model) for what can"
+            )
+        known = [group.name for group in found.groups]
+        what = "the predicate" if callable(entry) else repr(entry)
+        raise FilterError(
+            f"{option}: {what} matches nothing that can be cut. {nearest(str(entry), known)}"
+        )
+
+
+def candidates(
+    found: Units,
+    score: np.ndarray,
+    *,
+    round_to: int,
+    cap: float,
+    only: Sequence[Filter],
+    skip: Sequence[Filter],
+    heads: bool,
+) -> tuple[list[Candidate], list[str]]:
+    """The groups that may be cut, and notes on those that stay though they were not skipped."""
+    only, skip = as_filters("only", only), as_filters("skip", skip)
+    check_filters(found, "only", only)
+    check_filters(found, "skip", skip)
+    chosen: list[Candidate] = []
+    notes: list[str] = []
+    wanted = select(found.groups, names_of, only, skip)
+    for group in [group for group, take in zip(found.groups, wanted, strict=True) if take]:
+        if group.kind == HEADS and not heads:
+            continue
+        mine = score[group.units]
+        if np.isnan(mine).any():
+            notes.append(f"{group.name} stays whole: the importance has nothing to judge it by")
+            continue
+        bundles, scores = bundle(group, mine)
+        step = 1 if group.kind == HEADS else round_to // math.gcd(round_to, group.block_count)
+        most = math.floor(cap * len(bundles) + 1e-9)
+        chosen.append(Candidate(group, bundles, scores, step, most))
+    return chosen, notes
+
+
+def bundle(group: Group, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sets of units that go together, from the least to the most important.
+
+    Where blocks must keep equal counts, the r-th least important of each block go together.
+    Among equals the lower index stays.
+    """
+    rows, sums = [], []
+    for block in range(group.block_count):
+        mine = np.flatnonzero(group.blocks == block)
+        order = mine[np.lexsort((-mine, scores[mine]))]
+        rows.append(group.units[order])
+        sums.append(scores[order])
+    return np.stack(rows, axis=1), np.sum(sums, axis=0)
+
+
+def choose(
+    found: Units,
+    meter: Meter,
+    score: np.ndarray,
+    target: Target | None,
+    *,
+    ranking: str,
+    round_to: int,
+    cap: float,
+    only: Sequence[Filter] = (),
+    skip: Sequence[Filter] = (),
+    ratios: Mapping[str, float] | None = None,
+    heads: bool = True,
+) -> Choice:
+    """The least important units whose removal meets the target.
+
+    Args:
+        found: The units.
+        meter: Counts the costs.
+        score: The importance of every id's root.
+        target: What must be met; None if only `ratios` are to be applied.
+        ranking: How the total is shared out.
+        round_to: Counts of channels are multiples of this.
+        cap: The largest share of a group that may go.
+        only: Names, regular expressions or predicates of groups: nothing else is cut.
+        skip: Those that stay.
+        ratios: The share that stays, by pattern of names, instead of what the ranking says.
+        heads: Whether attention heads may go.
+
+    Raises:
+        FilterError: A pattern matches nothing.
+        OptionError: The target cannot be met.
+    """
+    rank = RANKINGS[ranking]
+    pool, notes = candidates(
+        found, score, round_to=round_to, cap=cap, only=only, skip=skip, heads=heads
+    )
+    fixed = _fixed(found, pool, ratios or {})
+    free = [candidate for candidate in pool if candidate.group.index not in fixed]
+    tensors = _Tensors(found, pool)
+
+    def removed_at(share: float) -> np.ndarray:
+        gone = [c.removed(fixed[c.group.index]) for c in pool if c.group.index in fixed]
+        for candidate, asked in zip(free, rank(free, share), strict=True):
+            gone.append(candidate.removed(candidate.kept(asked)))
+        return tensors.without_empty(np.concatenate([np.zeros(0, int), *gone]))
+
+    if target is None:
+        return Choice(removed_at(0.0), tuple(notes))
+    now = meter.measure(target.cost, meter.everything)
+    limit = target.limit(now)
+    if target.cost == "channels":
+        share = max(0.0, 1 - limit / now) if now else 0.0
+        return Choice(removed_at(share), tuple(notes))
+
+    def cost(share: float) -> float:
+        return meter.measure(target.cost, found.alive(removed_at(share)))
+
+    if cost(0.0) <= limit:
+        return Choice(removed_at(0.0), tuple(notes))
+    least = cost(1.0)
+    if least > limit:
+        raise OptionError(
+            f"shrink target {target.cost} {target.value:g}: at least {least:.4g} of "
+            f"{now:.4g} stays with cap={cap:g}, round_to={round_to} and {len(free)} groups that "
+            f"may be cut; asked for {limit:.4g}. Raise cap, lower round_to, or ask for more"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (low, middle) if cost(middle) <= limit else (middle, high)
+    return Choice(removed_at(high), tuple(notes))
+
+
+def _fixed(found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float]) -> dict[int, int]:
+    """How many bundles stay in each group that a ratio names."""
+    check_filters(found, "ratios", as_filters("ratios", tuple(ratios)))
+    kept: dict[int, int] = {}
+    for pattern, share in ratios.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise OptionError(
+                f"shrink ratios {pattern!r}: expected the share that stays, in (0, 1]. "
+                f"Received {share!r}"
+            )
+        for candidate in pool:
+            if matches(pattern, candidate.group, names_of(candidate.group)):
+                count = len(candidate.bundles)
+                kept[candidate.group.index] = nearest_multiple(share * count, candidate.step, count)
+    return kept
+
+
+class _Tensors:
+    """Sees to it that no axis of any tensor or weight is emptied."""
+
+    def __init__(self, found: Units, pool: Sequence[Candidate]) -> None:
+        self.found = found
+        self.lines = [np.unique(found.root[ids]) for ids in vectors(found)]
+        self.home: dict[int, tuple[Candidate, int]] = {}
+        for candidate in pool:
+            for row, units in enumerate(candidate.bundles):
+                for unit in units:
+                    self.home[int(unit)] = (candidate, row)
+
+    def without_empty(self, removed: np.ndarray) -> np.ndarray:
+        gone = np.zeros(self.found.flow.size, bool)
+        gone[removed] = True
+        for line in self.lines:
+            if gone[line].all():
+                rows = [self.home[int(unit)] for unit in line]
+                candidate, row = max(rows, key=lambda at: (at[0].scores[at[1]], at[1]))
+                gone[candidate.bundles[row]] = False
+        return np.flatnonzero(gone)

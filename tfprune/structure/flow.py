@@ -1,0 +1,383 @@
+"""Channel ids on their way through a graph, and what every operation does to them.
+
+Each axis of each tensor carries a vector of integer ids, or None where nothing can be removed
+along it. Rules (see `tfprune.structure.rules`) say what an operation does to the ids of its
+inputs; this module offers them the vocabulary: make, join, freeze, bind to a weight.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfprune.structure.graph import Call, Graph, Ref
+
+Ids = np.ndarray
+Axes = tuple[Ids | None, ...]
+
+CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
+"""What a made axis counts: `round_to` is for channels and widths, never for heads."""
+
+MAKE, USE, ALONG = "make", "use", "along"
+"""A weight axis makes ids, uses them up (a silenced unit is zero here), or runs along them."""
+
+
+class Keep:
+    """Which ids live. `count` and `mask` are what rules edit sizes and constants with."""
+
+    def __init__(self, alive: np.ndarray) -> None:
+        self.alive = alive
+
+    def mask(self, ids: Ids | None, size: int | None = None) -> np.ndarray:
+        """True at each position that stays; all of `size` where the axis carries no ids."""
+        if ids is None:
+            return np.ones(size or 0, bool)
+        return self.alive[ids]
+
+    def count(self, ids: Ids) -> int:
+        """How many positions of an axis stay."""
+        return int(np.count_nonzero(self.alive[ids]))
+
+    def all(self, ids: Ids | None) -> bool:
+        """Tell whether an axis stays whole."""
+        return ids is None or bool(self.alive[ids].all())
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """An axis of a weight and the ids it is indexed by.
+
+    `ids` of two dimensions are those of a grouped kernel: position p of the axis means
+    `ids[b, p]` for the b-th block of `along`, the ids of the kernel's last axis.
+    """
+
+    weight: Any
+    axis: int
+    ids: Ids
+    role: str
+    along: Ids | None = None
+    scale: bool = False
+
+
+Edit = Callable[[Keep], Any]
+Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@dataclass(eq=False)
+class Site:
+    """What is remembered of one operation, however often it is called."""
+
+    op: Any
+    flow: "Flow"
+    prefix: tuple[str, ...] = ()
+    bindings: list[Binding] = field(default_factory=list)
+    edits: dict[tuple[str, ...], Edit] = field(default_factory=dict)
+    made: dict[str, Ids] = field(default_factory=dict)
+    factors: list[tuple[Any, Edit]] = field(default_factory=list)
+    hushed: list[Binding] = field(default_factory=list)
+    owner: Any = None
+
+    def make(self, key: str, size: int, *, kind: str = CHANNELS, resize: bool = True) -> Ids:
+        """Ids of an axis that this operation makes; the same ones each time it is called.
+
+        Args:
+            key: The entry of the layer's config that holds the size.
+            size: How many positions the axis has.
+            kind: What is counted: CHANNELS, HEADS or WIDTH.
+            resize: False if the config has no such entry.
+        """
+        if key not in self.made:
+            name = ".".join([*(part for part in self.prefix if part != "config"), key])
+            ids = self.flow.fresh(size, self.owner or self.op, kind, name)
+            self.made[key] = ids
+            if resize:
+                self.edit(key, lambda keep: keep.count(ids))
+        return self.made[key]
+
+    def edit(self, key: str, change: Edit) -> None:
+        """Set an entry of the layer's config from what stays."""
+        self.edits[(*self.prefix, key)] = change
+
+    def bind(
+        self,
+        weight: Any,
+        axis: int,
+        ids: Ids | None,
+        role: str = ALONG,
+        *,
+        along: Ids | None = None,
+        scale: bool = False,
+    ) -> None:
+        """Say that an axis of a weight is indexed by ids. On a later call the ids are joined."""
+        if weight is None:
+            return
+        axis %= len(weight.shape)
+        for old in self.bindings:
+            if old.weight is weight and old.axis == axis:
+                if ids is not old.ids:
+                    self.flow.join(ids, old.ids, f"{self.op.name} is shared")
+                return
+        if ids is not None:
+            self.bindings.append(Binding(weight, axis, ids, role, along, scale))
+        elif self.flow.calls_of(self.op) > 1:
+            fixed = self.flow.fixed(weight.shape[axis], f"{self.op.name} is shared")
+            self.bindings.append(Binding(weight, axis, fixed, role, along, scale))
+
+    def factor(self, weight: Any, change: Edit) -> None:
+        """Multiply a weight by a number that depends on what stays."""
+        if not any(old is weight for old, _ in self.factors):
+            self.factors.append((weight, change))
+
+    def hush(self, weight: Any, axis: int, ids: Ids) -> None:
+        """Zero a weight where ids are gone, in the reference of the proof (besides USE axes)."""
+        if not any(old.weight is weight and old.axis == axis for old in self.hushed):
+            self.hushed.append(Binding(weight, axis, ids, USE))
+
+    def inside(self, op: Any, key: str) -> "Site":
+        """The site of a layer that this one wraps, whose config lies under `key`."""
+        inner = Site(op, self.flow, (*self.prefix, key, "config"))
+        inner.bindings, inner.edits = self.bindings, self.edits
+        inner.factors, inner.hushed = self.factors, self.hushed
+        inner.owner = self.owner or self.op
+        self.made.setdefault(key, {})  # type: ignore[arg-type]
+        inner.made = self.made[key]  # type: ignore[assignment]
+        return inner
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Multiplications of one call: `factor` times the living positions of each vector."""
+
+    call: Call
+    factor: float
+    vectors: tuple[Ids, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Silence:
+    """An input that a call sums over without a weight of its own: zero it where ids are gone."""
+
+    call: Call
+    ref: Ref
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Producer:
+    """An operation's axis that made ids: `start` up to `stop`."""
+
+    op: Any
+    kind: str
+    key: str
+    start: int
+    stop: int
+
+
+class Flow:
+    """The state that rules read and write while the ids go through a graph."""
+
+    def __init__(
+        self, graph: Graph, shapes: Sequence[tuple[int | None, ...]] | None = None
+    ) -> None:
+        self.graph = graph
+        self.shapes = list(shapes) if shapes else [value.shape for value in graph.values]
+        self.axes_of: dict[int, Axes] = {}
+        self.sites: dict[int, Site] = {}
+        self.producers: list[Producer] = []
+        self.edges: list[tuple[Ids, Ids]] = []
+        self.frozen: list[tuple[Ids, str]] = []
+        self.changed: list[tuple[Ids, str]] = []
+        self.blocks: list[Ids] = []
+        self.costs: list[Cost] = []
+        self.silences: list[Silence] = []
+        self.rewrites: dict[int, Rewrite] = {}
+        self.gathered: dict[int, list[Ids]] = {}
+        self.vocabulary: dict[int, int] = {}
+        self.size = 0
+        self._calls: dict[int, int] = {}
+        for call in graph.calls:
+            self._calls[id(call.op)] = self._calls.get(id(call.op), 0) + 1
+
+    # reading
+
+    def calls_of(self, op: Any) -> int:
+        """How often an operation is called in this graph."""
+        return self._calls.get(id(op), 1)
+
+    def axes(self, ref: Any) -> Axes:
+        """The ids of each axis of a tensor; of an array or number in the arguments: none."""
+        if isinstance(ref, Ref):
+            return self.axes_of[ref.index]
+        return (None,) * len(getattr(ref, "shape", ()))
+
+    def shape(self, ref: Any) -> tuple[int | None, ...]:
+        """The shape of a tensor, or of an array or number in the arguments."""
+        if isinstance(ref, Ref):
+            return tuple(self.shapes[ref.index])
+        return tuple(getattr(ref, "shape", ()))
+
+    def site(self, op: Any) -> Site:
+        """The memory of an operation."""
+        if id(op) not in self.sites:
+            self.sites[id(op)] = Site(op, self)
+        return self.sites[id(op)]
+
+    # writing
+
+    def fresh(self, size: int, op: Any, kind: str = CHANNELS, key: str = "") -> Ids:
+        """New ids, one for each position."""
+        ids = np.arange(self.size, self.size + size)
+        self.size += size
+        self.producers.append(Producer(op, kind, key, int(ids[0]), int(ids[-1]) + 1))
+        return ids
+
+    def fixed(self, size: int, why: str) -> Ids:
+        """New ids that can never be removed: positions of an input among removable ones."""
+        ids = np.arange(self.size, self.size + size)
+        self.size += size
+        self.frozen.append((ids, why))
+        return ids
+
+    def freeze(self, ids: Ids | None, why: str) -> None:
+        """Keep ids for good, and remember why."""
+        if ids is not None and ids.size:
+            self.frozen.append((ids.ravel(), why))
+
+    def freeze_axes(self, axes: Axes, why: str) -> None:
+        """Keep everything a tensor carries."""
+        for ids in axes:
+            self.freeze(ids, why)
+
+    def join(self, a: Ids | None, b: Ids | None, why: str) -> Ids | None:
+        """Make the ids at each position of two axes live and die together.
+
+        An axis of one position broadcasts and is not joined; ids that meet an axis that
+        carries none are frozen.
+        """
+        if a is None and b is None:
+            return None
+        if a is None or b is None:
+            self.freeze(b if a is None else a, why)
+            return None
+        if a is b:
+            return a
+        if a.shape == b.shape:
+            self.edges.append((a.ravel(), b.ravel()))
+            return a
+        self.freeze(a, why)
+        self.freeze(b, why)
+        return None
+
+    def merge(self, parts: Sequence[Any], why: str) -> Axes:
+        """The axes of an elementwise operation's result: its inputs joined, as they broadcast.
+
+        Arrays and numbers among the arguments are not joined: their positions are cut to what
+        stays (see `tfprune.structure.rules.elementwise`).
+        """
+        parts = [part for part in parts if isinstance(part, Ref)]
+        shapes = [self.shape(part) for part in parts]
+        axes = [self.axes(part) for part in parts]
+        rank = max(len(shape) for shape in shapes)
+        merged: list[Ids | None] = []
+        for position in range(-rank, 0):
+            here = [
+                (shape[position], ids[position])
+                for shape, ids in zip(shapes, axes, strict=True)
+                if len(shape) >= -position
+            ]
+            wide = [ids for size, ids in here if size != 1] or [ids for _, ids in here]
+            if any(ids is None for ids in wide):
+                for ids in wide:
+                    self.freeze(ids, why)
+                merged.append(None)
+                continue
+            result = wide[0]
+            for ids in wide[1:]:
+                result = self.join(result, ids, why)
+            merged.append(result)
+        return tuple(merged)
+
+    def virtual(self, op: Any, shape: tuple[int | None, ...], axes: Axes, call: Call) -> Call:
+        """A call that is not in the graph: that of a layer inside of a wrapper."""
+        self.shapes.append(shape)
+        self.axes_of[len(self.shapes) - 1] = axes
+        self._calls[id(op)] = self.calls_of(call.op)
+        return Call(op, (Ref(len(self.shapes) - 1),), {}, (), f"{call.path}/{op.name}")
+
+    def tie(self, ids: Ids) -> Ids:
+        """Join the rows of an array of ids, so that its columns live and die together."""
+        for row in ids[1:]:
+            self.edges.append((ids[0], row))
+        return ids[0]
+
+    def block(self, ids: Ids, blocks: int) -> None:
+        """Ask that as many ids stay in each of `blocks` equal parts of an axis."""
+        if 1 < blocks < len(ids):
+            self.blocks.append(ids.reshape(blocks, -1))
+
+    def change(self, ids: Ids | None, why: str) -> None:
+        """Say that removing these ids changes the mathematics of what stays, and why."""
+        if ids is not None:
+            self.changed.append((ids.ravel(), why))
+
+    def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
+        """Count multiplications: a factor times the length of each vector (None: not known)."""
+        living = []
+        for vector in vectors:
+            if isinstance(vector, np.ndarray):
+                living.append(vector)
+            else:
+                factor *= math.nan if vector is None else vector
+        self.costs.append(Cost(call, float(factor), tuple(living)))
+
+    def repeat_costs(self, since: int, call: Call, times: int | None) -> None:
+        """Charge the costs counted since then to a call that runs its layer several times."""
+        factor = math.nan if times is None else times
+        self.costs[since:] = [
+            Cost(call, cost.factor * factor, cost.vectors) for cost in self.costs[since:]
+        ]
+
+    def silence(self, call: Call, ref: Any, axis: int, ids: Ids | None) -> None:
+        """Say that a call sums an input over ids without a weight that could be zero there."""
+        if ids is not None and isinstance(ref, Ref):
+            self.silences.append(Silence(call, ref, axis % len(self.shape(ref)), ids))
+
+    def gather(self, call: Call, ids: Ids) -> None:
+        """Say that a call mixes the positions of an axis: what stays is computed without the rest.
+
+        The reference of the proof computes such a call on the living positions only.
+        """
+        self.gathered.setdefault(id(call), []).append(ids)
+
+    def rewrite(self, call: Call, change: Rewrite) -> None:
+        """Change the arguments of a call to what stays."""
+        self.rewrites[id(call)] = change
+
+
+def components(size: int, edges: Sequence[tuple[Ids, Ids]]) -> np.ndarray:
+    """The smallest id that each id is joined to, directly or through others.
+
+    Example:
+        >>> components(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist()
+        [0, 1, 2, 1, 1]
+    """
+    root = np.arange(size)
+    if not edges:
+        return root
+    a = np.concatenate([edge[0] for edge in edges])
+    b = np.concatenate([edge[1] for edge in edges])
+    while True:
+        ra, rb = root[a], root[b]
+        apart = ra != rb
+        if not apart.any():
+            return root
+        low, high = np.minimum(ra, rb)[apart], np.maximum(ra, rb)[apart]
+        np.minimum.at(root, high, low)
+        while True:
+            jumped = root[root]
+            if np.array_equal(jumped, root):
+                break
+            root = jumped

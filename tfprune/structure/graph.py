@@ -1,0 +1,326 @@
+"""A model read as a flat list of calls of primitive operations.
+
+Nested models, composite layers and subclassed models are all unrolled, so that everything that
+follows sees one kind of thing. `model.layers` hides operations such as `x + y`; the nodes do not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
+
+from tfprune.errors import ModelError, type_name
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor of the graph, by its position in `Graph.values`."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a tensor without computing it."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of one operation: tensors in its arguments stand as `Ref`s."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref, ...]
+    path: str
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """The tensors that the call reads, in the order of its arguments."""
+        leaves = tree.flatten((self.args, self.kwargs))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Ref))
+
+
+@dataclass(eq=False)
+class Graph:
+    """A model as calls in the order they run."""
+
+    model: Any
+    inputs: Any
+    outputs: Any
+    input_layers: list[Any]
+    values: list[Value] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def shape(self, ref: Ref) -> Shape:
+        """The shape of a tensor, batch first; None where it is not known."""
+        return self.values[ref.index].shape
+
+    def producers(self) -> dict[int, Call]:
+        """For each tensor, the call that made it."""
+        return {ref.index: call for call in self.calls for ref in call.outputs}
+
+
+Leaf = Callable[[Any], bool]
+
+
+def is_function(op: object) -> bool:
+    """Tell whether an operation is a graph of its own that can be walked into."""
+    if isinstance(op, keras.Sequential):
+        return type(op).call is keras.Sequential.call
+    return isinstance(op, Functional) and type(op).call is Functional.call
+
+
+def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
+    """Flatten a model into calls of operations for which `is_leaf` holds.
+
+    What is neither a leaf nor a graph is traced through its `call`; what cannot be traced stays
+    a call of its own, with a note that says why.
+
+    Args:
+        model: A built Keras 3 model: sequential, functional or subclassed.
+        is_leaf: Tells the operations that must not be opened.
+        input_shape: For a subclassed model that was not called yet: the shape of its input,
+            without the batch, or a structure of such shapes.
+
+    Raises:
+        ModelError: The model is not a Keras 3 model, is not built, or cannot be traced.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"expected a keras.Model of Keras {keras.__version__}. Received {type_name(model)}. "
+            "Bring a tf_keras model over with tfprune.to_keras3(model)"
+        )
+    return _Reader(is_leaf).read(model, input_shape)
+
+
+class _Reader:
+    def __init__(self, is_leaf: Leaf) -> None:
+        self.is_leaf = is_leaf
+        self.values: list[Value] = []
+        self.calls: list[Call] = []
+        self.notes: list[str] = []
+
+    def read(self, model: Any, input_shape: Any) -> Graph:
+        if isinstance(model, keras.Sequential) and not model.built:
+            raise ModelError(
+                f"model {model.name!r} is not built: begin it with keras.Input, "
+                "or call model.build(input_shape)"
+            )
+        function, trace = model, None
+        if isinstance(model, keras.Sequential) and is_function(model):
+            function = model._functional
+        elif not is_function(model):
+            trace = Trace(model, _inputs_of(model, input_shape))
+            function = trace.function
+            self.notes.append(
+                f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
+            )
+        elif type(model) not in (Functional, keras.Sequential):
+            self.notes.append(
+                f"{model.name} ({type_name(model)}) becomes a plain functional model: its own "
+                "class and methods stay behind"
+            )
+        try:
+            refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
+            layers = [tensor._keras_history.operation for tensor in function.inputs]
+            self._walk(function, refs, "", {})
+            graph = Graph(
+                model,
+                tree.map_structure(lambda t: refs[id(t)], function._inputs_struct),
+                tree.map_structure(lambda t: refs[id(t)], function._outputs_struct),
+                layers,
+                self.values,
+                self.calls,
+                self.notes,
+            )
+        finally:
+            if trace is not None:
+                trace.forget()
+        return graph
+
+    def _value(self, tensor: Any) -> Ref:
+        self.values.append(
+            Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+        )
+        return Ref(len(self.values) - 1)
+
+    def _walk(self, function: Any, refs: dict[int, Ref], path: str, context: Mapping) -> None:
+        """Add the calls of a graph; `refs` maps its tensors and is filled as they are made."""
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input or all(id(t) in refs for t in node.outputs):
+                    continue
+
+                def known(leaf: Any) -> Any:
+                    return refs[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+                args = tree.map_structure(known, node.arguments.args)
+                kwargs = tree.map_structure(known, dict(node.arguments.kwargs))
+                for name, value in context.items():
+                    if value is not None and name in getattr(
+                        node.operation, "_call_context_args", ()
+                    ):
+                        kwargs[name] = value
+                self._call(node.operation, args, kwargs, node.outputs, refs, path)
+
+    def _call(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, path: str
+    ) -> None:
+        here = f"{path}{op.name}"
+        if not self.is_leaf(op):
+            if is_function(op):
+                inner = op._functional if isinstance(op, keras.Sequential) else op
+                self._open(inner, args, kwargs, outputs, refs, here)
+                return
+            if self._trace(op, args, kwargs, outputs, refs, here):
+                return
+        made = tuple(self._value(tensor) for tensor in outputs)
+        refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
+        self.calls.append(Call(op, tuple(args), kwargs, made, here))
+
+    def _open(
+        self, function: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> None:
+        given = args[0] if args else kwargs["inputs"]
+        struct = function._inputs_struct
+        if isinstance(given, Mapping) and isinstance(struct, Mapping):
+            flat = [ref for key in sorted(struct) for ref in tree.flatten(given[key])]
+            inner = [tensor for key in sorted(struct) for tensor in tree.flatten(struct[key])]
+        else:
+            flat, inner = tree.flatten(given), tree.flatten(struct)
+        local = {id(tensor): ref for tensor, ref in zip(inner, flat, strict=True)}
+        self._walk(function, local, f"{here}/", {"training": kwargs.get("training")})
+        made = [local[id(tensor)] for tensor in tree.flatten(function._outputs_struct)]
+        refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
+
+    def _trace(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> bool:
+        """Unroll a layer made of layers. False: it stays whole, and a note says why."""
+        why = _cannot_open(op)
+        if why is None:
+            tensors = {
+                leaf: keras.KerasTensor(*_spec(self.values[leaf.index]))
+                for leaf in tree.flatten((args, kwargs))
+                if isinstance(leaf, Ref)
+            }
+            try:
+                trace = Trace(op, None, args, kwargs, tensors)
+            except Exception as error:  # noqa: BLE001 — any code of the user's runs in here
+                why = f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
+            else:
+                try:
+                    local = {id(trace.inputs[ref]): ref for ref in trace.inputs}
+                    made = tree.flatten(trace.function._outputs_struct)
+                    if len(made) == len(outputs):
+                        self._walk(trace.function, local, f"{here}/", {})
+                        refs.update(
+                            (id(outer), local[id(inner)])
+                            for outer, inner in zip(outputs, made, strict=True)
+                        )
+                        return True
+                    why = "traced, it has another number of outputs"
+                finally:
+                    trace.forget()
+        if why:
+            self.notes.append(f"{here} ({type_name(op)}) stays whole: {why}")
+        return False
+
+
+def _spec(value: Value) -> tuple[Shape, str]:
+    return value.shape, value.dtype
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:160]
+
+
+def _cannot_open(op: Any) -> str | None:
+    """Say why an operation is not made of others ("" where there is nothing to say)."""
+    if not isinstance(op, keras.Layer) or isinstance(op, keras.layers.Lambda):
+        return ""
+    inner = op._flatten_layers(include_self=False, recursive=False)
+    if not list(inner):
+        return ""
+    own = [v.name for v in [*op._trainable_variables, *op._non_trainable_variables]]
+    if own:
+        return f"it has weights of its own ({', '.join(own)}) besides its layers"
+    return None
+
+
+class Trace:
+    """What a layer's `call` does to symbolic tensors, as a graph.
+
+    Tracing adds nodes to the layers that are called; `forget` takes them off again, so that
+    the user's model is left as it was.
+    """
+
+    def __init__(
+        self,
+        op: Any,
+        inputs: Any,
+        args: Any = None,
+        kwargs: Any = None,
+        tensors: Mapping[Ref, Any] | None = None,
+    ) -> None:
+        layers = list(op._flatten_layers())
+        self._before = [
+            (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
+        ]
+        self.inputs: dict[Ref, Any] = {}
+        try:
+            if tensors is None:
+                starts = inputs
+                outputs = op.call(inputs)
+            else:
+                self.inputs = {
+                    ref: keras.Input(batch_shape=t.shape, dtype=t.dtype)
+                    for ref, t in tensors.items()
+                }
+
+                def given(leaf: Any) -> Any:
+                    return self.inputs[leaf] if isinstance(leaf, Ref) else leaf
+
+                real_args = tree.map_structure(given, args)
+                real_kwargs = tree.map_structure(given, kwargs)
+                starts = list(self.inputs.values())
+                outputs = op.call(*real_args, **real_kwargs)
+            self.function = keras.Function(starts, outputs)
+        except Exception:
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Take the nodes of the trace off the layers."""
+        for layer, inbound, outbound in self._before:
+            del layer._inbound_nodes[inbound:]
+            del layer._outbound_nodes[outbound:]
+
+
+def _inputs_of(model: Any, input_shape: Any) -> Any:
+    """Symbolic inputs for a subclassed model, of the shapes it was built with."""
+    if input_shape is None:
+        shapes = getattr(model, "_build_shapes_dict", None)
+        if not model.built or not shapes:
+            raise ModelError(
+                f"model {model.name!r} ({type_name(model)}) is subclassed and was never called: "
+                "call it on a batch of data, or pass input_shape="
+            )
+        if len(shapes) != 1:
+            raise ModelError(
+                f"model {model.name!r} takes {len(shapes)} arguments ({', '.join(shapes)}): "
+                "a model that is subclassed must take one (a list or dict of tensors will do)"
+            )
+        found = next(iter(shapes.values()))
+        return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
+    return tree.map_shape_structure(lambda s: keras.Input(shape=s), input_shape)

@@ -1,0 +1,308 @@
+"""How much each unit matters: a number for every id's root; high means keep.
+
+Each is a plain function of the evidence. What is measured on weights is summed over all the
+members of a unit; a unit that has nothing to be measured by is NaN, and its group stays whole.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import DataError, OptionError
+from tfprune.registry import Registry
+from tfprune.structure.flow import MAKE, USE, Binding
+from tfprune.structure.graph import Call
+from tfprune.structure.rebuild import Weights, execute
+from tfprune.structure.units import Units
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a unit's importance can be judged by."""
+
+    found: Units
+    weights: Weights
+    data: Any = None
+    loss: Any = None
+    seed: int = 0
+
+    def array(self, binding: Binding, site_op: Any) -> np.ndarray:
+        """A weight, from the arrays that are being judged."""
+        place = [variable is binding.weight for variable in site_op.weights].index(True)
+        return self.weights[id(site_op)][place]
+
+    def members(self, *roles: str) -> Iterator[tuple[Any, Binding]]:
+        """The weight axes of these roles, with their layer."""
+        for site, binding in self.found.bindings:
+            if binding.role in roles:
+                yield site.op, binding
+
+    @cached_property
+    def batches(self) -> list[tuple[Any, Any]]:
+        """The data as batches of inputs and labels.
+
+        Raises:
+            DataError: There is none, or it is empty.
+        """
+        return as_batches(self.data)
+
+
+class Importance(Protocol):
+    """A number for each id, right at the roots of units; NaN where there is no evidence."""
+
+    def __call__(self, evidence: Evidence) -> np.ndarray:
+        """Judge all units."""
+
+
+IMPORTANCES: Registry[Importance] = Registry("importance")
+
+
+def as_batches(data: Any) -> list[tuple[Any, Any]]:
+    """Data in any usual form, as a list of (inputs, labels or None).
+
+    Takes a pair of arrays (cut into batches of 32), one array of inputs, or an iterable of
+    batches, such as a `tf.data.Dataset`.
+
+    Raises:
+        DataError: The data is missing or empty.
+    """
+    if data is None:
+        raise DataError("this importance needs data=(inputs, labels) or an iterable of batches")
+    if isinstance(data, tuple) and len(data) == 2:
+        inputs, labels = data
+    elif isinstance(data, np.ndarray) or _is_structure_of_arrays(data):
+        inputs, labels = data, None
+    else:
+        batches = [
+            item if isinstance(item, tuple) and len(item) == 2 else (item, None) for item in data
+        ]
+        if not batches:
+            raise DataError("data= is empty: it gives no batch")
+        return batches
+    count = len(tree.flatten(inputs)[0])
+    if not count:
+        raise DataError("data= is empty: it has no sample")
+    cuts = range(0, count, 32)
+
+    def at(struct: Any, start: int) -> Any:
+        return tree.map_structure(lambda array: np.asarray(array)[start : start + 32], struct)
+
+    return [(at(inputs, i), None if labels is None else at(labels, i)) for i in cuts]
+
+
+def _is_structure_of_arrays(data: Any) -> bool:
+    return isinstance(data, dict) and all(hasattr(v, "shape") for v in data.values())
+
+
+def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
+    """An importance from a function of a weight laid out as (positions, everything else)."""
+
+    def importance(evidence: Evidence) -> np.ndarray:
+        score = np.zeros(evidence.found.flow.size)
+        root = evidence.found.root
+        for op, binding in evidence.members(MAKE, USE):
+            array = evidence.array(binding, op)
+            for ids, rows in positions(array, binding):
+                values = np.asarray(measure(rows), np.float64)
+                if values.shape != (len(rows),):
+                    raise OptionError(
+                        f"importance: the callable must give one number for each of {len(rows)} "
+                        f"positions. Received an array of shape {values.shape}"
+                    )
+                np.add.at(score, root[ids], values)
+        return score
+
+    return importance
+
+
+def positions(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids along a weight's axis, and the weight with that axis first and the rest flat."""
+    if binding.along is None:
+        rows = np.moveaxis(array, binding.axis, 0)
+        yield binding.ids, rows.reshape(len(rows), -1)
+        return
+    for ids, block in zip(binding.ids, np.split(array, len(binding.ids), axis=-1), strict=True):
+        rows = np.moveaxis(block, binding.axis, 0)
+        yield ids, rows.reshape(len(rows), -1)
+
+
+IMPORTANCES.register("l1")(by_weights(lambda rows: np.abs(rows).sum(axis=1)))
+IMPORTANCES.register("l2")(by_weights(lambda rows: np.sqrt(np.square(rows).sum(axis=1))))
+
+
+@IMPORTANCES.register("lamp")
+def lamp(evidence: Evidence) -> np.ndarray:
+    """u² over the sum of all that are at least as large in its group (Lee et al., 2021)."""
+    score = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for op, binding in evidence.members(MAKE, USE):
+        for ids, rows in positions(evidence.array(binding, op), binding):
+            np.add.at(score, root[ids], np.square(rows.astype(np.float64)).sum(axis=1))
+    for group in evidence.found.groups:
+        mine = score[group.units]
+        order = np.argsort(mine, kind="stable")
+        rest = np.cumsum(mine[order][::-1])[::-1]
+        score[group.units[order]] = mine[order] / np.where(rest > 0, rest, 1)
+    return score
+
+
+@IMPORTANCES.register("fpgm")
+def fpgm(evidence: Evidence) -> np.ndarray:
+    """The distance of a filter to all others: one near their median can be replaced by them."""
+    score = np.zeros(evidence.found.flow.size)
+    for op, binding in evidence.members(MAKE):
+        for ids, rows in positions(evidence.array(binding, op), binding):
+            rows = rows.astype(np.float64)
+            square = np.square(rows).sum(axis=1)
+            distance = square[:, None] + square[None, :] - 2 * rows @ rows.T
+            total = np.sqrt(np.maximum(distance, 0)).sum(axis=1)
+            np.add.at(score, evidence.found.root[ids], total)
+    return score
+
+
+@IMPORTANCES.register("bn_scale")
+def bn_scale(evidence: Evidence) -> np.ndarray:
+    """|γ| of the BatchNormalizations that a unit goes through (Liu et al., 2017)."""
+    score = np.full(evidence.found.flow.size, np.nan)
+    root = evidence.found.root
+    for _, binding in evidence.found.bindings:
+        if binding.scale:
+            at = root[binding.ids]
+            score[at] = np.nan_to_num(score[at])
+    for site, binding in evidence.found.bindings:
+        if binding.scale:
+            gamma = np.abs(evidence.array(binding, site.op)).astype(np.float64)
+            np.add.at(score, root[binding.ids], gamma)
+    return score
+
+
+@IMPORTANCES.register("random")
+def at_random(evidence: Evidence) -> np.ndarray:
+    """The control: what any other must beat."""
+    return np.random.default_rng(evidence.seed).uniform(size=evidence.found.flow.size)
+
+
+@IMPORTANCES.register("taylor")
+def taylor(evidence: Evidence) -> np.ndarray:
+    """|Σ w·∂L/∂w| over a unit's making weights, root mean square over the batches."""
+    total = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for gradients in _gradients(evidence):
+        here = np.zeros_like(total)
+        for op, binding in evidence.members(MAKE):
+            product = evidence.array(binding, op).astype(np.float64) * gradients[id(binding.weight)]
+            for ids, rows in positions(product, binding):
+                np.add.at(here, root[ids], rows.sum(axis=1))
+        total += np.square(here)
+    return np.sqrt(total / len(evidence.batches))
+
+
+@IMPORTANCES.register("hessian")
+def hessian(evidence: Evidence) -> np.ndarray:
+    """½·w²·E[(∂L/∂w)²] summed over a unit: the loss's curvature by its Fisher information."""
+    total = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for gradients in _gradients(evidence):
+        for op, binding in evidence.members(MAKE):
+            array = evidence.array(binding, op).astype(np.float64)
+            for ids, rows in positions(np.square(array * gradients[id(binding.weight)]), binding):
+                np.add.at(total, root[ids], 0.5 * rows.sum(axis=1))
+    return total / len(evidence.batches)
+
+
+@IMPORTANCES.register("activation")
+def activation(evidence: Evidence) -> np.ndarray:
+    """The mean absolute value of a unit's tensor positions, over the data."""
+    found = evidence.found
+    size = found.flow.size
+    score, seen = np.zeros(size), np.zeros(size, bool)
+    makers = {id(site.op) for site, binding in found.bindings if binding.role == MAKE}
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = call.op(*args, **kwargs)
+        if id(call.op) in makers:
+            for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True):
+                for axis, ids in enumerate(found.flow.axes(ref)):
+                    if ids is None:
+                        continue
+                    others = [p for p in range(len(tensor.shape)) if p != axis]
+                    mean = keras.ops.mean(keras.ops.abs(keras.ops.cast(tensor, "float32")), others)
+                    np.add.at(score, found.root[ids], keras.ops.convert_to_numpy(mean))
+                    seen[found.root[ids]] = True
+        return made
+
+    for inputs, _ in evidence.batches:
+        execute(found.graph, _flat_inputs(found, inputs), run)
+    return np.where(seen, score / len(evidence.batches), np.nan)
+
+
+def _flat_inputs(found: Units, inputs: Any) -> list[Any]:
+    """Inputs in the order of the graph's; a dict is read by its keys."""
+    names = found.graph.inputs
+    flat = tree.flatten(inputs)
+    if isinstance(names, dict) and isinstance(inputs, dict):
+        flat = tree.flatten({key: inputs[key] for key in names})
+    return [
+        keras.ops.convert_to_tensor(array, dtype=found.graph.values[ref.index].dtype)
+        for array, ref in zip(flat, tree.flatten(names), strict=True)
+    ]
+
+
+def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
+    """The gradient of the loss on each batch, for every bound weight."""
+    import tensorflow as tf
+
+    found = evidence.found
+    loss = loss_of(found.model, evidence.loss)
+    bound = {id(b.weight): b.weight for _, b in found.bindings if b.role == MAKE}
+    for inputs, labels in evidence.batches:
+        if labels is None:
+            raise DataError("this importance needs labels: data=(inputs, labels)")
+        values = [variable.value for variable in bound.values()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            value = loss(labels, found.model(inputs, training=False))
+        found_gradients = tape.gradient(value, values)
+        result = {}
+        for key, variable, gradient in zip(bound, bound.values(), found_gradients, strict=True):
+            if gradient is None:
+                result[key] = np.zeros(variable.shape)
+            else:
+                result[key] = np.asarray(tf.convert_to_tensor(gradient), np.float64)
+        if not all(np.isfinite(array).all() for array in result.values()):
+            raise DataError("data= gives gradients that are not finite: look for NaN in it")
+        yield result
+
+
+def loss_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:
+    """The loss as a function of labels and outputs, averaged over the batch.
+
+    Raises:
+        DataError: None was given, and the model is not compiled with one.
+    """
+    if loss is None and getattr(model, "compiled", False):
+        loss = model.loss
+    if loss is None:
+        raise DataError("this importance needs loss=, or a model that is compiled with one")
+    function = keras.losses.get(loss) if isinstance(loss, str | dict) else loss
+    return lambda labels, outputs: keras.ops.mean(function(labels, outputs))
+
+
+def judge(importance: str | Callable, evidence: Evidence) -> np.ndarray:
+    """The scores of all ids.
+
+    Raises:
+        OptionError: The importance is not known, or gives numbers that are not finite.
+    """
+    if callable(importance):
+        score = by_weights(importance)(evidence)
+    else:
+        score = IMPORTANCES[importance](evidence)
+    if np.isinf(score).any():
+        raise OptionError(f"importance {importance!r} gave infinite scores")
+    return score

@@ -1,0 +1,334 @@
+"""The proof: the small model against the original with the removed units silenced.
+
+A unit is silenced where it is used, not where it is made: after a zeroed filter the beta of a
+BatchNormalization would still speak. Both models get random inputs, and in the place of fresh
+weights that are all alike (ones, zeros) random ones, since those hide mistakes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import ModelError
+from tfprune.structure.flow import Axes, Keep
+from tfprune.structure.graph import Call, Ref
+from tfprune.structure.rebuild import Weights, cut, execute, rebuild, silenced
+from tfprune.structure.units import Units
+
+TOLERANCE = 1e-4
+"""The largest difference that is allowed, as a share of the output's largest number."""
+
+OPEN_SIZE = 64
+"""Stands for input sizes that the model leaves open."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the small model is from the original with the removed units silenced."""
+
+    error: float
+    outputs: int
+
+
+def prove(
+    found: Units,
+    alive: np.ndarray,
+    weights: Weights,
+    small: Any,
+    ops: dict[int, Any],
+    *,
+    seed: int = 0,
+    input_shape: Any = None,
+) -> Proof:
+    """Compare a small model with its original, neither of which is changed.
+
+    Where an operation mixes the channels that are cut (LayerNormalization, softmax), the
+    reference computes it on the living positions only: the cut itself is proven, not that
+    nothing changed.
+
+    Raises:
+        ModelError: They differ by more than TOLERANCE.
+    """
+    rng = np.random.default_rng(seed)
+    keep = Keep(alive)
+    if _has_low_precision(found):
+        _full, full_ops = rebuild(found, np.ones_like(alive), weights, dtype="float32")
+        small, ops = rebuild(found, alive, weights, dtype="float32")
+        originals = full_ops
+    else:
+        originals = {id(call.op): call.op for call in found.graph.calls}
+    inputs = random_inputs(found, rng, input_shape)
+    noisy = _vary(found, weights, rng)
+    quiet = silenced(found, noisy, keep)
+    statistics = _batch_statistics(found, originals, quiet, inputs, keep, ops, noisy, rng)
+    for key, arrays in statistics.items():
+        noisy[key], quiet[key] = arrays, arrays
+    small_weights = cut(found, noisy, keep)
+    with _state(originals, quiet), _plain_ends(found, originals):
+        expected = _reference(found, originals, inputs, keep, ops, small_weights, training=False)
+    with _state(ops, small_weights), _plain_ends(found, ops):
+        struct = tree.pack_sequence_as(found.graph.inputs, inputs)
+        actual = small(struct, training=False)
+    worst = 0.0
+    left, right = tree.flatten(expected), tree.flatten(actual)
+    for a, b in zip(left, right, strict=True):
+        a = np.asarray(keras.ops.convert_to_numpy(a), np.float64)
+        b = np.asarray(keras.ops.convert_to_numpy(b), np.float64)
+        scale = float(np.abs(a).max()) or 1.0
+        worst = max(worst, float(np.abs(a - b).max()) / scale)
+    if not worst <= TOLERANCE:
+        raise ModelError(
+            f"model {found.model.name!r}: the shrunken model differs from the original with its "
+            f"removed units silenced by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
+            "nothing was returned. Freeze the layer at fault with skip="
+        )
+    return Proof(worst, len(left))
+
+
+def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> list[np.ndarray]:
+    """Inputs of two samples: indices where an Embedding reads them, else normal numbers."""
+    given: list[tuple[int, ...]] = []
+    if input_shape is not None:
+        tree.map_shape_structure(lambda shape: given.append(tuple(shape)), input_shape)
+    inputs = []
+    for number, ref in enumerate(tree.flatten(found.graph.inputs)):
+        value = found.graph.values[ref.index]
+        sizes = given[number] if given else value.shape[1:]
+        batch = value.shape[0] or 2
+        shape = (batch, *(OPEN_SIZE if size is None else size for size in sizes))
+        limit = found.flow.vocabulary.get(ref.index)
+        if limit is not None:
+            inputs.append(rng.integers(0, limit, shape).astype(value.dtype))
+        elif "int" in value.dtype:
+            inputs.append(rng.integers(0, 2, shape).astype(value.dtype))
+        elif value.dtype == "bool":
+            inputs.append(np.ones(shape, bool))
+        else:
+            inputs.append(rng.normal(size=shape).astype("float32"))
+    return inputs
+
+
+def _has_low_precision(found: Units) -> bool:
+    layers = [call.op for call in found.graph.calls if isinstance(call.op, keras.Layer)]
+    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+
+
+def _vary(found: Units, weights: Weights, rng: np.random.Generator) -> Weights:
+    """The weights, with random numbers in place of those that are all alike."""
+    result: Weights = {}
+    for key, arrays in weights.items():
+        varied = []
+        for array in arrays:
+            fresh = array.dtype.kind == "f" and array.size > 1 and array.min() == array.max()
+            if fresh:
+                array = rng.uniform(0.5, 1.5, array.shape).astype(array.dtype)
+            varied.append(array)
+        result[key] = varied
+    return result
+
+
+def _batch_statistics(
+    found: Units,
+    originals: dict[int, Any],
+    quiet: Weights,
+    inputs: list[np.ndarray],
+    keep: Keep,
+    ops: dict[int, Any],
+    noisy: Weights,
+    rng: np.random.Generator,
+) -> Weights:
+    """Moving statistics near those of the inputs, so that signals neither fade nor drown."""
+    norms = {
+        id(call.op): originals[id(call.op)]
+        for call in found.graph.calls
+        if isinstance(call.op, keras.layers.BatchNormalization)
+    }
+    if not norms:
+        return {}
+    seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        key = id(call.op)
+        if key in norms:
+            layer = norms[key]
+            axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+            x = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float32)
+            axis %= x.ndim
+            others = tuple(position for position in range(x.ndim) if position != axis)
+            if key not in seen:
+                mean, variance = x.mean(others), x.var(others)
+                floor = 0.1 * float(variance.mean()) + 1e-6
+                spread = np.sqrt(variance + floor)
+                seen[key] = (
+                    mean + 0.2 * spread * rng.normal(size=mean.shape),
+                    (variance + floor) * rng.uniform(0.5, 2.0, mean.shape),
+                )
+            mean, variance = seen[key]
+            by_name = dict(zip([w.name for w in layer.weights], range(9), strict=False))
+            arrays = quiet[key]
+            scale = arrays[by_name["gamma"]] if "gamma" in by_name else 1.0
+            shift = arrays[by_name["beta"]] if "beta" in by_name else 0.0
+            factor = scale / np.sqrt(variance + layer.epsilon)
+            shape = [-1 if position == axis else 1 for position in range(x.ndim)]
+            offset = np.reshape(shift - mean * factor, shape)
+            return keras.ops.convert_to_tensor(
+                (x * np.reshape(factor, shape) + offset).astype("float32")
+            )
+        return None
+
+    with _state(originals, quiet):
+        _reference(
+            found, originals, inputs, keep, ops, cut(found, noisy, keep), training=False, first=run
+        )
+    result: Weights = {}
+    for key, (mean, variance) in seen.items():
+        arrays = list(noisy[key])
+        for index, weight in enumerate(norms[key].weights):
+            if weight.name == "moving_mean":
+                arrays[index] = mean.astype(arrays[index].dtype)
+            elif weight.name == "moving_variance":
+                arrays[index] = variance.astype(arrays[index].dtype)
+        result[key] = arrays
+    return result
+
+
+class _state:
+    """While it is entered, layers have other weights; the layers themselves are not changed."""
+
+    def __init__(self, ops: dict[int, Any], weights: Weights) -> None:
+        mapping = [
+            (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
+            for key, op in ops.items()
+            if isinstance(op, keras.Layer)
+            for variable, array in zip(op.weights, weights[key], strict=True)
+        ]
+        self.scope = keras.StatelessScope(state_mapping=mapping)
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.scope.__exit__(*error)
+
+
+class _plain_ends:
+    """While it is entered, layers that make outputs have no saturating activation.
+
+    A softmax or sigmoid far from zero would hide what went wrong before it.
+    """
+
+    def __init__(self, found: Units, ops: dict[int, Any]) -> None:
+        producers = found.graph.producers()
+        makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
+        layers = {id(call.op): ops[id(call.op)] for call in makers if call is not None}
+        saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
+        self.changed = [
+            (layer, layer.activation)
+            for layer in layers.values()
+            if getattr(layer, "activation", None) in saturating
+            and not isinstance(layer, keras.layers.RNN)
+        ]
+
+    def __enter__(self) -> None:
+        for layer, _ in self.changed:
+            layer.activation = keras.activations.linear
+
+    def __exit__(self, *error: Any) -> None:
+        for layer, activation in self.changed:
+            layer.activation = activation
+
+
+def _reference(
+    found: Units,
+    originals: dict[int, Any],
+    inputs: list[np.ndarray],
+    keep: Keep,
+    ops: dict[int, Any],
+    small_weights: Weights,
+    *,
+    training: bool,
+    first: Any = None,
+) -> Any:
+    """Run the original, silencing inputs of calls that have no weight to silence them."""
+    flow = found.flow
+    silences: dict[int, list[tuple[Ref, int, np.ndarray]]] = {}
+    for item in flow.silences:
+        if not keep.all(item.ids):
+            mask = keep.mask(item.ids)
+            silences.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if first is not None:
+            made = first(call, args, kwargs)
+            if made is not None:
+                return made
+        if any(not keep.all(ids) for ids in flow.gathered.get(id(call), ())):
+            return _on_the_living(found, call, args, kwargs, keep, ops, small_weights)
+        for ref, axis, mask in silences.get(id(call), ()):
+            shape = [-1 if position == axis else 1 for position in range(len(flow.shape(ref)))]
+            quiet = mask.reshape(shape)
+
+            def hush(spec: Any, tensor: Any, ref: Ref = ref, quiet: np.ndarray = quiet) -> Any:
+                if spec is not ref and spec != ref:
+                    return tensor
+                return tensor * keras.ops.cast(quiet, tensor.dtype)
+
+            args = tree.map_structure(hush, call.args, args)
+            kwargs = tree.map_structure(hush, call.kwargs, kwargs)
+        return originals[id(call.op)](*args, **kwargs)
+
+    tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
+    return execute(found.graph, tensors, run)
+
+
+def _on_the_living(
+    found: Units,
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    keep: Keep,
+    ops: dict[int, Any],
+    small_weights: Weights,
+) -> Any:
+    """A call computed on the living positions, its outputs put back among zeros."""
+    flow = found.flow
+
+    def gather(spec: Any, tensor: Any) -> Any:
+        if not isinstance(spec, Ref):
+            return tensor
+        for axis, ids in enumerate(flow.axes(spec)):
+            if not keep.all(ids):
+                tensor = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
+        return tensor
+
+    args = tree.map_structure(gather, call.args, args)
+    kwargs = tree.map_structure(gather, call.kwargs, kwargs)
+    change = flow.rewrites.get(id(call))
+    if change is not None:
+        args, kwargs = change(keep, args, kwargs)
+    op = ops[id(call.op)]
+    if isinstance(op, keras.Layer):
+        with _state({id(call.op): op}, small_weights):
+            made = op(*args, **kwargs)
+    else:
+        made = op(*args, **kwargs)
+    flat = [
+        _scatter(tensor, flow.axes(ref), keep)
+        for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True)
+    ]
+    return tree.pack_sequence_as(made, flat)
+
+
+def _scatter(tensor: Any, axes: Axes, keep: Keep) -> Any:
+    for axis, ids in enumerate(axes):
+        if ids is None or keep.all(ids):
+            continue
+        mask = keep.mask(ids)
+        # Dead positions read the zero that is put after the living ones.
+        where = np.where(mask, np.cumsum(mask) - 1, int(mask.sum()))
+        width = [(0, int(position == axis)) for position in range(len(tensor.shape))]
+        tensor = keras.ops.take(keras.ops.pad(tensor, width), where, axis=axis)
+    return tensor

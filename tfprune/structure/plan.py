@@ -1,0 +1,129 @@
+"""What is to be removed, as data: JSON out, JSON in, applied again to the same architecture."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.errors import OptionError
+from tfprune.files import write_atomic
+from tfprune.structure.units import Units
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Positions to remove of one axis that a layer makes."""
+
+    layer: str
+    axis: str
+    size: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to be removed from a model.
+
+    Example:
+        >>> plan = Plan("net", (Removal("hidden", "units", 8, (1, 5)),))
+        >>> Plan.from_json(plan.to_json()) == plan
+        True
+    """
+
+    model: str
+    removals: tuple[Removal, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain dicts, lists, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Plan":
+        """The plan from what `to_json` gave.
+
+        Raises:
+            OptionError: It is something else.
+        """
+        try:
+            removals = tuple(
+                Removal(
+                    str(item["layer"]),
+                    str(item["axis"]),
+                    int(item["size"]),
+                    tuple(int(position) for position in item["positions"]),
+                )
+                for item in data["removals"]
+            )
+            return cls(str(data["model"]), removals)
+        except (KeyError, TypeError, ValueError) as error:
+            raise OptionError(f"this is not a plan of tfprune: {error!r}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as a JSON file."""
+        write_atomic(Path(path), json.dumps(self.to_json(), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plan":
+        """Read a plan from a JSON file."""
+        return cls.from_json(json.loads(Path(path).read_text()))
+
+
+def plan_of(found: Units, removed: np.ndarray) -> Plan:
+    """The plan that removes the units of these roots."""
+    alive = found.alive(removed)
+    lines = []
+    for name, producer in named_producers(found).items():
+        gone = np.flatnonzero(~alive[producer.start : producer.stop])
+        if len(gone):
+            layer, axis = name
+            size = producer.stop - producer.start
+            lines.append(Removal(layer, axis, size, tuple(int(position) for position in gone)))
+    return Plan(found.model.name, tuple(lines))
+
+
+def named_producers(found: Units) -> dict[tuple[str, str], Any]:
+    """Every axis that makes ids, by its layer's name (its path where two share one) and key."""
+    path = {id(call.op): call.path for call in reversed(found.graph.calls)}
+    result: dict[tuple[str, str], Any] = {}
+    for producer in found.flow.producers:
+        name = (producer.op.name, producer.key)
+        if name in result:
+            name = (path.get(id(producer.op), producer.op.name), producer.key)
+        while name in result:
+            name = (name[0] + "'", name[1])
+        result[name] = producer
+    return result
+
+
+def removed_by(found: Units, plan: Plan) -> np.ndarray:
+    """The roots of the units that a plan removes.
+
+    Raises:
+        OptionError: The plan does not fit the model.
+    """
+    producers = named_producers(found)
+    gone: list[np.ndarray] = []
+    for line in plan.removals:
+        producer = producers.get((line.layer, line.axis))
+        size = None if producer is None else producer.stop - producer.start
+        if producer is None or size != line.size:
+            has = "no such axis" if size is None else f"{size} positions there"
+            raise OptionError(
+                f"plan for {plan.model!r}: {line.layer}.{line.axis} should have {line.size} "
+                f"positions; model {found.model.name!r} has {has}"
+            )
+        bad = [p for p in line.positions if not 0 <= p < line.size]
+        if bad:
+            raise OptionError(f"plan: {line.layer}.{line.axis} has no position {bad[0]}")
+        gone.append(found.root[producer.start + np.array(line.positions, int)])
+    removed = np.unique(np.concatenate([np.zeros(0, int), *gone]))
+    free = np.concatenate([np.zeros(0, int), *(group.units for group in found.groups)])
+    stuck = np.setdiff1d(removed, free)
+    if len(stuck):
+        raise OptionError(
+            f"plan for {plan.model!r}: {len(stuck)} of its units cannot be removed from "
+            f"model {found.model.name!r}; look at tfprune.units(model)"
+        )
+    return removed

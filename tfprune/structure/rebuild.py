@@ -1,0 +1,266 @@
+"""A model built anew from its graph: the same operations, with what stays of their weights."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import ModelError, type_name
+from tfprune.structure.flow import Binding, Keep, Site
+from tfprune.structure.graph import Call, Graph, Ref
+from tfprune.structure.units import Units
+
+Weights = dict[int, list[np.ndarray]]
+"""The arrays of each layer, under the `id` of the original layer."""
+
+
+def read_weights(found: Units) -> Weights:
+    """Copies of all weights of a model, layer by layer."""
+    return {
+        id(op): [np.array(weight) for weight in op.get_weights()]
+        for op in operations(found.graph)
+        if isinstance(op, keras.Layer)
+    }
+
+
+def operations(graph: Graph) -> list[Any]:
+    """Each operation once, in the order of its first call."""
+    return list({id(call.op): call.op for call in graph.calls}.values())
+
+
+def cut(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """What stays of all weights."""
+    result = dict(weights)
+    for site in found.sites:
+        if isinstance(site.op, keras.Layer):
+            result[id(site.op)] = _cut_site(site, weights[id(site.op)], keep)
+    return result
+
+
+def _cut_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.ndarray]:
+    result = list(weights)
+    place = {id(variable): index for index, variable in enumerate(site.op.weights)}
+    for binding in sorted(site.bindings, key=lambda b: b.along is None):
+        index = place[id(binding.weight)]
+        result[index] = _cut_axis(result[index], binding, keep)
+    for weight, change in site.factors:
+        index = place[id(weight)]
+        result[index] = (result[index] * change(keep)).astype(result[index].dtype)
+    return result
+
+
+def _cut_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    if keep.all(binding.ids):
+        return weight
+    if binding.along is None:
+        return np.compress(keep.mask(binding.ids), weight, axis=binding.axis)
+    blocks = np.split(weight, len(binding.ids), axis=-1)
+    kept = [
+        np.compress(keep.mask(row), block, axis=binding.axis)
+        for row, block in zip(binding.ids, blocks, strict=True)
+    ]
+    return np.concatenate(kept, axis=-1)
+
+
+def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """All weights in full size, zero wherever they would use what is gone."""
+    result = dict(weights)
+    for site in found.sites:
+        used = [b for b in site.bindings if b.role == "use" and not keep.all(b.ids)]
+        used += [b for b in site.hushed if not keep.all(b.ids)]
+        if not used:
+            continue
+        arrays = list(weights[id(site.op)])
+        place = {id(variable): index for index, variable in enumerate(site.op.weights)}
+        for binding in used:
+            index = place[id(binding.weight)]
+            arrays[index] = _silence_axis(arrays[index], binding, keep)
+        result[id(site.op)] = arrays
+    return result
+
+
+def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    if binding.along is None:
+        shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
+        return weight * keep.mask(binding.ids).reshape(shape).astype(weight.dtype)
+    blocks = np.split(weight, len(binding.ids), axis=-1)
+    shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
+    return np.concatenate(
+        [
+            block * keep.mask(row).reshape(shape).astype(weight.dtype)
+            for row, block in zip(binding.ids, blocks, strict=True)
+        ],
+        axis=-1,
+    )
+
+
+Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
+    """Go through the calls with real or symbolic tensors; `run` makes each call's output."""
+    tensors: dict[int, Any] = {
+        ref.index: tensor for ref, tensor in zip(tree.flatten(graph.inputs), inputs, strict=True)
+    }
+
+    def given(leaf: Any) -> Any:
+        return tensors[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    for call in graph.calls:
+        made = run(
+            call, tree.map_structure(given, call.args), tree.map_structure(given, call.kwargs)
+        )
+        for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True):
+            tensors[ref.index] = tensor
+    return tree.map_structure(lambda ref: tensors[ref.index], graph.outputs)
+
+
+def rebuild(
+    found: Units, alive: np.ndarray, weights: Weights, *, dtype: str | None = None
+) -> tuple[Any, dict[int, Any]]:
+    """An ordinary Keras model with what lives, and its operations by the `id` of the original.
+
+    Args:
+        found: The units of the model.
+        alive: For each id whether it stays.
+        weights: The arrays of the original, in full size.
+        dtype: A dtype policy for every layer in place of its own.
+
+    Raises:
+        ModelError: A layer cannot be made from its config.
+    """
+    keep = Keep(alive)
+    graph, flow = found.graph, found.flow
+    names = _names(graph)
+    ops: dict[int, Any] = {}
+    for op in operations(graph):
+        site = flow.sites.get(id(op))
+        ops[id(op)] = _remake(op, site, keep, names[id(op)], dtype)
+    inputs = [_remake_input(layer) for layer in graph.input_layers]
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        change = flow.rewrites.get(id(call))
+        if change is not None:
+            args, kwargs = change(keep, args, kwargs)
+        return ops[id(call.op)](*args, **kwargs)
+
+    kept = cut(found, weights, keep)
+    if _is_chain(found):
+        layers = [ops[id(call.op)] for call in graph.calls]
+        model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
+        model.name = found.model.name
+    else:
+        outputs = execute(graph, inputs, run)
+        by_ref = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
+        shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
+        model = keras.Model(shaped, outputs, name=found.model.name)
+    for key, op in ops.items():
+        if isinstance(op, keras.Layer):
+            load(op, kept[key])
+    return model, ops
+
+
+def load(layer: Any, arrays: list[np.ndarray]) -> None:
+    """Set a layer's weights, naming the layer if they do not fit."""
+    have = [tuple(weight.shape) for weight in layer.weights]
+    want = [array.shape for array in arrays]
+    if have != want:
+        raise ModelError(f"layer {layer.name!r} was rebuilt with weights {have}, not {want}")
+    layer.set_weights(arrays)
+
+
+def _is_chain(found: Units) -> bool:
+    """Tell whether a model is a Sequential whose layers stand one after another."""
+    graph = found.graph
+    if type(found.model) is not keras.Sequential:
+        return False
+    before = graph.inputs if isinstance(graph.inputs, Ref) else tree.flatten(graph.inputs)[0]
+    seen = set()
+    for call in graph.calls:
+        plain = isinstance(call.op, keras.Layer) and call.args == (before,)
+        if not plain or call.kwargs or id(call.op) in seen or len(call.outputs) != 1:
+            return False
+        if id(call) in found.flow.rewrites:
+            return False
+        seen.add(id(call.op))
+        before = call.outputs[0]
+    return True
+
+
+def _names(graph: Graph) -> dict[int, str]:
+    """A name for each operation: its own, or its path where two have the same."""
+    taken: set[str] = {layer.name for layer in graph.input_layers}
+    names: dict[int, str] = {}
+    for call in graph.calls:
+        if id(call.op) in names:
+            continue
+        name = call.op.name
+        if name in taken:
+            name = call.path.replace("/", "_")
+        base, number = name, 1
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        names[id(call.op)] = name
+    return names
+
+
+def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> Any:
+    if type(op) is keras.layers.Lambda:
+        return keras.layers.Lambda(
+            op.function,
+            output_shape=op._output_shape,
+            mask=op.mask,
+            arguments=op.arguments,
+            name=name,
+            dtype=dtype or op.dtype_policy,
+        )
+    config = op.get_config()
+    if "name" in config:
+        config["name"] = name
+    config = _without_shapes(config)
+    for path, change in site.edits.items() if site is not None else ():
+        _set(config, path, change(keep))
+    if dtype is not None and "dtype" in config:
+        config["dtype"] = dtype
+        if isinstance(config.get("layer"), dict):
+            config["layer"] = _with_dtype(config["layer"], dtype)
+    try:
+        made = type(op).from_config(config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {first}"
+        ) from error
+    if isinstance(op, keras.Layer):
+        made.trainable = op.trainable
+    return made
+
+
+def _without_shapes(config: Any) -> Any:
+    """A config whose inner layers are not built with the shapes they had."""
+    if isinstance(config, dict):
+        return {
+            key: _without_shapes(value)
+            for key, value in config.items()
+            if not (key == "build_config" and "class_name" in config)
+        }
+    return config
+
+
+def _with_dtype(serialized: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    inner = dict(serialized)
+    inner["config"] = {**inner["config"], "dtype": dtype}
+    return inner
+
+
+def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        config = config[key]
+    config[path[-1]] = value
+
+
+def _remake_input(layer: Any) -> Any:
+    return keras.layers.InputLayer.from_config(layer.get_config()).output

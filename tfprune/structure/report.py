@@ -1,0 +1,123 @@
+"""What happened when a model was shrunk, as data and as text."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tfprune.structure.plan import Plan
+
+if TYPE_CHECKING:
+    from tfprune.structure.units import Units
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs. `macs` is None where the model leaves the sizes of its input open."""
+
+    params: int
+    macs: int | None
+    units: int
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """How many units of a group stayed."""
+
+    name: str
+    kind: str
+    before: int
+    after: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """A layer's parameters before and after."""
+
+    layer: str
+    params_before: int
+    params_after: int
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """What `shrink` did, and the proof of it.
+
+    `exact` says that the small model computes what the original computes with the removed
+    units silenced. Where it is False, `reasons` names the operations whose mathematics changes
+    with what is removed, and `error` is against the original with those taken over what stays.
+    """
+
+    model: str
+    target: Any
+    importance: str
+    ranking: str
+    round_to: int
+    before: Cost
+    after: Cost
+    achieved: float | None
+    groups: tuple[GroupChange, ...]
+    layers: tuple[LayerChange, ...]
+    exact: bool
+    reasons: tuple[str, ...]
+    error: float | None
+    frozen: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def __str__(self) -> str:
+        before, after = self.before, self.after
+        lines = [
+            f"{self.model}: shrunk to {self.target} ({self.importance}, {self.ranking})",
+            f"  parameters {before.params:,} → {after.params:,} "
+            f"({after.params / max(before.params, 1):.3f})",
+        ]
+        if before.macs and after.macs is not None:
+            lines.append(
+                f"  multiplications {before.macs:,} → {after.macs:,} "
+                f"({after.macs / before.macs:.3f})"
+            )
+        lines.append(f"  units {before.units:,} → {after.units:,}")
+        if self.error is None:
+            lines.append("  not verified")
+        else:
+            against = "the original with the removed units silenced"
+            if not self.exact:
+                against += ", its normalisations taken over what stays"
+            lines.append(f"  differs by {self.error:.1e} of the output's scale from {against}")
+        lines.extend(f"  not exact: {reason}" for reason in self.reasons)
+        lines.extend(f"  note: {note}" for note in self.notes)
+        width = max([len(change.name) for change in self.groups], default=0)
+        lines.extend(
+            f"    {change.name:<{width}}  {change.before:>5} → {change.after:<5} {change.kind}"
+            for change in self.groups
+            if change.before != change.after
+        )
+        return "\n".join(lines)
+
+
+def describe_units(found: "Units") -> str:
+    """The units of a model as a table."""
+    share = found.prunable_share
+    reach = "not known" if math.isnan(share) else f"{share:.1%}"
+    lines = [
+        f"{found.model.name}: {sum(len(g.units) for g in found.groups):,} units in "
+        f"{len(found.groups)} groups; share of multiplications within reach: {reach}"
+    ]
+    width = max([len(group.name) for group in found.groups], default=0)
+    for group in found.groups:
+        exact = "" if group.exact else "  not exact"
+        blocks = f" in {group.block_count} blocks" if group.block_count > 1 else ""
+        lines.append(
+            f"  {group.name:<{width}}  {len(group.units):>5} {group.kind}{blocks}  "
+            f"{len(group.members)} weight axes{exact}"
+        )
+    for line in found.frozen:
+        lines.append(f"  {line.layer}: {line.size} stay: {line.reason}")
+    lines.extend(f"  note: {note}" for note in found.graph.notes)
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""Multi-head and grouped-query attention: heads, key width, value width and model width."""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import layers as kl
+
+from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Keep, Site
+from tfprune.structure.graph import Call
+from tfprune.structure.rules.movement import stop
+from tfprune.structure.rules.table import layers
+
+
+def _argument(call: Call, name: str, position: int) -> Any:
+    if name in call.kwargs:
+        return call.kwargs[name]
+    return call.args[position] if len(call.args) > position else None
+
+
+def _bind_projection(site: Site, dense: Any, source: Any, heads: Any, width: Any) -> None:
+    """A kernel of (model width, heads, head width) and its bias of (heads, head width)."""
+    site.bind(dense.kernel, 0, source, USE)
+    site.bind(dense.kernel, 1, heads, MAKE)
+    site.bind(dense.kernel, 2, width, MAKE)
+    if dense.bias is not None:
+        site.bind(dense.bias, 0, heads)
+        site.bind(dense.bias, 1, width)
+
+
+def _keep_scale(site: Site, dense: Any, key: Any) -> None:
+    """Queries are divided by √key_dim: what stays must be made larger by √(new/old)."""
+
+    def factor(keep: Keep) -> float:
+        return math.sqrt(keep.count(key) / len(key))
+
+    site.factor(dense.kernel, factor)
+    if dense.bias is not None:
+        site.factor(dense.bias, factor)
+
+
+@layers(kl.MultiHeadAttention)
+def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
+    """A head is a slice of the query, key, value and output kernels."""
+    layer, site = call.op, flow.site(call.op)
+    query, value = _argument(call, "query", 0), _argument(call, "value", 1)
+    key = _argument(call, "key", 2)
+    key = value if key is None else key
+    xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
+    if len(xq) != 3 or layer.attention_axes not in (None, (1,)):
+        return stop(flow, call, "attends over several axes")
+    if len(call.outputs) > 1:
+        return stop(flow, call, "returns its scores")
+    heads = site.make("num_heads", layer.num_heads, kind=HEADS)
+    width_k = site.make("key_dim", layer.key_dim, kind=WIDTH)
+    width_v = site.make("value_dim", layer.value_dim, kind=WIDTH)
+    _bind_projection(site, layer.query_dense, xq[-1], heads, width_k)
+    _bind_projection(site, layer.key_dense, xk[-1], heads, width_k)
+    _bind_projection(site, layer.value_dense, xv[-1], heads, width_v)
+    if getattr(layer, "_use_gate", False):
+        _bind_projection(site, layer._gate_dense, xq[-1], heads, width_v)
+    _keep_scale(site, layer.query_dense, width_k)
+    out = layer.output_dense
+    if len(out.kernel.shape) != 3:
+        return stop(flow, call, "has an output of several axes")
+    made = site.make("output_shape", out.kernel.shape[-1], kind=WIDTH, resize=False)
+    asked, at_query = layer.get_config()["output_shape"], xq[-1]
+
+    def output_shape(keep: Keep) -> Any:
+        """Only where the output is not as wide as the query, or was so by name."""
+        if asked is None and at_query is not None and keep.count(at_query) == keep.count(made):
+            return None
+        if asked is None and at_query is None and keep.all(made):
+            return None
+        return (keep.count(made),)
+
+    site.edit("output_shape", output_shape)
+    site.bind(out.kernel, 0, heads, USE)
+    site.bind(out.kernel, 1, width_v, USE)
+    site.bind(out.kernel, 2, made, MAKE)
+    if out.bias is not None:
+        site.bind(out.bias, 0, made)
+    _silence_keys(site, layer.query_dense, width_k)
+    steps_q, steps_k = flow.shape(query)[1], flow.shape(key)[1]
+    for ref, axes, steps, width in (
+        (query, xq, steps_q, width_k),
+        (key, xk, steps_k, width_k),
+        (value, xv, steps_k, width_v),
+    ):
+        source = flow.shape(ref)[-1] if axes[-1] is None else axes[-1]
+        flow.cost(call, 1, steps, source, heads, width)
+    flow.cost(call, 1, steps_q, steps_k, heads, width_k)
+    flow.cost(call, 1, steps_q, steps_k, heads, width_v)
+    flow.cost(call, 1, steps_q, heads, width_v, made)
+    return (None, None, made)
+
+
+def _silence_keys(site: Site, dense: Any, width: Any) -> None:
+    """Queries and keys are multiplied inside: the query's column is what silences a width."""
+    site.hush(dense.kernel, 2, width)
+    if dense.bias is not None:
+        site.hush(dense.bias, 1, width)
+
+
+@layers(kl.GroupQueryAttention)
+def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
+    """A key-value head goes with the queries that use it; a single one stays for all."""
+    layer, site = call.op, flow.site(call.op)
+    query, value = _argument(call, "query", 0), _argument(call, "value", 1)
+    key = _argument(call, "key", 2)
+    key = value if key is None else key
+    xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
+    if len(call.outputs) > 1:
+        return stop(flow, call, "returns its scores")
+    hq, hkv = layer.num_query_heads, layer.num_key_value_heads
+    if hkv == 1:
+        queries = site.make("num_query_heads", hq, kind=HEADS)
+        shared = None
+    else:
+        shared = site.make("num_key_value_heads", hkv, kind=HEADS)
+        queries = np.repeat(shared, hq // hkv)
+        site.edit("num_query_heads", lambda keep: keep.count(queries))
+    width = site.make("head_dim", layer.head_dim, kind=WIDTH)
+    _bind_projection(site, layer._query_dense, xq[-1], queries, width)
+    _bind_projection(site, layer._key_dense, xk[-1], shared, width)
+    _bind_projection(site, layer._value_dense, xv[-1], shared, width)
+    if getattr(layer, "use_gate", False):
+        _bind_projection(site, layer._gate_dense, xq[-1], queries, width)
+    _keep_scale(site, layer._query_dense, width)
+    out = layer._output_dense
+    # The output is as wide as the query by the layer's own definition.
+    made = site.make("output", out.kernel.shape[-1], kind=WIDTH, resize=False)
+    flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
+    site.bind(out.kernel, 0, queries, USE)
+    site.bind(out.kernel, 1, width, USE)
+    site.bind(out.kernel, 2, made, MAKE)
+    if out.bias is not None:
+        site.bind(out.bias, 0, made)
+    _silence_keys(site, layer._query_dense, width)
+    steps_q, steps_k = flow.shape(query)[1], flow.shape(key)[1]
+    kv = 1 if shared is None else shared
+    for ref, axes, steps, heads in (
+        (query, xq, steps_q, queries),
+        (key, xk, steps_k, kv),
+        (value, xv, steps_k, kv),
+    ):
+        source = flow.shape(ref)[-1] if axes[-1] is None else axes[-1]
+        flow.cost(call, 1, steps, source, heads, width)
+    flow.cost(call, 2, steps_q, steps_k, queries, width)
+    flow.cost(call, 1, steps_q, queries, width, made)
+    return (None, None, made)

@@ -1,0 +1,127 @@
+"""Convolutions: plain, grouped, depthwise, separable, transposed."""
+
+import math
+
+import numpy as np
+from keras import layers as kl
+
+from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids
+from tfprune.structure.graph import Call
+from tfprune.structure.rules.activation import activate
+from tfprune.structure.rules.table import layers
+
+
+def channel_axis(data_format: str, rank: int) -> int:
+    """Where the channels of a tensor are."""
+    return 1 if data_format == "channels_first" else rank - 1
+
+
+def _spatial(flow: Flow, ref: object, data_format: str) -> list[int | None]:
+    shape = flow.shape(ref)
+    axis = channel_axis(data_format, len(shape))
+    return [size for position, size in enumerate(shape) if position not in (0, axis)]
+
+
+def replace(axes: Axes, axis: int, ids: Ids | None) -> Axes:
+    """The axes with one of them exchanged."""
+    return (*axes[:axis], ids, *axes[axis + 1 :])
+
+
+def no_ids_in_space(flow: Flow, call: Call, axes: Axes, axis: int) -> Axes:
+    """Freeze what a tensor carries along its spatial axes, where a window slides."""
+    for position, ids in enumerate(axes):
+        if position != axis:
+            flow.freeze(ids, f"{call.path} slides over this axis")
+    return tuple(ids if position == axis else None for position, ids in enumerate(axes))
+
+
+@layers(kl.Conv1D, kl.Conv2D, kl.Conv3D)
+def conv(flow: Flow, call: Call) -> Axes:
+    """Plain, grouped, and depthwise spelt as grouped (as ConvNeXt does)."""
+    layer, site = call.op, flow.site(call.op)
+    ref = call.args[0]
+    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
+    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
+    ids, size = x[axis], flow.shape(ref)[axis]
+    groups, kernel = layer.groups, layer.kernel
+    positions = _spatial(flow, call.outputs[0], layer.data_format) if call.outputs else [None]
+    taps = math.prod(layer.kernel_size)
+    if groups > 1 and groups == size:
+        each = layer.filters // groups
+        out = None if ids is None else np.repeat(ids, each)
+        if ids is not None:
+            site.edit("filters", lambda keep: keep.count(ids) * each)
+            site.edit("groups", lambda keep: keep.count(ids))
+        site.bind(kernel, -1, out)
+        flow.cost(call, taps, *positions, layer.filters if out is None else out)
+    else:
+        out = site.make("filters", layer.filters)
+        if groups == 1:
+            site.bind(kernel, -2, ids, USE)
+        else:
+            flow.block(out, groups)
+            if ids is not None:
+                flow.block(ids, groups)
+                site.bind(kernel, -2, ids.reshape(groups, -1), USE, along=out)
+        site.bind(kernel, -1, out, MAKE)
+        flow.cost(call, taps / groups, *positions, size if ids is None else ids, out)
+    if layer.use_bias:
+        site.bind(layer.bias, 0, out)
+    return activate(flow, call, layer.activation, replace(x, axis, out))
+
+
+@layers(kl.DepthwiseConv1D, kl.DepthwiseConv2D)
+def depthwise(flow: Flow, call: Call) -> Axes:
+    """Output position c·m + j belongs to input channel c."""
+    layer, site = call.op, flow.site(call.op)
+    ref = call.args[0]
+    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
+    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
+    ids, size, each = x[axis], flow.shape(ref)[axis] or 0, layer.depth_multiplier
+    out = None if ids is None else np.repeat(ids, each)
+    site.bind(layer.kernel, -2, ids)
+    if layer.use_bias:
+        site.bind(layer.bias, 0, out)
+    positions = _spatial(flow, call.outputs[0], layer.data_format)
+    flow.cost(call, math.prod(layer.kernel_size), *positions, size * each if out is None else out)
+    return activate(flow, call, layer.activation, replace(x, axis, out))
+
+
+@layers(kl.SeparableConv1D, kl.SeparableConv2D)
+def separable(flow: Flow, call: Call) -> Axes:
+    """A depthwise kernel along the input's ids, then a pointwise one that makes new ids."""
+    layer, site = call.op, flow.site(call.op)
+    ref = call.args[0]
+    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
+    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
+    ids, size, each = x[axis], flow.shape(ref)[axis] or 0, layer.depth_multiplier
+    middle = None if ids is None else np.repeat(ids, each)
+    out = site.make("filters", layer.filters)
+    site.bind(layer.depthwise_kernel, -2, ids)
+    site.bind(layer.pointwise_kernel, -2, middle, USE)
+    site.bind(layer.pointwise_kernel, -1, out, MAKE)
+    if layer.use_bias:
+        site.bind(layer.bias, 0, out)
+    positions = _spatial(flow, call.outputs[0], layer.data_format)
+    inner = size * each if middle is None else middle
+    flow.cost(call, math.prod(layer.kernel_size), *positions, inner)
+    flow.cost(call, 1, *positions, inner, out)
+    return activate(flow, call, layer.activation, replace(x, axis, out))
+
+
+@layers(kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
+def transposed(flow: Flow, call: Call) -> Axes:
+    """The kernel is (taps, outputs, inputs): the other way round."""
+    layer, site = call.op, flow.site(call.op)
+    ref = call.args[0]
+    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
+    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
+    ids, size = x[axis], flow.shape(ref)[axis]
+    out = site.make("filters", layer.filters)
+    site.bind(layer.kernel, -1, ids, USE)
+    site.bind(layer.kernel, -2, out, MAKE)
+    if layer.use_bias:
+        site.bind(layer.bias, 0, out)
+    positions = _spatial(flow, ref, layer.data_format)
+    flow.cost(call, math.prod(layer.kernel_size), *positions, size if ids is None else ids, out)
+    return activate(flow, call, layer.activation, replace(x, axis, out))

@@ -1,0 +1,130 @@
+"""Dense on any rank, EinsumDense, Embedding and its reversible twin."""
+
+import math
+
+from keras import layers as kl
+
+from tfprune.structure.flow import MAKE, USE, WIDTH, Axes, Flow, Ids
+from tfprune.structure.graph import Call, Ref
+from tfprune.structure.rules.activation import activate
+from tfprune.structure.rules.table import layers
+
+
+@layers(kl.Dense)
+def dense(flow: Flow, call: Call) -> Axes:
+    """The last axis is used up, whatever stands before it goes through."""
+    layer, site = call.op, flow.site(call.op)
+    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    out = site.make("units", layer.units)
+    site.bind(layer.kernel, 0, x[-1], USE)
+    site.bind(layer.kernel, 1, out, MAKE)
+    if layer.use_bias:
+        site.bind(layer.bias, 0, out)
+    before = [size if ids is None else ids for size, ids in zip(shape[1:], x[1:], strict=True)]
+    flow.cost(call, 1, *before, out)
+    return activate(flow, call, layer.activation, (*x[:-1], out))
+
+
+@layers(kl.EinsumDense)
+def einsum_dense(flow: Flow, call: Call) -> Axes:
+    """Kernel letters shared with the input are used up or go along; the others are made."""
+    layer, site = call.op, flow.site(call.op)
+    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    left, _, result = layer.equation.replace(" ", "").partition("->")
+    source, _, weight = left.partition(",")
+    filled = _ellipsis(source, result, len(shape))
+    if filled is None:
+        flow.freeze_axes(x, f"{call.path}: the equation {layer.equation} has no rule")
+        return (None,) * len(flow.shape(call.outputs[0]))
+    source, result = filled
+    of: dict[str, Ids | None] = dict(zip(source, x, strict=True))
+    sizes: dict[str, int | None] = dict(zip(source, shape, strict=True))
+    made: list[str] = []
+    for axis, letter in enumerate(weight):
+        sizes[letter] = layer.kernel.shape[axis]
+        if letter not in of:
+            of[letter] = site.make(f"output_shape {letter}", layer.kernel.shape[axis], resize=False)
+            made.append(letter)
+        role = MAKE if letter in made else (USE if letter not in result else "along")
+        site.bind(layer.kernel, axis, of[letter], role)
+    if layer.bias is not None:
+        letters = [letter for letter in result if letter in layer.bias_axes]
+        spread = result[result.index(letters[0]) :] if letters else ""
+        for axis, letter in enumerate(spread):
+            if letter in letters:
+                site.bind(layer.bias, axis, of[letter])
+    for letter in set(source) - set(weight) - set(result):
+        flow.freeze(of[letter], f"{call.path} sums over this axis")
+    target = tuple(of[letter] for letter in result)
+    asked = layer.get_config()["output_shape"]
+    wanted = (asked,) if isinstance(asked, int) else tuple(asked)
+    tail = target[-len(wanted) :]
+
+    def output_shape(keep: object) -> tuple[int | None, ...]:
+        return tuple(
+            size if ids is None or size is None else keep.count(ids)  # type: ignore[attr-defined]
+            for size, ids in zip(wanted, tail, strict=True)
+        )
+
+    site.edit("output_shape", output_shape)
+    letters_all = dict.fromkeys(source[1:] + weight)
+    flow.cost(call, 1, *[sizes[k] if of[k] is None else of[k] for k in letters_all])
+    return activate(flow, call, layer.activation, target)
+
+
+def _ellipsis(source: str, result: str, rank: int) -> tuple[str, str] | None:
+    """Write letters for the dots of an equation; None where they cannot be told."""
+    if "..." not in source + result:
+        return source, result
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in source + result]
+    dots = "".join(spare[: rank - len(source.replace("...", ""))])
+    source, result = source.replace("...", dots), result.replace("...", dots)
+    return (source, result) if len(source) == rank else None
+
+
+def note_vocabulary(flow: Flow, ref: object, size: int) -> None:
+    """Remember that inputs of the model upstream of a tensor are indices below `size`."""
+    producers = flow.graph.producers()
+    stack, seen = [ref], set()
+    while stack:
+        here = stack.pop()
+        if not isinstance(here, Ref) or here in seen:
+            continue
+        seen.add(here)
+        maker = producers.get(here.index)
+        if maker is None:
+            flow.vocabulary[here.index] = min(size, flow.vocabulary.get(here.index, size))
+        else:
+            stack.extend(maker.inputs)
+
+
+@layers(kl.Embedding)
+def embedding(flow: Flow, call: Call) -> Axes:
+    """Rows are picked, so each column is a unit."""
+    layer, site = call.op, flow.site(call.op)
+    flow.freeze_axes(flow.axes(call.args[0]), f"{call.path} reads these as indices")
+    note_vocabulary(flow, call.args[0], layer.input_dim)
+    out = site.make("output_dim", layer.output_dim, kind=WIDTH)
+    site.bind(layer.embeddings, 1, out, MAKE)
+    return (*(None for _ in flow.shape(call.args[0])), out)
+
+
+@layers(kl.ReversibleEmbedding)
+def reversible_embedding(flow: Flow, call: Call) -> Axes:
+    """Forward it makes the width, in reverse it uses the same width up."""
+    layer, site = call.op, flow.site(call.op)
+    reverse = call.kwargs.get("reverse", call.args[1] if len(call.args) > 1 else False)
+    out = site.make("output_dim", layer.output_dim, kind=WIDTH)
+    site.bind(layer.embeddings, 1, out, MAKE)
+    if not reverse:
+        note_vocabulary(flow, call.args[0], layer.input_dim)
+        return (*(None for _ in flow.shape(call.args[0])), out)
+    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    if layer.tie_weights:
+        flow.join(x[-1], out, f"{call.path} is tied to the embedding")
+        flow.silence(call, call.args[0], -1, x[-1])
+    else:
+        site.bind(layer.reverse_embeddings, 0, x[-1], USE)
+    size = out if x[-1] is None else x[-1]
+    flow.cost(call, math.prod(s or 1 for s in shape[1:-1]), layer.input_dim, size)
+    return (*x[:-1], None)

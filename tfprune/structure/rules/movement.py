@@ -1,0 +1,277 @@
+"""Operations that only move numbers: they are run on the positions of the ids themselves."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import layers as kl
+
+from tfprune.structure.flow import Axes, Flow, Ids, Keep
+from tfprune.structure.graph import Call, Shape
+from tfprune.structure.rules.table import layers, ops
+
+UNKNOWN = 2
+"""Stands for the batch and other sizes that are not known while positions are moved."""
+
+
+def move(
+    flow: Flow,
+    call: Call,
+    ref: Any,
+    function: Callable[[np.ndarray], np.ndarray],
+    unknown: int = UNKNOWN,
+) -> Axes:
+    """The ids of the output of a movement, found by moving the positions of each axis.
+
+    Where an axis is split, positions that land in one column are tied: they live and die
+    together, so that what stays is a rectangle in the same order.
+    """
+    x, target = flow.axes(ref), flow.shape(call.outputs[0])
+    out: list[Ids | None] = [None] * len(target)
+    batch, *shape = flow.shape(ref)
+    sizes = (batch or UNKNOWN, *(unknown if size is None else size for size in shape))
+    for axis, ids in enumerate(x):
+        if ids is None:
+            continue
+        line = np.arange(len(ids), dtype=np.int32)
+        line = line.reshape([-1 if position == axis else 1 for position in range(len(sizes))])
+        moved = function(np.broadcast_to(line, sizes))
+        varies = [
+            position
+            for position in range(moved.ndim)
+            if moved.shape[position] > 1 and (moved != np.take(moved, [0], axis=position)).any()
+        ]
+        if not varies:
+            flow.freeze(ids, f"{call.path} leaves one position of this axis")
+            continue
+        chosen = _channel(flow, varies)
+        rows = np.moveaxis(moved, chosen, -1).reshape(-1, moved.shape[chosen])
+        column = flow.tie(ids[np.unique(rows, axis=0)]) if len(varies) > 1 else ids[rows[0]]
+        if target[chosen] is None or out[chosen] is not None:
+            flow.freeze(ids, f"{call.path} merges this axis with another that can be removed")
+        else:
+            out[chosen] = column
+    return tuple(out)
+
+
+def _channel(flow: Flow, varies: Sequence[int]) -> int:
+    """Which of the axes that an axis was split into is the one to cut."""
+    if len(varies) > 1 and channels_first(flow):
+        return varies[0] or varies[1]
+    return varies[-1]
+
+
+def channels_first(flow: Flow) -> bool:
+    """Tell whether the model's convolutions have their channels before space."""
+    formats = [getattr(call.op, "data_format", None) for call in flow.graph.calls]
+    return "channels_first" in formats and "channels_last" not in formats
+
+
+def counts(keep: Keep, target: Sequence[Any], axes: Axes) -> tuple[Any, ...]:
+    """A target shape with the sizes that stay (-1 and None are left as they are)."""
+    return tuple(
+        size if ids is None or size in (-1, None) else keep.count(ids)
+        for size, ids in zip(target, axes, strict=True)
+    )
+
+
+@layers(kl.Flatten)
+def flatten(flow: Flow, call: Call) -> Axes:
+    """Channels-first tensors are turned to channels-last before they are flattened."""
+    turned = call.op.data_format == "channels_first"
+
+    def function(x: np.ndarray) -> np.ndarray:
+        if turned and x.ndim > 2:
+            x = np.moveaxis(x, 1, -1)
+        return x.reshape(len(x), -1)
+
+    return move(flow, call, call.args[0], function)
+
+
+@layers(kl.Reshape)
+def reshape_layer(flow: Flow, call: Call) -> Axes:
+    """Its target is without the batch."""
+    target = tuple(call.op.target_shape)
+    unknown = _solved(flow.shape(call.args[0])[1:], target)
+    axes = move(flow, call, call.args[0], lambda x: x.reshape(len(x), *target), unknown)
+    flow.site(call.op).edit("target_shape", lambda keep: counts(keep, target, axes[1:]))
+    return axes
+
+
+@ops("Reshape")
+def reshape(flow: Flow, call: Call) -> Axes:
+    """Its shape is with the batch, which is often the -1."""
+    target = tuple(call.op.newshape)
+    if not all(isinstance(size, int) for size in target):
+        return stop(flow, call, "has a shape that is computed")
+    # A batch of a size that is not known stands for the -1, whatever its place.
+    shape = tuple(-1 if size is None else size for size in flow.shape(call.outputs[0]))
+    target_shape = shape if shape.count(-1) == 1 else target
+    unknown = _solved(flow.shape(call.args[0])[1:], target_shape[1:])
+    axes = move(flow, call, call.args[0], lambda x: x.reshape(target_shape), unknown)
+    flow.site(call.op).edit("newshape", lambda keep: counts(keep, target, axes))
+    return axes
+
+
+def _solved(shape: Sequence[int | None], target: Sequence[int]) -> int:
+    """The size of the one axis that is not known, where the target says it."""
+    if -1 in target or list(shape).count(None) != 1:
+        return UNKNOWN
+    return max(1, math.prod(target) // math.prod(size or 1 for size in shape))
+
+
+@layers(kl.Permute)
+def permute(flow: Flow, call: Call) -> Axes:
+    """Axes change places, the batch stays."""
+    x = flow.axes(call.args[0])
+    return (x[0], *(x[axis] for axis in call.op.dims))
+
+
+@ops("Transpose")
+def transpose(flow: Flow, call: Call) -> Axes:
+    """Axes change places."""
+    x = flow.axes(call.args[0])
+    return tuple(x[axis] for axis in call.op.axes) if call.op.axes else x[::-1]
+
+
+@ops("Swapaxes")
+def swap(flow: Flow, call: Call) -> Axes:
+    """Two axes change places."""
+    x = list(flow.axes(call.args[0]))
+    a, b = call.op.axis1, call.op.axis2
+    x[a], x[b] = x[b], x[a]
+    return tuple(x)
+
+
+@ops("Moveaxis")
+def move_axis(flow: Flow, call: Call) -> Axes:
+    """Axes go to other places."""
+    x = flow.axes(call.args[0])
+    order = np.moveaxis(np.zeros(range(1, len(x) + 1)), call.op.source, call.op.destination).shape
+    return tuple(x[size - 1] for size in order)
+
+
+@ops("ExpandDims")
+def expand(flow: Flow, call: Call) -> Axes:
+    """A new axis of size one."""
+    x = list(flow.axes(call.args[0]))
+    rank = len(x)
+    axes = [call.op.axis] if isinstance(call.op.axis, int) else list(call.op.axis)
+    for axis in sorted(a % (rank + len(axes)) for a in axes):
+        x.insert(axis, None)
+    return tuple(x)
+
+
+@ops("Squeeze")
+def squeeze(flow: Flow, call: Call) -> Axes:
+    """Axes of size one go."""
+    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    axis = call.op.axis
+    if axis is None:
+        gone = {position for position, size in enumerate(shape) if size == 1}
+    else:
+        gone = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
+    return tuple(ids for position, ids in enumerate(x) if position not in gone)
+
+
+@layers(kl.RepeatVector)
+def repeat_vector(flow: Flow, call: Call) -> Axes:
+    """A new axis of copies."""
+    x = flow.axes(call.args[0])
+    return (x[0], None, x[1])
+
+
+@ops("Repeat")
+def repeat(flow: Flow, call: Call) -> Axes:
+    """Each position several times."""
+    x, axis = flow.axes(call.args[0]), call.op.axis
+    times = call.op.repeats
+    if axis is None or not isinstance(times, int):
+        return stop(flow, call, "repeats positions unequally")
+    axis %= len(x)
+    ids = x[axis]
+    return (*x[:axis], None if ids is None else np.repeat(ids, times), *x[axis + 1 :])
+
+
+@ops("Tile")
+def tile(flow: Flow, call: Call) -> Axes:
+    """The whole axis several times."""
+    x, repeats = flow.axes(call.args[0]), call.op.repeats
+    repeats = [repeats] if isinstance(repeats, int) else list(repeats)
+    rank = max(len(x), len(repeats))
+    x = (None,) * (rank - len(x)) + x
+    repeats = [1] * (rank - len(repeats)) + repeats
+    return tuple(
+        None if ids is None else np.tile(ids, times) for ids, times in zip(x, repeats, strict=True)
+    )
+
+
+@ops("Flip")
+def flip(flow: Flow, call: Call) -> Axes:
+    """The axis backwards."""
+    x, axis = flow.axes(call.args[0]), call.op.axis
+    axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
+    turned = {a % len(x) for a in axes}
+    return tuple(
+        ids[::-1] if ids is not None and position in turned else ids
+        for position, ids in enumerate(x)
+    )
+
+
+@ops("DepthToSpace")
+def depth_to_space(flow: Flow, call: Call) -> Axes:
+    """Each block of channels is one unit: its parts go to different places."""
+    return _depth(flow, call, to_space=True)
+
+
+@ops("SpaceToDepth")
+def space_to_depth(flow: Flow, call: Call) -> Axes:
+    """Each channel becomes as many as its block has places."""
+    return _depth(flow, call, to_space=False)
+
+
+def _depth(flow: Flow, call: Call, *, to_space: bool) -> Axes:
+    size, last = call.op.block_size, call.op.data_format == "channels_last"
+    x = flow.axes(call.args[0])
+    axis = 3 if last else 1
+    ids = x[axis]
+    if ids is None:
+        return (None,) * 4
+    # Position of a channel: (row in block, column in block, channel), as TensorFlow lays it out.
+    out = flow.tie(ids.reshape(size * size, -1)) if to_space else np.tile(ids, size * size)
+    return tuple(out if position == axis else None for position in range(4))
+
+
+@ops("BroadcastTo")
+def broadcast(flow: Flow, call: Call) -> Axes:
+    """Axes of size one are stretched."""
+    x, shape = flow.axes(call.args[0]), tuple(call.op.shape)
+    x = (None,) * (len(shape) - len(x)) + x
+    for ids, size in zip(x, shape, strict=True):
+        if ids is not None and len(ids) != size:
+            flow.freeze(ids, f"{call.path} stretches this axis")
+    x = tuple(
+        ids if ids is not None and len(ids) == size else None
+        for ids, size in zip(x, shape, strict=True)
+    )
+    flow.site(call.op).edit("shape", lambda keep: counts(keep, shape, x))
+    return x
+
+
+@ops("Shape", "Size", "Ndim", "Argmax", "Argmin")
+def leave(flow: Flow, call: Call) -> Axes:
+    """What depends on how many channels there are: they stay."""
+    return stop(flow, call, "depends on all positions of its input")
+
+
+def stop(flow: Flow, call: Call, why: str) -> Any:
+    """Freeze all that a call touches, and say why."""
+    for ref in call.inputs:
+        flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
+    fixed = [_fixed(flow.shape(ref)) for ref in call.outputs]
+    return fixed[0] if len(fixed) == 1 else fixed
+
+
+def _fixed(shape: Shape) -> Axes:
+    return (None,) * len(shape)

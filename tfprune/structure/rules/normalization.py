@@ -1,0 +1,123 @@
+"""Normalisations. Over the batch they are exact; over the channels they are not."""
+
+import numpy as np
+from keras import layers as kl
+from keras.src.applications.convnext import LayerScale
+
+from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.graph import Call
+from tfprune.structure.rules.activation import mix
+from tfprune.structure.rules.table import layers
+
+
+@layers(kl.BatchNormalization)
+def batch_normalization(flow: Flow, call: Call) -> Axes:
+    """Gamma or beta may be absent."""
+    layer, site = call.op, flow.site(call.op)
+    x = flow.axes(call.args[0])
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+        site.bind(getattr(layer, name, None), 0, x[axis], scale=name == "gamma")
+    return x
+
+
+@layers(kl.LayerNormalization)
+def layer_normalization(flow: Flow, call: Call) -> Axes:
+    """The mean and variance of what stays are others than those of all."""
+    layer, site = call.op, flow.site(call.op)
+    x = flow.axes(call.args[0])
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    for position, axis in enumerate(axes):
+        for weight in (layer.gamma, layer.beta):
+            if weight is not None:
+                site.bind(weight, position, x[axis])
+        mix(flow, call, x, axis, "LayerNormalization takes its statistics over these channels")
+    return x
+
+
+@layers(kl.RMSNormalization)
+def rms_normalization(flow: Flow, call: Call) -> Axes:
+    """The root mean square of what stays is another."""
+    layer, x = call.op, flow.axes(call.args[0])
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    for position, axis in enumerate(axes):
+        flow.site(layer).bind(layer.scale, position, x[axis])
+        mix(flow, call, x, axis, "RMSNormalization takes its statistics over these channels")
+    return x
+
+
+@layers(kl.GroupNormalization)
+def group_normalization(flow: Flow, call: Call) -> Axes:
+    """As many channels stay in each group; their statistics are others."""
+    layer, x = call.op, flow.axes(call.args[0])
+    axis, site = layer.axis, flow.site(call.op)
+    ids = x[axis]
+    for weight in (getattr(layer, "gamma", None), getattr(layer, "beta", None)):
+        if weight is not None:
+            site.bind(weight, 0, ids)
+    if ids is None:
+        return x
+    groups = layer.groups
+    if groups in (-1, len(ids)):
+        site.edit("groups", lambda keep: keep.count(ids))
+        return x
+    flow.block(ids, groups)
+    return mix(flow, call, x, axis, "GroupNormalization takes its statistics over these channels")
+
+
+@layers(kl.UnitNormalization)
+def unit_normalization(flow: Flow, call: Call) -> Axes:
+    """Without the silenced positions the length is the same: exact."""
+    layer, x = call.op, flow.axes(call.args[0])
+    for axis in [layer.axis] if isinstance(layer.axis, int) else list(layer.axis):
+        flow.silence(call, call.args[0], axis, x[axis])
+    return x
+
+
+@layers(LayerScale)
+def layer_scale(flow: Flow, call: Call) -> Axes:
+    """One factor for each channel."""
+    x = flow.axes(call.args[0])
+    site = flow.site(call.op)
+    site.bind(call.op.gamma, 0, x[-1])
+    if x[-1] is not None:
+        ids = x[-1]
+        site.edit("projection_dim", lambda keep: keep.count(ids))
+    return x
+
+
+@layers(kl.Rescaling)
+def rescaling(flow: Flow, call: Call) -> Axes:
+    """One factor for all channels, or a list of one for each."""
+    x = flow.axes(call.args[0])
+    for name in ("scale", "offset"):
+        value = getattr(call.op, name)
+        if np.ndim(value):
+            flow.freeze_axes(x, f"{call.path} has a {name} for each channel")
+    return x
+
+
+@layers(kl.Normalization)
+def feature_normalization(flow: Flow, call: Call) -> Axes:
+    """Its statistics belong to the features of the data."""
+    x = flow.axes(call.args[0])
+    flow.freeze_axes(x, f"{call.path} holds statistics of the data")
+    return x
+
+
+@layers(kl.PReLU)
+def prelu(flow: Flow, call: Call) -> Axes:
+    """A slope for each position that is not shared."""
+    layer, x = call.op, flow.axes(call.args[0])
+    for axis in range(1, len(x)):
+        if layer.alpha.shape[axis - 1] != 1:
+            flow.site(layer).bind(layer.alpha, axis - 1, x[axis])
+    return x
+
+
+@layers(kl.SpectralNormalization)
+def spectral_normalization(flow: Flow, call: Call) -> Axes:
+    """The largest singular value of a kernel cut down is another: what it touches stays."""
+    x = flow.axes(call.args[0])
+    flow.freeze_axes(x, f"{call.path} divides its kernel by its singular value")
+    return (None,) * len(flow.shape(call.outputs[0]))

@@ -1,0 +1,49 @@
+"""What is asked for: a cost and how much of it may stay."""
+
+from dataclasses import dataclass
+
+from tfprune.errors import OptionError, nearest
+
+COSTS = ("channels", "macs", "params", "tflite_bytes")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cost and its limit: a share of what the model has now (up to 1), or an amount."""
+
+    cost: str
+    value: float
+
+    @property
+    def is_share(self) -> bool:
+        """Tell a share from an amount."""
+        return self.value <= 1
+
+    def limit(self, now: float) -> float:
+        """The most that may stay, in units of the cost."""
+        return self.value * now if self.is_share else self.value
+
+
+def parse_target(target: object) -> Target:
+    """Read `{"macs": 0.5}`.
+
+    Raises:
+        OptionError: It is not one known cost with a positive number.
+
+    Example:
+        >>> parse_target({"macs": 0.5}).limit(1000)
+        500.0
+    """
+    wanted = 'a dict of one cost, as {"macs": 0.5}, or "zeros" or "gates"'
+    if not isinstance(target, dict) or len(target) != 1:
+        raise OptionError(f"shrink target: expected {wanted}. Received {target!r}")
+    ((cost, value),) = target.items()
+    if cost not in COSTS:
+        known = (*COSTS, "blocks")
+        raise OptionError(f"shrink target: unknown cost {cost!r}. {nearest(str(cost), known)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise OptionError(
+            f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
+            f"Received {value!r}"
+        )
+    return Target(cost, float(value))

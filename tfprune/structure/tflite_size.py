@@ -1,0 +1,67 @@
+"""A target in bytes of the float32 file, met by converting and not by an estimate alone."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from tfprune.errors import OptionError
+from tfprune.structure.budget import Meter
+from tfprune.structure.choice import Choice
+from tfprune.structure.rebuild import Weights, rebuild
+from tfprune.structure.target import Target
+from tfprune.structure.units import Units
+
+ATTEMPTS = 4
+"""How often a choice is corrected by what its file weighs."""
+
+
+def file_bytes(model: Any) -> int:
+    """The size of a model's float32 `.tflite` file."""
+    import tensorflow as tf
+
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return len(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    finally:
+        logger.setLevel(level)
+
+
+def meet_file_size(
+    found: Units,
+    meter: Meter,
+    weights: Weights,
+    target: Target,
+    pick: Callable[[Target | None], Choice],
+) -> Choice:
+    """The choice whose file is no larger than asked.
+
+    What a file holds besides the weights that are counted (the graph, constants) is measured on
+    the file itself; if the next file still is too large, the difference is measured anew.
+
+    Raises:
+        OptionError: No choice gets there.
+    """
+    whole = file_bytes(found.model)
+    limit = target.limit(whole)
+    beside = whole - meter.file_bytes(meter.everything)
+    for _ in range(ATTEMPTS):
+        wanted = limit - beside
+        if wanted <= 1:
+            break
+        choice = pick(Target("tflite_bytes", wanted))
+        alive = found.alive(choice.removed)
+        small, _ = rebuild(found, alive, weights)
+        size = file_bytes(small)
+        if size <= limit:
+            note = f"its float32 .tflite file has {size:,} bytes ({limit:,.0f} asked for)"
+            return Choice(choice.removed, (*choice.notes, note))
+        beside = max(beside, size - meter.file_bytes(alive)) + max(1, (size - limit) // 4)
+    raise OptionError(
+        f"shrink target tflite_bytes {target.value:g}: the file has {whole:,} bytes now and "
+        f"cannot be brought to {limit:,.0f} by removing units"
+    )
