@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
 from tfprune.errors import ArtefactError
-from tfprune.report import Kernel, Report, Row
+from tfprune.report import Curve, Kernel, Report, Row
 
 
 def test_json_gives_back_the_same_report(report) -> None:
@@ -31,6 +32,15 @@ def test_a_field_of_a_later_version_is_refused(report) -> None:
     data["rows"][0]["joules"] = 3
     with pytest.raises(ArtefactError, match="joules"):
         Report.from_json(json.dumps(data))
+
+
+def test_a_loss_that_is_not_a_number_is_null_in_json() -> None:
+    report = Report("t", (Row("a", 10, 5),), history=(Curve("loss", (0.5, math.inf, math.nan)),))
+    assert json.loads(report.to_json())["history"][0]["values"] == [0.5, None, None]
+    first, *rest = Report.from_json(report.to_json()).history[0].values
+    assert first == 0.5
+    assert all(map(math.isnan, rest))
+    assert "Training" in report.to_html()
 
 
 def test_rows_are_found_by_name(report) -> None:

@@ -25,6 +25,17 @@ def test_what_was_not_measured_has_no_panel(report) -> None:
     assert "latency, median and quartiles" not in words(comparison(hidden))
 
 
+def test_names_of_any_letters_and_length_are_drawn(report) -> None:
+    rows = (
+        Row("模型 $x$ <&>", 10, 5),
+        Row("a" * 300, 5, 2, kernels=(Kernel("k" * 300, (2, 2), 1),)),
+    )
+    found = words(comparison(Report("t", rows)))
+    assert "模型 $x$ &lt;&amp;&gt;" in found
+    assert f"…{'a' * 35}" in found
+    assert f"…{'k' * 35}" in words(sparsity(rows[1]))
+
+
 def test_zeros_are_drawn_where_there_are_some(report) -> None:
     assert "conv/kernel" in words(sparsity(report.rows[1]))
     assert sparsity(report.rows[0]) == ""

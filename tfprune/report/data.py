@@ -6,6 +6,7 @@ found is None, which every rendering shows as a dash.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -250,8 +251,14 @@ class Report:
         )
 
     def to_json(self) -> str:
-        """Return everything as JSON text, which `from_json` reads back."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Return everything as JSON text, which `from_json` reads back.
+
+        A curve may hold what JSON cannot: a loss that is not a number is null there.
+        """
+        data = dataclasses.asdict(self)
+        for curve in data["history"]:
+            curve["values"] = [value if math.isfinite(value) else None for value in curve["values"]]
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
@@ -298,9 +305,7 @@ def _report(data: dict[str, Any]) -> Report:
         and Conditions(**{**conditions, "noise": Ratio(**conditions["noise"])}),
         gates=tuple(GateResult(**gate) for gate in data.pop("gates")),
         stages=tuple(Stage(**stage) for stage in data.pop("stages")),
-        history=tuple(
-            Curve(**{**curve, "values": tuple(curve["values"])}) for curve in data.pop("history")
-        ),
+        history=tuple(_curve(curve) for curve in data.pop("history")),
         sections=tuple(_section(section) for section in data.pop("sections")),
         notes=tuple(data.pop("notes")),
         **data,
@@ -314,6 +319,11 @@ def _row(data: dict[str, Any]) -> Row:
         for kernel in data.pop("kernels")
     )
     return Row(latency_ratio=ratio and Ratio(**ratio), kernels=kernels, **data)
+
+
+def _curve(data: dict[str, Any]) -> Curve:
+    values = (math.nan if value is None else value for value in data.pop("values"))
+    return Curve(values=tuple(values), **data)
 
 
 def _section(data: dict[str, Any]) -> Section:
