@@ -17,6 +17,9 @@ class Scheme:
         quantise: Weights are stored in 8 bits.
         activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
         float16: Weights are stored in 16 bits.
+        weight_bits: Bits of a weight, when ai-edge-quantizer makes the file from a float one; such
+            schemes can be given layer by layer.
+        float_arithmetic: Such weights become floats again before they are used.
     """
 
     summary: str
@@ -25,6 +28,8 @@ class Scheme:
     quantise: bool = False
     activations: str = "float"
     float16: bool = False
+    weight_bits: int | None = None
+    float_arithmetic: bool = False
 
     @property
     def needs_calibration(self) -> bool:
@@ -43,6 +48,29 @@ SCHEMES.register("dynamic")(
         "weights in 8 bits, activations quantised as they come: good for Dense and attention",
         bound=0.2,
         quantise=True,
+    )
+)
+SCHEMES.register("int4")(
+    Scheme(
+        "weights in 4 bits, activations quantised as they come: the smallest",
+        bound=0.6,
+        weight_bits=4,
+    )
+)
+SCHEMES.register("weight_int8")(
+    Scheme(
+        "weights in 8 bits, arithmetic in floats",
+        bound=0.2,
+        weight_bits=8,
+        float_arithmetic=True,
+    )
+)
+SCHEMES.register("weight_int4")(
+    Scheme(
+        "weights in 4 bits, arithmetic in floats: small, slow and nearer to the model than int4",
+        bound=0.6,
+        weight_bits=4,
+        float_arithmetic=True,
     )
 )
 SCHEMES.register("int16x8")(

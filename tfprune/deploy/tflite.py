@@ -29,6 +29,7 @@ from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.troubles import way_out
+from tfprune.deploy.weights import Rule, resolve, weight_rules
 from tfprune.errors import ConversionError, OptionError, nearest
 from tfprune.progress import SILENT, Progress
 
@@ -55,6 +56,7 @@ def to_tflite(
     io: str | None = None,
     batch: int | None = None,
     input_signature: Any = None,
+    layers: Mapping[str, str] | None = None,
     allow_float: Sequence[str] = (),
     bound: float | None = None,
     time_limit_s: float = child.CONVERT_LIMIT_S,
@@ -79,6 +81,9 @@ def to_tflite(
             recurrent layers, which need it fixed: they get 1.
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell
             or has inputs that are no floats.
+        layers: Other schemes for some layers, by regular expression on the names that `inspect`
+            shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
+            ai-edge-quantizer makes: "int4", "weight_int4", "weight_int8".
         allow_float: Names of operations that may stay float in an integer plan: ["SOFTMAX"].
         bound: How far the file may lie from the model instead of the scheme's own bound: root mean
             squared difference as a fraction of the output's standard deviation.
@@ -102,6 +107,7 @@ def to_tflite(
     io = _check_options(scheme, plan, io, calibration, bound)
     check_batch(batch)
     allowed = _check_allowed(allow_float)
+    rules = _check_layers(scheme, plan, layers or {})
     face = interface(model, input_signature, calibration)
     notes: list[str] = []
     samples, origin = _samples(face, calibration, notes)
@@ -109,7 +115,7 @@ def to_tflite(
     with progress.task(f"convert to {scheme}", 3) as task, full_precision(model) as lowered:
         if lowered:
             notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
-        settings = _Settings(scheme, plan, io, time_limit_s)
+        settings = _Settings(scheme, plan, io, time_limit_s, rules)
         shown = samples if plan.needs_calibration else None
         data, outputs = _convert(face, settings, shown, batch, notes)
         task.advance()
@@ -147,6 +153,7 @@ class _Settings:
     plan: Scheme
     io: str
     limit_s: float
+    rules: list[Rule] | None
 
 
 def _check_options(
@@ -162,6 +169,17 @@ def _check_options(
     if bound is not None and not (isinstance(bound, int | float) and 0 < bound < np.inf):
         raise OptionError(f"bound: expected a positive number, got {bound!r}")
     return io or plan.io[0]
+
+
+def _check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
+    if plan.weight_bits is not None:
+        return weight_rules(name, layers)
+    if layers:
+        raise OptionError(
+            f"layers: scheme {name!r} is for the whole model; per layer there are "
+            f"{', '.join(key for key in SCHEMES if SCHEMES[key].weight_bits is not None)}"
+        )
+    return None
 
 
 def _check_allowed(names: Sequence[str]) -> frozenset[str]:
@@ -245,6 +263,17 @@ def _convert_once(
             data = target.read_bytes()
             if not (plan.needs_calibration and _UNSTEADY & set(_left_float(data))):
                 break
+        if settings.rules is not None:
+            rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
+            child.run_job(
+                "tfprune.deploy.weights:quantise_weights",
+                str(target),
+                str(target),
+                rules,
+                limit_s=settings.limit_s,
+                kind="converter",
+            )
+            data = target.read_bytes()
         return data, outputs
 
 
@@ -275,7 +304,7 @@ def _check_operations(
             f"the {settings.name} file keeps variables ({', '.join(kept)}): its weights are not "
             "frozen or the model changes its own state; remove stateful layers (stateful=True)"
         )
-    if settings.plan.quantise:
+    if settings.plan.quantise or settings.plan.weight_bits is not None:
         notes.extend(_unquantised(contents))
     if not settings.plan.needs_calibration:
         return
@@ -298,8 +327,8 @@ def _unquantised(contents: Contents) -> Iterator[str]:
     ]
     if sizes:
         yield (
-            f"{len(sizes)} constants of {sum(sizes)} numbers stay float "
-            f"(the converter leaves those under 1024 alone; the largest here has {max(sizes)})"
+            f"{len(sizes)} constants of {sum(sizes)} numbers stay float, the largest of "
+            f"{max(sizes)} (of small ones, under 1024, the converter makes no integers)"
         )
 
 

@@ -1,0 +1,73 @@
+"""Weights in 4 and 8 bits, for all layers or some."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.inspect import inspect
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import FilterError, OptionError
+
+L = keras.layers
+
+
+@pytest.fixture(scope="module")
+def two_layers() -> keras.Model:
+    """Two Dense layers of 64×64, the first with half of its weights at zero."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((64,)), L.Dense(64, name="first"), L.Dense(64, name="second")]
+    )
+    kernel = model.get_layer("first").kernel
+    kernel.assign(kernel.numpy() * (np.arange(64 * 64).reshape(64, 64) % 2))
+    return model
+
+
+def _types(artefact) -> dict[str, str]:
+    rows = inspect(artefact).tensors
+    return {name: row.dtype for row in rows for name in ("first", "second") if name in row.name}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind", "weights_bytes"),
+    [("int4", "int4", 4096), ("weight_int4", "int4", 4096), ("weight_int8", "int8", 8192)],
+)
+def test_all_weights_in_few_bits(two_layers, scheme, kind, weights_bytes):
+    artefact = to_tflite(two_layers, scheme=scheme)
+    assert _types(artefact) == {"first": kind, "second": kind}
+    assert 0 <= inspect(artefact).weights_bytes - weights_bytes < 600
+    assert artefact.report.parity[0].correlation > 0.98
+    assert ("DEQUANTIZE" in artefact.report.ops) == scheme.startswith("weight")
+    assert to_tflite(two_layers, scheme=scheme).bytes == artefact.bytes
+
+
+def test_zeros_stay_zeros_in_four_bits(two_layers):
+    row = next(
+        r for r in inspect(to_tflite(two_layers, scheme="int4")).tensors if "first" in r.name
+    )
+    assert row.zeros is not None
+    assert row.elements == 4096
+    assert row.zeros >= 2048
+
+
+def test_layers_take_other_schemes(two_layers):
+    mixed = to_tflite(two_layers, scheme="int4", layers={"second": "weight_int8"})
+    assert _types(mixed) == {"first": "int4", "second": "int8"}
+    kept = to_tflite(two_layers, scheme="weight_int8", layers={"first": "float32"})
+    assert _types(kept) == {"first": "float32", "second": "int8"}
+    assert any("1 constants of 4096 numbers stay float" in note for note in kept.report.notes)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"scheme": "int4", "layers": {"third": "float32"}}, FilterError, "matches no operation"),
+        ({"scheme": "int4", "layers": {"(": "float32"}}, FilterError, "no regular expression"),
+        ({"scheme": "int4", "layers": {"first": "int8"}}, OptionError, "'int8'. Known: float32"),
+        ({"scheme": "dynamic", "layers": {"first": "int4"}}, OptionError, "for the whole model"),
+    ],
+)
+def test_wrong_layers_are_one_line(two_layers, options, error, text):
+    with pytest.raises(error, match=text) as caught:
+        to_tflite(two_layers, **options)
+    assert "\n" not in str(caught.value)
