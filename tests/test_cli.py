@@ -206,6 +206,21 @@ def test_what_is_no_tflite_is_one_line_and_code_2(
         assert "Traceback" not in done.stderr
 
 
+def test_units_of_a_model_are_listed(tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "m.keras"
+    layers = [keras.Input((8,)), keras.layers.Dense(6, name="hidden"), keras.layers.Dense(4)]
+    keras.Sequential(layers).save(path)
+    done = call("units", str(path))
+    assert done.returncode == 0, done.stderr
+    assert "hidden" in done.stdout
+    path.write_bytes(path.read_bytes()[:100])
+    done = call("units", str(path))
+    assert done.returncode == 2
+    assert loaded(done) == []
+
+
 def test_a_wrong_device_lists_the_known(files: list[str]) -> None:
     done = call("benchmark", files[0], "--device", "hosst")
     assert done.returncode == 2

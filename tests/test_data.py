@@ -78,10 +78,13 @@ def test_one_hot_and_column_labels_become_class_numbers() -> None:
     assert as_dataset(column).sha256() == plain
 
 
-def test_scale_makes_bytes_into_fractions_and_plain_integers_stay() -> None:
+def test_scale_makes_bytes_into_fractions_and_tokens_stay() -> None:
     given_arrays = arrays() | {"x_train": np.full((20, 4), 255, np.uint8)}
     given_arrays["x_test"] = given_arrays["x_test"].astype(np.uint8)
-    assert as_dataset(given_arrays).train.x.dtype == np.uint8
+    unscaled = as_dataset(given_arrays).train.x
+    assert (unscaled.dtype, unscaled.max()) == (np.float32, 255)
+    tokens = as_dataset(given_arrays | {"x_train": np.arange(80).reshape(20, 4)})
+    assert tokens.train.x.dtype == np.int64
     scaled = as_dataset(given_arrays, scale=1 / 255).train.x
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled, 1.0, rtol=1e-6)
@@ -135,12 +138,14 @@ def test_wrong_data_is_refused_in_one_line(bad: Any, message: str) -> None:
 
 def test_a_model_gets_only_data_it_can_work_on() -> None:
     data = as_dataset(arrays())
-    check_for_model(data, (4,), 3, "the model")
-    check_for_model(data, (None,), 5, "the model")
+    check_for_model(data, (4,), "float32", 3, "the model")
+    check_for_model(data, (None,), "float32", 5, "the model")
     with pytest.raises(DataError, match=r"shape \(4,\), the model takes \(8, 8, 1\)"):
-        check_for_model(data, (8, 8, 1), 3, "the model")
+        check_for_model(data, (8, 8, 1), "float32", 3, "the model")
     with pytest.raises(DataError, match=r"has label 2 at example \d+, the model has 2 outputs"):
-        check_for_model(data, (4,), 2, "the model")
+        check_for_model(data, (4,), "float32", 2, "the model")
+    with pytest.raises(DataError, match="examples are float32, the model takes int32"):
+        check_for_model(data, (4,), "int32", 3, "the model")
 
 
 def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:

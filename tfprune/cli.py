@@ -75,6 +75,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     inspect = add("inspect", inspect_file, "List operations, types, bytes and zeros of a .tflite.")
     inspect.add_argument("file", metavar="FILE")
 
+    units = add("units", list_units, "List what of a model can be removed, and what cannot.")
+    units.add_argument("file", metavar="FILE", help="a .keras or .h5 model")
+
     benchmark = add("benchmark", benchmark_files, "Measure the latency of .tflite files.")
     benchmark.add_argument("files", metavar="FILE", nargs="+",
                            help="the first is what the others are compared with")  # fmt: skip
@@ -145,6 +148,18 @@ def inspect_file(arguments: argparse.Namespace) -> int:
     from tfprune.deploy.inspect import inspect
 
     say(str(inspect(arguments.file)))
+    return DONE
+
+
+def list_units(arguments: argparse.Namespace) -> int:
+    """Print the channels, neurons and heads of a model."""
+    from tfprune.legacy.load import check_model_file, load_model
+
+    check_model_file(Path(arguments.file))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from tfprune.structure.units import units
+
+    say(str(units(load_model(arguments.file))))
     return DONE
 
 

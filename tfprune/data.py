@@ -130,12 +130,15 @@ def as_dataset(
     return Dataset(splits["train"], splits.get("validation"), splits["test"], name)
 
 
-def check_for_model(data: Dataset, shape: tuple[int | None, ...], classes: int, model: str) -> None:
+def check_for_model(
+    data: Dataset, shape: tuple[int | None, ...], dtype: str, classes: int, model: str
+) -> None:
     """Raise unless a model that takes `shape` and tells `classes` apart can work on the data.
 
     Args:
         data: The data.
         shape: The model's input shape without the batch.
+        dtype: The model's input type.
         classes: How many outputs it has.
         model: Its name, for errors.
     """
@@ -147,6 +150,12 @@ def check_for_model(data: Dataset, shape: tuple[int | None, ...], classes: int, 
         raise DataError(
             f"{data.name}: examples have shape {data.input_shape}, {model} takes {shape}. "
             "Reshape or resize the data, or choose another model."
+        )
+    given = data.train.x.dtype.name
+    if ("float" in dtype) != ("float" in given):
+        raise DataError(
+            f"{data.name}: examples are {given}, {model} takes {dtype}. "
+            "Convert them, or set data.scale to make floats of integers."
         )
     for title, split in data.splits.items():
         if split.y.max() >= classes:
@@ -211,7 +220,8 @@ def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
         raise DataError(f"{name}: {len(x)} examples but {len(y)} labels. Give as many of each.")
     for what, array in (("examples", x), ("labels", y)):
         _check_finite(array, f"{name}: {what}")
-    if scale != 1 or x.dtype == np.float64 or x.dtype == bool:
+    # Bytes and sounds are numbers to compute with; wider integers may be tokens, and stay.
+    if scale != 1 or x.dtype == np.float64 or x.dtype.itemsize < 4:
         x = x.astype(np.float32) * np.float32(scale)
     return Split(x, _class_numbers(y, name))
 

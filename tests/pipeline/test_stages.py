@@ -11,7 +11,7 @@ import pytest
 from tfprune.data import Dataset
 from tfprune.errors import ArtefactError
 from tfprune.pipeline import Result, stages
-from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.folder import Done, RunFolder
 from tfprune.progress import SILENT
 from tfprune.recipe import parse_recipe
 
@@ -21,7 +21,7 @@ def run(finished: Result, tiny: dict, tiny_data: Dataset, tmp_path: Path) -> sta
     """A run with the finished files in a folder of its own."""
     assert finished.folder is not None
     shutil.copytree(finished.folder, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run", {})
+    folder = RunFolder(tmp_path / "run", {}, {"train": Done(0.0, {}), "prune": Done(0.0, {})})
     return stages.Run(parse_recipe(tiny), tiny_data, folder, keras.Sequential, SILENT)
 
 
@@ -33,7 +33,11 @@ def test_the_plan_follows_the_recipe(tiny: dict) -> None:
     assert list(stages.plan(parse_recipe(tiny))) == [
         "train", "baseline", "prune", "quantize", "measure", "report"
     ]  # fmt: skip
-    assert "prune" not in stages.plan(parse_recipe({}))
+    assert list(stages.plan(parse_recipe({}))) == [
+        "train", "baseline", "quantize", "measure", "report"
+    ]  # fmt: skip
+    both = parse_recipe({**tiny, "shrink": {"target": {"params": 0.5}}})
+    assert list(stages.plan(both))[2:4] == ["shrink", "prune"]
 
 
 def test_pruning_from_the_same_file_gives_the_same_weights(run: stages.Run) -> None:
@@ -73,6 +77,21 @@ def test_every_kind_of_pruning_runs(run: stages.Run, prune: dict) -> None:
         wanted = size * 0.5
     assert zeros == pytest.approx(wanted, abs=3)
     assert facts["sparsity"] == zeros / size
+
+
+@pytest.mark.parametrize("importance", ["l2", "taylor"])
+def test_units_are_removed_before_weights_are_pruned(run: stages.Run, importance: str) -> None:
+    table = {"target": {"params": 0.5}, "importance": importance, "round_to": 2, "epochs": 2}
+    both = changed(run, shrink=table, prune={"sparsity": 0.5, "epochs": 2})
+    facts = stages.shrink_model(both)
+    stages.prune_model(both)
+    dense, shrunk, pruned = (both.load(f"{n}.keras") for n in ("baseline", "shrunk", "pruned"))
+    assert shrunk.count_params() <= 0.5 * dense.count_params()
+    assert pruned.count_params() == shrunk.count_params()
+    assert {row[0] for row in facts["removed"]} == {"dense1", "dense2"}
+    for name in ("dense1", "dense2", "logits"):
+        kernel = pruned.get_layer(name).kernel
+        assert np.count_nonzero(kernel) == kernel.shape[0] * kernel.shape[1] // 2
 
 
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])

@@ -1,6 +1,7 @@
 """Kinds: what is read, what is refused, with which hint."""
 
 import datetime
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,8 @@ def test_a_fraction_is_read_as_it_is(value: float) -> None:
         (kinds.OPTIONS, "width", ""),
         (kinds.choice("adam", "sgd"), "adm", "Did you mean adam?"),
         (kinds.choice("adam", "sgd"), 7, ""),
+        (kinds.YES_OR_NO, "yes", ""),
+        (kinds.YES_OR_NO, 1, ""),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_hint(kind: kinds.Kind, value: object, hint: str) -> None:
@@ -56,16 +59,26 @@ def test_what_is_read_has_the_type_of_its_field() -> None:
 
 
 def test_a_registry_is_asked_for_its_names() -> None:
-    score = kinds.resolved("tfprune.sparsity.scores", "the name of a score")
+    score = kinds.resolved("tfprune.sparsity.scores:resolve", "the name of a score")
     assert score.read("magnitude") == "magnitude"
     with pytest.raises(kinds.Refused, match="Did you mean magnitude"):
         score.read("magnitud")
-    allocation = kinds.resolved("tfprune.sparsity.allocation", "a name or a table", table=True)
+    allocation = kinds.resolved(
+        "tfprune.sparsity.allocation:resolve", "a name or a table", str | Mapping
+    )
     assert allocation.read({"conv": 0.5}) == {"conv": 0.5}
     with pytest.raises(kinds.Refused, match=r"Did you mean 0\.5"):
         allocation.read({"conv": 50})
     with pytest.raises(kinds.Refused):
         score.read({"conv": 0.5})
+
+
+def test_a_device_may_have_an_address() -> None:
+    device = kinds.registered("tfprune.measure.device:devices", "the name of a device")
+    assert device.read("adb:emulator-5554") == "adb:emulator-5554"
+    for wrong in ("hosst", "hosst:3", 3):
+        with pytest.raises(kinds.Refused, match="Known: adb, host"):
+            device.read(wrong)
 
 
 @pytest.mark.parametrize(

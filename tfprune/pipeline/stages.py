@@ -29,7 +29,7 @@ from tfprune.pipeline.training import compile_model, fit
 from tfprune.progress import Progress
 from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe
 from tfprune.recipe.toml import to_toml
-from tfprune.report.data import Curve, Report, Stage
+from tfprune.report.data import Curve, Report, Section, Stage
 from tfprune.report.gates import Gate
 from tfprune.sparsity.callbacks import UpdatePruningStep
 from tfprune.sparsity.pruning import prune, strip_pruning
@@ -90,7 +90,7 @@ def train(run: Run) -> Mapping[str, Any]:
     with run.progress.task("steps", steps) as task:
         save_model(model, run.folder.file("baseline.keras"))
         # What cannot be loaded again, or pruned, is better known now than after the training.
-        _check_pruning(run.load("baseline.keras"), run.recipe)
+        _check_choices(run)
         run.seed(1)
         model = run.load("baseline.keras")
         if table is not None and steps is not None:
@@ -111,13 +111,54 @@ def convert_baseline(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+def shrink_model(run: Run) -> Mapping[str, Any]:
+    """Remove channels, neurons and heads from the dense model, and train what is left."""
+    from tfprune.structure.shrink import shrink
+
+    table = run.recipe.shrink
+    if table is None:
+        raise ModelError("shrink: the recipe has no [shrink]")
+    run.seed(5)
+    model = run.load("baseline.keras")
+    training = fitting(run.recipe)
+    compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
+    examples = run.data.train.first(GRADIENT_EXAMPLES)
+    model, report = shrink(
+        model,
+        dict(table.target),
+        importance=table.importance,
+        ranking=table.ranking,
+        data=(examples.x, examples.y),
+        round_to=table.round_to,
+        only=table.only,
+        skip=table.skip,
+        heads=table.heads,
+        seed=run.recipe.seed,
+        progress=run.progress,
+    )
+    curves: dict[str, list[float]] = {}
+    if table.epochs:
+        steps = run.steps(table.epochs)
+        compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+        with run.progress.task("steps", steps) as task:
+            curves = fit(
+                model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
+            )
+    save_model(model, run.folder.file("shrunk.keras"))
+    return {
+        "curves": curves,
+        "removed": [[group.name, group.kind, group.before, group.after] for group in report.groups],
+        "notes": [*report.notes, *report.reasons],
+    }
+
+
 def prune_model(run: Run) -> Mapping[str, Any]:
-    """Prune the dense model while it is fine-tuned, and let go of the masks."""
+    """Prune the model while it is fine-tuned, and let go of the masks."""
     table = run.recipe.prune
     if table is None:
         raise ModelError("prune: the recipe has no [prune]")
     run.seed(3)
-    model = run.load("baseline.keras")
+    model = run.load("shrunk.keras" if run.recipe.shrink else "baseline.keras")
     training = fitting(run.recipe)
     steps = run.steps(table.epochs)
     compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
@@ -156,7 +197,8 @@ def prune_model(run: Run) -> Mapping[str, Any]:
 def quantize(run: Run) -> Mapping[str, Any]:
     """Write the last model under its final name, and as the file that a phone runs."""
     run.seed(4)
-    last = "pruned.keras" if run.recipe.prune else "baseline.keras"
+    names = {"prune": "pruned.keras", "shrink": "shrunk.keras", "train": "baseline.keras"}
+    last = next(file for stage, file in names.items() if stage in run.folder.done)
     content = run.folder.file(last).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     to_tflite(
@@ -206,6 +248,15 @@ def write_report(run: Run) -> Mapping[str, Any]:
             for name, stage in done.items()
             for curve, values in stage.facts.get("curves", {}).items()
         ],
+        sections=[
+            Section(
+                "Removed channels, neurons and heads",
+                columns=("group", "kind", "before", "after"),
+                rows=tuple(tuple(row) for row in stage.facts["removed"]),
+            )
+            for stage in done.values()
+            if stage.facts.get("removed")
+        ],
         notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
         recipe=to_toml(run.recipe.to_dict()),
     )
@@ -223,14 +274,14 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
     stages: dict[str, tuple[StageWork, tuple[str, ...]]] = {
         "train": (train, ("baseline.keras",)),
         "baseline": (convert_baseline, ("baseline.tflite", "baseline.json")),
+        "shrink": (shrink_model, ("shrunk.keras",)),
         "prune": (prune_model, ("pruned.keras",)),
         "quantize": (quantize, ("model.keras", "model.tflite", "model.json")),
         "measure": (measure, ("measured.json",)),
         "report": (write_report, ("report.json", "report.md", "report.html")),
     }
-    if recipe.prune is None:
-        del stages["prune"]
-    return stages
+    left_out = {name for name in ("shrink", "prune") if getattr(recipe, name) is None}
+    return {name: stage for name, stage in stages.items() if name not in left_out}
 
 
 def check_model(model: keras.Model, data: Dataset) -> None:
@@ -246,7 +297,8 @@ def check_model(model: keras.Model, data: Dataset) -> None:
         raise ModelError(
             f"{name}: output of shape {tuple(shape)}; a run takes classifiers: (None, classes)."
         )
-    check_for_model(data, tuple(model.inputs[0].shape[1:]), shape[-1], name)
+    takes = model.inputs[0]
+    check_for_model(data, tuple(takes.shape[1:]), str(takes.dtype), shape[-1], name)
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -285,15 +337,29 @@ def load_artefact(path: Path) -> Artefact:
         raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
 
 
-def _check_pruning(model: keras.Model, recipe: Recipe) -> None:
-    """Raise what pruning would, on a model that is thrown away."""
-    table = recipe.prune
-    if table is not None:
+def _check_choices(run: Run) -> None:
+    """Raise what shrinking and pruning would, on a model that is thrown away."""
+    model = run.load("baseline.keras")
+    shrinking, pruning = run.recipe.shrink, run.recipe.prune
+    if shrinking is not None:
+        from tfprune.structure.shrink import shrink
+
+        model, _ = shrink(
+            model,
+            dict(shrinking.target),
+            ranking=shrinking.ranking,
+            round_to=shrinking.round_to,
+            only=shrinking.only,
+            skip=shrinking.skip,
+            heads=shrinking.heads,
+            verify=False,
+        )
+    if pruning is not None:
         prune(
             model,
-            table.sparsity,
-            pattern=table.pattern,
-            allocation=table.allocation,
-            only=table.only,
-            skip=table.skip,
+            pruning.sparsity,
+            pattern=pruning.pattern,
+            allocation=pruning.allocation,
+            only=pruning.only,
+            skip=pruning.skip,
         )

@@ -10,6 +10,7 @@ from tfprune.recipe.tables import (
     PruneTable,
     QuantizeTable,
     Recipe,
+    ShrinkTable,
     TrainTable,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "PruneTable",
     "QuantizeTable",
     "Recipe",
+    "ShrinkTable",
     "TrainTable",
     "find_recipe",
     "load_recipe",

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 from tfprune.errors import OptionError, nearest, type_name
@@ -130,6 +131,15 @@ def _options(value: object) -> dict[str, Any]:
 OPTIONS = Kind("a table of arguments, such as { width = 64 }", _options)
 
 
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Refused
+    return value
+
+
+YES_OR_NO = Kind("true or false", _yes_or_no)
+
+
 def choice(*names: str) -> Kind:
     """One of a few names."""
 
@@ -141,19 +151,33 @@ def choice(*names: str) -> Kind:
     return Kind(f"one of {', '.join(names)}", read)
 
 
-def resolved(module: str, allowed: str, *, table: bool = False) -> Kind:
-    """What `module.resolve` takes: a name in a registry, and where `table`, a table too.
+def resolved(function: str, allowed: str, takes: type | UnionType = str) -> Kind:
+    """What a function takes without an OptionError, such as `package.module:resolve`.
 
     Only modules that load no TensorFlow may be named here: a recipe is read without.
     """
+    module, _, name = function.partition(":")
 
     def read(value: object) -> Any:
-        if not isinstance(value, str) and not (table and isinstance(value, Mapping)):
+        if not isinstance(value, takes):
             raise Refused
         try:
-            importlib.import_module(module).resolve(value)
+            getattr(importlib.import_module(module), name)(value)
         except OptionError as error:
             raise Refused(f"{str(error)[0].upper()}{str(error)[1:]}") from None
+        return value
+
+    return Kind(allowed, read)
+
+
+def registered(registry: str, allowed: str) -> Kind:
+    """A name in a registry, such as `package.module:devices`, with or without `:address`."""
+    module, _, table = registry.partition(":")
+
+    def read(value: object) -> str:
+        known = getattr(importlib.import_module(module), table)
+        if not isinstance(value, str) or value.partition(":")[0] not in known:
+            raise Refused(nearest(str(value), known))
         return value
 
     return Kind(allowed, read)

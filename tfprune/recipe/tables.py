@@ -19,9 +19,11 @@ from tfprune.recipe.kinds import (
     POSITIVE,
     RATIO,
     TEXT,
+    YES_OR_NO,
     choice,
     number,
     option,
+    registered,
     resolved,
     show,
     whole,
@@ -104,6 +106,38 @@ class TrainTable(Table):
     seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
 
 
+IMPORTANCES = (
+    "activation", "bn_scale", "fpgm", "hessian", "l1", "l2", "lamp", "random", "taylor",
+)  # fmt: skip
+RANKINGS = ("global", "isomorphic", "uniform")
+
+
+@dataclass(frozen=True)
+class ShrinkTable(Table):
+    """Which channels, neurons and heads are removed. This comes before weights are pruned."""
+
+    target: Mapping[str, float] = option(
+        resolved(
+            "tfprune.structure.target:parse_target",
+            "a table of one cost and what of it may stay, such as { macs = 0.5 }",
+            Mapping,
+        ),
+        "how much smaller the model gets",
+    )
+    importance: str = option(choice(*IMPORTANCES), "how much a unit matters", "l2")
+    ranking: str = option(choice(*RANKINGS), "how the total is shared out", "global")
+    round_to: int = option(whole(1), "channels stay in multiples of this", 8)
+    heads: bool = option(YES_OR_NO, "whether attention heads may go", True)
+    only: tuple[str, ...] = option(NAMES, "cut these layers only", ())
+    skip: tuple[str, ...] = option(NAMES, "leave these layers alone", ())
+    epochs: int = option(whole(0), "passes over the training set afterwards", 10)
+    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+
+    def unread(self) -> dict[str, str]:
+        """Without fine-tuning there is nothing to learn."""
+        return {} if self.epochs else {"learning_rate": "is for epochs above 0"}
+
+
 STEPS = ("begin_step", "end_step")
 EPOCHS = ("begin_epoch", "end_epoch")
 RAMP = ("initial_sparsity", "power")
@@ -115,20 +149,20 @@ class PruneTable(Table):
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
-        resolved("tfprune.sparsity.scores", "the name of a score"),
+        resolved("tfprune.sparsity.scores:resolve", "the name of a score"),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
-        resolved("tfprune.sparsity.patterns", "the name of a pattern"),
+        resolved("tfprune.sparsity.patterns:resolve", "the name of a pattern"),
         "shape of the holes",
         "unstructured",
     )
     allocation: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.sparsity.allocation",
+            "tfprune.sparsity.allocation:resolve",
             "the name of an allocation, or a table of layer = sparsity",
-            table=True,
+            str | Mapping,
         ),
         "how the total is shared out between the layers",
         "uniform",
@@ -207,7 +241,11 @@ class QuantizeTable(Table):
 class MeasureTable(Table):
     """How the baseline and the result are measured, beside each other in one run."""
 
-    device: str = option(TEXT, "where latency is measured", "host")
+    device: str = option(
+        registered("tfprune.measure.device:devices", "the name of a device, or name:address"),
+        "where latency is measured",
+        "host",
+    )
     threads: int = option(whole(1), "threads of the runtime", 1)
     runs: int = option(whole(2), "timed runs of each file", 50)
 
@@ -236,6 +274,7 @@ class Recipe:
     model: ModelTable | None = None
     data: DataTable | None = None
     train: TrainTable | None = None
+    shrink: ShrinkTable | None = None
     prune: PruneTable | None = None
     quantize: QuantizeTable | None = None
     measure: MeasureTable | None = None
@@ -284,6 +323,7 @@ TABLES: dict[str, type[Table]] = {
     "model": ModelTable,
     "data": DataTable,
     "train": TrainTable,
+    "shrink": ShrinkTable,
     "prune": PruneTable,
     "quantize": QuantizeTable,
     "measure": MeasureTable,
