@@ -42,6 +42,7 @@ class UpdatePruningStep(keras.callbacks.Callback):
 
             generation.hand_over(self, tfmot.update_pruning_step(), model)
         else:
+            generation.take_back(self)
             super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -154,6 +155,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
             peer = tfmot.pruning_summaries(self.log_dir, **self._options)
             generation.hand_over(self, peer, model)
         else:
+            generation.take_back(self)
             super().set_model(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
