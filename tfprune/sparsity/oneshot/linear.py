@@ -101,8 +101,8 @@ def _read_separable(kernel: Kernel, layer: Any) -> Linear | str:
 
     def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
         made = keras.ops.depthwise_conv(
-            inputs,
-            layer.depthwise_kernel,
+            inputs.astype(np.float32),
+            keras.ops.cast(layer.depthwise_kernel, "float32"),
             strides=layer.strides,
             padding=layer.padding,
             data_format=layer.data_format,
