@@ -1,5 +1,8 @@
 """Latency: the order of pairs, their statistics, and real files timed beside each other."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -87,6 +90,24 @@ def test_nine_times_the_layers_take_about_nine_times_as_long() -> None:
     assert ratio.q1 <= ratio.median <= ratio.q3
     assert 0.7 < found.conditions.noise.median < 1.4
     assert found.latencies[0].samples == 2 * 15
+
+
+@pytest.mark.slow
+def test_a_busy_machine_hardly_moves_the_ratio() -> None:
+    one, three = to_tflite(convolutions(1)), to_tflite(convolutions(3))
+
+    def ratio() -> float:
+        return interleaved([one, three], runs=150).ratios[0].median
+
+    quiet = ratio()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        loud = ratio()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert abs(loud / quiet - 1) < 0.05
 
 
 def test_progress_is_told(float_file) -> None:

@@ -103,33 +103,35 @@ def converse(
             stderr=errors,
             env={**os.environ, **(environment or {})},
         )
+        stream = process.stdout
+        assert stream is not None
+        lines: queue.Queue[bytes] = queue.Queue()
+
+        def read() -> None:
+            for line in stream:
+                lines.put(line)
+            lines.put(b"")
+
+        # A thread, since a pipe cannot be read with a time limit on every system.
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
         try:
-            yield from _answers(process, names, stall_s, errors, lost or {})
+            yield from _answers(process, lines, names, stall_s, errors, lost or {})
         finally:
             process.kill()
             process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+            reader.join()
+            stream.close()
 
 
 def _answers(
     process: subprocess.Popen[bytes],
+    lines: "queue.Queue[bytes]",
     names: Sequence[str],
     stall_s: float,
     errors: IO[bytes],
     lost: Mapping[int, str],
 ) -> Iterator[dict[str, Any]]:
-    lines: queue.Queue[bytes] = queue.Queue()
-    stream = process.stdout
-    assert stream is not None
-
-    def read() -> None:
-        for line in iter(stream.readline, b""):
-            lines.put(line)
-        lines.put(b"")
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
     name, doing = names[0], "starting"
     while True:
         try:
@@ -140,7 +142,6 @@ def _answers(
                 "the file is damaged or the machine is overloaded"
             ) from None
         if not line:
-            reader.join()
             code, last = process.wait(), _last_words(errors)
             if code in lost:
                 raise DeviceError(f"{lost[code]} ({last or 'it said nothing'})")
@@ -160,7 +161,6 @@ def _answers(
         if "stage" in answer:
             doing = {"load": "loading", "run": "running"}[answer["stage"]]
         if "done" in answer:
-            reader.join()
             return
         yield answer
 
