@@ -234,6 +234,10 @@ def test_a_fixed_batch_counts_as_it_is() -> None:
 def test_other_models_are_refused() -> None:
     import tf_keras
 
+    unbuilt = keras.Sequential([L.Dense(3)], name="unbuilt")
+    with pytest.raises(ModelError, match="unbuilt: is not built"):
+        macs(unbuilt, (4,))
+    assert not unbuilt.built
     with pytest.raises(ModelError, match=r"Received tf_keras\.Sequential"):
         macs(tf_keras.Sequential())
 

@@ -71,7 +71,7 @@ def macs(model: Any, input_shape: Shape | Mapping[str, Shape] | None = None) -> 
             several inputs a dict from their names.
 
     Raises:
-        ModelError: It is no Keras 3 model, or cannot be called on that shape.
+        ModelError: It is no Keras 3 model, is not built, or cannot be called on that shape.
         OptionError: A shape is open and none is given, or the names do not fit.
 
     Example:
@@ -84,6 +84,8 @@ def macs(model: Any, input_shape: Shape | Mapping[str, Shape] | None = None) -> 
             f"macs: expected a Keras 3 model. Received {type_name(model)}; "
             "a tf_keras model goes through tfprune.to_keras3 first"
         )
+    if not model.built:
+        raise ModelError(f"{model.name}: is not built; call it on data once")
     walk = _Walk()
     inputs = _inputs(model, input_shape)
     graph = _graph_of(model)
