@@ -115,6 +115,8 @@ def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path:
         ({"prune": {"skip": ["nowhere"]}}, FilterError, "nowhere"),
         ({"prune": {"allocation": {"nowhere": 0.5}}}, FilterError, "nowhere"),
         ({"model": {"source": "convnet"}}, ModelError, "convnet takes images"),
+        ({"quantize": {"scheme": "int4", "layers": {"x": "int8"}}}, OptionError, "int8"),
+        ({"quantize": {"scheme": "int4", "layers": {"x(": "float32"}}}, FilterError, "no regular"),
         ({"prune": {"begin_step": 90, "end_epoch": 1.0}}, RecipeError, "begins at step 90"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tfprune.data import Dataset
+from tfprune.deploy.inspect import inspect
 from tfprune.errors import ArtefactError
 from tfprune.pipeline import Result, stages
 from tfprune.pipeline.folder import Done, RunFolder
@@ -99,6 +100,21 @@ def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
     stages.quantize(changed(run, quantize={"scheme": scheme}))
     artefact = stages.load_artefact(run.folder.file("model.tflite"))
     assert artefact.report.scheme == scheme
+
+
+def test_the_border_of_the_file_may_be_float(run: stages.Run) -> None:
+    stages.quantize(changed(run, quantize={"scheme": "int8", "io": "float32"}))
+    artefact = stages.load_artefact(run.folder.file("model.tflite"))
+    assert artefact.report.inputs[0].dtype == "float32"
+    assert "QUANTIZE" in artefact.report.ops
+
+
+def test_layers_may_have_schemes_of_their_own(run: stages.Run) -> None:
+    table = {"scheme": "weight_int8", "layers": {"logits": "float32"}}
+    stages.quantize(changed(run, quantize=table))
+    found = inspect(run.folder.file("model.tflite"))
+    assert {row.dtype for row in found.tensors if row.elements == 8 * 2} == {"float32"}
+    assert {row.dtype for row in found.tensors if row.elements == 16 * 8} == {"int8"}
 
 
 def test_calibration_is_drawn_from_the_training_set_alone(run: stages.Run) -> None:

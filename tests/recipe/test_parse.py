@@ -35,7 +35,11 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ({"gate": 3}, "r.toml gate: expected a table. Received 3."),
         (
             {"quantize": {"scheme": "float16", "calibration": 9}},
-            'r.toml [quantize] calibration: is for scheme = "int8". Drop it.',
+            "r.toml [quantize] calibration: is for int8 and int16x8, not float16. Drop it.",
+        ),
+        (
+            {"quantize": {"scheme": "float16", "io": "int8"}},
+            "r.toml [quantize] io: expected float32 with scheme = float16. Received int8.",
         ),
         (
             {"model": {"source": "convnet"}},

@@ -70,6 +70,7 @@ def test_sound_pruning_has_no_faults() -> None:
 
 def test_what_is_not_read_is_named() -> None:
     assert "calibration" in QuantizeTable("dynamic").unread()
-    assert QuantizeTable("int8").unread() == {}
+    assert set(QuantizeTable("int8").unread()) == {"layers"}
+    assert set(QuantizeTable("int4").unread()) == {"calibration"}
     assert set(PruneTable(schedule="constant").unread()) == {"initial_sparsity", "power"}
     assert set(PruneTable(begin_step=1).unread()) == {"begin_epoch"}

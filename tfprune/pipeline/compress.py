@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.data import Dataset, as_dataset, load_data
+from tfprune.deploy.schemes import SCHEMES
+from tfprune.deploy.weights import weight_rules
 from tfprune.errors import ModelError, RecipeError, type_name
 from tfprune.pipeline.folder import check_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
@@ -123,6 +125,8 @@ def prepare(
         from tfprune.legacy.load import check_model_file
 
         check_model_file(Path(recipe.model.source))
+    if recipe.quantize is not None and SCHEMES[recipe.quantize.scheme].weight_bits is not None:
+        weight_rules(recipe.quantize.scheme, recipe.quantize.layers or {})
     if out is not None:
         check_folder(out, resume=resume)
     dataset = _as_data(data, recipe)

@@ -201,10 +201,13 @@ def quantize(run: Run) -> Mapping[str, Any]:
     last = next(file for stage, file in names.items() if stage in run.folder.done)
     content = run.folder.file(last).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
+    table = run.recipe.quantize
     to_tflite(
         run.load("model.keras"),
         run.folder.file("model.tflite"),
-        scheme=run.recipe.quantize.scheme if run.recipe.quantize else "float32",
+        scheme=table.scheme if table else "float32",
+        io=table.io if table else None,
+        layers=table.layers if table else None,
         calibration=run.calibration(),
         progress=run.progress,
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfprune.deploy.schemes import SCHEMES
 from tfprune.recipe.kinds import (
     FRACTION,
     NAMES,
@@ -222,19 +223,42 @@ class PruneTable(Table):
             )
 
 
-SCHEMES = ("float32", "float16", "dynamic", "int8")
-
-
 @dataclass(frozen=True)
 class QuantizeTable(Table):
     """In which numbers the .tflite computes. Without this table: float32."""
 
-    scheme: str = option(choice(*SCHEMES), "numbers of the file", "int8")
-    calibration: int = option(whole(1), "training examples that set the int8 ranges", 200)
+    scheme: str = option(
+        registered("tfprune.deploy.schemes:SCHEMES", "the name of a scheme"),
+        "numbers of the file",
+        "int8",
+    )
+    io: str | None = option(
+        choice("float32", "int8", "int16"),
+        "numbers the file takes and gives; default: those it computes in",
+        None,
+    )
+    layers: Mapping[str, str] | None = option(
+        OPTIONS, "other schemes for layers, by regular expression", None
+    )
+    calibration: int = option(whole(1), "training examples that set the integer ranges", 200)
 
     def unread(self) -> dict[str, str]:
-        """Calibration sets the ranges of integers."""
-        return {} if self.scheme == "int8" else {"calibration": 'is for scheme = "int8"'}
+        """Calibration sets the ranges of integers; layers may differ only in their weights."""
+        scheme, keys = SCHEMES[self.scheme], {}
+        if not scheme.needs_calibration:
+            keys["calibration"] = f"is for int8 and int16x8, not {self.scheme}"
+        if scheme.weight_bits is None:
+            keys["layers"] = f"is for int4, weight_int4 and weight_int8, not {self.scheme}"
+        return keys
+
+    def faults(self) -> Faults:
+        """Refuse numbers at the border that the inside cannot have."""
+        allowed = SCHEMES[self.scheme].io
+        if self.io is not None and self.io not in allowed:
+            yield (
+                ("io", "scheme"),
+                f"expected {' or '.join(allowed)} with scheme = {self.scheme}. Received {self.io}.",
+            )
 
 
 @dataclass(frozen=True)
