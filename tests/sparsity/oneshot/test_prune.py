@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn import datasets
 
 import tfprune
 from tfprune.errors import DataError, FilterError, ModelError, OptionError
@@ -26,7 +27,7 @@ def convnet() -> keras.Model:
     branch = L.Conv2D(16, 3, padding="same", groups=4, use_bias=False, name="grouped")(h)
     h = L.Add()([h, L.ReLU()(branch)])
     h = L.SeparableConv2D(12, 3, strides=2, name="separable")(h)
-    inner = keras.Sequential([keras.Input((12,)), L.Dense(10, activation="relu", name="inner")])
+    inner = keras.Sequential([keras.Input((12,)), L.Dense(10, activation="relu")], name="inner")
     h = inner(L.GlobalAveragePooling2D()(h))
     return keras.Model(x, L.Dense(5, name="head")(h), name="convnet")
 
@@ -114,6 +115,31 @@ def test_blocks_go_whole() -> None:
     blocks = hold.kernel.view(hold.mask_array()).reshape(9, 4, 16)
     assert np.all(blocks.all(axis=1) | ~blocks.any(axis=1))
     assert np.count_nonzero(blocks) == 288
+
+
+def test_digits_are_still_told_apart_without_any_training() -> None:
+    digits = datasets.load_digits()
+    x, y = (digits.data / 16).astype("float32"), digits.target
+    keras.utils.set_random_seed(0)
+    layers = [L.Dense(64, activation="relu"), L.Dense(32, activation="relu"), L.Dense(10)]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=keras.optimizers.Adam(5e-3), loss=loss)
+    model.fit(x[:1300], y[:1300], batch_size=64, epochs=15, verbose=0)
+    trained = model.get_weights()
+
+    def accuracy() -> float:
+        return float(np.mean(model.predict(x[1300:], verbose=0).argmax(1) == y[1300:]))
+
+    dense = accuracy()
+    tfprune.prune(model, 0.8)
+    by_magnitude = accuracy()
+    tfprune.strip_pruning(model)
+    model.set_weights(trained)
+    tfprune.prune_oneshot(model, x[:256], 0.8)
+    assert dense > 0.85
+    assert accuracy() > by_magnitude + 0.1
+    assert accuracy() > dense - 0.1
 
 
 def test_a_subclassed_model_with_a_shared_layer() -> None:

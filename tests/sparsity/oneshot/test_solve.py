@@ -140,7 +140,7 @@ def test_long_columns_are_approached_short_ones_solved(monkeypatch: pytest.Monke
     x = np.random.default_rng(2).standard_normal((1, 40, 8))
     problem = problem_of(x, x)
     mask = np.ones((1, 8, 8), bool)
-    monkeypatch.setattr(module, "MAX_STEPS", 1)
+    monkeypatch.setattr(module, "USUAL_STEPS", 1)
     short = refit(problem, np.zeros((1, 8, 8)), np.eye(8, dtype=bool)[None])
     assert np.array_equal(short, solve(problem, np.eye(8, dtype=bool)[None]))
     long = refit(problem, np.zeros((1, 8, 8)), mask)

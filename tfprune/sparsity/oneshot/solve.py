@@ -41,6 +41,10 @@ MAX_STAGE_FLOPS = 1e11
 MAX_STEPS = 200
 """Of conjugate gradients."""
 
+USUAL_STEPS = 40
+"""What conjugate gradients take with damped H until the error is that of the direct answer to four
+digits; at 1,152 inputs and half of the weights they are then twice as fast, beyond much more."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -152,7 +156,7 @@ def refit(problem: Problem, start: NDArray, mask: NDArray[np.bool_]) -> NDArray:
     kept = np.count_nonzero(mask, axis=1).astype(float)
     direct = np.sum(kept**3) * 2 / 3
     products, width, outputs = mask.shape
-    iterative = 2.0 * products * width**2 * outputs * MAX_STEPS
+    iterative = 2.0 * products * width**2 * outputs * USUAL_STEPS
     return solve(problem, mask) if direct <= iterative else approach(problem, start, mask)
 
 
