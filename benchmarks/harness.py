@@ -1,7 +1,7 @@
 """What every benchmark here does alike: take turns, repeat, and store what it printed.
 
 A result is two files in results/: NAME.md, the table as it was printed, and NAME.json, its numbers
-with the versions, the seeds, the machine and every single sample.
+with the versions, the seeds and the machine.
 """
 
 import json
@@ -75,7 +75,7 @@ def publish(
         title: The heading.
         columns: The heads of the columns.
         rows: The table, as words.
-        numbers: What JSON can hold: all figures, and the samples that they come from.
+        numbers: All figures, as JSON can hold them.
         seeds: Of everything random.
         remarks: Sentences under the table.
         folder: Where to store it.

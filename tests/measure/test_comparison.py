@@ -114,3 +114,8 @@ def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
         compare(float_file, {})
     with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
         compare(float_file, tmp_path / "none.tflite")
+    # Before anything is read or run.
+    with pytest.raises(OptionError, match="Did you mean host"):
+        compare(tmp_path / "none.tflite", [], device="hots")
+    with pytest.raises(OptionError, match="runs: expected a whole number"):
+        compare(tmp_path / "none.tflite", [], runs=0)

@@ -101,6 +101,8 @@ def test_a_file_that_the_runtime_refuses_is_an_error_and_no_number(float_file, t
 def test_missing_programs_and_names_are_one_line(float_file, monkeypatch, tmp_path) -> None:
     with pytest.raises(OptionError, match="say which machine, like ssh:"):
         benchmark(float_file, device="ssh", runs=1)
+    with pytest.raises(OptionError, match="Received -oProxyCommand=true"):
+        benchmark(float_file, device="ssh:-oProxyCommand=true", runs=1)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(DeviceError, match="the program ssh is not installed"):
         benchmark(float_file, device="ssh:pi", runs=1)

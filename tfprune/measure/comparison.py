@@ -12,8 +12,9 @@ from tfprune.deploy.artefact import Artefact, sha256
 from tfprune.deploy.runtime import read_file
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
+from tfprune.measure.device import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
-from tfprune.measure.latency import interleaved
+from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, called, name_of
@@ -81,7 +82,10 @@ def compare(
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         raise OptionError(f"candidates need different names. Received {', '.join(names)}")
+    check_counts(threads=threads, runs=runs)
+    device_of(device)
     files = [_read(subject) for subject in subjects]
+    models = [_model_figures(subject) for subject in subjects]
     scores: Sequence[Fidelity | None] = [None] * len(files)
     if data is not None:
         scores = score_files(
@@ -93,7 +97,7 @@ def compare(
             batch_size=batch_size,
             progress=progress,
         )
-    latencies = interleaved(
+    timed = interleaved(
         files,
         names=names,
         device=device,
@@ -102,40 +106,24 @@ def compare(
         input_shapes=input_shapes,
         progress=progress,
     )
-    rows, notes = [], []
+    rows = []
     with progress.task("sizes and memory", len(files)) as task:
-        for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):
-            latency, score = latencies.latencies[index], scores[index]
-            counts, remarks = _model_figures(subject)
-            notes += remarks
-            weight = sizes(content)
+        for index, (name, content) in enumerate(zip(names, files, strict=True)):
+            # Memory is that of this machine, which says nothing of another.
+            peak = (
+                peak_bytes(content, name=name, threads=threads, input_shapes=input_shapes)
+                if device == "host"
+                else None
+            )
             rows.append(
                 Row(
-                    name=subject.name,
-                    scheme=_scheme(subject.source),
-                    sha256=sha256(content),
-                    raw_bytes=weight.raw_bytes,
-                    gzip_bytes=weight.gzip_bytes,
-                    entropy_bytes=weight.entropy_bytes,
-                    weights=weight.weights,
-                    weight_zeros=weight.zeros,
-                    score=score.score if score else None,
-                    agreement=score.agreement if score and index else None,
-                    max_abs_error=score.max_abs_error if score and index else None,
-                    mean_abs_error=score.mean_abs_error if score and index else None,
-                    median_ms=latency.median_ms,
-                    p90_ms=latency.p90_ms,
-                    q1_ms=latency.q1_ms,
-                    q3_ms=latency.q3_ms,
-                    min_ms=latency.min_ms,
-                    latency_ratio=latencies.ratios[index - 1] if index else None,
-                    # Memory is that of this machine, which says nothing of another.
-                    peak_bytes=peak_bytes(
-                        content, name=subject.name, threads=threads, input_shapes=input_shapes
-                    )
-                    if device == "host"
-                    else None,
-                    **counts,
+                    name=name,
+                    scheme=_scheme(subjects[index].source),
+                    peak_bytes=peak,
+                    **_file_figures(content),
+                    **models[index][0],
+                    **_score_figures(scores[index], is_baseline=not index),
+                    **_time_figures(timed, index),
                 )
             )
             task.advance()
@@ -144,8 +132,8 @@ def compare(
         rows=tuple(rows),
         metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
         samples=scores[0].samples if scores[0] else 0,
-        conditions=latencies.conditions,
-        notes=tuple(notes),
+        conditions=timed.conditions,
+        notes=tuple(note for _, notes in models for note in notes),
         versions=versions(),
     )
     return report.with_gate(gate) if gate else report
@@ -187,6 +175,46 @@ def _pair(entry: Any) -> tuple[Source, Any]:
 
 def _scheme(source: Source) -> str:
     return source.report.scheme if isinstance(source, Artefact) else ""
+
+
+def _file_figures(content: bytes) -> dict[str, Any]:
+    """Return what the file itself tells, as fields of a row."""
+    found = sizes(content)
+    return {
+        "sha256": sha256(content),
+        "raw_bytes": found.raw_bytes,
+        "gzip_bytes": found.gzip_bytes,
+        "entropy_bytes": found.entropy_bytes,
+        "weights": found.weights,
+        "weight_zeros": found.zeros,
+    }
+
+
+def _score_figures(found: Fidelity | None, *, is_baseline: bool) -> dict[str, Any]:
+    """Return what the data told; the baseline is not compared with itself."""
+    if found is None:
+        return {}
+    if is_baseline:
+        return {"score": found.score}
+    return {
+        "score": found.score,
+        "agreement": found.agreement,
+        "max_abs_error": found.max_abs_error,
+        "mean_abs_error": found.mean_abs_error,
+    }
+
+
+def _time_figures(timed: Interleaved, index: int) -> dict[str, Any]:
+    """Return what the clock told."""
+    found = timed.latencies[index]
+    return {
+        "median_ms": found.median_ms,
+        "p90_ms": found.p90_ms,
+        "q1_ms": found.q1_ms,
+        "q3_ms": found.q3_ms,
+        "min_ms": found.min_ms,
+        "latency_ratio": timed.ratios[index - 1] if index else None,
+    }
 
 
 def _model_figures(subject: _Subject) -> tuple[dict[str, Any], list[str]]:

@@ -145,8 +145,10 @@ def ssh(address: str | None) -> Device:
     """Return a machine that is reached through ssh, such as a Raspberry Pi."""
     from tfprune.measure.ssh import Ssh
 
-    if address is None:
-        raise OptionError("device 'ssh': say which machine, like ssh:pi@raspberrypi")
+    if address is None or address.startswith("-"):  # which ssh would take for an option
+        raise OptionError(
+            f"device 'ssh': say which machine, like ssh:pi@raspberrypi. Received {address}"
+        )
     return Ssh(address)
 
 

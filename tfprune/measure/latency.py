@@ -137,9 +137,7 @@ def interleaved(
         OptionError: An unknown device, or less than one thread or run.
         ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
     """
-    for option, value in (("threads", threads), ("runs", runs)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise OptionError(f"{option}: expected a whole number >= 1. Received {value!r}")
+    check_counts(threads=threads, runs=runs)
     machine = device_of(device)
     labels = list(names or map(name_of, sources))
     rounds = machine.rounds(runs)
@@ -177,6 +175,17 @@ def interleaved(
         ratios=ratios[:-1],
         conditions=conditions,
     )
+
+
+def check_counts(**options: int) -> None:
+    """Refuse options that are no whole number of at least one.
+
+    Raises:
+        OptionError: One is not.
+    """
+    for option, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise OptionError(f"{option}: expected a whole number >= 1. Received {value!r}")
 
 
 def pair_schedule(files: int, rounds: int) -> list[int]:
