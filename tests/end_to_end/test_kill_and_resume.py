@@ -79,6 +79,7 @@ def numbers(out: Path) -> dict[str, Any]:
 
 def assert_same(one: Path, other: Path) -> None:
     assert numbers(one) == numbers(other)
+    assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
     for name in ("baseline.keras", "pruned.keras", "model.keras"):
         weights = [load_model(out / name).get_weights() for out in (one, other)]
         for mine, yours in zip(*weights, strict=True):

@@ -1,11 +1,13 @@
 """Every shipped recipe through the command, on a budget of seconds."""
 
+import gzip
 import json
 import math
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfprune.deploy.runtime import Runner
@@ -71,3 +73,35 @@ def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     assert baseline["score"] - result["score"] <= 0.01
     assert baseline["gzip_bytes"] >= 10 * result["gzip_bytes"]
     assert result["latency_ratio"]["median"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_mnist_keeps_its_promise_on_a_part_of_the_real_data(tmp_path: Path, data_dir: Path) -> None:
+    names = {
+        "x_train": ("train-images-idx3-ubyte.gz", 16, (-1, 28, 28, 1)),
+        "y_train": ("train-labels-idx1-ubyte.gz", 8, (-1,)),
+        "x_test": ("t10k-images-idx3-ubyte.gz", 16, (-1, 28, 28, 1)),
+        "y_test": ("t10k-labels-idx1-ubyte.gz", 8, (-1,)),
+    }
+    arrays = {}
+    for key, (name, header, shape) in names.items():
+        content = gzip.decompress((data_dir / "mnist" / name).read_bytes())
+        arrays[key] = np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    out = tmp_path / "run"
+    settings = [f"data.source={tmp_path / 'mnist.npz'}", f"data.scale={1 / 255}",
+                "data.limit=12000"]  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfprune.cli", "run", "mnist", *words, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=840,
+    )
+    assert done.returncode == 0, done.stderr
+    baseline, result = json.loads((out / "report.json").read_text())["rows"]
+    assert baseline["score"] > 0.96
+    assert baseline["score"] - result["score"] <= 0.01
+    assert baseline["gzip_bytes"] >= 20 * result["gzip_bytes"]

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,19 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         open_folder(tmp_path / "thesis.doc", RECIPE_A, {}),
     ):
         pass
+
+
+def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:
+    work.folder.mkdir()
+    (work.folder / ".saving-abc_123").mkdir()
+    (work.folder / ".saving-abc_123" / "model.keras").touch()
+    # The very names that `write_atomic` gives.
+    for name in ("state.json", "model.tflite", "report.html", "recipe.toml"):
+        handle, _ = tempfile.mkstemp(dir=work.folder, prefix=f".{name}.")
+        os.close(handle)
+    work.run(resume=True)
+    names = {path.name for path in work.folder.iterdir()}
+    assert names == {STATE, RECIPE, LOG, ".lock", "one.bin", "two.bin", "three.bin"}
 
 
 def test_one_process_at_a_time(work: Work) -> None:

@@ -49,6 +49,11 @@ def test_a_schedule_that_ends_before_it_begins_once_counted() -> None:
         schedule_of(PruneTable(begin_step=250, end_epoch=2.0), 100)
 
 
+def test_a_schedule_that_would_never_begin() -> None:
+    with pytest.raises(RecipeError, match="begins at step 900, but the training has 900 steps"):
+        schedule_of(PruneTable(epochs=9, begin_step=900, end_step=2000), 100)
+
+
 @given(st.integers(1, 20), st.integers(1, 400), st.floats(0.01, 0.99))
 def test_the_default_schedule_reaches_its_end_within_the_training(
     epochs: int, steps: int, sparsity: float

@@ -10,6 +10,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ NATIVE_LOG = "native.log"
 LOCK = ".lock"
 EARLY = {RECIPE, LOG, NATIVE_LOG, LOCK, "traceback.txt"}
 """What may be there before the state is."""
+UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.\w{8}$")
+"""Temporary names of files that were being written when a run was killed."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def open_folder(
     folder.mkdir(parents=True, exist_ok=True)
     done = {name: Done(**stage) for name, stage in (state or {"stages": {}})["stages"].items()}
     with _locked(folder), _logging(folder / LOG):
+        _sweep(folder)
         if resume:
             log.info("goes on, with %s done", ", ".join(done) or "no stage")
         if state is None:
@@ -162,7 +167,8 @@ def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
         raise OptionError(f"{folder}: a file. Name a folder for the run.")
     state = _read_state(folder)
     if state is None:
-        others = sorted(set(os.listdir(folder)) - EARLY) if folder.is_dir() else []
+        found = os.listdir(folder) if folder.is_dir() else []
+        others = sorted(name for name in found if name not in EARLY and not UNFINISHED.match(name))
         if others:
             raise OptionError(
                 f"{folder}: not empty ({others[0]} …), and no run of tfprune. Name another folder."
@@ -198,6 +204,16 @@ def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str])
             f"{folder}: the {what} of the run there is not the one given now. "
             "Restore it, or give another folder."
         )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run was writing."""
+    for path in folder.iterdir():
+        if UNFINISHED.match(path.name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 @contextlib.contextmanager

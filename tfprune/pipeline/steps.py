@@ -28,7 +28,8 @@ def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
         steps: Optimizer steps in one epoch.
 
     Raises:
-        RecipeError: If it ends before it begins, once epochs are counted in steps.
+        RecipeError: If it ends before it begins, or begins after the training, once epochs are
+            counted in steps.
     """
     total = table.epochs * steps
     begin = _step(table.begin_step, table.begin_epoch, steps)
@@ -39,6 +40,11 @@ def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
         raise RecipeError(
             f"[prune]: the schedule begins at step {begin} and ends at step {last}, with "
             f"{steps} steps an epoch. Begin earlier or end later."
+        )
+    if begin >= total:
+        raise RecipeError(
+            f"[prune]: the schedule begins at step {begin}, but the training has {total} steps: "
+            f"{table.epochs} epochs of {steps}. Begin earlier or train longer."
         )
     frequency = table.frequency or max((last - begin) // UPDATES, 1)
     try:
