@@ -38,6 +38,8 @@ _HOME = {
     "Artefact": "deploy.artefact",
     "Runner": "deploy.runtime",
     "inspect": "deploy.inspect",
+    "make_sparse_ready": "deploy.sparse_rewrite",
+    "sparse_ready": "deploy.sparse_ready",
     "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",

@@ -14,6 +14,7 @@ def convert_saved_model(
     quantise: bool,
     activations: str,
     float16: bool,
+    sparse: bool,
     io: str,
     samples: str | None,
     batch: int,
@@ -26,6 +27,7 @@ def convert_saved_model(
         quantise: As in `Scheme`.
         activations: As in `Scheme`.
         float16: As in `Scheme`.
+        sparse: As in `Scheme`.
         io: The type of float inputs and outputs.
         samples: An `.npz` with one array for each input, to calibrate on.
         batch: How many of them to show at a time.
@@ -38,8 +40,12 @@ def convert_saved_model(
     # Without Flex: the default runtime cannot run it. Built-in float operations stay allowed, so
     # that the one that cannot be quantised is found by name in the file.
     operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    optimizations = []
     if quantise or float16:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        optimizations.append(tf.lite.Optimize.DEFAULT)
+    if sparse:
+        optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
+    converter.optimizations = optimizations
     if float16:
         converter.target_spec.supported_types = [tf.float16]
     if activations == "int8":

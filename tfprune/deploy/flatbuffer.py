@@ -11,8 +11,8 @@ tables are reached by unsigned distances forward.
 
 import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -37,6 +37,19 @@ _BITS = {
 
 # The runtime's kernels stop at 8.
 _MOST_AXES = 32
+
+# Where the schema keeps the options that are asked for: name, field, kind, default.
+_OPTIONS: dict[str, tuple[tuple[str, int, str, int], ...]] = {
+    "CONV_2D": (
+        ("valid", 0, "b", 0), ("stride_w", 1, "i", 0), ("stride_h", 2, "i", 0),
+        ("dilation_w", 4, "i", 1), ("dilation_h", 5, "i", 1),
+    ),
+    "DEPTHWISE_CONV_2D": (
+        ("valid", 0, "b", 0), ("stride_w", 1, "i", 0), ("stride_h", 2, "i", 0),
+        ("multiplier", 3, "i", 0), ("dilation_w", 5, "i", 1), ("dilation_h", 6, "i", 1),
+    ),
+    "MEAN": (("keep_dims", 0, "B", 0),),
+}  # fmt: skip
 
 FLOAT_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16"})
 
@@ -77,12 +90,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: its name, the tensors it reads (-1: left out) and those it writes."""
+    """One operation: its name, the tensors it reads (-1: left out) and those it writes.
+
+    Of the operations in `_OPTIONS` it has the options as well.
+    """
 
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     custom: bool = False
+    options: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -337,7 +354,13 @@ def _op(
     for index in inputs + outputs:
         if index != -1:
             _within(index, tensors, f"tensor of {name}")
-    return Op(name, inputs, outputs, custom)
+    options: dict[str, int] = {}
+    settings = reader.table(table, 4)
+    for key, index, kind, default in _OPTIONS.get(name, ()):
+        options[key] = (
+            default if settings is None else reader.scalar(settings, index, kind, default)
+        )
+    return Op(name, inputs, outputs, custom, options)
 
 
 def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:

@@ -68,7 +68,7 @@ class Inspection:
         weights_bytes: Data of constants, each buffer counted once.
         scales_bytes: Quantisation scales and zero points.
         metadata_bytes: Metadata buffers.
-        structure_bytes: The rest: names, shapes, operations, padding.
+        structure_bytes: The rest: names, shapes, operations, indices of sparse weights, padding.
         outside_bytes: How much of the data lies behind the flatbuffer, in large files.
     """
 

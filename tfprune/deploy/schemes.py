@@ -17,6 +17,7 @@ class Scheme:
         quantise: Weights are stored in 8 bits.
         activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
         float16: Weights are stored in 16 bits.
+        sparse: Zeros are left out of the file.
         weight_bits: Bits of a weight, when ai-edge-quantizer makes the file from a float one; such
             schemes can be given layer by layer.
         float_arithmetic: Such weights become floats again before they are used.
@@ -28,6 +29,7 @@ class Scheme:
     quantise: bool = False
     activations: str = "float"
     float16: bool = False
+    sparse: bool = False
     weight_bits: int | None = None
     float_arithmetic: bool = False
 
@@ -42,6 +44,21 @@ SCHEMES: Registry[Scheme] = Registry("scheme")
 SCHEMES.register("float32")(Scheme("weights and arithmetic in 32-bit floats", bound=1e-3))
 SCHEMES.register("float16")(
     Scheme("weights in 16-bit floats: half the size, same speed on a CPU", bound=2e-2, float16=True)
+)
+SCHEMES.register("sparse")(
+    Scheme(
+        "32-bit floats without the zeros: faster only where `sparse_ready` says so",
+        bound=1e-3,
+        sparse=True,
+    )
+)
+SCHEMES.register("sparse_float16")(
+    Scheme(
+        "16-bit floats without the zeros: faster only where `sparse_ready` says so",
+        bound=2e-2,
+        float16=True,
+        sparse=True,
+    )
 )
 SCHEMES.register("dynamic")(
     Scheme(

@@ -28,6 +28,7 @@ from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
+from tfprune.deploy.sparse_ready import readiness
 from tfprune.deploy.troubles import way_out
 from tfprune.deploy.weights import Rule, resolve, weight_rules
 from tfprune.errors import ConversionError, OptionError, nearest
@@ -247,6 +248,7 @@ def _convert_once(
             "quantise": plan.quantise,
             "activations": plan.activations,
             "float16": plan.float16,
+            "sparse": plan.sparse,
             "io": settings.io,
             "samples": archive,
             "batch": batch or max(1, face.inputs[0].shape[0]),
@@ -304,6 +306,8 @@ def _check_operations(
             f"the {settings.name} file keeps variables ({', '.join(kept)}): its weights are not "
             "frozen or the model changes its own state; remove stateful layers (stateful=True)"
         )
+    if settings.plan.sparse:
+        notes.extend(_sparsity(contents, settings.name))
     if settings.plan.quantise or settings.plan.weight_bits is not None:
         notes.extend(_unquantised(contents))
     if not settings.plan.needs_calibration:
@@ -316,6 +320,24 @@ def _check_operations(
             f"allow it with allow_float={refused}, or use scheme 'dynamic'"
         )
     notes.extend(f"{name} stays float ({count} times), as allowed" for name, count in left.items())
+
+
+def _sparsity(contents: Contents, name: str) -> Iterator[str]:
+    """Say how much is stored sparse and whether it will be faster; refuse when nothing is."""
+    weights = [
+        tensor
+        for graph in contents.subgraphs
+        for tensor in graph.tensors
+        if tensor.dtype in FLOAT_DTYPES and len(tensor.shape) > 1 and contents.raw(tensor)
+    ]
+    sparse = sum(tensor.sparse for tensor in weights)
+    if not sparse:
+        raise ConversionError(
+            f"no weight has zeros enough to be stored sparse in a {name} file; prune the model "
+            "first, or use scheme 'float32' or 'float16'"
+        )
+    yield f"{sparse} of {len(weights)} weights are stored sparse"
+    yield readiness(contents).verdict
 
 
 def _unquantised(contents: Contents) -> Iterator[str]:
