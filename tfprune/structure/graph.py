@@ -133,7 +133,7 @@ class _Reader:
         try:
             refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
             layers = [tensor._keras_history.operation for tensor in function.inputs]
-            self._walk(function, refs, "", {})
+            self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
             graph = Graph(
                 model,
                 tree.map_structure(lambda t: refs[id(t)], function._inputs_struct),
@@ -154,8 +154,14 @@ class _Reader:
         )
         return Ref(len(self.values) - 1)
 
-    def _walk(self, function: Any, refs: dict[int, Ref], path: str, context: Mapping) -> None:
-        """Add the calls of a graph; `refs` maps its tensors and is filled as they are made."""
+    def _walk(
+        self, function: Any, refs: dict[int, Ref], path: str, context: Mapping, plain: bool = False
+    ) -> None:
+        """Add the calls of a graph; `refs` maps its tensors and is filled as they are made.
+
+        The graph inside of a Sequential is `plain`: the `training` that it was traced with is
+        nobody's choice.
+        """
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
                 if node.is_input or all(id(t) in refs for t in node.outputs):
@@ -166,6 +172,8 @@ class _Reader:
 
                 args = tree.map_structure(known, node.arguments.args)
                 kwargs = tree.map_structure(known, dict(node.arguments.kwargs))
+                if plain:
+                    kwargs.pop("training", None)
                 for name, value in context.items():
                     if value is not None and name in getattr(
                         node.operation, "_call_context_args", ()
@@ -179,8 +187,7 @@ class _Reader:
         here = f"{path}{op.name}"
         if not self.is_leaf(op):
             if is_function(op):
-                inner = op._functional if isinstance(op, keras.Sequential) else op
-                self._open(inner, args, kwargs, outputs, refs, here)
+                self._open(op, args, kwargs, outputs, refs, here)
                 return
             if self._trace(op, args, kwargs, outputs, refs, here):
                 return
@@ -189,9 +196,11 @@ class _Reader:
         self.calls.append(Call(op, tuple(args), kwargs, made, here))
 
     def _open(
-        self, function: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> None:
         given = args[0] if args else kwargs["inputs"]
+        sequential = isinstance(op, keras.Sequential)
+        function = op._functional if sequential else op
         struct = function._inputs_struct
         if isinstance(given, Mapping) and isinstance(struct, Mapping):
             flat = [ref for key in sorted(struct) for ref in tree.flatten(given[key])]
@@ -199,7 +208,8 @@ class _Reader:
         else:
             flat, inner = tree.flatten(given), tree.flatten(struct)
         local = {id(tensor): ref for tensor, ref in zip(inner, flat, strict=True)}
-        self._walk(function, local, f"{here}/", {"training": kwargs.get("training")})
+        context = {"training": kwargs.get("training")}
+        self._walk(function, local, f"{here}/", context, plain=sequential)
         made = [local[id(tensor)] for tensor in tree.flatten(function._outputs_struct)]
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
 

@@ -217,26 +217,30 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
             name=name,
             dtype=dtype or op.dtype_policy,
         )
-    config = op.get_config()
+    try:
+        made = type(op).from_config(_config(op, site, keep, name, dtype))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+        raise ModelError(
+            f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {lines[0]}"
+        ) from error
+    if isinstance(op, keras.Layer):
+        made.trainable = op.trainable
+    return made
+
+
+def _config(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> dict:
+    """The config of an operation with the sizes that stay."""
+    config = _without_shapes(op.get_config())
     if "name" in config:
         config["name"] = name
-    config = _without_shapes(config)
     for path, change in site.edits.items() if site is not None else ():
         _set(config, path, change(keep))
     if dtype is not None and "dtype" in config:
         config["dtype"] = dtype
         if isinstance(config.get("layer"), dict):
             config["layer"] = _with_dtype(config["layer"], dtype)
-    try:
-        made = type(op).from_config(config)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {first}"
-        ) from error
-    if isinstance(op, keras.Layer):
-        made.trainable = op.trainable
-    return made
+    return config
 
 
 def _without_shapes(config: Any) -> Any:

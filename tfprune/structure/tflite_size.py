@@ -17,8 +17,8 @@ ATTEMPTS = 4
 """How often a choice is corrected by what its file weighs."""
 
 
-def file_bytes(model: Any) -> int:
-    """The size of a model's float32 `.tflite` file."""
+def convert(model: Any) -> bytes:
+    """A model's float32 `.tflite` file, only to be weighed: it is not checked here."""
     import tensorflow as tf
 
     logger = logging.getLogger("tensorflow")
@@ -26,9 +26,14 @@ def file_bytes(model: Any) -> int:
     logger.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return len(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+            return tf.lite.TFLiteConverter.from_keras_model(model).convert()
     finally:
         logger.setLevel(level)
+
+
+def file_bytes(model: Any) -> int:
+    """The size of a model's float32 `.tflite` file."""
+    return len(convert(model))
 
 
 def meet_file_size(

@@ -112,7 +112,7 @@ def get_item(flow: Flow, call: Call) -> Axes:
     for part in full:
         if part is None:
             out.append(None)
-            changes.append(lambda _keep: None)
+            changes.append(partial(_always, None))
             continue
         ids, size = x[axis], shape[axis]
         axis += 1
@@ -122,11 +122,11 @@ def get_item(flow: Flow, call: Call) -> Axes:
                 flow.freeze(ids[at : at + 1], f"{call.path} picks this position")
                 changes.append(partial(_count, ids[:at]))
             else:
-                changes.append(lambda _keep, part=part: part)
+                changes.append(partial(_always, part))
             continue
         if ids is None or part == slice(None):
             out.append(ids)
-            changes.append(lambda _keep, part=part: part)
+            changes.append(partial(_always, part))
             continue
         chosen, change = _slice(flow, call, ids, part, size or 0)
         out.append(chosen)
@@ -137,6 +137,10 @@ def get_item(flow: Flow, call: Call) -> Axes:
 
     flow.rewrite(call, rewrite)
     return tuple(out)
+
+
+def _always(value: Any, _keep: Keep) -> Any:
+    return value
 
 
 def _count(ids: Ids, keep: Keep) -> int:

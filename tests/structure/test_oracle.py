@@ -1,0 +1,86 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+from tfprune.errors import ModelError
+from tfprune.structure.oracle import prove, random_inputs
+from tfprune.structure.rebuild import read_weights, rebuild
+from tfprune.structure.units import units
+
+
+def conv_net(activation="softmax"):
+    inputs = keras.Input((6, 6, 3))
+    x = kl.ReLU()(kl.BatchNormalization(name="bn")(kl.Conv2D(8, 3, name="conv")(inputs)))
+    x = kl.Dense(3, activation=activation, name="out")(kl.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+def cut_in_half(model):
+    found = units(model)
+    alive = found.alive(found[0].units[:4])
+    weights = read_weights(found)
+    small, ops = rebuild(found, alive, weights)
+    return found, alive, weights, small, ops
+
+
+def test_a_right_cut_is_proven() -> None:
+    model = conv_net()
+    proof = prove(*cut_in_half(model))
+    assert proof.error <= 1e-6
+    assert proof.outputs == 1
+    assert model.get_layer("out").activation is keras.activations.softmax
+
+
+@pytest.mark.parametrize("layer", ["conv", "bn", "out"])
+def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
+    """The rows of one weight are taken at other positions than those that live."""
+    model = conv_net()
+    found, alive, weights, small, ops = cut_in_half(model)
+    for site in found.sites:
+        if site.op.name == layer:
+            site.bindings[:] = [
+                type(b)(b.weight, b.axis, b.ids[::-1], b.role, b.along, b.scale)
+                if len(b.ids) == 8
+                else b
+                for b in site.bindings
+            ]
+    with pytest.raises(ModelError, match="differs from the original with its removed units"):
+        prove(found, alive, weights, small, ops)
+
+
+def test_a_factor_that_is_missing_is_seen() -> None:
+    inputs = keras.Input((5, 6))
+    y = kl.MultiHeadAttention(2, 8, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, y)
+    found = units(model)
+    (group,) = [group for group in found if group.name == "mha.key_dim"]
+    alive, weights = found.alive(group.units[:6]), read_weights(found)
+    small, ops = rebuild(found, alive, weights)
+    assert prove(found, alive, weights, small, ops).error <= 1e-5
+    for site in found.sites:
+        site.factors.clear()
+    with pytest.raises(ModelError, match="nothing was returned"):
+        prove(found, alive, weights, small, ops)
+
+
+def test_the_models_are_left_as_they_were() -> None:
+    model = conv_net()
+    found, alive, weights, small, ops = cut_in_half(model)
+    before = [w.copy() for w in model.get_weights()], [w.copy() for w in small.get_weights()]
+    prove(found, alive, weights, small, ops)
+    for old, new in zip(before[0], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for old, new in zip(before[1], small.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_inputs_are_of_the_kind_that_the_model_reads() -> None:
+    ids, mask = keras.Input((5,), dtype="int32"), keras.Input((5,), dtype="bool")
+    plain = keras.Input((None, 2))
+    x = kl.Concatenate()([kl.Embedding(7, 3)(ids), plain])
+    model = keras.Model([ids, mask, plain], kl.LSTM(4)(x, mask=mask))
+    a, b, c = random_inputs(units(model), np.random.default_rng(0), [(5,), (5,), (5, 2)])
+    assert a.max() < 7
+    assert b.dtype == bool
+    assert c.shape == (2, 5, 2)

@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import ModelError
+from tfprune.structure.flow import Keep
+from tfprune.structure.rebuild import cut, load, read_weights, rebuild, silenced
+from tfprune.structure.units import units
+
+
+def chain():
+    inputs = keras.Input((4,))
+    x = kl.Dense(3, name="a", kernel_regularizer="l2")(inputs)
+    model = keras.Model(inputs, kl.Dense(2, name="b")(x))
+    model.get_layer("a").set_weights([np.arange(12.0).reshape(4, 3), np.array([1.0, 2.0, 3.0])])
+    model.get_layer("b").set_weights([np.arange(6.0).reshape(3, 2), np.zeros(2)])
+    return model
+
+
+def test_cutting_takes_the_positions_that_live() -> None:
+    model = chain()
+    found = units(model)
+    weights = read_weights(found)
+    keep = Keep(found.alive(found[0].units[[1]]))
+    kept = cut(found, weights, keep)
+    np.testing.assert_array_equal(
+        kept[id(model.get_layer("a"))][0], np.arange(12.0).reshape(4, 3)[:, [0, 2]]
+    )
+    np.testing.assert_array_equal(kept[id(model.get_layer("b"))][0], [[0, 1], [4, 5]])
+    quiet = silenced(found, weights, keep)
+    np.testing.assert_array_equal(quiet[id(model.get_layer("b"))][0], [[0, 1], [0, 0], [4, 5]])
+    np.testing.assert_array_equal(quiet[id(model.get_layer("a"))][0], np.arange(12.0).reshape(4, 3))
+
+
+def test_removing_nothing_is_the_identity() -> None:
+    model = chain()
+    found = units(model)
+    same, _ = rebuild(found, np.ones(found.flow.size, bool), read_weights(found))
+    data = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_array_equal(same(data), model(data))
+    assert same.get_layer("a").kernel_regularizer is not None
+
+
+def test_frozen_layers_and_compilation_are_carried_over() -> None:
+    model = chain()
+    model.get_layer("a").trainable = False
+    model.compile("adam", "mse", metrics=["mae"])
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, round_to=1)
+    assert not small.get_layer("a").trainable
+    assert small.get_layer("b").trainable
+    history = small.fit(np.ones((4, 4)), np.ones((4, 2)), verbose=0)
+    assert set(history.history) == {"loss", "mae"}
+
+
+def test_mixed_precision_is_kept_and_proven_in_float32(check) -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((8, 8, 3))
+        x = kl.BatchNormalization()(kl.Conv2D(8, 3, name="conv")(inputs))
+        x = kl.TimeDistributed(kl.Dense(6, name="inner"), name="td")(x)
+        model = keras.Model(inputs, kl.Dense(2, dtype="float32")(kl.GlobalAveragePooling2D()(x)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    small, _ = check(model, ratios=(0.5,))
+    assert small.get_layer("conv").compute_dtype == "float16"
+    assert small.get_layer("conv").variable_dtype == "float32"
+
+
+def test_a_lambda_is_made_anew_around_the_same_function() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Lambda(lambda x: x * 2, name="twice")(kl.Dense(3, name="stays")(inputs))
+    x = kl.Dense(8, name="cut")(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert small.get_layer("twice") is not model.get_layer("twice")
+    assert ("stays", "twice has no rule (keras.Lambda)") in report.frozen
+
+
+class NoConfig(keras.layers.Layer):
+    def __init__(self, table):
+        super().__init__(name="no_config")
+        self.table = table
+
+    def call(self, x):
+        return x
+
+
+def test_a_layer_that_cannot_be_made_again_is_named() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(8)(NoConfig(object())(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    with pytest.raises(ModelError, match="'no_config' .* cannot be made from its config"):
+        tfprune.shrink(model, {"channels": 0.5})
+
+
+def test_weights_that_do_not_fit_name_the_layer() -> None:
+    layer = kl.Dense(2, name="narrow")
+    layer.build((None, 3))
+    with pytest.raises(ModelError, match=r"'narrow' was rebuilt with weights"):
+        load(layer, [np.zeros((3, 4)), np.zeros(4)])
