@@ -91,6 +91,7 @@ def publish(
         "title": title,
         "host": host(),
         "versions": versions(),
+        "load": load,
         "commit": commit(),
         "seeds": list(seeds),
         "remarks": list(remarks),
