@@ -378,6 +378,21 @@ print(tf.keras.__version__)
         assert done.stdout.strip() == keras.__version__
 
 
+@pytest.mark.parametrize("part", ["model", "layer", "list"])
+def test_a_part_pruned_after_the_whole_was_trained_is_held(part) -> None:
+    """The step of the whole has been compiled without the masks of the part."""
+    inner = dense()
+    model = keras.Sequential([keras.Input((8,)), inner])
+    model.compile("adam", "mse")
+    model.fit(X, Y, batch_size=8, verbose=0)
+    parts = {"model": inner, "layer": inner.layers[0], "list": inner.layers}
+    tfprune.prune(parts[part], 0.5)
+    zeros = {row.path: row.zeros for row in tfprune.sparsity_of(model)}
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    assert {row.path: row.zeros for row in tfprune.sparsity_of(model)} == zeros
+    assert sum(zeros.values()) == (40 if part == "layer" else 45)
+
+
 def test_eager_training_follows_the_schedule(model, data) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     tfprune.prune_low_magnitude(model, every_step())

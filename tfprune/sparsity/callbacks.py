@@ -9,6 +9,7 @@ import keras
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
 from tfprune.legacy import generation
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
+from tfprune.sparsity.pruning import retrace
 
 
 class UpdatePruningStep(keras.callbacks.Callback):
@@ -44,6 +45,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
         else:
             generation.take_back(self)
             super().set_model(model)
+            if not all(hold.in_step for hold in holds_of(model)):
+                # A part of the model was pruned after its step had been compiled.
+                retrace(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._prunings = prunings_of(self.model)
@@ -59,7 +63,8 @@ class UpdatePruningStep(keras.callbacks.Callback):
             hold.apply()
         self._advance()
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Another callback may have restored an earlier run when the training began.
         self._advance()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -47,14 +47,19 @@ class Hold(keras.constraints.Constraint):
                 self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
                 self._previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
         self.revived = 0
+        # Whether an optimizer has asked for it: false in a step compiled before the pruning.
+        self.in_step = False
         kernel.variable.constraint = self
 
     def __call__(self, w: Any) -> Any:
+        self.in_step = True
         value = self.inner(w) if self.inner is not None else w
         value = tf.convert_to_tensor(value)
         if self.movement is not None:
             self.movement.assign_add(self._previous * (value - self._previous))
-        value = value * self.mask
+        # multiply_no_nan gives +0 for a masked weight, whatever it was. The product would give -0
+        # for negative ones, a sign bit each that a zipped file pays for, and NaN for infinity.
+        value = tf.math.multiply_no_nan(value, self.mask)
         if self.movement is not None:
             self._previous.assign(value)
         return value
@@ -65,25 +70,26 @@ class Hold(keras.constraints.Constraint):
             self._previous.assign(self.kernel.variable.value)
 
     def weights(self) -> NDArray:
-        """Return the variable's value, in float32 at least."""
-        value = self.kernel.variable.value.numpy()
+        """Return the variable's value now, in float32 at least. It is not to be written to."""
+        value = _snapshot(self.kernel.variable.value)
         return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
 
     def mask_array(self) -> NDArray[np.bool_]:
         """Return the mask as booleans."""
-        return self.mask.numpy() != 0
+        return _snapshot(self.mask) != 0
 
     def set_mask(self, mask: NDArray[np.bool_]) -> None:
         """Take a new mask and apply it to the weights."""
-        old = self.mask.numpy()
-        self.revived += int(np.count_nonzero(mask & (old == 0)))
-        self.mask.assign(mask.astype(old.dtype))
+        self.revived += int(np.count_nonzero(mask > self.mask_array()))
+        self.mask.assign(tf.cast(mask, self.mask.dtype))
         self.apply()
+        # What was masked just now did not move to zero by training.
+        self.start_movement()
 
     def apply(self) -> None:
         """Set the masked weights to zero."""
         variable = self.kernel.variable
-        variable.assign(variable.value * self.mask)
+        variable.assign(tf.math.multiply_no_nan(variable.value, self.mask))
 
     def undo(self) -> None:
         """Let go as if this call of `prune` had not been."""
@@ -97,6 +103,14 @@ class Hold(keras.constraints.Constraint):
             self.apply()
         self.kernel.variable.constraint = self.inner
         return overwritten
+
+
+def _snapshot(variable: Any) -> NDArray:
+    """Return a variable's value without copying it.
+
+    TensorFlow gives the variable another buffer when it is written to while this one is in use.
+    """
+    return np.asarray(tf.convert_to_tensor(variable))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def prune(
     Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
     step. Without a schedule the kernels are pruned at once; with one, `UpdatePruningStep()` has
     to be among the callbacks of `fit`. A kernel that an earlier call holds goes over to this one.
+    Where only a part of a model is pruned, `compile()` the whole afterwards: a step that was
+    compiled before knows nothing of the masks.
 
     Args:
         model: A Keras 3 model, layer, or list of layers; built or not.
