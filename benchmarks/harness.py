@@ -80,12 +80,21 @@ def publish(
         remarks: Sentences under the table.
         folder: Where to store it.
     """
-    conditions = (
-        f"{host()['processor']}, {host()['cores']} cores, {host()['system']}. "
-        + ", ".join(f"{package} {version}" for package, version in versions().items())
-    )
+    # How many processes wanted a core in the last minute; more than there are cores means noise.
+    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+    machine = f"{host()['processor']}, {host()['cores']} cores, {host()['system']}, load {load}"
+    packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     text = "\n".join(
-        [f"# {title}", "", markdown_table(columns, rows), "", *remarks, "", conditions + ".", ""]
+        [
+            f"# {title}",
+            "",
+            markdown_table(columns, rows),
+            "",
+            *remarks,
+            "",
+            f"{machine}. {packages}.",
+            "",
+        ]
     )
     record = {
         "title": title,
