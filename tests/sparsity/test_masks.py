@@ -102,6 +102,33 @@ def test_zeros_are_held_between_the_updates_too(model, data) -> None:
             assert hold.weights()[zeros[hold.kernel.path]].all()
 
 
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_zeros_are_positive_zeros_whatever_was_masked(model, data, jit_compile) -> None:
+    tfprune.prune(model, 0.5)
+    (hold, _) = holds_of(model)
+    model.compile("adam", LOSS, jit_compile=jit_compile)
+    model.train_on_batch(*data)
+    hold.kernel.variable.assign(np.where(hold.mask_array(), hold.weights(), -np.inf))
+    hold.apply()
+    model.train_on_batch(*data)
+    pruned = hold.weights()[~hold.mask_array()]
+    assert not pruned.any()
+    assert not np.signbit(pruned).any()
+
+
+def test_weights_are_those_of_the_moment_they_were_asked_for(model, data) -> None:
+    tfprune.prune(model, 0.5)
+    model.compile("adam", LOSS)
+    model.train_on_batch(*data)
+    (hold, _) = holds_of(model)
+    weights, mask = hold.weights(), hold.mask_array()
+    before = weights.copy()
+    model.train_on_batch(*data)
+    hold.set_mask(~mask)
+    np.testing.assert_array_equal(weights, before)
+    assert not hold.weights()[mask].any()
+
+
 def test_a_model_compiled_before_pruning_is_held_as_well(model, data) -> None:
     model.compile("adam", LOSS)
     model.train_on_batch(*data)

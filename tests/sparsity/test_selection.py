@@ -40,6 +40,7 @@ KINDS = {
     "sorted": lambda rng, n: np.sort(np.abs(rng.standard_normal(n))),
     "constant": lambda rng, n: np.full(n, 0.3),
     "periodic": lambda rng, n: np.tile([9.0, 1, 2, 3, 4, 5, 6, 7], n // 8 + 1)[:n],
+    "signed, 60 % zeros": lambda rng, n: rng.standard_normal(n) * (rng.random(n) < 0.4),
     "negative": lambda rng, n: -np.abs(rng.standard_normal(n)),
 }
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_PART = 2**16
+
 
 def keep_count(size: int, sparsity: float) -> int:
     """Say how many of `size` stay: `max(round((1 - sparsity) * size), 1)`, half to even.
@@ -52,44 +54,48 @@ def keep_largest(scores: NDArray, count: int) -> NDArray[np.bool_]:
 
 def _position_of(marks: NDArray[np.bool_], number: int) -> int:
     """Return the index of the mark that has `number` marks before it."""
-    step = 2**16
-    counts = [int(np.count_nonzero(marks[at : at + step])) for at in range(0, marks.size, step)]
-    before = np.cumsum([0, *counts])
+    before = np.cumsum([0, *(np.count_nonzero(part) for part in _parts(marks))])
     chunk = int(np.searchsorted(before, number, side="right")) - 1
-    within = np.flatnonzero(marks[chunk * step : (chunk + 1) * step])
-    return chunk * step + int(within[number - before[chunk]])
+    within = np.flatnonzero(marks[chunk * _PART : (chunk + 1) * _PART])
+    return chunk * _PART + int(within[number - before[chunk]])
 
 
 def _kth_largest(flat: NDArray, count: int) -> NDArray:
-    positives = int(np.count_nonzero(flat > 0))
-    if positives >= count:
-        return _bracketed(flat, count, positives_only=positives < flat.size)
-    if positives + int(np.count_nonzero(flat == 0)) >= count:
-        return flat.dtype.type(0)
-    return _bracketed(flat, count, positives_only=False)
-
-
-def _bracketed(flat: NDArray, count: int, *, positives_only: bool) -> NDArray:
     """Floyd and Rivest, 1975: bracket the answer by a sample, then select inside the bracket.
 
-    The sample only saves time. Where it misled, the whole array is partitioned.
+    The sample only saves time. Where it misled, all that may be the answer is partitioned.
     """
-    size = flat.size
-    if size > 2**15:
-        sample = np.sort(flat[:: size >> 14])
-        centre = (1 - count / size) * sample.size
-        margin = 2 * np.sqrt(sample.size)
-        low = sample[max(int(centre - margin), 0)]
+    if flat.size <= 2**15:
+        return _partitioned(flat, count)
+    sample = np.sort(flat[:: flat.size >> 14])
+    centre = (1 - count / flat.size) * sample.size
+    margin = 2 * np.sqrt(sample.size)
+    low = sample[max(int(centre - margin), 0)]
+    high = sample[min(int(centre + margin), sample.size - 1)]
+    positives_only = False
+    if low <= 0 <= high or low == high:
+        positives = _total(flat, np.greater, 0)
+        if positives < count <= positives + _total(flat, np.equal, 0):
+            return flat.dtype.type(0)
+        positives_only = positives >= count
         if positives_only and low <= 0:
             low = np.nextafter(flat.dtype.type(0), flat.dtype.type(1))
-        high = sample[min(int(centre + margin), sample.size - 1)]
-        rank = count - int(np.count_nonzero(flat > high))
-        inside = (flat >= low) & (flat <= high)
-        if 1 <= rank <= int(np.count_nonzero(inside)):
-            return high if low == high else _partitioned(flat[inside], rank)
+    rank = count - _total(flat, np.greater, high)
+    inside = np.concatenate([part[(part >= low) & (part <= high)] for part in _parts(flat)])
+    if 1 <= rank <= inside.size:
+        return high if low == high else _partitioned(inside, rank)
     return _partitioned(flat[flat > 0] if positives_only else flat, count)
 
 
 def _partitioned(flat: NDArray, rank: int) -> NDArray:
     place = flat.size - rank
     return np.partition(flat, place)[place]
+
+
+def _total(flat: NDArray, compare: np.ufunc, value: NDArray | float) -> int:
+    return sum(int(np.count_nonzero(compare(part, value))) for part in _parts(flat))
+
+
+def _parts(flat: NDArray) -> list[NDArray]:
+    """Return views of an array that are small enough for their comparisons to stay in cache."""
+    return [flat[at : at + _PART] for at in range(0, flat.size, _PART)]
