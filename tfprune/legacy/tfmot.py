@@ -157,6 +157,7 @@ def _callback_type() -> type:
 
 def _shortfall(schedule: Any, last: int) -> str:
     """Say what a schedule will not have reached at a wrapper's step, or nothing if it will."""
+    ours: Any
     if isinstance(schedule, _adapted_type()):
         ours, due, shown = schedule.schedule, schedule.schedule.last_due(last - 1), ""
     elif type(schedule).__name__ in _COUNTERPARTS and is_tfmot(schedule):
@@ -196,7 +197,7 @@ def prune_scope() -> Iterator[None]:
         yield
 
 
-def _subclasses(kind: type) -> Iterator[type]:
+def _subclasses(kind: Any) -> Iterator[type]:
     for subclass in kind.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
