@@ -65,9 +65,11 @@ def prune_oneshot(
         model: A Keras 3 model of any kind.
         data: A few hundred samples without labels: an array, a list or dict of arrays, or a
             dataset of batches. They are kept in memory; what happens to them in the model is not.
+            Padded positions of a sequence count like any other.
         sparsity: Fraction of zeros in each kernel, in [0, 1).
         pattern: `unstructured`, `2:4` (2 of 4 inputs kept), `block(4,1)`, or a Pattern.
         method: `reconstruct`, or `wanda`: weights of small |w|·‖x‖ are zeroed, the others left.
+            They compete over the whole kernel, not output by output as in the paper.
         allocation: `uniform`, `erk`, `global`, or a table of path or regex → sparsity. Shares are
             settled beforehand, by magnitude where the weights matter.
         only: Names, regexes on variable paths, or predicates: prune these alone.
