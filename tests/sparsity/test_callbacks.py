@@ -73,6 +73,20 @@ def test_masks_are_updated_where_the_schedule_says(model, data) -> None:
     assert seen == dict(enumerate(changes))
 
 
+def test_no_update_is_missed_when_a_batch_takes_more_steps_than_before(model) -> None:
+    tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 90))
+    model.compile("adam", LOSS)
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for batch in range(66):
+        model.optimizer.iterations.assign_add(1 if batch < 42 else 2)
+        callback.on_train_batch_end(batch)
+        due = int(model.optimizer.iterations) >= 90
+        assert tfprune.sparsity_of(model)["hidden/kernel"].zeros == (120 if due else 0), batch
+    assert due
+
+
 def test_a_checkpoint_is_sparse_whatever_the_order_of_the_callbacks(model, data, tmp_path) -> None:
     tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0, frequency=3))
     model.compile("adam", LOSS)

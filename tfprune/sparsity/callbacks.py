@@ -36,6 +36,10 @@ class UpdatePruningStep(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._prunings: list[Pruning] = []
+        self._seen = 0  # optimizer steps, when they were last looked at
+        self._batches = 0  # since then
+        self._patience = 1  # how many batches may pass before the next look
+        self._pace = 1  # most optimizer steps that a batch took
 
     def set_model(self, model: Any) -> None:
         if generation.is_tf_keras(model):
@@ -68,7 +72,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self._advance()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._advance()
+        self._batches += 1
+        if self._batches >= self._patience:
+            self._advance()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._advance()
@@ -86,6 +92,13 @@ class UpdatePruningStep(keras.callbacks.Callback):
         iterations = self._iterations()
         for pruning in self._prunings:
             pruning.advance(iterations)
+        if self._batches:
+            self._pace = max(self._pace, -(-(iterations - self._seen) // self._batches))
+        # Reading the counter waits for the step, so it is not read where no update can be due.
+        # Only half of the way there goes unwatched: a batch may come to take more steps.
+        quiet = min(pruning.quiet_steps() for pruning in self._prunings)
+        self._patience = quiet // (2 * self._pace) + 1
+        self._seen, self._batches = iterations, 0
 
     def _warn_if_unfit(self, pruning: Pruning, iterations: int) -> None:
         params = self.params or {}

@@ -217,6 +217,13 @@ class Pruning:
             return False
         return self.update(float(schedule(due)[1]), recover=resumed)
 
+    def quiet_steps(self) -> int:
+        """Return how many of the next steps, at most 100, are certain not to update the masks."""
+        if self.step is None:
+            return 0
+        ahead = range(self.step + 1, self.step + 101)
+        return next((s - ahead.start for s in ahead if self.choices.schedule(s)[0]), len(ahead))
+
     def update(self, sparsity: float, *, recover: bool = False) -> bool:
         """Make and apply the masks for a sparsity; return whether there was anything to do.
 
