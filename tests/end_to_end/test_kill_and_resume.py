@@ -109,6 +109,7 @@ def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
         assert_whole(out)
         done = state(out)["stages"]
         assert list(done) == STAGES[:number]
+        assert (out / "baseline.keras").exists() == ("train" in done)
         # What was done before was neither done again nor changed: times and hashes are the same.
         assert {name: done[name] for name in before} == before
         before = done

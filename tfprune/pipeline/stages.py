@@ -81,24 +81,28 @@ class Run:
 
 def train(run: Run) -> Mapping[str, Any]:
     """Build or load the dense model, train it if the recipe says so, and save it."""
+    from tfprune.legacy.load import load_model
+
     run.seed(1)
     model = run.build()
     check_model(model, run.data)
     table = run.recipe.train
-    curves: dict[str, list[float]] = {}
-    steps = run.steps(table.epochs) if table else None
+    baseline = run.folder.file("baseline.keras")
+    if table is None:
+        with _saved_aside(run, model) as path:
+            _check_choices(load_model(path), run.recipe)
+        save_model(model, baseline)
+        return {"parameters": model.count_params()}
+    steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
-        save_model(model, run.folder.file("baseline.keras"))
         # What cannot be loaded again, or pruned, is better known now than after the training.
-        _check_choices(run)
-        run.seed(1)
-        model = run.load("baseline.keras")
-        if table is not None and steps is not None:
-            compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
-            curves = fit(
-                model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task
-            )
-            save_model(model, run.folder.file("baseline.keras"))
+        with _saved_aside(run, model) as path:
+            _check_choices(load_model(path), run.recipe)
+            run.seed(1)
+            model = load_model(path)
+        compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
+        curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
+    save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
 
 
@@ -317,6 +321,15 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 @contextlib.contextmanager
+def _saved_aside(run: Run, model: keras.Model) -> Iterator[Path]:
+    """Give the file of a model for the length of a `with` block, under no name that stays."""
+    with tempfile.TemporaryDirectory(dir=run.folder.path, prefix=".saving-") as folder:
+        path = Path(folder) / "model.keras"
+        save_model(model, path)
+        yield path
+
+
+@contextlib.contextmanager
 def _uncompiled(model: keras.Model) -> Iterator[None]:
     """Take the optimizer away from a model for the length of a `with` block."""
     if not model.compiled:
@@ -340,10 +353,9 @@ def load_artefact(path: Path) -> Artefact:
         raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
 
 
-def _check_choices(run: Run) -> None:
+def _check_choices(model: keras.Model, recipe: Recipe) -> None:
     """Raise what shrinking and pruning would, on a model that is thrown away."""
-    model = run.load("baseline.keras")
-    shrinking, pruning = run.recipe.shrink, run.recipe.prune
+    shrinking, pruning = recipe.shrink, recipe.prune
     if shrinking is not None:
         from tfprune.structure.shrink import shrink
 
