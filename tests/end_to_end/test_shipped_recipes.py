@@ -39,7 +39,7 @@ def test_a_shipped_recipe_runs_from_end_to_end(name: str, tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "report.json").read_text())
@@ -65,7 +65,7 @@ def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=880,
     )
     assert done.returncode == 0, done.stderr
     baseline, result = json.loads((out / "report.json").read_text())["rows"]
