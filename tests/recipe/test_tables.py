@@ -5,8 +5,18 @@ import tomllib
 
 import pytest
 
+from tfprune.errors import RecipeError
 from tfprune.recipe import parse_recipe
-from tfprune.recipe.tables import TABLES, PruneTable, QuantizeTable, Recipe
+from tfprune.recipe.tables import (
+    IMPORTANCES,
+    RANKINGS,
+    TABLES,
+    PruneTable,
+    QuantizeTable,
+    Recipe,
+    ShrinkTable,
+    describe,
+)
 from tfprune.recipe.toml import to_toml
 
 
@@ -66,6 +76,34 @@ def test_pruning_that_cannot_be(keys: dict, faulty: str) -> None:
 
 def test_sound_pruning_has_no_faults() -> None:
     assert list(PruneTable(begin_step=3, end_step=5).faults()) == []
+
+
+def test_names_listed_for_speed_are_those_of_the_registries() -> None:
+    from tfprune.structure.choice import RANKINGS as KNOWN_RANKINGS
+    from tfprune.structure.importance import IMPORTANCES as KNOWN_IMPORTANCES
+
+    assert sorted(KNOWN_IMPORTANCES) == list(IMPORTANCES)
+    assert sorted(KNOWN_RANKINGS) == list(RANKINGS)
+
+
+def test_what_to_shrink_to_is_checked() -> None:
+    assert parse_recipe({"shrink": {"target": {"macs": 0.5}}}).shrink is not None
+    for wrong, hint in [
+        ({"mac": 0.5}, "Did you mean macs"),
+        ({"macs": 0}, "share in"),
+        (3, "a table of one cost"),
+    ]:
+        with pytest.raises(RecipeError, match=hint):
+            parse_recipe({"shrink": {"target": wrong}})
+    assert "learning_rate" in ShrinkTable({"macs": 0.5}, epochs=0).unread()
+
+
+def test_all_tables_and_keys_are_described() -> None:
+    text = describe()
+    for name, table in TABLES.items():
+        assert f"[{name}]" in text
+        for field in dataclasses.fields(table):
+            assert f"  {field.name}: {field.metadata['help']}" in text
 
 
 def test_what_is_not_read_is_named() -> None:
