@@ -39,7 +39,9 @@ _HOME = {
     "Runner": "deploy.runtime",
     "inspect": "deploy.inspect",
     "make_sparse_ready": "deploy.sparse_rewrite",
+    "quantize_aware": "deploy.qat",
     "sparse_ready": "deploy.sparse_ready",
+    "strip_quantization": "deploy.qat",
     "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",

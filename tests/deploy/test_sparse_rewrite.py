@@ -65,6 +65,7 @@ def test_masks_go_along():
     assert make_sparse_ready(model)[0].get_layer("pw").kernel.constraint is mask
 
 
+@pytest.mark.slow
 def test_a_stock_mobilenet_becomes_ready():
     model = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None, classes=5)
     _prune_pointwise(model, 0.8)

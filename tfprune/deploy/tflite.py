@@ -26,6 +26,7 @@ from tfprune.deploy.export import (
 )
 from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents
 from tfprune.deploy.parity import agrees, parity
+from tfprune.deploy.qat import is_quantize_aware, strip_quantization
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.sparse_ready import readiness
@@ -70,7 +71,8 @@ def to_tflite(
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
-            Zeros that pruning made stay zeros.
+            Zeros that pruning made stay zeros. What `quantize_aware` gave is converted without its
+            rounding, which the file does itself, and "int8" is compared with the rounding in it.
         path: Where to write the file; its report goes beside it as `.json`. None writes nothing.
         scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" …
         calibration: Samples of the model's input, in any of the forms that
@@ -109,6 +111,9 @@ def to_tflite(
     check_batch(batch)
     allowed = _check_allowed(allow_float)
     rules = _check_layers(scheme, plan, layers or {})
+    trained = model
+    if is_quantize_aware(model):
+        model = strip_quantization(model)
     face = interface(model, input_signature, calibration)
     notes: list[str] = []
     samples, origin = _samples(face, calibration, notes)
@@ -127,6 +132,10 @@ def to_tflite(
         compared = {name: array[:_COMPARED_SAMPLES] for name, array in samples.items()}
         actual = _run_file(data, compared, settings)
         expected = _run_model(face, compared)
+        if model is not trained and plan.needs_calibration:
+            # The file is compared with what was trained, rounding and all.
+            rounded = _run_model(interface(trained, input_signature, calibration), compared)
+            expected = dict(zip(expected, rounded.values(), strict=True))
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
     _check_parity(found, scheme)

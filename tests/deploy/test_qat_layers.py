@@ -1,0 +1,57 @@
+"""Layers that train under rounding, on numbers small enough to check by eye."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.qat_layers import QUANTISED, ActivationRange, QuantisedDense
+
+L = keras.layers
+
+
+def test_a_kernel_is_rounded_to_127ths_of_the_largest_weight_of_its_channel():
+    layer = QuantisedDense(2, use_bias=False)
+    layer.build((None, 3))
+    layer.set_weights([np.array([[1.27, 2.54], [0.014, 0.014], [-0.3, 0.0]]), np.ones((3, 2))])
+    # Steps of 0.01 in the first channel, of 0.02 in the second.
+    expected = [[1.27, 2.54], [0.01, 0.02], [-0.3, 0.0]]
+    np.testing.assert_allclose(layer.kernel, expected, atol=1e-6)
+
+
+def test_the_gradient_passes_the_rounding_and_stops_at_the_mask():
+    import tensorflow as tf
+
+    layer = QuantisedDense(1, use_bias=False)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[0.5], [0.25]]), np.array([[1.0], [0.0]])])
+    with tf.GradientTape() as tape:
+        output = tf.reduce_sum(layer(np.array([[3.0, 5.0]], "float32")))
+    gradient = tape.gradient(output, layer._kernel.value)
+    np.testing.assert_allclose(gradient, [[3.0], [0.0]])
+    np.testing.assert_allclose(output, 1.5)
+
+
+def test_a_range_widens_at_once_and_narrows_slowly():
+    layer = ActivationRange(momentum=0.9)
+    x = np.array([[-1.0, 0.3, 2.0]], "float32")
+    np.testing.assert_array_equal(layer(x), x)
+    layer(x, training=True)
+    assert [float(weight) for weight in (layer.low, layer.high, layer.seen)] == [-1.0, 2.0, 1.0]
+    layer(x / 2, training=True)
+    np.testing.assert_allclose([layer.low, layer.high], [-0.95, 1.9], rtol=1e-6)
+    # 256 values between −0.95 and 1.9, one of them 0: steps of 2.85 / 255.
+    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.3, 9.0]], "float32"))) / (2.85 / 255)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
+    np.testing.assert_allclose(steps[0], [-85, 0, 27, 170], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(QUANTISED), ids=lambda kind: kind.__name__)
+def test_every_layer_is_saved_and_loaded(kind, tmp_path):
+    shape = {"Dense": (6,), "Conv1D": (8, 4)}.get(kind.__name__, (8, 8, 4))
+    options = {} if kind in (L.Dense, L.DepthwiseConv2D) else {"filters": 3}
+    options |= {"units": 3} if kind is L.Dense else {"kernel_size": 3}
+    model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
+    x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    model(x, training=True)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(x), model(x))
