@@ -116,6 +116,15 @@ def test_a_shared_layer_is_one_kernel() -> None:
     assert len(find_kernels([shared, model])[0]) == 1
 
 
+def test_kernels_come_in_the_order_of_the_layers() -> None:
+    inner = keras.Sequential([L.Dense(3, name="b"), L.Dense(3, name="c")])
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="a"), inner, L.Dense(3, name="d")])
+    assert [kernel.layer.name for kernel in find_kernels([model])[0]] == list("abcd")
+    attention = built(L.MultiHeadAttention(2, 3), (9, 8), (9, 8))
+    names = [kernel.layer.name for kernel in find_kernels([attention])[0]]
+    assert names == ["query", "key", "value", "attention_output"]
+
+
 def test_equal_paths_are_told_apart() -> None:
     def branch(name):
         x = keras.Input((4,))

@@ -148,6 +148,16 @@ def test_a_constraint_of_the_users_own_goes_on_working(data) -> None:
     assert isinstance(dense.kernel.constraint, keras.constraints.NonNeg)
 
 
+def test_a_part_that_was_stripped_is_free_in_a_step_compiled_before(model, data) -> None:
+    tfprune.prune(model, 0.5)
+    model.compile("adam", LOSS)
+    model.train_on_batch(*data)
+    tfprune.strip_pruning(model.get_layer("head"))
+    model.train_on_batch(*data)
+    assert np.count_nonzero(model.get_layer("head").kernel.numpy()) == 60
+    assert np.count_nonzero(model.get_layer("hidden").kernel.numpy()) == 120
+
+
 def test_saved_files_hold_no_custom_objects(model, data, tmp_path) -> None:
     tfprune.prune(model, 0.8)
     path = tmp_path / "held.keras"

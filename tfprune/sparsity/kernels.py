@@ -86,13 +86,15 @@ def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
 
 
 def walk_layers(roots: Sequence[Any]) -> Iterator[Any]:
-    """Yield every layer below some layers or models, themselves included, each once."""
+    """Yield every layer below some layers or models, themselves included, each once, in order."""
     seen: set[int] = set()
-    for root in roots:
-        for layer in root._flatten_layers(include_self=True, recursive=True):
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
+    waiting = list(reversed(roots))
+    while waiting:
+        layer = waiting.pop()
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            waiting += reversed(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def own_variables(layer: Any) -> list[Any]:

@@ -102,6 +102,8 @@ class Hold(keras.constraints.Constraint):
         if overwritten:
             self.apply()
         self.kernel.variable.constraint = self.inner
+        # A step that was compiled before goes on multiplying by the mask, until it is traced anew.
+        self.mask.assign(tf.ones_like(self.mask))
         return overwritten
 
 
