@@ -9,7 +9,7 @@ import numpy as np
 
 from tfprune.errors import OptionError
 from tfprune.files import write_atomic
-from tfprune.structure.units import Units
+from tfprune.structure.units import Units, vectors
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,26 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
             f"plan for {plan.model!r}: {len(stuck)} of its units cannot be removed from "
             f"model {found.model.name!r}; look at tfprune.units(model)"
         )
+    check_not_emptied(found, removed)
     return removed
+
+
+def check_not_emptied(found: Units, removed: np.ndarray) -> None:
+    """Raise if nothing would be left of some tensor, or if blocks would differ in size.
+
+    Raises:
+        OptionError: Naming the layer that makes the units.
+    """
+    gone = np.zeros(found.flow.size, bool)
+    gone[removed] = True
+    for group in found.groups:
+        counts = np.bincount(group.blocks[~gone[group.units]], minlength=group.block_count)
+        if group.block_count > 1 and len(set(counts.tolist())) > 1:
+            raise OptionError(
+                f"plan: {group.name} must keep as many units in each of its "
+                f"{group.block_count} blocks; {counts.tolist()} would stay"
+            )
+    for ids in vectors(found):
+        if gone[found.root[ids]].all():
+            at = next(p for p in found.flow.producers if p.start <= ids[0] < p.stop)
+            raise OptionError(f"plan: it would empty {at.op.name}; leave it at least one unit")

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import OptionError
+from tfprune.structure.plan import Removal
+
+
+def net(width=16):
+    inputs = keras.Input((4,))
+    x = kl.Dense(width, name="a")(inputs)
+    x = x + kl.Dense(width, name="b")(kl.Dense(12, name="c")(x))
+    return keras.Model(inputs, kl.Dense(2, name="out")(x), name="net")
+
+
+def test_a_plan_goes_out_and_comes_in_and_does_the_same(tmp_path: Path) -> None:
+    model = net()
+    small, report = tfprune.shrink(model, {"params": 0.5}, round_to=1)
+    report.plan.save(tmp_path / "plan.json")
+    plan = tfprune.Plan.load(tmp_path / "plan.json")
+    assert plan == report.plan
+    again, second = tfprune.shrink(model, plan)
+    assert second.plan == plan
+    for old, new in zip(small.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    trained = net()
+    other, _ = tfprune.shrink(trained, plan)
+    assert [w.shape for w in other.get_weights()] == [w.shape for w in small.get_weights()]
+
+
+def test_a_plan_of_ones_own() -> None:
+    plan = tfprune.Plan("net", (Removal("c", "units", 12, (0, 3)),))
+    model = net()
+    small, _ = tfprune.shrink(model, plan)
+    kept = [p for p in range(12) if p not in (0, 3)]
+    np.testing.assert_array_equal(
+        small.get_layer("c").get_weights()[0], model.get_layer("c").get_weights()[0][:, kept]
+    )
+
+
+@pytest.mark.parametrize(
+    ("removal", "message"),
+    [
+        (Removal("c", "units", 13, (0,)), "c.units should have 13 positions.*has 12 positions"),
+        (Removal("x", "units", 12, (0,)), "no such axis"),
+        (Removal("c", "units", 12, (12,)), "has no position 12"),
+        (Removal("out", "units", 2, (0,)), "1 of its units cannot be removed"),
+        (Removal("c", "units", 12, tuple(range(12))), "would empty"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(removal, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        tfprune.shrink(net(), tfprune.Plan("net", (removal,)))
+
+
+@pytest.mark.parametrize("data", [{}, {"model": "m", "removals": [{"layer": 1}]}, []])
+def test_what_is_no_plan_is_said(data) -> None:
+    with pytest.raises(OptionError, match="this is not a plan"):
+        tfprune.Plan.from_json(data)

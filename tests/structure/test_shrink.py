@@ -1,0 +1,81 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import OptionError
+
+
+def net():
+    inputs = keras.Input((8, 8, 3))
+    x = kl.ReLU()(kl.BatchNormalization()(kl.Conv2D(16, 3, name="conv")(inputs)))
+    return keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)), name="net")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"importance": "tailor"}, "unknown importance 'tailor'.*Did you mean taylor"),
+        ({"ranking": "globl"}, "unknown ranking 'globl'.*Did you mean global"),
+        ({"round_to": 0}, "round_to: expected an integer of at least 1"),
+        ({"round_to": 2.0}, "round_to: expected an integer"),
+        ({"cap": 0}, "cap: expected a share"),
+        ({"cap": 1.5}, "cap: expected a share"),
+    ],
+)
+def test_wrong_options_are_said_before_any_work(options, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        tfprune.shrink("not even a model", {"macs": 0.5}, **options)
+
+
+def test_no_target_needs_ratios() -> None:
+    with pytest.raises(OptionError, match="allowed only with ratios="):
+        tfprune.shrink(net(), None)
+
+
+def test_all_of_it_is_the_identity() -> None:
+    model = net()
+    small, report = tfprune.shrink(model, {"macs": 1.0})
+    assert report.before == report.after
+    data = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(small(data), model(data))
+
+
+def test_without_proof_the_report_says_so() -> None:
+    _, report = tfprune.shrink(net(), {"macs": 0.5}, verify=False)
+    assert report.error is None
+    assert "not verified" in str(report)
+
+
+def test_the_same_call_gives_the_same_model() -> None:
+    model = net()
+    for importance in ("l2", "random"):
+        one, first = tfprune.shrink(model, {"macs": 0.5}, importance=importance, seed=3)
+        two, second = tfprune.shrink(model, {"macs": 0.5}, importance=importance, seed=3)
+        assert first == second
+        for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_open_sizes_need_an_input_shape_only_for_multiplications() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = kl.GlobalAveragePooling2D()(kl.Conv2D(16, 3)(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    _, report = tfprune.shrink(model, {"params": 0.6})
+    assert report.before.macs is None
+    _, report = tfprune.shrink(model, {"macs": 0.5}, input_shape=(12, 12, 3))
+    assert report.after.macs == report.before.macs / 2
+
+
+def test_data_driven_importances_work_end_to_end() -> None:
+    model = net()
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(16, 8, 8, 3)).astype("float32"), rng.integers(0, 2, 16)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for importance in ("taylor", "hessian", "activation"):
+        small, report = tfprune.shrink(
+            model, {"channels": 0.5}, importance=importance, data=data, loss=loss
+        )
+        assert small.get_layer("conv").filters == 8
+        assert report.importance == importance

@@ -1,0 +1,34 @@
+import pytest
+
+from tfprune.errors import OptionError
+from tfprune.structure.target import Target, parse_target
+
+
+@pytest.mark.parametrize(
+    ("target", "now", "limit"),
+    [({"macs": 0.5}, 1000, 500), ({"params": 200}, 1000, 200), ({"tflite_bytes": 1}, 70, 70)],
+)
+def test_shares_and_amounts(target, now, limit) -> None:
+    assert parse_target(target).limit(now) == limit
+
+
+def test_a_target_is_data() -> None:
+    assert parse_target({"macs": 0.5}) == Target("macs", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (0.5, "expected a dict of one cost"),
+        ({}, "expected a dict of one cost"),
+        ({"macs": 0.5, "params": 0.5}, "expected a dict of one cost"),
+        ({"mac": 0.5}, "unknown cost 'mac'.*Did you mean macs"),
+        ({"macs": 0}, "expected a share in"),
+        ({"macs": True}, "expected a share in"),
+        ({"macs": "half"}, "Received 'half'"),
+        ({"macs": float("nan")}, "Received nan"),
+    ],
+)
+def test_what_is_no_target_is_said(target, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        parse_target(target)
