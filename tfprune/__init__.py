@@ -31,12 +31,16 @@ _HOME = {
     # structure: units really removed
     "Plan": "structure.plan",
     "ShrinkReport": "structure.report",
+    "add_gates": "structure.gates",
+    "layers": "structure",
+    "recalibrate": "structure.recalibrate",
     "rules": "structure",
     "shrink": "structure.shrink",
     "units": "structure.units",
     # deploy: the file a phone runs
     "Artefact": "deploy.artefact",
     "Runner": "deploy.runtime",
+    "compare_layers": "deploy.layer_parity",
     "inspect": "deploy.inspect",
     "make_sparse_ready": "deploy.sparse_rewrite",
     "quantize_aware": "deploy.qat",

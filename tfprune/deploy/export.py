@@ -32,9 +32,13 @@ class Interface:
     structure: Structure
     vocabulary: Mapping[str, int] = field(default_factory=dict)
 
+    def arguments(self, arrays: Mapping[str, Any]) -> Structure:
+        """Return arrays by name in the structure that the model's call wants."""
+        return _map(self.structure, lambda name: arrays[name])
+
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
-        outputs = self.model(_fill(self.structure, arrays), training=False)
+        outputs = self.model(self.arguments(arrays), training=False)
         return dict(_name_outputs(self.model, outputs))
 
 
@@ -72,7 +76,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
         )
     structure = signature
     if structure is None:
-        structure = _symbolic_inputs(model)
+        structure = symbolic_inputs(model)
     if structure is None:
         structure = _of_arrays(example)
     if structure is None:
@@ -243,15 +247,16 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _symbolic_inputs(model: Any) -> Structure:
+def symbolic_inputs(model: Any) -> Structure:
     """Return the inputs of a functional or sequential model, None of others."""
     symbolic = getattr(model, "inputs", None)
     if not symbolic:
         return None
     try:
-        return model.input
-    except (AttributeError, RuntimeError):
-        return list(symbolic)
+        structure = model.input
+    except (AttributeError, RuntimeError):  # a Sequential, which was never called
+        structure = list(symbolic)
+    return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
 
 
 def _of_arrays(data: Any) -> Structure:
@@ -327,10 +332,6 @@ def _map(structure: Structure, function: Callable[[Any], Any]) -> Structure:
     if isinstance(structure, list | tuple):
         return [_map(value, function) for value in structure]
     return function(structure)
-
-
-def _fill(structure: Structure, arrays: Mapping[str, Any]) -> Structure:
-    return _map(structure, lambda name: arrays[name])
 
 
 def _name_outputs(model: Any, outputs: Structure) -> Iterator[tuple[str, Any]]:

@@ -336,6 +336,18 @@ def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     )
 
 
+def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
+    """Return how a tensor of a file stores real numbers."""
+    quantised = len(tensor.scales) == 1
+    return TensorSpec(
+        name=name or tensor.name,
+        shape=tensor.signature,
+        dtype=tensor.dtype,
+        scale=tensor.scales[0] if quantised else 0.0,
+        zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
+    )
+
+
 def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the inputs and the outputs of a file, in its order.
 
@@ -348,14 +360,7 @@ def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
         by_index = {index: name for name, index in names}
         for index in indices:
             tensor = graph.tensors[index]
-            quantised = len(tensor.scales) == 1
-            yield TensorSpec(
-                name=by_index.get(index, tensor.name),
-                shape=tensor.signature,
-                dtype=tensor.dtype,
-                scale=tensor.scales[0] if quantised else 0.0,
-                zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
-            )
+            yield tensor_spec(tensor, by_index.get(index, tensor.name))
 
     return (
         tuple(describe(graph.inputs, signature.inputs if signature else ())),

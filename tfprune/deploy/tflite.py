@@ -25,6 +25,7 @@ from tfprune.deploy.export import (
     recurrent_layers,
 )
 from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents
+from tfprune.deploy.layer_parity import first_disagreement
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import is_quantize_aware, strip_quantization
 from tfprune.deploy.reorder import reorder
@@ -138,7 +139,7 @@ def to_tflite(
             expected = dict(zip(expected, rounded.values(), strict=True))
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
-    _check_parity(found, scheme)
+    _check_parity(found, scheme, face, data, compared)
     inputs, given = runtime.specs(contents)
     report = ConversionReport(
         scheme=scheme,
@@ -441,16 +442,21 @@ def _output_steps(contents: Contents) -> dict[str, float]:
     return steps
 
 
-def _check_parity(found: Sequence[Parity], scheme: str) -> None:
+def _check_parity(
+    found: Sequence[Parity], scheme: str, face: Interface, data: bytes, samples: Samples
+) -> None:
     bad = [entry for entry in found if not agrees(entry)]
     if not bad:
         return
     worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
+    # A layer counts as wrong when it is as far off as the output may be.
+    allowed = worst.bound / worst.spread if worst.spread else worst.bound
+    begins = first_disagreement(face.model, data, samples, allowed)
     raise ConversionError(
         f"the {scheme} file disagrees with the model: output {worst.output!r} differs by "
         f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "
-        f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples; calibrate on data "
-        "like that of use, choose another scheme, or accept it with bound="
+        f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples{begins}; calibrate on "
+        "data like that of use, choose another scheme, or accept it with bound="
     )
 
 

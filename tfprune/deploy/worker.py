@@ -49,6 +49,45 @@ def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
     np.savez(outputs, allow_pickle=False, **results)
 
 
+def trace(path: str, inputs: str, outputs: str) -> None:
+    """Write every tensor that a file computes on samples, under its index.
+
+    Args:
+        path: The file.
+        inputs: An `.npz` with an array for each input.
+        outputs: The `.npz` to write.
+    """
+    from tfprune.deploy import flatbuffer, runtime
+
+    with open(path, "rb") as file:
+        data = file.read()
+    contents = flatbuffer.parse(data)
+    graph, (specs, _) = contents.subgraphs[0], runtime.specs(contents)
+    interpreter = runtime.open_interpreter(data, preserve_all=True, allocate=False)
+    with np.load(inputs) as archive:
+        samples = [runtime.quantise(archive[spec.name], spec) for spec in specs]
+    details = interpreter.get_input_details()
+    step = max(1, specs[0].shape[0])
+    for detail, array in zip(details, samples, strict=True):
+        interpreter.resize_tensor_input(detail["index"], [step, *array.shape[1:]])
+    interpreter.allocate_tensors()
+    kept = {
+        index: runtime.tensor_spec(graph.tensors[index])
+        for op in graph.ops
+        for index in op.outputs
+        if graph.tensors[index].dtype in ("float32", "int8", "int16")
+    }
+    found: dict[int, list[np.ndarray]] = {index: [] for index in kept}
+    for start in range(0, len(samples[0]) - step + 1, step):
+        for detail, array in zip(details, samples, strict=True):
+            interpreter.set_tensor(detail["index"], array[start : start + step])
+        interpreter.invoke()
+        for index, spec in kept.items():
+            found[index].append(runtime.dequantise(interpreter.get_tensor(index), spec))
+    shown = {str(i): np.concatenate(v) for i, v in found.items() if v and v[0].ndim}
+    np.savez(outputs, allow_pickle=False, **shown)
+
+
 def main() -> None:
     """Answer jobs until the input ends or nothing has come for a minute."""
     replies = os.fdopen(os.dup(1), "w")

@@ -1,0 +1,72 @@
+"""Where a file begins to disagree with its model."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.layer_parity import compare_layers
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ConversionError, ModelError
+
+L = keras.layers
+
+
+@pytest.fixture(scope="module")
+def fragile() -> keras.Model:
+    """One channel of `wide` is 10,000 times the other, and only the other counts in `last`."""
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            L.Dense(4, activation="relu", name="first"),
+            L.Dense(2, use_bias=False, name="wide"),
+            L.Dense(1, use_bias=False, name="last"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    wide = rng.uniform(0.5, 1, (4, 2)) * [1e4, 1]
+    model.get_layer("wide").set_weights([wide])
+    model.get_layer("last").set_weights([np.array([[0.0], [1.0]])])
+    return model
+
+
+_X = np.random.default_rng(1).normal(size=(40, 2)).astype("float32")
+
+
+def test_a_right_file_agrees_in_every_layer(convnet, float_file, int8_file, images):
+    table = compare_layers(convnet, float_file, images)
+    assert {"norm", "flatten", "logits"} & {row.layer for row in table.rows} >= {"logits"}
+    assert table.rows[-1].layer == "logits"
+    assert table.begins(1e-3) is None or "conv" in table.begins(1e-3).layer
+    quantised = compare_layers(convnet, int8_file, images)
+    assert quantised.rows[-1].correlation > 0.99
+    assert "logits" in quantised.to_text()
+
+
+def test_the_layer_where_it_begins_is_found_and_told(fragile):
+    wrong = to_tflite(fragile, scheme="int8", calibration=_X, bound=3.0)
+    table = compare_layers(fragile, wrong, _X)
+    errors = {row.layer: row.error for row in table.rows}
+    assert errors["first"] < 0.05
+    assert errors["wide"] < 0.05
+    assert errors["last"] > 0.5
+    begins = table.begins(0.3)
+    assert begins is not None
+    assert begins.layer == "last"
+    with pytest.raises(ConversionError, match="it begins at layer 'last', off by"):
+        to_tflite(fragile, scheme="int8", calibration=_X)
+
+
+def test_dicts_of_inputs_are_matched_by_name():
+    a, b = keras.Input((3,), name="b_first"), keras.Input((5,), name="a_second")
+    total = L.Concatenate(name="joined")([L.Dense(4, name="left")(a), L.Dense(6, name="right")(b)])
+    model = keras.Model({"b_first": a, "a_second": b}, L.Dense(2, name="out")(total))
+    rng = np.random.default_rng(0)
+    x = {"a_second": rng.normal(size=(4, 5)), "b_first": rng.normal(size=(4, 3))}
+    table = compare_layers(model, to_tflite(model), x)
+    assert [row.layer for row in table.rows] == ["left", "right", "joined", "out"]
+    assert table.begins(1e-4) is None
+
+
+def test_a_subclassed_model_has_no_table():
+    with pytest.raises(ModelError, match="expected a functional or sequential"):
+        compare_layers("model", b"", _X)

@@ -1,0 +1,166 @@
+"""Where a file begins to disagree with its Keras model: a table, layer by layer."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy.calibrate import calibration_samples
+from tfprune.deploy.export import Interface, full_precision, interface, symbolic_inputs
+from tfprune.errors import ConversionError, ModelError, type_name
+
+_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """One layer of the model beside the tensor of the file that is nearest to it.
+
+    Attributes:
+        layer: The layer's name.
+        tensor: The tensor's name in the file.
+        error: Root mean squared difference, as a fraction of the layer's standard deviation.
+        correlation: Pearson's.
+    """
+
+    layer: str
+    tensor: str
+    error: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """All layers that have a tensor of their shape in the file, in the order of the model.
+
+    Attributes:
+        rows: One for each layer.
+        unmatched: Layers without such a tensor: the converter made them part of another.
+    """
+
+    rows: tuple[LayerParity, ...]
+    unmatched: tuple[str, ...]
+
+    def begins(self, error: float) -> LayerParity | None:
+        """Return the first layer that is off by more than `error`, if there is one."""
+        return next((row for row in self.rows if row.error > error), None)
+
+    def to_text(self) -> str:
+        """Return the table as text."""
+        width = max([len(row.layer) for row in self.rows] + [len("layer")])
+        lines = [f"{'layer'.ljust(width)}     error  correlation  tensor"]
+        lines += [
+            f"{row.layer.ljust(width)}  {row.error:8.4f}  {row.correlation:11.4f}  {row.tensor}"
+            for row in self.rows
+        ]
+        if self.unmatched:
+            lines.append(f"part of another: {', '.join(self.unmatched)}")
+        return "\n".join(lines)
+
+
+def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> LayerTable:
+    """Compare every layer of a model with a file made of it.
+
+    A tensor of the file does not tell its layer reliably, once the converter has fused and renamed:
+    of the tensors with the shape of a layer's output the nearest one is taken. The file runs
+    without the delegate that the default runtime uses, which keeps no tensors between.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+        source: The file: an artefact, bytes, or a path.
+        samples: Data of the model's input; the first few are used.
+
+    Raises:
+        ModelError: The layers of the model are not known, as it is subclassed.
+        ArtefactError: The file is missing or damaged.
+        ConversionError: The runtime fails on it.
+
+    Example:
+        print(compare_layers(model, artefact, x[:4]).to_text())
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    data, where = runtime.read_source(source)
+    contents = flatbuffer.parse(data, where)
+    face = interface(model)
+    arrays, _ = calibration_samples(samples, face.inputs, limit=_SAMPLES)
+    with full_precision(model):
+        layers = _layer_outputs(face, arrays)
+    tensors = _file_tensors(data, arrays)
+    rows, unmatched = [], []
+    names = [tensor.name for tensor in contents.subgraphs[0].tensors]
+    for name, expected in layers.items():
+        candidates = {i: value for i, value in tensors.items() if value.shape == expected.shape}
+        if not candidates:
+            unmatched.append(name)
+            continue
+        index = min(candidates, key=lambda i: _error(expected, candidates[i]))
+        rows.append(
+            LayerParity(
+                name, names[index], _error(expected, candidates[index]),
+                _correlation(expected, candidates[index]),
+            )
+        )  # fmt: skip
+    return LayerTable(tuple(rows), tuple(unmatched))
+
+
+def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
+        Path(paths[0]).write_bytes(data)
+        np.savez(paths[1], allow_pickle=False, **samples)
+        try:
+            child.run_job("tfprune.deploy.worker:trace", *paths, limit_s=child.LOAD_LIMIT_S)
+        except child.ChildError as error:
+            text = " ".join(str(error).split())
+            raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
+        with np.load(paths[2]) as archive:
+            return {int(name): archive[name] for name in archive.files}
+
+
+def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    model = face.model
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    symbols = {
+        operation.name: operation.output
+        for operation in model.operations
+        if type(operation).__name__ != "InputLayer"
+        and isinstance(operation.output, keras.KerasTensor)
+        and operation.output.dtype.startswith("float")
+    }
+    inner = keras.Model(symbolic_inputs(face.model), list(symbols.values()))
+    values = inner(face.arguments(arrays), training=False)
+    values = values if isinstance(values, list | tuple) else [values]
+    return {name: np.asarray(value) for name, value in zip(symbols, values, strict=True)}
+
+
+def _error(expected: np.ndarray, actual: np.ndarray) -> float:
+    spread = float(expected.std()) or 1e-12
+    return float(np.sqrt(np.mean((expected - actual) ** 2))) / spread
+
+
+def _correlation(expected: np.ndarray, actual: np.ndarray) -> float:
+    a, b = expected.ravel() - expected.mean(), actual.ravel() - actual.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
+
+
+def first_disagreement(
+    model: Any, data: bytes, samples: Mapping[str, np.ndarray], error: float
+) -> str:
+    """Return a clause for an error message: where a file begins to disagree, if that is known."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return ""
+    try:
+        row = compare_layers(model, data, dict(samples)).begins(error)
+    except ConversionError:
+        return ""
+    if row is None:
+        return ""
+    return f"; it begins at layer {row.layer!r}, off by {row.error:.2g} of its spread"
