@@ -93,8 +93,8 @@ class Tfprune:
         hold.kernel.variable.assign(weights)
         pruning.update(0.8)
         if not zeros:
+            hold.set_mask(np.ones(shape, bool))
             hold.kernel.variable.assign(weights)
-            hold.mask.assign(tf.ones_like(hold.mask))
         pruning.sparsity = None  # or it would see that there is nothing to do
         return cpu_seconds(lambda: pruning.update(0.8))
 

@@ -39,9 +39,10 @@ class Hold(keras.constraints.Constraint):
         held = isinstance(before, Hold)
         self.replaced: Any = before
         self.inner: Any = before.inner if held else before
-        mask = before.mask_array() if held else np.ones(kernel.shape, bool)
+        # The mask is kept twice: as booleans for Python, and as what the step multiplies by.
+        self._kept = before.mask_array() if held else np.ones(kernel.shape, bool)
         with tf.init_scope():
-            self.mask = tf.Variable(tf.cast(mask, kernel.variable.dtype), trainable=False)
+            self.mask = tf.Variable(tf.cast(self._kept, kernel.variable.dtype), trainable=False)
             self.movement: tf.Variable | None = None
             if pruning.choices.score.needs == "movement":
                 self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
@@ -75,12 +76,13 @@ class Hold(keras.constraints.Constraint):
         return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
 
     def mask_array(self) -> NDArray[np.bool_]:
-        """Return the mask as booleans."""
-        return _snapshot(self.mask) != 0
+        """Return the mask as booleans. It is not to be written to."""
+        return self._kept
 
     def set_mask(self, mask: NDArray[np.bool_]) -> None:
         """Take a new mask and apply it to the weights."""
-        self.revived += int(np.count_nonzero(mask > self.mask_array()))
+        self.revived += int(np.count_nonzero(mask > self._kept))
+        self._kept = mask
         self.mask.assign(tf.cast(mask, self.mask.dtype))
         self.apply()
         # What was masked just now did not move to zero by training.
@@ -103,6 +105,7 @@ class Hold(keras.constraints.Constraint):
             self.apply()
         self.kernel.variable.constraint = self.inner
         # A step that was compiled before goes on multiplying by the mask, until it is traced anew.
+        self._kept = np.ones(self.kernel.shape, bool)
         self.mask.assign(tf.ones_like(self.mask))
         return overwritten
 
