@@ -79,3 +79,9 @@ def test_data_driven_importances_work_end_to_end() -> None:
         )
         assert small.get_layer("conv").filters == 8
         assert report.importance == importance
+
+
+def test_masks_that_stay_behind_are_named() -> None:
+    model = tfprune.prune(net(), 0.5)
+    _, report = tfprune.shrink(model, {"channels": 0.5})
+    assert any("masks that hold zeros" in note for note in report.notes)

@@ -54,7 +54,7 @@ def prove(
     """
     rng = np.random.default_rng(seed)
     keep = Keep(alive)
-    if _has_low_precision(found):
+    if has_low_precision(found):
         _full, full_ops = rebuild(found, np.ones_like(alive), weights, dtype="float32")
         small, ops = rebuild(found, alive, weights, dtype="float32")
         originals = full_ops
@@ -72,13 +72,8 @@ def prove(
     with _state(ops, small_weights), _plain_ends(found, ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
         actual = small(struct, training=False)
-    worst = 0.0
     left, right = tree.flatten(expected), tree.flatten(actual)
-    for a, b in zip(left, right, strict=True):
-        a = np.asarray(keras.ops.convert_to_numpy(a), np.float64)
-        b = np.asarray(keras.ops.convert_to_numpy(b), np.float64)
-        scale = float(np.abs(a).max()) or 1.0
-        worst = max(worst, float(np.abs(a - b).max()) / scale)
+    worst = max(_apart(a, b) for a, b in zip(left, right, strict=True))
     if not worst <= TOLERANCE:
         raise ModelError(
             f"model {found.model.name!r}: the shrunken model differs from the original with its "
@@ -86,6 +81,19 @@ def prove(
             "nothing was returned. Freeze the layer at fault with skip="
         )
     return Proof(worst, len(left))
+
+
+def drift(found: Units, one: Any, other: Any, inputs: list[np.ndarray]) -> float:
+    """How far two models are apart on the same inputs, as a share of the largest number."""
+    struct = tree.pack_sequence_as(found.graph.inputs, inputs)
+    expected, actual = (tree.flatten(model(struct, training=False)) for model in (one, other))
+    return max(_apart(a, b) for a, b in zip(expected, actual, strict=True))
+
+
+def _apart(expected: Any, actual: Any) -> float:
+    a = np.asarray(keras.ops.convert_to_numpy(expected), np.float64)
+    b = np.asarray(keras.ops.convert_to_numpy(actual), np.float64)
+    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
 
 
 def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> list[np.ndarray]:
@@ -111,7 +119,8 @@ def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> l
     return inputs
 
 
-def _has_low_precision(found: Units) -> bool:
+def has_low_precision(found: Units) -> bool:
+    """Tell whether a layer computes in less than float32."""
     layers = [call.op for call in found.graph.calls if isinstance(call.op, keras.Layer)]
     return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 

@@ -1,6 +1,6 @@
 """A model built anew from its graph: the same operations, with what stays of their weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -118,7 +118,13 @@ def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
 
 
 def rebuild(
-    found: Units, alive: np.ndarray, weights: Weights, *, dtype: str | None = None
+    found: Units,
+    alive: np.ndarray,
+    weights: Weights,
+    *,
+    dtype: str | None = None,
+    drop: Collection[int] = (),
+    after: Mapping[int, Callable[[Any], Any]] | None = None,
 ) -> tuple[Any, dict[int, Any]]:
     """An ordinary Keras model with what lives, and its operations by the `id` of the original.
 
@@ -127,6 +133,8 @@ def rebuild(
         alive: For each id whether it stays.
         weights: The arrays of the original, in full size.
         dtype: A dtype policy for every layer in place of its own.
+        drop: The `id`s of operations that are left out: they give what they are given.
+        after: By the `id` of a call, what is done to its output.
 
     Raises:
         ModelError: A layer cannot be made from its config.
@@ -136,6 +144,8 @@ def rebuild(
     names = _names(graph)
     ops: dict[int, Any] = {}
     for op in operations(graph):
+        if id(op) in drop:
+            continue
         site = flow.sites.get(id(op))
         ops[id(op)] = _remake(op, site, keep, names[id(op)], dtype)
     inputs = [_remake_input(layer) for layer in graph.input_layers]
@@ -144,11 +154,14 @@ def rebuild(
         change = flow.rewrites.get(id(call))
         if change is not None:
             args, kwargs = change(keep, args, kwargs)
-        return ops[id(call.op)](*args, **kwargs)
+        if id(call.op) in drop:
+            return args[0]
+        made = ops[id(call.op)](*args, **kwargs)
+        return after[id(call)](made) if after and id(call) in after else made
 
     kept = cut(found, weights, keep)
-    if _is_chain(found):
-        layers = [ops[id(call.op)] for call in graph.calls]
+    if not after and _is_chain(found):
+        layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
         model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
         model.name = found.model.name
     else:

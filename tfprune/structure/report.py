@@ -47,6 +47,7 @@ class ShrinkReport:
     `exact` says that the small model computes what the original computes with the removed
     units silenced. Where it is False, `reasons` names the operations whose mathematics changes
     with what is removed, and `error` is against the original with those taken over what stays.
+    `against` says what `error` was measured against.
     """
 
     model: str
@@ -62,6 +63,7 @@ class ShrinkReport:
     exact: bool
     reasons: tuple[str, ...]
     error: float | None
+    against: str
     frozen: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     plan: Plan
@@ -86,7 +88,7 @@ class ShrinkReport:
         if self.error is None:
             lines.append("  not verified")
         else:
-            against = "the original with the removed units silenced"
+            against = self.against
             if not self.exact:
                 against += ", its normalisations taken over what stays"
             lines.append(f"  differs by {self.error:.1e} of the output's scale from {against}")

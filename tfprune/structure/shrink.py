@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from tfprune.errors import OptionError
 from tfprune.filters import as_filters
 from tfprune.progress import SILENT, Progress
+from tfprune.sparsity.masks import holds_of
 from tfprune.structure.budget import Meter
 from tfprune.structure.choice import RANKINGS, Choice, choose
 from tfprune.structure.importance import IMPORTANCES, Evidence, judge
@@ -17,6 +19,7 @@ from tfprune.structure.oracle import prove
 from tfprune.structure.plan import Plan, plan_of, removed_by
 from tfprune.structure.rebuild import operations, read_weights, rebuild
 from tfprune.structure.report import Cost, GroupChange, LayerChange, ShrinkReport
+from tfprune.structure.sweep import sweep
 from tfprune.structure.target import Target, parse_target
 from tfprune.structure.tflite_size import meet_file_size
 from tfprune.structure.units import Units, units
@@ -48,8 +51,10 @@ def shrink(
     Args:
         model: A built Keras 3 model of any kind.
         target: What may stay: `{"macs": 0.5}`, `{"params": 0.3}`, `{"channels": 0.5}` or
-            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. Or a `Plan`
-            to apply again, or None if only `ratios` are to be applied.
+            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. "zeros" or
+            "gates" for what training has closed: units whose weights are all zero, or whose
+            gate is (see `add_gates`). A `Plan` to apply again. None if only `ratios` are to be
+            applied.
         importance: How units are judged: l1, l2, bn_scale, lamp, fpgm, taylor, hessian,
             activation, random, or a function of a weight as (positions, everything else) that
             gives a number for each position.
@@ -89,7 +94,8 @@ def shrink(
         >>> small.get_layer("hidden").units, report.exact
         (16, True)
     """
-    wanted = None if target is None or isinstance(target, Plan) else parse_target(target)
+    closed = target if target in ("zeros", "gates") else None
+    wanted = None if target is None or closed or isinstance(target, Plan) else parse_target(target)
     if target is None and not ratios:
         raise OptionError("shrink target: None is allowed only with ratios=")
     _check_options(importance, ranking, round_to, cap)
@@ -98,7 +104,9 @@ def shrink(
         task.advance()
         weights = read_weights(found)
         meter = Meter(found)
-        if isinstance(target, Plan):
+        if closed:
+            choice = Choice(np.zeros(0, int))
+        elif isinstance(target, Plan):
             choice = Choice(removed_by(found, target))
         else:
             evidence = Evidence(found, weights, data, loss, seed)
@@ -124,17 +132,24 @@ def shrink(
             else:
                 choice = pick(wanted)
         task.advance()
-        alive = found.alive(choice.removed)
-        small, ops = rebuild(found, alive, weights)
-        task.advance()
         error = None
-        if verify:
+        if closed:
+            small, ops, choice, error = sweep(
+                found, weights, closed, verify=verify, seed=seed, input_shape=input_shape
+            )
+        else:
+            small, ops = rebuild(found, found.alive(choice.removed), weights)
+        task.advance()
+        if verify and not closed:
+            alive = found.alive(choice.removed)
             proof = prove(found, alive, weights, small, ops, seed=seed, input_shape=input_shape)
             error = proof.error
         task.advance()
     carry_compile(model, small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
-    shown = {wanted.cost: wanted.value} if wanted else "plan" if isinstance(target, Plan) else None
+    shown = {wanted.cost: wanted.value} if wanted else closed
+    if isinstance(target, Plan):
+        shown = "plan"
     report = make_report(
         found,
         meter,
@@ -146,6 +161,7 @@ def shrink(
         importance=name,
         ranking=ranking,
         round_to=round_to,
+        against="the original" if closed else "the original with the removed units silenced",
     )
     return small, report
 
@@ -180,6 +196,7 @@ def make_report(
     importance: str,
     ranking: str,
     round_to: int,
+    against: str,
 ) -> ShrinkReport:
     """The report on a model that was shrunk."""
     alive = found.alive(choice.removed)
@@ -192,12 +209,12 @@ def make_report(
         if change.before != change.after:
             reasons.extend(group.reasons)
     layers = tuple(
-        LayerChange(op.name, op.count_params(), ops[id(op)].count_params())
+        LayerChange(op.name, op.count_params(), ops[id(op)].count_params() if id(op) in ops else 0)
         for op in operations(found.graph)
         if isinstance(op, keras.Layer) and op.weights
     )
     before = _cost(found, meter, meter.everything)
-    after = _cost(found, meter, alive)
+    after = replace(_cost(found, meter, alive), params=small.count_params())
     achieved = None
     if isinstance(target, dict):
         ((kind, _),) = target.items()
@@ -217,10 +234,21 @@ def make_report(
         exact=not reasons,
         reasons=tuple(dict.fromkeys(reasons)),
         error=error,
+        against=against,
         frozen=tuple((line.layer, line.reason) for line in found.frozen),
-        notes=(*found.graph.notes, *choice.notes),
+        notes=(*found.graph.notes, *_masks_left(found), *choice.notes),
         plan=plan_of(found, choice.removed),
     )
+
+
+def _masks_left(found: Units) -> list[str]:
+    count = len(holds_of(found.model))
+    if not count:
+        return []
+    return [
+        f"the masks that hold zeros in {count} weights stay with the original: the small model "
+        "keeps its zeros only until it is trained, unless it is pruned again"
+    ]
 
 
 def _cost(found: Units, meter: Meter, alive: np.ndarray) -> Cost:

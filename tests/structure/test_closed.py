@@ -1,0 +1,132 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+
+
+def zero(layer, positions, *, bias=True):
+    kernel, *rest = layer.get_weights()
+    kernel[..., positions] = 0
+    if rest and bias:
+        rest[0][positions] = 0
+    layer.set_weights([kernel, *rest])
+
+
+def conv_net(norm=True, padding="valid", beta="zeros"):
+    inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(8, 3, name="a", bias_initializer="normal")(inputs)
+    x = kl.BatchNormalization(beta_initializer=beta, name="bn")(x) if norm else x
+    x = kl.Conv2D(6, 3, padding=padding, name="b")(kl.ReLU()(x))
+    return keras.Model(inputs, kl.Dense(2, name="out")(kl.GlobalAveragePooling2D()(x)))
+
+
+def check(model, removed, note=None):
+    small, report = tfprune.shrink(model, "zeros")
+    assert report.error <= 1e-5
+    assert report.against == "the original"
+    gone = {line.layer: line.positions for line in report.plan.removals if line.layer in removed}
+    assert gone == {name: positions for name, positions in removed.items() if positions}
+    assert small.count_params() == report.after.params
+    if note is not None:
+        assert any(note in line for line in report.notes)
+    data = np.random.default_rng(5).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(small(data), model(data), atol=1e-5)
+    return small
+
+
+def test_units_whose_weights_are_all_zero_go() -> None:
+    model = conv_net(norm=False)
+    zero(model.get_layer("a"), [1, 4])
+    check(model, {"a": (1, 4)})
+
+
+def test_a_constant_that_beta_makes_is_folded_into_the_bias() -> None:
+    model = conv_net(beta="ones")
+    zero(model.get_layer("a"), [0, 7])
+    small = check(model, {"a": (0, 7)})
+    assert not np.allclose(small.get_layer("b").bias, model.get_layer("b").bias)
+
+
+def test_a_constant_under_padding_cannot_be_folded_and_is_named() -> None:
+    model = conv_net(beta="ones", padding="same")
+    zero(model.get_layer("a"), [0, 7])
+    check(model, {"a": ()}, note="2 units that are closed where they are made stay")
+
+
+def test_units_that_nobody_reads_go() -> None:
+    model = conv_net()
+    kernel, bias = model.get_layer("b").get_weights()
+    kernel[:, :, 2] = 0
+    model.get_layer("b").set_weights([kernel, bias])
+    check(model, {"a": (2,)})
+
+
+def test_a_residual_goes_only_where_all_its_parts_are_zero() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(8, name="one")(inputs)
+    x = x + kl.Dense(8, name="two")(kl.Dense(5, name="mid")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    zero(model.get_layer("one"), [1, 2, 3])
+    zero(model.get_layer("two"), [2, 3, 4])
+    check(model, {"one": (2, 3)})
+
+
+def test_heads_whose_projections_are_zero_go() -> None:
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, kl.MultiHeadAttention(3, 4, name="mha")(inputs, inputs))
+    weights = model.get_layer("mha").get_weights()
+    for index in (0, 2, 4):
+        weights[index][:, 1] = 0
+        weights[index + 1][1] = 0
+    weights[6][1] = 0
+    model.get_layer("mha").set_weights(weights)
+    small = check(model, {})
+    assert small.get_layer("mha").num_heads == 2
+
+
+def test_recurrent_units_that_are_zero_go() -> None:
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, kl.Dense(2)(kl.LSTM(4, name="lstm", bias_initializer="zeros",
+                                                    unit_forget_bias=False)(inputs)))  # fmt: skip
+    kernel, recurrent, bias = model.get_layer("lstm").get_weights()
+    kernel[:, 1::4], recurrent[:, 1::4], bias[1::4] = 0, 0, 0
+    model.get_layer("lstm").set_weights([kernel, recurrent, bias])
+    check(model, {"lstm": (1,)})
+
+
+def test_under_a_normalisation_of_channels_nothing_goes() -> None:
+    inputs = keras.Input((4,))
+    x = kl.LayerNormalization()(kl.Dense(8, name="a")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    zero(model.get_layer("a"), [3])
+    check(model, {"a": ()}, note="1 closed units of a stay")
+
+
+def test_one_unit_stays_where_all_are_zero() -> None:
+    model = conv_net(norm=False)
+    zero(model.get_layer("a"), list(range(8)))
+    small, report = tfprune.shrink(model, "zeros")
+    assert small.get_layer("a").filters == 1
+    assert any("one unit of a stays" in note for note in report.notes)
+
+
+def test_blocks_stay_equal() -> None:
+    inputs = keras.Input((4, 4, 3))
+    x = kl.Conv2D(8, 1, name="a", use_bias=False)(inputs)
+    model = keras.Model(inputs, kl.Conv2D(4, 1, groups=2, name="b")(x))
+    zero(model.get_layer("a"), [0, 1, 6])
+    small, report = tfprune.shrink(model, "zeros")
+    assert report.error <= 1e-5
+    assert small.get_layer("a").filters in (6, 8)
+
+
+@pytest.mark.parametrize("kind", ["hard", "l1"])
+def test_gates_are_closed_units_too(kind: str) -> None:
+    model = tfprune.add_gates(conv_net(beta="ones", padding="same"), kind=kind)
+    model.get_layer("a_gate").close([0, 5])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-5
+    assert small.get_layer("a").filters == 6
+    assert not [layer for layer in small.layers if "gate" in layer.name]

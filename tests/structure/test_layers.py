@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import OptionError
+from tfprune.structure.layers import KINDS
+
+ONES = np.ones((2, 4), "float32")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_that_is_closed_is_exactly_silent(kind: str) -> None:
+    gate = tfprune.layers.ChannelGate(kind)
+    assert (np.asarray(gate(ONES)) > 0.9).all()
+    gate.close([1, 3])
+    np.testing.assert_array_equal(np.asarray(gate(ONES))[:, [1, 3]], 0)
+    assert (np.asarray(gate(ONES))[:, [0, 2]] > 0.9).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gate_saves_and_loads(kind: str, tmp_path: Path) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, tfprune.layers.ChannelGate(kind, 0.1, name="g")(inputs))
+    model.get_layer("g").close([2])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(ONES), model(ONES))
+    assert loaded.get_layer("g").penalty == 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "penalty"), [("l1", 0.01, 0.3), ("hard_concrete", 0.1, 3.0)]
+)
+def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty) -> None:
+    """Only the first input matters; the others' gates are driven shut."""
+    inputs = keras.Input((4,))
+    gate = tfprune.layers.ChannelGate(kind, penalty, threshold=0.06, seed=1)
+    head = kl.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False)
+    model = keras.Model(inputs, head(gate(inputs)))
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(256, 1)) * 3, np.zeros((256, 3))], 1).astype("float32")
+    model.fit(x, x[:, :1], epochs=40, batch_size=64, verbose=0)
+    values = np.asarray(gate.values())
+    assert values[0] > 0.8
+    np.testing.assert_array_equal(values[1:], 0)
+
+
+def test_the_gradient_of_a_hard_gate_is_the_taylor_score() -> None:
+    import tensorflow as tf
+
+    gate = tfprune.layers.ChannelGate()
+    x = np.array([[1.0, 2, 3, 4]], "float32")
+    gate(x)
+    assert gate.trainable_variables == []
+    with tf.GradientTape() as tape:
+        tape.watch(gate.gate.value)
+        loss = tf.reduce_sum(gate(x) * [1.0, -1, 0, 2])
+    np.testing.assert_allclose(tape.gradient(loss, gate.gate.value), [1, -2, 0, 8])
+
+
+def test_heads_are_gated_on_the_axis_before_the_last() -> None:
+    gate = tfprune.layers.HeadGate()
+    x = np.ones((1, 5, 3, 2), "float32")
+    gate(x)
+    gate.close([1])
+    np.testing.assert_array_equal(np.asarray(gate(x))[0, :, 1], 0)
+    assert np.asarray(gate(x)).sum() == 5 * 2 * 2
+
+
+def test_wrong_arguments_are_said() -> None:
+    with pytest.raises(OptionError, match="unknown 'harder'.*Did you mean hard"):
+        tfprune.layers.ChannelGate("harder")
+    with pytest.raises(OptionError, match="expected a number of at least 0"):
+        tfprune.layers.ChannelGate(penalty=-1)
