@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tfprune
+from tfprune.structure.budget import Meter
 
-# Parameters when half of every group stays; those that are None have sizes that are not even
-# or are checked against the widths alone.
+# Parameters when half of every group stays, counted independently of this package; None where
+# no such count is at hand: there the width of every group is checked.
 HALF = {
     "ConvNeXtBase": None,
     "ConvNeXtLarge": None,
@@ -87,6 +88,13 @@ def test_the_list_is_complete() -> None:
     known = {name for name in dir(keras.applications) if name[0].isupper()}
     assert set(HALF) == known
     assert len(HALF) == 40
+
+
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small"])
+def test_half_counted_without_building(name: str) -> None:
+    found = tfprune.units(build(name))
+    removed = [group.units[len(group.units) // 2 :] for group in found]
+    assert Meter(found).params(found.alive(np.concatenate(removed))) == HALF[name]
 
 
 @pytest.mark.slow

@@ -215,3 +215,12 @@ def test_tracing_leaves_the_layers_as_they_were() -> None:
     before = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     tfprune.units(model)
     assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == before
+
+
+def test_tensors_given_by_name(check, sizes) -> None:
+    inputs = keras.Input((5, 4))
+    x = kl.Dense(8, name="a")(inputs=inputs)
+    y = kl.MultiHeadAttention(2, 4, name="m")(query=x, value=x)
+    model = keras.Model(inputs, kl.Dense(2)(y))
+    assert sizes(model)["a"] == 8
+    check(model, ratios=(0.5,))

@@ -129,7 +129,7 @@ def _gated(found: Units) -> np.ndarray:
     return closed
 
 
-def _input_of(found: Units, call: Call, ids: Ids) -> tuple[Ref, int] | None:
+def input_of(found: Units, call: Call, ids: Ids) -> tuple[Ref, int] | None:
     """The input and axis of a call that carry these very ids."""
     for ref in call.inputs:
         for axis, here in enumerate(found.flow.axes(ref)):
@@ -146,7 +146,7 @@ def _listen(found: Units, input_shape: Any) -> list[_Voice]:
         for binding in site.bindings if site is not None else ():
             if binding.role != USE or binding.ids.ndim != 1:
                 continue
-            at = _input_of(found, call, binding.ids)
+            at = input_of(found, call, binding.ids)
             if at is not None:
                 ears.setdefault(id(call), []).append((call, *at, binding.ids))
         for silence in found.flow.silences:
@@ -192,7 +192,7 @@ def _internal(found: Units, weights: Weights, candidates: np.ndarray) -> np.ndar
         own = [
             b
             for b in site.bindings
-            if b.role == USE and (b.ids.ndim == 2 or _input_of(found, call, b.ids) is None)
+            if b.role == USE and (b.ids.ndim == 2 or input_of(found, call, b.ids) is None)
         ]
         inside = np.zeros(found.flow.size, bool)
         for binding in own:

@@ -30,10 +30,8 @@ class Keep:
     def __init__(self, alive: np.ndarray) -> None:
         self.alive = alive
 
-    def mask(self, ids: Ids | None, size: int | None = None) -> np.ndarray:
-        """True at each position that stays; all of `size` where the axis carries no ids."""
-        if ids is None:
-            return np.ones(size or 0, bool)
+    def mask(self, ids: Ids) -> np.ndarray:
+        """True at each position that stays."""
         return self.alive[ids]
 
     def count(self, ids: Ids) -> int:

@@ -4,6 +4,7 @@ Nested models, composite layers and subclassed models are all unrolled, so that 
 follows sees one kind of thing. `model.layers` hides operations such as `x + y`; the nodes do not.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,6 +192,11 @@ class _Reader:
                 return
             if self._trace(op, args, kwargs, outputs, refs, here):
                 return
+        if not args and isinstance(op, keras.Layer):
+            # Rules find the first tensor in the first place, also if it was given by name.
+            first = next(iter(inspect.signature(op.call).parameters), None)
+            if first in kwargs:
+                args = (kwargs.pop(first),)
         made = tuple(self._value(tensor) for tensor in outputs)
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
         self.calls.append(Call(op, tuple(args), kwargs, made, here))

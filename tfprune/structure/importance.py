@@ -237,11 +237,11 @@ def activation(evidence: Evidence) -> np.ndarray:
         return made
 
     for inputs, _ in evidence.batches:
-        execute(found.graph, _flat_inputs(found, inputs), run)
+        execute(found.graph, flat_inputs(found, inputs), run)
     return np.where(seen, score / len(evidence.batches), np.nan)
 
 
-def _flat_inputs(found: Units, inputs: Any) -> list[Any]:
+def flat_inputs(found: Units, inputs: Any) -> list[Any]:
     """Inputs in the order of the graph's; a dict is read by its keys."""
     names = found.graph.inputs
     flat = tree.flatten(inputs)

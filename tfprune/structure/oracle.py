@@ -309,7 +309,7 @@ def _on_the_living(
         if not isinstance(spec, Ref):
             return tensor
         for axis, ids in enumerate(flow.axes(spec)):
-            if not keep.all(ids):
+            if ids is not None and not keep.all(ids):
                 tensor = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
         return tensor
 

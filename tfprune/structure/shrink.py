@@ -18,6 +18,7 @@ from tfprune.structure.importance import IMPORTANCES, Evidence, judge
 from tfprune.structure.oracle import prove
 from tfprune.structure.plan import Plan, plan_of, removed_by
 from tfprune.structure.rebuild import operations, read_weights, rebuild
+from tfprune.structure.repair import repaired
 from tfprune.structure.report import Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.sweep import sweep
 from tfprune.structure.target import Target, parse_target
@@ -40,6 +41,7 @@ def shrink(
     cap: float = 0.95,
     heads: bool = True,
     verify: bool = True,
+    repair: Any = None,
     seed: int = 0,
     input_shape: Any = None,
     progress: Progress = SILENT,
@@ -70,6 +72,8 @@ def shrink(
         cap: The largest share of one group that may go.
         heads: Whether attention heads may go.
         verify: Whether to prove the small model against the original.
+        repair: Unlabelled data from which the kernels that stay are made to do the work of the
+            rows that go, by least squares (not for "zeros" and "gates", which lose nothing).
         seed: For the proof's inputs and for importance random.
         input_shape: The shape of the input without the batch (or a structure of shapes), where
             the model leaves it open.
@@ -138,10 +142,12 @@ def shrink(
                 found, weights, closed, verify=verify, seed=seed, input_shape=input_shape
             )
         else:
-            small, ops = rebuild(found, found.alive(choice.removed), weights)
+            alive = found.alive(choice.removed)
+            if repair is not None:
+                weights = repaired(found, weights, alive, repair)
+            small, ops = rebuild(found, alive, weights)
         task.advance()
         if verify and not closed:
-            alive = found.alive(choice.removed)
             proof = prove(found, alive, weights, small, ops, seed=seed, input_shape=input_shape)
             error = proof.error
         task.advance()

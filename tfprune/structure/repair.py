@@ -1,0 +1,94 @@
+"""Making up for what goes, in closed form and from unlabelled data.
+
+At each consumer, the channels that go are predicted from those that stay by least squares,
+x_gone ≈ A·x_kept + b; their kernel rows are then spread over the rows that stay, and b goes to
+the bias. Nothing is trained.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.structure.closed import input_of
+from tfprune.structure.flow import USE, Ids
+from tfprune.structure.graph import Call, Ref
+from tfprune.structure.importance import as_batches, flat_inputs
+from tfprune.structure.rebuild import Weights, execute
+from tfprune.structure.units import Units
+
+RIDGE = 1e-4
+"""Of the mean variance of the channels that stay; keeps the solution small where they agree."""
+
+LINEAR = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+class _Moments:
+    """Sums from which means and covariances of channels come."""
+
+    def __init__(self, size: int) -> None:
+        self.count, self.total = 0, np.zeros(size)
+        self.products = np.zeros((size, size))
+
+    def add(self, rows: np.ndarray) -> None:
+        self.count += len(rows)
+        self.total += rows.sum(axis=0)
+        self.products += rows.T @ rows
+
+    def solve(self, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A and b of x_gone ≈ A·x_kept + b."""
+        mean = self.total / self.count
+        covariance = self.products / self.count - np.outer(mean, mean)
+        own = covariance[np.ix_(kept, kept)]
+        ridge = RIDGE * max(float(np.trace(own)) / len(own), 1e-12)
+        a = np.linalg.solve(own + ridge * np.eye(len(own)), covariance[np.ix_(kept, ~kept)]).T
+        return a, mean[~kept] - a @ mean[kept]
+
+
+def repaired(found: Units, weights: Weights, alive: np.ndarray, data: Any) -> Weights:
+    """The weights, in full size, in which what stays makes up for what goes.
+
+    Args:
+        found: The units of the model.
+        weights: Its weights.
+        alive: For each id whether it stays.
+        data: Inputs, (inputs, labels) or batches of them; labels are not read.
+
+    Raises:
+        DataError: The data is missing or empty.
+    """
+    ears: dict[int, tuple[Call, Ref, int, Ids, _Moments]] = {}
+    for call in found.graph.calls:
+        if not isinstance(call.op, LINEAR) or found.flow.calls_of(call.op) > 1:
+            continue
+        for binding in found.flow.sites[id(call.op)].bindings:
+            if binding.role == USE and binding.ids.ndim == 1 and not alive[binding.ids].all():
+                at = input_of(found, call, binding.ids)
+                if at is not None:
+                    ears[id(call)] = (call, *at, binding.ids, _Moments(len(binding.ids)))
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if id(call) in ears:
+            _, ref, axis, ids, moments = ears[id(call)]
+            specs = tree.flatten((call.args, call.kwargs))
+            tensor = tree.flatten((args, kwargs))[specs.index(ref)]
+            x = np.moveaxis(keras.ops.convert_to_numpy(tensor).astype(np.float64), axis, -1)
+            moments.add(x.reshape(-1, len(ids)))
+        return call.op(*args, **kwargs)
+
+    for inputs, _ in as_batches(data):
+        execute(found.graph, flat_inputs(found, inputs), run)
+    result = dict(weights)
+    for call, _, _, ids, moments in ears.values():
+        kept = alive[ids]
+        a, b = moments.solve(kept)
+        kernel, *bias = result[id(call.op)]
+        kernel = kernel.astype(np.float64)
+        gone = kernel[..., ~kept, :]
+        kernel[..., kept, :] += np.einsum("dk,...do->...ko", a, gone)
+        if bias:
+            taps = gone.reshape(-1, *gone.shape[-2:]).sum(axis=0)
+            bias = [(bias[0] + b @ taps).astype(bias[0].dtype)]
+        result[id(call.op)] = [kernel.astype(weights[id(call.op)][0].dtype), *bias]
+    return result
