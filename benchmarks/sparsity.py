@@ -151,8 +151,9 @@ def main() -> None:
         remarks=[
             "CPU time of the process, one thread, median [quartiles], plain and pruned bursts "
             f"interleaved; steps {options.rounds} rounds or more, mask updates "
-            f"{max(options.rounds - 2, 3)}, first batches {max(options.rounds // 2, 3)}. A burst at "
-            "an update every step is ten steps long and carries the start of `fit`. Ratios of steps and of first batches "
+            f"{max(options.rounds - 2, 3)}, first batches {max(options.rounds // 2, 3)}. A burst "
+            "at an update every step is ten steps long and carries the start of `fit`. Ratios of "
+            "steps and of first batches "
             "are to the plain model of the same process and round; those of mask updates are "
             "tfprune's time over tfmot's. Batch 64, Adam, `fit`; the sparsity asked for rises "
             "with every update, so that none can be left out. The first batch includes pruning "
