@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfprune.deploy.parity import agrees, parity
+from tfprune.deploy.parity import agrees, parity, scale_of
 from tfprune.errors import DataError
 
 
@@ -25,6 +25,14 @@ def test_one_step_of_a_quantised_output_is_always_allowed():
     expected, actual = [[0.099], [0.101]], [[0.1015625], [0.1015625]]
     assert not agrees(_compare(expected, actual))
     assert agrees(_compare(expected, actual, step=1 / 256))
+
+
+def test_few_samples_that_happen_to_be_alike_are_measured_by_their_size():
+    assert scale_of(np.array([[10.0], [10.0]])) == 0.5
+    assert scale_of(np.array([[-1.0], [1.0]])) == 1.0
+    assert scale_of(np.zeros((2, 1))) == 0.0
+    assert agrees(_compare([[10.0]], [[10.04]]))
+    assert not agrees(_compare([[10.0]], [[10.06]]))
 
 
 def test_agreement_counts_rows_with_the_same_winner():

@@ -1,6 +1,8 @@
 """From a Keras model to a file that agrees with it."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -63,6 +65,17 @@ def test_dict_inputs_and_outputs_keep_their_names_and_order():
     expected = model.predict(x, verbose=0)
     for name, value in runner(x).items():
         np.testing.assert_allclose(value, expected[name], atol=1e-5)
+
+
+def test_any_name_will_do():
+    inputs = {"file": keras.Input((3,), name="file"), "data": keras.Input((2,), name="data")}
+    outputs = {"job / out": L.Dense(2)(inputs["file"]), "file": L.Dense(1)(inputs["data"])}
+    rng = np.random.default_rng(0)
+    x = {"data": rng.normal(size=(9, 2)), "file": rng.normal(size=(9, 3))}
+    for scheme in ("float32", "int8"):
+        report = to_tflite(keras.Model(inputs, outputs), scheme=scheme, calibration=x).report
+        assert [spec.name for spec in report.inputs] == ["file", "data"]
+        assert [spec.name for spec in report.outputs] == ["job / out", "file"]
 
 
 def test_lists_of_inputs_and_outputs_keep_their_order():
@@ -237,6 +250,77 @@ def test_an_operation_left_float_in_an_integer_plan_is_named_unless_allowed(imag
 def test_a_time_limit_is_one_error(convnet):
     with pytest.raises(ConversionError, match=r"longer than its limit of 0\.001 s"):
         to_tflite(convnet, time_limit_s=0.001)
+
+
+def test_an_unknown_number_of_steps_cannot_be_unrolled():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, L.LSTM(3)(inputs))
+    x = np.random.default_rng(0).normal(size=(8, 6, 4))
+    with pytest.raises(ConversionError, match="fixed number of time steps, or use .* 'dynamic'"):
+        to_tflite(model, scheme="int8", calibration=x)
+    assert to_tflite(model, calibration=x).report.inputs[0].shape == (1, -1, 4)
+
+
+def test_a_model_that_keeps_state_is_refused():
+    inputs = keras.Input((4, 3), batch_size=1)
+    model = keras.Model(inputs, L.LSTM(3, stateful=True)(inputs))
+    with pytest.raises(ConversionError, match=r"keeps a state .* stateful=False"):
+        to_tflite(model)
+
+
+def test_a_layer_that_fails_as_a_graph_is_one_line():
+    class Branch(keras.layers.Layer):
+        def call(self, x):
+            return x if bool(keras.ops.sum(x) > 0) else -x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Branch()(L.Dense(3)(inputs)))
+    with pytest.raises(ConversionError, match="cannot be traced for float32") as caught:
+        to_tflite(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8", "int4"])
+def test_whole_channels_of_zeros_are_fine(images, scheme):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), L.Conv2D(32, 3, activation="relu"), L.Flatten(), L.Dense(40)]
+    )
+    for layer in (model.layers[0], model.layers[2]):
+        kernel = layer.kernel.numpy()
+        kernel[..., ::4] = 0
+        layer.kernel.assign(kernel)
+    assert to_tflite(model, scheme=scheme, calibration=images).report.parity[0].correlation > 0.97
+
+
+def test_the_path_is_checked_before_the_work(convnet, tmp_path):
+    with pytest.raises(OptionError, match="is a folder"):
+        to_tflite(convnet, tmp_path)
+    with pytest.raises(OptionError, match="is where the report goes"):
+        to_tflite(convnet, tmp_path / "m.json")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes():
+    script = (
+        "import keras, numpy as np\n"
+        "from tfprune import to_tflite\n"
+        "keras.utils.set_random_seed(0)\n"
+        "m = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3),"
+        " keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(40)])\n"
+        "x = np.random.default_rng(0).normal(size=(20, 8, 8, 1))\n"
+        "print([to_tflite(m, scheme=s, calibration=x).report.sha256"
+        " for s in ('float32', 'dynamic', 'int8', 'int4')])\n"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert len(runs[0].stdout) > 4 * 64
+    assert runs[0].stdout == runs[1].stdout
 
 
 def _attention(k, *, vocabulary: int | None = None):

@@ -17,6 +17,7 @@ from tfprune.deploy.troubles import way_out
             "got 7.Node number 3 (SQUARED_DIFFERENCE) failed to invoke.",
             "SQUARED_DIFFERENCE does not",
         ),
+        ("which references an 'untracked' resource. TensorFlow", "stateful=False"),
         ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
     ],
 )

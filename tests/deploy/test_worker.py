@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy import worker
+from tfprune.deploy.arrays import load_arrays, save_arrays
 
 
 @pytest.fixture
@@ -21,9 +22,17 @@ def test_load_accepts_a_good_file_and_raises_on_a_foreign_one(path, tmp_path):
 
 
 def test_run_writes_the_outputs_by_name(path, convnet, images, tmp_path):
-    np.savez(tmp_path / "in.npz", image=images[:5])
+    save_arrays(tmp_path / "in.npz", {"image": images[:5]})
     worker.run(path, str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
-    with np.load(tmp_path / "out.npz") as outputs:
-        assert outputs.files == ["output_0"]
-        expected = convnet.predict(images[:5], verbose=0)
-        np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
+    outputs = load_arrays(tmp_path / "out.npz")
+    assert list(outputs) == ["output_0"]
+    expected = convnet.predict(images[:5], verbose=0)
+    np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
+
+
+def test_trace_writes_every_tensor_that_is_computed(path, convnet, images, tmp_path):
+    save_arrays(tmp_path / "in.npz", {"image": images[:3]})
+    worker.trace(path, str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
+    found = [value for value in load_arrays(tmp_path / "out.npz").values() if value.shape == (3, 4)]
+    expected = convnet.predict(images[:3], verbose=0)
+    assert min(np.abs(value - expected).max() for value in found) < 1e-5

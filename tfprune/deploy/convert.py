@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.deploy.arrays import load_arrays
+
 
 def convert_saved_model(
     folder: str,
@@ -56,8 +58,8 @@ def convert_saved_model(
         )
     converter.target_spec.supported_ops = operations
     if samples is not None:
-        arrays = np.load(samples)
-        converter.representative_dataset = lambda: _pieces(dict(arrays), batch)
+        arrays = load_arrays(samples)
+        converter.representative_dataset = lambda: _pieces(arrays, batch)
     if io != "float32":
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)

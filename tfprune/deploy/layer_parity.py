@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.calibrate import calibration_samples
 from tfprune.deploy.export import Interface, full_precision, interface, symbolic_inputs
+from tfprune.deploy.parity import scale_of
 from tfprune.errors import ConversionError, ModelError, type_name
 
 _SAMPLES = 4
@@ -24,7 +26,7 @@ class LayerParity:
     Attributes:
         layer: The layer's name.
         tensor: The tensor's name in the file.
-        error: Root mean squared difference, as a fraction of the layer's standard deviation.
+        error: Root mean squared difference, as a fraction of `scale_of` the layer's output.
         correlation: Pearson's.
     """
 
@@ -113,14 +115,13 @@ def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, n
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
-        np.savez(paths[1], allow_pickle=False, **samples)
+        save_arrays(paths[1], samples)
         try:
             child.run_job("tfprune.deploy.worker:trace", *paths, limit_s=child.LOAD_LIMIT_S)
         except child.ChildError as error:
             text = " ".join(str(error).split())
             raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
-        with np.load(paths[2]) as archive:
-            return {int(name): archive[name] for name in archive.files}
+        return {int(index): value for index, value in load_arrays(paths[2]).items()}
 
 
 def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -141,8 +142,7 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _error(expected: np.ndarray, actual: np.ndarray) -> float:
-    spread = float(expected.std()) or 1e-12
-    return float(np.sqrt(np.mean((expected - actual) ** 2))) / spread
+    return float(np.sqrt(np.mean((expected - actual) ** 2))) / (scale_of(expected) or 1.0)
 
 
 def _correlation(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -163,4 +163,4 @@ def first_disagreement(
         return ""
     if row is None:
         return ""
-    return f"; it begins at layer {row.layer!r}, off by {row.error:.2g} of its spread"
+    return f"; it begins at layer {row.layer!r}, off by {row.error:.2g} of its scale"

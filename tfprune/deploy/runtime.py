@@ -271,7 +271,7 @@ class Runner:
                 raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
             parts: list[Any] = [x[name] for name in names]
         elif isinstance(x, list | tuple) and (
-            len(self.inputs) > 1 or np.ndim(x[0]) == len(self.inputs[0].shape)
+            len(self.inputs) > 1 or (len(x) == 1 and np.ndim(x[0]) == len(self.inputs[0].shape))
         ):
             parts = list(x)
         else:

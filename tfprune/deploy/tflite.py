@@ -4,7 +4,7 @@ import os
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
+from tfprune.deploy.checks import check_operations, float_operations
 from tfprune.deploy.export import (
     Interface,
     check_batch,
@@ -24,13 +26,12 @@ from tfprune.deploy.export import (
     interface,
     recurrent_layers,
 )
-from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents
+from tfprune.deploy.flatbuffer import Contents
 from tfprune.deploy.layer_parity import first_disagreement
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import is_quantize_aware, strip_quantization
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
-from tfprune.deploy.sparse_ready import readiness
 from tfprune.deploy.troubles import way_out
 from tfprune.deploy.weights import Rule, resolve, weight_rules
 from tfprune.errors import ConversionError, OptionError, nearest
@@ -43,11 +44,6 @@ _COMPARED_SAMPLES = 32
 # one of ten runs on the same input; the other runs are right and equal.
 _UNSTEADY = frozenset({"SPLIT"})
 _ATTEMPTS = 6
-
-# Operations that only change the type of their input: they may stand at the border of an integer
-# plan.
-_CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
-_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
 def to_tflite(
@@ -90,7 +86,8 @@ def to_tflite(
             ai-edge-quantizer makes: "int4", "weight_int4", "weight_int8".
         allow_float: Names of operations that may stay float in an integer plan: ["SOFTMAX"].
         bound: How far the file may lie from the model instead of the scheme's own bound: root mean
-            squared difference as a fraction of the output's standard deviation.
+            squared difference as a fraction of the output's standard deviation (at least of a
+            twentieth of its largest number).
         time_limit_s: Seconds the conversion may take.
         progress: Told of the steps.
 
@@ -108,6 +105,7 @@ def to_tflite(
         artefact.report.gzip_bytes
     """
     plan = SCHEMES[scheme]
+    _check_path(path)
     io = _check_options(scheme, plan, io, calibration, bound)
     check_batch(batch)
     allowed = _check_allowed(allow_float)
@@ -128,9 +126,9 @@ def to_tflite(
         task.advance()
         data = reorder(data, [spec.name for spec in face.inputs], outputs)
         contents = flatbuffer.parse(data, f"the {scheme} file")
-        _check_operations(contents, settings, allowed, notes)
+        notes += check_operations(contents, scheme, allowed)
         task.advance()
-        compared = {name: array[:_COMPARED_SAMPLES] for name, array in samples.items()}
+        compared = _some(samples)
         actual = _run_file(data, compared, settings)
         expected = _run_model(face, compared)
         if model is not trained and plan.needs_calibration:
@@ -139,7 +137,7 @@ def to_tflite(
             expected = dict(zip(expected, rounded.values(), strict=True))
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
-    _check_parity(found, scheme, face, data, compared)
+    _check_parity(found, scheme, face, data, compared, bound or plan.bound)
     inputs, given = runtime.specs(contents)
     report = ConversionReport(
         scheme=scheme,
@@ -182,6 +180,15 @@ def _check_options(
     return io or plan.io[0]
 
 
+def _check_path(path: str | os.PathLike[str] | None) -> None:
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise OptionError(f"path: {path} is a folder; give the name of a file in it")
+    if Path(path).suffix == ".json":
+        raise OptionError(f"path: {path} is where the report goes; give a name in .tflite")
+
+
 def _check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
     if plan.weight_bits is not None:
         return weight_rules(name, layers)
@@ -211,6 +218,13 @@ def _samples(face: Interface, calibration: Any, notes: list[str]) -> tuple[Sampl
     if used != total:
         notes.append(f"of {total or 'more'} calibration samples {used} were used")
     return samples, "calibration"
+
+
+def _some(samples: Samples) -> Samples:
+    """Return a few of the samples, at even distances since data is often sorted by class."""
+    count = len(next(iter(samples.values())))
+    index = np.linspace(0, count - 1, min(count, _COMPARED_SAMPLES)).round().astype(int)
+    return {name: array[index] for name, array in samples.items()}
 
 
 def _convert(
@@ -248,11 +262,11 @@ def _convert_once(
 ) -> tuple[bytes, tuple[str, ...]]:
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
-        outputs = export(face, saved, batch=batch, unroll=unroll)
+        outputs = _export(face, saved, batch, unroll, settings)
         archive = None
         if samples is not None:
             archive = str(Path(folder, "samples.npz"))
-            np.savez(archive, allow_pickle=False, **samples)
+            save_arrays(archive, samples)
         plan = settings.plan
         options = {
             "quantise": plan.quantise,
@@ -289,6 +303,19 @@ def _convert_once(
         return data, outputs
 
 
+def _export(
+    face: Interface, folder: Path, batch: int | None, unroll: bool, settings: _Settings
+) -> tuple[str, ...]:
+    try:
+        return export(face, folder, batch=batch, unroll=unroll)
+    except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
+        # The user's own layers run here, as a graph, and may fail in any of these ways.
+        text = " ".join(str(error).split())
+        raise ConversionError(
+            f"model {face.model.name!r} cannot be traced for {settings.name}: {way_out(text)}"
+        ) from error
+
+
 def _left_float(data: bytes) -> dict[str, int]:
     return float_operations(flatbuffer.parse(data, "the converted file"))
 
@@ -301,86 +328,11 @@ def _failure(error: child.ChildError, settings: _Settings, face: Interface) -> C
     )
 
 
-def _check_operations(
-    contents: Contents, settings: _Settings, allowed: frozenset[str], notes: list[str]
-) -> None:
-    custom = sorted({op.name for op in contents.ops() if op.custom})
-    if custom:
-        raise ConversionError(
-            f"the {settings.name} file has operations that the default runtime cannot run: "
-            f"{', '.join(custom)}; replace their layers"
-        )
-    kept = sorted({op.name for op in contents.ops()} & _VARIABLES)
-    if kept:
-        raise ConversionError(
-            f"the {settings.name} file keeps variables ({', '.join(kept)}): its weights are not "
-            "frozen or the model changes its own state; remove stateful layers (stateful=True)"
-        )
-    if settings.plan.sparse:
-        notes.extend(_sparsity(contents, settings.name))
-    if settings.plan.quantise or settings.plan.weight_bits is not None:
-        notes.extend(_unquantised(contents))
-    if not settings.plan.needs_calibration:
-        return
-    left = float_operations(contents)
-    refused = sorted(set(left) - allowed)
-    if refused:
-        raise ConversionError(
-            f"{', '.join(refused)} stayed float in the {settings.name} file; "
-            f"allow it with allow_float={refused}, or use scheme 'dynamic'"
-        )
-    notes.extend(f"{name} stays float ({count} times), as allowed" for name, count in left.items())
-
-
-def _sparsity(contents: Contents, name: str) -> Iterator[str]:
-    """Say how much is stored sparse and whether it will be faster; refuse when nothing is."""
-    weights = [
-        tensor
-        for graph in contents.subgraphs
-        for tensor in graph.tensors
-        if tensor.dtype in FLOAT_DTYPES and len(tensor.shape) > 1 and contents.raw(tensor)
-    ]
-    sparse = sum(tensor.sparse for tensor in weights)
-    if not sparse:
-        raise ConversionError(
-            f"no weight has zeros enough to be stored sparse in a {name} file; prune the model "
-            "first, or use scheme 'float32' or 'float16'"
-        )
-    yield f"{sparse} of {len(weights)} weights are stored sparse"
-    yield readiness(contents).verdict
-
-
-def _unquantised(contents: Contents) -> Iterator[str]:
-    sizes = [
-        tensor.elements
-        for graph in contents.subgraphs
-        for tensor in graph.tensors
-        if tensor.dtype in FLOAT_DTYPES and len(tensor.shape) > 1 and contents.raw(tensor)
-    ]
-    if sizes:
-        yield (
-            f"{len(sizes)} constants of {sum(sizes)} numbers stay float, the largest of "
-            f"{max(sizes)} (of small ones, under 1024, the converter makes no integers)"
-        )
-
-
-def float_operations(contents: Contents) -> dict[str, int]:
-    """Return which operations compute with floats, and how often each does."""
-    found: Counter[str] = Counter()
-    for graph in contents.subgraphs:
-        for op in graph.ops:
-            touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
-            computed = [tensor for tensor in touched if not contents.raw(tensor)]
-            if op.name not in _CASTS and any(t.dtype in FLOAT_DTYPES for t in computed):
-                found[op.name] += 1
-    return dict(sorted(found.items()))
-
-
 def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
-        np.savez(paths[1], allow_pickle=False, **samples)
+        save_arrays(paths[1], samples)
         try:
             child.run_job("tfprune.deploy.worker:run", *paths, limit_s=settings.limit_s)
         except child.ChildError as error:
@@ -390,8 +342,7 @@ def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, n
                 f"{way_out(text, crashed=isinstance(error, child.CrashError))}"
             ) from None
         runtime.remember_loadable(data)
-        with np.load(paths[2]) as outputs:
-            return dict(outputs)
+        return load_arrays(paths[2])
 
 
 def _run_model(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
@@ -443,15 +394,19 @@ def _output_steps(contents: Contents) -> dict[str, float]:
 
 
 def _check_parity(
-    found: Sequence[Parity], scheme: str, face: Interface, data: bytes, samples: Samples
+    found: Sequence[Parity],
+    scheme: str,
+    face: Interface,
+    data: bytes,
+    samples: Samples,
+    fraction: float,
 ) -> None:
     bad = [entry for entry in found if not agrees(entry)]
     if not bad:
         return
     worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
     # A layer counts as wrong when it is as far off as the output may be.
-    allowed = worst.bound / worst.spread if worst.spread else worst.bound
-    begins = first_disagreement(face.model, data, samples, allowed)
+    begins = first_disagreement(face.model, data, samples, fraction)
     raise ConversionError(
         f"the {scheme} file disagrees with the model: output {worst.output!r} differs by "
         f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "

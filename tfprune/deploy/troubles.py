@@ -17,6 +17,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "give batch=1",
     ),
     (
+        r"references an 'untracked' resource",
+        "the model keeps a state that is no weight: a stateful layer or a lookup table",
+        "build recurrent layers with stateful=False and keep lookups outside of the model",
+    ),
+    (
         r"Cannot unroll a RNN if the time dimension is undefined",
         "integers cannot be calibrated in the loop of a recurrent layer, and a sequence of unknown "
         "length cannot be unrolled",

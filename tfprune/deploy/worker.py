@@ -13,6 +13,8 @@ import threading
 
 import numpy as np
 
+from tfprune.deploy.arrays import load_arrays, save_arrays
+
 _IDLE_S = 60.0
 # A damaged file may ask for any amount of memory. Phones have less than this.
 _RUNTIME_MEMORY_BYTES = 12 << 30
@@ -44,9 +46,7 @@ def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
 
     with open(path, "rb") as file:
         runner = Runner.trusting(file.read(), threads=threads)
-    with np.load(inputs) as samples:
-        results = runner.run_named({name: samples[name] for name in samples.files})
-    np.savez(outputs, allow_pickle=False, **results)
+    save_arrays(outputs, runner.run_named(load_arrays(inputs)))
 
 
 def trace(path: str, inputs: str, outputs: str) -> None:
@@ -64,8 +64,8 @@ def trace(path: str, inputs: str, outputs: str) -> None:
     contents = flatbuffer.parse(data)
     graph, (specs, _) = contents.subgraphs[0], runtime.specs(contents)
     interpreter = runtime.open_interpreter(data, preserve_all=True, allocate=False)
-    with np.load(inputs) as archive:
-        samples = [runtime.quantise(archive[spec.name], spec) for spec in specs]
+    arrays = load_arrays(inputs)
+    samples = [runtime.quantise(arrays[spec.name], spec) for spec in specs]
     details = interpreter.get_input_details()
     step = max(1, specs[0].shape[0])
     for detail, array in zip(details, samples, strict=True):
@@ -85,7 +85,7 @@ def trace(path: str, inputs: str, outputs: str) -> None:
         for index, spec in kept.items():
             found[index].append(runtime.dequantise(interpreter.get_tensor(index), spec))
     shown = {str(i): np.concatenate(v) for i, v in found.items() if v and v[0].ndim}
-    np.savez(outputs, allow_pickle=False, **shown)
+    save_arrays(outputs, shown)
 
 
 def main() -> None:
