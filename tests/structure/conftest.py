@@ -24,7 +24,7 @@ def _fresh_session() -> Iterator[None]:
 def inputs_for(model: Any, samples: int = 3) -> Any:
     """Random inputs for a model, of indices where it embeds them."""
     rng = np.random.default_rng(1)
-    struct = model.input if isinstance(model, keras.Sequential) else model._inputs_struct
+    struct = model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
 
     def one(tensor: Any) -> np.ndarray:
         shape = (samples, *(8 if size is None else size for size in tensor.shape[1:]))

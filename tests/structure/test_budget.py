@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
 
@@ -54,8 +54,11 @@ def test_multiplications_that_cannot_be_counted_ask_for_the_input_shape() -> Non
         meter.measure("macs", meter.everything)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    most=st.integers(1, 200), step=st.integers(1, 32), shares=st.lists(st.floats(0, 1), min_size=2)
+    most=st.integers(1, 200),
+    step=st.integers(1, 32),
+    shares=st.lists(st.floats(0, 1), min_size=2, max_size=6),
 )
 def test_rounding_never_empties_and_never_jumps(most, step, shares) -> None:
     kept = [nearest_multiple(share * most, step, most) for share in sorted(shares)]
