@@ -70,3 +70,14 @@ def test_a_model_without_gates_is_said() -> None:
     small, report = tfprune.shrink(model, "zeros")
     assert report.plan.removals == ()
     np.testing.assert_array_equal(small(np.ones((1, 4))), model(np.ones((1, 4))))
+
+
+def test_a_gate_is_not_folded_into_what_the_model_shows() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(3, name="a")(inputs)
+    y = tfprune.layers.ChannelGate("l1", name="g")(x)
+    model = keras.Model(inputs, [x, kl.Dense(2)(y)])
+    model.get_layer("g").gate.assign([0.5, 2.0, 1.0])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-6
+    assert "g" in [layer.name for layer in small.layers]

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.structure.choice import Choice
@@ -94,7 +95,8 @@ def _scaled(
     """The weights of the layer before a gate with the gate multiplied in, or None."""
     layer = before.op
     readers = [other for other in found.graph.calls if call.args[0] in other.inputs]
-    if readers != [call] or found.flow.calls_of(layer) != 1:
+    shown = call.args[0] in tree.flatten(found.graph.outputs)
+    if readers != [call] or shown or found.flow.calls_of(layer) != 1:
         return None
     arrays = list(weights[id(layer)])
     names = [weight.name for weight in layer.weights] if isinstance(layer, keras.Layer) else []
