@@ -56,6 +56,8 @@ _HOME = {
     # legacy: the other generation of Keras
     "load_model": "legacy.load",
     "prune_scope": "legacy.tfmot",
+    "to_keras3": "legacy.bridge",
+    "to_tf_keras": "legacy.bridge",
     # the whole of it, as one run
     "compress": "pipeline",
 }

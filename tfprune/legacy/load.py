@@ -1,75 +1,122 @@
-"""Models read from files, in safe mode."""
+"""Models read from files of either generation of Keras, in safe mode."""
 
+import json
 import os
+import tempfile
 import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtefactError, TfpruneError
+from tfprune.legacy.formats import ModelFile, check_model_file, code_in, look_into
 
 if TYPE_CHECKING:
     import keras
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
+# What the loaders raise for configs and weights that make no sense.
+_REFUSALS = (
+    ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, IndexError,
+    RuntimeError, ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile,
+)  # fmt: skip
+# Where Keras 2 kept its classes before it was named tf_keras.
+_OLD_HOMES = (("keras.src.", "tf_keras.src."), ("keras.engine.", "tf_keras.src.engine."))
 
 
-def load_model(path: str | os.PathLike[str]) -> "keras.Model":
-    """Load a Keras model from a `.keras` or `.h5` file.
+def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "keras.Model":
+    """Load a model from a `.keras` or `.h5` file or a SavedModel folder, as a Keras 3 model.
 
-    Safe mode: code inside of the file (Lambda layers, pickled functions) is not run. A file that
-    needs it raises; load that one with `keras.saving.load_model(path, safe_mode=False)` if you
-    trust who made it, and pass on the model.
+    The file itself says which Keras wrote it. What Keras 2 wrote is loaded by `tf_keras` and
+    brought over by `to_keras3`, which compares the outputs; its optimizer stays behind.
 
     Args:
-        path: The file.
+        path: The file or folder.
+        allow_code: Whether code inside of the file may run: Lambda layers, pickled functions,
+            classes that have to be imported. Only for files whose maker you trust.
 
     Returns:
         The model, as it was saved.
 
     Raises:
         ArtefactError: One line, if the file is missing, truncated, of another format, or holds
-            something that safe mode does not load.
+            code that was not allowed.
+        ModelError: A Keras 2 model has something that Keras 3 lacks.
     """
-    path = Path(path)
-    check_model_file(path)
+    found = look_into(Path(path))
+    if found.generation not in (2, 3):
+        raise ArtefactError(
+            f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "
+            "Keras of that age and save it again."
+        )
+    if not allow_code:
+        code = list(dict.fromkeys(code_in(found.config)))
+        if code:
+            raise ArtefactError(
+                f"{path}: holds code that loading would run: {', '.join(code[:3])}. If you trust "
+                "who made it, say load_model(path, allow_code=True)."
+            )
+    import tensorflow as tf
+
+    try:
+        if found.generation == 3:
+            return _load_new(found, allow_code)
+        return _load_old(found, allow_code)
+    except TfpruneError:
+        raise
+    except (*_REFUSALS, tf.errors.OpError) as error:
+        from tfprune.legacy.translate import one_line
+
+        raise ArtefactError(
+            f"{path}: cannot be loaded by {_loader(found)}: {one_line(error)}"
+        ) from error
+
+
+def _loader(found: ModelFile) -> str:
     import keras
 
-    try:
-        model = keras.saving.load_model(path, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtefactError(
-            f"{path}: cannot be loaded by Keras {keras.__version__}: {reason}"
-        ) from error
-    return model
+    return f"Keras {keras.__version__}" if found.generation == 3 else "tf_keras (Keras 2)"
 
 
-def check_model_file(path: Path) -> None:
-    """Raise unless `path` is a whole `.keras` archive or an HDF5 file, without loading Keras."""
-    if not path.exists():
-        raise ArtefactError(f"{path}: no such file.")
-    if path.is_dir():
-        raise ArtefactError(f"{path}: a folder. Name a .keras or .h5 file.")
-    if path.suffix == ".keras":
-        _check_archive(path)
-    elif path.suffix in (".h5", ".hdf5"):
-        with path.open("rb") as file:
-            if file.read(len(HDF5)) != HDF5:
-                raise ArtefactError(f"{path}: not an HDF5 file. Save the model again.")
-    else:
-        raise ArtefactError(f"{path}: expected a name ending in .keras, .h5 or .hdf5.")
+def _load_new(found: ModelFile, allow_code: bool) -> Any:
+    import keras
+
+    return keras.saving.load_model(found.path, safe_mode=not allow_code)
 
 
-def _check_archive(path: Path) -> None:
-    again = "Copy or save the model again."
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-            names = archive.namelist()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise ArtefactError(f"{path}: truncated, or not a .keras file: {error}. {again}") from None
-    if damaged:
-        raise ArtefactError(f"{path}: {damaged} inside of it is damaged. {again}")
-    if "config.json" not in names:
-        raise ArtefactError(f"{path}: no config.json inside, so not a .keras file. {again}")
+def _load_old(found: ModelFile, allow_code: bool) -> Any:
+    import tf_keras
+
+    from tfprune.legacy.bridge import to_keras3
+
+    if found.format != "keras":
+        # What is code in these was looked for above: their loaders have no safe mode.
+        return to_keras3(tf_keras.models.load_model(str(found.path), compile=False))
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        path = Path(folder) / "model.keras"
+        _copy_with_new_homes(found, path)
+        model = tf_keras.models.load_model(str(path), compile=False, safe_mode=not allow_code)
+    return to_keras3(model)
+
+
+def _copy_with_new_homes(found: ModelFile, path: Path) -> None:
+    """Write the archive again, its classes named as tf_keras names them today."""
+    with zipfile.ZipFile(found.path) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "config.json":
+                content = json.dumps(_renamed(found.config)).encode()
+            new.writestr(name, content)
+
+
+def _renamed(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_renamed(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    result = {key: _renamed(value) for key, value in config.items()}
+    for old, new in _OLD_HOMES:
+        if str(result.get("module")).startswith(old):
+            result["module"] = new + result["module"].removeprefix(old)
+    return result
+
+
+__all__ = ["check_model_file", "load_model"]
