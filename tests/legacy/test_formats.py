@@ -83,3 +83,11 @@ def test_damaged_json_is_refused(tmp_path: Path) -> None:
             archive.writestr("config.json", content)
         with pytest.raises(ArtefactError, match=r"config\.json is damaged"):
             look_into(path)
+
+
+def test_a_config_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.create("model_config", b'{"a\xdc": 1}', dtype=h5py.string_dtype("utf-8"))
+        file.create_group("model_weights")
+    assert look_into(path).config == {"a\ufffd": 1}

@@ -145,9 +145,9 @@ def read_h5(path: str) -> dict[str, str | None]:
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else None
+    if isinstance(value, str):  # what is no UTF-8 comes from h5py as surrogates
+        value = value.encode("utf-8", "surrogateescape")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
 
 
 def _ask_for_h5(path: Path) -> dict[str, Any]:
