@@ -1,9 +1,11 @@
 # `make demo` and `make test` do all the set-up on a fresh machine; a second call installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
+# One process a core; the tests of a file stay together, since they share models.
+PARALLEL := -n auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint slow bench clean
+.PHONY: demo test lint slow exhaustive bench bench-data clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -17,11 +19,14 @@ demo: .venv/installed
 
 test: .venv/installed
 	@start=$$(date +%s); \
-	$(BIN)/python -m pytest -q -m 'not slow' tfprune tests && \
+	$(BIN)/python -m pytest -q $(PARALLEL) -m 'not slow and not exhaustive' tfprune tests && \
 	echo "make test took $$(( $$(date +%s) - start )) s"
 
 slow: .venv/installed
-	$(BIN)/python -m pytest -q -m slow tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m 'slow and not exhaustive' tests
+
+exhaustive: .venv/installed
+	$(BIN)/python -m pytest -q -m exhaustive tests
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -29,7 +34,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/sparsity.py
+
+# An hour or more; they need the data sets in $$TFPRUNE_DATA.
+bench-data: .venv/installed
+	$(BIN)/python benchmarks/oneshot.py
+	$(BIN)/python benchmarks/sparsity_accuracy.py
 
 clean:
 	rm -rf .venv runs build *.egg-info

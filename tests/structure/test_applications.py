@@ -97,9 +97,17 @@ def test_half_counted_without_building(name: str) -> None:
     assert Meter(found).params(found.alive(np.concatenate(removed))) == HALF[name]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", HALF)
+SAMPLE = ("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "MobileNetV2", "ResNet50", "Xception")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SAMPLE else pytest.mark.exhaustive)
+        for name in HALF
+    ],
+)
 def test_half_of_every_group(name: str, tmp_path: Path) -> None:
     model = build(name)
     found = tfprune.units(model)

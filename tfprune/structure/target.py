@@ -39,8 +39,7 @@ def parse_target(target: object) -> Target:
         raise OptionError(f"shrink target: expected {wanted}. Received {target!r}")
     ((cost, value),) = target.items()
     if cost not in COSTS:
-        known = (*COSTS, "blocks")
-        raise OptionError(f"shrink target: unknown cost {cost!r}. {nearest(str(cost), known)}")
+        raise OptionError(f"shrink target: unknown cost {cost!r}. {nearest(str(cost), COSTS)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise OptionError(
             f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
