@@ -13,7 +13,7 @@ from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ConversionError
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 _GENERATIONS = {"keras": keras, "tf_keras": tf_keras}
 

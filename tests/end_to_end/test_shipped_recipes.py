@@ -75,7 +75,7 @@ def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     assert result["latency_ratio"]["median"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.data
 def test_mnist_keeps_its_promise_on_a_part_of_the_real_data(tmp_path: Path, data_dir: Path) -> None:
     names = {

@@ -290,7 +290,7 @@ def test_padding_means_the_same_where_attention_looks_at_it(caplog) -> None:
 
 APPLICATIONS = [
     ("MobileNetV2", {"alpha": 0.35, "input_shape": (96, 96, 3)}),
-    pytest.param("EfficientNetB0", {"input_shape": (64, 64, 3)}, marks=pytest.mark.slow),
+    pytest.param("EfficientNetB0", {"input_shape": (64, 64, 3)}, marks=pytest.mark.exhaustive),
 ]
 
 

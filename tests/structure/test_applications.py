@@ -97,7 +97,7 @@ def test_half_counted_without_building(name: str) -> None:
     assert Meter(found).params(found.alive(np.concatenate(removed))) == HALF[name]
 
 
-SAMPLE = ("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "MobileNetV2", "ResNet50", "Xception")
+SAMPLE = ("ConvNeXtTiny", "MobileNetV2")
 
 
 @pytest.mark.timeout(900)
