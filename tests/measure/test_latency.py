@@ -92,7 +92,7 @@ def test_nine_times_the_layers_take_about_nine_times_as_long() -> None:
     assert found.latencies[0].samples == 2 * 15
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_busy_machine_hardly_moves_the_ratio() -> None:
     one, three = to_tflite(convolutions(1)), to_tflite(convolutions(3))
 
