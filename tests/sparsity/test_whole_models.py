@@ -69,16 +69,8 @@ def test_there_are_forty_applications() -> None:
     assert len(APPLICATIONS) == 40
 
 
-SAMPLE = ("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in SAMPLE else pytest.mark.exhaustive)
-        for name in APPLICATIONS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_every_application(name) -> None:
     size = SMALLEST.get(name, 32)
     build = getattr(keras.applications, name)
