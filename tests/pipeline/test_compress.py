@@ -10,7 +10,14 @@ import pytest
 
 from tfprune.data import Dataset
 from tfprune.deploy.runtime import Runner
-from tfprune.errors import DataError, FilterError, ModelError, OptionError, RecipeError
+from tfprune.errors import (
+    ArtefactError,
+    DataError,
+    FilterError,
+    ModelError,
+    OptionError,
+    RecipeError,
+)
 from tfprune.pipeline import Result, compress, prepare
 from tfprune.recipe import parse_recipe
 
@@ -156,7 +163,7 @@ def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:
 def test_a_model_that_cannot_be_loaded_again_is_known_before_training(tiny_data: Dataset) -> None:
     flat = keras.Input((6,))
     model = keras.Model(flat, keras.layers.Lambda(lambda x: x[:, :2])(flat))
-    with pytest.raises(ValueError, match="safe_mode"):
+    with pytest.raises(ArtefactError, match="holds code that loading would run: the Lambda layer"):
         compress(model, {"train": {}}, tiny_data)
 
 

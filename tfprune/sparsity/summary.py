@@ -93,7 +93,7 @@ def sparsity_of(model: Any) -> Sparsity:
     """Return how many weights of each kernel are zero.
 
     Example:
-        >>> import tfprune
+        >>> import keras, tfprune
         >>> x = keras.Input((8,))
         >>> model = keras.Model(x, keras.layers.Dense(4, name="head")(x))
         >>> print(sparsity_of(tfprune.prune(model, 0.75)))
