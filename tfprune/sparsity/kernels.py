@@ -113,6 +113,8 @@ def _unique_paths(kernels: list[Kernel]) -> list[Kernel]:
     return unique
 
 
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
 _WITHOUT_KERNEL = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -130,7 +132,7 @@ def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
     if hasattr(layer, "get_prunable_weights"):
         chosen = list(layer.get_prunable_weights())
         return chosen, "" if chosen else "its get_prunable_weights() returns nothing", True
-    if isinstance(layer, _depthwise()):
+    if isinstance(layer, _DEPTHWISE):
         return [], "depthwise kernels have few weights and carry much", True
     if getattr(layer, "lora_enabled", False):
         return [], "LoRA is enabled: merge it into the kernel first", False
@@ -143,10 +145,6 @@ def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
     if isinstance(layer, _WITHOUT_KERNEL) or all(len(v.shape) < 2 for v in own):
         return [], "no kernel", True
     return [], f"no variable named {', '.join(KERNEL_NAMES)}; give get_prunable_weights()", False
-
-
-def _depthwise() -> tuple[type, ...]:
-    return (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 _TRANSPOSED = (
