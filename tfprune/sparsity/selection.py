@@ -42,7 +42,7 @@ def keep_largest(scores: NDArray, count: int) -> NDArray[np.bool_]:
         raise ValueError(f"count: expected 0 to {flat.size}. Received {count}.")
     if count in (0, flat.size):
         return np.full(scores.shape, count > 0)
-    threshold = _kth_largest(flat, count)
+    threshold = _threshold(flat, count)
     mask = flat >= threshold
     surplus = int(np.count_nonzero(mask)) - count
     if surplus:
@@ -60,9 +60,10 @@ def _position_of(marks: NDArray[np.bool_], number: int) -> int:
     return chunk * _PART + int(within[number - before[chunk]])
 
 
-def _kth_largest(flat: NDArray, count: int) -> NDArray:
-    """Floyd and Rivest, 1975: bracket the answer by a sample, then select inside the bracket.
+def _threshold(flat: NDArray, count: int) -> NDArray:
+    """Return what the `count` largest reach and, but for ties, no other.
 
+    Floyd and Rivest, 1975: bracket the answer by a sample, then select inside the bracket.
     The sample only saves time. Where it misled, all that may be the answer is partitioned.
     """
     if flat.size <= 2**15:
@@ -77,6 +78,8 @@ def _kth_largest(flat: NDArray, count: int) -> NDArray:
         positives = _total(flat, np.greater, 0)
         if positives < count <= positives + _total(flat, np.equal, 0):
             return flat.dtype.type(0)
+        if positives == count:  # weights pruned before, and as far: all that is not zero stays
+            return np.nextafter(flat.dtype.type(0), flat.dtype.type(1))
         positives_only = positives >= count
         if positives_only and low <= 0:
             low = np.nextafter(flat.dtype.type(0), flat.dtype.type(1))
