@@ -1,12 +1,10 @@
 """A Keras model as a `.tflite` file that has been loaded and compared before it is handed over."""
 
 import os
-import platform
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,13 @@ import numpy as np
 from tfprune.deploy import child, flatbuffer, runtime
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
-from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
+from tfprune.deploy.calibrate import Samples
 from tfprune.deploy.checks import check_operations, float_operations
 from tfprune.deploy.export import (
     Interface,
     check_batch,
     export,
     full_precision,
-    generation,
     interface,
     recurrent_layers,
 )
@@ -30,15 +27,13 @@ from tfprune.deploy.flatbuffer import Contents
 from tfprune.deploy.layer_parity import first_disagreement
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import is_quantize_aware, strip_quantization
+from tfprune.deploy.reference import answers, check_path, draw, some, versions
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.troubles import way_out
 from tfprune.deploy.weights import Rule, resolve, weight_rules
 from tfprune.errors import ConversionError, OptionError, nearest
 from tfprune.progress import SILENT, Progress
-
-_RANDOM_SAMPLES = 8
-_COMPARED_SAMPLES = 32
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
 # one of ten runs on the same input; the other runs are right and equal.
@@ -105,7 +100,7 @@ def to_tflite(
         artefact.report.gzip_bytes
     """
     plan = SCHEMES[scheme]
-    _check_path(path)
+    check_path(path, ".tflite")
     io = _check_options(scheme, plan, io, calibration, bound)
     check_batch(batch)
     allowed = _check_allowed(allow_float)
@@ -115,7 +110,7 @@ def to_tflite(
         model = strip_quantization(model)
     face = interface(model, input_signature, calibration)
     notes: list[str] = []
-    samples, origin = _samples(face, calibration, notes)
+    samples, origin = draw(face, calibration, notes)
 
     with progress.task(f"convert to {scheme}", 3) as task, full_precision(model) as lowered:
         if lowered:
@@ -128,12 +123,12 @@ def to_tflite(
         contents = flatbuffer.parse(data, f"the {scheme} file")
         notes += check_operations(contents, scheme, allowed)
         task.advance()
-        compared = _some(samples)
+        compared = some(samples)
         actual = _run_file(data, compared, settings)
-        expected = _run_model(face, compared)
+        expected = answers(face, compared)
         if model is not trained and plan.needs_calibration:
             # The file is compared with what was trained, rounding and all.
-            rounded = _run_model(interface(trained, input_signature, calibration), compared)
+            rounded = answers(interface(trained, input_signature, calibration), compared)
             expected = dict(zip(expected, rounded.values(), strict=True))
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
@@ -142,7 +137,7 @@ def to_tflite(
     report = ConversionReport(
         scheme=scheme,
         io=io,
-        versions=_versions(model),
+        versions=versions(model, ["ai-edge-litert"]),
         sha256=sha256(data),
         raw_bytes=len(data),
         gzip_bytes=gzip_bytes(data),
@@ -180,15 +175,6 @@ def _check_options(
     return io or plan.io[0]
 
 
-def _check_path(path: str | os.PathLike[str] | None) -> None:
-    if path is None:
-        return
-    if Path(path).is_dir():
-        raise OptionError(f"path: {path} is a folder; give the name of a file in it")
-    if Path(path).suffix == ".json":
-        raise OptionError(f"path: {path} is where the report goes; give a name in .tflite")
-
-
 def _check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
     if plan.weight_bits is not None:
         return weight_rules(name, layers)
@@ -208,23 +194,6 @@ def _check_allowed(names: Sequence[str]) -> frozenset[str]:
         if name not in known:
             raise OptionError(f"allow_float: unknown operation {name!r}. {nearest(name, known)}")
     return frozenset(names)
-
-
-def _samples(face: Interface, calibration: Any, notes: list[str]) -> tuple[Samples, str]:
-    if calibration is None:
-        return random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary), "random"
-    samples, total = calibration_samples(calibration, face.inputs)
-    used = len(next(iter(samples.values())))
-    if used != total:
-        notes.append(f"of {total or 'more'} calibration samples {used} were used")
-    return samples, "calibration"
-
-
-def _some(samples: Samples) -> Samples:
-    """Return a few of the samples, at even distances since data is often sorted by class."""
-    count = len(next(iter(samples.values())))
-    index = np.linspace(0, count - 1, min(count, _COMPARED_SAMPLES)).round().astype(int)
-    return {name: array[index] for name, array in samples.items()}
 
 
 def _convert(
@@ -345,18 +314,6 @@ def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, n
         return load_arrays(paths[2])
 
 
-def _run_model(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
-    step = face.inputs[0].shape[0]
-    count = len(next(iter(samples.values())))
-    step = count if step == -1 else step
-    pieces: list[dict[str, np.ndarray]] = []
-    for start in range(0, count, step):
-        index = np.arange(start, start + step) % count
-        outputs = face.call({name: array[index] for name, array in samples.items()})
-        pieces.append({name: np.asarray(value)[: count - start] for name, value in outputs.items()})
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
 def _compare(
     outputs: Sequence[str],
     expected: Mapping[str, np.ndarray],
@@ -413,13 +370,3 @@ def _check_parity(
         f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples{begins}; calibrate on "
         "data like that of use, choose another scheme, or accept it with bound="
     )
-
-
-def _versions(model: Any) -> dict[str, str]:
-    packages = ["tfprune", "tensorflow", "keras", "ai-edge-litert"]
-    if generation(model) == "tf_keras":
-        packages[2] = "tf_keras"
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-    }
