@@ -78,6 +78,60 @@ def test_a_lambda_is_made_anew_around_the_same_function() -> None:
     assert ("stays", "twice has no rule (keras.Lambda)") in report.frozen
 
 
+@keras.saving.register_keras_serializable("test_rebuild")
+class Counted(keras.initializers.Initializer):
+    calls = 0
+
+    def __call__(self, shape, dtype=None):
+        Counted.calls += 1
+        return keras.ops.full(shape, 0.5, dtype)
+
+    def get_config(self):
+        return {}
+
+
+def test_no_initializer_makes_numbers_that_are_written_over() -> None:
+    inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(8, 3, kernel_initializer=Counted(), name="conv")(inputs)
+    x = kl.Reshape((-1, 8))(kl.BatchNormalization(gamma_initializer=Counted())(x))
+    x = kl.MultiHeadAttention(2, 4, kernel_initializer=Counted())(x, x)
+    x = kl.Bidirectional(kl.LSTM(4, kernel_initializer=Counted()))(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    before = Counted.calls
+    assert before >= 8
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, round_to=1, verify=False)
+    assert Counted.calls == before
+    assert isinstance(small.get_layer("conv").kernel_initializer, Counted)
+
+
+def test_the_small_model_shares_no_memory_with_the_original() -> None:
+    model = chain()
+    small, _ = tfprune.shrink(model, {"channels": 1.0})
+    before = [weight.copy() for weight in model.get_weights()]
+    for variable in small.variables:
+        variable.value.assign_add(np.ones(variable.shape, "float32"))
+    for was, now, grown in zip(before, model.get_weights(), small.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+        np.testing.assert_array_equal(was + 1, grown)
+    for variable in model.variables:
+        variable.value.assign_add(np.full(variable.shape, 5, "float32"))
+    for was, grown in zip(before, small.get_weights(), strict=True):
+        np.testing.assert_array_equal(was + 1, grown)
+
+
+def test_a_variable_that_had_a_value_already_is_left_to_be_assigned() -> None:
+    early, late = kl.Dense(2, use_bias=False), kl.Dense(2, use_bias=False)
+    early.build((None, 3))
+    kernel = np.arange(6, dtype="float32").reshape(3, 2)
+    with keras.StatelessScope():
+        late.build((None, 3))
+        assert load(late, [kernel]) == []
+        ((variable, array),) = load(early, [kernel])
+    assert variable is early.kernel
+    assert array is kernel
+    np.testing.assert_array_equal(late.kernel, kernel)
+
+
 class NoConfig(keras.layers.Layer):
     def __init__(self, table):
         super().__init__(name="no_config")

@@ -4,6 +4,7 @@ Each is a plain function of the evidence. What is measured on weights is summed 
 members of a unit; a unit that has nothing to be measured by is NaN, and its group stays whole.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,8 +34,15 @@ class Evidence:
 
     def array(self, binding: Binding, site_op: Any) -> np.ndarray:
         """A weight, from the arrays that are being judged."""
-        place = [variable is binding.weight for variable in site_op.weights].index(True)
-        return self.weights[id(site_op)][place]
+        return self.weights[id(site_op)][self._places[id(site_op), id(binding.weight)]]
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, int], int]:
+        return {
+            (id(site.op), id(variable)): place
+            for site in self.found.sites
+            for place, variable in enumerate(getattr(site.op, "weights", ()))
+        }
 
     def members(self, *roles: str) -> Iterator[tuple[Any, Binding]]:
         """The weight axes of these roles, with their layer."""
@@ -122,17 +130,44 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
 
 def positions(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The ids along a weight's axis, and the weight with that axis first and the rest flat."""
-    if binding.along is None:
-        rows = np.moveaxis(array, binding.axis, 0)
-        yield binding.ids, rows.reshape(len(rows), -1)
-        return
-    for ids, block in zip(binding.ids, np.split(array, len(binding.ids), axis=-1), strict=True):
+    for ids, block in blocks(array, binding):
         rows = np.moveaxis(block, binding.axis, 0)
         yield ids, rows.reshape(len(rows), -1)
 
 
+def blocks(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids along a weight's axis with the weight, or with each block of a grouped kernel."""
+    if binding.along is None:
+        yield binding.ids, array
+        return
+    yield from zip(binding.ids, np.split(array, len(binding.ids), axis=-1), strict=True)
+
+
 IMPORTANCES.register("l1")(by_weights(lambda rows: np.abs(rows).sum(axis=1)))
-IMPORTANCES.register("l2")(by_weights(lambda rows: np.sqrt(np.square(rows).sum(axis=1))))
+
+
+@IMPORTANCES.register("l2")
+def l2(evidence: Evidence) -> np.ndarray:
+    """√Σw² of each weight that makes or uses a unit."""
+    score = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for op, binding in evidence.members(MAKE, USE):
+        for ids, block in blocks(evidence.array(binding, op), binding):
+            np.add.at(score, root[ids], np.sqrt(squares(block, binding.axis)))
+    return score
+
+
+def squares(array: np.ndarray, axis: int) -> np.ndarray:
+    """The sum of squares at each position of an axis, without a copy of the array.
+
+    Example:
+        >>> squares(np.array([[1.0, 2.0], [3.0, 4.0]]), 1).tolist()
+        [10.0, 20.0]
+    """
+    if array.itemsize < 4:
+        array = array.astype(np.float32)
+    flat = array.reshape(math.prod(array.shape[:axis]), array.shape[axis], -1)
+    return np.einsum("iaj,iaj->a", flat, flat)
 
 
 @IMPORTANCES.register("lamp")

@@ -1,6 +1,8 @@
 """A model built anew from its graph: the same operations, with what stays of their weights."""
 
-from collections.abc import Callable, Collection, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ from keras import tree
 from tfprune.errors import ModelError, type_name
 from tfprune.structure.flow import Binding, Keep, Site
 from tfprune.structure.graph import Call, Graph, Ref
+from tfprune.structure.rules.table import is_foreign
 from tfprune.structure.units import Units
 
 Weights = dict[int, list[np.ndarray]]
@@ -17,12 +20,19 @@ Weights = dict[int, list[np.ndarray]]
 
 
 def read_weights(found: Units) -> Weights:
-    """Copies of all weights of a model, layer by layer."""
+    """All weights of a model, layer by layer: the numbers themselves, not to be written to."""
     return {
-        id(op): [np.array(weight) for weight in op.get_weights()]
+        id(op): [_view(variable) for variable in op.weights]
         for op in operations(found.graph)
         if isinstance(op, keras.Layer)
     }
+
+
+def _view(variable: Any) -> np.ndarray:
+    """The memory of a variable; TensorFlow leaves it as it is when the variable changes."""
+    array = np.asarray(variable.value.read_value())
+    array.flags.writeable = False
+    return array
 
 
 def operations(graph: Graph) -> list[Any]:
@@ -160,28 +170,59 @@ def rebuild(
         return after[id(call)](made) if after and id(call) in after else made
 
     kept = cut(found, weights, keep)
-    if not after and _is_chain(found):
-        layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
-        model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
-        model.name = found.model.name
-    else:
-        outputs = execute(graph, inputs, run)
-        by_ref = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
-        shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
-        model = keras.Model(shaped, outputs, name=found.model.name)
-    for key, op in ops.items():
-        if isinstance(op, keras.Layer):
-            load(op, kept[key])
+    # In this scope variables are made without a value, and given one when it is left: so no
+    # initializer has to make numbers that would only be written over.
+    with keras.StatelessScope():
+        if not after and _is_chain(found):
+            layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
+            model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
+            model.name = found.model.name
+        else:
+            outputs = execute(graph, inputs, run)
+            by_ref = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
+            shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
+            model = keras.Model(shaped, outputs, name=found.model.name)
+        late = [
+            load(op, kept[key], weights[key])
+            for key, op in ops.items()
+            if isinstance(op, keras.Layer)
+        ]
+    for variable, array in itertools.chain.from_iterable(late):
+        variable.assign(array)
     return model, ops
 
 
-def load(layer: Any, arrays: list[np.ndarray]) -> None:
-    """Set a layer's weights, naming the layer if they do not fit."""
+def load(
+    layer: Any, arrays: list[np.ndarray], shared: Sequence[np.ndarray] = ()
+) -> list[tuple[Any, np.ndarray]]:
+    """Let a layer's variables begin with these numbers, naming the layer if they do not fit.
+
+    Args:
+        layer: A layer that was built in the `keras.StatelessScope` that is still entered.
+        arrays: One for each of its weights.
+        shared: Arrays that belong to something else, and must be copied.
+
+    Returns:
+        The variables that had a value already, each with the one it is to be given.
+    """
     have = [tuple(weight.shape) for weight in layer.weights]
     want = [array.shape for array in arrays]
     if have != want:
         raise ModelError(f"layer {layer.name!r} was rebuilt with weights {have}, not {want}")
-    layer.set_weights(arrays)
+    # TensorFlow takes over the memory of an array: what trains one model would train the other.
+    own = [array.copy() if any(array is other for other in shared) else array for array in arrays]
+    late = []
+    for variable, array in zip(layer.weights, own, strict=True):
+        if variable._value is None:
+            variable._initializer = partial(_given, array)
+        else:
+            late.append((variable, array))
+    return late
+
+
+def _given(array: np.ndarray, shape: Any, dtype: Any = None) -> Any:
+    """An initializer that gives an array."""
+    return keras.ops.convert_to_tensor(array, dtype=dtype)
 
 
 def _is_chain(found: Units) -> bool:
@@ -230,13 +271,21 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
             name=name,
             dtype=dtype or op.dtype_policy,
         )
+    own = getattr(op, "activation", None) if isinstance(op, keras.Layer) else None
+    own = own if is_foreign(own) else None
     try:
-        made = type(op).from_config(_config(op, site, keep, name, dtype))
+        config = _config(op, site, keep, name, dtype)
+        if own is not None:
+            config["activation"] = "linear"
+        made = type(op).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise ModelError(
             f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {lines[0]}"
         ) from error
+    if own is not None:
+        # A function of the user's own need not be one that a config can bring back.
+        made.activation = own
     if isinstance(op, keras.Layer):
         made.trainable = op.trainable
     return made
