@@ -269,19 +269,20 @@ class _Tensors:
 
     def __init__(self, found: Units, pool: Sequence[Candidate]) -> None:
         self.found = found
+        self.pool = pool
         self.lines = [np.unique(found.root[ids]) for ids in vectors(found)]
-        self.home: dict[int, tuple[Candidate, int]] = {}
-        for candidate in pool:
-            for row, units in enumerate(candidate.bundles):
-                for unit in units:
-                    self.home[int(unit)] = (candidate, row)
+        # Where a unit stands: its candidate, and its bundle there.
+        self.home = np.zeros((2, found.flow.size), int)
+        for number, candidate in enumerate(pool):
+            self.home[0, candidate.bundles] = number
+            self.home[1, candidate.bundles] = np.arange(len(candidate.bundles))[:, None]
 
     def without_empty(self, removed: np.ndarray) -> np.ndarray:
         gone = np.zeros(self.found.flow.size, bool)
         gone[removed] = True
         for line in self.lines:
             if gone[line].all():
-                rows = [self.home[int(unit)] for unit in line]
+                rows = [(self.pool[number], row) for number, row in self.home[:, line].T]
                 candidate, row = max(rows, key=lambda at: (at[0].scores[at[1]], at[1]))
                 gone[candidate.bundles[row]] = False
         return np.flatnonzero(gone)
