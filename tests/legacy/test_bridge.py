@@ -16,6 +16,7 @@ import tfprune
 from tfprune.errors import ModelError, ScheduleWarning
 from tfprune.legacy import bridge
 from tfprune.legacy.agreement import difference
+from tfprune.legacy.weights import base_name
 
 BOTH = [pytest.param(tf_keras, tfprune.to_keras3), pytest.param(keras, tfprune.to_tf_keras)]
 
@@ -37,14 +38,24 @@ def scramble(model: Any) -> Any:
 
 
 def names_of_weights(model: Any) -> list[str]:
-    return sorted(bridge._base(weight) for weight in model.trainable_weights)
+    names = [base_name(weight) for weight in model.trainable_weights]
+    # Keras 3 gives the one weight of LayerScale no name.
+    return sorted("gamma" if name.startswith("variable") else name for name in names)
+
+
+def layers_of(model: Any) -> dict[str, str]:
+    # Functions are layers in tf_keras only, and the order of parallel branches is free.
+    return {
+        layer.name.replace("/", "_"): type(layer).__name__
+        for layer in model.layers
+        if not type(layer).__name__.endswith("OpLambda")
+    }
 
 
 def assert_same(old: Any, new: Any) -> None:
     other = keras if isinstance(old, tf_keras.Model) else tf_keras
     assert isinstance(new, other.Model)
-    assert [layer.name for layer in old.layers] == [layer.name for layer in new.layers]
-    assert [type(a).__name__ for a in old.layers] == [type(b).__name__ for b in new.layers]
+    assert layers_of(old) == layers_of(new)
     assert old.name == new.name
     assert old.count_params() == new.count_params()
     assert names_of_weights(old) == names_of_weights(new)
@@ -290,7 +301,9 @@ def test_padding_means_the_same_where_attention_looks_at_it(caplog) -> None:
 
 APPLICATIONS = [
     ("MobileNetV2", {"alpha": 0.35, "input_shape": (96, 96, 3)}),
-    pytest.param("EfficientNetB0", {"input_shape": (64, 64, 3)}, marks=pytest.mark.exhaustive),
+    ("MobileNetV3Small", {"alpha": 0.75, "input_shape": (64, 64, 3)}),
+    pytest.param("ConvNeXtTiny", {"input_shape": (32, 32, 3)}, marks=pytest.mark.slow),
+    pytest.param("EfficientNetB0", {"input_shape": (64, 64, 3)}, marks=pytest.mark.slow),
 ]
 
 
@@ -367,8 +380,7 @@ L = tf_keras.layers
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: sequential(L.Lambda(lambda x: x, name="f")), "'f' .tf_keras.Lambda. holds Python"),
     (lambda: sequential(Mine(2, name="d")), "'d' .*Mine. is no layer of tf_keras itself"),
-    (lambda: with_operation(lambda x: x + 1), "__operators__.add.* replace it by a layer"),
-    (lambda: with_operation(tf.nn.relu), "nn.relu.* replace it by a layer"),
+    (lambda: with_operation(tf.shape), "compat.v1.shape, .* no counterpart here"),
     (lambda: sequential(L.LocallyConnected1D(2, 2, name="l")), "keras has no layer LocallyConn"),
     (lambda: sequential(L.LSTM(2, recurrent_activation="hard_sigmoid")), "another function"),
     (lambda: sequential(L.Dense(2, activation=own_activation)), "its activation .* no counterpart"),
@@ -396,8 +408,8 @@ def test_what_only_keras_3_has_is_named() -> None:
         with pytest.raises(ModelError, match=message):
             tfprune.to_tf_keras(keras.Sequential([keras.Input((4,)), layer]))
     x = keras.Input((4,))
-    with pytest.raises(ModelError, match="operation outside of any layer"):
-        tfprune.to_tf_keras(keras.Model(x, keras.layers.Dense(2)(x) * 2))
+    with pytest.raises(ModelError, match="to_tf_keras: 'celu' .*Celu, .* no counterpart here"):
+        tfprune.to_tf_keras(keras.Model(x, keras.ops.celu(keras.layers.Dense(2)(x))))
 
 
 def test_dropout_still_drops_in_training_and_a_fixed_mode_is_reported(caplog) -> None:

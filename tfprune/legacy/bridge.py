@@ -6,26 +6,28 @@ come over as they are. Every call ends with both models run on random input.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
+from tfprune.legacy import functions
 from tfprune.legacy.agreement import Sampler, agree, difference, shapes, tolerance, unpadded
 from tfprune.legacy.graphs import (
     arguments,
     dtype_of,
     ends,
     flatten,
+    is_function,
     layers_within,
     map_structure,
     needed,
     operation_of,
 )
 from tfprune.legacy.translate import Side, one_line, target_name, translate
+from tfprune.legacy.weights import pair_weights
 
-_OWN_NAMES = {"depthwise_kernel": "kernel", "sn_u": "vector_u"}
 _logger = logging.getLogger(__name__)
 
 
@@ -130,12 +132,6 @@ class _Bridge:
             return self.made[id(layer)][1]
         if isinstance(layer, self.source.api.Model):
             return self.model(layer)
-        if not isinstance(layer, self.source.api.layers.Layer) or type(layer).__name__ in _OPS:
-            raise ModelError(
-                f"{self.caller}: {_op_name(layer)} is an operation outside of any layer, "
-                "which cannot be brought over: replace it by a layer (Rescaling, Add, Multiply, "
-                "Reshape, Concatenate, Activation …)"
-            )
         # The place is taken first, so that the outer one comes before the inner ones.
         self.made[id(layer)] = (layer, None)
         try:
@@ -238,6 +234,14 @@ class _Bridge:
 
     def _call(self, node: Any, known: dict[int, Any]) -> Any:
         operation = operation_of(node)
+
+        def find(value: Any) -> Any:
+            if id(value) in known:
+                return known[id(value)]
+            return np.asarray(value) if hasattr(value, "numpy") else value
+
+        if is_function(operation, self.source):
+            return self._answer(node, find)
         first, options = arguments(node, self.source)
         new = self.layer(operation)
         if "training" in options:
@@ -246,18 +250,24 @@ class _Bridge:
                 "Keras 3 overrides it in fit. Set trainable=False where it must hold",
                 self.caller, operation.name, options["training"],
             )  # fmt: skip
-
-        def find(value: Any) -> Any:
-            if id(value) in known:
-                return known[id(value)]
-            return np.asarray(value) if hasattr(value, "numpy") else value
-
         try:
             return new(map_structure(find, first), **map_structure(find, options))
         except (ValueError, TypeError) as error:
             raise ModelError(
                 f"{self.caller}: layer {operation.name!r} ({type_name(operation)}) cannot be "
                 f"called in {self.target.name} as it is in {self.source.name}: {one_line(error)}"
+            ) from error
+
+    def _answer(self, node: Any, find: Callable[[Any], Any]) -> Any:
+        """Return what the other generation's function gives."""
+        try:
+            return functions.call(node, self.source, find)
+        except ModelError as error:
+            raise ModelError(_prefixed(self.caller, error)) from error
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{self.caller}: the function {operation_of(node).name!r} cannot be called in "
+                f"{self.target.name} as it is in {self.source.name}: {one_line(error)}"
             ) from error
 
     # -- the weights -------------------------------------------------------------------------
@@ -267,34 +277,18 @@ class _Bridge:
         for old, new in self.made.values():
             if isinstance(old, self.source.api.Model):
                 continue
-            for theirs, ours in self._weights(old, new):
+            for theirs, ours in self._pairs(old, new):
                 ours.assign(np.asarray(theirs))
             if type(old).__name__ == "Normalization":
                 new.finalize_state()
         for old, new in self.made.values():
             _copy_flag(old, new)
 
-    def _weights(self, old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
-        theirs, ours = _own_weights(old), _own_weights(new)
-        left = {_base(w): w for w in theirs}
-        right = {_base(w): w for w in ours}
-        if len(left) == len(theirs) and left.keys() == right.keys() and len(right) == len(ours):
-            pairs = [(left[name], right[name]) for name in left]
-        else:
-            pairs = list(zip(theirs, ours, strict=False))
-        names_agree = [_base(w) for w in theirs] == [_base(w) for w in ours]
-        shapes_agree = all(tuple(a.shape) == tuple(b.shape) for a, b in pairs)
-        if (
-            len(theirs) != len(ours)
-            or not shapes_agree
-            or not (names_agree or left.keys() == right.keys())
-        ):
-            raise ModelError(
-                f"{self.caller}: layer {old.name!r} ({type_name(old)}) has the weights "
-                f"{_listed(theirs)} in {self.source.name} and {_listed(ours)} in "
-                f"{self.target.name}; replace the layer"
-            )
-        yield from pairs
+    def _pairs(self, old: Any, new: Any) -> list[tuple[Any, Any]]:
+        try:
+            return pair_weights(old, new)
+        except ModelError as error:
+            raise ModelError(_prefixed(self.caller, error)) from error
 
     # -- the proof ---------------------------------------------------------------------------
 
@@ -361,17 +355,6 @@ class _Bridge:
         return [entry for entry in self.tensors if id(entry[0]) in ids]
 
 
-# Nodes of tf_keras that stand for a call of a TensorFlow function.
-_OPS = {"TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty",
-        "TensorFlowOpLayer", "AddMetric", "AddLoss"}  # fmt: skip
-
-
-def _op_name(operation: Any) -> str:
-    function = getattr(operation, "symbol", None)
-    shown = f"{operation.name!r} ({type_name(operation)})"
-    return f"{shown}, {function}," if function else shown
-
-
 def _prefixed(caller: str, error: ModelError) -> str:
     text = str(error)
     return text if text.startswith(caller) else f"{caller}: {text}"
@@ -380,28 +363,6 @@ def _prefixed(caller: str, error: ModelError) -> str:
 def _tiny(api: Any) -> tuple[Any, Any]:
     tensor = api.Input((1,))
     return tensor, tensor
-
-
-# -- weights ---------------------------------------------------------------------------------
-
-
-def _own_weights(layer: Any) -> list[Any]:
-    """Return a layer's weights, without those of the layer that it wraps."""
-    inner = getattr(layer, "layer", None) if type(layer).__name__ in _WRAPPERS else None
-    theirs = {id(weight) for weight in inner.weights} if inner is not None else set()
-    return [weight for weight in layer.weights if id(weight) not in theirs]
-
-
-_WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
-
-
-def _base(weight: Any) -> str:
-    name = weight.name.partition(":")[0].rpartition("/")[2]
-    return _OWN_NAMES.get(name, name)
-
-
-def _listed(weights: list[Any]) -> str:
-    return ", ".join(f"{_base(w)}{tuple(w.shape)}" for w in weights) or "none"
 
 
 def _copy_flag(old: Any, new: Any) -> None:

@@ -20,6 +20,27 @@ def operation_of(node: Any) -> Any:
     return node.layer if hasattr(node, "layer") else node.operation
 
 
+def is_function(operation: Any, side: Side) -> bool:
+    """Say whether what a node calls is a function, not a layer."""
+    if side.name == "keras":
+        return not isinstance(operation, side.api.layers.Layer)
+    return type(operation).__name__ in _FUNCTION_NODES
+
+
+# The classes of tf_keras that stand for a call of a TensorFlow function.
+_FUNCTION_NODES = {
+    "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty",
+    "TensorFlowOpLayer",
+}  # fmt: skip
+
+
+def given_to(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call as they were given: by place and by name."""
+    if hasattr(node, "layer"):
+        return tuple(node.call_args), dict(node.call_kwargs)
+    return tuple(node.arguments.args), dict(node.arguments.kwargs)
+
+
 def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
     """Return the nodes that the outputs depend on, each after those it needs."""
     order: list[Any] = []
@@ -38,8 +59,8 @@ def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
         if id(node) in seen:
             continue
         stack.append((tensor, True))
-        first, options = arguments(node, side)
-        found = [t for t in flatten((first, options)) if hasattr(t, "_keras_history")]
+        given = given_to(node) if is_function(operation_of(node), side) else arguments(node, side)
+        found = [t for t in flatten(list(given)) if hasattr(t, "_keras_history")]
         stack += [(t, False) for t in reversed(found)]
     return order
 
@@ -57,10 +78,8 @@ def _is_input(node: Any) -> bool:
 def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:
     """Return the first argument of a call and the others by their names, defaults left out."""
     operation = operation_of(node)
-    if side.name == "tf_keras":
-        args, kwargs = tuple(node.call_args), dict(node.call_kwargs)
-    else:
-        args, kwargs = tuple(node.arguments.args), dict(node.arguments.kwargs)
+    args, kwargs = given_to(node)
+    if side.name == "keras":
         # Keras 3 notes here the default of the layer, and overrides it in `fit` and `predict`;
         # tf_keras would hold it for ever.
         kwargs.pop("training", None)

@@ -4,6 +4,7 @@ What a config says and the other side cannot is an error that names the layer an
 option that has its default is left out where the other side does not have it.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _IDLE = {
 _ACTIVATIONS = {"tf_keras": {"silu": "swish", "log_softmax": "log_softmax_v2"}, "keras": {}}
 # The same name, another function: in tf_keras max(0, min(1, x/5 + 1/2)), in Keras 3 x/6 + 1/2.
 _DIFFERENT_ACTIVATIONS = {"hard_sigmoid"}
+# Layers that ready-made models bring along, and the module that has them in both generations.
+_OF_APPLICATIONS = {"LayerScale": "convnext", "StochasticDepth": "convnext"}
 _KINDS = ("initializer", "regularizer", "constraint")
 
 
@@ -40,9 +43,16 @@ class Side:
     api: Any
     name: str
 
+    def find(self, name: str) -> Any:
+        """Return this generation's own layer class of a name, or None."""
+        if name in _OF_APPLICATIONS:
+            module = f"{self.api.__name__}.src.applications.{_OF_APPLICATIONS[name]}"
+            return getattr(importlib.import_module(module), name, None)
+        return getattr(self.api.layers, name, None)
+
     def has(self, kind: type) -> bool:
         """Say whether a class is one of this generation's own layers, not a subclass of one."""
-        return getattr(self.api.layers, kind.__name__, None) is kind
+        return self.find(kind.__name__) is kind
 
 
 Nested = Callable[[Any], Any]
@@ -129,11 +139,12 @@ def _counterpart(layer: Any, source: Side, target: Side) -> Any:
             f"{where} is no layer of {source.name} itself: replace it by built-in layers, or "
             f"write the class for {target.name} and rebuild the model there"
         )
-    if not hasattr(target.api.layers, name):
+    found = target.find(name)
+    if found is None:
         raise ModelError(
             f"{where}: {target.name} has no layer {name}. Replace it by one that both have"
         )
-    return getattr(target.api.layers, name)
+    return found
 
 
 def _renamed(name: str, config: dict[str, Any], source: Side, target: Side) -> dict[str, Any]:
