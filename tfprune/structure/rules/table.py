@@ -9,6 +9,8 @@ from tfprune.errors import OptionError, type_name
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
 
+HOMES = ("keras.", "tensorflow.")
+
 
 class Rule(Protocol):
     """Says what one kind of operation does to ids.
@@ -73,6 +75,13 @@ def ops(*names: str) -> Callable[[Rule], Rule]:
     return store
 
 
+def is_foreign(function: Any) -> bool:
+    """Tell whether an activation is a function of neither Keras's nor TensorFlow's."""
+    home = getattr(function, "__module__", "") or ""
+    plain = callable(function) and not isinstance(function, keras.Layer | type)
+    return plain and not home.startswith(HOMES)
+
+
 def find(op: Any) -> Rule | None:
     """The rule of an operation, or None.
 
@@ -80,6 +89,8 @@ def find(op: Any) -> Rule | None:
     another `call` it may do anything.
     """
     kind = type(op)
+    if kind is keras.layers.Activation and is_foreign(op.activation):
+        return None  # It is opened, and what the function does has rules.
     if not isinstance(op, keras.Layer):
         ours = kind.__module__.startswith("keras.src.ops.")
         return _OPS.get(kind.__name__) if ours else None
