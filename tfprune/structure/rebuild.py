@@ -41,10 +41,10 @@ def operations(graph: Graph) -> list[Any]:
 
 
 def cut(found: Units, weights: Weights, keep: Keep) -> Weights:
-    """What stays of all weights."""
+    """What stays of these weights, which may be those of some layers only."""
     result = dict(weights)
     for site in found.sites:
-        if isinstance(site.op, keras.Layer):
+        if id(site.op) in weights:
             result[id(site.op)] = _cut_site(site, weights[id(site.op)], keep)
     return result
 
