@@ -5,6 +5,7 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
+from tfprune.structure.faithful import check_unrolling
 from tfprune.structure.flow import Axes, Keep
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rebuild import Weights, cut, execute, rebuild, silenced
@@ -61,14 +63,16 @@ def prove(
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
     inputs = random_inputs(found, rng, input_shape)
+    check_unrolling(found, inputs, low_precision=has_low_precision(found))
     noisy = _vary(found, weights, rng)
     quiet = silenced(found, noisy, keep)
-    statistics = _batch_statistics(found, originals, quiet, inputs, keep, ops, noisy, rng)
-    for key, arrays in statistics.items():
-        noisy[key], quiet[key] = arrays, arrays
-    small_weights = cut(found, noisy, keep)
+    statistics = _Statistics(found, originals, quiet, rng)
     with _state(originals, quiet), _plain_ends(found, originals):
-        expected = _reference(found, originals, inputs, keep, ops, small_weights, training=False)
+        small_weights = cut(found, noisy, keep)
+        expected = _reference(
+            found, originals, inputs, keep, ops, small_weights, first=statistics.normalise
+        )
+    small_weights |= cut(found, statistics.weights(noisy), keep)
     with _state(ops, small_weights), _plain_ends(found, ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
         actual = small(struct, training=False)
@@ -109,7 +113,10 @@ def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> l
         shape = (batch, *(OPEN_SIZE if size is None else size for size in sizes))
         limit = found.flow.vocabulary.get(ref.index)
         if limit is not None:
-            inputs.append(rng.integers(0, limit, shape).astype(value.dtype))
+            indices = rng.integers(0, limit, shape).astype(value.dtype)
+            if indices.ndim > 1 and indices.shape[-1] > 1:
+                indices[..., -1] = 0  # Padding, where the model takes it for that.
+            inputs.append(indices)
         elif "int" in value.dtype:
             inputs.append(rng.integers(0, 2, shape).astype(value.dtype))
         elif value.dtype == "bool":
@@ -131,7 +138,9 @@ def _vary(found: Units, weights: Weights, rng: np.random.Generator) -> Weights:
     for key, arrays in weights.items():
         varied = []
         for array in arrays:
-            fresh = array.dtype.kind == "f" and array.size > 1 and array.min() == array.max()
+            # The first and the last number tell most arrays from fresh ones without a search.
+            fresh = array.dtype.kind == "f" and array.size > 1 and array.flat[0] == array.flat[-1]
+            fresh = fresh and array.min() == array.max()
             if fresh:
                 array = rng.uniform(0.5, 1.5, array.shape).astype(array.dtype)
             varied.append(array)
@@ -139,69 +148,66 @@ def _vary(found: Units, weights: Weights, rng: np.random.Generator) -> Weights:
     return result
 
 
-def _batch_statistics(
-    found: Units,
-    originals: dict[int, Any],
-    quiet: Weights,
-    inputs: list[np.ndarray],
-    keep: Keep,
-    ops: dict[int, Any],
-    noisy: Weights,
-    rng: np.random.Generator,
-) -> Weights:
-    """Moving statistics near those of the inputs, so that signals neither fade nor drown."""
-    norms = {
-        id(call.op): originals[id(call.op)]
-        for call in found.graph.calls
-        if isinstance(call.op, keras.layers.BatchNormalization)
-    }
-    if not norms:
-        return {}
-    seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+class _Statistics:
+    """Moving statistics near those of the inputs, so that signals neither fade nor drown.
 
-    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    They are found while the original runs: each BatchNormalization gets its own from what first
+    reaches it.
+    """
+
+    def __init__(
+        self, found: Units, originals: dict[int, Any], quiet: Weights, rng: np.random.Generator
+    ) -> None:
+        self.quiet, self.rng = quiet, rng
+        self.norms = {
+            id(call.op): originals[id(call.op)]
+            for call in found.graph.calls
+            if isinstance(call.op, keras.layers.BatchNormalization)
+        }
+        self.seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def normalise(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a BatchNormalization gives with its statistics; None for any other call."""
         key = id(call.op)
-        if key in norms:
-            layer = norms[key]
-            axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
-            x = np.asarray(keras.ops.convert_to_numpy(args[0]), np.float32)
-            axis %= x.ndim
-            others = tuple(position for position in range(x.ndim) if position != axis)
-            if key not in seen:
-                mean, variance = x.mean(others), x.var(others)
-                floor = 0.1 * float(variance.mean()) + 1e-6
-                spread = np.sqrt(variance + floor)
-                seen[key] = (
-                    mean + 0.2 * spread * rng.normal(size=mean.shape),
-                    (variance + floor) * rng.uniform(0.5, 2.0, mean.shape),
-                )
-            mean, variance = seen[key]
-            by_name = dict(zip([w.name for w in layer.weights], range(9), strict=False))
-            arrays = quiet[key]
-            scale = arrays[by_name["gamma"]] if "gamma" in by_name else 1.0
-            shift = arrays[by_name["beta"]] if "beta" in by_name else 0.0
-            factor = scale / np.sqrt(variance + layer.epsilon)
-            shape = [-1 if position == axis else 1 for position in range(x.ndim)]
-            offset = np.reshape(shift - mean * factor, shape)
-            return keras.ops.convert_to_tensor(
-                (x * np.reshape(factor, shape) + offset).astype("float32")
-            )
-        return None
+        if key not in self.norms or kwargs.get("training"):
+            return None
+        layer = self.norms[key]
+        axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+        x = keras.ops.cast(args[0], layer.compute_dtype)
+        axis %= len(x.shape)
+        if key not in self.seen:
+            self.seen[key] = self._near(x, axis)
+        mean, variance = self.seen[key]
+        arrays = dict(zip([w.name for w in layer.weights], self.quiet[key], strict=True))
+        factor = arrays.get("gamma", 1.0) / np.sqrt(variance + layer.epsilon)
+        offset = arrays.get("beta", 0.0) - mean * factor
+        shape = [-1 if position == axis else 1 for position in range(len(x.shape))]
+        return x * _like(x, factor, shape) + _like(x, offset, shape)
 
-    with _state(originals, quiet):
-        _reference(
-            found, originals, inputs, keep, ops, cut(found, noisy, keep), training=False, first=run
+    def _near(self, x: Any, axis: int) -> tuple[np.ndarray, np.ndarray]:
+        others = [position for position in range(len(x.shape)) if position != axis]
+        mean, variance = (keras.ops.convert_to_numpy(m) for m in keras.ops.moments(x, others))
+        floor = 0.1 * float(variance.mean()) + 1e-6
+        spread = np.sqrt(variance + floor)
+        return (
+            mean + 0.2 * spread * self.rng.normal(size=mean.shape),
+            (variance + floor) * self.rng.uniform(0.5, 2.0, mean.shape),
         )
-    result: Weights = {}
-    for key, (mean, variance) in seen.items():
-        arrays = list(noisy[key])
-        for index, weight in enumerate(norms[key].weights):
-            if weight.name == "moving_mean":
-                arrays[index] = mean.astype(arrays[index].dtype)
-            elif weight.name == "moving_variance":
-                arrays[index] = variance.astype(arrays[index].dtype)
-        result[key] = arrays
-    return result
+
+    def weights(self, noisy: Weights) -> Weights:
+        """The weights of every layer that has statistics now, with them."""
+        result: Weights = {}
+        for key, (mean, variance) in self.seen.items():
+            values = {"moving_mean": mean, "moving_variance": variance}
+            result[key] = [
+                np.asarray(values.get(weight.name, array), array.dtype)
+                for weight, array in zip(self.norms[key].weights, noisy[key], strict=True)
+            ]
+        return result
+
+
+def _like(x: Any, array: np.ndarray, shape: list[int]) -> Any:
+    return keras.ops.convert_to_tensor(np.reshape(array, shape), dtype=x.dtype)
 
 
 class _state:
@@ -258,8 +264,7 @@ def _reference(
     ops: dict[int, Any],
     small_weights: Weights,
     *,
-    training: bool,
-    first: Any = None,
+    first: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
 ) -> Any:
     """Run the original, silencing inputs of calls that have no weight to silence them."""
     flow = found.flow
@@ -270,10 +275,9 @@ def _reference(
             silences.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if first is not None:
-            made = first(call, args, kwargs)
-            if made is not None:
-                return made
+        made = first(call, args, kwargs)
+        if made is not None:
+            return made
         if any(not keep.all(ids) for ids in flow.gathered.get(id(call), ())):
             return _on_the_living(found, call, args, kwargs, keep, ops, small_weights)
         for ref, axis, mask in silences.get(id(call), ()):
