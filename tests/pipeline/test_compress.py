@@ -115,6 +115,35 @@ def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path:
         compress(given_model(3), recipe, tiny_data, out=tmp_path / "run", resume=True)
 
 
+def test_a_changed_model_file_does_not_go_on_with_the_run(
+    tiny_data: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "given.keras"
+    recipe = {"model": {"source": str(file)}, "measure": {"runs": 3}}
+    given_model().save(file)
+    compress(None, recipe, tiny_data, out=tmp_path / "run")
+    given_model(3).save(file)
+    with pytest.raises(DataError, match="the model of the run there is not the one given now"):
+        compress(None, recipe, tiny_data, out=tmp_path / "run", resume=True)
+
+
+def test_changed_code_of_a_model_does_not_go_on_with_the_run(
+    tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    code = tmp_path / "my_model.py"
+    code.write_text(
+        "import keras\n"
+        "def build():\n"
+        "    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])\n"
+    )
+    recipe = {"model": {"source": "my_model:build"}, "measure": {"runs": 3}}
+    compress(None, recipe, tiny_data, out=tmp_path / "run")
+    code.write_text(code.read_text() + "# changed\n")
+    with pytest.raises(DataError, match="the model of the run there is not the one given now"):
+        compress(None, recipe, tiny_data, out=tmp_path / "run", resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -19,7 +20,8 @@ from tfprune.pipeline.folder import check_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.progress import SILENT, Progress, Task
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
-from tfprune.recipe.sources import is_file
+from tfprune.recipe.sources import is_file, is_function
+from tfprune.recipe.user_code import import_function
 
 if TYPE_CHECKING:
     import keras
@@ -125,8 +127,9 @@ def prepare(
         from tfprune.legacy.load import check_model_file
 
         check_model_file(Path(recipe.model.source))
-    if recipe.quantize is not None and SCHEMES[recipe.quantize.scheme].weight_bits is not None:
-        weight_rules(recipe.quantize.scheme, recipe.quantize.layers or {})
+    scheme = recipe.quantize.scheme if recipe.quantize else "float32"
+    if recipe.quantize and scheme in SCHEMES and SCHEMES[scheme].weight_bits is not None:
+        weight_rules(scheme, recipe.quantize.layers or {})
     if out is not None:
         check_folder(out, resume=resume)
     dataset = _as_data(data, recipe)
@@ -140,8 +143,8 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     from tfprune.pipeline import stages
 
     identity = {"data": job.data.sha256()}
-    if job.model is not None:
-        identity["model"] = _model_sha256(job.model)
+    if origin := _origin(job):
+        identity["model"] = origin
     with contextlib.ExitStack() as stack:
         place = job.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfprune-")))
         folder = stack.enter_context(open_folder(place, job.recipe, identity, resume=job.resume))
@@ -200,6 +203,19 @@ def _begin(job: Job) -> "keras.Model":
     if job.recipe.model is None:
         raise RecipeError("recipe: [model] is missing")
     return build_model(job.recipe.model, job.data.input_shape, job.data.classes)
+
+
+def _origin(job: Job) -> str:
+    """Return a hash of what the first model is made from; nothing where the recipe says it all."""
+    if job.model is not None:
+        return _model_sha256(job.model)
+    source = job.recipe.model.source if job.recipe.model is not None else ""
+    if is_file(source):
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    if is_function(source):
+        code = inspect.getsourcefile(inspect.unwrap(import_function(source)))
+        return hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else ""
+    return ""
 
 
 def _model_sha256(model: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tfprune.data import Dataset, check_for_model
 from tfprune.deploy.artefact import Artefact, ConversionReport
+from tfprune.deploy.candidates import AUTO
 from tfprune.deploy.runtime import read_file
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, ModelError
@@ -38,6 +39,9 @@ from tfprune.sparsity.summary import sparsity_of
 
 GRADIENT_EXAMPLES = 1024
 """How many training examples a score that needs gradients is given."""
+
+CHOICE_EXAMPLES = 2048
+"""The most examples that candidates for a scheme are scored on."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,20 @@ def quantize(run: Run) -> Mapping[str, Any]:
         layers=table.layers if table else None,
         calibration=run.calibration(),
         progress=run.progress,
+        **_choosing(run),
     )
     return {}
+
+
+def _choosing(run: Run) -> dict[str, Any]:
+    """Return what a scheme is chosen by; it is for `auto` alone."""
+    table = run.recipe.quantize
+    if table is None or table.scheme != AUTO:
+        return {}
+    # The test set is for the final report alone.
+    seen = run.data.validation or run.data.train
+    seen = seen.first(CHOICE_EXAMPLES)
+    return {"data": (seen.x, seen.y), "prefer": table.prefer, "max_drop": table.max_drop}
 
 
 def measure(run: Run) -> Mapping[str, Any]:

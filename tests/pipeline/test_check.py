@@ -1,0 +1,113 @@
+"""A run's folder, or a file with its report, checked on new data; and the command that does it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfprune import cli
+from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.measure.check import Limits
+from tfprune.pipeline.check import check
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """A run's folder that a test may change."""
+    return shutil.copytree(finished.folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> dict[str, Path]:
+    """New data like that of the run, and data on which the answers have turned round."""
+    x = np.random.default_rng(9).normal(size=(200, 6)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    place = tmp_path_factory.mktemp("data")
+    for name, labels in (("same", y), ("drifted", 1 - y)):
+        np.savez(place / f"{name}.npz", x=x, y=labels)
+    np.savez(place / "odd.npz", z=x)
+    return {path.stem: path for path in place.iterdir()}
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "tfprune.cli", "check", *map(str, words)],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+def test_the_gates_of_a_run_are_those_of_its_recipe(folder, fresh) -> None:
+    found = check(folder, data=fresh["same"])
+    assert [gate.name for gate in found.gates] == ["unchanged", "max_accuracy_drop"]
+    assert found.passed
+    assert found.samples == 200
+
+
+def test_further_gates_come_on_top(folder, fresh) -> None:
+    limits = Limits(min_accuracy=0.8)
+    assert check(folder, data=fresh["same"], limits=limits).passed
+    found = check(folder, data=fresh["drifted"], limits=limits)
+    assert {gate.name: gate.passed for gate in found.gates} == {
+        "unchanged": True, "min_accuracy": False, "max_accuracy_drop": True
+    }  # fmt: skip
+
+
+def test_a_file_may_not_be_heavier_than_its_report_says(folder) -> None:
+    file = folder / "model.tflite"
+    assert check(file).passed
+    file.write_bytes((folder / "baseline.tflite").read_bytes())
+    found = check(file)
+    assert not any(gate.passed for gate in found.gates)
+    assert [gate.name for gate in found.gates] == ["unchanged", "max_bytes", "max_gzip_bytes"]
+
+
+def test_latency_is_held_against_the_baseline(folder) -> None:
+    limits = Limits(max_latency_ratio=1e3, max_latency_ms=1e-6)
+    found = check(
+        folder / "model.tflite", limits=limits, baseline=folder / "baseline.tflite", runs=3
+    )
+    assert {gate.name for gate in found.gates if not gate.passed} == {"max_latency_ms"}
+    assert found.conditions.runs == 3
+
+
+def test_the_command_ends_with_0_1_or_2(folder, fresh) -> None:
+    done = command(folder, "--data", fresh["same"], "--min-accuracy", 0.8)
+    assert done.returncode == cli.DONE, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["passed:"] * 3
+    done = command(folder, "--data", fresh["drifted"], "--min-accuracy", 0.8, "--json")
+    assert done.returncode == cli.FAILED, done.stderr
+    told = json.loads(done.stdout)
+    assert told["passed"] is False
+    assert told["accuracy"] < 0.2
+    assert [gate["name"] for gate in told["gates"] if not gate["passed"]] == ["min_accuracy"]
+    done = command(folder)
+    assert done.returncode == cli.WRONG
+    assert "needs labelled data; name an .npz with x and y" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_options_of_the_command_are_the_limits() -> None:
+    assert list(cli.GATES) == [field.name for field in fields(Limits)]
+
+
+def test_what_is_not_there_or_no_report_is_one_line(folder, fresh, tmp_path) -> None:
+    with pytest.raises(ArtefactError, match=r"model\.json: no such file"):
+        check(tmp_path)
+    (folder / "model.json").write_text('{"sha256": 3}')
+    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
+        check(folder)
+
+
+def test_data_without_labels_is_refused(folder, fresh) -> None:
+    with pytest.raises(DataError, match=r"odd\.npz: expected arrays x and y. Received z"):
+        check(folder, data=fresh["odd"])
+
+
+def test_a_gate_of_accuracy_without_data_is_refused(folder) -> None:
+    with pytest.raises(OptionError, match="needs labelled data"):
+        check(folder / "model.tflite", limits=Limits(min_accuracy=0.5))

@@ -1,0 +1,150 @@
+"""A stored artefact found and checked: the folder of a run, or a file with its report beside it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.data import load_data, read_npz
+from tfprune.deploy.artefact import report_path
+from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.measure.check import Limits, Verdict, check_file
+from tfprune.pipeline.folder import RECIPE
+from tfprune.progress import SILENT, Progress
+from tfprune.recipe import Recipe, load_recipe
+from tfprune.recipe.tables import MeasureTable
+
+PAIRS = (("x", "y"), ("x_test", "y_test"))
+"""Names of arrays that an `.npz` to check on may have."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What lies there: the file, and what was written down when it was made."""
+
+    file: Path
+    baseline: Path | None
+    recorded: str
+    limits: Limits
+    recipe: Recipe | None
+
+
+def check(
+    path: str | os.PathLike[str],
+    *,
+    data: Any = None,
+    limits: Limits | None = None,
+    baseline: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    runs: int | None = None,
+    progress: Progress = SILENT,
+) -> Verdict:
+    """Return whether a stored artefact still keeps its gates, measured anew.
+
+    Args:
+        path: The folder of a run, whose gates are those of its recipe; or a `.tflite` file with its
+            report beside it, which may not be heavier than it was when it was stored.
+        data: A pair (x, y), a dataset of batches, or the path of an `.npz` with x and y (or x_test
+            and y_test). None takes the test set of the run's recipe.
+        limits: Further gates; they win over those that are stored.
+        baseline: The file that some gates compare with; in a run's folder it is `baseline.tflite`.
+        device: Where it is timed; by default as the recipe says, or `host`.
+        threads: Threads of the runtime; likewise.
+        runs: How many pairs are timed; likewise.
+        progress: Where to report how far it is.
+
+    Raises:
+        OptionError: There is nothing to hold it to, or a gate lacks data or a baseline.
+        ArtefactError: What is stored is missing or damaged.
+        DataError: The data does not fit.
+
+    Example:
+        check("runs/quickstart", data="this_week.npz").passed
+    """
+    stored = _find(Path(path))
+    wanted = (limits or Limits()).over(stored.limits)
+    table = (stored.recipe.measure if stored.recipe else None) or MeasureTable()
+    return check_file(
+        stored.file,
+        wanted,
+        name=stored.file.name,
+        data=_data(data, stored.recipe) if wanted.need_data else None,
+        baseline=_baseline(baseline, stored, wanted),
+        recorded=stored.recorded,
+        device=device or table.device,
+        threads=threads or table.threads,
+        runs=runs or table.runs,
+        progress=progress,
+    )
+
+
+def _find(path: Path) -> _Stored:
+    if not path.is_dir():
+        fields = _record(report_path(path))
+        kept = Limits(max_bytes=fields["raw_bytes"], max_gzip_bytes=fields["gzip_bytes"])
+        return _Stored(path, None, fields["sha256"], kept, None)
+    file = path / "model.tflite"
+    fields = _record(report_path(file))
+    recipe = load_recipe(path / RECIPE) if (path / RECIPE).exists() else None
+    gate = recipe.gate if recipe else None
+    limits = Limits()
+    if gate is not None:
+        limits = Limits(
+            max_accuracy_drop=gate.max_accuracy_drop,
+            min_compression=gate.min_compression,
+            max_latency_ratio=gate.max_latency_ratio,
+        )
+    return _Stored(file, path / "baseline.tflite", fields["sha256"], limits, recipe)
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    """Return the report that was stored beside a file."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields["sha256"], str):
+            raise TypeError("sha256 is no text")
+        return {
+            "sha256": fields["sha256"],
+            "raw_bytes": int(fields["raw_bytes"]),
+            "gzip_bytes": int(fields["gzip_bytes"]),
+        }
+    except FileNotFoundError:
+        raise ArtefactError(
+            f"{path}: no such file; check a run's folder, or a file with its report beside it"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{path}: not the report of a file: {error}") from None
+
+
+def _baseline(given: str | os.PathLike[str] | None, stored: _Stored, limits: Limits) -> Path | None:
+    if given is not None:
+        return Path(given)
+    return stored.baseline if limits.need_baseline else None
+
+
+def _data(given: Any, recipe: Recipe | None) -> Any:
+    table = recipe.data if recipe else None
+    if isinstance(given, str | os.PathLike):
+        x, y = _pair(Path(given))
+        # The recipe's scale was part of what the model was trained on.
+        scale = table.scale if table else 1.0
+        return (x if scale == 1.0 else x.astype(np.float32) * np.float32(scale)), y
+    if given is not None:
+        return given
+    if table is None:
+        raise OptionError("a gate of accuracy needs labelled data; name an .npz with x and y")
+    test = load_data(table).test
+    return test.x, test.y
+
+
+def _pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    arrays = read_npz(str(path), str(path))
+    for x, y in PAIRS:
+        if x in arrays and y in arrays:
+            return arrays[x], arrays[y]
+    raise DataError(f"{path}: expected arrays x and y. Received {', '.join(arrays) or 'none'}")
