@@ -98,3 +98,21 @@ def one_dense(keras: Any, inputs: int, outputs: int) -> Any:
     """A single kernel of inputs × outputs weights."""
     layer = keras.layers.Dense(outputs, use_bias=False)
     return keras.Sequential([keras.Input((inputs,)), layer])
+
+
+def resnet_8(keras: Any) -> Any:
+    """Three residual blocks of 16, 32 and 64 channels on 28² images: 77,850 parameters."""
+    layers = keras.layers
+    inputs = keras.Input((28, 28, 1))
+
+    def normed(x: Any, filters: int, size: int, strides: int = 1) -> Any:
+        x = layers.Conv2D(filters, size, strides, padding="same", use_bias=False)(x)
+        # Its statistics have to follow a training of a few hundred steps.
+        return layers.BatchNormalization(momentum=0.9)(x)
+
+    x = layers.ReLU()(normed(inputs, 16, 3, 2))
+    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+        shortcut = x if strides == 1 else normed(x, filters, 1, strides)
+        x = layers.ReLU()(normed(x, filters, 3, strides))
+        x = layers.ReLU()(layers.Add()([shortcut, normed(x, filters, 3)]))
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))

@@ -9,7 +9,7 @@ from tfprune.deploy.qat import is_quantize_aware, quantize_aware, strip_quantiza
 from tfprune.deploy.qat_layers import ActivationRange
 from tfprune.deploy.runtime import Runner
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ModelError
+from tfprune.errors import ConversionError, FilterError, ModelError, OptionError
 
 L = keras.layers
 
@@ -63,9 +63,11 @@ def test_folding_changes_no_output(residual, data):
 def test_ranges_stand_where_the_file_has_tensors(residual):
     ranges = [layer.name for layer in quantize_aware(residual).layers
               if isinstance(layer, ActivationRange)]  # fmt: skip
-    # Behind the ReLU of the stem, the norm that no ReLU follows, the ReLU of the sum, the logits.
-    assert ranges[0].startswith("re_lu")
-    assert ranges[1:] == ["depthwise_norm_range", "joined_range", "logits_range"]
+    # Behind the input, the ReLU of the stem, the norm that no ReLU follows, the ReLU of the sum,
+    # the logits.
+    assert ranges[0] == residual.inputs[0].name + "_range"
+    assert ranges[1].startswith("re_lu")
+    assert ranges[2:] == ["depthwise_norm_range", "joined_range", "logits_range"]
 
 
 def test_the_file_is_what_was_trained_and_zeros_stay(residual, data):
@@ -75,9 +77,17 @@ def test_the_file_is_what_was_trained_and_zeros_stay(residual, data):
     assert is_quantize_aware(aware)
     assert _zeros(strip_quantization(aware)) == _zeros(residual)
 
-    artefact = to_tflite(aware, scheme="int8", calibration=x)
+    artefact = to_tflite(aware, scheme="int8")
+    assert artefact.report.outputs[0].name == "logits"
+    assert artefact.report.notes == ()
     trained = aware.predict(x, verbose=0)
     got = Runner(artefact)(x)
+    # The scale of the file is that of the range: no number is further off than a step or two.
+    high = (
+        aware.get_layer("logits_range").high.numpy() - aware.get_layer("logits_range").low.numpy()
+    )
+    assert artefact.report.outputs[0].scale == pytest.approx(high / 255, rel=1e-4)
+    assert np.abs(got - trained).max() < 2.01 * artefact.report.outputs[0].scale
     assert np.mean(got.argmax(1) == trained.argmax(1)) > 0.99
     assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.999
     assert abs(np.mean(got.argmax(1) == y) - np.mean(trained.argmax(1) == y)) < 0.01
@@ -86,7 +96,7 @@ def test_the_file_is_what_was_trained_and_zeros_stay(residual, data):
     assert row.zeros >= _zeros(residual)
     # The integers of the file are those that training rounded to.
     raw = strip_quantization(aware).get_layer("logits").get_weights()[0]
-    scale = np.abs(raw).max(0) / 127
+    scale = np.abs(raw).max() / 127
     rounded = aware.get_layer("logits").kernel.numpy()
     np.testing.assert_allclose(rounded, np.round(raw / scale) * scale, atol=1e-5)
 
@@ -111,14 +121,34 @@ def test_a_float_file_of_it_has_no_rounding(residual, data):
 
 
 def test_what_has_no_rule_is_named_unless_skipped():
-    inputs = keras.Input((4, 8))
-    attention = L.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
-    model = keras.Model(inputs, L.Dense(2)(attention))
-    with pytest.raises(ModelError, match=r"'attention' .* give skip=\['attention'\]"):
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, L.Dense(2)(L.LSTM(4, name="memory")(inputs)))
+    with pytest.raises(ModelError, match=r"'memory' .* give skip=\['memory'\]"):
         quantize_aware(model)
-    aware = quantize_aware(model, skip=["attention"])
-    x = np.random.default_rng(0).normal(size=(2, 4, 8)).astype("float32")
-    assert aware(x, training=True).shape == (2, 4, 2)
+    with pytest.raises(FilterError, match=r"skip: 'memori' matches nothing.*Did you mean memory"):
+        quantize_aware(model, skip=["memori"])
+    aware = quantize_aware(model, skip=["memory"])
+    x = np.random.default_rng(0).normal(size=(20, 6, 8)).astype("float32")
+    assert aware(x, training=True).shape == (20, 2)
+    # What was not trained with a range gets one from data, and the report says so.
+    with pytest.raises(ConversionError, match="stayed float in the int8 file"):
+        to_tflite(aware, scheme="int8")
+    note = to_tflite(aware, scheme="int8", calibration=x).report.notes[0]
+    assert note.startswith("calibrated: training has seen no range for all of")
+
+
+def test_before_training_it_has_to_be_calibrated(residual, data):
+    aware = quantize_aware(residual)
+    with pytest.raises(OptionError, match="calibration: scheme 'int8' needs samples"):
+        to_tflite(aware, scheme="int8")
+    assert to_tflite(aware, scheme="int8", calibration=data[0]).report.notes == ()
+
+
+def test_an_equation_that_is_no_product_is_named():
+    inputs = keras.Input((4, 8))
+    model = keras.Model(inputs, L.EinsumDense("abc,bcd->abd", (4, 3), name="each")(inputs))
+    with pytest.raises(ModelError, match="'each' .* share an axis that stays"):
+        quantize_aware(model)
 
 
 def test_other_models_are_refused(residual):

@@ -4,18 +4,33 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.qat_layers import QUANTISED, ActivationRange, QuantisedDense
+from tfprune.deploy.qat import QUANTISED
+from tfprune.deploy.qat_layers import (
+    ActivationRange,
+    QuantisedConv1D,
+    QuantisedDense,
+    QuantisedEinsumDense,
+    QuantisedEmbedding,
+)
 
 L = keras.layers
 
 
 def test_a_kernel_is_rounded_to_127ths_of_the_largest_weight_of_its_channel():
-    layer = QuantisedDense(2, use_bias=False)
-    layer.build((None, 3))
-    layer.set_weights([np.array([[1.27, 2.54], [0.014, 0.014], [-0.3, 0.0]]), np.ones((3, 2))])
+    layer = QuantisedConv1D(2, 3, use_bias=False)
+    layer.build((None, 3, 1))
+    kernel = np.array([[[1.27, 2.54]], [[0.014, 0.014]], [[-0.3, 0.0]]])
+    layer.set_weights([kernel, np.ones((3, 1, 2))])
     # Steps of 0.01 in the first channel, of 0.02 in the second.
-    expected = [[1.27, 2.54], [0.01, 0.02], [-0.3, 0.0]]
+    expected = [[[1.27, 2.54]], [[0.01, 0.02]], [[-0.3, 0.0]]]
     np.testing.assert_allclose(layer.kernel, expected, atol=1e-6)
+
+
+def test_a_dense_kernel_has_one_scale():
+    layer = QuantisedDense(2, use_bias=False)
+    layer.build((None, 2))
+    layer.set_weights([np.array([[1.27, 2.54], [0.007, 0.012]]), np.ones((2, 2))])
+    np.testing.assert_allclose(layer.kernel, [[1.28, 2.54], [0.0, 0.02]], atol=1e-6)
 
 
 def test_the_gradient_passes_the_rounding_and_stops_at_the_mask():
@@ -45,7 +60,49 @@ def test_a_range_widens_at_once_and_narrows_slowly():
     np.testing.assert_allclose(steps[0], [-85, 0, 27, 170], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", list(QUANTISED), ids=lambda kind: kind.__name__)
+def test_the_activation_reads_a_rounded_tensor():
+    layer = QuantisedDense(1, use_bias=False, activation="tanh")
+    layer.build((None, 1))
+    layer.set_weights([np.array([[1.0]]), np.ones((1, 1)), *np.float32([-1.0, 1.55, 1.0])])
+    # Steps of 2.55 / 255 before the hyperbolic tangent.
+    np.testing.assert_allclose(layer(np.array([[0.204]], "float32")), [[np.tanh(0.2)]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "bias"), [("abc,cde->abde", (2, 3), "de"), ("abcd,cde->abe", 5, "e"),
+                                    ("abcd,cde->abe", 5, None), ("abc,dc->abd", 6, "d")],
+)  # fmt: skip
+def test_an_equation_gives_what_keras_gives(equation, shape, bias):
+    inputs = (2, 4, 3, 7) if equation.startswith("abcd") else (2, 4, 7)
+    shape = (4, *shape) if isinstance(shape, tuple) else (4, shape)
+    plain = L.EinsumDense(equation, shape, bias_axes=bias, bias_initializer="uniform")
+    x = np.random.default_rng(0).normal(size=inputs).astype("float32")
+    expected = plain(x)
+    layer = QuantisedEinsumDense.from_config(plain.get_config())
+    layer.build(inputs)
+    layer.take(plain.get_weights(), keep_zeros=False)
+    largest = np.abs(plain.kernel).max()
+    np.testing.assert_allclose(
+        layer(x), expected, atol=largest / 127 / 2 * np.abs(x).sum((1, 2)).max()
+    )
+    np.testing.assert_array_equal(layer.plain()[0], plain.kernel)
+
+
+def test_tables_are_rounded_in_their_range():
+    table = np.array([[-0.5, 0.0], [2.05, 0.304]], "float32")
+    layer = QuantisedEmbedding(2, 2)
+    layer.build()
+    layer.take([table], keep_zeros=True)
+    # Steps of 2.55 / 255.
+    np.testing.assert_allclose(layer(np.array([1, 0])), [[2.05, 0.3], [-0.5, 0.0]], atol=1e-6)
+    np.testing.assert_array_equal(layer.plain()[0], table)
+
+
+_SIMPLE = [kind for kind in QUANTISED if kind not in (
+    L.EinsumDense, L.Embedding, L.MultiHeadAttention, L.LayerNormalization)]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _SIMPLE, ids=lambda kind: kind.__name__)
 def test_every_layer_is_saved_and_loaded(kind, tmp_path):
     shape = {"Dense": (6,), "Conv1D": (8, 4)}.get(kind.__name__, (8, 8, 4))
     options = {} if kind in (L.Dense, L.DepthwiseConv2D) else {"filters": 3}

@@ -31,7 +31,8 @@ def convert_saved_model(
         float16: As in `Scheme`.
         sparse: As in `Scheme`.
         io: The type of float inputs and outputs.
-        samples: An `.npz` with one array for each input, to calibrate on.
+        samples: An `.npz` with one array for each input, to calibrate on. None: the model says
+            itself how its tensors are rounded.
         batch: How many of them to show at a time.
     """
     import tensorflow as tf
@@ -50,7 +51,7 @@ def convert_saved_model(
     converter.optimizations = optimizations
     if float16:
         converter.target_spec.supported_types = [tf.float16]
-    if activations == "int8":
+    if activations == "int8" and samples is not None:
         operations.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     elif activations == "int16":
         operations.insert(

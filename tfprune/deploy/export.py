@@ -25,12 +25,14 @@ class Interface:
         inputs: Shape with -1 for the batch, in the model's order.
         structure: The inputs as the model's call wants them, with names for leaves.
         vocabulary: For inputs that are looked up in an embedding: its size.
+        outputs: What to call the outputs instead of the model's own names for them.
     """
 
     model: Any
     inputs: tuple[TensorSpec, ...]
     structure: Structure
     vocabulary: Mapping[str, int] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     def arguments(self, arrays: Mapping[str, Any]) -> Structure:
         """Return arrays by name in the structure that the model's call wants."""
@@ -39,7 +41,8 @@ class Interface:
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
         outputs = self.model(self.arguments(arrays), training=False)
-        return dict(_name_outputs(self.model, outputs))
+        own = self.outputs or getattr(self.model, "output_names", None) or ()
+        return dict(_name_outputs(own, outputs))
 
 
 def generation(model: Any) -> str | None:
@@ -334,8 +337,7 @@ def _map(structure: Structure, function: Callable[[Any], Any]) -> Structure:
     return function(structure)
 
 
-def _name_outputs(model: Any, outputs: Structure) -> Iterator[tuple[str, Any]]:
-    own = list(getattr(model, "output_names", None) or ())
+def _name_outputs(own: Sequence[str], outputs: Structure) -> Iterator[tuple[str, Any]]:
     if isinstance(outputs, Mapping):
         yield from _unique([(name, leaf) for name, leaf in _flatten(outputs)])
         return

@@ -1,14 +1,38 @@
 """Training that knows it will be quantised."""
 
+import itertools
+import re
 from collections.abc import Container, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfprune.deploy.qat_layers import QUANTISED, ActivationRange
+from tfprune.deploy import qat_layers as own
+from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.deploy.qat_layers import ActivationRange
 from tfprune.errors import ModelError, type_name
-from tfprune.filters import Filter, as_filters, matches
+from tfprune.filters import Filter, as_filters, check_used, choose
+
+QUANTISED: dict[type, Any] = {
+    keras.layers.Dense: own.QuantisedDense,
+    keras.layers.Conv1D: own.QuantisedConv1D,
+    keras.layers.Conv2D: own.QuantisedConv2D,
+    keras.layers.DepthwiseConv2D: own.QuantisedDepthwiseConv2D,
+    keras.layers.EinsumDense: own.QuantisedEinsumDense,
+    keras.layers.Embedding: own.QuantisedEmbedding,
+    keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
+    keras.layers.LayerNormalization: QuantisedLayerNormalization,
+}
+"""The layer that trains in the place of another."""
+
+# BatchNormalization behind these becomes a part of them.
+_FOLDABLE = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+)
 
 _RANGE = "_range"
 
@@ -17,7 +41,7 @@ _MOVERS = (
     "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
     "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D",
+    "GlobalMaxPooling2D", "Embedding",
 )  # fmt: skip
 
 
@@ -30,14 +54,14 @@ def quantize_aware(
     will; kernels are rounded to 8 bits with a scale for each channel, as the converter will; and
     every tensor is rounded to 256 values of the range that training shows. Compile and fit the
     result for a few epochs at a small learning rate, then give it to `to_tflite` with
-    scheme="int8" and the training data as calibration.
+    scheme="int8": the file rounds by the same ranges.
 
     Args:
         model: A trained functional or sequential `keras.Model` without models in it. It is left as
             it is.
         keep_zeros: Weights of kernels that are zero now, by pruning or else, stay zero.
-        skip: Names or patterns of layers with weights that need not train under rounding, because
-            there is no rule for their kind. The file quantises them all the same.
+        skip: Names or patterns of layers that train as they are: those with weights that there is
+            no rule for must be named. The file quantises them all the same.
 
     Returns:
         A model of the same layer names.
@@ -53,34 +77,25 @@ def quantize_aware(
         to_tflite(aware, "model.tflite", scheme="int8", calibration=x[:500])
     """
     functional = _functional(model)
-    filters: tuple[Filter[Any], ...] = as_filters("skip", skip)
-    folded = _foldable(functional)
-    for layer in functional.layers:
-        left = any(len(weight.shape) > 1 for weight in layer.weights)
-        if left and type(layer) not in QUANTISED:
-            if any(matches(entry, layer, [layer.name]) for entry in filters):
-                continue
-            raise ModelError(
-                f"layer {layer.name!r} ({type_name(layer)}) cannot train under rounding: it has "
-                f"weights and there is no rule for its kind; give skip=[{layer.name!r}] to train "
-                "it as it is"
-            )
+    kinds = _kinds(functional, as_filters("skip", skip))
+    folded = _foldable(functional, kinds)
     inside = {operation.name for operation in functional.operations}
     into = {norm: layer for layer, norm in folded.items()}
+    add_range = _RangeMaker()
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
-        kind: Any = QUANTISED.get(type(layer), type(layer))
-        return kind.from_config(config)
+        return kinds.get(layer.name, type(layer)).from_config(config)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(add_range.behind_input, (args, kwargs))
         outputs = args[0] if layer.name in into else layer(*args, **kwargs)
         original = _named(functional, layer.name)
         if original is None or not _has_range(original, folded, inside):
             return outputs
-        return ActivationRange(name=layer.name + _RANGE)(outputs)
+        return add_range.behind(layer.name, outputs)
 
     aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
@@ -90,10 +105,10 @@ def quantize_aware(
         if layer.name in folded:
             values = _fold(layer, values, functional.get_layer(folded[layer.name]))
         twin = aware.get_layer(layer.name)
-        if type(layer) in QUANTISED:
-            mask = (values[0] != 0) if keep_zeros else np.ones_like(values[0])
-            values = [*values, mask.astype("float32")]
-        twin.set_weights(values)
+        if type(twin) in QUANTISED.values():
+            twin.take(values, keep_zeros)
+        else:
+            twin.set_weights(values)
         twin.trainable = layer.trainable
     return aware
 
@@ -103,12 +118,24 @@ def is_quantize_aware(model: Any) -> bool:
     return any(type(layer) in QUANTISED.values() for layer in getattr(model, "layers", ()))
 
 
+def has_trained_ranges(model: Any) -> bool:
+    """Tell whether training has shown every tensor that a quantisation-aware model rounds."""
+    ranges = [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        if isinstance(layer, ActivationRange)
+    ]
+    return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
+
+
 def strip_quantization(model: keras.Model) -> keras.Model:
     """Return the ordinary model inside of a quantisation-aware one, with the zeros it kept.
 
     Args:
-        model: What `quantize_aware` gave, trained or not.
+        model: What `quantize_aware` gave, trained or not. Other models are given back.
     """
+    if not is_quantize_aware(model):
+        return model
     plain = {quantised: kind for kind, quantised in QUANTISED.items()}
 
     def clone(layer: Any) -> Any:
@@ -122,10 +149,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if type(layer) is ActivationRange or not layer.weights:
             continue
-        values = layer.get_weights()
-        if type(layer) in plain:
-            mask = values.pop()
-            values[0] = values[0] * mask
+        values = layer.plain() if type(layer) in plain else layer.get_weights()
         stripped.get_layer(layer.name).set_weights(values)
     return stripped
 
@@ -146,6 +170,74 @@ def _functional(model: Any) -> keras.Model:
     return model
 
 
+class _RangeMaker:
+    """Puts ranges behind tensors, one behind each, with names that are free."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._behind_inputs: dict[int, Any] = {}
+
+    def behind(self, name: str, tensor: Any) -> Any:
+        """Return a tensor rounded, the layer that does it named after another."""
+        free = name + _RANGE
+        while free in self._names:  # a layer that is used several times
+            free += "_again"
+        self._names.add(free)
+        return ActivationRange(name=free)(tensor)
+
+    def behind_input(self, tensor: Any) -> Any:
+        """Return a tensor, rounded if it is a float input of the model; others as they are."""
+        if not isinstance(tensor, keras.KerasTensor) or not tensor.dtype.startswith("float"):
+            return tensor
+        source = tensor._keras_history.operation
+        if not isinstance(source, keras.layers.InputLayer):
+            return tensor
+        if id(tensor) not in self._behind_inputs:
+            self._behind_inputs[id(tensor)] = self.behind(source.name, tensor)
+        return self._behind_inputs[id(tensor)]
+
+
+def _kinds(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any]:
+    """Return the class that trains in the place of each layer that is rounded, by its name.
+
+    Raises:
+        FilterError: A filter matches no layer.
+        ModelError: A layer has weights that no rule is for, and no filter names it.
+    """
+    layers = list(model.layers)
+    check_used(layers, lambda layer: [layer.name], skip=skip)
+    found = {}
+    chosen = choose(layers, lambda layer: [layer.name], skip=skip)
+    for layer in itertools.compress(layers, chosen):
+        reason = ""
+        if type(layer) in QUANTISED:
+            reason = _obstacle(layer)
+            found[layer.name] = QUANTISED[type(layer)]
+        elif any(len(weight.shape) > 1 for weight in layer.weights):
+            reason = "it has weights and there is no rule for its kind"
+        if reason:
+            raise ModelError(
+                f"layer {layer.name!r} ({type_name(layer)}) cannot train under rounding: {reason}; "
+                f"give skip=[{layer.name!r}] to train it as it is"
+            )
+    return found
+
+
+def _obstacle(layer: Any) -> str:
+    """Say why the rule for a layer's kind is not for this layer; nothing if it is."""
+    if isinstance(layer, keras.layers.EinsumDense) and not _is_product(layer.equation):
+        return "its input and its kernel share an axis that stays"
+    if getattr(layer, "rms_scaling", False):
+        return "with rms_scaling it computes something else"
+    return ""
+
+
+def _is_product(equation: str) -> bool:
+    """Tell whether every axis of an EinsumDense kernel is either summed over or new."""
+    inputs, kernel, outputs = re.split(",|->", equation.replace(" ", ""))
+    return all((axis in inputs) != (axis in outputs) for axis in kernel)
+
+
 def _named(model: keras.Model, name: str) -> Any:
     return next((operation for operation in model.operations if operation.name == name), None)
 
@@ -156,12 +248,14 @@ def _consumers(operation: Any, inside: Container[str]) -> list[Any]:
     return [reader for reader in after if reader.name in inside]
 
 
-def _foldable(model: keras.Model) -> dict[str, str]:
-    """Return which BatchNormalization is folded into which layer, by name."""
+def _foldable(model: keras.Model, kinds: Container[str]) -> dict[str, str]:
+    """Return which BatchNormalization is folded into which of these layers, by name."""
     inside = {operation.name for operation in model.operations}
     found = {}
     for layer in model.layers:
-        if type(layer) not in QUANTISED or layer.activation is not keras.activations.linear:
+        if layer.name not in kinds or type(layer) not in _FOLDABLE:
+            continue
+        if layer.activation is not keras.activations.linear:
             continue
         after = _consumers(layer, inside)
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:

@@ -1,81 +1,41 @@
 """Keras layers that train under the rounding that an int8 file will do."""
 
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
+# The converter makes these a part of the operation before them, or they change nothing.
+_WITHOUT_TENSOR = (
+    keras.activations.linear,
+    keras.activations.relu,
+    keras.activations.relu6,
+)
 
-class _QuantisedKernel:
-    """Gives its `kernel` as it will be stored: 8 bits, symmetric, a scale for each channel.
 
-    The gradient passes the rounding as if it were not there. Where the mask is 0 neither the
-    kernel nor its gradient gets through, so that zeros stay.
+_AXES = "abcdefghijklmnop"
+
+# Set for the time that a model is traced for the converter.
+_TRACING: list[bool] = []
+
+
+@contextlib.contextmanager
+def traced_for_the_converter() -> Iterator[None]:
+    """Let ranges be those alone that training has found, for the length of a `with` block.
+
+    The converter then reads them as the scales of the file.
     """
-
-    kernel_axes: ClassVar[tuple[int, ...]]
-
-    def build(self, input_shape: Any) -> None:
-        """Make the weights of the layer, and the mask."""
-        super().build(input_shape)  # type: ignore[misc]
-        raw: Any = self._kernel
-        self.mask = self.add_weight(  # type: ignore[attr-defined]
-            name="mask", shape=raw.shape, initializer="ones", trainable=False
-        )
-
-    @property
-    def kernel(self) -> Any:
-        """The rounded kernel."""
-        kernel = ops.multiply(self._kernel, ops.cast(self.mask, self._kernel.dtype))
-        largest = ops.max(ops.abs(kernel), axis=self.kernel_axes, keepdims=True)
-        scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
-        rounded = ops.round(kernel / scale) * scale
-        return kernel + ops.stop_gradient(rounded - kernel)
-
-    @kernel.setter
-    def kernel(self, variable: Any) -> None:
-        # DepthwiseConv2D keeps its kernel under this name, the others under the other.
-        self._kernel = variable
-
-    # Keras's own would save the rounded kernel, and no mask.
-    def save_own_variables(self, store: Any) -> None:
-        """Save kernel, bias and mask."""
-        for i, weight in enumerate(self.weights):  # type: ignore[attr-defined]
-            store[str(i)] = np.asarray(weight)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load what `save_own_variables` saved."""
-        for i, weight in enumerate(self.weights):  # type: ignore[attr-defined]
-            weight.assign(store[str(i)])
-
-
-@keras.saving.register_keras_serializable("tfprune")
-class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
-    """A Dense layer that trains under 8-bit weights."""
-
-    kernel_axes = (0,)
-
-
-@keras.saving.register_keras_serializable("tfprune")
-class QuantisedConv1D(_QuantisedKernel, keras.layers.Conv1D):
-    """A Conv1D layer that trains under 8-bit weights."""
-
-    kernel_axes = (0, 1)
-
-
-@keras.saving.register_keras_serializable("tfprune")
-class QuantisedConv2D(_QuantisedKernel, keras.layers.Conv2D):
-    """A Conv2D layer that trains under 8-bit weights."""
-
-    kernel_axes = (0, 1, 2)
-
-
-@keras.saving.register_keras_serializable("tfprune")
-class QuantisedDepthwiseConv2D(_QuantisedKernel, keras.layers.DepthwiseConv2D):
-    """A DepthwiseConv2D layer that trains under 8-bit weights."""
-
-    kernel_axes = (0, 1)
+    _TRACING.append(True)
+    try:
+        yield
+    finally:
+        _TRACING.pop()
 
 
 @keras.saving.register_keras_serializable("tfprune")
@@ -117,8 +77,10 @@ class ActivationRange(keras.layers.Layer):
             self.high.assign(high)
             self.seen.assign(seen)
         top = ops.maximum(high, low + 1e-6)
-        rounded = keras.quantizers.fake_quant_with_min_max_vars(inputs32, low, top)
-        return ops.cast(ops.where(seen > 0, rounded, inputs32), inputs.dtype)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(inputs32, low, top)
+        if not _TRACING:
+            rounded = ops.where(seen > 0, rounded, inputs32)
+        return ops.cast(rounded, inputs.dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape it was given."""
@@ -129,10 +91,236 @@ class ActivationRange(keras.layers.Layer):
         return {**super().get_config(), "momentum": self.momentum}
 
 
-QUANTISED: dict[type, type] = {
-    keras.layers.Dense: QuantisedDense,
-    keras.layers.Conv1D: QuantisedConv1D,
-    keras.layers.Conv2D: QuantisedConv2D,
-    keras.layers.DepthwiseConv2D: QuantisedDepthwiseConv2D,
-}
-"""The layer that trains in the place of another."""
+def rounded_symmetric(kernel: Any, axes: Sequence[int]) -> Any:
+    """Return a kernel as it will be stored: 8 bits, symmetric, a scale for each channel.
+
+    Args:
+        kernel: The weights.
+        axes: What is reduced to have the largest of a channel; all make one scale for the tensor.
+    """
+    if _TRACING and len(axes) == len(kernel.shape):
+        # The converter would find a scale for each channel by itself. This tells it of the one.
+        largest = ops.max(ops.abs(kernel))
+        return tf.quantization.fake_quant_with_min_max_vars(
+            kernel, -largest, largest, narrow_range=True
+        )
+    largest = ops.max(ops.abs(kernel), axis=tuple(axes), keepdims=True)
+    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
+    # The gradient passes the rounding as if it were not there.
+    return kernel + ops.stop_gradient(ops.round(kernel / scale) * scale - kernel)
+
+
+class _Masked:
+    """Keeps a mask beside the weights that are rounded.
+
+    Where it is 0 neither the weight nor its gradient gets through, so that zeros stay.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, and the mask."""
+        super().build(input_shape)  # type: ignore[misc]
+        self.add_mask()
+
+    def add_mask(self) -> None:
+        """Make the mask, of the shape of the weights that are rounded."""
+        shape = self._raw().shape
+        self.mask = self.add_weight(  # type: ignore[attr-defined]
+            name="mask", shape=shape, initializer="ones", trainable=False, autocast=False
+        )
+
+    def _raw(self) -> Any:
+        return self._kernel  # type: ignore[attr-defined]
+
+    def _kept(self) -> Any:
+        raw = ops.convert_to_tensor(self._raw())
+        return ops.multiply(raw, ops.cast(self.mask, raw.dtype))
+
+    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+        """Set the weights from those of the plain layer, the first of which is rounded."""
+        first = np.asarray(values[0])
+        self.mask.assign((first != 0) if keep_zeros else np.ones_like(first))
+        for variable, value in zip(self.own_variables(), values, strict=True):
+            variable.assign(value)
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        values = [np.array(variable) for variable in self.own_variables()]
+        values[0] *= np.array(self.mask)
+        return values
+
+    def own_variables(self) -> list[Any]:
+        """Return the variables that the plain layer has too, in its order."""
+        bias = getattr(self, "bias", None)
+        return [self._raw(), *([] if bias is None else [bias])]
+
+    # Keras's own would save the rounded weights, and no mask.
+    def save_own_variables(self, store: Any) -> None:
+        """Save weights and mask."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what `save_own_variables` saved."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+
+class _QuantisedKernel(_Masked):
+    """Gives its `kernel` as it will be stored, and rounds what its activation is given."""
+
+    kernel_axes: ClassVar[tuple[int, ...]]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, the mask, and the range before the activation."""
+        super().build(input_shape)
+        if getattr(self, "activation", None) not in (None, *_WITHOUT_TENSOR):
+            self.before_activation = ActivationRange(name="before_activation")
+            self.before_activation.build(())
+
+    @property
+    def kernel(self) -> Any:
+        """The rounded kernel."""
+        return rounded_symmetric(self._kept(), self.kernel_axes)
+
+    @kernel.setter
+    def kernel(self, variable: Any) -> None:
+        # DepthwiseConv2D keeps its kernel under this name, the others under the other.
+        self._kernel = variable
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return what the file will: its activation reads a tensor of 256 values."""
+        inner = getattr(self, "before_activation", None)
+        if inner is None:
+            return self.product(inputs)
+        activation: Any = self.activation  # type: ignore[has-type]
+        self.activation = keras.activations.linear
+        try:
+            outputs = self.product(inputs)
+        finally:
+            self.activation = activation
+        return activation(inner(outputs, training=training))
+
+    def product(self, inputs: Any) -> Any:
+        """Return what the plain layer gives for this kernel."""
+        return super().call(inputs)  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
+    """A Dense layer that trains under 8-bit weights.
+
+    They have one scale: with one for each unit all of them would be spread over the 255 integers,
+    and a zipped file would be larger by a seventh. Training makes up for the coarser steps.
+    """
+
+    kernel_axes = (0, 1)
+
+    def product(self, inputs: Any) -> Any:
+        """Return what the plain layer gives, of any rank as one product and its bias.
+
+        Keras brings what has more than two axes down to two and back. The converter would then
+        leave the bias behind as an addition of floats.
+        """
+        axes = _AXES[: len(inputs.shape) - 1]
+        outputs = ops.einsum(f"{axes}y,yz->{axes}z", inputs, self.kernel)
+        if self.bias is not None:
+            outputs = ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv1D(_QuantisedKernel, keras.layers.Conv1D):
+    """A Conv1D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv2D(_QuantisedKernel, keras.layers.Conv2D):
+    """A Conv2D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1, 2)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDepthwiseConv2D(_QuantisedKernel, keras.layers.DepthwiseConv2D):
+    """A DepthwiseConv2D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
+    """An EinsumDense layer that trains under 8-bit weights."""
+
+    @property
+    def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """All axes of the kernel: one scale, as for a Dense layer."""
+        return tuple(range(len(self._kernel.shape)))
+
+    def product(self, inputs: Any) -> Any:
+        """Return what the plain layer gives, where that is possible as one matrix product.
+
+        The converter makes the bias a part of that, and leaves it an addition of floats otherwise.
+        """
+        summed = len(summed_axes(self.equation))
+        shape = [-1 if size is None else size for size in inputs.shape]
+        free = shape[: len(shape) - summed]
+        if not is_matrix_product(self.equation) or free.count(-1) > 1:
+            return super().product(inputs)
+        new = self._kernel.shape[summed:]
+        kernel = ops.reshape(self._kept(), (-1, math.prod(new)))
+        kernel = rounded_symmetric(kernel, (0, 1))
+        axes = _AXES[: len(free)]
+        inputs = ops.reshape(inputs, (*free, kernel.shape[0])) if summed > 1 else inputs
+        outputs = ops.einsum(f"{axes}y,yz->{axes}z", inputs, kernel)
+        if self.bias is not None:
+            bias = ops.broadcast_to(self.bias, new)
+            outputs = ops.add(outputs, ops.reshape(bias, (-1,)))
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return ops.reshape(outputs, (*free, *new)) if len(new) > 1 else outputs
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedEmbedding(_Masked, keras.layers.Embedding):
+    """An Embedding layer that trains under an 8-bit table."""
+
+    def _raw(self) -> Any:
+        return self._embeddings
+
+    @property
+    def embeddings(self) -> Any:
+        """The table, zeros kept."""
+        return self._kept()
+
+    def call(self, inputs: Any) -> Any:
+        """Return rows of the table as it will be stored: 256 values of its range."""
+        table = ops.cast(ops.stop_gradient(self._kept()), "float32")
+        low, high = ops.minimum(ops.min(table), 0.0), ops.maximum(ops.max(table), 1e-6)
+        rows = super().call(inputs)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(ops.cast(rows, "float32"), low, high)
+        return ops.cast(rounded, rows.dtype)
+
+
+def is_matrix_product(equation: str) -> bool:
+    """Tell whether axes stand in an equation as in that of a matrix product.
+
+    Example:
+        >>> is_matrix_product("abcd,cde->abe"), is_matrix_product("abc,acd->abd")
+        (True, False)
+    """
+    inputs, kernel, outputs = re.split(",|->", equation.replace(" ", ""))
+    summed = "".join(kernel[i] for i in summed_axes(equation))
+    free, new = inputs.removesuffix(summed), kernel.removeprefix(summed)
+    return inputs == free + summed and kernel == summed + new and outputs == free + new
+
+
+def summed_axes(equation: str) -> tuple[int, ...]:
+    """Return the axes of an EinsumDense layer's kernel that its equation sums over.
+
+    Example:
+        >>> summed_axes("abc,cde->abde"), summed_axes("abcd,cde->abe")
+        ((0,), (0, 1))
+    """
+    operands, _, outputs = equation.replace(" ", "").partition("->")
+    kernel = operands.partition(",")[2]
+    return tuple(i for i, axis in enumerate(kernel) if axis not in outputs)

@@ -1,10 +1,11 @@
 """A Keras model as a `.tflite` file that has been loaded and compared before it is handed over."""
 
+import importlib
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfprune.deploy import child, flatbuffer, runtime
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.deploy.calibrate import Samples
+from tfprune.deploy.candidates import AUTO, CHOOSERS, check_scheme
 from tfprune.deploy.checks import check_operations, float_operations
 from tfprune.deploy.export import (
     Interface,
@@ -26,7 +28,8 @@ from tfprune.deploy.export import (
 from tfprune.deploy.flatbuffer import Contents
 from tfprune.deploy.layer_parity import first_disagreement
 from tfprune.deploy.parity import agrees, parity
-from tfprune.deploy.qat import is_quantize_aware, strip_quantization
+from tfprune.deploy.qat import has_trained_ranges, is_quantize_aware, strip_quantization
+from tfprune.deploy.qat_layers import traced_for_the_converter
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
@@ -53,6 +56,9 @@ def to_tflite(
     layers: Mapping[str, str] | None = None,
     allow_float: Sequence[str] = (),
     bound: float | None = None,
+    data: Any = None,
+    prefer: str | None = None,
+    max_drop: float | None = None,
     time_limit_s: float = child.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artefact:
@@ -63,13 +69,15 @@ def to_tflite(
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
-            Zeros that pruning made stay zeros. What `quantize_aware` gave is converted without its
-            rounding, which the file does itself, and "int8" is compared with the rounding in it.
+            Zeros that pruning made stay zeros. Of what `quantize_aware` gave, "int8" takes the
+            rounding that was trained, and is compared with it; the others leave it out.
         path: Where to write the file; its report goes beside it as `.json`. None writes nothing.
-        scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" …
+        scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" … Or "auto": the
+            candidates are built and measured, and the fastest that stays accurate is taken; its
+            report tells of all (`measure.choose.choose` has more to set).
         calibration: Samples of the model's input, in any of the forms that
-            `calibrate.calibration_samples` takes. "int8" needs them; about 200 do. The comparison
-            uses them too.
+            `calibrate.calibration_samples` takes. "int8" needs them, unless `quantize_aware` has
+            seen what they would show; about 200 do. The comparison uses them too.
         io: The type of float inputs and outputs in the file: for "int8" either "int8" (the
             default) or "float32".
         batch: A batch size to fix in the file. None leaves it open, except where the model has
@@ -83,6 +91,10 @@ def to_tflite(
         bound: How far the file may lie from the model instead of the scheme's own bound: root mean
             squared difference as a fraction of the output's standard deviation (at least of a
             twentieth of its largest number).
+        data: For "auto": labelled samples (x, y) to score the candidates on. Without them they are
+            judged by their agreement with the float32 file on the calibration samples.
+        prefer: For "auto": "latency" (the default) or "size".
+        max_drop: For "auto": what may be lost of accuracy or agreement; by default 0.01.
         time_limit_s: Seconds the conversion may take.
         progress: Told of the steps.
 
@@ -99,25 +111,64 @@ def to_tflite(
         artefact = to_tflite(model, "model.tflite", scheme="int8", calibration=x[:200])
         artefact.report.gzip_bytes
     """
+    chosen = {"data": data, "prefer": prefer, "max_drop": max_drop}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if scheme in CHOOSERS:
+        if layers:
+            raise OptionError(f"layers: scheme {scheme!r} is for the whole model; leave it out")
+        module, _, function = CHOOSERS[scheme].partition(":")
+        return getattr(importlib.import_module(module), function)(
+            model,
+            path,
+            calibration=calibration,
+            io=io,
+            batch=batch,
+            input_signature=input_signature,
+            allow_float=allow_float,
+            bound=bound,
+            time_limit_s=time_limit_s,
+            progress=progress,
+            **chosen,
+        )
+    check_scheme(scheme)
+    for name in chosen:
+        raise OptionError(f"{name}: is for scheme {AUTO!r}; scheme {scheme!r} measures nothing")
     plan = SCHEMES[scheme]
     check_path(path, ".tflite")
-    io = _check_options(scheme, plan, io, calibration, bound)
+    aware = is_quantize_aware(model) and plan.needs_calibration
+    # What the file rounds by is then in the model; data only shows that it does.
+    ready = aware and plan.activations == "int8" and has_trained_ranges(model)
+    io = _check_options(scheme, plan, io, ready or calibration is not None, bound)
     check_batch(batch)
     allowed = _check_allowed(allow_float)
     rules = _check_layers(scheme, plan, layers or {})
-    trained = model
-    if is_quantize_aware(model):
-        model = strip_quantization(model)
-    face = interface(model, input_signature, calibration)
+    face = interface(strip_quantization(model), input_signature, calibration)
+    trained = face
+    if aware:
+        names = tuple(face.model.output_names)
+        trained = replace(interface(model, input_signature, calibration), outputs=names)
     notes: list[str] = []
     samples, origin = draw(face, calibration, notes)
 
-    with progress.task(f"convert to {scheme}", 3) as task, full_precision(model) as lowered:
+    with (
+        progress.task(f"convert to {scheme}", 3) as task,
+        full_precision(face.model) as lowered,
+        full_precision(trained.model),
+    ):
         if lowered:
             notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
         settings = _Settings(scheme, plan, io, time_limit_s, rules)
-        shown = samples if plan.needs_calibration else None
-        data, outputs = _convert(face, settings, shown, batch, notes)
+        said = len(notes)
+        if ready:
+            data, outputs = _convert(trained, settings, None, batch, notes)
+            left = sorted(set(_left_float(data)).difference(allowed))
+            if left and calibration is not None:
+                ready = False
+                del notes[said:]
+                notes.append(f"calibrated: training has seen no range for all of {', '.join(left)}")
+        if not ready:
+            shown = samples if plan.needs_calibration else None
+            data, outputs = _convert(face, settings, shown, batch, notes)
         task.advance()
         data = reorder(data, [spec.name for spec in face.inputs], outputs)
         contents = flatbuffer.parse(data, f"the {scheme} file")
@@ -125,11 +176,8 @@ def to_tflite(
         task.advance()
         compared = some(samples)
         actual = _run_file(data, compared, settings)
-        expected = answers(face, compared)
-        if model is not trained and plan.needs_calibration:
-            # The file is compared with what was trained, rounding and all.
-            rounded = answers(interface(trained, input_signature, calibration), compared)
-            expected = dict(zip(expected, rounded.values(), strict=True))
+        # With what was trained, rounding and all.
+        expected = answers(trained, compared)
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
     _check_parity(found, scheme, face, data, compared, bound or plan.bound)
@@ -161,11 +209,11 @@ class _Settings:
 
 
 def _check_options(
-    name: str, plan: Scheme, io: str | None, calibration: Any, bound: float | None
+    name: str, plan: Scheme, io: str | None, calibrated: bool, bound: float | None
 ) -> str:
     if io is not None and io not in plan.io:
         raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}; got {io!r}")
-    if plan.needs_calibration and calibration is None:
+    if plan.needs_calibration and not calibrated:
         raise OptionError(
             f"calibration: scheme {name!r} needs samples of the model's input to see the ranges "
             "of its activations; give calibration=x_train[:200]"
@@ -276,7 +324,8 @@ def _export(
     face: Interface, folder: Path, batch: int | None, unroll: bool, settings: _Settings
 ) -> tuple[str, ...]:
     try:
-        return export(face, folder, batch=batch, unroll=unroll)
+        with traced_for_the_converter():
+            return export(face, folder, batch=batch, unroll=unroll)
     except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
         # The user's own layers run here, as a graph, and may fail in any of these ways.
         text = " ".join(str(error).split())
