@@ -45,6 +45,18 @@ def main() -> NoReturn:
     raise SystemExit(DONE)
 
 
+GATES = {
+    "min_accuracy": "the least accuracy on the data",
+    "max_accuracy_drop": "the most that may be lost against the baseline",
+    "max_bytes": "the most it may weigh",
+    "max_gzip_bytes": "the most it may weigh under gzip",
+    "min_compression": "how many times smaller than the baseline under gzip",
+    "max_latency_ms": "the most its median latency may be",
+    "max_latency_ratio": "how many times as long as the baseline it may take",
+}
+"""The gates of `tfprune check`, as options."""
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the arguments; a wrong one ends the process with code 2 and says what is allowed."""
     parser = argparse_flags.ArgumentParser(
@@ -84,6 +96,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     benchmark.add_argument("--device", default="host", help="where to measure; default host")
     benchmark.add_argument("--threads", type=int, default=1, help="of the runtime; default 1")
     benchmark.add_argument("--runs", type=int, default=50, help="timed runs a file; default 50")
+
+    benchmark.add_argument("--profile", action="store_true",
+                           help="list the kernels that ran, and their time, too")  # fmt: skip
+
+    check = add("check", check_artefact, "Measure a stored artefact again; fail if it left a gate.")
+    check.add_argument(
+        "path", metavar="DIR", help="the folder of a run, or a .tflite with its report beside it"
+    )
+    check.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
+    check.add_argument("--baseline", metavar="FILE", help="what ratios and drops compare with")
+    check.add_argument("--device", help="where to measure; default: the run's, or host")
+    check.add_argument("--threads", type=int, help="of the runtime")
+    check.add_argument("--runs", type=int, help="timed pairs")
+    check.add_argument("--json", action="store_true", help="print figures and gates as JSON")
+    for gate, meaning in GATES.items():
+        check.add_argument(f"--{gate.replace('_', '-')}", type=float, metavar="N", help=meaning)
 
     recipes = add("recipes", list_recipes, "List the shipped recipes, or print one.")
     recipes.add_argument("name", metavar="NAME", nargs="?")
@@ -174,7 +202,32 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
         else:
             shown = str(interleaved(arguments.files, **options, progress=progress))
     say(shown)
+    if arguments.profile:
+        from tfprune.measure.profile import profile
+
+        for file in arguments.files:
+            say(str(profile(file, threads=arguments.threads, runs=arguments.runs)))
     return DONE
+
+
+def check_artefact(arguments: argparse.Namespace) -> int:
+    """Print one line for each gate of a stored artefact."""
+    from tfprune.measure.check import Limits
+    from tfprune.pipeline.check import check
+
+    with shown_progress() as progress:
+        verdict = check(
+            arguments.path,
+            data=arguments.data,
+            limits=Limits(**{gate: getattr(arguments, gate) for gate in GATES}),
+            baseline=arguments.baseline,
+            device=arguments.device,
+            threads=arguments.threads,
+            runs=arguments.runs,
+            progress=progress,
+        )
+    say(verdict.to_json() if arguments.json else str(verdict))
+    return DONE if verdict.passed else FAILED
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:

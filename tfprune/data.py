@@ -81,7 +81,7 @@ def load_data(table: DataTable) -> Dataset:
     """
     name = f"[data] {table.source}"
     if is_file(table.source):
-        raw: Any = _from_npz(table.source, name)
+        raw: Any = read_npz(table.source, name)
     elif is_function(table.source):
         raw = import_function(table.source)()
     elif table.source == "digits":
@@ -269,7 +269,12 @@ def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Sp
     return Split(split.x[aside], split.y[aside]), Split(split.x[rest], split.y[rest])
 
 
-def _from_npz(path: str, name: str) -> dict[str, NDArray]:
+def read_npz(path: str, name: str) -> dict[str, NDArray]:
+    """Return the arrays of an `.npz`, which may hold nothing else.
+
+    Raises:
+        DataError: It is missing or damaged; the message begins with `name`.
+    """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}

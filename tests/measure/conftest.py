@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.artefact import Artefact
+from tfprune.deploy.onnx import to_onnx
 from tfprune.deploy.tflite import to_tflite
 
 L = keras.layers
@@ -54,3 +55,9 @@ def float_file(convnet) -> Artefact:
 def int8_file(convnet, images) -> Artefact:
     """The convnet as int8."""
     return to_tflite(convnet, scheme="int8", calibration=images)
+
+
+@pytest.fixture(scope="session")
+def onnx_file(convnet) -> Artefact:
+    """The convnet as ONNX."""
+    return to_onnx(convnet)

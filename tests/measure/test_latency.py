@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.measure.device import Sample
+from tfprune.measure.device import DeviceInfo, Host, Sample, devices
 from tfprune.measure.latency import (
     benchmark,
     interleaved,
@@ -75,6 +75,38 @@ def test_a_file_has_a_latency_with_its_conditions(float_file, tmp_path) -> None:
     assert not seen.fake
     assert "small.tflite: median " in str(found)
     assert seen.runtime in str(found)
+
+
+def test_onnx_runs_beside_litert_each_in_its_own_runtime(float_file, onnx_file, tmp_path) -> None:
+    files = [float_file.save(tmp_path / "a.tflite").path, onnx_file.save(tmp_path / "a.onnx").path]
+    found = interleaved(files, runs=6)
+    runtimes = [latency.conditions.runtime for latency in found.latencies]
+    assert [runtime.split()[0] for runtime in runtimes] == ["ai-edge-litert", "onnxruntime"]
+    assert found.conditions.runtime == ", ".join(runtimes)
+    assert 0.05 < found.ratios[0].median < 20
+    assert "the time of a.tflite, 6 pairs" in str(found)
+    alone = benchmark(files[1], runs=3)
+    assert alone.conditions.runtime == runtimes[1]
+
+
+def test_a_damaged_onnx_file_is_one_line(onnx_file, tmp_path) -> None:
+    path = tmp_path / "half.onnx"
+    path.write_bytes(onnx_file.bytes[: len(onnx_file.bytes) // 2])
+    with pytest.raises(ArtefactError, match=r"half\.onnx: the runtime refuses the file: [^\n]+$"):
+        benchmark(path)
+
+
+def test_a_device_that_runs_no_onnx_says_so(onnx_file, monkeypatch) -> None:
+    monkeypatch.setitem(devices._entries, "board", lambda address: Board())
+    with pytest.raises(OptionError, match="device 'board' runs .tflite files only"):
+        benchmark(onnx_file, device="board")
+
+
+class Board(Host):
+    """This machine without ONNX Runtime."""
+
+    def info(self) -> DeviceInfo:
+        return DeviceInfo("board", "Linux", "ai-edge-litert 0")
 
 
 def test_several_threads_are_timed_by_the_wall(float_file) -> None:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,9 @@ def test_sizes_are_those_of_the_bytes(float_file) -> None:
     assert found.raw_bytes == len(float_file.bytes)
     assert gzip.decompress(gzip.compress(float_file.bytes, 9, mtime=0)) == float_file.bytes
     assert found.gzip_bytes == len(gzip.compress(float_file.bytes, 9, mtime=0))
+    packed = zstandard.ZstdCompressor(level=19).compress(float_file.bytes)
+    assert zstandard.decompress(packed) == float_file.bytes
+    assert found.zstd_bytes == len(packed) < found.raw_bytes
 
 
 @pytest.mark.parametrize("file", ["float_file", "int8_file"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfprune.deploy.candidates import Candidate, Choice
 from tfprune.files import write_atomic
 
 
@@ -60,7 +61,9 @@ class Parity:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a file is and how it was made. Two equal conversions have equal reports.
+    """What a file is and how it was made.
+
+    Two equal conversions have equal reports, but for what was timed to choose a scheme.
 
     Attributes:
         scheme: The scheme asked for.
@@ -74,6 +77,7 @@ class ConversionReport:
         outputs: In the order of the Keras model.
         parity: One for each output.
         notes: What was done or allowed beyond the plain conversion, one sentence each.
+        choice: What else was tried, when the scheme was chosen by measuring.
     """
 
     scheme: str
@@ -87,6 +91,7 @@ class ConversionReport:
     outputs: tuple[TensorSpec, ...] = ()
     parity: tuple[Parity, ...] = ()
     notes: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts, strings and numbers."""
@@ -102,21 +107,29 @@ class ConversionReport:
         return cls(
             **{
                 **fields,
-                "inputs": tuple(_spec(entry) for entry in fields["inputs"]),
-                "outputs": tuple(_spec(entry) for entry in fields["outputs"]),
+                "inputs": tuple(spec_of(entry) for entry in fields["inputs"]),
+                "outputs": tuple(spec_of(entry) for entry in fields["outputs"]),
                 "parity": tuple(Parity(**entry) for entry in fields["parity"]),
                 "notes": tuple(fields["notes"]),
+                "choice": _choice(fields.get("choice")),
             }
         )
 
 
-def _spec(fields: dict[str, Any]) -> TensorSpec:
+def _choice(fields: dict[str, Any] | None) -> Choice | None:
+    if fields is None:
+        return None
+    return Choice(**{**fields, "rows": tuple(Candidate(**row) for row in fields["rows"])})
+
+
+def spec_of(fields: dict[str, Any]) -> TensorSpec:
+    """Build an input or output from its fields as JSON holds them."""
     return TensorSpec(**{**fields, "shape": tuple(fields["shape"])})
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A `.tflite` file in memory, and on disk when a path was given.
+    """A `.tflite` or `.onnx` file in memory, and on disk when a path was given.
 
     Attributes:
         bytes: The file.
@@ -129,15 +142,28 @@ class Artefact:
     report: ConversionReport
 
     def save(self, path: str | os.PathLike[str]) -> "Artefact":
-        """Write `path` and, beside it, the report under the same name with `.json`.
+        """Write `path` and, beside it, the report: `X.json` for X.tflite, else `X.onnx.json`.
 
         Returns:
             The artefact with its new path.
         """
         target = Path(path)
         # The report goes first: a `.tflite` that can be seen always has its report.
-        write_atomic(target.with_suffix(".json"), self.report.to_json())
+        write_atomic(report_path(target), self.report.to_json())
         return dataclasses.replace(self, path=write_atomic(target, self.bytes))
+
+
+def report_path(path: str | os.PathLike[str]) -> Path:
+    """Return where the report of a file lies, so that two files of a model have one each.
+
+    Example:
+        >>> report_path("model.tflite").name, report_path("model.onnx").name
+        ('model.json', 'model.onnx.json')
+    """
+    target = Path(path)
+    if target.suffix == ".onnx":
+        return target.with_name(f"{target.name}.json")
+    return target.with_suffix(".json")
 
 
 def sha256(data: bytes) -> str:

@@ -30,7 +30,7 @@ def ask(
     """Give the worker a task and yield its answers as they come.
 
     Args:
-        task: `time` or `peak`.
+        task: `time`, `peak` or `profile`.
         files: The files to load.
         names: What error messages call them.
         threads: Threads of the runtime.

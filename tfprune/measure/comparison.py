@@ -184,6 +184,7 @@ def _file_figures(content: bytes) -> dict[str, Any]:
         "sha256": sha256(content),
         "raw_bytes": found.raw_bytes,
         "gzip_bytes": found.gzip_bytes,
+        "zstd_bytes": found.zstd_bytes,
         "entropy_bytes": found.entropy_bytes,
         "weights": found.weights,
         "weight_zeros": found.zeros,

@@ -4,16 +4,16 @@ A device runs a schedule: one sample for each entry, in the order given. What is
 and all statistics, are the same for every device and live in `latency`.
 """
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tfprune.errors import OptionError
 from tfprune.measure.child import ask
+from tfprune.measure.runtimes import runtimes
 from tfprune.registry import Registry
 
 
@@ -21,13 +21,19 @@ from tfprune.registry import Registry
 class DeviceInfo:
     """What a device is: the processor or phone, its system, and the runtime with its version.
 
-    `fake` marks a stand-in for a device: its figures are kept apart and never printed.
+    Attributes:
+        machine: The processor, or the phone.
+        system: The operating system.
+        runtime: What runs `.tflite` files there, with its version.
+        fake: Marks a stand-in for a device: its figures are kept apart and never printed.
+        others: What runs other files there, by the ending of their names.
     """
 
     machine: str
     system: str
     runtime: str
     fake: bool = False
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,16 @@ def device_of(name: str) -> Device:
 
 @dataclass(frozen=True)
 class Host:
-    """This machine, through the LiteRT interpreter in a process of its own."""
+    """This machine, through LiteRT or ONNX Runtime in a process of its own."""
 
     def info(self) -> DeviceInfo:
         """Name the processor and the installed runtime."""
+        onnx = runtimes["onnx"]
         return DeviceInfo(
             machine=f"{processor()}, {os.cpu_count()} cores",
             system=f"{platform.system()} {platform.machine()}",
-            runtime=f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}",
+            runtime=runtimes["litert"].version,
+            others={onnx.ending: onnx.version} if onnx.installed else {},
         )
 
     def clock(self, threads: int) -> str:

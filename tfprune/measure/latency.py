@@ -5,13 +5,15 @@ anything else on the machine can change. The median over the pairs is the figure
 to a file and its own copy (A/A) shows how far the machine can be trusted.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.measure.device import Sample, device_of
+from tfprune.measure.device import Device, Sample, device_of
 from tfprune.measure.sources import Source, name_of, staged
 from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Conditions, Ratio
@@ -72,6 +74,17 @@ class Interleaved:
     ratios: tuple[Ratio, ...]
     conditions: Conditions
 
+    def __str__(self) -> str:
+        lines = [str(self.latencies[0])]
+        for found, beside in zip(self.latencies[1:], self.ratios, strict=True):
+            lines.append(str(found))
+            if not found.conditions.fake:
+                lines.append(
+                    f"  {beside.median:.3f}x [{beside.q1:.3f}, {beside.q3:.3f}] the time of "
+                    f"{self.latencies[0].name}, {beside.pairs} pairs"
+                )
+        return "\n".join(lines)
+
 
 def benchmark(
     source: Source,
@@ -87,7 +100,8 @@ def benchmark(
     It runs in a process of its own, beside a copy of itself that shows the noise of the machine.
 
     Args:
-        source: An artefact, or the path or the bytes of a `.tflite` file.
+        source: An artefact, or the path or the bytes of a `.tflite` file. An `.onnx` file runs in
+            ONNX Runtime, on the host.
         device: `host`, or another name of the registry of devices.
         threads: Threads of the runtime.
         runs: How many samples to take.
@@ -125,7 +139,8 @@ def interleaved(
     """Return how long files take beside the first of them, measured in turns.
 
     Args:
-        sources: Artefacts, paths or bytes; the first is the baseline.
+        sources: Artefacts, paths or bytes; the first is the baseline. Each runs in the runtime
+            that it is for, so that a `.tflite` can be held against an `.onnx`.
         names: What to call them; by default their file names.
         device: `host`, or another name of the registry of devices.
         threads: Threads of the runtime.
@@ -143,6 +158,7 @@ def interleaved(
     rounds = machine.rounds(runs)
     schedule = pair_schedule(len(sources), rounds)
     with staged(sources) as files, progress.task("latency", len(schedule)) as task:
+        _check_runs(machine, device, files, labels)
         samples = []
         for sample in machine.run(
             [*files, files[0]],
@@ -156,11 +172,12 @@ def interleaved(
             task.advance()
     info = machine.info()
     ratios = pair_ratios(samples, len(sources))
+    engines = [info.others.get(file.suffix, info.runtime) for file in files]
     conditions = Conditions(
         device=device,
         machine=info.machine,
         system=info.system,
-        runtime=info.runtime,
+        runtime=", ".join(dict.fromkeys(engines)),
         threads=threads,
         runs=runs,
         clock=machine.clock(threads),
@@ -169,12 +186,31 @@ def interleaved(
     )
     return Interleaved(
         latencies=tuple(
-            _latency(label, [sample for sample in samples if sample.file == index], conditions)
-            for index, label in enumerate(labels)
+            _latency(
+                label,
+                [sample for sample in samples if sample.file == index],
+                dataclasses.replace(conditions, runtime=engine),
+            )
+            for index, (label, engine) in enumerate(zip(labels, engines, strict=True))
         ),
         ratios=ratios[:-1],
         conditions=conditions,
     )
+
+
+def _check_runs(machine: Device, device: str, files: Sequence[Path], labels: Sequence[str]) -> None:
+    """Refuse files that a device has no runtime for."""
+    foreign = [
+        (file.suffix, label)
+        for file, label in zip(files, labels, strict=True)
+        if file.suffix != ".tflite"
+    ]
+    for ending, label in foreign:
+        if ending not in machine.info().others:
+            raise OptionError(
+                f"{label}: device {device!r} runs .tflite files only; measure {ending} with "
+                "device='host'"
+            )
 
 
 def check_counts(**options: int) -> None:

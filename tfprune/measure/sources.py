@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfprune.deploy.artefact import Artefact
-from tfprune.deploy.runtime import read_file
 from tfprune.errors import ArtefactError
+from tfprune.measure.runtimes import read_any
 
 Source = Artefact | bytes | str | os.PathLike[str]
 
@@ -37,12 +37,14 @@ def staged(sources: Sequence[Source]) -> Iterator[list[Path]]:
     Each is read once and checked, so that what is measured cannot change meanwhile.
 
     Raises:
-        ArtefactError: One is missing, truncated, or no `.tflite`.
+        ArtefactError: One is missing, truncated, or no `.tflite` or `.onnx`.
+        OptionError: The runtime of one is not installed.
     """
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         files = []
         for index, source in enumerate(sources):
-            file = Path(folder, f"{index}.tflite")
-            file.write_bytes(read_file(source))
+            data, runtime = read_any(source)
+            file = Path(folder, f"{index}{runtime.ending}")
+            file.write_bytes(data)
             files.append(file)
         yield files

@@ -5,6 +5,7 @@ one JSON object a line on its standard output. It imports the runtime and numpy,
 """
 
 import gc
+import importlib
 import json
 import math
 import os
@@ -16,8 +17,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tfprune.deploy.runtime import Runner
 from tfprune.errors import OptionError, TfpruneError
+from tfprune.measure.litert_profile import ProfiledModel
+from tfprune.measure.runtimes import Loaded, noise, of_ending
 
 MIN_SAMPLE_MS = 1.0
 WARM_UP_MS = 20.0
@@ -25,16 +27,13 @@ MAX_CALLS = 1000
 MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
-def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Runner:
-    """Return a runner with its inputs filled.
-
-    Real numbers are noise. Whole ones are zeros: they may be indexes, which must lie inside of an
-    embedding of unknown length.
+def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
+    """Return a loaded file with its inputs filled with noise.
 
     Raises:
         OptionError: The file leaves more than the batch free, and no shape was given.
     """
-    runner = Runner.trusting(Path(path).read_bytes(), threads)
+    runner = of_ending(Path(path)).open(Path(path).read_bytes(), threads)
     random = np.random.default_rng(0)
     samples = {}
     for spec in runner.inputs:
@@ -46,8 +45,7 @@ def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Runner
                 f"input {spec.name!r} leaves its shape {spec.shape} free; "
                 f"give input_shapes={{{spec.name!r}: (1, ...)}}"
             )
-        real = spec.scale or np.dtype(spec.dtype).kind == "f"
-        samples[spec.name] = random.standard_normal(shape) if real else np.zeros(shape, spec.dtype)
+        samples[spec.name] = noise(spec, shape, random)
     runner.prepare(samples)
     return runner
 
@@ -89,8 +87,8 @@ def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
 
 def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
     """Say how much memory loading one file and running it once adds to this process at its peak."""
-    import ai_edge_litert.interpreter  # noqa: F401  (its own weight is not the file's)
-
+    # The weight of the runtime itself is not the file's.
+    importlib.import_module(of_ending(Path(job["files"][0])).module)
     say(stage="load", file=0)
     try:
         with open("/proc/self/clear_refs", "w") as file:
@@ -104,6 +102,15 @@ def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
     say(peak_bytes=max(_status_bytes("VmHWM") - before, 0))
 
 
+def profile_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Run one file once for each entry of the schedule and say which kernels ran, and how long."""
+    say(stage="load", file=0)
+    model = ProfiledModel(job["files"][0], job["threads"], job["shapes"])
+    say(stage="run", file=0)
+    for events in model.run(len(job["schedule"])):
+        say(events=events)
+
+
 def _status_bytes(key: str) -> int:
     with open("/proc/self/status") as file:
         for line in file:
@@ -112,7 +119,7 @@ def _status_bytes(key: str) -> int:
     raise ValueError(f"/proc/self/status has no {key}")
 
 
-TASKS = {"time": time_files, "peak": weigh_file}
+TASKS = {"time": time_files, "peak": weigh_file, "profile": profile_file}
 
 
 def limit_memory() -> None:

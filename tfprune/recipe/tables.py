@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfprune.deploy.candidates import AUTO, PREFER
 from tfprune.deploy.schemes import SCHEMES
 from tfprune.recipe.kinds import (
     FRACTION,
@@ -228,8 +229,8 @@ class QuantizeTable(Table):
     """In which numbers the .tflite computes. Without this table: float32."""
 
     scheme: str = option(
-        registered("tfprune.deploy.schemes:SCHEMES", "the name of a scheme"),
-        "numbers of the file",
+        resolved("tfprune.deploy.candidates:check_scheme", "the name of a scheme"),
+        "numbers of the file; auto: found by measuring",
         "int8",
     )
     io: str | None = option(
@@ -241,10 +242,20 @@ class QuantizeTable(Table):
         OPTIONS, "other schemes for layers, by regular expression", None
     )
     calibration: int = option(whole(1), "training examples that set the integer ranges", 200)
+    prefer: str = option(choice(*PREFER), "what auto looks for", "latency")
+    max_drop: float = option(
+        number("a number in [0, 1], such as 0.01 for one point", lambda value: 0 <= value <= 1),
+        "accuracy that auto may give up against the float32 file, on the validation set",
+        0.01,
+    )
 
     def unread(self) -> dict[str, str]:
         """Calibration sets the ranges of integers; layers may differ only in their weights."""
+        if self.scheme == AUTO:
+            return {"layers": f"is for one scheme, not {AUTO}"}
         scheme, keys = SCHEMES[self.scheme], {}
+        for key in ("prefer", "max_drop"):
+            keys[key] = f"is for {AUTO}, not {self.scheme}"
         if not scheme.needs_calibration:
             keys["calibration"] = f"is for int8 and int16x8, not {self.scheme}"
         if scheme.weight_bits is None:
@@ -253,7 +264,7 @@ class QuantizeTable(Table):
 
     def faults(self) -> Faults:
         """Refuse numbers at the border that the inside cannot have."""
-        allowed = SCHEMES[self.scheme].io
+        allowed = SCHEMES["int8" if self.scheme == AUTO else self.scheme].io
         if self.io is not None and self.io not in allowed:
             yield (
                 ("io", "scheme"),

@@ -93,6 +93,7 @@ class Row:
         sha256: The hash of the file.
         raw_bytes: As it lies on disk.
         gzip_bytes: As it is downloaded.
+        zstd_bytes: As it is downloaded where zstd is used.
         entropy_bytes: Order-0 entropy of its weights.
         score: The metric on the data, of the file itself.
         agreement: The share of samples with the same top class as the baseline file.
@@ -118,6 +119,7 @@ class Row:
     gzip_bytes: int
     scheme: str = ""
     sha256: str = ""
+    zstd_bytes: int | None = None
     entropy_bytes: int | None = None
     score: float | None = None
     agreement: float | None = None

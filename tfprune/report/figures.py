@@ -59,6 +59,7 @@ def figures(report: Report) -> tuple[Figure, ...]:
             "file, gzip",
             lambda row: f"{bytes_text(row.gzip_bytes)}{smaller(base.gzip_bytes, row.gzip_bytes)}",
         ),
+        ("file, zstd", lambda row: bytes_text(row.zstd_bytes)),
         ("entropy of its weights", lambda row: bytes_text(row.entropy_bytes)),
         ("weights in the file", lambda row: count(row.weights)),
         ("zeros in the file", lambda row: percent(row.sparsity)),
@@ -93,6 +94,7 @@ def _best(report: Report) -> dict[str, tuple[int, ...]]:
         report.metric: rows([row.score for row in report.rows], high=True),
         "file": rows([row.raw_bytes for row in report.rows]),
         "file, gzip": rows([row.gzip_bytes for row in report.rows]),
+        "file, zstd": rows([row.zstd_bytes for row in report.rows]),
         "latency, median": rows([row.median_ms for row in report.rows]),
         "peak memory": rows([row.peak_bytes for row in report.rows]),
     }

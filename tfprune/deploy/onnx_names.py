@@ -1,0 +1,128 @@
+"""Names in an ONNX file that are the same on every conversion, and tell the layer."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+# Operations that are a layer, or the heart of one: their names in the TensorFlow graph say which.
+_LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
+# What no name should keep: counters and addresses of objects, which differ every time.
+_PASSING = re.compile(r"__\d+|\d{8,}")
+
+
+def rename(graph: Any, kept: Collection[str]) -> None:
+    """Rename everything in a graph but its inputs and outputs.
+
+    tf2onnx numbers names with a counter that goes on from one conversion to the next, has addresses
+    of objects in some, and of equal constants keeps the one that comes first in a set.
+
+    Args:
+        graph: The graph of an ONNX model, changed in place.
+        kept: Names that stay.
+    """
+    _rename(graph, _Names(kept))
+    _number_open_sizes(graph)
+
+
+class _Names:
+    """New names for old ones; the names of nodes and of values share one space."""
+
+    def __init__(self, kept: Collection[str]) -> None:
+        # An input that is left out has the name "".
+        self._new = {name: name for name in ("", *kept)}
+        self._taken = set(self._new)
+
+    def fresh(self, wanted: str) -> str:
+        """Return a name that nothing has yet."""
+        name, count = wanted, 1
+        while name in self._taken:
+            name, count = f"{wanted}_{count}", count + 1
+        self._taken.add(name)
+        return name
+
+    def of(self, old: str, wanted: str) -> str:
+        """Return the new name of a value, which is `wanted` or like it the first time."""
+        if old not in self._new:
+            self._new[old] = self.fresh(wanted)
+        return self._new[old]
+
+
+def _sort(graph: Any) -> None:
+    """Put nodes in the order in which the outputs need them, which no set has a say in."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    order: list[int] = []
+    done: set[int] = set()
+    for output in graph.output:
+        todo = [makers[output.name]] if output.name in makers else []
+        while todo:
+            needed = [makers[name] for name in _needs(graph.node[todo[-1]]) if name in makers]
+            missing = [i for i in needed if i not in done]
+            if missing:
+                todo += reversed(missing)
+                continue
+            last = todo.pop()
+            if last not in done:
+                done.add(last)
+                order.append(last)
+    nodes = [type(graph.node[i]).FromString(graph.node[i].SerializeToString()) for i in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _needs(node: Any) -> list[str]:
+    """Return what a node reads, that which only graphs inside of it read included."""
+    found = list(node.input)
+    for inner in _graphs_in(node):
+        for entry in inner.node:
+            found += _needs(entry)
+        found += [entry.name for entry in inner.output]
+    return found
+
+
+def _graphs_in(node: Any) -> list[Any]:
+    import onnx
+
+    return [part.g for part in node.attribute if part.type == onnx.AttributeProto.GRAPH]
+
+
+def _rename(graph: Any, names: _Names) -> None:
+    import onnx
+
+    _sort(graph)
+    for entry in graph.input:
+        entry.name = names.of(entry.name, "input")
+    for node in graph.node:
+        node.name, node.doc_string = names.fresh(_name_of(node)), ""
+        slots = onnx.defs.get_schema(node.op_type).inputs
+        for place, old in enumerate(node.input):
+            # Seen here for the first time is what no node before gave: a constant.
+            slot = slots[min(place, len(slots) - 1)].name
+            node.input[place] = names.of(old, f"{node.name}.{slot}")
+        for place, old in enumerate(node.output):
+            node.output[place] = names.of(old, f"{node.name}:{place}")
+        for inner in _graphs_in(node):
+            _rename(inner, names)
+    for entry in [*graph.output, *graph.initializer]:
+        entry.name = names.of(entry.name, "unused")
+    graph.name, graph.doc_string = "model", ""
+    # Runtimes infer the shapes of values in between; names of open sizes there are counted.
+    del graph.value_info[:]
+    ordered = sorted(graph.initializer, key=lambda tensor: tensor.name)
+    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
+
+
+def _name_of(node: Any) -> str:
+    path = node.name.removeprefix("StatefulPartitionedCall/")
+    if node.op_type in _LAYERS and "/" in path and not _PASSING.search(path):
+        return path
+    return node.op_type
+
+
+def _number_open_sizes(graph: Any) -> None:
+    seen: dict[str, str] = {}
+    for entry in [*graph.input, *graph.output]:
+        for size in entry.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = seen.setdefault(size.dim_param, f"size_{len(seen)}")

@@ -1,0 +1,228 @@
+"""A stored file measured again, and held against limits: the step of a pipeline that retrains."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from tfprune.deploy.artefact import sha256
+from tfprune.deploy.runtime import read_file
+from tfprune.errors import OptionError
+from tfprune.measure.comparison import versions
+from tfprune.measure.fidelity import Fidelity, Metric, score_files
+from tfprune.measure.latency import Interleaved, interleaved
+from tfprune.measure.size import Sizes, sizes
+from tfprune.measure.sources import Source, called
+from tfprune.progress import SILENT, Progress
+from tfprune.report.data import Conditions
+from tfprune.report.gates import ROUNDING, GateResult
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file must keep to; None leaves a figure free.
+
+    Args:
+        min_accuracy: The least it may score on the data.
+        max_accuracy_drop: How much less than the baseline file it may score on the same data.
+        max_bytes: The most it may weigh.
+        max_gzip_bytes: The most it may weigh under gzip.
+        min_compression: How many times smaller than the baseline file, gzip against gzip.
+        max_latency_ms: The most its median latency may be.
+        max_latency_ratio: How many times as long as the baseline file it may take.
+
+    Raises:
+        OptionError: A limit is negative or no number.
+    """
+
+    min_accuracy: float | None = None
+    max_accuracy_drop: float | None = None
+    max_bytes: float | None = None
+    max_gzip_bytes: float | None = None
+    min_compression: float | None = None
+    max_latency_ms: float | None = None
+    max_latency_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
+                raise OptionError(f"gate {name}: expected a number >= 0. Received {limit!r}")
+
+    def over(self, other: "Limits") -> "Limits":
+        """Return these limits, and those of `other` where these leave a figure free."""
+        mine, theirs = asdict(self), asdict(other)
+        return Limits(
+            **{name: theirs[name] if value is None else value for name, value in mine.items()}
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one at all."""
+        return any(value is not None for value in vars(self).values())
+
+    @property
+    def need_data(self) -> bool:
+        """Whether the file has to be scored."""
+        return self.min_accuracy is not None or self.max_accuracy_drop is not None
+
+    @property
+    def need_time(self) -> bool:
+        """Whether the file has to be timed."""
+        return self.max_latency_ms is not None or self.max_latency_ratio is not None
+
+    @property
+    def need_baseline(self) -> tuple[str, ...]:
+        """The limits that compare with a baseline file."""
+        relative = ("max_accuracy_drop", "min_compression", "max_latency_ratio")
+        return tuple(name for name in relative if getattr(self, name) is not None)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a stored file was found to be.
+
+    Attributes:
+        name: The file.
+        gates: One for each limit, and `unchanged` where its hash was on record.
+        sha256: Of the file.
+        raw_bytes: What it weighs.
+        gzip_bytes: What it weighs under gzip.
+        samples: How many samples it was scored on.
+        accuracy: Its score, where it was scored.
+        median_ms: Its latency, where it was timed.
+        conditions: Where and how it was timed.
+        versions: Of what the figures depend on.
+    """
+
+    name: str
+    gates: tuple[GateResult, ...]
+    sha256: str
+    raw_bytes: int
+    gzip_bytes: int
+    samples: int
+    accuracy: float | None
+    median_ms: float | None
+    conditions: Conditions | None
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was kept."""
+        return all(gate.passed for gate in self.gates)
+
+    def to_json(self) -> str:
+        """Return everything as JSON text."""
+        return json.dumps({"passed": self.passed, **asdict(self)}, indent=2, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.gates))
+
+
+def check_file(
+    source: Source,
+    limits: Limits,
+    *,
+    name: str,
+    data: Any = None,
+    baseline: Source | None = None,
+    recorded: str | None = None,
+    metric: Metric = "accuracy",
+    device: str = "host",
+    threads: int = 1,
+    runs: int = 50,
+    progress: Progress = SILENT,
+) -> Verdict:
+    """Return whether a file keeps its limits, measuring what they need and nothing else.
+
+    Args:
+        source: The file: an artefact, a path or bytes.
+        limits: What it must keep.
+        name: What to call it.
+        data: A pair (x, y) or a dataset of batches, which limits of accuracy need.
+        baseline: The file that some limits compare it with, measured in the same run.
+        recorded: Its SHA-256 when it was stored; another now misses the gate `unchanged`.
+        metric: How it is scored.
+        device: Where it is timed.
+        threads: Threads of the runtime.
+        runs: How many pairs are timed.
+        progress: Where to report how far it is.
+
+    Raises:
+        OptionError: A limit lacks the data or the baseline it needs, or there is no limit.
+        ArtefactError: A file is missing or damaged, or the runtime cannot run it.
+        DataError: The data does not fit.
+    """
+    if not limits.any and recorded is None:
+        known = ", ".join(field.name for field in fields(Limits))
+        raise OptionError(f"{name}: nothing to hold it to; give one of {known}")
+    if limits.need_baseline and baseline is None:
+        raise OptionError(
+            f"{name}: {limits.need_baseline[0]} compares with a baseline file; name it"
+        )
+    if limits.need_data and data is None:
+        raise OptionError(f"{name}: a limit of accuracy needs labelled data; name some")
+    with called(name):
+        files = [read_file(source)]
+    if baseline is not None:
+        with called("baseline"):
+            files.insert(0, read_file(baseline))
+    names = [name] if baseline is None else ["baseline", name]
+    weights = [sizes(file) for file in files]
+    scores: tuple[Fidelity, ...] = ()
+    if limits.need_data:
+        scores = score_files(files, data, names=names, metric=metric, progress=progress)
+    timed = None
+    if limits.need_time:
+        timed = interleaved(
+            files, names=names, device=device, threads=threads, runs=runs, progress=progress
+        )
+    real = timed is not None and not timed.conditions.fake
+    digest = sha256(files[-1])
+    found = list(_figures(limits, weights, scores, timed if real else None))
+    gates = [_judge(name, limit, key, value) for key, limit, value in found]
+    if recorded is not None:
+        same = float(digest == recorded)
+        gates.insert(0, GateResult("unchanged", name, 1.0, same, bool(same)))
+    return Verdict(
+        name=name,
+        gates=tuple(gates),
+        sha256=digest,
+        raw_bytes=weights[-1].raw_bytes,
+        gzip_bytes=weights[-1].gzip_bytes,
+        samples=scores[-1].samples if scores else 0,
+        accuracy=scores[-1].score if scores else None,
+        median_ms=timed.latencies[-1].median_ms if timed is not None and real else None,
+        conditions=timed.conditions if timed is not None else None,
+        versions=versions(),
+    )
+
+
+def _figures(
+    limits: Limits,
+    weights: list[Sizes],
+    scores: tuple[Fidelity, ...],
+    timed: Interleaved | None,
+) -> Iterator[tuple[str, float, float | None]]:
+    """Pair each limit that is set with what was found."""
+    values: dict[str, float | None] = {
+        "max_bytes": weights[-1].raw_bytes,
+        "max_gzip_bytes": weights[-1].gzip_bytes,
+        "min_compression": weights[0].gzip_bytes / weights[-1].gzip_bytes,
+        "min_accuracy": scores[-1].score if scores else None,
+        "max_accuracy_drop": scores[0].score - scores[-1].score if scores else None,
+        "max_latency_ms": timed.latencies[-1].median_ms if timed else None,
+        "max_latency_ratio": timed.ratios[0].median if timed and timed.ratios else None,
+    }
+    for name, limit in vars(limits).items():
+        if limit is not None:
+            yield name, limit, values[name]
+
+
+def _judge(row: str, limit: float, name: str, value: float | None) -> GateResult:
+    if value is None:
+        return GateResult(name, row, limit, None, False)
+    least = name.startswith("min_")
+    passed = value >= limit - ROUNDING if least else value <= limit + ROUNDING
+    return GateResult(name, row, limit, value, passed)

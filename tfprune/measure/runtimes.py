@@ -1,0 +1,128 @@
+"""The runtimes that can time a file, by what the file is: `.tflite` or `.onnx`."""
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfprune.deploy import flatbuffer, onnx_runtime
+from tfprune.deploy.artefact import Artefact, TensorSpec
+from tfprune.deploy.runtime import Runner, Source, read_source
+from tfprune.registry import Registry
+
+
+class Loaded(Protocol):
+    """A file that a runtime has loaded.
+
+    Attributes:
+        inputs: What it takes, in its order; -1 for sizes left open.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+
+    def prepare(self, x: Any) -> None:
+        """Put inputs in place, arrays by name."""
+
+    def invoke(self) -> None:
+        """Run once on the inputs that are in place."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Something that runs files of one kind.
+
+    Attributes:
+        package: What is installed for it.
+        module: What is imported of it.
+        ending: Of the names of its files.
+        check: Takes a file and what to call it; raises when that is none, or the package is
+            missing. It runs in the caller's process, so it only reads.
+        open: Takes a file and a number of threads and loads it, in a child process.
+    """
+
+    package: str
+    module: str
+    ending: str
+    check: Callable[[bytes, str], object]
+    open: Callable[[bytes, int], Loaded]
+
+    @property
+    def version(self) -> str:
+        """The package with its version."""
+        return f"{self.package} {importlib.metadata.version(self.package)}"
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is there."""
+        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+
+
+runtimes: Registry[Runtime] = Registry("runtime")
+
+
+def _check_onnx(data: bytes, where: str) -> None:
+    # Whether the rest is right only ONNX Runtime can say.
+    onnx_runtime.check_installed(where, "onnxruntime")
+
+
+runtimes.register("litert")(
+    Runtime(
+        "ai-edge-litert",
+        "ai_edge_litert.interpreter",
+        ".tflite",
+        flatbuffer.parse,
+        Runner.trusting,
+    )
+)
+runtimes.register("onnx")(
+    Runtime("onnxruntime", "onnxruntime", onnx_runtime.ENDING, _check_onnx, onnx_runtime.OnnxRunner)
+)
+
+
+def read_any(source: Source) -> tuple[bytes, Runtime]:
+    """Return the bytes of a file and the runtime that it is for.
+
+    The ending of its name decides; bytes without a name are told by how they begin.
+
+    Args:
+        source: An artefact, the bytes themselves, or a path.
+
+    Raises:
+        ArtefactError: It is missing, or no such file.
+        OptionError: Its runtime is not installed.
+    """
+    data, where = read_source(source)
+    runtime = _kind(source, data)
+    runtime.check(data, where)
+    return data, runtime
+
+
+def _kind(source: Source, data: bytes) -> Runtime:
+    path = source.path if isinstance(source, Artefact) else source
+    if isinstance(path, str | os.PathLike):
+        return of_ending(Path(path))
+    return runtimes["onnx" if onnx_runtime.is_onnx(data) else "litert"]
+
+
+def of_ending(path: Path) -> Runtime:
+    """Return the runtime for a file by the ending of its name; LiteRT for any that is not known."""
+    for name in runtimes:
+        if runtimes[name].ending == path.suffix:
+            return runtimes[name]
+    return runtimes["litert"]
+
+
+def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """Return something to run a file on.
+
+    Real numbers are noise. Whole ones are zeros: they may be indexes, which must lie inside of an
+    embedding of unknown length.
+    """
+    if spec.scale or np.dtype(spec.dtype).kind == "f":
+        return random.standard_normal(shape)
+    return np.zeros(shape, spec.dtype)
