@@ -5,8 +5,9 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -44,8 +45,13 @@ def prove(
     *,
     seed: int = 0,
     input_shape: Any = None,
+    left: Units | None = None,
+    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
 ) -> Proof:
     """Compare a small model with its original, neither of which is changed.
+
+    Where whole branches were taken out, `left` are the units of what was left of the graph, and
+    `muted` the tensors that are zero in the original, by the `id` of the call that adds them.
 
     Where an operation mixes the channels that are cut (LayerNormalization, softmax), the
     reference computes it on the living positions only: the cut itself is proven, not that
@@ -58,7 +64,7 @@ def prove(
     keep = Keep(alive)
     if has_low_precision(found):
         _full, full_ops = rebuild(found, np.ones_like(alive), weights, dtype="float32")
-        small, ops = rebuild(found, alive, weights, dtype="float32")
+        small, ops = rebuild(left or found, alive, weights, dtype="float32")
         originals = full_ops
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
@@ -70,8 +76,9 @@ def prove(
     with _state(originals, quiet), _plain_ends(found, originals):
         small_weights = cut(found, noisy, keep)
         expected = _reference(
-            found, originals, inputs, keep, ops, small_weights, first=statistics.normalise
-        )
+            found, originals, inputs, keep, ops, small_weights, first=statistics.normalise,
+            muted=muted,
+        )  # fmt: skip
     small_weights |= cut(found, statistics.weights(noisy), keep)
     with _state(ops, small_weights), _plain_ends(found, ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
@@ -238,7 +245,9 @@ class _plain_ends:
     def __init__(self, found: Units, ops: dict[int, Any]) -> None:
         producers = found.graph.producers()
         makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
-        layers = {id(call.op): ops[id(call.op)] for call in makers if call is not None}
+        # A sum at the end is not there any more where its branch was taken out.
+        made = [call for call in makers if call is not None and id(call.op) in ops]
+        layers = {id(call.op): ops[id(call.op)] for call in made}
         saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
         self.changed = [
             (layer, layer.activation)
@@ -265,6 +274,7 @@ def _reference(
     small_weights: Weights,
     *,
     first: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
 ) -> Any:
     """Run the original, silencing inputs of calls that have no weight to silence them."""
     flow = found.flow
@@ -280,6 +290,15 @@ def _reference(
             return made
         if any(not keep.all(ids) for ids in flow.gathered.get(id(call), ())):
             return _on_the_living(found, call, args, kwargs, keep, ops, small_weights)
+        if id(call) in muted:
+            indices = muted[id(call)]
+
+            def mute(spec: Any, tensor: Any) -> Any:
+                silent = isinstance(spec, Ref) and spec.index in indices
+                return keras.ops.zeros_like(tensor) if silent else tensor
+
+            args = tree.map_structure(mute, call.args, args)
+            kwargs = tree.map_structure(mute, call.kwargs, kwargs)
         for ref, axis, mask in silences.get(id(call), ()):
             shape = [-1 if position == axis else 1 for position in range(len(flow.shape(ref)))]
             quiet = mask.reshape(shape)

@@ -1,14 +1,17 @@
 """What is to be removed, as data: JSON out, JSON in, applied again to the same architecture."""
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.errors import OptionError
+from tfprune.errors import OptionError, nearest
 from tfprune.files import write_atomic
+from tfprune.structure.blocks import Block
 from tfprune.structure.units import Units, vectors
 
 
@@ -23,8 +26,16 @@ class Removal:
 
 
 @dataclass(frozen=True)
+class BlockRemoval:
+    """A residual block to take out whole, and the layers that make it."""
+
+    block: str
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Everything that is to be removed from a model.
+    """Everything that is to be removed from a model: blocks first, then units of what is left.
 
     Example:
         >>> plan = Plan("net", (Removal("hidden", "units", 8, (1, 5)),))
@@ -34,6 +45,7 @@ class Plan:
 
     model: str
     removals: tuple[Removal, ...]
+    blocks: tuple[BlockRemoval, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain dicts, lists, numbers and strings."""
@@ -56,8 +68,12 @@ class Plan:
                 )
                 for item in data["removals"]
             )
-            return cls(str(data["model"]), removals)
-        except (KeyError, TypeError, ValueError) as error:
+            blocks = tuple(
+                BlockRemoval(str(item["block"]), tuple(str(name) for name in item["layers"]))
+                for item in data.get("blocks", ())
+            )
+            return cls(str(data["model"]), removals, blocks)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise OptionError(f"this is not a plan of tfprune: {error!r}") from error
 
     def save(self, path: str | Path) -> None:
@@ -70,8 +86,8 @@ class Plan:
         return cls.from_json(json.loads(Path(path).read_text()))
 
 
-def plan_of(found: Units, removed: np.ndarray) -> Plan:
-    """The plan that removes the units of these roots."""
+def plan_of(found: Units, removed: np.ndarray, blocks: Sequence[Block] = ()) -> Plan:
+    """The plan that takes these blocks out, and the units of these roots of what is left."""
     alive = found.alive(removed)
     lines = []
     for name, producer in named_producers(found).items():
@@ -80,7 +96,8 @@ def plan_of(found: Units, removed: np.ndarray) -> Plan:
             layer, axis = name
             size = producer.stop - producer.start
             lines.append(Removal(layer, axis, size, tuple(int(position) for position in gone)))
-    return Plan(found.model.name, tuple(lines))
+    gone_whole = tuple(BlockRemoval(block.name, block.layers) for block in blocks)
+    return Plan(found.model.name, tuple(lines), gone_whole)
 
 
 def named_producers(found: Units) -> dict[tuple[str, str], Any]:
@@ -128,6 +145,36 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
         )
     check_not_emptied(found, removed)
     return removed
+
+
+def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
+    """The blocks that a plan takes out.
+
+    Raises:
+        OptionError: The model has no such block, or it is made of other layers.
+    """
+    known = {block.name: block for block in found.blocks}
+    result = []
+    for line in plan.blocks:
+        block = known.get(line.block)
+        if block is None:
+            raise OptionError(
+                f"plan for {plan.model!r}: model {found.model.name!r} has no block "
+                f"{line.block!r}. {nearest(line.block, known)}"
+            )
+        # Keras may have counted further when the model was built.
+        if [_uncounted(name) for name in block.layers] != [_uncounted(n) for n in line.layers]:
+            raise OptionError(
+                f"plan for {plan.model!r}: block {line.block!r} should be made of "
+                f"{', '.join(line.layers)}; in model {found.model.name!r} it is of "
+                f"{', '.join(block.layers)}"
+            )
+        result.append(block)
+    return tuple(result)
+
+
+def _uncounted(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
 
 
 def check_not_emptied(found: Units, removed: np.ndarray) -> None:

@@ -32,6 +32,16 @@ class GroupChange:
 
 
 @dataclass(frozen=True)
+class BlockChange:
+    """A residual block: taken out whole, or the reason why it never could be ("": it could)."""
+
+    name: str
+    layers: tuple[str, ...]
+    removed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class LayerChange:
     """A layer's parameters before and after."""
 
@@ -67,6 +77,7 @@ class ShrinkReport:
     frozen: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     plan: Plan
+    blocks: tuple[BlockChange, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain dicts, lists, numbers and strings."""
@@ -85,6 +96,15 @@ class ShrinkReport:
                 f"({after.macs / before.macs:.3f})"
             )
         lines.append(f"  units {before.units:,} → {after.units:,}")
+        gone = [block for block in self.blocks if block.removed]
+        if gone:
+            lines.append(f"  {len(gone)} of {len(self.blocks)} residual blocks taken out:")
+            lines.extend(f"    {block.name}  ({span(block.layers)})" for block in gone)
+            lines.extend(
+                f"    {block.name} cannot go: {block.reason}"
+                for block in self.blocks
+                if block.reason and not block.removed
+            )
         if self.error is None:
             lines.append("  not verified")
         else:
@@ -101,6 +121,18 @@ class ShrinkReport:
             if change.before != change.after
         )
         return "\n".join(lines)
+
+
+def span(layers: tuple[str, ...]) -> str:
+    """The layers of a block, from the first to the last.
+
+    Example:
+        >>> span(("up", "norm", "down")), span(("up",)), span(())
+        ('up … down, 3 layers', 'up', 'no weights')
+    """
+    if len(layers) < 2:
+        return layers[0] if layers else "no weights"
+    return f"{layers[0]} … {layers[-1]}, {len(layers)} layers"
 
 
 def describe_units(found: "Units") -> str:
@@ -121,5 +153,15 @@ def describe_units(found: "Units") -> str:
         )
     for line in found.frozen:
         lines.append(f"  {line.layer}: {line.size} stay: {line.reason}")
+    if found.blocks:
+        can = sum(block.removable for block in found.blocks)
+        lines.append(
+            f"  {len(found.blocks)} residual blocks, {can} of which can be taken out whole"
+        )
+        lines.extend(
+            f"    {block.name}  ({span(block.layers)})"
+            + (f": stays: {block.reason}" if block.reason else "")
+            for block in found.blocks
+        )
     lines.extend(f"  note: {note}" for note in found.graph.notes)
     return "\n".join(lines)

@@ -1,29 +1,29 @@
 """The front door: a smaller model for a cost that is asked for."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfprune.errors import OptionError
 from tfprune.filters import as_filters
 from tfprune.progress import SILENT, Progress
-from tfprune.sparsity.masks import holds_of
+from tfprune.structure.account import make_report
+from tfprune.structure.branches import Branches, branches_of, prove_branches
 from tfprune.structure.budget import Meter
 from tfprune.structure.choice import RANKINGS, Choice, choose
+from tfprune.structure.dead import dead_branches
+from tfprune.structure.depth import choose_blocks
 from tfprune.structure.importance import IMPORTANCES, Evidence, judge
 from tfprune.structure.oracle import prove
-from tfprune.structure.plan import Plan, plan_of, removed_by
-from tfprune.structure.rebuild import operations, read_weights, rebuild
+from tfprune.structure.plan import Plan, blocks_of, removed_by
+from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.repair import repaired
-from tfprune.structure.report import Cost, GroupChange, LayerChange, ShrinkReport
-from tfprune.structure.sweep import sweep
+from tfprune.structure.report import ShrinkReport
+from tfprune.structure.sweep import check_gates, sweep
 from tfprune.structure.target import Target, parse_target
 from tfprune.structure.tflite_size import meet_file_size
-from tfprune.structure.units import Units, units
+from tfprune.structure.units import units
 
 
 def shrink(
@@ -53,19 +53,21 @@ def shrink(
     Args:
         model: A built Keras 3 model of any kind.
         target: What may stay: `{"macs": 0.5}`, `{"params": 0.3}`, `{"channels": 0.5}` or
-            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. "zeros" or
-            "gates" for what training has closed: units whose weights are all zero, or whose
-            gate is (see `add_gates`). A `Plan` to apply again. None if only `ratios` are to be
-            applied.
-        importance: How units are judged: l1, l2, bn_scale, lamp, fpgm, taylor, hessian,
-            activation, random, or a function of a weight as (positions, everything else) that
-            gives a number for each position.
+            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. Depth is asked
+            for by what goes: `{"blocks": 0.25}` takes out a quarter of the residual blocks whose
+            skip path is the identity, rounded, at least one. "zeros" or "gates" for what training
+            has closed: units whose weights are all zero, or whose gate is (see `add_gates`), and
+            residual branches that add nothing. A `Plan` to apply again. None if only `ratios`
+            are to be applied.
+        importance: How units, or blocks, are judged: l1, l2, bn_scale, lamp, fpgm, taylor,
+            hessian, activation, random, or a function of a weight as (positions, everything
+            else) that gives a number for each position.
         ranking: How the total is shared out: uniform, global or isomorphic.
         data: Inputs, or (inputs, labels), or batches of them, for what is judged on data.
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
         round_to: Numbers of channels that stay are multiples of this where there are as many.
-        only: Names or regular expressions of layers (or predicates of a `Group`): nothing else
-            is cut.
+        only: Names or regular expressions of layers (or predicates of a `Group`, for blocks of
+            a `Block`): nothing else is cut.
         skip: Those that stay.
         ratios: The share that stays, by name or regular expression of layers, instead of what
             the ranking says.
@@ -86,6 +88,7 @@ def shrink(
     Raises:
         ModelError: The model cannot be read or rebuilt, or the proof failed.
         FilterError: A name in `only`, `skip` or `ratios` matches nothing that can be cut.
+        ModelError: Blocks are asked for, and there is none that could be taken out.
         OptionError: An option is out of its range, or the target cannot be met.
         DataError: The importance needs data that is not there.
 
@@ -100,20 +103,37 @@ def shrink(
     """
     closed = target if target in ("zeros", "gates") else None
     wanted = None if target is None or closed or isinstance(target, Plan) else parse_target(target)
+    depth = wanted.value if wanted is not None and wanted.cost == "blocks" else None
     if target is None and not ratios:
         raise OptionError("shrink target: None is allowed only with ratios=")
     _check_options(importance, ranking, round_to, cap)
+    if depth is not None and (ratios or repair is not None):
+        raise OptionError(
+            "shrink target blocks: ratios= and repair= are about channels. Shrink twice: first "
+            "by blocks, then by channels"
+        )
+    only, skip = as_filters("only", only), as_filters("skip", skip)
     with progress.task("shrink", 4) as task:
         found = units(model, input_shape=input_shape)
+        if closed == "gates":
+            check_gates(found)
         task.advance()
         weights = read_weights(found)
-        meter = Meter(found)
+        evidence = Evidence(found, weights, data, loss, seed)
+        branches = Branches({})
         if closed:
+            branches = dead_branches(found, weights)
+        elif isinstance(target, Plan):
+            branches = branches_of(blocks_of(found, target))
+        elif depth is not None:
+            branches = choose_blocks(found, evidence, importance, depth, only, skip)
+        left = branches.taken_from(found, input_shape)
+        meter = Meter(left)
+        if closed or depth is not None:
             choice = Choice(np.zeros(0, int))
         elif isinstance(target, Plan):
-            choice = Choice(removed_by(found, target))
+            choice = Choice(removed_by(left, target))
         else:
-            evidence = Evidence(found, weights, data, loss, seed)
             score = judge(importance, evidence)
 
             def pick(wanted: Target | None) -> Choice:
@@ -125,8 +145,8 @@ def shrink(
                     ranking=ranking,
                     round_to=round_to,
                     cap=cap,
-                    only=as_filters("only", only),
-                    skip=as_filters("skip", skip),
+                    only=only,
+                    skip=skip,
                     ratios=ratios,
                     heads=heads,
                 )
@@ -139,17 +159,27 @@ def shrink(
         error = None
         if closed:
             small, ops, choice, error = sweep(
-                found, weights, closed, verify=verify, seed=seed, input_shape=input_shape
+                left,
+                weights,
+                closed,
+                whole=found,
+                verify=verify,
+                seed=seed,
+                input_shape=input_shape,
             )
         else:
-            alive = found.alive(choice.removed)
+            alive = left.alive(choice.removed)
             if repair is not None:
-                weights = repaired(found, weights, alive, repair)
-            small, ops = rebuild(found, alive, weights)
+                weights = repaired(left, weights, alive, repair)
+            small, ops = rebuild(left, alive, weights)
         task.advance()
         if verify and not closed:
-            proof = prove(found, alive, weights, small, ops, seed=seed, input_shape=input_shape)
-            error = proof.error
+            proof = {"seed": seed, "input_shape": input_shape}
+            error = 0.0
+            if branches.arms:
+                error = prove_branches(found, left, branches, weights, **proof).error
+            if len(choice.removed) or not branches.arms:
+                error = max(error, prove(left, alive, weights, small, ops, **proof).error)
         task.advance()
     carry_compile(model, small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
@@ -158,10 +188,11 @@ def shrink(
         shown = "plan"
     report = make_report(
         found,
-        meter,
+        left,
         small,
         ops,
         choice,
+        branches,
         error,
         target=shown,
         importance=name,
@@ -188,79 +219,3 @@ def carry_compile(model: Any, small: Any) -> None:
         config = model.get_compile_config()
         if config:
             small.compile_from_config(config)
-
-
-def make_report(
-    found: Units,
-    meter: Meter,
-    small: Any,
-    ops: dict[int, Any],
-    choice: Choice,
-    error: float | None,
-    *,
-    target: Any,
-    importance: str,
-    ranking: str,
-    round_to: int,
-    against: str,
-) -> ShrinkReport:
-    """The report on a model that was shrunk."""
-    alive = found.alive(choice.removed)
-    groups = tuple(
-        GroupChange(g.name, g.kind, len(g.units), int(alive[g.units].sum()), g.exact)
-        for g in found.groups
-    )
-    reasons: list[str] = []
-    for group, change in zip(found.groups, groups, strict=True):
-        if change.before != change.after:
-            reasons.extend(group.reasons)
-    layers = tuple(
-        LayerChange(op.name, op.count_params(), ops[id(op)].count_params() if id(op) in ops else 0)
-        for op in operations(found.graph)
-        if isinstance(op, keras.Layer) and op.weights
-    )
-    before = _cost(found, meter, meter.everything)
-    after = replace(_cost(found, meter, alive), params=small.count_params())
-    achieved = None
-    if isinstance(target, dict):
-        ((kind, _),) = target.items()
-        if kind in ("macs", "params", "channels"):
-            achieved = meter.measure(kind, alive) / meter.measure(kind, meter.everything)
-    return ShrinkReport(
-        model=found.model.name,
-        target=target,
-        importance=importance,
-        ranking=ranking,
-        round_to=round_to,
-        before=before,
-        after=after,
-        achieved=achieved,
-        groups=groups,
-        layers=layers,
-        exact=not reasons,
-        reasons=tuple(dict.fromkeys(reasons)),
-        error=error,
-        against=against,
-        frozen=tuple((line.layer, line.reason) for line in found.frozen),
-        notes=(*found.graph.notes, *_masks_left(found), *choice.notes),
-        plan=plan_of(found, choice.removed),
-    )
-
-
-def _masks_left(found: Units) -> list[str]:
-    count = len(holds_of(found.model))
-    if not count:
-        return []
-    return [
-        f"the masks that hold zeros in {count} weights stay with the original: the small model "
-        "keeps its zeros only until it is trained, unless it is pruned again"
-    ]
-
-
-def _cost(found: Units, meter: Meter, alive: np.ndarray) -> Cost:
-    macs = meter.macs(alive)
-    return Cost(
-        int(meter.params(alive)),
-        None if math.isnan(macs) else round(macs),
-        int(meter.channels(alive)),
-    )

@@ -20,22 +20,34 @@ HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activatio
 
 
 def sweep(
-    found: Units, weights: Weights, kind: str, *, verify: bool, seed: int, input_shape: Any
+    found: Units,
+    weights: Weights,
+    kind: str,
+    *,
+    whole: Units,
+    verify: bool,
+    seed: int,
+    input_shape: Any,
 ) -> tuple[Any, dict[int, Any], Choice, float | None]:
     """Remove closed units, and gates where they can be folded into the layer before them.
+
+    Args:
+        found: The units of what is left of the model when its dead branches are taken out.
+        weights: All weights of the model.
+        kind: "zeros" or "gates".
+        whole: The units of the model itself.
+        verify: Whether to compare the small model with the model itself.
+        seed: For the inputs of that.
+        input_shape: The shape of the input, where the model leaves it open.
 
     Returns:
         The small model, its operations by the `id` of the original, what was removed, and how
         far it is from the original (None if that was not asked).
 
     Raises:
-        ModelError: There is no gate, or the small model is not what the original is.
+        ModelError: The small model is not what the original is.
     """
     gates = kind == "gates"
-    if gates and not any(isinstance(call.op, ChannelGate) for call in found.graph.calls):
-        raise ModelError(
-            f"model {found.model.name!r} has no gates: place some with tfprune.add_gates(model)"
-        )
     closed = closed_units(found, weights, gates=gates, input_shape=input_shape)
     folded, notes = closed.weights, list(closed.notes)
     drop: set[int] = set()
@@ -48,7 +60,8 @@ def sweep(
     if verify:
         one, other = found.model, small
         if has_low_precision(found):
-            one, _ = rebuild(found, np.ones_like(alive), weights, dtype="float32")
+            everything = np.ones(whole.flow.size, bool)
+            one, _ = rebuild(whole, everything, weights, dtype="float32")
             other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
         error = drift(
             found, one, other, random_inputs(found, np.random.default_rng(seed), input_shape)
@@ -59,6 +72,18 @@ def sweep(
                 f"{error:.2g} of the output's scale (allowed {TOLERANCE:g}); nothing was returned"
             )
     return small, ops, Choice(closed.removed, tuple(notes)), error
+
+
+def check_gates(found: Units) -> None:
+    """Raise unless a model has gates.
+
+    Raises:
+        ModelError: It has none.
+    """
+    if not any(isinstance(call.op, ChannelGate) for call in found.graph.calls):
+        raise ModelError(
+            f"model {found.model.name!r} has no gates: place some with tfprune.add_gates(model)"
+        )
 
 
 def fold_gates(

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from tfprune.errors import OptionError, nearest
 
-COSTS = ("channels", "macs", "params", "tflite_bytes")
+COSTS = ("blocks", "channels", "macs", "params", "tflite_bytes")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A cost and its limit: a share of what the model has now (up to 1), or an amount."""
+    """A cost and its limit: a share of what the model has now (up to 1), or an amount.
+
+    Of blocks alone it is the share that goes, since those that must stay do not count.
+    """
 
     cost: str
     value: float
@@ -33,6 +36,8 @@ def parse_target(target: object) -> Target:
     Example:
         >>> parse_target({"macs": 0.5}).limit(1000)
         500.0
+        >>> parse_target({"blocks": 0.25})
+        Target(cost='blocks', value=0.25)
     """
     wanted = 'a dict of one cost, as {"macs": 0.5}, or "zeros" or "gates"'
     if not isinstance(target, dict) or len(target) != 1:
@@ -44,5 +49,11 @@ def parse_target(target: object) -> Target:
         raise OptionError(
             f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
             f"Received {value!r}"
+        )
+    if cost == "blocks" and value > 1:
+        hint = f". Did you mean {value / 100:g}?" if value < 100 else ""
+        raise OptionError(
+            "shrink target blocks: expected the share in (0, 1] of the removable blocks that "
+            f"goes. Received {value!r}{hint}"
         )
     return Target(cost, float(value))

@@ -11,6 +11,7 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.structure import rules
+from tfprune.structure.blocks import Block, find_blocks
 from tfprune.structure.flow import (
     CHANNELS,
     HEADS,
@@ -107,6 +108,11 @@ class Units:
         return [self.flow.sites[key] for key in seen if key in self.flow.sites]
 
     @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The residual branches, in the order in which they run."""
+        return find_blocks(self.graph)
+
+    @cached_property
     def bindings(self) -> list[tuple[Site, Binding]]:
         """Every weight axis that carries ids."""
         return [(site, binding) for site in self.sites for binding in site.bindings]
@@ -151,6 +157,11 @@ def units(model: Any, *, input_shape: Any = None) -> Units:
     """
     graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
     refuse(graph)
+    return units_of(model, graph, input_shape=input_shape)
+
+
+def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
+    """The units of a graph that was read from a model, or of what is left of one."""
     flow = Flow(graph, concrete_shapes(graph, input_shape))
     for ref in tree.flatten(graph.inputs):
         flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
+from keras.src.applications.convnext import StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from tfprune.structure.flow import Axes, Flow, Keep
@@ -46,6 +47,7 @@ BINARY = (
     kl.ActivityRegularization,
     kl.Identity,
     kl.Masking,
+    StochasticDepth,
 )
 @ops(*UNARY)
 def same(flow: Flow, call: Call) -> Axes:
