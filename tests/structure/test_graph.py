@@ -202,6 +202,67 @@ def test_a_layer_without_a_rule_freezes_and_is_named() -> None:
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
     assert [group.name for group in found] == ["after"]
     assert "own has no rule" in found.frozen[0].reason
+    for share in (0.75, 0.5, 0.25):
+        small, report = tfprune.shrink(
+            found.model, {"channels": share}, ranking="uniform", round_to=1
+        )
+        assert report.error <= 1e-4
+        assert any(layer == "before" and "own has no rule" in why for layer, why in report.frozen)
+        assert small.get_layer("before").units == 6
+
+
+class Reversed(keras.layers.Layer):
+    """A layer of one's own that holds nothing: a formula."""
+
+    def call(self, x):
+        return x[..., ::-1] * 2.0
+
+
+class Noisy(keras.layers.Layer):
+    """Another one, which does something else in training."""
+
+    def call(self, x, training=None):
+        return x * 2.0 if training else x
+
+
+def test_a_formula_is_opened_unless_it_asks_whether_it_trains(check, sizes) -> None:
+    x = inputs = keras.Input((4,))
+    x = Reversed(name="formula")(kl.Dense(6, name="before")(x))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    assert sizes(model) == {"before": 6}
+    check(model)
+    x = Noisy(name="noisy")(kl.Dense(6, name="before")(inputs))
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
+    assert "noisy has no rule" in found.frozen[0].reason
+
+
+class Holder(keras.layers.Layer):
+    """A composite layer with a layer inside that cannot say how it was made."""
+
+    def build(self, shape):
+        self.inner, self.odd = kl.Dense(6, name="inner"), Table(np.ones(6), name="odd")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.odd(self.inner(x))
+
+
+class Table(keras.layers.Layer):
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def call(self, x, training=None):
+        return x * self.table
+
+
+def test_a_composite_layer_whose_parts_cannot_be_saved_stays_whole() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(5, name="after")(Holder(name="h")(inputs))))
+    found = tfprune.units(model)
+    assert [group.name for group in found] == ["after"]
+    assert any("odd in it cannot be made" in note for note in found.graph.notes)
+    assert len(found.graph.calls) == 3
 
 
 def test_other_packages_are_named() -> None:

@@ -117,6 +117,24 @@ def test_taylor_is_weight_times_gradient() -> None:
     np.testing.assert_allclose(got, slopes, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["taylor", "hessian"])
+def test_gradients_choose_in_depthwise_networks_too(name: str) -> None:
+    """Every group loses its share, also those that depthwise layers go along with."""
+    x = inputs = keras.Input((8, 8, 3))
+    for width in (8, 16):
+        x = kl.ReLU()(kl.BatchNormalization()(kl.Conv2D(width, 1, name=f"c{width}")(x)))
+        x = kl.ReLU()(kl.BatchNormalization()(kl.DepthwiseConv2D(3)(x)))
+    model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
+    images = RNG.normal(size=(40, 8, 8, 3)).astype("float32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    small, report = tfprune.shrink(
+        model, {"channels": 0.5}, importance=name, data=(images, DATA[1]), loss=loss,
+        ranking="uniform", round_to=1,
+    )  # fmt: skip
+    assert report.error <= 1e-4
+    assert [small.get_layer(f"c{width}").filters for width in (8, 16)] == [4, 8]
+
+
 def test_a_function_of_ones_own_sees_positions_first() -> None:
     shapes = []
 

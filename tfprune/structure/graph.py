@@ -14,6 +14,9 @@ from keras import tree
 from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
 from tfprune.errors import ModelError, type_name
+from tfprune.structure.open_sizes import open_sizes
+from tfprune.structure.raw_weights import as_tensors
+from tfprune.structure.symbolic import accepted, through
 
 Shape = tuple[int | None, ...]
 
@@ -61,6 +64,7 @@ class Graph:
     values: list[Value] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    traced: list[str] = field(default_factory=list)
 
     def shape(self, ref: Ref) -> Shape:
         """The shape of a tensor, batch first; None where it is not known."""
@@ -110,6 +114,7 @@ class _Reader:
         self.values: list[Value] = []
         self.calls: list[Call] = []
         self.notes: list[str] = []
+        self.traced: list[str] = []
 
     def read(self, model: Any, input_shape: Any) -> Graph:
         if isinstance(model, keras.Sequential) and not model.built:
@@ -123,6 +128,7 @@ class _Reader:
         elif not is_function(model):
             trace = Trace(model, _inputs_of(model, input_shape))
             function = trace.function
+            self.traced.append(model.name)
             self.notes.append(
                 f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
             )
@@ -143,6 +149,7 @@ class _Reader:
                 self.values,
                 self.calls,
                 self.notes,
+                self.traced,
             )
         finally:
             if trace is not None:
@@ -186,6 +193,10 @@ class _Reader:
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, path: str
     ) -> None:
         here = f"{path}{op.name}"
+        if path and type(op) is keras.layers.Identity and isinstance((*args, None)[0], Ref):
+            # Inside of another layer it is a placeholder, and often has no config.
+            refs[id(outputs[0])] = args[0]
+            return
         if not self.is_leaf(op):
             if is_function(op):
                 self._open(op, args, kwargs, outputs, refs, here)
@@ -225,6 +236,7 @@ class _Reader:
         """Unroll a layer made of layers. False: it stays whole, and a note says why."""
         why = _cannot_open(op)
         if why is None:
+            kwargs = accepted(op, kwargs)
             tensors = {
                 leaf: keras.KerasTensor(*_spec(self.values[leaf.index]))
                 for leaf in tree.flatten((args, kwargs))
@@ -238,14 +250,23 @@ class _Reader:
                 try:
                     local = {id(trace.inputs[ref]): ref for ref in trace.inputs}
                     made = tree.flatten(trace.function._outputs_struct)
+                    count = len(self.values), len(self.calls), len(self.notes), len(self.traced)
+                    why = "traced, it has another number of outputs"
                     if len(made) == len(outputs):
                         self._walk(trace.function, local, f"{here}/", {})
-                        refs.update(
-                            (id(outer), local[id(inner)])
-                            for outer, inner in zip(outputs, made, strict=True)
-                        )
-                        return True
-                    why = "traced, it has another number of outputs"
+                        odd = [c for c in self.calls[count[1] :] if not _stands_alone(c.op)]
+                        why = odd and f"{odd[0].op.name} in it cannot be made from its config"
+                        if not odd:
+                            self.traced.append(here)
+                            refs.update(
+                                (id(outer), local[id(inner)])
+                                for outer, inner in zip(outputs, made, strict=True)
+                            )
+                            return True
+                        for made_here, before in zip(
+                            (self.values, self.calls, self.notes, self.traced), count, strict=True
+                        ):
+                            del made_here[before:]
                 finally:
                     trace.forget()
         if why:
@@ -267,11 +288,32 @@ def _cannot_open(op: Any) -> str | None:
         return ""
     inner = op._flatten_layers(include_self=False, recursive=False)
     if not list(inner):
-        return ""
-    own = [v.name for v in [*op._trainable_variables, *op._non_trainable_variables]]
-    if own:
-        return f"it has weights of its own ({', '.join(own)}) besides its layers"
+        return None if _is_formula(op) else ""
     return None
+
+
+def _stands_alone(op: Any) -> bool:
+    """Tell whether an operation can be made again from its config."""
+    if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
+        return True
+    try:
+        type(op).from_config(op.get_config())
+    except Exception:  # noqa: BLE001 — any code of the user's runs in here
+        return False
+    return True
+
+
+def _is_formula(op: Any) -> bool:
+    """Tell whether a layer of the user's can be written as operations, the same in training.
+
+    One with weights is left alone, unless it could not be made again.
+    """
+    if type(op) is keras.layers.Activation:
+        return True
+    ours = type(op).__module__.startswith("keras.")
+    if ours or "training" in inspect.signature(op.call).parameters:
+        return False
+    return not op.variables or not _stands_alone(op)
 
 
 class Trace:
@@ -297,7 +339,8 @@ class Trace:
         try:
             if tensors is None:
                 starts = inputs
-                outputs = op.call(inputs)
+                with open_sizes(), through(), as_tensors(op, tree.flatten(inputs)[0]):
+                    outputs = op.call(inputs)
             else:
                 self.inputs = {
                     ref: keras.Input(batch_shape=t.shape, dtype=t.dtype)
@@ -310,7 +353,8 @@ class Trace:
                 real_args = tree.map_structure(given, args)
                 real_kwargs = tree.map_structure(given, kwargs)
                 starts = list(self.inputs.values())
-                outputs = op.call(*real_args, **real_kwargs)
+                with open_sizes(), through(), as_tensors(op, starts[0]):
+                    outputs = op.call(*real_args, **real_kwargs)
             self.function = keras.Function(starts, outputs)
         except Exception:
             self.forget()

@@ -73,7 +73,8 @@ def test_the_query_is_scaled_by_the_root_of_new_over_old() -> None:
 def test_cross_attention(check) -> None:
     queries, memory = keras.Input((4, 6), name="q"), keras.Input((5, 7), name="m")
     a, b = kl.Dense(10, name="a")(queries), kl.Dense(14, name="b")(memory)
-    y = kl.MultiHeadAttention(3, 4, output_shape=9, name="cross")(a, b, a[:, :1] * 0 + b[..., :10])
+    other = a[:, :1] * 0 + b[..., :10]
+    y = kl.MultiHeadAttention(3, 4, value_dim=6, output_shape=9, name="cross")(a, b, other)
     check(keras.Model([queries, memory], kl.Dense(2)(y)))
 
 
@@ -115,6 +116,28 @@ def test_attention_written_by_hand(check) -> None:
     y = ops.transpose(ops.matmul(scores, v), (0, 2, 1, 3))
     y = kl.Reshape((6, 12))(y)
     check(keras.Model(inputs, kl.Dense(3)(y)), ratios=(0.5, 0.25))
+
+
+def test_heads_that_are_made_by_einsum_are_heads_and_not_rounded(check) -> None:
+    """Projections as subclasses of attention make them, with the mathematics written out."""
+    inputs = tokens()
+    q, k, v = (
+        kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 4, 8), bias_axes="hk", name=name)(
+            inputs
+        )
+        for name in "qkv"
+    )
+    scores = ops.softmax(ops.einsum("bqhk,bthk->bhqt", q, k) * 8**-0.5, axis=-1)
+    y = ops.einsum("bhqt,bthk->bqhk", scores, v)
+    y = kl.EinsumDense("bthk,hkd->btd", output_shape=(None, 12), name="out")(y)
+    model = keras.Model(inputs, kl.Dense(3)(y))
+    kinds = {group.name: group.kind for group in tfprune.units(model)}
+    assert kinds == {"q.h": "heads", "q.k": "width", "v.k": "width", "out.d": "channels"}
+    check(model)
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=8)
+    assert small.get_layer("q").kernel.shape == (12, 2, 8)
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", heads=False)
+    assert small.get_layer("q").kernel.shape[1] == 4
 
 
 def test_scores_that_are_returned_freeze_the_heads() -> None:

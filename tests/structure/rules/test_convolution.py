@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers as kl
 
 import tfprune
@@ -130,7 +131,7 @@ def test_transposed_in_a_generator(check, sizes) -> None:
     outputs = kl.Conv2DTranspose(1, 3, strides=2, padding="same", activation="tanh")(x)
     model = keras.Model(inputs, outputs)
     assert sizes(model) == {"seed": 8, "up": 6}
-    small, _ = check(model, ratios=(0.5,))
+    small, _ = check(model, ratios=(0.75, 0.25, 0.5))
     assert small.get_layer("seed").units == 4 * 4 * 4
 
 
@@ -147,9 +148,48 @@ def test_channels_first(check, sizes) -> None:
     check(model)
 
 
+def first_and_last():
+    """The same network with its channels before and after space."""
+    models = []
+    for first in (True, False):
+        where = "channels_first" if first else "channels_last"
+        axis = 1 if first else -1
+        keras.utils.set_random_seed(3)
+        x = inputs = keras.Input((3, 8, 8) if first else (8, 8, 3))
+        x = kl.Conv2D(8, 3, data_format=where, name="a")(x)
+        x = kl.ReLU()(kl.BatchNormalization(axis=axis, name="bn")(x))
+        x = kl.DepthwiseConv2D(3, depth_multiplier=2, data_format=where, name="depthwise")(x)
+        x = kl.MaxPooling2D(data_format=where)(x)
+        y = kl.Conv2D(6, 1, data_format=where, name="b")(x)
+        z = kl.Conv2DTranspose(6, 1, data_format=where, name="c")(x)
+        x = kl.Concatenate(axis=axis)([y + z, y])
+        x = kl.SeparableConv2D(4, 1, data_format=where, name="d")(x)
+        x = kl.Flatten(data_format=where)(x)
+        models.append(keras.Model(inputs, kl.Dense(2, name="out")(x), name="net"))
+    models[1].set_weights(models[0].get_weights())
+    return models
+
+
+@pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
+def test_channels_first_is_cut_as_its_twin_with_channels_last_is(share) -> None:
+    """A CPU has no kernels for all of it: the twin is what the proof is run on."""
+    first, last = first_and_last()
+    found, twin = tfprune.units(first), tfprune.units(last)
+    assert [(g.name, len(g.units)) for g in found] == [(g.name, len(g.units)) for g in twin]
+    small, report = tfprune.shrink(
+        first, {"channels": share}, ranking="uniform", round_to=1, verify=False
+    )
+    other, proven = tfprune.shrink(last, report.plan)
+    assert proven.error <= 1e-4
+    assert small.count_params() == other.count_params() < first.count_params()
+    assert small.get_layer("bn").axis == 1
+    for one, two in zip(small.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_an_activation_that_is_not_known_freezes_and_is_named() -> None:
     inputs = keras.Input((8, 8, 3))
-    x = kl.Conv2D(8, 3, activation=lambda x: x * x, name="odd")(inputs)
+    x = kl.Conv2D(8, 3, activation=lambda x: x[..., ::-1], name="odd")(inputs)
     found = tfprune.units(keras.Model(inputs, kl.Conv2D(2, 1)(x)))
     assert len(found) == 0
     assert "odd has an activation without a rule" in found.frozen[0].reason

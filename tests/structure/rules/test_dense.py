@@ -56,8 +56,23 @@ def test_tied_embeddings_by_the_reversible_layer(check, sizes) -> None:
     x = x + kl.Dense(8, name="body")(x)
     model = keras.Model(ids, words(x, reverse=True))
     assert sizes(model) == {"words": 8}
-    small, _ = check(model, ratios=(0.5,))
+    small, _ = check(model, ratios=(0.75, 0.25, 0.5))
     assert small.get_layer("words").output_dim == 4
+
+
+def test_embeddings_tied_by_hand_freeze_and_are_named() -> None:
+    """Multiplied by an Embedding's own variable, its width is not the layer's alone."""
+    ids = keras.Input((6,), dtype="int32")
+    words = kl.Embedding(20, 8, name="words")
+    x = kl.Dense(8, name="body")(words(ids))
+    x = kl.Dense(8, name="last")(kl.Dense(12, name="free")(x))
+    model = keras.Model(ids, ops.matmul(x, ops.transpose(words.embeddings)))
+    found = tfprune.units(model)
+    assert {group.name for group in found} == {"words", "body", "free"}
+    held = {line.layer: line.reason for line in found.frozen}
+    assert "belongs to no layer" in held["last"]
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4
 
 
 def test_untied_embeddings_have_a_second_matrix(check) -> None:

@@ -61,6 +61,17 @@ def test_attention_without_weights(check, sizes) -> None:
     check(keras.Model(inputs, kl.Dense(2)(x)))
 
 
+def test_running_sums_run_over_what_stays(check, sizes) -> None:
+    inputs, a, b = pair()
+    model = keras.Model(inputs, kl.Dense(2)(ops.cumsum(a, axis=1)))
+    assert sizes(model) == {"a": 8}
+    check(model)
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(ops.cumsum(b, axis=-1))))
+    assert "runs over this axis" in found.frozen[0].reason
+    found = tfprune.units(keras.Model(inputs, ops.cumsum(b)))
+    assert "runs over all positions" in found.frozen[0].reason
+
+
 def test_lengths_and_foreign_matrices_freeze() -> None:
     inputs, a, _ = pair()
     found = tfprune.units(keras.Model(inputs, ops.norm(a, axis=-1)))

@@ -6,6 +6,8 @@ import keras
 
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
+from tfprune.structure.rules.foreign import acts_alone
+from tfprune.structure.rules.table import is_foreign
 
 # fmt: off
 POINTWISE = frozenset({
@@ -33,6 +35,8 @@ def activate(flow: Flow, call: Call, activation: Any, axes: Axes) -> Axes:
         return axes
     if trusted and name in MIXING:
         return mix(flow, call, axes, -1, f"{name} over these channels")
+    if is_foreign(activation) and acts_alone(activation):
+        return axes
     flow.freeze_axes(axes, f"{call.path} has an activation without a rule ({name})")
     return axes
 

@@ -4,8 +4,8 @@ import math
 
 from keras import layers as kl
 
-from tfprune.structure.flow import MAKE, USE, WIDTH, Axes, Flow, Ids
-from tfprune.structure.graph import Call, Ref
+from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
+from tfprune.structure.graph import Call, Ref, Shape
 from tfprune.structure.rules.activation import activate
 from tfprune.structure.rules.table import layers
 
@@ -40,10 +40,14 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     of: dict[str, Ids | None] = dict(zip(source, x, strict=True))
     sizes: dict[str, int | None] = dict(zip(source, shape, strict=True))
     made: list[str] = []
+    new = [letter for letter in weight if letter not in source]
     for axis, letter in enumerate(weight):
         sizes[letter] = layer.kernel.shape[axis]
         if letter not in of:
-            of[letter] = site.make(f"output_shape {letter}", layer.kernel.shape[axis], resize=False)
+            # Of two axes that are made at once, as attention does, the first counts heads.
+            kind = CHANNELS if len(new) == 1 else HEADS if letter == new[0] else WIDTH
+            key = f"output_shape {letter}"
+            of[letter] = site.make(key, layer.kernel.shape[axis], kind=kind, resize=False)
             made.append(letter)
         role = MAKE if letter in made else (USE if letter not in result else "along")
         site.bind(layer.kernel, axis, of[letter], role)
@@ -72,6 +76,18 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     return activate(flow, call, layer.activation, target)
 
 
+def einsum_shape(layer: kl.EinsumDense, shape: Shape, out: Shape) -> Shape:
+    """The output's shape with the sizes that the input says and the layer leaves open."""
+    left, _, result = layer.equation.replace(" ", "").partition("->")
+    filled = _ellipsis(left.partition(",")[0], result, len(shape))
+    if filled is None:
+        return out
+    of = dict(zip(filled[0], shape, strict=True))
+    known = [of.get(letter) if size is None else size for letter, size in zip(filled[1], out,
+             strict=True)]  # fmt: skip
+    return tuple(known)
+
+
 def _ellipsis(source: str, result: str, rank: int) -> tuple[str, str] | None:
     """Write letters for the dots of an equation; None where they cannot be told."""
     if "..." not in source + result:
@@ -92,6 +108,8 @@ def note_vocabulary(flow: Flow, ref: object, size: int) -> None:
             continue
         seen.add(here)
         maker = producers.get(here.index)
+        if maker is not None and type(maker.op).__name__ in ("ZerosLike", "OnesLike"):
+            continue
         if maker is None:
             flow.vocabulary[here.index] = min(size, flow.vocabulary.get(here.index, size))
         else:

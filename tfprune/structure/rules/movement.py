@@ -14,6 +14,9 @@ from tfprune.structure.rules.table import layers, ops
 UNKNOWN = 2
 """Stands for the batch and other sizes that are not known while positions are moved."""
 
+BATCHES = (UNKNOWN, 16, 64, 720)
+"""Sizes of the batch to try: where windows were made of an image, it is a multiple of theirs."""
+
 
 def move(
     flow: Flow,
@@ -30,13 +33,15 @@ def move(
     x, target = flow.axes(ref), flow.shape(call.outputs[0])
     out: list[Ids | None] = [None] * len(target)
     batch, *shape = flow.shape(ref)
-    sizes = (batch or UNKNOWN, *(unknown if size is None else size for size in shape))
+    rest = tuple(unknown if size is None else size for size in shape)
     for axis, ids in enumerate(x):
         if ids is None:
             continue
         line = np.arange(len(ids), dtype=np.int32)
-        line = line.reshape([-1 if position == axis else 1 for position in range(len(sizes))])
-        moved = function(np.broadcast_to(line, sizes))
+        line = line.reshape([-1 if position == axis else 1 for position in range(len(x))])
+        moved = _moved(function, line, [batch] if batch else BATCHES, rest)
+        if moved is None:
+            return stop(flow, call, "moves what is here in a way that has no rule")
         varies = [
             position
             for position in range(moved.ndim)
@@ -53,6 +58,21 @@ def move(
         else:
             out[chosen] = column
     return tuple(out)
+
+
+def _moved(
+    function: Callable[[np.ndarray], np.ndarray],
+    line: np.ndarray,
+    batches: Sequence[int],
+    rest: tuple[int, ...],
+) -> np.ndarray | None:
+    """Positions after the movement, for the first size of the batch that it can be done with."""
+    for batch in batches:
+        try:
+            return function(np.broadcast_to(line, (batch, *rest)))
+        except ValueError:
+            continue
+    return None
 
 
 def _channel(flow: Flow, varies: Sequence[int]) -> int:

@@ -28,6 +28,17 @@ def reduce(flow: Flow, call: Call) -> Axes:
     return tuple(ids for position, ids in enumerate(x) if position not in gone)
 
 
+@ops("Cumsum", "Cumprod")
+def accumulate(flow: Flow, call: Call) -> Axes:
+    """Each position depends on those before it."""
+    x, axis = flow.axes(call.args[0]), call.op.axis
+    if axis is None:
+        return stop(flow, call, "runs over all positions of its input")
+    flow.freeze(x[axis], f"{call.path} runs over this axis")
+    axis %= len(x)
+    return (*x[:axis], None, *x[axis + 1 :])
+
+
 @ops("Norm", "Normalize")
 def norm(flow: Flow, call: Call) -> Axes:
     """Lengths of vectors are those of all their positions."""

@@ -1,0 +1,46 @@
+import keras
+import pytest
+from keras import layers as kl
+
+import tfprune
+
+
+def test_einsum_layers_pass_sizes_on(check) -> None:
+    inputs = keras.Input((None, 6))
+    x = kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 3, 4), name="up")(inputs)
+    x = kl.EinsumDense("bthk,hkd->btd", output_shape=(None, 8), name="down")(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    _, report = tfprune.shrink(model, {"macs": 0.5}, round_to=1, input_shape=(10, 6))
+    assert report.before.macs == 10 * (6 * 3 * 4 + 3 * 4 * 8 + 8 * 2)
+    assert report.achieved <= 0.5
+
+
+class Shy(keras.layers.Layer):
+    """It cannot say what its output is for another shape than its first one."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), name="scale")
+        self.first = shape
+
+    def compute_output_spec(self, x):
+        if hasattr(self, "first") and tuple(x.shape) != tuple(self.first):
+            raise RuntimeError("another shape")
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_a_layer_without_a_rule_need_not_know_its_output() -> None:
+    inputs = keras.Input((None, 6))
+    x = Shy(name="shy")(inputs)
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="hidden")(x)))
+    found = tfprune.units(model, input_shape=(10, 6))
+    assert [group.name for group in found] == ["hidden"]
+
+
+def test_wrong_shapes_are_errors() -> None:
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, kl.GlobalAveragePooling2D()(kl.Conv2D(4, 5)(inputs)))
+    with pytest.raises(ValueError, match="zero or negative"):
+        tfprune.units(model, input_shape=(3, 3, 3))

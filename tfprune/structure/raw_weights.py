@@ -1,0 +1,69 @@
+"""Weights that a layer made of layers holds itself, such as a class token, as layers of their own.
+
+An Embedding whose rows are all read is a weight as a tensor: Keras saves, trains and cuts it like
+any other layer, and no custom object is needed.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfprune.errors import ModelError
+
+
+def own_weights(op: Any) -> list[Any]:
+    """The weights that a layer holds besides those of its layers."""
+    return [*op._trainable_variables, *op._non_trainable_variables]
+
+
+@contextlib.contextmanager
+def as_tensors(op: Any, anchor: Any) -> Iterator[None]:
+    """While it is entered, a layer's own weights are tensors in the attributes that hold them.
+
+    What is trained becomes the output of an Embedding, what is not becomes a constant.
+
+    Args:
+        op: A built layer.
+        anchor: A symbolic tensor that the layer is called on.
+
+    Raises:
+        ModelError: A weight is in no attribute of the layer.
+    """
+    before: dict[str, Any] = {}
+    try:
+        for variable in own_weights(op):
+            names = [name for name, value in vars(op).items() if value is variable]
+            if not names:
+                raise ModelError(f"its weight {variable.name} is in no attribute of its own")
+            floating = "float" in keras.backend.standardize_dtype(variable.dtype)
+            if variable.trainable and floating:
+                tensor = _table(op, names[0], variable, anchor)
+            else:
+                tensor = ops.convert_to_tensor(variable)
+            for name in names:
+                before[name] = variable
+                vars(op)[name] = tensor
+        yield
+    finally:
+        vars(op).update(before)
+
+
+def _table(op: Any, name: str, variable: Any, anchor: Any) -> Any:
+    """A weight as the output of an Embedding, in its own shape."""
+    shape = tuple(variable.shape)
+    width = shape[-1] if shape else 1
+    rows = math.prod(shape[:-1])
+    table = keras.layers.Embedding(
+        rows, width, name=f"{op.name}_{name.strip('_')}", dtype=op.dtype_policy
+    )
+    table.build()
+    table.embeddings.assign(ops.reshape(variable, (rows, width)))
+    # The index is made from the input, since a layer has to stand on something.
+    nothing = ops.sum(ops.zeros_like(anchor, dtype="int32"))
+    made = table(nothing + np.arange(rows, dtype="int32"))
+    return made if len(shape) == 2 else ops.reshape(made, shape)

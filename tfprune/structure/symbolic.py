@@ -1,0 +1,59 @@
+"""Calls of layers on symbolic tensors that Keras itself cannot make."""
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+from keras import tree
+
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `call` takes of the arguments that its layer was called with."""
+    parameters = inspect.signature(layer.call).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return dict(kwargs)
+    return {name: value for name, value in kwargs.items() if name in parameters}
+
+
+@contextlib.contextmanager
+def through() -> Iterator[None]:
+    """While it is entered, a layer of layers that cannot be called symbolically is walked through.
+
+    Keras asks a layer what its output will be, and some answer for other arguments than they are
+    called with, or return None besides a tensor. What they do to the tensors is clear all the same:
+    their `call` is run on them.
+    """
+    plain = keras.Layer.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return plain(self, *args, **kwargs)
+        except Exception:
+            given = tree.flatten((args, kwargs))
+            symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in given)
+            inner = self._flatten_layers(include_self=False, recursive=False)
+            if not (symbolic and self.built and list(inner)):
+                raise
+        args, kwargs = tree.map_structure(lambda leaf: _cast(self, leaf), (args, kwargs))
+        return self.call(*args, **accepted(self, kwargs))
+
+    with _ONE_AT_A_TIME:
+        keras.Layer.__call__ = call
+        try:
+            yield
+        finally:
+            keras.Layer.__call__ = plain
+
+
+def _cast(layer: Any, leaf: Any) -> Any:
+    """A tensor as the layer would be given it, under its dtype policy."""
+    if not (isinstance(leaf, keras.KerasTensor) and layer.autocast):
+        return leaf
+    if "float" not in leaf.dtype or leaf.dtype == layer.compute_dtype:
+        return leaf
+    return keras.ops.cast(leaf, layer.compute_dtype)
