@@ -1,0 +1,59 @@
+"""Graphs that integers can compute with."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tfprune.deploy import flatbuffer
+from tfprune.deploy.export import export, interface
+from tfprune.deploy.graph_rewrites import rewrite_for_integers
+from tfprune.deploy.tflite import to_tflite
+
+
+def test_a_negation_becomes_a_multiplication_with_the_same_result(tmp_path):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.LayerNormalization()(-inputs))
+    export(interface(model), tmp_path, batch=None)
+    rewrite_for_integers(tmp_path)
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+
+    kinds = {node.op for f in serve.graph.as_graph_def().library.function for node in f.node_def}
+    assert "Neg" not in kinds
+    assert "Mul" in kinds
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    (got,) = serve(**{interface(model).inputs[0].name: tf.constant(x)}).values()
+    np.testing.assert_allclose(got, model(x), atol=1e-6)
+
+
+def test_the_negation_inside_of_exact_gelu_is_left_to_the_converter(tmp_path):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.activations.gelu(inputs))
+    export(interface(model), tmp_path, batch=None)
+    before = (tmp_path / "saved_model.pb").read_bytes()
+    rewrite_for_integers(tmp_path)
+    saved = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    kinds = {node.op for f in saved.graph.as_graph_def().library.function for node in f.node_def}
+    assert "Neg" in kinds
+    assert b"Erfc" in before
+
+
+def _attention(k, dropout=0.0):
+    k.utils.set_random_seed(0)
+    inputs = k.Input((8, 16))
+    layer = k.layers.MultiHeadAttention(2, 8, dropout=dropout, kernel_initializer="he_normal")
+    return k.Model(inputs, layer(inputs, inputs, use_causal_mask=True))
+
+
+@pytest.mark.parametrize(("k", "dropout"), [(keras, 0.0), (keras, 0.1), (tf_keras, 0.0)])
+def test_what_a_mask_hides_leaves_scores_their_steps(k, dropout):
+    model = _attention(k, dropout)
+    x = np.random.default_rng(0).normal(size=(60, 8, 16)).astype("float32") * 2
+    artefact = to_tflite(model, scheme="int8", calibration=x)
+    (found,) = artefact.report.parity
+    assert found.correlation > 0.995
+    graph = flatbuffer.parse(artefact.bytes).subgraphs[0]
+    softmax = next(op for op in graph.ops if op.name == "SOFTMAX")
+    # A step of the scores: with -1e9 among them it would be 4 million.
+    assert graph.tensors[softmax.inputs[0]].scales[0] < 1
