@@ -111,7 +111,7 @@ class TrainTable(Table):
 IMPORTANCES = (
     "activation", "bn_scale", "fpgm", "hessian", "l1", "l2", "lamp", "random", "taylor",
 )  # fmt: skip
-RANKINGS = ("global", "isomorphic", "uniform")
+RANKINGS = ("fast", "global", "isomorphic", "uniform")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,18 +13,23 @@ from tfprune.registry import Registry
 from tfprune.structure.budget import Meter, nearest_multiple
 from tfprune.structure.flow import HEADS
 from tfprune.structure.target import Target
+from tfprune.structure.traffic import intensities
 from tfprune.structure.units import Group, Units, vectors
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A group that may be cut: its bundles from the least to the most important."""
+    """A group that may be cut: its bundles from the least to the most important.
+
+    `intensity` is the group's share of the time over its share of the multiplications.
+    """
 
     group: Group
     bundles: np.ndarray
     scores: np.ndarray
     step: int
     most_removed: int
+    intensity: float = 1.0
 
     def kept(self, asked: float) -> int:
         """How many bundles stay when about `asked` should."""
@@ -52,11 +57,33 @@ Ranking = Callable[[Sequence[Candidate], float], list[float]]
 
 RANKINGS: Registry[Ranking] = Registry("ranking")
 
+LEAST_FOR_SPEED = 0.2
+"""The share of a group that "fast" leaves, where a uniform choice would leave more."""
+
 
 @RANKINGS.register("uniform")
 def uniform(candidates: Sequence[Candidate], share: float) -> list[float]:
     """The same share of each group."""
     return [len(candidate.bundles) * (1 - share) for candidate in candidates]
+
+
+@RANKINGS.register("fast")
+def fast(candidates: Sequence[Candidate], share: float) -> list[float]:
+    """Less of a group whose units take more time than their multiplications tell.
+
+    So the same multiplications are left, and the file is faster. No group is cut below a fifth
+    on that account.
+    """
+    if any(math.isnan(candidate.intensity) for candidate in candidates):
+        raise OptionError(
+            "ranking 'fast' needs the sizes of all tensors: pass input_shape=, without the batch"
+        )
+    kept = 1 - share
+    return [
+        len(candidate.bundles)
+        * min(1.0, max(kept / candidate.intensity, min(kept, LEAST_FOR_SPEED)))
+        for candidate in candidates
+    ]
 
 
 @RANKINGS.register("global")
@@ -210,6 +237,9 @@ def choose(
     pool, notes = candidates(
         found, score, round_to=round_to, cap=cap, only=only, skip=skip, heads=heads
     )
+    if rank is fast:
+        seen = intensities(found)
+        pool = [replace(one, intensity=float(seen[one.group.index])) for one in pool]
     fixed = _fixed(found, pool, ratios or {})
     free = [candidate for candidate in pool if candidate.group.index not in fixed]
     tensors = _Tensors(found, pool)

@@ -62,7 +62,8 @@ def shrink(
         importance: How units, or blocks, are judged: l1, l2, bn_scale, lamp, fpgm, taylor,
             hessian, activation, random, or a function of a weight as (positions, everything
             else) that gives a number for each position.
-        ranking: How the total is shared out: uniform, global or isomorphic.
+        ranking: How the total is shared out: uniform, global, isomorphic, or fast (uniform, but
+            less of groups that take more time than their multiplications tell).
         data: Inputs, or (inputs, labels), or batches of them, for what is judged on data.
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
         round_to: Numbers of channels that stay are multiples of this where there are as many.
