@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 Job = dict[str, Any]
+Cost = dict[str, float]
 
 HERE = Path(__file__).parent
 
@@ -33,16 +36,17 @@ class Worker:
 
     Args:
         script: Its file name.
-        peer: `tfprune` (Keras 3) or `tfmot` (tf_keras).
+        peer: `tfprune` (Keras 3) or `tfmot` (tf_keras), or what else the script takes.
+        python: The interpreter, where the peer lives in another environment.
     """
 
-    def __init__(self, script: str, peer: str) -> None:
+    def __init__(self, script: str, peer: str, python: str = sys.executable) -> None:
         self.name = f"{script} {peer}"
         environment = {**os.environ, "PYTHONPATH": str(HERE), "TF_CPP_MIN_LOG_LEVEL": "3"}
         if peer == "tfmot":
             environment["TF_USE_LEGACY_KERAS"] = "1"
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "peers" / script), peer],
+            [python, str(HERE / "peers" / script), peer],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
@@ -76,3 +80,26 @@ def serve(answer: Callable[[Job], Job]) -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+@contextmanager
+def stopwatch(cost: Cost) -> Iterator[None]:
+    """Write down how long something takes: `cpu_seconds` of all threads, and `wall_seconds`."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    yield
+    cost["cpu_seconds"] = time.process_time() - cpu
+    cost["wall_seconds"] = time.perf_counter() - wall
+
+
+@contextmanager
+def memory_growth(cost: Cost) -> Iterator[None]:
+    """Write down `peak_bytes`: what the resident set grows by at its peak (Linux only)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = _status_bytes("VmRSS")
+    yield
+    cost["peak_bytes"] = _status_bytes("VmHWM") - before
+
+
+def _status_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
