@@ -5,7 +5,7 @@ BIN := .venv/bin
 PARALLEL := -n auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint slow exhaustive bench bench-data clean
+.PHONY: demo test lint slow exhaustive bench bench-data bench-peers clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,11 +36,16 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/sparsity.py
+	$(BIN)/python benchmarks/structure_latency.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
 	$(BIN)/python benchmarks/oneshot.py
 	$(BIN)/python benchmarks/sparsity_accuracy.py
+
+# They need the extra `peers`: PyTorch and Torch-Pruning.
+bench-peers: .venv/installed
+	$(BIN)/python benchmarks/structure.py
 
 clean:
 	rm -rf .venv runs build *.egg-info
