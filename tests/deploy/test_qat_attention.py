@@ -110,6 +110,24 @@ def test_normalisation_is_that_of_keras_within_rounding(center, scale, axis):
     assert 1e-4 < np.abs(own(x) - expected).max() < 0.1
 
 
+def test_a_causal_mask_is_trained_and_stored(data):
+    x, _ = data
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    layer = L.MultiHeadAttention(2, 8, kernel_initializer="he_normal")
+    model = keras.Model(inputs, L.Dense(2)(layer(inputs, inputs, use_causal_mask=True)))
+    aware = quantize_aware(model)
+    np.testing.assert_allclose(aware(x[:50]), model(x[:50]), atol=0.1)
+    aware.compile("adam", "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
+    got, expected = Runner(to_tflite(aware, scheme="int8"))(x), aware.predict(x, verbose=0)
+    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.998
+    # The first element sees itself alone, whatever comes behind it.
+    later = x.copy()
+    later[:, 1:] += 1
+    np.testing.assert_array_equal(aware(later[:50])[:, 0], aware(x[:50])[:, 0])
+
+
 def test_tokens_and_their_table(tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6,), dtype="int32")

@@ -9,7 +9,7 @@ import numpy as np
 # Keras fills what a mask hides with -1e9 or the lowest float; tf_keras adds that.
 _HIDES = -1e4
 # exp(-12) is 1/160,000 of the least score that is seen: nothing in 256ths.
-_BELOW = 12.0
+HIDDEN_BELOW = 12.0
 
 
 def rewrite_for_integers(folder: Path) -> None:
@@ -75,7 +75,7 @@ def hide_near_the_scores(function: Any) -> None:
             # (1 - mask) · -1e9, to be added to the scores.
             hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= _HIDES)
             kind = node.attr["T"].type
-            node.input[hidden] = _constant(function, f"{node.name}_hidden", -2 * _BELOW, kind)
+            node.input[hidden] = _constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
 
 
 def _below(function: Any, select: Any) -> str:
@@ -89,7 +89,7 @@ def _below(function: Any, select: Any) -> str:
     least.attr["T"].type, least.attr["Tidx"].type = kind, types_pb2.DT_INT32
     least.attr["keep_dims"].b = True
     below = function.node_def.add(name=f"{select.name}_below", op="Sub")
-    distance = _constant(function, f"{select.name}_distance", _BELOW, kind)
+    distance = _constant(function, f"{select.name}_distance", HIDDEN_BELOW, kind)
     below.input.extend([f"{least.name}:output:0", distance])
     below.attr["T"].type = kind
     return f"{below.name}:z:0"

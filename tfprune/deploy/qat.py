@@ -51,7 +51,7 @@ def quantize_aware(
     """Return a model that trains under the rounding of an int8 file.
 
     BatchNormalization behind a convolution or Dense layer is folded into it, as the converter
-    will; kernels are rounded to 8 bits with a scale for each channel, as the converter will; and
+    will; kernels are rounded to 8 bits, those of convolutions with a scale for each channel; and
     every tensor is rounded to 256 values of the range that training shows. Compile and fit the
     result for a few epochs at a small learning rate, then give it to `to_tflite` with
     scheme="int8": the file rounds by the same ranges.
@@ -69,12 +69,13 @@ def quantize_aware(
     Raises:
         ModelError: It is no such model, or has weights that no rule is for and `skip` does not
             name.
+        FilterError: An entry of `skip` matches no layer.
 
     Example:
         aware = quantize_aware(model)
         aware.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy")
         aware.fit(x, y, epochs=2)
-        to_tflite(aware, "model.tflite", scheme="int8", calibration=x[:500])
+        to_tflite(aware, "model.tflite", scheme="int8")
     """
     functional = _functional(model)
     kinds = _kinds(functional, as_filters("skip", skip))

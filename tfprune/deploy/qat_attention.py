@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.qat_layers import ActivationRange, QuantisedEinsumDense
+from tfprune.deploy.graph_rewrites import HIDDEN_BELOW
+from tfprune.deploy.qat_layers import ActivationRange, QuantisedEinsumDense, traced
 
 _PROJECTIONS = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
 
@@ -61,8 +62,16 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
         product = ops.einsum(self._dot_product_equation, key, query)
         product = self.product_range(product, training=training)
         scale = ops.cast(self._inverse_sqrt_key_dim, product.dtype)
-        scores = self.score_range(ops.multiply(product, scale), training=training)
-        scores = self._masked_softmax(scores, attention_mask)
+        scores = ops.multiply(product, scale)
+        if attention_mask is None:
+            scores = self.score_range(scores, training=training)
+        else:
+            while len(attention_mask.shape) < len(scores.shape):
+                attention_mask = ops.expand_dims(
+                    attention_mask, axis=-2 * len(self._attention_axes) - 1
+                )
+            scores = self._hidden(scores, attention_mask, training)
+        scores = self._softmax(scores)
         # The runtime's softmax gives 256ths, whatever it has seen.
         rounded = tf.quantization.fake_quant_with_min_max_args(
             ops.cast(scores, "float32"), 0.0, 255 / 256
@@ -72,6 +81,22 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
         context = ops.einsum(self._combine_equation, kept, value)
         context = self.context_range(context, training=training)
         return context, scores
+
+    def _hidden(self, scores: Any, mask: Any, training: bool | None) -> Any:
+        """Return scores rounded, those that the mask hides a little below the range of all.
+
+        Keras's own -1e9 would leave no steps for the others.
+        """
+        scores32 = ops.cast(scores, "float32")
+        low, high, seen = self.score_range.limits(scores32, training)
+        if not traced():
+            low = ops.where(seen > 0, low, ops.stop_gradient(ops.min(scores32)))
+        below = low - HIDDEN_BELOW
+        scores32 = ops.where(ops.cast(mask, "bool"), scores32, below)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(scores32, below, high)
+        if not traced():
+            rounded = ops.where(seen > 0, rounded, scores32)
+        return ops.cast(rounded, scores.dtype)
 
     def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
         """Set the weights from those of the plain layer."""

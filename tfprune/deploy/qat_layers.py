@@ -38,6 +38,11 @@ def traced_for_the_converter() -> Iterator[None]:
         _TRACING.pop()
 
 
+def traced() -> bool:
+    """Tell whether the converter is to read what is computed now."""
+    return bool(_TRACING)
+
+
 @keras.saving.register_keras_serializable("tfprune")
 class ActivationRange(keras.layers.Layer):
     """Rounds a tensor to 256 values between the smallest and largest that training has shown.
@@ -64,6 +69,14 @@ class ActivationRange(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the inputs rounded."""
         inputs32 = ops.cast(inputs, "float32")
+        low, high, seen = self.limits(inputs32, training)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(inputs32, low, high)
+        if not traced():
+            rounded = ops.where(seen > 0, rounded, inputs32)
+        return ops.cast(rounded, inputs.dtype)
+
+    def limits(self, inputs32: Any, training: bool | None) -> tuple[Any, Any, Any]:
+        """Return the limits and how often they were shown something, after this tensor."""
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         seen = ops.convert_to_tensor(self.seen)
         if training:
@@ -76,11 +89,7 @@ class ActivationRange(keras.layers.Layer):
             self.low.assign(low)
             self.high.assign(high)
             self.seen.assign(seen)
-        top = ops.maximum(high, low + 1e-6)
-        rounded = tf.quantization.fake_quant_with_min_max_vars(inputs32, low, top)
-        if not _TRACING:
-            rounded = ops.where(seen > 0, rounded, inputs32)
-        return ops.cast(rounded, inputs.dtype)
+        return low, ops.maximum(high, low + 1e-6), seen
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape it was given."""
@@ -98,7 +107,7 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int]) -> Any:
         kernel: The weights.
         axes: What is reduced to have the largest of a channel; all make one scale for the tensor.
     """
-    if _TRACING and len(axes) == len(kernel.shape):
+    if traced() and len(axes) == len(kernel.shape):
         # The converter would find a scale for each channel by itself. This tells it of the one.
         largest = ops.max(ops.abs(kernel))
         return tf.quantization.fake_quant_with_min_max_vars(
