@@ -46,6 +46,7 @@ _HOME = {
     "quantize_aware": "deploy.qat",
     "sparse_ready": "deploy.sparse_ready",
     "strip_quantization": "deploy.qat",
+    "to_onnx": "deploy.onnx",
     "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",
@@ -53,12 +54,14 @@ _HOME = {
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
     "macs": "measure.macs",
+    "profile": "measure.profile",
     # legacy: the other generation of Keras
     "load_model": "legacy.load",
     "prune_scope": "legacy.tfmot",
     "to_keras3": "legacy.bridge",
     "to_tf_keras": "legacy.bridge",
     # the whole of it, as one run
+    "check": "pipeline",
     "compress": "pipeline",
 }
 

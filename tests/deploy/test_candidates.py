@@ -55,7 +55,7 @@ def test_text_has_a_line_for_each_and_the_reason() -> None:
     assert len(lines) == 1 + 5 + 2
     assert lines[4].startswith("int8 ")
     assert "0.30x [0.30, 0.30]" in lines[4]
-    assert lines[4].endswith("taken:")
+    assert lines[4].endswith("  taken")
     assert lines[5].endswith("not made: no reason")
     assert lines[6:] == ["int8 is the fastest", "host: here"]
 

@@ -20,8 +20,8 @@ def test_any_number_of_samples_gives_what_the_model_gives(convnet, images, onnx_
         ("image", (-1, 8, 8, 1), "float32")
     ]
     expected = convnet.predict(images[:7], verbose=0)
-    np.testing.assert_allclose(next(iter(runner.run_named({"image": images[:7]}).values())), expected,
-                               atol=1e-5)  # fmt: skip
+    (found,) = runner.run_named({"image": images[:7]}).values()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     runner.prepare({"image": images[:1]})
     runner.invoke()
 

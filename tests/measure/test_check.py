@@ -46,8 +46,11 @@ def test_accuracy_on_other_data_misses(float_file, images, labels) -> None:
 
 
 def test_a_changed_file_is_told(float_file, int8_file) -> None:
-    found = check_file(float_file, Limits(), name="m", recorded=int8_file.report.sha256)
-    assert [(gate.name, gate.passed) for gate in found.gates] == [("unchanged", False)]
+    limits = Limits(max_bytes=1e6)
+    found = check_file(float_file, limits, name="m", recorded=int8_file.report.sha256)
+    assert [(gate.name, gate.passed) for gate in found.gates] == [
+        ("unchanged", False), ("max_bytes", True)
+    ]  # fmt: skip
 
 
 def test_limits_given_win_over_those_that_are_stored() -> None:
@@ -77,5 +80,5 @@ def test_limits_are_numbers() -> None:
 
 
 def test_a_damaged_file_is_one_line(float_file) -> None:
-    with pytest.raises(ArtefactError, match=r"^m: "):
-        check_file(float_file.bytes[:100], Limits(max_bytes=1e6), name="m")
+    with pytest.raises(ArtefactError, match=r"^net\.tflite: the file: truncated or damaged"):
+        check_file(float_file.bytes[:100], Limits(max_bytes=1e6), name="net.tflite")

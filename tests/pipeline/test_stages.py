@@ -39,6 +39,8 @@ def test_the_plan_follows_the_recipe(tiny: dict) -> None:
     ]  # fmt: skip
     both = parse_recipe({**tiny, "shrink": {"target": {"params": 0.5}}})
     assert list(stages.plan(both))[2:4] == ["shrink", "prune"]
+    closed = parse_recipe({**tiny, "shrink": {"target": "zeros"}})
+    assert list(stages.plan(closed))[2:5] == ["prune", "shrink", "quantize"]
 
 
 def test_pruning_from_the_same_file_gives_the_same_weights(run: stages.Run) -> None:
@@ -148,3 +150,20 @@ def test_a_file_without_its_report_is_named(run: stages.Run) -> None:
     run.folder.file("model.json").write_text("{}")
     with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
         stages.load_artefact(run.folder.file("model.tflite"))
+
+
+def test_a_scheme_is_chosen_on_the_validation_set_and_the_report_says_why(run: stages.Run) -> None:
+    run = changed(run, quantize={"scheme": "auto", "calibration": 50, "max_drop": 0.2})
+    facts = stages.quantize(run)
+    stored = stages.load_artefact(run.folder.file("model.tflite"))
+    choice = stored.report.choice
+    assert choice is not None
+    assert choice.judged_by == "accuracy"
+    assert choice.max_drop == 0.2
+    assert [row.scheme for row in choice.rows] == ["float32", "float16", "dynamic", "int8"]
+    run.folder.done["quantize"] = Done(0.0, {}, facts)
+    stages.measure(run)
+    stages.write_report(run)
+    text = run.folder.file("report.md").read_text()
+    assert "## Candidates for the file" in text
+    assert choice.why in text

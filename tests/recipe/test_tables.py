@@ -98,6 +98,26 @@ def test_what_to_shrink_to_is_checked() -> None:
     assert "learning_rate" in ShrinkTable({"macs": 0.5}, epochs=0).unread()
 
 
+def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
+    table = parse_recipe({"shrink": {"target": "zeros"}}).shrink
+    assert table is not None
+    assert table.after_pruning
+    assert {"importance", "round_to", "only"} <= table.unread().keys()
+    table = parse_recipe({"shrink": {"target": {"blocks": 0.25}, "importance": "l1"}}).shrink
+    assert table is not None
+    assert not table.after_pruning
+    assert "round_to" in table.unread()
+    for wrong, hint in [
+        ("zero", "a table of one cost"),
+        ("gates", "no stage of a run places gates"),
+        ({"blocks": 25}, r"Did you mean 0\.25\?"),
+    ]:
+        with pytest.raises(RecipeError, match=hint):
+            parse_recipe({"shrink": {"target": wrong}})
+    with pytest.raises(RecipeError, match="round_to"):
+        parse_recipe({"shrink": {"target": "zeros", "round_to": 4}})
+
+
 def test_all_tables_and_keys_are_described() -> None:
     text = describe()
     for name, table in TABLES.items():
@@ -108,7 +128,23 @@ def test_all_tables_and_keys_are_described() -> None:
 
 def test_what_is_not_read_is_named() -> None:
     assert "calibration" in QuantizeTable("dynamic").unread()
-    assert set(QuantizeTable("int8").unread()) == {"layers"}
-    assert set(QuantizeTable("int4").unread()) == {"calibration"}
+    assert set(QuantizeTable("int8").unread()) == {"layers", "prefer", "max_drop"}
+    assert set(QuantizeTable("int4").unread()) == {"calibration", "prefer", "max_drop"}
     assert set(PruneTable(schedule="constant").unread()) == {"initial_sparsity", "power"}
     assert set(PruneTable(begin_step=1).unread()) == {"begin_epoch"}
+
+
+def test_keys_of_auto_are_for_auto() -> None:
+    chosen = parse_recipe({"quantize": {"scheme": "auto", "prefer": "size", "max_drop": 0.02}})
+    assert chosen.quantize is not None
+    assert (chosen.quantize.prefer, chosen.quantize.max_drop) == ("size", 0.02)
+    assert parse_recipe(tomllib.loads(to_toml(chosen.to_dict()))) == chosen
+    assert "prefer" not in Recipe(quantize=QuantizeTable("int8")).to_dict()["quantize"]
+    for table, fault in (
+        ({"scheme": "int8", "prefer": "size"}, "prefer.*is for auto, not int8"),
+        ({"scheme": "auto", "layers": {"a": "int4"}}, "layers.*is for one scheme, not auto"),
+        ({"scheme": "auto", "io": "int16"}, "io: expected int8 or float32 with scheme = auto"),
+        ({"scheme": "autos"}, "Did you mean auto"),
+    ):
+        with pytest.raises(RecipeError, match=fault):
+            parse_recipe({"quantize": table})

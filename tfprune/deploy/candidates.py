@@ -31,7 +31,7 @@ class Candidate:
         drop: What it loses against the float32 file, of accuracy or (without labels) of agreement,
             or, for outputs without classes, the error as a fraction of the output's scale.
         passed: Whether `drop` is within the gate.
-        reason: Why it was not taken, or why it was.
+        reason: Why it was not taken.
     """
 
     scheme: str
@@ -69,10 +69,19 @@ class Choice:
     measured_on: str
     rows: tuple[Candidate, ...]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The heads of the columns of `cells`."""
+        return ("scheme", "file", "gzip", "median", "ratio [quartiles]", self.judged_by, "verdict")
+
+    @property
+    def cells(self) -> tuple[tuple[str, ...], ...]:
+        """The table, a row for each candidate."""
+        return tuple(_words(row, row.scheme == self.taken) for row in self.rows)
+
     def to_text(self) -> str:
         """Return the table and the reason as text."""
-        header = ("scheme", "file", "gzip", "median", "ratio [quartiles]", self.judged_by, "")
-        table = [header, *(_words(row, row.scheme == self.taken) for row in self.rows)]
+        table = [self.columns, *self.cells]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
@@ -82,18 +91,18 @@ class Choice:
 
 
 def _words(row: Candidate, taken: bool) -> tuple[str, ...]:
-    def show(value: float | None, form: str, scale: float = 1.0) -> str:
-        return "–" if value is None else format(value * scale, form)
+    def show(value: float | None, form: str, scale: float = 1.0, unit: str = "") -> str:
+        return "–" if value is None else format(value * scale, form) + unit
 
     ratio = "–" if row.ratio is None else f"{row.ratio:.2f}x [{row.q1:.2f}, {row.q3:.2f}]"
     return (
         row.scheme,
-        show(row.raw_bytes, ".1f", 1e-3) + " KB",
-        show(row.gzip_bytes, ".1f", 1e-3) + " KB",
-        show(row.median_ms, ".4g") + " ms",
+        show(row.raw_bytes, ".1f", 1e-3, " KB"),
+        show(row.gzip_bytes, ".1f", 1e-3, " KB"),
+        show(row.median_ms, ".4g", 1.0, " ms"),
         ratio,
-        show(row.drop if row.drop is None else -row.drop, "+.4f"),
-        ("taken: " if taken else "") + row.reason,
+        show(row.drop, "+.4f", -1.0),
+        "taken" if taken else row.reason,
     )
 
 

@@ -81,27 +81,39 @@ def split_complementary_error_function(graph: Any) -> None:
     Args:
         graph: A GraphDef, changed in place.
     """
+    _split(graph.node, inside=False)
+    for function in graph.library.function:
+        renamed = _split(function.node_def, inside=True)
+        for key, name in function.ret.items():
+            function.ret[key] = renamed.get(name, name)
+
+
+def _split(nodes: Any, *, inside: bool) -> dict[str, str]:
+    """Rewrite the nodes of a graph, or inside of a function; return the outputs' new names."""
     import tensorflow as tf
 
-    places = [(graph.node, False)]
-    places += [(function.node_def, True) for function in graph.library.function]
-    for nodes, inside in places:
-        for node in [node for node in nodes if node.op == "Erfc"]:
-            inner, one = nodes.add(), nodes.add()
-            kind = node.attr["T"].type
-            one.name, one.op = f"{node.name}_one", "Const"
-            one.attr["dtype"].type = kind
-            one.attr["value"].tensor.CopyFrom(
-                tf.make_tensor_proto(1, dtype=tf.as_dtype(kind), shape=[])
-            )
-            inner.name, inner.op = f"{node.name}_erf", "Erf"
-            inner.attr["T"].type = kind
-            inner.input.extend(node.input)
-            node.op = "Sub"
-            node.input[:] = [
-                f"{one.name}:output:0" if inside else one.name,
-                f"{inner.name}:y:0" if inside else inner.name,
-            ]
+    renamed: dict[str, str] = {}
+    for node in [node for node in nodes if node.op == "Erfc"]:
+        inner, one = nodes.add(), nodes.add()
+        kind = node.attr["T"].type
+        one.name, one.op = f"{node.name}_one", "Const"
+        one.attr["dtype"].type = kind
+        one.attr["value"].tensor.CopyFrom(
+            tf.make_tensor_proto(1, dtype=tf.as_dtype(kind), shape=[])
+        )
+        inner.name, inner.op = f"{node.name}_erf", "Erf"
+        inner.attr["T"].type = kind
+        inner.input.extend(node.input)
+        node.op = "Sub"
+        node.input[:] = [
+            f"{one.name}:output:0" if inside else one.name,
+            f"{inner.name}:y:0" if inside else inner.name,
+        ]
+        # The one output of Erfc is called y, that of Sub z.
+        renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return renamed
 
 
 def _unknown(graph: Any, opset: int) -> set[str]:

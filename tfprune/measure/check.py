@@ -154,7 +154,7 @@ def check_file(
         ArtefactError: A file is missing or damaged, or the runtime cannot run it.
         DataError: The data does not fit.
     """
-    if not limits.any and recorded is None:
+    if not limits.any:
         known = ", ".join(field.name for field in fields(Limits))
         raise OptionError(f"{name}: nothing to hold it to; give one of {known}")
     if limits.need_baseline and baseline is None:

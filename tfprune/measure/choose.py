@@ -135,6 +135,12 @@ def choose(
         device=device,
         threads=threads,
         runs=runs,
+        # Sizes that the files leave open are those of the samples.
+        input_shapes={
+            spec.name: (batch or 1, *samples[spec.name].shape[1:])
+            for spec in face.inputs
+            if -1 in spec.shape[1:]
+        },
         progress=progress,
     )
     if timed.conditions.fake:

@@ -25,26 +25,53 @@ VERSIONS = ("2.3.",)
 
 _CPU = 1
 _WRITE = 1
-_OPERATION = 1 << 1
-_KERNEL = 1 << 2
+# Kinds of events: an operation of the file, and what a delegate ran in the place of several.
+_SIDES = {1 << 1: "op", 1 << 2: "kernel", 1 << 3: "kernel"}
 
 
-class _Memory(ctypes.Structure):
-    _fields_ = (("kilobytes", ctypes.c_int64), ("bytes", ctypes.c_size_t * 3))
+def _event_type(memory_words: int) -> type[ctypes.Structure]:
+    """Return the layout of an event, given how many 64-bit numbers its memory usage has."""
+
+    class Event(ctypes.Structure):
+        _fields_ = (
+            ("tag", ctypes.c_void_p),
+            ("kind", ctypes.c_int),
+            ("start_us", ctypes.c_uint64),
+            ("elapsed_us", ctypes.c_uint64),
+            ("before", ctypes.c_uint64 * memory_words),
+            ("after", ctypes.c_uint64 * memory_words),
+            ("node", ctypes.c_uint64),
+            ("more", ctypes.c_uint64),
+            ("source", ctypes.c_int),
+        )
+
+    return Event
 
 
-class _Event(ctypes.Structure):
-    _fields_ = (
-        ("tag", ctypes.c_char_p),
-        ("kind", ctypes.c_int),
-        ("start_us", ctypes.c_uint64),
-        ("elapsed_us", ctypes.c_uint64),
-        ("before", _Memory),
-        ("after", _Memory),
-        ("node", ctypes.c_uint64),
-        ("more", ctypes.c_uint64),
-        ("source", ctypes.c_int),
-    )
+# The header and the library do not agree on it, so what comes back decides.
+_EVENT_TYPES = tuple(_event_type(words) for words in (3, 4, 2))
+EVENT_BYTES = max(map(ctypes.sizeof, _EVENT_TYPES))
+"""Memory for one event, in whatever layout."""
+_KINDS = frozenset(1 << place for place in range(9))
+
+
+def _read_events(raw: ctypes.Array[Any], count: int) -> list[tuple[int, str, float]]:
+    """Return kind, name and microseconds of the events in a block of memory.
+
+    Raises:
+        ArtefactError: They lie there in no way that is known.
+    """
+    for kind in _EVENT_TYPES:
+        events = (kind * count).from_buffer(raw)
+        if all(
+            event.tag and event.kind in _KINDS and event.source in (0, 1, 2) for event in events
+        ):
+            return [
+                (event.kind, ctypes.string_at(event.tag).decode("utf-8", "replace"),
+                 float(event.elapsed_us))
+                for event in events
+            ]  # fmt: skip
+    raise ArtefactError("the runtime's profile has a layout that is not known")
 
 
 class _Layout(ctypes.Structure):
@@ -137,13 +164,12 @@ class ProfiledModel:
         self._call("GetNumProfilerEvents", self._profiler, ctypes.byref(count))
         if count.value < 1:
             return []
-        events = (_Event * count.value)()
-        self._call("GetProfilerEvents", self._profiler, count, events)
-        kinds = {_OPERATION: "op", _KERNEL: "kernel"}
+        raw = (ctypes.c_char * (EVENT_BYTES * count.value))()
+        self._call("GetProfilerEvents", self._profiler, count, raw)
         return [
-            (kinds[event.kind], event.tag.decode("utf-8", "replace"), float(event.elapsed_us))
-            for event in events
-            if event.kind in kinds and event.tag
+            (_SIDES[kind], name, time_us)
+            for kind, name, time_us in _read_events(raw, count.value)
+            if kind in _SIDES
         ]
 
     def _buffers(

@@ -28,7 +28,7 @@ from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.progress import Progress
-from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe
+from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Report, Section, Stage
 from tfprune.report.gates import Gate
@@ -120,20 +120,24 @@ def convert_baseline(run: Run) -> Mapping[str, Any]:
 
 
 def shrink_model(run: Run) -> Mapping[str, Any]:
-    """Remove channels, neurons and heads from the dense model, and train what is left."""
+    """Remove channels, neurons, heads and blocks, and train what is left.
+
+    From the dense model; or, if what training has closed is to go, from the pruned one.
+    """
     from tfprune.structure.shrink import shrink
 
     table = run.recipe.shrink
     if table is None:
         raise ModelError("shrink: the recipe has no [shrink]")
     run.seed(5)
-    model = run.load("baseline.keras")
+    pruned = table.after_pruning and run.recipe.prune is not None
+    model = run.load("pruned.keras" if pruned else "baseline.keras")
     training = fitting(run.recipe)
     compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink(
         model,
-        dict(table.target),
+        _target(table),
         importance=table.importance,
         ranking=table.ranking,
         data=(examples.x, examples.y),
@@ -155,7 +159,10 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     save_model(model, run.folder.file("shrunk.keras"))
     return {
         "curves": curves,
-        "removed": [[group.name, group.kind, group.before, group.after] for group in report.groups],
+        "removed": [
+            *([group.name, group.kind, group.before, group.after] for group in report.groups),
+            *([block.name, "block", 1, 0] for block in report.blocks if block.removed),
+        ],
         "notes": [*report.notes, *report.reasons],
     }
 
@@ -166,7 +173,9 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     if table is None:
         raise ModelError("prune: the recipe has no [prune]")
     run.seed(3)
-    model = run.load("shrunk.keras" if run.recipe.shrink else "baseline.keras")
+    shrinking = run.recipe.shrink
+    shrunk = shrinking is not None and not shrinking.after_pruning
+    model = run.load("shrunk.keras" if shrunk else "baseline.keras")
     training = fitting(run.recipe)
     steps = run.steps(table.epochs)
     compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
@@ -205,12 +214,12 @@ def prune_model(run: Run) -> Mapping[str, Any]:
 def quantize(run: Run) -> Mapping[str, Any]:
     """Write the last model under its final name, and as the file that a phone runs."""
     run.seed(4)
-    names = {"prune": "pruned.keras", "shrink": "shrunk.keras", "train": "baseline.keras"}
-    last = next(file for stage, file in names.items() if stage in run.folder.done)
+    names = {"train": "baseline.keras", "prune": "pruned.keras", "shrink": "shrunk.keras"}
+    last = [names[stage] for stage in plan(run.recipe) if stage in names][-1]
     content = run.folder.file(last).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     table = run.recipe.quantize
-    to_tflite(
+    artefact = to_tflite(
         run.load("model.keras"),
         run.folder.file("model.tflite"),
         scheme=table.scheme if table else "float32",
@@ -220,7 +229,11 @@ def quantize(run: Run) -> Mapping[str, Any]:
         progress=run.progress,
         **_choosing(run),
     )
-    return {}
+    choice = artefact.report.choice
+    if choice is None:
+        return {}
+    text = f"{choice.why}. {choice.measured_on}."
+    return {"candidates": {"columns": choice.columns, "rows": choice.cells, "text": text}}
 
 
 def _choosing(run: Run) -> dict[str, Any]:
@@ -273,12 +286,22 @@ def write_report(run: Run) -> Mapping[str, Any]:
         ],
         sections=[
             Section(
-                "Removed channels, neurons and heads",
+                "Removed channels, neurons, heads and blocks",
                 columns=("group", "kind", "before", "after"),
                 rows=tuple(tuple(row) for row in stage.facts["removed"]),
             )
             for stage in done.values()
             if stage.facts.get("removed")
+        ]
+        + [
+            Section(
+                "Candidates for the file",
+                text=found["text"],
+                columns=tuple(found["columns"]),
+                rows=tuple(map(tuple, found["rows"])),
+            )
+            for stage in done.values()
+            if (found := stage.facts.get("candidates"))
         ],
         notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
         recipe=to_toml(run.recipe.to_dict()),
@@ -303,8 +326,15 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
         "measure": (measure, ("measured.json",)),
         "report": (write_report, ("report.json", "report.md", "report.html")),
     }
+    order = list(stages)
+    if recipe.shrink is not None and recipe.shrink.after_pruning:
+        order = ["train", "baseline", "prune", "shrink", "quantize", "measure", "report"]
     left_out = {name for name in ("shrink", "prune") if getattr(recipe, name) is None}
-    return {name: stage for name, stage in stages.items() if name not in left_out}
+    return {name: stages[name] for name in order if name not in left_out}
+
+
+def _target(table: ShrinkTable) -> str | dict[str, float]:
+    return table.target if isinstance(table.target, str) else dict(table.target)
 
 
 def check_model(model: keras.Model, data: Dataset) -> None:
@@ -372,12 +402,12 @@ def load_artefact(path: Path) -> Artefact:
 def _check_choices(model: keras.Model, recipe: Recipe) -> None:
     """Raise what shrinking and pruning would, on a model that is thrown away."""
     shrinking, pruning = recipe.shrink, recipe.prune
-    if shrinking is not None:
+    if shrinking is not None and not shrinking.after_pruning:
         from tfprune.structure.shrink import shrink
 
         model, _ = shrink(
             model,
-            dict(shrinking.target),
+            _target(shrinking),
             ranking=shrinking.ranking,
             round_to=shrinking.round_to,
             only=shrinking.only,
