@@ -1,7 +1,7 @@
 import pytest
 
 from tfprune.errors import OptionError
-from tfprune.structure.target import Target, parse_target
+from tfprune.structure.target import Target, check_target, parse_target
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_a_target_is_data() -> None:
 def test_what_is_no_target_is_said(target, message) -> None:
     with pytest.raises(OptionError, match=message):
         parse_target(target)
+
+
+def test_a_recipe_may_also_ask_for_what_is_closed() -> None:
+    check_target("zeros")
+    check_target({"blocks": 0.5})
+    with pytest.raises(OptionError, match="no stage of a run places gates"):
+        check_target("gates")
+    with pytest.raises(OptionError, match="expected a dict of one cost"):
+        check_target("zero")

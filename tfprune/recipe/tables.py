@@ -116,13 +116,14 @@ RANKINGS = ("fast", "global", "isomorphic", "uniform")
 
 @dataclass(frozen=True)
 class ShrinkTable(Table):
-    """Which channels, neurons and heads are removed. This comes before weights are pruned."""
+    """Which channels, neurons, heads and blocks are removed: before pruning, or what it closed."""
 
-    target: Mapping[str, float] = option(
+    target: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.structure.target:parse_target",
-            "a table of one cost and what of it may stay, such as { macs = 0.5 }",
-            Mapping,
+            "tfprune.structure.target:check_target",
+            "a table of one cost and what of it may stay, such as { macs = 0.5 }, or of the "
+            'blocks that go, { blocks = 0.25 }; or "zeros", what [prune] has closed',
+            str | Mapping,
         ),
         "how much smaller the model gets",
     )
@@ -136,8 +137,19 @@ class ShrinkTable(Table):
     learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
 
     def unread(self) -> dict[str, str]:
-        """Without fine-tuning there is nothing to learn."""
-        return {} if self.epochs else {"learning_rate": "is for epochs above 0"}
+        """Without fine-tuning there is nothing to learn; what is closed is not chosen again."""
+        keys = {} if self.epochs else {"learning_rate": "is for epochs above 0"}
+        if self.after_pruning:
+            chosen = ("importance", "ranking", "round_to", "heads", "only", "skip")
+            keys |= dict.fromkeys(chosen, 'is for a cost; "zeros" are what [prune] has closed')
+        elif "blocks" in self.target:
+            keys |= dict.fromkeys(("ranking", "round_to", "heads"), "is for channels, not blocks")
+        return keys
+
+    @property
+    def after_pruning(self) -> bool:
+        """Whether this removes what pruning has closed, and so comes after it."""
+        return self.target == "zeros"
 
 
 STEPS = ("begin_step", "end_step")

@@ -85,6 +85,22 @@ def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
     return _unique_paths(kernels), skipped
 
 
+def find_variables(roots: Sequence[Any]) -> list[Kernel]:
+    """Return every weight variable below some layers or models, each once: kernels and others.
+
+    Kernels have the paths that `find_kernels` gives them. Biases and the like have no inputs and
+    outputs to be seen as: all their axes are outer ones.
+    """
+    kernels = {id(kernel.variable): kernel for kernel in find_kernels(roots)[0]}
+    found: dict[int, Kernel] = dict(kernels)
+    for layer in walk_layers(roots):
+        for variable in own_variables(layer):
+            axes = (tuple(range(len(variable.shape))), (), ())
+            found.setdefault(id(variable), Kernel(variable.path, layer, variable, axes))
+    others = [found[key] for key in found if key not in kernels]
+    return [*kernels.values(), *_unique_paths(others)]
+
+
 def walk_layers(roots: Sequence[Any]) -> Iterator[Any]:
     """Yield every layer below some layers or models, themselves included, each once, in order."""
     seen: set[int] = set()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tfprune.errors import ArtefactError, ModelError, nearest
 from tfprune.files import write_atomic
 from tfprune.sparsity import allocation, scores
-from tfprune.sparsity.kernels import find_kernels
+from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
 from tfprune.sparsity.patterns import Unstructured
 from tfprune.sparsity.pruning import retrace
@@ -25,7 +25,7 @@ _FORMAT = "tfprune masks 1"
 
 
 def save_masks(model: Any, path: str | os.PathLike[str]) -> Path:
-    """Write the masks of a model's held kernels to one `.npz` file, one bit a weight.
+    """Write the masks of a model's held weights to one `.npz` file, one bit a weight.
 
     Args:
         model: A model that `prune` or `prune_low_magnitude` has been called on.
@@ -73,7 +73,7 @@ def load_masks(model: Any, path: str | os.PathLike[str]) -> Any:
             Nothing is changed then.
     """
     masks = _read(Path(path))
-    kernels = {kernel.path: kernel for kernel in find_kernels([model])[0]}
+    kernels = {kernel.path: kernel for kernel in find_variables([model])}
     for name, mask in masks.items():
         if name not in kernels:
             raise ModelError(

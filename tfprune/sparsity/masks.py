@@ -19,9 +19,10 @@ from tfprune.errors import ModelError, type_name
 from tfprune.filters import check_used, choose
 from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
-from tfprune.sparsity.patterns import Pattern
+from tfprune.sparsity.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.schedules import PruningSchedule
 from tfprune.sparsity.scores import SCORES, Evidence, Score, score_weights
+from tfprune.sparsity.whole_units import Joint, are_closed, choose_masks, join
 
 
 class Hold(keras.constraints.Constraint):
@@ -123,7 +124,7 @@ class Choices:
     """The five choices of one call of `prune`, and what it is about."""
 
     score: Score
-    pattern: Pattern
+    pattern: AnyPattern
     allocation: allocations.Allocation
     schedule: PruningSchedule
     only: tuple[Any, ...] = ()
@@ -140,6 +141,7 @@ class Pruning:
     Attributes:
         step: Training steps since the beginning of the schedule, or None before the first look.
         sparsity: What the masks were last made for, or None while they let everything through.
+        joint: The units that reach over several variables, where the pattern is about such.
     """
 
     choices: Choices
@@ -147,11 +149,19 @@ class Pruning:
     skipped: list[Skipped] = field(default_factory=list)
     step: int | None = None
     sparsity: float | None = None
+    joint: Joint | None = None
     _offset: int = 0
     _seen: list[Kernel] = field(default_factory=list)
 
     def attach(self, roots: Sequence[Any]) -> None:
         """Hold what can be pruned below some layers; those not built yet when they are built."""
+        if isinstance(self.choices.pattern, WholeUnits):
+            only, skip = self.choices.only, self.choices.skip
+            self.joint = join(self.choices.pattern, roots, only, skip)
+            self.skipped += self.joint.skipped
+            self._seen += self.joint.kernels
+            self.holds += [Hold(kernel, self) for kernel in self.joint.kernels]
+            return
         for layer in list(walk_layers(roots)):
             if not layer.built:
                 self._attach_when_built(layer)
@@ -179,7 +189,8 @@ class Pruning:
 
     def check_filters(self) -> None:
         """Raise FilterError if a filter is about none of the kernels seen."""
-        check_used(self._seen, Kernel.names, self.choices.only, self.choices.skip)
+        if self.joint is None:  # whose filters are about groups of units
+            check_used(self._seen, Kernel.names, self.choices.only, self.choices.skip)
 
     def _attach_when_built(self, layer: Any) -> None:
         build = layer.build
@@ -265,30 +276,37 @@ class Pruning:
             moved = None if hold.movement is None else hold.movement.numpy()
             rng = np.random.default_rng([self.choices.seed, number])
             evidence = Evidence(gradient, moved, rng)
-            scores.append(hold.kernel.view(score_weights(score, array, evidence)))
+            scores.append(score_weights(score, array, evidence))
         return scores
 
     def _masks(self, scores: list[NDArray], sparsity: float) -> list[NDArray[np.bool_]]:
-        pattern = self.choices.pattern
+        pattern, allocation = self.choices.pattern, self.choices.allocation
+        final = self.choices.schedule.final()
+        progress = min(sparsity / final, 1.0) if final else 1.0
+        if self.joint is not None:
+            return choose_masks(self.joint, scores, allocation, sparsity, progress)
+        assert not isinstance(pattern, WholeUnits)
+        views = [hold.kernel.view(score) for hold, score in zip(self.holds, scores, strict=True)]
         if pattern.fixed is None:
-            final = self.choices.schedule.final()
-            progress = min(sparsity / final, 1.0) if final else 1.0
             shares = [
-                allocations.Share(hold.kernel.path, hold.kernel.shape, pattern.pool(score))
-                for hold, score in zip(self.holds, scores, strict=True)
+                allocations.Share(hold.kernel.path, hold.kernel.shape, pattern.pool(view))
+                for hold, view in zip(self.holds, views, strict=True)
             ]
-            counts = self.choices.allocation(shares, sparsity, progress)
+            counts = allocation(shares, sparsity, progress)
         else:
             counts = [0] * len(scores)
         return [
-            hold.kernel.unview(pattern.mask(score, count))
-            for hold, score, count in zip(self.holds, scores, counts, strict=True)
+            hold.kernel.unview(pattern.mask(view, count))
+            for hold, view, count in zip(self.holds, views, counts, strict=True)
         ]
 
     def is_pruned_to(self, sparsity: float) -> bool:
         """Say whether the weights have the zeros of this sparsity, as those of a resumed run do."""
         arrays = [hold.weights() for hold in self.holds]
         pattern = self.choices.pattern
+        if self.joint is not None:
+            return are_closed(self.joint, arrays, self.choices.allocation, sparsity)
+        assert not isinstance(pattern, WholeUnits)
         if pattern.fixed is not None:  # a rest of inputs at the edge may keep more
             views = [hold.kernel.view(abs(a)) for hold, a in zip(self.holds, arrays, strict=True)]
             return not any(view[~pattern.mask(view, 0)].any() for view in views)

@@ -6,7 +6,8 @@ A kernel comes to a pattern as an array of three axes: (outer, inputs, outputs).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,20 +170,64 @@ class KeepOf:
         return kept.reshape(outer, groups * self.of, outputs)[:, :inputs]
 
 
-PATTERNS: Registry[Callable[..., Pattern]] = Registry("pattern")
+@dataclass(frozen=True)
+class WholeUnits:
+    """Channels or attention heads, closed in every weight that makes them or speaks for them.
+
+    Its units reach over several kernels, so it is no `Pattern` of one kernel; the model itself
+    says which slices belong together (see `tfprune.units`). What it has closed,
+    `shrink(model, "zeros")` removes.
+
+    Args:
+        kind: `"channel"` (channels, neurons and widths) or `"head"`.
+    """
+
+    kind: str
+
+    fixed: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("channel", "head"):
+            raise OptionError(f"whole units: expected 'channel' or 'head'. Received {self.kind!r}.")
+
+
+AnyPattern = Pattern | WholeUnits
+
+PATTERNS: Registry[Callable[..., AnyPattern]] = Registry("pattern")
 PATTERNS.register("unstructured")(Unstructured)
 PATTERNS.register("block")(Block)
 PATTERNS.register("n:m")(KeepOf)
+PATTERNS.register("channel")(partial(WholeUnits, "channel"))
+PATTERNS.register("head")(partial(WholeUnits, "head"))
 
 
-def resolve(pattern: "str | Pattern") -> Pattern:
-    """Return the pattern that a name stands for: `unstructured`, `block(4,1)`, `2:4`.
+def of_one_kernel(pattern: "str | Pattern", call: str) -> Pattern:
+    """Return the pattern for a call that takes kernels one by one.
+
+    Example:
+        >>> of_one_kernel("channel", "prune_oneshot")
+        Traceback (most recent call last):
+        tfprune.errors.OptionError: prune_oneshot: pattern 'channel' closes units over several ...
+    """
+    found = resolve(pattern)
+    if isinstance(found, WholeUnits):
+        raise OptionError(
+            f"{call}: pattern {found.kind!r} closes units over several layers, which this does "
+            "not. Use tfprune.prune for zeros while training, or tfprune.shrink to remove units"
+        )
+    return found
+
+
+def resolve(pattern: "str | AnyPattern") -> AnyPattern:
+    """Return the pattern that a name stands for: `unstructured`, `block(4,1)`, `2:4`, `channel`.
 
     Example:
         >>> resolve("2:4"), resolve("block(4,1)")
         (KeepOf(keep=2, of=4), Block(height=4, width=1, pooling='AVG'))
     """
     if not isinstance(pattern, str):
+        if isinstance(pattern, WholeUnits):
+            return pattern
         if all(hasattr(pattern, name) for name in ("fixed", "pool", "spread", "mask")):
             return pattern
         raise OptionError(f"pattern: expected a name or a Pattern. Received {pattern!r}.")

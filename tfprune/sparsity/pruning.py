@@ -16,7 +16,7 @@ from tfprune.sparsity import patterns, scores
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import Kernel, walk_layers
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
-from tfprune.sparsity.patterns import Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.patterns import AnyPattern, Block, KeepOf, Pattern, Unstructured
 from tfprune.sparsity.schedules import (
     ConstantSparsity,
     OneShot,
@@ -32,7 +32,7 @@ def prune(
     sparsity: float = 0.8,
     *,
     score: "str | scores.ScoreFunction" = "magnitude",
-    pattern: "str | Pattern" = "unstructured",
+    pattern: "str | AnyPattern" = "unstructured",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
     schedule: PruningSchedule | None = None,
     only: Any = (),
@@ -55,7 +55,11 @@ def prune(
         sparsity: Fraction of zeros at the end, in [0, 1).
         score: What makes a weight worth keeping: `magnitude`, `movement`, `taylor`, `gradient`,
             `random`, or a callable `(weights, evidence) -> scores`.
-        pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern.
+        pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern; `channel`
+            or `head` closes whole units, with their biases, gammas and betas, in every layer
+            that makes them, so that `shrink(model, "zeros")` removes them. Sparsity is then the
+            fraction of units; filters and tables name groups of `tfprune.units(model)`, and
+            units that would still speak are left alone and named by `sparsity_of(model)`.
         allocation: `uniform`, `global`, `erk`, or a table of path or regex → final sparsity.
         schedule: When and how much; None prunes now.
         only: Names, regexes on variable paths, or predicates: prune these alone.

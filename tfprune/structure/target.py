@@ -27,6 +27,22 @@ class Target:
         return self.value * now if self.is_share else self.value
 
 
+def check_target(target: object) -> None:
+    """Check what a recipe may ask for: a cost as `parse_target` takes it, or "zeros".
+
+    Raises:
+        OptionError: It is neither.
+
+    Example:
+        >>> check_target("zeros")
+    """
+    if target == "gates":
+        raise OptionError('no stage of a run places gates. Close units with [prune] pattern = '
+                          '"channel" and take "zeros"')  # fmt: skip
+    if target != "zeros":
+        parse_target(target)
+
+
 def parse_target(target: object) -> Target:
     """Read `{"macs": 0.5}`.
 

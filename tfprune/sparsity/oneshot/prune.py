@@ -141,7 +141,7 @@ def _choices(
     check_sparsity(sparsity, "sparsity")
     if method not in METHODS:
         raise OptionError(f"unknown method {method!r}. {nearest(str(method), METHODS)}")
-    shape = patterns.resolve(pattern)
+    shape = patterns.of_one_kernel(pattern, "prune_oneshot")
     if shape.fixed is not None and not np.isclose(shape.fixed, sparsity, atol=1e-3):
         raise OptionError(
             f"prune_oneshot: pattern {shape} makes {shape.fixed:.0%} zeros; give "
