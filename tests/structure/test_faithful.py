@@ -46,6 +46,7 @@ class Masked(keras.layers.Layer):
     """It reads the mask that Keras carries along with a tensor."""
 
     def build(self, shape):
+        self.supports_masking = True
         self.dense = kl.Dense(6, name="dense")
         self.dense.build(shape)
 

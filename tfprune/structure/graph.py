@@ -14,9 +14,8 @@ from keras import tree
 from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
 from tfprune.errors import ModelError, type_name
-from tfprune.structure.open_sizes import open_sizes
-from tfprune.structure.raw_weights import as_tensors
-from tfprune.structure.symbolic import accepted, through
+from tfprune.structure.symbolic import accepted
+from tfprune.structure.trace import Trace, can_open, stands_alone
 
 Shape = tuple[int | None, ...]
 
@@ -126,7 +125,8 @@ class _Reader:
         if isinstance(model, keras.Sequential) and is_function(model):
             function = model._functional
         elif not is_function(model):
-            trace = Trace(model, _inputs_of(model, input_shape))
+            starts = _inputs_of(model, input_shape)
+            trace = Trace(model, starts, (starts,), {})
             function = trace.function
             self.traced.append(model.name)
             self.notes.append(
@@ -234,137 +234,55 @@ class _Reader:
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> bool:
         """Unroll a layer made of layers. False: it stays whole, and a note says why."""
-        why = _cannot_open(op)
-        if why is None:
-            kwargs = accepted(op, kwargs)
-            tensors = {
-                leaf: keras.KerasTensor(*_spec(self.values[leaf.index]))
-                for leaf in tree.flatten((args, kwargs))
-                if isinstance(leaf, Ref)
-            }
-            try:
-                trace = Trace(op, None, args, kwargs, tensors)
-            except Exception as error:  # noqa: BLE001 — any code of the user's runs in here
-                why = f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
-            else:
-                try:
-                    local = {id(trace.inputs[ref]): ref for ref in trace.inputs}
-                    made = tree.flatten(trace.function._outputs_struct)
-                    count = len(self.values), len(self.calls), len(self.notes), len(self.traced)
-                    why = "traced, it has another number of outputs"
-                    if len(made) == len(outputs):
-                        self._walk(trace.function, local, f"{here}/", {})
-                        odd = [c for c in self.calls[count[1] :] if not _stands_alone(c.op)]
-                        why = odd and f"{odd[0].op.name} in it cannot be made from its config"
-                        if not odd:
-                            self.traced.append(here)
-                            refs.update(
-                                (id(outer), local[id(inner)])
-                                for outer, inner in zip(outputs, made, strict=True)
-                            )
-                            return True
-                        for made_here, before in zip(
-                            (self.values, self.calls, self.notes, self.traced), count, strict=True
-                        ):
-                            del made_here[before:]
-                finally:
-                    trace.forget()
-        if why:
+        if not can_open(op):
+            return False
+        why = self._unroll(op, args, accepted(op, kwargs), outputs, refs, here)
+        if why is not None:
             self.notes.append(f"{here} ({type_name(op)}) stays whole: {why}")
-        return False
+        return why is None
 
+    def _unroll(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> str | None:
+        """Add what a layer's `call` does. A reason if it cannot be done: then nothing is added."""
+        starts: dict[Ref, Any] = {}
+        for leaf in tree.flatten((args, kwargs)):
+            if isinstance(leaf, Ref):
+                value = self.values[leaf.index]
+                starts[leaf] = keras.Input(batch_shape=value.shape, dtype=value.dtype)
 
-def _spec(value: Value) -> tuple[Shape, str]:
-    return value.shape, value.dtype
+        def given(leaf: Any) -> Any:
+            return starts[leaf] if isinstance(leaf, Ref) else leaf
+
+        symbols = tree.map_structure(given, (args, kwargs))
+        try:
+            trace = Trace(op, list(starts.values()), *symbols)
+        except Exception as error:  # noqa: BLE001 — any code of the user's runs in here
+            return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
+        try:
+            local = {id(start): ref for ref, start in starts.items()}
+            made = tree.flatten(trace.function._outputs_struct)
+            if len(made) != len(outputs):
+                return "traced, it has another number of outputs"
+            lists = (self.values, self.calls, self.notes, self.traced)
+            before = [len(one) for one in lists]
+            self._walk(trace.function, local, f"{here}/", {})
+            for call in self.calls[before[1] :]:
+                if not stands_alone(call.op):
+                    for one, count in zip(lists, before, strict=True):
+                        del one[count:]
+                    return f"{call.op.name} in it cannot be made from its config"
+            self.traced.append(here)
+            refs.update(
+                (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
+            )
+        finally:
+            trace.forget()
+        return None
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:160]
-
-
-def _cannot_open(op: Any) -> str | None:
-    """Say why an operation is not made of others ("" where there is nothing to say)."""
-    if not isinstance(op, keras.Layer) or isinstance(op, keras.layers.Lambda):
-        return ""
-    inner = op._flatten_layers(include_self=False, recursive=False)
-    if not list(inner):
-        return None if _is_formula(op) else ""
-    return None
-
-
-def _stands_alone(op: Any) -> bool:
-    """Tell whether an operation can be made again from its config."""
-    if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
-        return True
-    try:
-        type(op).from_config(op.get_config())
-    except Exception:  # noqa: BLE001 — any code of the user's runs in here
-        return False
-    return True
-
-
-def _is_formula(op: Any) -> bool:
-    """Tell whether a layer of the user's can be written as operations, the same in training.
-
-    One with weights is left alone, unless it could not be made again.
-    """
-    if type(op) is keras.layers.Activation:
-        return True
-    ours = type(op).__module__.startswith("keras.")
-    if ours or "training" in inspect.signature(op.call).parameters:
-        return False
-    return not op.variables or not _stands_alone(op)
-
-
-class Trace:
-    """What a layer's `call` does to symbolic tensors, as a graph.
-
-    Tracing adds nodes to the layers that are called; `forget` takes them off again, so that
-    the user's model is left as it was.
-    """
-
-    def __init__(
-        self,
-        op: Any,
-        inputs: Any,
-        args: Any = None,
-        kwargs: Any = None,
-        tensors: Mapping[Ref, Any] | None = None,
-    ) -> None:
-        layers = list(op._flatten_layers())
-        self._before = [
-            (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
-        ]
-        self.inputs: dict[Ref, Any] = {}
-        try:
-            if tensors is None:
-                starts = inputs
-                with open_sizes(), through(), as_tensors(op, tree.flatten(inputs)[0]):
-                    outputs = op.call(inputs)
-            else:
-                self.inputs = {
-                    ref: keras.Input(batch_shape=t.shape, dtype=t.dtype)
-                    for ref, t in tensors.items()
-                }
-
-                def given(leaf: Any) -> Any:
-                    return self.inputs[leaf] if isinstance(leaf, Ref) else leaf
-
-                real_args = tree.map_structure(given, args)
-                real_kwargs = tree.map_structure(given, kwargs)
-                starts = list(self.inputs.values())
-                with open_sizes(), through(), as_tensors(op, starts[0]):
-                    outputs = op.call(*real_args, **real_kwargs)
-            self.function = keras.Function(starts, outputs)
-        except Exception:
-            self.forget()
-            raise
-
-    def forget(self) -> None:
-        """Take the nodes of the trace off the layers."""
-        for layer, inbound, outbound in self._before:
-            del layer._inbound_nodes[inbound:]
-            del layer._outbound_nodes[outbound:]
 
 
 def _inputs_of(model: Any, input_shape: Any) -> Any:

@@ -25,6 +25,7 @@ from tfprune.structure.flow import (
 )
 from tfprune.structure.graph import Graph, Ref, read
 from tfprune.structure.rules.movement import stop
+from tfprune.structure.specs import outputs_of
 
 
 @dataclass(frozen=True)
@@ -218,10 +219,8 @@ def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ..
         def spec(leaf: Any) -> Any:
             return specs[leaf.index] if isinstance(leaf, Ref) else leaf
 
-        made = call.op.compute_output_spec(
-            *tree.map_structure(spec, call.args), **tree.map_structure(spec, call.kwargs)
-        )
-        for ref, out in zip(call.outputs, tree.flatten(made), strict=True):
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
             specs[ref.index] = out
     return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
 

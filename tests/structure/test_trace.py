@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras.src.ops.numpy import Add
+
+from tfprune.structure.trace import Trace, can_open, stands_alone
+
+
+class Pair(keras.layers.Layer):
+    def build(self, shape):
+        self.one, self.two = kl.Dense(4, name="one"), kl.Dense(4, name="two")
+        self.one.build(shape)
+        self.two.build((*shape[:-1], 4))
+
+    def call(self, x):
+        return self.two(self.one(x))
+
+
+def test_a_trace_is_what_the_layer_does_and_can_be_forgotten() -> None:
+    layer = Pair()
+    layer(np.ones((2, 3), "float32"))
+    start = keras.Input((3,))
+    trace = Trace(layer, [start], (start,), {})
+    data = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_array_equal(trace.function([data]), layer(data))
+    assert len(layer.one._inbound_nodes) == 1
+    trace.forget()
+    assert layer.one._inbound_nodes == layer.two._outbound_nodes == []
+
+
+class Failing(Pair):
+    def call(self, x):
+        super().call(x)
+        raise RuntimeError("half way")
+
+
+def test_a_trace_that_fails_leaves_nothing_behind() -> None:
+    layer, start = Failing(), keras.Input((3,))
+    layer.build((None, 3))
+    with pytest.raises(RuntimeError, match="half way"):
+        Trace(layer, [start], (start,), {})
+    assert layer.one._inbound_nodes == []
+
+
+class Holds(keras.layers.Layer):
+    """A layer without a config that could bring it back."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_which_layers_stand_alone() -> None:
+    assert stands_alone(kl.Dense(3))
+    assert stands_alone(Pair())
+    assert not stands_alone(Holds(np.ones(2)))
+
+
+def test_which_layers_can_be_opened() -> None:
+    pair, holds, plain = Pair(), Holds(np.ones(2)), Holds(1)
+    for layer in (pair, holds, plain):
+        layer.build((None, 3))
+    assert can_open(pair)
+    assert can_open(holds), "it could not be made again, so what it does is written out"
+    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x: x), Add()):
+        assert not can_open(left_alone)

@@ -1,0 +1,76 @@
+"""What a layer's `call` does, as a graph of its own, and which layers can be read that way."""
+
+import inspect
+from typing import Any
+
+import keras
+from keras import tree
+
+from tfprune.structure.open_sizes import open_sizes
+from tfprune.structure.raw_weights import as_tensors
+from tfprune.structure.symbolic import through
+
+
+def can_open(op: Any) -> bool:
+    """Tell whether an operation is made of others."""
+    if not isinstance(op, keras.Layer) or isinstance(op, keras.layers.Lambda):
+        return False
+    inner = op._flatten_layers(include_self=False, recursive=False)
+    return bool(list(inner)) or _is_formula(op)
+
+
+def stands_alone(op: Any) -> bool:
+    """Tell whether an operation can be made again from its config."""
+    if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
+        return True
+    try:
+        type(op).from_config(op.get_config())
+    except Exception:  # noqa: BLE001 — any code of the user's runs in here
+        return False
+    return True
+
+
+def _is_formula(op: Any) -> bool:
+    """Tell whether a layer of the user's can be written as operations, the same in training.
+
+    One with weights is left alone, unless it could not be made again.
+    """
+    if type(op) is keras.layers.Activation:
+        return True
+    ours = type(op).__module__.startswith("keras.")
+    if ours or "training" in inspect.signature(op.call).parameters:
+        return False
+    return not op.variables or not stands_alone(op)
+
+
+class Trace:
+    """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
+
+    Tracing adds nodes to the layers that are called; `forget` takes them off again, so that
+    the user's model is left as it was.
+
+    Args:
+        op: A built layer or model.
+        starts: The symbolic inputs that its call is made on, in a structure of any kind.
+        args: The arguments of the call.
+        kwargs: Those by name.
+    """
+
+    def __init__(self, op: Any, starts: Any, args: Any, kwargs: Any) -> None:
+        layers = list(op._flatten_layers())
+        self._before = [
+            (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
+        ]
+        try:
+            with open_sizes(), through(), as_tensors(op, tree.flatten(starts)[0]):
+                outputs = op.call(*args, **kwargs)
+            self.function = keras.Function(starts, outputs)
+        except Exception:
+            self.forget()
+            raise
+
+    def forget(self) -> None:
+        """Take the nodes of the trace off the layers."""
+        for layer, inbound, outbound in self._before:
+            del layer._inbound_nodes[inbound:]
+            del layer._outbound_nodes[outbound:]
