@@ -4,7 +4,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import FilterError, OptionError
+from tfprune.errors import FilterError, ModelError, OptionError
 from tfprune.structure.choice import RANKINGS, bundle, candidates, check_filters
 from tfprune.structure.units import units
 
@@ -120,6 +120,13 @@ def test_filters_that_match_nothing_are_errors() -> None:
         tfprune.shrink(found.model, None, ratios={"x": 0.5})
     with pytest.raises(OptionError, match="expected the share that stays"):
         tfprune.shrink(found.model, None, ratios={"d0": 1.5})
+
+
+def test_a_model_of_which_nothing_can_go_is_said() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2, name="only")(inputs), name="net")
+    with pytest.raises(ModelError, match="'net' has no unit.*only: it is an output of the model"):
+        tfprune.shrink(model, {"channels": 0.5})
 
 
 def test_no_tensor_is_emptied() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tfprune.errors import FilterError, OptionError, nearest
+from tfprune.errors import FilterError, ModelError, OptionError, nearest
 from tfprune.filters import Filter, as_filters, matches
 from tfprune.filters import choose as select
 from tfprune.registry import Registry
@@ -231,9 +231,16 @@ def choose(
 
     Raises:
         FilterError: A pattern matches nothing.
+        ModelError: Nothing of the model can be cut.
         OptionError: The target cannot be met.
     """
     rank = RANKINGS[ranking]
+    if target is not None and not found.groups:
+        why = dict.fromkeys(f"{line.layer}: {line.reason}" for line in found.frozen)
+        raise ModelError(
+            f"model {found.model.name!r} has no unit that could be removed "
+            f"({'; '.join(list(why)[:3])})"
+        )
     pool, notes = candidates(
         found, score, round_to=round_to, cap=cap, only=only, skip=skip, heads=heads
     )
@@ -300,7 +307,7 @@ class _Tensors:
     def __init__(self, found: Units, pool: Sequence[Candidate]) -> None:
         self.found = found
         self.pool = pool
-        self.lines = [np.unique(found.root[ids]) for ids in vectors(found)]
+        self.lines = [np.unique(found.root[ids]) for ids in vectors(found) if ids.size]
         # Where a unit stands: its candidate, and its bundle there.
         self.home = np.zeros((2, found.flow.size), int)
         for number, candidate in enumerate(pool):
