@@ -37,6 +37,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/sparsity.py
 	$(BIN)/python benchmarks/structure_latency.py
+	$(BIN)/python benchmarks/applications.py
+	$(BIN)/python benchmarks/hub.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
