@@ -69,9 +69,9 @@ def times(peers: Peers, network: str, rounds: int) -> dict[str, list[Job]]:
 
 
 def memory(peers: Peers, network: str) -> dict[str, int]:
-    """What each column's work adds to a fresh process at its peak."""
+    """What the work adds to a fresh process at its peak, by column; threads do not matter."""
     found = {}
-    for column in COLUMNS:
+    for column in (TORCH_ONE, PLAIN, VERIFIED):
         with peers.start(column) as worker:
             job = {"do": "memory", "network": network, "verify": column == VERIFIED}
             found[column] = int(worker.ask(job)["peak_bytes"])
@@ -90,7 +90,7 @@ def row(name: str, answers: Mapping[str, list[Job]], peaks: Mapping[str, int]) -
         f"{answers[c][0]['before'] / 1e6:.1f} M → {answers[c][0]['after'] / 1e6:.1f} M"
         for c in (TORCH, VERIFIED)
     ]
-    memories = " / ".join(f"{peaks[c] / 2**20:.0f}" for c in (TORCH, PLAIN, VERIFIED))
+    memories = " / ".join(f"{peaks[c] / 2**20:.0f}" for c in (TORCH_ONE, PLAIN, VERIFIED))
     return [name, *cells, " / ".join(sizes), memories]
 
 
