@@ -9,6 +9,7 @@ import tf_keras
 from tfprune.deploy import flatbuffer
 from tfprune.deploy.export import export, interface
 from tfprune.deploy.graph_rewrites import rewrite_for_integers
+from tfprune.deploy.runtime import Runner
 from tfprune.deploy.tflite import to_tflite
 
 
@@ -57,3 +58,13 @@ def test_what_a_mask_hides_leaves_scores_their_steps(k, dropout):
     softmax = next(op for op in graph.ops if op.name == "SOFTMAX")
     # A step of the scores: with -1e9 among them it would be 4 million.
     assert graph.tensors[softmax.inputs[0]].scales[0] < 1
+
+
+def test_flatten_is_one_reshape():
+    inputs = keras.Input((4, 4, 2))
+    h = keras.layers.Reshape((16, 2))(keras.layers.Conv2D(2, 1)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(h)))
+    x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype("float32")
+    artefact = to_tflite(model, scheme="int8", calibration=x)
+    assert set(artefact.report.ops) == {"CONV_2D", "RESHAPE", "FULLY_CONNECTED"}
+    assert Runner(artefact)(x).shape == (50, 3)

@@ -27,6 +27,7 @@ def rewrite_for_integers(folder: Path) -> None:
         for function in graph.graph_def.library.function:
             multiply_instead_of_negate(function)
             hide_near_the_scores(function)
+            reshape_by_constants(function)
     path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
@@ -78,6 +79,35 @@ def hide_near_the_scores(function: Any) -> None:
             node.input[hidden] = _constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
 
 
+def reshape_by_constants(function: Any) -> None:
+    """Let a reshape of which one size is computed find that size by itself: it is what is left.
+
+    Flatten of Keras 3 computes the batch size, which a file does with four operations, and which
+    hides from the converter that the scale stays.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "Reshape"]:
+        pack = by_name.get(node.input[1].partition(":")[0])
+        if pack is None or pack.op != "Pack" or pack.attr["T"].type != types_pb2.DT_INT32:
+            continue
+        parts = [by_name.get(name.partition(":")[0]) for name in pack.input]
+        sizes = [
+            int(tf.make_ndarray(part.attr["value"].tensor))
+            if part is not None and part.op == "Const"
+            else -1
+            for part in parts
+        ]
+        if sizes.count(-1) == 1 and min(size for size in (*sizes, 1) if size != -1) > 0:
+            node.input[1] = _constant(function, f"{node.name}_sizes", sizes, types_pb2.DT_INT32)
+            node.attr["Tshape"].type = types_pb2.DT_INT32
+
+
 def _below(function: Any, select: Any) -> str:
     """Add what lies a little below the least score of each row, and return its name."""
     from tensorflow.core.framework import types_pb2
@@ -95,15 +125,13 @@ def _below(function: Any, select: Any) -> str:
     return f"{below.name}:z:0"
 
 
-def _constant(function: Any, name: str, value: float, kind: int) -> str:
-    """Add a scalar and return its name as an input."""
+def _constant(function: Any, name: str, value: float | list[int], kind: int) -> str:
+    """Add a scalar or a list and return its name as an input."""
     import tensorflow as tf
 
     node = function.node_def.add(name=name, op="Const")
     node.attr["dtype"].type = kind
-    node.attr["value"].tensor.CopyFrom(
-        tf.make_tensor_proto(value, dtype=tf.as_dtype(kind), shape=[])
-    )
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype=tf.as_dtype(kind)))
     return f"{name}:output:0"
 
 
