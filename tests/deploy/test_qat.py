@@ -137,6 +137,15 @@ def test_what_has_no_rule_is_named_unless_skipped():
     assert note.startswith("calibrated: training has seen no range for all of")
 
 
+def test_a_sequential_model_takes_its_input_as_before():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="tanh"), L.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
+    aware = quantize_aware(model)
+    aware(x, training=True)
+    np.testing.assert_allclose(aware(x), model(x), atol=0.1)
+    np.testing.assert_allclose(Runner(to_tflite(aware, scheme="int8"))(x), aware(x), atol=0.05)
+
+
 def test_before_training_it_has_to_be_calibrated(residual, data):
     aware = quantize_aware(residual)
     with pytest.raises(OptionError, match="calibration: scheme 'int8' needs samples"):

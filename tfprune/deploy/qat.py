@@ -167,7 +167,7 @@ def _functional(model: Any) -> keras.Model:
     if is_quantize_aware(model):
         raise ModelError(f"model {model.name!r} is quantisation-aware already")
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model
 
 
