@@ -9,7 +9,7 @@ import tfprune
 from tfprune.pipeline import compress
 
 RECIPE = {
-    "model": {"source": "convnet"},
+    "model": {"source": "convnet", "options": {"width": 8}},
     "data": {"source": "digits", "limit": 400},
     "train": {"epochs": 3, "batch_size": 32, "learning_rate": 3e-3},
     "prune": {"pattern": "channel", "sparsity": 0.5, "epochs": 4, "learning_rate": 3e-3},

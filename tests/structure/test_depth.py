@@ -170,6 +170,11 @@ def test_a_share_that_is_none_is_refused(share, message) -> None:
 def test_what_does_not_go_with_blocks_is_said() -> None:
     with pytest.raises(OptionError, match="ratios= and repair= are about channels"):
         tfprune.shrink(deep(), {"blocks": 0.5}, ratios={"stem": 0.5})
+    for target in ("zeros", tfprune.Plan("deep", ())):
+        with pytest.raises(OptionError, match="it says itself what goes: leave out only="):
+            tfprune.shrink(deep(), target, only="stem")
+    with pytest.raises(OptionError, match="target zeros: it loses nothing to repair"):
+        tfprune.shrink(deep(), "zeros", repair=LABELLED[0])
     with pytest.raises(DataError, match="needs data="):
         tfprune.shrink(deep(), {"blocks": 0.5}, importance="taylor", loss=LOSS)
 
@@ -199,6 +204,7 @@ def test_the_report_names_what_went_and_what_could_not() -> None:
     text = str(report)
     assert "1 of 2 residual blocks taken out" in text
     assert "one  (a)" in text
+    assert "from the original with the removed units and branches silenced" in text
     assert "two cannot go: its skip path is no identity: it goes through skip" in text
     data = json.loads(json.dumps(report.to_json()))
     assert [block["removed"] for block in data["blocks"]] == [True, False]

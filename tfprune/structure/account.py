@@ -26,6 +26,7 @@ def make_report(
     branches: Branches,
     error: float | None,
     *,
+    meter_left: Meter,
     target: Any,
     importance: str,
     ranking: str,
@@ -42,6 +43,7 @@ def make_report(
         choice: The units of `left` that went.
         branches: The branches that went.
         error: How far the small model is from what it should be.
+        meter_left: Counts the costs of `left`.
         target: What was asked for.
         importance: As it was given.
         ranking: As it was given.
@@ -49,7 +51,7 @@ def make_report(
         against: What `error` was measured against.
     """
     alive = left.alive(choice.removed)
-    meter, meter_left = Meter(found), Meter(left)
+    meter = meter_left if left is found else Meter(found)
     reasons = [
         reason for group in left.groups if not alive[group.units].all() for reason in group.reasons
     ]

@@ -47,16 +47,26 @@ def prove_branches(
     left: Units,
     branches: Branches,
     weights: Weights,
+    built: tuple[Any, dict[int, Any]] | None = None,
     *,
     seed: int,
     input_shape: Any,
 ) -> Proof:
     """Compare what is left of a model with the model whose branches are silenced to zero.
 
+    Args:
+        found: The units of the model.
+        left: Those of what is left of it.
+        branches: What was taken out.
+        weights: All weights of the model.
+        built: What is left, built, and its operations by the `id` of the original; None builds it.
+        seed: For the inputs.
+        input_shape: The shape of the input, where the model leaves it open.
+
     Raises:
         ModelError: They differ.
     """
-    small, ops = rebuild(left, np.ones(left.flow.size, bool), weights)
+    small, ops = built or rebuild(left, np.ones(left.flow.size, bool), weights)
     muted: dict[int, set[int]] = {}
     for place, position in branches.arms:
         call = found.graph.calls[place]

@@ -222,7 +222,8 @@ def _held(found: Units, groups: Sequence[Group]) -> tuple[_Held, ...]:
         if binding.role != USE and id(binding.weight) not in statistics and ours[binding.ids].any():
             axes.setdefault(id(binding.weight), []).append(binding)
     kernels = {id(kernel.variable): kernel for kernel in find_variables([found.model])}
-    return tuple(_Held(kernels[key], tuple(bindings)) for key, bindings in axes.items())
+    # What is not among the model's own weights cannot be held; the trial finds out if it speaks.
+    return tuple(_Held(kernels[key], tuple(axes[key])) for key in axes if key in kernels)
 
 
 def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:

@@ -114,6 +114,13 @@ def shrink(
             "by blocks, then by channels"
         )
     only, skip = as_filters("only", only), as_filters("skip", skip)
+    if (closed or isinstance(target, Plan)) and (only or skip or ratios):
+        raise OptionError(
+            f"shrink target {closed or 'plan'}: it says itself what goes: leave out only=, skip= "
+            "and ratios="
+        )
+    if closed and repair is not None:
+        raise OptionError(f"shrink target {closed}: it loses nothing to repair: leave out repair=")
     with progress.task("shrink", 4) as task:
         found = units(model, input_shape=input_shape)
         if closed == "gates":
@@ -178,13 +185,15 @@ def shrink(
             proof = {"seed": seed, "input_shape": input_shape}
             error = 0.0
             if branches.arms:
-                error = prove_branches(found, left, branches, weights, **proof).error
+                built = None if len(choice.removed) else (small, ops)
+                error = prove_branches(found, left, branches, weights, built, **proof).error
             if len(choice.removed) or not branches.arms:
                 error = max(error, prove(left, alive, weights, small, ops, **proof).error)
         task.advance()
     carry_compile(model, small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
-    shown = {wanted.cost: wanted.value} if wanted else closed
+    shown: Any = {wanted.cost: wanted.value} if wanted else closed
+    silenced = "units and branches" if branches.arms else "units"
     if isinstance(target, Plan):
         shown = "plan"
     report = make_report(
@@ -195,11 +204,12 @@ def shrink(
         choice,
         branches,
         error,
+        meter_left=meter,
         target=shown,
         importance=name,
         ranking=ranking,
         round_to=round_to,
-        against="the original" if closed else "the original with the removed units silenced",
+        against="the original" if closed else f"the original with the removed {silenced} silenced",
     )
     return small, report
 
