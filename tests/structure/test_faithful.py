@@ -64,6 +64,26 @@ def test_masks_are_carried_into_what_is_unrolled(check) -> None:
     np.testing.assert_array_equal(np.asarray(small(data))[0, 3:], 0)
 
 
+class Fixed(keras.layers.Layer):
+    """It does what it does for one length only."""
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(x) + np.ones((5, 6), "float32")
+
+
+def test_what_cannot_be_run_unrolled_is_said() -> None:
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, kl.Dense(2)(Fixed(name="fixed")(inputs)))
+    with pytest.raises(ModelError, match="cannot be run .*Pass input_shape=.*fixed"):
+        tfprune.shrink(model, {"channels": 0.5}, round_to=1)
+    _, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1, input_shape=(5, 4))
+    assert report.error <= 1e-4
+
+
 def test_models_without_traces_are_not_run_twice() -> None:
     inputs = keras.Input((4,))
     found = units(keras.Model(inputs, kl.Dense(2)(inputs)))

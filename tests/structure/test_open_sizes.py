@@ -124,3 +124,23 @@ def test_a_decoder_of_open_length_is_unrolled_and_cut(check, sizes) -> None:
     data = np.random.default_rng(1).normal(size=(2, 7, 12)).astype("float32")
     # Nothing of an answer may depend on what comes after it.
     np.testing.assert_allclose(small(data)[:, :4], small(data[:, :4]), atol=1e-5)
+
+
+class Sliced(keras.layers.Layer):
+    """It cuts one tensor to the length of another, which is open."""
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        y = self.dense(x)
+        return ops.repeat(y, 2, axis=1)[:, : ops.shape(y)[1]]
+
+
+def test_a_slice_to_an_open_size_keeps_the_layer_whole() -> None:
+    inputs = keras.Input((None, 4))
+    x = kl.Dense(5, name="after")(Sliced(name="sliced")(inputs))
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
+    assert [group.name for group in found] == ["after"]
+    assert any("sliced" in note and "stays whole" in note for note in found.graph.notes)

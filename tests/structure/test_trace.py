@@ -29,6 +29,22 @@ def test_a_trace_is_what_the_layer_does_and_can_be_forgotten() -> None:
     assert layer.one._inbound_nodes == layer.two._outbound_nodes == []
 
 
+class Alike(Pair):
+    """Two layers of one name, as the projections of two attentions have them."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.two.name = self.one.name
+
+
+def test_layers_of_one_name_are_told_apart_and_keep_it() -> None:
+    layer, start = Alike(), keras.Input((3,))
+    layer.build((None, 3))
+    trace = Trace(layer, [start], (start,), {})
+    assert len(trace.function._operations) == 3
+    assert layer.one.name == layer.two.name == "one"
+
+
 class Failing(Pair):
     def call(self, x):
         super().call(x)
@@ -46,8 +62,8 @@ def test_a_trace_that_fails_leaves_nothing_behind() -> None:
 class Holds(keras.layers.Layer):
     """A layer without a config that could bring it back."""
 
-    def __init__(self, table):
-        super().__init__()
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
         self.table = table
 
     def build(self, shape):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
+from tfprune.structure.graph import Call
 from tfprune.structure.rebuild import execute
 from tfprune.structure.units import Units
 
@@ -23,10 +24,20 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
     Raises:
         ModelError: They differ.
     """
+    import tensorflow as tf
+
     if not found.graph.traced:
         return
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
-    unrolled = execute(found.graph, tensors, lambda call, args, kwargs: call.op(*args, **kwargs))
+    try:
+        unrolled = execute(found.graph, tensors, _run)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"model {found.model.name!r}: unrolled into operations it cannot be run "
+            f"({type(error).__name__}: {line[:160]}). Pass input_shape= if sizes of the input are "
+            f"open. Unrolled were {_named(found.graph.traced)}"
+        ) from error
     struct = tree.pack_sequence_as(found.graph.inputs, tensors)
     whole = found.model(struct, training=False)
     limit = CLOSE["float16" if low_precision else "float32"]
@@ -39,6 +50,10 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
                 f"One of these does more than tracing shows: {_named(found.graph.traced)}. "
                 "Give its class a rule with tfprune.rules.register"
             )
+
+
+def _run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return call.op(*args, **kwargs)
 
 
 def _named(traced: list[Any]) -> str:

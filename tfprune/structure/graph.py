@@ -14,6 +14,7 @@ from keras import tree
 from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
 from tfprune.errors import ModelError, type_name
+from tfprune.structure.open_sizes import Size
 from tfprune.structure.symbolic import accepted
 from tfprune.structure.trace import Trace, can_open, stands_alone
 
@@ -264,14 +265,15 @@ class _Reader:
             made = tree.flatten(trace.function._outputs_struct)
             if len(made) != len(outputs):
                 return "traced, it has another number of outputs"
-            lists = (self.values, self.calls, self.notes, self.traced)
+            lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
             before = [len(one) for one in lists]
             self._walk(trace.function, local, f"{here}/", {})
             for call in self.calls[before[1] :]:
-                if not stands_alone(call.op):
+                why = _cannot_stand(call)
+                if why is not None:
                     for one, count in zip(lists, before, strict=True):
                         del one[count:]
-                    return f"{call.op.name} in it cannot be made from its config"
+                    return why
             self.traced.append(here)
             refs.update(
                 (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
@@ -279,6 +281,17 @@ class _Reader:
         finally:
             trace.forget()
         return None
+
+
+def _cannot_stand(call: Call) -> str | None:
+    """Say why a call that was found inside of a layer cannot be one of the graph."""
+    if not stands_alone(call.op):
+        return f"{call.op.name} in it cannot be made from its config"
+    for leaf in tree.flatten((call.args, call.kwargs)):
+        parts = (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,)
+        if any(isinstance(part, Size) for part in parts):
+            return f"{call.op.name} in it is given a size that is open"
+    return None
 
 
 def _first_line(error: BaseException) -> str:

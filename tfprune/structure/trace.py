@@ -1,6 +1,8 @@
 """What a layer's `call` does, as a graph of its own, and which layers can be read that way."""
 
+import contextlib
 import inspect
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -43,6 +45,22 @@ def _is_formula(op: Any) -> bool:
     return not op.variables or not stands_alone(op)
 
 
+@contextlib.contextmanager
+def _unlike_names(layers: Sequence[Any]) -> Iterator[None]:
+    """While it is entered, no two layers have one name: a graph of Keras asks for that.
+
+    A decoder has two attentions in it, and each has a layer `query`.
+    """
+    names = [layer.name for layer in layers]
+    try:
+        for number, layer in enumerate(layers):
+            layer.name = f"{layer.name}_{number}"
+        yield
+    finally:
+        for layer, name in zip(layers, names, strict=True):
+            layer.name = name
+
+
 class Trace:
     """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
 
@@ -64,7 +82,8 @@ class Trace:
         try:
             with open_sizes(), through(), as_tensors(op, tree.flatten(starts)[0]):
                 outputs = op.call(*args, **kwargs)
-            self.function = keras.Function(starts, outputs)
+            with _unlike_names(layers):
+                self.function = keras.Function(starts, outputs)
         except Exception:
             self.forget()
             raise
