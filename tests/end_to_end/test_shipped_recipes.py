@@ -17,9 +17,10 @@ from tfprune.recipe import find_recipe, load_recipe, shipped_recipes
 BUDGET = {
     "data": {"source": "digits", "limit": 200},
     "train": {"epochs": 2},
+    "shrink": {"epochs": 2},
     "prune": {"epochs": 3, "end_epoch": 2.0},
     "measure": {"runs": 5},
-    "gate": {"max_accuracy_drop": 1.0, "min_compression": 1.0},
+    "gate": {"max_accuracy_drop": 1.0, "min_compression": 1.0, "max_latency_ratio": 100.0},
 }
 
 
@@ -46,6 +47,8 @@ def test_a_shipped_recipe_runs_from_end_to_end(name: str, tmp_path: Path) -> Non
     baseline, result = report["rows"]
     assert result["scheme"] == tables.get("quantize", {"scheme": "float32"})["scheme"]
     assert result["gzip_bytes"] < baseline["gzip_bytes"]
+    share = tables.get("shrink", {"target": {"macs": 1.0}})["target"]["macs"]
+    assert result["macs"] <= share * baseline["macs"]
     wanted = tables.get("prune", {"sparsity": 0.0})["sparsity"]
     weights = sum(math.prod(kernel["shape"]) for kernel in result["kernels"])
     zeros = sum(kernel["zeros"] for kernel in result["kernels"])
@@ -73,6 +76,34 @@ def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     assert baseline["score"] - result["score"] <= 0.01
     assert baseline["gzip_bytes"] >= 10 * result["gzip_bytes"]
     assert result["latency_ratio"]["median"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "accuracy", "drop", "compression"),
+    [("channels", 0.98, 0.01, 5), ("heads", 0.95, 0.02, 4)],
+)
+def test_units_are_removed_and_the_promise_kept(
+    name: str, accuracy: float, drop: float, compression: float, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-m", "tfprune.cli", "run", name, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=880,
+    )
+    assert done.returncode == 0, done.stderr
+    baseline, result = json.loads((out / "report.json").read_text())["rows"]
+    assert baseline["score"] > accuracy
+    assert baseline["score"] - result["score"] <= drop
+    assert baseline["gzip_bytes"] >= compression * result["gzip_bytes"]
+    assert result["macs"] <= 0.5 * baseline["macs"]
+    # The units are gone from the Keras model too, and with them whole rows and columns.
+    widths = {kernel["name"]: kernel["shape"] for kernel in baseline["kernels"]}
+    smaller = [k for k in result["kernels"] if k["shape"] != widths[k["name"]]]
+    assert len(smaller) >= 4
 
 
 @pytest.mark.exhaustive
