@@ -186,10 +186,17 @@ class _Statistics:
             self.seen[key] = self._near(x, axis)
         mean, variance = self.seen[key]
         arrays = dict(zip([w.name for w in layer.weights], self.quiet[key], strict=True))
-        factor = arrays.get("gamma", 1.0) / np.sqrt(variance + layer.epsilon)
-        offset = arrays.get("beta", 0.0) - mean * factor
-        shape = [-1 if position == axis else 1 for position in range(len(x.shape))]
-        return x * _like(x, factor, shape) + _like(x, offset, shape)
+        # Keras's own operation, as the layer calls it: where a mean is far larger than the spread,
+        # another order of the same sums is 1000 times less exact than the rest.
+        return keras.ops.batch_normalization(
+            x,
+            _like(x, mean),
+            _like(x, variance),
+            axis=axis,
+            offset=arrays.get("beta"),
+            scale=arrays.get("gamma"),
+            epsilon=layer.epsilon,
+        )
 
     def _near(self, x: Any, axis: int) -> tuple[np.ndarray, np.ndarray]:
         others = [position for position in range(len(x.shape)) if position != axis]
@@ -213,8 +220,8 @@ class _Statistics:
         return result
 
 
-def _like(x: Any, array: np.ndarray, shape: list[int]) -> Any:
-    return keras.ops.convert_to_tensor(np.reshape(array, shape), dtype=x.dtype)
+def _like(x: Any, array: np.ndarray) -> Any:
+    return keras.ops.convert_to_tensor(array, dtype=x.dtype)
 
 
 class _state:
