@@ -39,11 +39,13 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/structure_latency.py
 	$(BIN)/python benchmarks/applications.py
 	$(BIN)/python benchmarks/hub.py
+	$(BIN)/python benchmarks/matrix.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
 	$(BIN)/python benchmarks/oneshot.py
 	$(BIN)/python benchmarks/sparsity_accuracy.py
+	$(BIN)/python benchmarks/qat.py
 
 # They need the extra `peers`: PyTorch and Torch-Pruning.
 bench-peers: .venv/installed
