@@ -24,7 +24,17 @@ BUDGET = {
 }
 
 
-@pytest.mark.parametrize("name", list(shipped_recipes()))
+# Ten to twenty seconds each on two cores; they are also run in full below.
+LONG = ("channels", "heads")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in shipped_recipes()
+    ],
+)
 def test_a_shipped_recipe_runs_from_end_to_end(name: str, tmp_path: Path) -> None:
     tables = load_recipe(find_recipe(name)).to_dict()
     words = [
