@@ -211,11 +211,12 @@ def rows(cells: Cells) -> list[list[str]]:
     return found
 
 
-def whole(cells: Cells, network: str, ratio: float, what: str) -> dict[str, list[float]]:
-    """A figure of every method that has as many finished seeds as any other, at least one."""
-    found = {method: column(cells, network, method, ratio, what) for method in METHODS}
-    most = max(len(values) for values in found.values())
-    return {method: values for method, values in found.items() if len(values) == most > 0}
+def shared(cells: Cells, network: str, ratio: float, what: str) -> dict[str, list[float]]:
+    """A figure of every method that has begun, on the seeds that all of them have finished."""
+    begun = [m for m in METHODS if column(cells, network, m, ratio, "after")]
+    seeds = [s for s in SEEDS if all((network, s, method, ratio) in cells for method in begun)]
+    found = {m: [cells[network, s, m, ratio].get(what) for s in seeds] for m in begun}
+    return {method: values for method, values in found.items() if values and None not in values}
 
 
 def best_of(found: dict[str, list[float]], side: str) -> str | None:
@@ -229,7 +230,7 @@ def verdicts(cells: Cells) -> list[str]:
     found = []
     for network, ratio in itertools.product(NETWORKS, RATIOS):
         where = f"{NETWORKS[network]['title']} at {ratio:.0%}"
-        after = whole(cells, network, ratio, "after")
+        after = shared(cells, network, ratio, "after")
         us, them = best_of(after, "tfprune"), best_of(after, "torch")
         if us is None or them is None:
             continue
@@ -244,9 +245,9 @@ def verdicts(cells: Cells) -> list[str]:
             f"{where}, tuned: {METHODS[us]} {spread(after[us])}, {METHODS[them]} "
             f"{spread(after[them])}: {lead:+.1f} points{doubt}.{behind}"
         )
-        before = whole(cells, network, ratio, repaired_of(network))
+        before = shared(cells, network, ratio, repaired_of(network))
         what = "plain" if network == "fashion_convnet" else "recalibrated"
-        peer = whole(cells, network, ratio, what)
+        peer = shared(cells, network, ratio, what)
         us, them = best_of(before, "tfprune"), best_of(peer, "torch")
         if us is not None and them is not None:
             found.append(

@@ -65,10 +65,11 @@ def test_the_verdict_names_the_winner_and_who_loses(study: ModuleType) -> None:
     # With one seed there is nothing to tell a lead from chance by.
     (line,) = study.verdicts(cells_of(study, {m: v[:1] for m, v in after.items()}, 0.5))
     assert "-1.0 points, of one seed only. Behind Torch-Pruning's best: tfprune, l2" in line
-    # A method that has fewer seeds than others has no verdict yet.
+    # Only the seeds that all methods have finished count.
     after["torch_pruning-global"].pop()
     (line,) = study.verdicts(cells_of(study, after, 0.25))
-    assert "Torch-Pruning, GroupMagnitude, uniform 50.0 ± 0.0: +22.0 points." in line
+    assert "tfprune, l2, global 71.0 ± 1.4 (2 seeds), " in line
+    assert "71.0 ± 0.0 (2 seeds): +0.0 points" in line
 
 
 def test_a_row_a_finished_method(study: ModuleType) -> None:
