@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     options = parser.parse_args()
     rows, numbers, measured = [], {}, ""
-    for build in (mobile_net, resnet_50, attention):
+    for build in (mobile_net, attention, resnet_50):
         keras.utils.set_random_seed(SEED)
         model = build()
         shape = model.inputs[0].shape[1:]

@@ -24,6 +24,7 @@ from tfprune.deploy.calibrate import Samples
 from tfprune.deploy.export import Interface, check_batch, export, full_precision, interface
 from tfprune.deploy.onnx_layout import products
 from tfprune.deploy.onnx_runtime import ENDING, check_installed
+from tfprune.deploy.options import check_bound
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import is_quantize_aware, strip_quantization
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
@@ -89,8 +90,7 @@ def to_onnx(
     check_batch(batch)
     if isinstance(opset, bool) or opset not in OPSETS:
         raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
-    if not (isinstance(bound, int | float) and 0 < bound < np.inf):
-        raise OptionError(f"bound: expected a positive number, got {bound!r}")
+    check_bound(bound)
     notes: list[str] = []
     if is_quantize_aware(model):
         model = strip_quantization(model)

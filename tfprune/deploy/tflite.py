@@ -27,6 +27,13 @@ from tfprune.deploy.export import (
 )
 from tfprune.deploy.flatbuffer import Contents
 from tfprune.deploy.layer_parity import first_disagreement
+from tfprune.deploy.options import (
+    check_allowed,
+    check_bound,
+    check_calibration,
+    check_io,
+    check_layers,
+)
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import has_trained_ranges, is_quantize_aware, strip_quantization
 from tfprune.deploy.qat_layers import traced_for_the_converter
@@ -34,8 +41,8 @@ from tfprune.deploy.reference import answers, check_path, draw, some, versions
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.troubles import way_out
-from tfprune.deploy.weights import Rule, resolve, weight_rules
-from tfprune.errors import ConversionError, OptionError, nearest
+from tfprune.deploy.weights import Rule, resolve
+from tfprune.errors import ConversionError, OptionError
 from tfprune.progress import SILENT, Progress
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
@@ -138,10 +145,12 @@ def to_tflite(
     aware = is_quantize_aware(model) and plan.needs_calibration
     # What the file rounds by is then in the model; data only shows that it does.
     ready = aware and plan.activations == "int8" and has_trained_ranges(model)
-    io = _check_options(scheme, plan, io, ready or calibration is not None, bound)
+    io = check_io(scheme, plan, io)
+    check_calibration(scheme, plan, ready or calibration is not None)
+    check_bound(bound)
     check_batch(batch)
-    allowed = _check_allowed(allow_float)
-    rules = _check_layers(scheme, plan, layers or {})
+    allowed = check_allowed(allow_float)
+    rules = check_layers(scheme, plan, layers or {})
     face = interface(strip_quantization(model), input_signature, calibration)
     trained = face
     if aware:
@@ -206,42 +215,6 @@ class _Settings:
     io: str
     limit_s: float
     rules: list[Rule] | None
-
-
-def _check_options(
-    name: str, plan: Scheme, io: str | None, calibrated: bool, bound: float | None
-) -> str:
-    if io is not None and io not in plan.io:
-        raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}; got {io!r}")
-    if plan.needs_calibration and not calibrated:
-        raise OptionError(
-            f"calibration: scheme {name!r} needs samples of the model's input to see the ranges "
-            "of its activations; give calibration=x_train[:200]"
-        )
-    if bound is not None and not (isinstance(bound, int | float) and 0 < bound < np.inf):
-        raise OptionError(f"bound: expected a positive number, got {bound!r}")
-    return io or plan.io[0]
-
-
-def _check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
-    if plan.weight_bits is not None:
-        return weight_rules(name, layers)
-    if layers:
-        raise OptionError(
-            f"layers: scheme {name!r} is for the whole model; per layer there are "
-            f"{', '.join(key for key in SCHEMES if SCHEMES[key].weight_bits is not None)}"
-        )
-    return None
-
-
-def _check_allowed(names: Sequence[str]) -> frozenset[str]:
-    if isinstance(names, str):
-        raise OptionError(f"allow_float: expected a list of operation names, got {names!r}")
-    known = flatbuffer.op_names()
-    for name in names:
-        if name not in known:
-            raise OptionError(f"allow_float: unknown operation {name!r}. {nearest(name, known)}")
-    return frozenset(names)
 
 
 def _convert(

@@ -142,7 +142,7 @@ def compare(
 def versions() -> dict[str, str]:
     """Return the versions of what the figures depend on, as installed."""
     found = {"python": platform.python_version(), "tfprune": tfprune.__version__}
-    for package in ("ai-edge-litert", "keras", "numpy", "tensorflow"):
+    for package in ("ai-edge-litert", "keras", "numpy", "tensorflow", "zstandard"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

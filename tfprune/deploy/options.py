@@ -1,0 +1,76 @@
+"""What may be asked of `to_tflite`, checked before any work is done."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfprune.deploy import flatbuffer
+from tfprune.deploy.schemes import SCHEMES, Scheme
+from tfprune.deploy.weights import Rule, weight_rules
+from tfprune.errors import OptionError, nearest
+
+
+def check_io(name: str, plan: Scheme, io: str | None) -> str:
+    """Return the type of float inputs and outputs: the one given, or the scheme's own.
+
+    Raises:
+        OptionError: The scheme cannot have it.
+    """
+    if io is not None and io not in plan.io:
+        raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}; got {io!r}")
+    return io or plan.io[0]
+
+
+def check_calibration(name: str, plan: Scheme, calibrated: bool) -> None:
+    """Refuse integer arithmetic whose ranges nothing tells.
+
+    Raises:
+        OptionError: The scheme needs samples, and there are none.
+    """
+    if plan.needs_calibration and not calibrated:
+        raise OptionError(
+            f"calibration: scheme {name!r} needs samples of the model's input to see the ranges "
+            "of its activations; give calibration=x_train[:200]"
+        )
+
+
+def check_bound(bound: float | None) -> None:
+    """Refuse a bound that no difference can be held against.
+
+    Raises:
+        OptionError: It is no positive number.
+    """
+    if bound is not None and not (isinstance(bound, int | float) and 0 < bound < np.inf):
+        raise OptionError(f"bound: expected a positive number, got {bound!r}")
+
+
+def check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
+    """Return the rules of a scheme that goes layer by layer; None for one that does not.
+
+    Raises:
+        OptionError: The scheme is for the whole model, or one of `layers` cannot be had.
+        FilterError: A pattern is no regular expression.
+    """
+    if plan.weight_bits is not None:
+        return weight_rules(name, layers)
+    if layers:
+        raise OptionError(
+            f"layers: scheme {name!r} is for the whole model; per layer there are "
+            f"{', '.join(key for key in SCHEMES if SCHEMES[key].weight_bits is not None)}"
+        )
+    return None
+
+
+def check_allowed(names: Sequence[str]) -> frozenset[str]:
+    """Return the operations that may stay float.
+
+    Raises:
+        OptionError: One is no operation.
+    """
+    if isinstance(names, str):
+        raise OptionError(f"allow_float: expected a list of operation names, got {names!r}")
+    known = flatbuffer.op_names()
+    for name in names:
+        if name not in known:
+            raise OptionError(f"allow_float: unknown operation {name!r}. {nearest(name, known)}")
+    return frozenset(names)
