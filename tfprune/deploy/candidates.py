@@ -92,7 +92,7 @@ class Choice:
 
 def _words(row: Candidate, taken: bool) -> tuple[str, ...]:
     def show(value: float | None, form: str, scale: float = 1.0, unit: str = "") -> str:
-        return "–" if value is None else format(value * scale, form) + unit
+        return "–" if value is None else format(value * scale + 0.0, form) + unit  # + 0.0: no -0
 
     ratio = "–" if row.ratio is None else f"{row.ratio:.2f}x [{row.q1:.2f}, {row.q3:.2f}]"
     return (
