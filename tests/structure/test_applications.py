@@ -97,17 +97,9 @@ def test_half_counted_without_building(name: str) -> None:
     assert Meter(found).params(found.alive(np.concatenate(removed))) == HALF[name]
 
 
-SAMPLE = ("ConvNeXtTiny", "MobileNetV2")
-
-
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in SAMPLE else pytest.mark.exhaustive)
-        for name in HALF
-    ],
-)
+@pytest.mark.parametrize("name", HALF)
 def test_half_of_every_group(name: str, tmp_path: Path) -> None:
     model = build(name)
     found = tfprune.units(model)
@@ -153,8 +145,14 @@ def _converts_and_learns(small, image: np.ndarray) -> None:
     interpreter.invoke()
     out = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     np.testing.assert_allclose(out, small(image), atol=1e-4)
-    before = small.trainable_variables[0].numpy().copy()
+    before = [variable.numpy() for variable in small.trainable_variables]
     small.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     history = small.fit(np.repeat(image, 2, 0), np.array([1, 2]), verbose=0)
     assert np.isfinite(history.history["loss"][0])
-    assert not np.array_equal(before, small.trainable_variables[0].numpy())
+    # Far from the loss, of an untrained network, a gradient can be too small to be added.
+    moved = [
+        not np.array_equal(old, new.numpy())
+        for old, new in zip(before, small.trainable_variables, strict=True)
+    ]
+    assert moved[-1]
+    assert sum(moved) > len(moved) / 2
