@@ -109,7 +109,7 @@ def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
     assert "round_to" in table.unread()
     for wrong, hint in [
         ("zero", "a table of one cost"),
-        ("gates", "no stage of a run places gates"),
+        ("gates", "No stage of a run places gates"),
         ({"blocks": 25}, r"Did you mean 0\.25\?"),
     ]:
         with pytest.raises(RecipeError, match=hint):

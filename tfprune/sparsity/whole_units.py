@@ -24,8 +24,11 @@ class Joint(Protocol):
         skipped: What has units that cannot be closed, and why.
     """
 
-    kernels: Sequence[Kernel]
-    skipped: Sequence[Skipped]
+    @property
+    def kernels(self) -> Sequence[Kernel]: ...
+
+    @property
+    def skipped(self) -> Sequence[Skipped]: ...
 
     def shares(self, scores: Sequence[NDArray]) -> list[Share]:
         """Return a share for each group, from the scores of every variable in full shape.
