@@ -201,7 +201,7 @@ PATTERNS.register("channel")(partial(WholeUnits, "channel"))
 PATTERNS.register("head")(partial(WholeUnits, "head"))
 
 
-def of_one_kernel(pattern: "str | Pattern", call: str) -> Pattern:
+def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
     """Return the pattern for a call that takes kernels one by one.
 
     Example:

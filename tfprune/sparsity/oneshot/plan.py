@@ -15,7 +15,7 @@ from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.oneshot.capture import Calls, survey_calls
 from tfprune.sparsity.oneshot.linear import Linear, read_linear
-from tfprune.sparsity.patterns import KeepOf, Pattern, Unstructured
+from tfprune.sparsity.patterns import KeepOf, Pattern, Unstructured, of_one_kernel
 
 MaskOf = Callable[[NDArray], NDArray[np.bool_]]
 
@@ -104,8 +104,9 @@ def make_plan(
     arrays = [kernel.variable.value.numpy().astype(np.float64) for kernel in kernels]
     counts = _counts(kernels, arrays, choices, sparsity)
     calls = survey_calls(model, batch, list({id(k.layer): k.layer for k in kernels}.values()))
+    pattern = of_one_kernel(choices.pattern, "prune_oneshot")
     jobs = [
-        _job(kernel, weights, choices.pattern, count, calls.get(id(kernel.layer)))
+        _job(kernel, weights, pattern, count, calls.get(id(kernel.layer)))
         for kernel, weights, count in zip(kernels, arrays, counts, strict=True)
     ]
     never = Calls(order=-1)
@@ -133,10 +134,11 @@ def _choose_kernels(model: Any, choices: Choices) -> tuple[list[Kernel], list[Sk
 def _counts(
     kernels: Sequence[Kernel], arrays: Sequence[NDArray], choices: Choices, sparsity: float
 ) -> list[int]:
-    if choices.pattern.fixed is not None:
+    pattern = of_one_kernel(choices.pattern, "prune_oneshot")
+    if pattern.fixed is not None:
         return [0] * len(kernels)
     shares = [
-        Share(kernel.path, kernel.shape, choices.pattern.pool(kernel.view(np.abs(array))))
+        Share(kernel.path, kernel.shape, pattern.pool(kernel.view(np.abs(array))))
         for kernel, array in zip(kernels, arrays, strict=True)
     ]
     return choices.allocation(shares, sparsity, 1.0)
