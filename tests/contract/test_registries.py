@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from tfprune.errors import OptionError
 from tfprune.sparsity.allocation import ALLOCATIONS, Share
-from tfprune.sparsity.patterns import PATTERNS
+from tfprune.sparsity.patterns import PATTERNS, WholeUnits, of_one_kernel
 from tfprune.sparsity.scores import SCORES, Evidence, score_weights
 
 SHAPES = [(1, 8, 5), (3, 6, 4), (1, 1, 1)]
-SIZES = {"unstructured": (), "block": (2, 2), "n:m": (2, 4)}
+SIZES = {"block": (2, 2), "n:m": (2, 4)}
+FOUND = {name: PATTERNS[name](*SIZES.get(name, ())) for name in PATTERNS}
+OF_ONE_KERNEL = [name for name in FOUND if not isinstance(FOUND[name], WholeUnits)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -30,9 +33,9 @@ def test_a_score_gives_one_number_a_weight_and_writes_nothing(name: str, shape) 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", OF_ONE_KERNEL)
 def test_a_pattern_gives_a_mask_of_whole_units(name: str, shape) -> None:
-    pattern = PATTERNS[name](*SIZES[name])
+    pattern = of_one_kernel(FOUND[name], "contract")
     scores = np.random.default_rng(0).random(shape)
     units = pattern.pool(scores)
     count = max(units.size // 2, 1)
@@ -46,6 +49,12 @@ def test_a_pattern_gives_a_mask_of_whole_units(name: str, shape) -> None:
         assert pattern.spread(np.ones(units.shape, bool), shape).all()
     else:
         assert 0 < pattern.fixed < 1
+
+
+@pytest.mark.parametrize("name", sorted(FOUND.keys() - set(OF_ONE_KERNEL)))
+def test_a_pattern_over_several_kernels_is_refused_where_one_is_meant(name: str) -> None:
+    with pytest.raises(OptionError, match=f"contract: pattern '{name}' closes units over several"):
+        of_one_kernel(name, "contract")
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.97])

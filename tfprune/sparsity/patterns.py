@@ -205,9 +205,8 @@ def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
     """Return the pattern for a call that takes kernels one by one.
 
     Example:
-        >>> of_one_kernel("channel", "prune_oneshot")
-        Traceback (most recent call last):
-        tfprune.errors.OptionError: prune_oneshot: pattern 'channel' closes units over several ...
+        >>> of_one_kernel("2:4", "prune_oneshot")
+        KeepOf(keep=2, of=4)
     """
     found = resolve(pattern)
     if isinstance(found, WholeUnits):
