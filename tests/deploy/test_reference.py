@@ -45,6 +45,8 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
         check_path(tmp_path, ".onnx")
     with pytest.raises(OptionError, match=r"give a name in \.onnx"):
         check_path(tmp_path / "model.json", ".onnx")
+    with pytest.raises(OptionError, match=r"model.tflite names another kind of file; .* in .onnx"):
+        check_path(tmp_path / "model.tflite", ".onnx")
 
 
 def test_versions_name_the_generation_of_the_model(convnet) -> None:

@@ -58,7 +58,7 @@ def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:
     """Refuse a path that no file can be written to, or that is its report's.
 
     Raises:
-        OptionError: It is a folder, or ends in `.json`.
+        OptionError: It is a folder, or ends in `.json` or as another kind of model file does.
     """
     if path is None:
         return
@@ -66,6 +66,11 @@ def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:
         raise OptionError(f"path: {path} is a folder; give the name of a file in it")
     if Path(path).suffix == ".json":
         raise OptionError(f"path: {path} is where the report goes; give a name in {ending}")
+    if Path(path).suffix in _MODEL_FILES - {ending}:
+        raise OptionError(f"path: {path} names another kind of file; give a name in {ending}")
+
+
+_MODEL_FILES = {".tflite", ".onnx", ".keras", ".h5", ".hdf5"}
 
 
 def versions(model: Any, packages: Sequence[str]) -> dict[str, str]:
