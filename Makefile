@@ -40,6 +40,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/applications.py
 	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/matrix.py
+	$(BIN)/python benchmarks/scheme_choice.py
+	$(BIN)/python benchmarks/sparse_kernels.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
@@ -47,9 +49,11 @@ bench-data: .venv/installed
 	$(BIN)/python benchmarks/sparsity_accuracy.py
 	$(BIN)/python benchmarks/qat.py
 
-# They need the extra `peers`: PyTorch and Torch-Pruning.
+# They need the extra `peers`: PyTorch and Torch-Pruning; the second also $$TFPRUNE_DATA, for hours.
+# benchmarks/onnx_engines.py --deepsparse PYTHON needs an environment that has DeepSparse.
 bench-peers: .venv/installed
 	$(BIN)/python benchmarks/structure.py
+	$(BIN)/python benchmarks/structure_accuracy.py
 
 clean:
 	rm -rf .venv runs build *.egg-info
