@@ -26,7 +26,7 @@ STEPS = (
     ("mlp", True, 1, "MLP 1.86M, XLA"),
 )
 """Network, whether XLA compiles it, how many times the rounds, and what it is called."""
-BURSTS = {"plain": 100, "plain again": 100, "100": 100, "10": 50, "1": 10}
+BURSTS = {"plain": 100, "plain again": 100, "100": 100, "10": 100, "1": 10}
 """Steps of a burst by what runs: a plain model, or a pruned one and its steps between updates."""
 
 Samples = Mapping[str, Sequence[float]]
