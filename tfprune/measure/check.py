@@ -15,7 +15,7 @@ from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
 from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Conditions
-from tfprune.report.gates import ROUNDING, GateResult
+from tfprune.report.gates import GateResult, check_limits, hold
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,7 @@ class Limits:
     max_latency_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is None:
-                continue
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
-                raise OptionError(f"gate {name}: expected a number >= 0. Received {limit!r}")
+        check_limits(vars(self))
 
     def over(self, other: "Limits") -> "Limits":
         """Return these limits, and those of `other` where these leave a figure free."""
@@ -181,7 +177,7 @@ def check_file(
     real = timed is not None and not timed.conditions.fake
     digest = sha256(files[-1])
     found = list(_figures(limits, weights, scores, timed if real else None))
-    gates = [_judge(name, limit, key, value) for key, limit, value in found]
+    gates = [hold(key, name, limit, value) for key, limit, value in found]
     if recorded is not None:
         same = float(digest == recorded)
         gates.insert(0, GateResult("unchanged", name, 1.0, same, bool(same)))
@@ -218,11 +214,3 @@ def _figures(
     for name, limit in vars(limits).items():
         if limit is not None:
             yield name, limit, values[name]
-
-
-def _judge(row: str, limit: float, name: str, value: float | None) -> GateResult:
-    if value is None:
-        return GateResult(name, row, limit, None, False)
-    least = name.startswith("min_")
-    passed = value >= limit - ROUNDING if least else value <= limit + ROUNDING
-    return GateResult(name, row, limit, value, passed)

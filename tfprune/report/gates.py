@@ -1,5 +1,6 @@
 """What a compression promised, and whether it kept the promise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,16 @@ class Gate:
     max_latency_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in vars(self).items():
-            if limit is None:
-                continue
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
-                raise OptionError(f"gate {name}: expected a number >= 0. Received {limit!r}")
+        check_limits(vars(self))
+
+
+def check_limits(limits: Mapping[str, object]) -> None:
+    """Raise OptionError for a limit that is neither None nor a number of at least 0."""
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 0:
+            raise OptionError(f"gate {name}: expected a number >= 0. Received {limit!r}")
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,17 @@ def judge(report: "Report", gate: Gate) -> tuple[GateResult, ...]:
     results = []
     for row in report.candidates:
         for name, limit, value in _figures(report, row, gate):
-            if name == "min_compression":
-                passed = value is not None and value >= limit - ROUNDING
-            else:
-                passed = value is not None and value <= limit + ROUNDING
-            results.append(GateResult(name, row.name, limit, value, passed))
+            results.append(hold(name, row.name, limit, value))
     return tuple(results)
+
+
+def hold(name: str, row: str, limit: float, value: float | None) -> GateResult:
+    """Return the verdict of one limit; the name says whether it is the least or the most."""
+    if value is None:
+        return GateResult(name, row, limit, None, False)
+    least = name.startswith("min_")
+    passed = value >= limit - ROUNDING if least else value <= limit + ROUNDING
+    return GateResult(name, row, limit, value, passed)
 
 
 def _figures(report: "Report", row: "Row", gate: Gate) -> list[tuple[str, float, float | None]]:
