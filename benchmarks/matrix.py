@@ -9,7 +9,6 @@ tests of tests/deploy/test_matrix.py.
 
 import argparse
 import itertools
-import json
 import re
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cells import read, store
 from harness import publish
 
 from tfprune.deploy.schemes import SCHEMES
@@ -35,11 +35,8 @@ def keys() -> list[Key]:
 
 
 def read_cells(work: Path) -> Cells:
-    """Return the finished cells; a last line that was cut off in writing does not count."""
-    path = work / "cells.jsonl"
-    text = path.read_text() if path.exists() else ""
-    cells = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    return {(cell["generation"], cell["name"], cell["scheme"]): cell for cell in cells}
+    """Return the finished cells."""
+    return {(cell["generation"], cell["name"], cell["scheme"]): cell for cell in read(work)}
 
 
 def finish(work: Path, only: str) -> None:
@@ -50,8 +47,7 @@ def finish(work: Path, only: str) -> None:
         start = time.perf_counter()
         found = asdict(outcome(*key))
         cell = {**dict(zip(("generation", "name", "scheme"), key, strict=True)), **found}
-        with open(work / "cells.jsonl", "a") as file:
-            file.write(json.dumps(cell) + "\n")
+        store(work, cell)
         print(*key, found, f"{time.perf_counter() - start:.0f} s", flush=True)
 
 

@@ -10,17 +10,15 @@ run goes on from there.
 
 import argparse
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import check_budget, read, store
 from harness import publish
 from workers import Job, Worker, peer_versions
-
-from tfprune.files import write_atomic
 
 Cells = dict[tuple[Any, ...], Job]
 
@@ -68,23 +66,17 @@ def key(job: Job) -> tuple[Any, ...]:
 
 
 def read_cells(work: Path) -> Cells:
-    """Return the finished cells; a last line that was cut off in writing does not count."""
-    path = work / "cells.jsonl"
-    text = path.read_text() if path.exists() else ""
-    cells = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    for cell in cells:
-        stale = {name for name, value in BUDGET.items() if cell[name] != value}
-        if stale:
-            raise SystemExit(f"{path}: made with another {', '.join(stale)}; give another --work")
-    return {key(cell): cell for cell in cells}
+    """Return the finished cells."""
+    found = {}
+    for cell in read(work):
+        check_budget(work, cell, BUDGET)
+        found[key(cell)] = cell
+    return found
 
 
 def finish(work: Path) -> Cells:
     """Do the cells that are missing, one at a time: the methods take turns."""
     cells = read_cells(work)
-    # Without a line that was cut off in writing, which the next one would be joined to.
-    lines = (json.dumps(cell) + "\n" for cell in cells.values())
-    write_atomic(work / "cells.jsonl", "".join(lines))
     todo = [job for job in jobs(work) if key(job) not in cells]
     if not todo:
         return cells
@@ -92,8 +84,7 @@ def finish(work: Path) -> Cells:
         for job in todo:
             worker = theirs if job["method"].startswith("tfmot") else ours
             cell = {**job, **worker.ask(job)}
-            with open(work / "cells.jsonl", "a") as file:
-                file.write(json.dumps(cell) + "\n")
+            store(work, cell)
             cells[key(cell)] = cell
             shown = {name: cell.get(name) for name in ("trained", "file", "gzip_bytes")}
             print(*key(cell), shown, f"{cell['cpu_seconds']:.0f} s", flush=True)

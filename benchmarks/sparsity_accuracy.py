@@ -10,7 +10,6 @@ set gives the final numbers and nothing else.
 
 import argparse
 import itertools
-import json
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import check_budget, read, store
 from harness import publish
 from workers import Job, Worker, WorkerError, peer_versions
-
-from tfprune.files import write_atomic
 
 Cells = dict[tuple[Any, ...], Job]
 
@@ -75,15 +73,12 @@ def key(job: Job) -> tuple[Any, ...]:
 
 
 def read_cells(work: Path) -> Cells:
-    """Return the finished cells; a last line that was cut off in writing does not count."""
-    path = work / "cells.jsonl"
-    text = path.read_text() if path.exists() else ""
-    cells = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    for cell in cells:
-        stale = {name for name, value in BUDGET.items() if cell[name] != value}
-        if stale:
-            raise SystemExit(f"{path}: made with another {', '.join(stale)}; give another --work")
-    return {key(cell): cell for cell in cells}
+    """Return the finished cells."""
+    found = {}
+    for cell in read(work):
+        check_budget(work, cell, BUDGET)
+        found[key(cell)] = cell
+    return found
 
 
 class Run:
@@ -96,8 +91,8 @@ class Run:
         self.failure: WorkerError | None = None
 
     def store(self, cell: Job) -> None:
-        with self.changed, open(self.work / "cells.jsonl", "a") as file:
-            file.write(json.dumps(cell) + "\n")
+        with self.changed:
+            store(self.work, cell)
             self.cells[key(cell)] = cell
             self.changed.notify_all()
 
@@ -190,9 +185,6 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     run = Run(options.work)
     if not options.table:
-        # Without a line that was cut off in writing, which the next one would be joined to.
-        lines = (json.dumps(cell) + "\n" for cell in run.cells.values())
-        write_atomic(options.work / "cells.jsonl", "".join(lines))
         threads = [threading.Thread(target=run.follow, args=[p]) for p in ("tfprune", "tfmot")]
         for thread in threads:
             thread.start()

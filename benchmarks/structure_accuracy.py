@@ -13,7 +13,6 @@ networks or seeds may share DIR. The test set gives the final numbers and nothin
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 import datasets
 import numpy as np
 import tuning
+from cells import check_budget, read, store
 from harness import publish
 from workers import Job, Worker, WorkerError
 
@@ -105,30 +105,13 @@ def key(job: Job) -> Key:
 
 
 def read_cells(work: Path) -> Cells:
-    """Return the finished cells; a line that was cut off in writing does not count."""
-    path = work / "cells.jsonl"
-    cells = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        if not line.endswith("}"):
-            continue
-        cell = json.loads(line)
+    """Return the finished cells."""
+    found = {}
+    for cell in read(work):
         budget = NETWORKS[cell["network"]]["budget"]
-        wanted = {**tuning.TRAINING, **budget, **more_of(cell["method"])}
-        stale = [name for name, value in wanted.items() if cell[name] != value]
-        if stale:
-            raise SystemExit(f"{path}: made with another {', '.join(stale)}; give another --work")
-        cells[key(cell)] = cell
-    return cells
-
-
-def store(work: Path, cell: Job) -> None:
-    """Append a cell, on a line of its own even if the last one was cut off."""
-    with open(work / "cells.jsonl", "a+b") as file:
-        start = b""
-        if file.tell():
-            file.seek(-1, 2)
-            start = b"" if file.read() == b"\n" else b"\n"
-        file.write(start + json.dumps(cell).encode() + b"\n")
+        check_budget(work, cell, {**tuning.TRAINING, **budget, **more_of(cell["method"])})
+        found[key(cell)] = cell
+    return found
 
 
 def cache_images(work: Path, data: str) -> None:
