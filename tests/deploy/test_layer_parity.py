@@ -56,6 +56,29 @@ def test_the_layer_where_it_begins_is_found_and_told(fragile):
         to_tflite(fragile, scheme="int8", calibration=_X)
 
 
+def test_a_layer_that_was_folded_into_the_next_is_not_found_in_another_ones_tensor():
+    """A right file once "began to disagree" at a convolution before its BatchNormalization."""
+    rng = np.random.default_rng(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            L.Conv2D(6, 3, use_bias=False, name="conv"),
+            L.BatchNormalization(name="norm"),
+            L.ReLU(6.0, name="relu"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(2, name="out"),
+        ]
+    )
+    gamma, beta, mean, variance = (rng.uniform(low, 3, 6) for low in (0.5, -3, -3, 0.05))
+    model.get_layer("norm").set_weights([gamma, beta, mean, variance])
+    x = rng.normal(size=(16, 8, 8, 3)).astype("float32")
+    for options in ({}, {"scheme": "int8", "calibration": x}):
+        table = compare_layers(model, to_tflite(model, **options), x)
+        assert table.unmatched[:2] == ("conv", "norm")
+        assert table.rows[0].layer == "relu"
+        assert table.begins(0.05) is None
+
+
 def test_dicts_of_inputs_are_matched_by_name():
     a, b = keras.Input((3,), name="b_first"), keras.Input((5,), name="a_second")
     total = L.Concatenate(name="joined")([L.Dense(4, name="left")(a), L.Dense(6, name="right")(b)])

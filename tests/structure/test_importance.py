@@ -117,6 +117,42 @@ def test_taylor_is_weight_times_gradient() -> None:
     np.testing.assert_allclose(got, slopes, atol=2e-3)
 
 
+def test_taylor_is_the_slope_of_the_loss_along_all_that_a_unit_sends() -> None:
+    """Also what a BatchNormalization adds to it; once only the kernel before it counted."""
+    inputs = keras.Input((4,))
+    x = kl.Dense(3, name="a")(inputs)
+    x = kl.ReLU()(kl.BatchNormalization(name="bn")(x))
+    gate = tfprune.layers.ChannelGate(name="gate")
+    x = gate(x)
+    model = keras.Model(inputs, kl.Add()([kl.Dense(2, name="b")(x), kl.Dense(2, name="c")(x)]))
+    rng = np.random.default_rng(3)
+    model.get_layer("bn").set_weights([rng.uniform(0.5, 2, 3) for _ in range(4)])
+    x, y = DATA[0][:8], DATA[1][:8]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    slopes = []
+    for unit in range(3):
+        values = []
+        for step in (1e-2, -1e-2):
+            gate.gate.assign(np.ones(3) + step * np.eye(3)[unit])
+            values.append(float(loss(y, model(x, training=False))))
+        slopes.append(abs(values[0] - values[1]) / 2e-2)
+    gate.gate.assign(np.ones(3))
+    got = scores("taylor", model, data=[(x, y)])
+    np.testing.assert_allclose(got, slopes, rtol=0.02, atol=1e-3)
+
+
+def test_attention_that_no_weights_use_is_judged_by_what_makes_it() -> None:
+    inputs = keras.Input((5, 8))
+    x = kl.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling1D()(x)))
+    data = [(RNG.normal(size=(8, 5, 8)).astype("float32"), DATA[1][:8])]
+    given = evidence(model, data=data)
+    for name in ("taylor", "hessian"):
+        found = judge(name, given)
+        for group in given.found.groups:
+            assert (found[group.units] > 0).all(), group
+
+
 @pytest.mark.parametrize("name", ["taylor", "hessian"])
 def test_gradients_choose_in_depthwise_networks_too(name: str) -> None:
     """Every group loses its share, also those that depthwise layers go along with."""

@@ -31,6 +31,24 @@ def test_a_channel_that_others_can_say_is_replaced_exactly() -> None:
     assert distance(model, small, data) < 1e-4
 
 
+def test_a_constant_goes_into_the_norm_after_a_layer_without_bias() -> None:
+    """The third unit always says 5; it was forgotten where no bias could take it."""
+    inputs = keras.Input((4,))
+    x = kl.Dense(6, use_bias=False, name="b")(kl.Dense(3, name="a")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.ReLU()(kl.BatchNormalization(name="norm")(x))))
+    kernel = RNG.normal(size=(4, 3)).astype("float32")
+    kernel[:, 2] = 0
+    model.get_layer("a").set_weights([kernel, np.array([0, 0, 5], "float32")])
+    model.get_layer("norm").set_weights(list(RNG.uniform(0.5, 2, (4, 6))))
+    data = RNG.normal(size=(200, 4)).astype("float32")
+    plan = tfprune.Plan(model.name, (Removal("a", "units", 3, (2,)),))
+    plain, _ = tfprune.shrink(model, plan)
+    small, report = tfprune.shrink(model, plan, repair=data)
+    assert report.error <= 1e-4
+    assert distance(model, plain, data) > 0.1
+    assert distance(model, small, data) < 1e-9
+
+
 @pytest.mark.parametrize("dims", [1, 2])
 def test_convolutions_come_nearer_to_the_original(dims: int) -> None:
     conv = {1: kl.Conv1D, 2: kl.Conv2D}[dims]

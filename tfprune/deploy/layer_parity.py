@@ -38,11 +38,11 @@ class LayerParity:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """All layers that have a tensor of their shape in the file, in the order of the model.
+    """All layers that have a tensor of their own in the file, in the order of the model.
 
     Attributes:
-        rows: One for each layer.
-        unmatched: Layers without such a tensor: the converter made them part of another.
+        rows: One for each such layer.
+        unmatched: The others: the converter made them part of one.
     """
 
     rows: tuple[LayerParity, ...]
@@ -69,8 +69,9 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
     """Compare every layer of a model with a file made of it.
 
     A tensor of the file does not tell its layer reliably, once the converter has fused and renamed:
-    of the tensors with the shape of a layer's output the nearest one is taken. The file runs
-    without the delegate that the default runtime uses, which keeps no tensors between.
+    a layer and a tensor of its shape belong together if each is the nearest to the other. A
+    convolution whose BatchNormalization was folded into it has none, and that is said. The file
+    runs without the delegate that the default runtime uses, which keeps no tensors between.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -94,20 +95,16 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
     with full_precision(model):
         layers = _layer_outputs(face, arrays)
     tensors = _file_tensors(data, arrays)
-    rows, unmatched = [], []
     names = [tensor.name for tensor in contents.subgraphs[0].tensors]
+    errors = _errors(layers, tensors)
+    rows, unmatched = [], []
     for name, expected in layers.items():
-        candidates = {i: value for i, value in tensors.items() if value.shape == expected.shape}
-        if not candidates:
+        index = _nearest(name, errors)
+        if index is None:
             unmatched.append(name)
             continue
-        index = min(candidates, key=lambda i: _error(expected, candidates[i]))
-        rows.append(
-            LayerParity(
-                name, names[index], _error(expected, candidates[index]),
-                _correlation(expected, candidates[index]),
-            )
-        )  # fmt: skip
+        similar = _correlation(expected, tensors[index])
+        rows.append(LayerParity(name, names[index], errors[name][index], similar))
     return LayerTable(tuple(rows), tuple(unmatched))
 
 
@@ -139,6 +136,25 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
     values = inner(face.arguments(arrays), training=False)
     values = values if isinstance(values, list | tuple) else [values]
     return {name: np.asarray(value) for name, value in zip(symbols, values, strict=True)}
+
+
+def _errors(
+    layers: Mapping[str, np.ndarray], tensors: Mapping[int, np.ndarray]
+) -> dict[str, dict[int, float]]:
+    """How far each layer's output lies from each tensor of its shape."""
+    return {
+        name: {i: _error(wanted, got) for i, got in tensors.items() if got.shape == wanted.shape}
+        for name, wanted in layers.items()
+    }
+
+
+def _nearest(layer: str, errors: Mapping[str, Mapping[int, float]]) -> int | None:
+    """Return the tensor nearest to a layer, if no other layer is nearer to it."""
+    index = min(errors[layer], key=errors[layer].__getitem__, default=None)
+    if index is None:
+        return None
+    rivals = (other.get(index, np.inf) for name, other in errors.items() if name != layer)
+    return None if min(rivals, default=np.inf) < errors[layer][index] else index
 
 
 def _error(expected: np.ndarray, actual: np.ndarray) -> float:

@@ -90,9 +90,8 @@ def _last_axis(found: Units, call: Call) -> bool:
 
 def _place(found: Units, call: Call) -> Call:
     """The call after which the gate stands."""
-    (out,) = call.outputs
-    readers = [other for other in found.graph.calls if out in other.inputs]
+    reader = found.graph.only_reader(*call.outputs)
     linear = getattr(call.op, "activation", None) is keras.activations.linear
-    if len(readers) == 1 and linear and isinstance(readers[0].op, keras.layers.BatchNormalization):
-        return readers[0]
+    if reader and linear and isinstance(reader.op, keras.layers.BatchNormalization):
+        return reader
     return call

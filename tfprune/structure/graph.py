@@ -70,6 +70,13 @@ class Graph:
         """The shape of a tensor, batch first; None where it is not known."""
         return self.values[ref.index].shape
 
+    def only_reader(self, ref: Ref) -> Call | None:
+        """The call that alone reads a tensor, if there is one and the model does not show it."""
+        readers = [call for call in self.calls if ref in call.inputs]
+        if len(readers) != 1 or ref in tree.flatten(self.outputs):
+            return None
+        return readers[0]
+
     def producers(self) -> dict[int, Call]:
         """For each tensor, the call that made it."""
         return {ref.index: call for call in self.calls for ref in call.outputs}

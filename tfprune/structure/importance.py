@@ -224,30 +224,51 @@ def at_random(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("taylor")
 def taylor(evidence: Evidence) -> np.ndarray:
-    """|Σ w·∂L/∂w| over a unit's making weights, root mean square over the batches."""
+    """|Σ w·∂L/∂w| over what a removal zeroes, root mean square over the batches.
+
+    It is the change of the loss that a removal makes, to first order: at the weights that use a
+    unit, Σ w·∂L/∂w is Σ x·∂L/∂x of all that comes in by it, with what BatchNormalizations and
+    biases on the way have added.
+    """
     total = np.zeros(evidence.found.flow.size)
-    root = evidence.found.root
     for gradients in _gradients(evidence):
         here = np.zeros_like(total)
-        for op, binding in evidence.members(MAKE):
+        for op, binding, counts in _zeroed(evidence):
             product = evidence.array(binding, op).astype(np.float64) * gradients[id(binding.weight)]
             for ids, rows in positions(product, binding):
-                np.add.at(here, root[ids], rows.sum(axis=1))
+                roots = evidence.found.root[ids]
+                np.add.at(here, roots, counts[roots] * rows.sum(axis=1))
         total += np.square(here)
     return np.sqrt(total / len(evidence.batches))
 
 
 @IMPORTANCES.register("hessian")
 def hessian(evidence: Evidence) -> np.ndarray:
-    """½·w²·E[(∂L/∂w)²] summed over a unit: the loss's curvature by its Fisher information."""
+    """½·w²·E[(∂L/∂w)²] over what a removal zeroes: the loss's curvature by Fisher information."""
     total = np.zeros(evidence.found.flow.size)
-    root = evidence.found.root
     for gradients in _gradients(evidence):
-        for op, binding in evidence.members(MAKE):
+        for op, binding, counts in _zeroed(evidence):
             array = evidence.array(binding, op).astype(np.float64)
             for ids, rows in positions(np.square(array * gradients[id(binding.weight)]), binding):
-                np.add.at(total, root[ids], 0.5 * rows.sum(axis=1))
+                roots = evidence.found.root[ids]
+                np.add.at(total, roots, counts[roots] * 0.5 * rows.sum(axis=1))
     return total / len(evidence.batches)
+
+
+def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
+    """The weights that a removal zeroes, with whether it does so to a unit's share in them.
+
+    Those that use a unit; those that make it where none uses it, as for the queries and keys of
+    attention.
+    """
+    used = np.zeros(evidence.found.flow.size, bool)
+    for _, binding in evidence.members(USE):
+        used[evidence.found.root[binding.ids]] = True
+    for op, binding in evidence.members(USE):
+        yield op, binding, used
+    for op, binding in evidence.members(MAKE):
+        if not used[evidence.found.root[binding.ids]].all():
+            yield op, binding, ~used
 
 
 @IMPORTANCES.register("activation")
@@ -294,7 +315,7 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
 
     found = evidence.found
     loss = loss_of(found.model, evidence.loss)
-    bound = {id(b.weight): b.weight for _, b in found.bindings if b.role == MAKE}
+    bound = {id(binding.weight): binding.weight for _, binding, _ in _zeroed(evidence)}
     for inputs, labels in evidence.batches:
         if labels is None:
             raise DataError("this importance needs labels: data=(inputs, labels)")

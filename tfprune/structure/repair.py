@@ -2,7 +2,8 @@
 
 At each consumer, the channels that go are predicted from those that stay by least squares,
 x_gone ≈ A·x_kept + b; their kernel rows are then spread over the rows that stay, and b goes to
-the bias. Nothing is trained.
+the bias, or where there is none into the mean of the BatchNormalization that follows. Nothing is
+trained.
 """
 
 from typing import Any
@@ -87,8 +88,32 @@ def repaired(found: Units, weights: Weights, alive: np.ndarray, data: Any) -> We
         kernel = kernel.astype(np.float64)
         gone = kernel[..., ~kept, :]
         kernel[..., kept, :] += np.einsum("dk,...do->...ko", a, gone)
-        if bias:
-            taps = gone.reshape(-1, *gone.shape[-2:]).sum(axis=0)
-            bias = [(bias[0] + b @ taps).astype(bias[0].dtype)]
+        taps = gone.reshape(-1, *gone.shape[-2:]).sum(axis=0)
         result[id(call.op)] = [kernel.astype(weights[id(call.op)][0].dtype), *bias]
+        _add_constant(found, result, call, b @ taps)
     return result
+
+
+def _add_constant(found: Units, weights: Weights, call: Call, constant: np.ndarray) -> None:
+    """Add to what a layer makes: to its bias, or in the BatchNormalization that alone reads it."""
+    layer, place, sign = call.op, 1, 1
+    if not layer.use_bias:
+        reader = found.graph.only_reader(*call.outputs)
+        linear = layer.activation is keras.activations.linear
+        if reader is None or not linear or not _normalises(found, reader, call):
+            return
+        layer, sign = reader.op, -1
+        place = [weight is layer.moving_mean for weight in layer.weights].index(True)
+    arrays = list(weights[id(layer)])
+    arrays[place] = (arrays[place] + sign * constant).astype(arrays[place].dtype)
+    weights[id(layer)] = arrays
+
+
+def _normalises(found: Units, reader: Call, call: Call) -> bool:
+    """Tell whether a call is a BatchNormalization of the channels of this one alone."""
+    if not isinstance(reader.op, keras.layers.BatchNormalization):
+        return False
+    rank = len(found.graph.shape(*call.outputs))
+    first = getattr(call.op, "data_format", "channels_last") == "channels_first"
+    channels = 1 if first else rank - 1
+    return reader.op.axis % rank == channels and found.flow.calls_of(reader.op) == 1

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.structure.choice import Choice
@@ -119,9 +118,7 @@ def _scaled(
 ) -> list[np.ndarray] | None:
     """The weights of the layer before a gate with the gate multiplied in, or None."""
     layer = before.op
-    readers = [other for other in found.graph.calls if call.args[0] in other.inputs]
-    shown = call.args[0] in tree.flatten(found.graph.outputs)
-    if readers != [call] or shown or found.flow.calls_of(layer) != 1:
+    if found.graph.only_reader(call.args[0]) is not call or found.flow.calls_of(layer) != 1:
         return None
     arrays = list(weights[id(layer)])
     names = [weight.name for weight in layer.weights] if isinstance(layer, keras.Layer) else []
