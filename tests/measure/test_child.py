@@ -13,13 +13,12 @@ from tfprune.measure import child
 
 def worker(monkeypatch, code: str) -> None:
     """Put a program in the place of the worker, so that it can die in known ways."""
-    real = child.subprocess.Popen
 
-    def start(command, **options):
-        assert command[:4] == [sys.executable, "-P", "-m", "tfprune.measure.worker"]
-        return real([sys.executable, "-c", code], **options)
+    def start(module, *arguments):
+        assert module == "tfprune.measure.worker"
+        return [sys.executable, "-c", code]
 
-    monkeypatch.setattr(child.subprocess, "Popen", start)
+    monkeypatch.setattr(child, "module_command", start)
 
 
 def ask(**options) -> list[dict]:
@@ -41,7 +40,7 @@ def test_a_crash_names_file_signal_and_the_last_words(monkeypatch) -> None:
 
 def test_a_silent_end_is_told_with_its_code(monkeypatch) -> None:
     worker(monkeypatch, LOADING + "os._exit(3)")
-    with pytest.raises(ArtefactError, match="two: .* ended with code 3 while loading it"):
+    with pytest.raises(ArtefactError, match="two: .* ended with exit code 3 while loading it"):
         ask()
 
 

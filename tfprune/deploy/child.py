@@ -6,24 +6,16 @@ leaves by itself when it has had nothing to do for a minute or its parent is gon
 """
 
 import atexit
-import contextlib
 import json
 import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tfprune.errors import TfpruneError
+from tfprune.processes import LineProcess, module_command, module_environment
 
 LOAD_LIMIT_S = 120.0
 CONVERT_LIMIT_S = 1200.0
-
-_TAIL_BYTES = 4000
 
 
 class ChildError(TfpruneError, RuntimeError):
@@ -63,7 +55,7 @@ def run_job(job: str, *arguments: Any, limit_s: float, kind: str = "runtime") ->
         >>> run_job("math:sqrt", 9, limit_s=60)
         3.0
     """
-    request = json.dumps({"job": job, "arguments": arguments}).encode() + b"\n"
+    request = json.dumps({"job": job, "arguments": arguments}).encode()
     with _LOCK:
         child: _Child | None = _CHILDREN.get(kind)
         fresh = child is None or child.owner != os.getpid() or not child.alive()
@@ -97,54 +89,23 @@ def _start(kind: str) -> "_Child":
     return child
 
 
-class _Child:
+class _Child(LineProcess):
     def __init__(self, kind: str) -> None:
         self.owner = os.getpid()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        package_folder = str(Path(__file__).resolve().parents[2])
-        paths = [package_folder, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
+            **module_environment(),
             "PYTHONWARNINGS": "ignore",
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",
         }
-        # -P: a module in the current folder must not stand in for one of ours.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tfprune.deploy.worker", kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-        )
-        self._replies: queue.Queue[bytes] = queue.Queue()
-        # A thread, since a pipe cannot be read with a time limit on every system.
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._replies.put(line)
-        self._replies.put(b"")
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
+        super().__init__(module_command("tfprune.deploy.worker", kind), environment)
 
     def ask(self, request: bytes, limit_s: float) -> dict[str, Any] | None:
         """Return the reply; None when the child is gone."""
-        self._errors.seek(0)
-        self._errors.truncate()
-        stdin: IO[bytes] | None = self._process.stdin
-        assert stdin is not None
+        self.forget_words()
         try:
-            stdin.write(request)
-            stdin.flush()
-            line = self._replies.get(timeout=limit_s)
-        except BrokenPipeError:
-            line = b""
-        except queue.Empty:
+            line = self.receive(limit_s) if self.send(request) else b""
+        except TimeoutError:
             self.end()
             raise LimitError(f"took longer than its limit of {limit_s:g} s") from None
         except BaseException:
@@ -154,24 +115,11 @@ class _Child:
         return json.loads(line) if line else None
 
     def left_idle(self) -> bool:
-        return self._process.wait() == 0
+        return self.code() == 0
 
     def obituary(self) -> str:
-        code = self._process.wait()
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - _TAIL_BYTES))
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the process died ({cause})" + (f": {lines[-1].strip()}" if lines else "")
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._listener.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        words = self.last_words()
+        return f"the process died ({self.ending()})" + (f": {words}" if words else "")
 
 
 _LOCK = threading.RLock()

@@ -1,18 +1,13 @@
 """Run the worker in a process of its own, and turn its end into data or one clear error."""
 
 import json
-import os
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tfprune.errors import ArtefactError, DeviceError, OptionError
+from tfprune.processes import LineProcess, module_command, module_environment
 
 STALL_S = 120.0
 
@@ -44,14 +39,11 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
         job_file = Path(folder, "job.json")
         job_file.write_text(job_text(task, list(map(str, files)), threads, schedule, shapes))
-        package_folder = str(Path(__file__).resolve().parents[2])
-        paths = [package_folder, *filter(None, [os.environ.get("PYTHONPATH")])]
         yield from converse(
-            # -P: a module in the current folder must not stand in for one of ours.
-            [sys.executable, "-P", "-m", "tfprune.measure.worker", str(job_file)],
+            module_command("tfprune.measure.worker", str(job_file)),
             names=names,
             stall_s=stall_s,
-            environment={"PYTHONPATH": os.pathsep.join(paths)},
+            environment=module_environment(),
         )
 
 
@@ -95,57 +87,30 @@ def converse(
         ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
         DeviceError: The way to the worker broke.
     """
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env={**os.environ, **(environment or {})},
-        )
-        stream = process.stdout
-        assert stream is not None
-        lines: queue.Queue[bytes] = queue.Queue()
-
-        def read() -> None:
-            for line in stream:
-                lines.put(line)
-            lines.put(b"")
-
-        # A thread, since a pipe cannot be read with a time limit on every system.
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        try:
-            yield from _answers(process, lines, names, stall_s, errors, lost or {})
-        finally:
-            process.kill()
-            process.wait()
-            reader.join()
-            stream.close()
+    process = LineProcess(command, environment or {})
+    try:
+        yield from _answers(process, names, stall_s, lost or {})
+    finally:
+        process.end()
 
 
 def _answers(
-    process: subprocess.Popen[bytes],
-    lines: "queue.Queue[bytes]",
-    names: Sequence[str],
-    stall_s: float,
-    errors: IO[bytes],
-    lost: Mapping[int, str],
+    process: LineProcess, names: Sequence[str], stall_s: float, lost: Mapping[int, str]
 ) -> Iterator[dict[str, Any]]:
     name, doing = names[0], "starting"
     while True:
         try:
-            line = lines.get(timeout=stall_s)
-        except queue.Empty:
+            line = process.receive(stall_s)
+        except TimeoutError:
             raise ArtefactError(
                 f"{name}: the runtime gave no sign of life for {stall_s:g} s while {doing} it; "
                 "the file is damaged or the machine is overloaded"
             ) from None
         if not line:
-            code, last = process.wait(), _last_words(errors)
+            code, last = process.code(), process.last_words()
             if code in lost:
                 raise DeviceError(f"{lost[code]} ({last or 'it said nothing'})")
-            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+            how = f"{'by' if code < 0 else 'with'} {process.ending()}"
             raise ArtefactError(
                 f"{name}: the runtime's process ended {how} while {doing} it"
                 + (f" ({last})" if last else "")
@@ -163,9 +128,3 @@ def _answers(
         if "done" in answer:
             return
         yield answer
-
-
-def _last_words(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "")
