@@ -10,7 +10,7 @@ import pytest
 from tfprune.data import load_data
 from tfprune.deploy.artefact import sha256
 from tfprune.deploy.runtime import Runner
-from tfprune.pipeline.stages import load_artefact
+from tfprune.pipeline.saving import load_artefact
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
 

@@ -10,9 +10,9 @@ import pytest
 
 from tfprune.data import Dataset
 from tfprune.deploy.inspect import inspect
-from tfprune.errors import ArtefactError
 from tfprune.pipeline import Result, stages
 from tfprune.pipeline.folder import Done, RunFolder
+from tfprune.pipeline.saving import load_artefact
 from tfprune.progress import SILENT
 from tfprune.recipe import parse_recipe
 
@@ -100,13 +100,13 @@ def test_units_are_removed_before_weights_are_pruned(run: stages.Run, importance
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])
 def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
     stages.quantize(changed(run, quantize={"scheme": scheme}))
-    artefact = stages.load_artefact(run.folder.file("model.tflite"))
+    artefact = load_artefact(run.folder.file("model.tflite"))
     assert artefact.report.scheme == scheme
 
 
 def test_the_border_of_the_file_may_be_float(run: stages.Run) -> None:
     stages.quantize(changed(run, quantize={"scheme": "int8", "io": "float32"}))
-    artefact = stages.load_artefact(run.folder.file("model.tflite"))
+    artefact = load_artefact(run.folder.file("model.tflite"))
     assert artefact.report.inputs[0].dtype == "float32"
     assert "QUANTIZE" in artefact.report.ops
 
@@ -133,29 +133,10 @@ def test_a_missed_gate_is_in_the_report(run: stages.Run) -> None:
     assert "min_compression" in run.folder.file("report.md").read_text()
 
 
-def test_saving_replaces_at_once_and_leaves_no_optimizer(run: stages.Run, tmp_path: Path) -> None:
-    model = run.load("baseline.keras")
-    model.compile("adam", "mse")
-    model.optimizer.build(model.trainable_variables)
-    path = tmp_path / "m.keras"
-    path.write_bytes(b"old")
-    stages.save_model(model, path)
-    assert model.compiled
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.keras", "run"]
-    assert not keras.saving.load_model(path).compiled
-    assert path.stat().st_size < 1.2 * run.folder.file("baseline.keras").stat().st_size
-
-
-def test_a_file_without_its_report_is_named(run: stages.Run) -> None:
-    run.folder.file("model.json").write_text("{}")
-    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
-        stages.load_artefact(run.folder.file("model.tflite"))
-
-
 def test_a_scheme_is_chosen_on_the_validation_set_and_the_report_says_why(run: stages.Run) -> None:
     run = changed(run, quantize={"scheme": "auto", "calibration": 50, "max_drop": 0.2})
     facts = stages.quantize(run)
-    stored = stages.load_artefact(run.folder.file("model.tflite"))
+    stored = load_artefact(run.folder.file("model.tflite"))
     choice = stored.report.choice
     assert choice is not None
     assert choice.judged_by == "accuracy"

@@ -231,7 +231,7 @@ def _model_sha256(model: Any) -> str:
 
 def _result(folder: Path, *, keep: bool) -> Result:
     from tfprune.legacy.load import load_model
-    from tfprune.pipeline.stages import load_artefact
+    from tfprune.pipeline.saving import load_artefact
     from tfprune.report.data import Report
 
     artefact, baseline = (load_artefact(folder / f"{n}.tflite") for n in ("model", "baseline"))

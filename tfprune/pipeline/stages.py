@@ -4,27 +4,21 @@ Because a stage starts from files alone, a run that was gone on with is the same
 not broken off.
 """
 
-import contextlib
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfprune.data import Dataset, check_for_model
-from tfprune.deploy.artefact import Artefact, ConversionReport
 from tfprune.deploy.candidates import AUTO
-from tfprune.deploy.runtime import read_file
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError, ModelError
+from tfprune.errors import ModelError
 from tfprune.files import write_atomic
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.saving import load_artefact, save_model, saved_aside
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.progress import Progress
@@ -93,14 +87,14 @@ def train(run: Run) -> Mapping[str, Any]:
     table = run.recipe.train
     baseline = run.folder.file("baseline.keras")
     if table is None:
-        with _saved_aside(run, model) as path:
+        with saved_aside(model, run.folder.path) as path:
             _check_choices(load_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
     steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
         # What cannot be loaded again, or pruned, is better known now than after the training.
-        with _saved_aside(run, model) as path:
+        with saved_aside(model, run.folder.path) as path:
             _check_choices(load_model(path), run.recipe)
             run.seed(1)
             model = load_model(path)
@@ -352,51 +346,6 @@ def check_model(model: keras.Model, data: Dataset) -> None:
         )
     takes = model.inputs[0]
     check_for_model(data, tuple(takes.shape[1:]), str(takes.dtype), shape[-1], name)
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model so that no half of it is ever seen under its name, without its optimizer."""
-    # Keras wants the ending, so that the temporary name is that of a folder.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        unfinished = Path(folder) / path.name
-        with _uncompiled(model):
-            keras.saving.save_model(model, unfinished)
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-
-
-@contextlib.contextmanager
-def _saved_aside(run: Run, model: keras.Model) -> Iterator[Path]:
-    """Give the file of a model for the length of a `with` block, under no name that stays."""
-    with tempfile.TemporaryDirectory(dir=run.folder.path, prefix=".saving-") as folder:
-        path = Path(folder) / "model.keras"
-        save_model(model, path)
-        yield path
-
-
-@contextlib.contextmanager
-def _uncompiled(model: keras.Model) -> Iterator[None]:
-    """Take the optimizer away from a model for the length of a `with` block."""
-    if not model.compiled:
-        yield
-        return
-    optimizer = model.optimizer
-    model.compiled, model.optimizer = False, None
-    try:
-        yield
-    finally:
-        model.compiled, model.optimizer = True, optimizer
-
-
-def load_artefact(path: Path) -> Artefact:
-    """Read a file and the report beside it."""
-    beside = path.with_suffix(".json")
-    try:
-        fields = json.loads(beside.read_text())
-        return Artefact(read_file(path), path, ConversionReport.from_dict(fields))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
 
 
 def _check_choices(model: keras.Model, recipe: Recipe) -> None:

@@ -1,0 +1,42 @@
+"""The models and files of a run: whole under their names, or not there."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import pytest
+
+from tfprune.errors import ArtefactError
+from tfprune.pipeline import Result
+from tfprune.pipeline.saving import load_artefact, save_model, saved_aside
+
+
+def test_saving_replaces_at_once_and_leaves_no_optimizer(finished: Result, tmp_path: Path) -> None:
+    assert finished.folder is not None
+    before = finished.folder / "baseline.keras"
+    model = keras.saving.load_model(before)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    path = tmp_path / "m.keras"
+    path.write_bytes(b"old")
+    save_model(model, path)
+    assert model.compiled
+    assert [file.name for file in tmp_path.iterdir()] == ["m.keras"]
+    assert not keras.saving.load_model(path).compiled
+    assert path.stat().st_size < 1.2 * before.stat().st_size
+
+
+def test_what_is_saved_aside_is_gone_after(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with saved_aside(model, tmp_path) as path:
+        assert keras.saving.load_model(path).count_params() == 3
+        assert path.parent.parent == tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_its_report_is_named(finished: Result, tmp_path: Path) -> None:
+    assert finished.folder is not None
+    shutil.copy(finished.folder / "model.tflite", tmp_path)
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
+        load_artefact(tmp_path / "model.tflite")

@@ -1,0 +1,59 @@
+"""The models and files of a run on disk: whole under their names, or not there."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from tfprune.deploy.artefact import Artefact, ConversionReport
+from tfprune.deploy.runtime import read_file
+from tfprune.errors import ArtefactError
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save a model so that no half of it is ever seen under its name, without its optimizer."""
+    # Keras wants the ending, so that the temporary name is that of a folder.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+        unfinished = Path(folder) / path.name
+        with _uncompiled(model):
+            keras.saving.save_model(model, unfinished)
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
+    """Give the file of a model for the length of a `with` block, under no name that stays."""
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".saving-") as folder:
+        path = Path(folder) / "model.keras"
+        save_model(model, path)
+        yield path
+
+
+@contextlib.contextmanager
+def _uncompiled(model: keras.Model) -> Iterator[None]:
+    """Take the optimizer away from a model for the length of a `with` block."""
+    if not model.compiled:
+        yield
+        return
+    optimizer = model.optimizer
+    model.compiled, model.optimizer = False, None
+    try:
+        yield
+    finally:
+        model.compiled, model.optimizer = True, optimizer
+
+
+def load_artefact(path: Path) -> Artefact:
+    """Read a file and the report beside it."""
+    beside = path.with_suffix(".json")
+    try:
+        fields = json.loads(beside.read_text())
+        return Artefact(read_file(path), path, ConversionReport.from_dict(fields))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
