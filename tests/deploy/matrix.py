@@ -1,5 +1,6 @@
 """Architectures × generations of Keras × schemes: what becomes of each."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -183,6 +184,20 @@ REFUSED = {
     ("tf_keras", "attention", "int16x8"): "the kernels for this model crash",
     ("tf_keras", "tokens", "int16x8"): "the kernels for this model crash",
 }
+
+
+def fault(key: tuple[str, str, str], found: Outcome) -> str:
+    """Return what is wrong with an outcome; nothing if it is right, or refused as is known."""
+    expected = REFUSED.get(key)
+    if expected:
+        known = re.search(expected, found.refusal) and "\n" not in found.refusal
+        return "" if known else f"a refusal was expected: {expected}"
+    if found.refusal:
+        return "refused"
+    _, name, scheme = key
+    four_bits = "int4" in scheme
+    least = (0.8 if four_bits else 0.95) if name in LARGE else (0.9 if four_bits else 0.98)
+    return "" if found.correlation > least else "a wrong answer"
 
 
 def outcome(generation: str, name: str, scheme: str) -> Outcome:
