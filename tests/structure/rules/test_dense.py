@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers as kl
 from keras import ops
 
@@ -49,6 +50,12 @@ def test_embeddings_lose_columns(check, sizes) -> None:
     check(model, ratios=(0.5,))
 
 
+reversible = pytest.mark.skipif(
+    not hasattr(kl, "ReversibleEmbedding"), reason="this Keras has no ReversibleEmbedding"
+)
+
+
+@reversible
 def test_tied_embeddings_by_the_reversible_layer(check, sizes) -> None:
     ids = keras.Input((6,), dtype="int32")
     words = kl.ReversibleEmbedding(20, 8, name="words")
@@ -75,6 +82,7 @@ def test_embeddings_tied_by_hand_freeze_and_are_named() -> None:
     assert report.error <= 1e-4
 
 
+@reversible
 def test_untied_embeddings_have_a_second_matrix(check) -> None:
     ids = keras.Input((6,), dtype="int32")
     words = kl.ReversibleEmbedding(20, 8, tie_weights=False, name="words")

@@ -7,7 +7,7 @@ from keras import layers as kl
 from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
 from tfprune.structure.graph import Call, Ref, Shape
 from tfprune.structure.rules.activation import activate
-from tfprune.structure.rules.table import layers
+from tfprune.structure.rules.table import layers, newer
 
 
 @layers(kl.Dense)
@@ -127,7 +127,7 @@ def embedding(flow: Flow, call: Call) -> Axes:
     return (*(None for _ in flow.shape(call.args[0])), out)
 
 
-@layers(kl.ReversibleEmbedding)
+@layers(*newer("ReversibleEmbedding"))  # Keras 3.12
 def reversible_embedding(flow: Flow, call: Call) -> Axes:
     """Forward it makes the width, in reverse it uses the same width up."""
     layer, site = call.op, flow.site(call.op)

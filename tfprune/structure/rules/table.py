@@ -51,6 +51,12 @@ def forget(kind: type) -> None:
     del _LAYERS[kind]
 
 
+def newer(name: str) -> tuple[type, ...]:
+    """Return the layer class of Keras with this name, or nothing if this Keras is too old."""
+    kind = getattr(keras.layers, name, None)
+    return () if kind is None else (kind,)
+
+
 def layers(*kinds: type) -> Callable[[Rule], Rule]:
     """Make a function the rule of several layer classes."""
 
