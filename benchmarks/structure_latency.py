@@ -31,11 +31,12 @@ NETWORKS: dict[str, Any] = {
 }
 SCHEMES = ("float32", "int8")
 WAYS: dict[str, dict[str, Any]] = {
-    "uniform, multiples of 8": {"ranking": "uniform", "round_to": 8},
-    "uniform, multiples of 16": {"ranking": "uniform", "round_to": 16},
-    "fast, multiples of 8": {"ranking": "fast", "round_to": 8},
-    "fast, multiples of 16": {"ranking": "fast", "round_to": 16},
-    "3/4 of the blocks, then fast, 16": {"blocks": 0.75, "ranking": "fast", "round_to": 16},
+    **{
+        f"{ranking}, multiples of {step}": {"ranking": ranking, "round_to": step}
+        for ranking in ("uniform", "fast")
+        for step in (8, 16, 64)
+    },
+    "half of the blocks, then fast, 32": {"blocks": 0.5, "ranking": "fast", "round_to": 32},
 }
 """How the channels go; "dense" stands for none. Blocks are residual branches that can go whole."""
 

@@ -42,5 +42,5 @@ def test_a_layer_without_a_rule_need_not_know_its_output() -> None:
 def test_wrong_shapes_are_errors() -> None:
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, kl.GlobalAveragePooling2D()(kl.Conv2D(4, 5)(inputs)))
-    with pytest.raises(ValueError, match="zero or negative"):
+    with pytest.raises(ValueError, match="negative"):
         tfprune.units(model, input_shape=(3, 3, 3))

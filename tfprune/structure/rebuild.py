@@ -147,7 +147,8 @@ def rebuild(
         after: By the `id` of a call, what is done to its output.
 
     Raises:
-        ModelError: A layer cannot be made from its config.
+        ModelError: A layer cannot be made from its config, or an input is left that nothing reads
+            and Keras is too old for that.
     """
     keep = Keep(alive)
     graph, flow = found.graph, found.flow
@@ -181,7 +182,7 @@ def rebuild(
             outputs = execute(graph, inputs, run)
             by_ref = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
             shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
-            model = keras.Model(shaped, outputs, name=found.model.name)
+            model = _functional(shaped, outputs, found.model.name)
         late = [
             load(op, kept[key], weights[key])
             for key, op in ops.items()
@@ -190,6 +191,19 @@ def rebuild(
     for variable, array in itertools.chain.from_iterable(late):
         variable.assign(array)
     return model, ops
+
+
+def _functional(inputs: Any, outputs: Any, name: str) -> Any:
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    except ValueError as error:
+        if "not connected" not in str(error):
+            raise
+        raise ModelError(
+            f"model {name!r}: without what was to go, an input does not reach an output any more, "
+            f"and Keras {keras.__version__} has no such models; keep the branch that reads it "
+            "(skip=), or take a newer Keras"
+        ) from None
 
 
 def load(
