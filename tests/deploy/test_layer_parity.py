@@ -79,6 +79,56 @@ def test_a_layer_that_was_folded_into_the_next_is_not_found_in_another_ones_tens
         assert table.begins(0.05) is None
 
 
+@pytest.fixture(scope="module")
+def residual() -> keras.Model:
+    """Two residual blocks whose BatchNormalization stands before a ReLU, so that none is folded."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    z = L.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(image)
+    for i in (1, 2):
+        branch = L.ReLU(name=f"relu_{i}")(L.BatchNormalization(name=f"norm_{i}")(z))
+        branch = L.Conv2D(16, 3, padding="same", use_bias=False, name=f"conv_{i}")(branch)
+        z = L.Add(name=f"sum_{i}")([z, branch])
+    model = keras.Model(image, L.GlobalAveragePooling2D(name="out")(z))
+    rng = np.random.default_rng(0)
+    for i in (1, 2):
+        gamma, beta, mean = (rng.normal(mean, 0.5, 16) for mean in (1, 0, 0))
+        statistics = [gamma, beta, mean, rng.uniform(0.3, 2, 16)]
+        model.get_layer(f"norm_{i}").set_weights(statistics)
+    return model
+
+
+def test_a_tensor_that_is_no_layers_output_is_not_taken_for_one(residual):
+    """The nearest tensor to a BatchNormalization whose beta the converter took further was wrong.
+
+    It lay by itself in the middle of a right file, off by 0.6.
+    """
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
+    for options, error in (({}, 1e-5), ({"scheme": "int8", "calibration": x}, 0.05)):
+        table = compare_layers(residual, to_tflite(residual, **options), x)
+        assert table.begins(error) is None
+        assert table.unmatched == ("norm_1", "norm_2")
+        assert [row.layer for row in table.rows][:3] == ["stem", "relu_1", "conv_1"]
+
+
+def test_a_file_of_other_weights_disagrees_from_their_layer_on(residual):
+    other = keras.models.clone_model(residual)
+    other.set_weights(residual.get_weights())
+    other.get_layer("conv_2").set_weights([-other.get_layer("conv_2").get_weights()[0]])
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype("float32")
+    for options, error in (({}, 1e-5), ({"scheme": "int8", "calibration": x}, 0.05)):
+        table = compare_layers(residual, to_tflite(other, **options), x)
+        assert table.begins(error).layer == "conv_2"
+        wrong = [row.layer for row in table.rows if row.error > error]
+        assert wrong == ["conv_2", "sum_2", "out"]
+
+
+def test_a_fixed_batch_needs_no_more_samples(fragile):
+    table = compare_layers(fragile, to_tflite(fragile, batch=6), _X[:2])
+    assert [row.layer for row in table.rows] == ["first", "wide", "last"]
+    assert table.begins(1e-5) is None
+
+
 def test_dicts_of_inputs_are_matched_by_name():
     a, b = keras.Input((3,), name="b_first"), keras.Input((5,), name="a_second")
     total = L.Concatenate(name="joined")([L.Dense(4, name="left")(a), L.Dense(6, name="right")(b)])

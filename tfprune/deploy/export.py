@@ -121,14 +121,11 @@ def export(
         for spec in interface.inputs
     ]
     names: list[str] = []
-    # A class named _Net gives a model name that TensorFlow refuses as its outermost scope, of
-    # operations and of saved variables.
-    private = interface.model.name.startswith("_")
+    private = _is_private(interface)
 
     def serve(flat: Sequence[Any]) -> dict[str, Any]:
         arrays = {spec.name: x for spec, x in zip(interface.inputs, flat, strict=True)}
-        with tf.name_scope("model") if private else contextlib.nullcontext():
-            outputs = interface.call(arrays)
+        outputs = called(interface, arrays)
         names[:] = outputs
         # An output that is an input or another output would lose its name in the file.
         return {name: tf.identity(value) for name, value in outputs.items()}
@@ -145,6 +142,20 @@ def export(
             function = _frozen(function, specs, names)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
     return tuple(names)
+
+
+def called(interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's outputs by name, its operations named as those of the file will be."""
+    import tensorflow as tf
+
+    with tf.name_scope("model") if _is_private(interface) else contextlib.nullcontext():
+        return interface.call(arrays)
+
+
+def _is_private(interface: Interface) -> bool:
+    # A class named _Net gives a model name that TensorFlow refuses as its outermost scope, of
+    # operations and of saved variables.
+    return interface.model.name.startswith("_")
 
 
 def _frozen(function: Any, specs: Sequence[Any], names: Sequence[str]) -> Any:

@@ -1,7 +1,7 @@
 """Where a file begins to disagree with its Keras model: a table, layer by layer."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ import numpy as np
 from tfprune.deploy import child, flatbuffer, runtime
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.calibrate import calibration_samples
-from tfprune.deploy.export import Interface, full_precision, interface, symbolic_inputs
+from tfprune.deploy.export import Interface, called, full_precision, interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
+from tfprune.deploy.qat_layers import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name
 
 _SAMPLES = 4
+# Two operations of the model give the same: further apart, one of them does something else.
+_SAME = 1e-4
 
 
 @dataclass(frozen=True)
 class LayerParity:
-    """One layer of the model beside the tensor of the file that is nearest to it.
+    """One layer of the model beside the tensor of the file that holds its output.
 
     Attributes:
         layer: The layer's name.
@@ -68,10 +71,10 @@ class LayerTable:
 def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> LayerTable:
     """Compare every layer of a model with a file made of it.
 
-    A tensor of the file does not tell its layer reliably, once the converter has fused and renamed:
-    a layer and a tensor of its shape belong together if each is the nearest to the other. A
-    convolution whose BatchNormalization was folded into it has none, and that is said. The file
-    runs without the delegate that the default runtime uses, which keeps no tensors between.
+    A tensor of the file is named after the operations of the model that it was made of: it holds
+    what the last of them gives, and belongs to the layers that give the same. A convolution whose
+    BatchNormalization was folded into it has no such tensor, and that is said. The file runs
+    without the delegate that the default runtime uses, which keeps no tensors between.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -91,20 +94,34 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
     data, where = runtime.read_source(source)
     contents = flatbuffer.parse(data, where)
     face = interface(model)
+    graph, (takes, gives) = contents.subgraphs[0], runtime.specs(contents)
+    names = {index: graph.tensors[index].name for op in graph.ops for index in op.outputs}
     arrays, _ = calibration_samples(samples, face.inputs, limit=_SAMPLES)
+    fixed = max(spec.shape[0] for spec in (*face.inputs, *takes))
+    if fixed > 0:
+        arrays = {key: np.resize(x, (fixed, *x.shape[1:])) for key, x in arrays.items()}
     with full_precision(model):
         layers = _layer_outputs(face, arrays)
+        outputs, operations = _operations(face, arrays, names)
+    # The outputs of a file have names of their own.
+    by_index = {i: spec.name for i, spec in zip(graph.outputs, gives, strict=True)}
+    operations |= {i: outputs[name] for i, name in by_index.items() if name in outputs}
     tensors = _file_tensors(data, arrays)
-    names = [tensor.name for tensor in contents.subgraphs[0].tensors]
-    errors = _errors(layers, tensors)
     rows, unmatched = [], []
-    for name, expected in layers.items():
-        index = _nearest(name, errors)
-        if index is None:
+    for name, wanted in layers.items():
+        found = {
+            index: _error(wanted, tensors[index])
+            for index, value in operations.items()
+            if index in tensors
+            and wanted.shape == value.shape == tensors[index].shape
+            and _error(wanted, value) <= _SAME
+        }
+        if not found:
             unmatched.append(name)
             continue
-        similar = _correlation(expected, tensors[index])
-        rows.append(LayerParity(name, names[index], errors[name][index], similar))
+        index = min(found, key=found.__getitem__)
+        similar = _correlation(wanted, tensors[index])
+        rows.append(LayerParity(name, names[index], found[index], similar))
     return LayerTable(tuple(rows), tuple(unmatched))
 
 
@@ -138,23 +155,44 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
     return {name: np.asarray(value) for name, value in zip(symbols, values, strict=True)}
 
 
-def _errors(
-    layers: Mapping[str, np.ndarray], tensors: Mapping[int, np.ndarray]
-) -> dict[str, dict[int, float]]:
-    """How far each layer's output lies from each tensor of its shape."""
-    return {
-        name: {i: _error(wanted, got) for i, got in tensors.items() if got.shape == wanted.shape}
-        for name, wanted in layers.items()
-    }
+def _operations(
+    face: Interface, arrays: Mapping[str, np.ndarray], names: Mapping[int, str]
+) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+    """Return the outputs of a model, and what it gives where the tensors of a file are made.
+
+    Args:
+        face: The model.
+        arrays: Its inputs.
+        names: Of the tensors, by their indices.
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def trace(arrays: Mapping[str, Any]) -> Any:
+        outputs = called(face, arrays)
+        inside = tf.compat.v1.get_default_graph().get_operations()
+        order = {operation.name: i for i, operation in enumerate(inside)}
+        last = {index: _last(name.split(";"), order) for index, name in names.items()}
+        made = {i: inside[at].outputs for i, at in last.items() if at is not None}
+        return outputs, {i: x[0] for i, x in made.items() if len(x) == 1 and x[0].dtype.is_floating}
+
+    with traced_for_the_converter():
+        found = trace({name: tf.constant(array) for name, array in arrays.items()})
+    outputs, made = ({key: np.asarray(x) for key, x in part.items()} for part in found)
+    return outputs, made
 
 
-def _nearest(layer: str, errors: Mapping[str, Mapping[int, float]]) -> int | None:
-    """Return the tensor nearest to a layer, if no other layer is nearer to it."""
-    index = min(errors[layer], key=errors[layer].__getitem__, default=None)
-    if index is None:
-        return None
-    rivals = (other.get(index, np.inf) for name, other in errors.items() if name != layer)
-    return None if min(rivals, default=np.inf) < errors[layer][index] else index
+def _last(parts: Sequence[str], order: Mapping[str, int]) -> int | None:
+    """Return the place of the last operation that a tensor's name is put together of."""
+    places = [order[name] for name in (_known(part, order) for part in parts) if name]
+    return max(places, default=None)
+
+
+def _known(name: str, order: Mapping[str, int]) -> str:
+    """Return the operation that a part of a name is about: the converter may add a number to it."""
+    while name and name not in order:
+        name = name[:-1] if name[-1].isdigit() else ""
+    return name
 
 
 def _error(expected: np.ndarray, actual: np.ndarray) -> float:
