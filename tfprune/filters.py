@@ -16,7 +16,13 @@ def as_filters(name: str, filters: "Filter[T] | Iterable[Filter[T]]") -> tuple["
     Raises:
         OptionError: If one is neither, or is a string that is no regular expression.
     """
-    several = (filters,) if isinstance(filters, str) or callable(filters) else tuple(filters)
+    wanted = "expected names, regular expressions or predicates"
+    if isinstance(filters, str) or callable(filters):
+        several: tuple[Filter[T], ...] = (filters,)
+    elif isinstance(filters, Iterable):
+        several = tuple(filters)
+    else:
+        raise OptionError(f"{name}: {wanted}. Received {filters!r}.")
     for entry in several:
         if isinstance(entry, str):
             try:
@@ -26,9 +32,7 @@ def as_filters(name: str, filters: "Filter[T] | Iterable[Filter[T]]") -> tuple["
                     f"{name}={entry!r} is not a regular expression: {error}"
                 ) from None
         elif not callable(entry):
-            raise OptionError(
-                f"{name}: expected names, regular expressions or predicates. Received {entry!r}."
-            )
+            raise OptionError(f"{name}: {wanted}. Received {entry!r}.")
     return several
 
 

@@ -175,7 +175,7 @@ def test_what_does_not_go_with_blocks_is_said() -> None:
             tfprune.shrink(deep(), target, only="stem")
     with pytest.raises(OptionError, match="target zeros: it loses nothing to repair"):
         tfprune.shrink(deep(), "zeros", repair=LABELLED[0])
-    with pytest.raises(DataError, match="needs data="):
+    with pytest.raises(DataError, match="data=: there is none"):
         tfprune.shrink(deep(), {"blocks": 0.5}, importance="taylor", loss=LOSS)
 
 

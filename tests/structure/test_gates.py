@@ -34,3 +34,9 @@ def test_only_and_skip() -> None:
     assert not [layer for layer in gated.layers if layer.name.endswith("_gate")]
     with pytest.raises(OptionError, match="unknown 'soft'"):
         tfprune.add_gates(net(), kind="soft")
+
+
+def test_gates_upon_gates_have_names_of_their_own() -> None:
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
+    twice = tfprune.add_gates(tfprune.add_gates(model, kind="hard"), kind="hard")
+    assert {layer.name for layer in twice.layers} >= {"h_gate", "h_gate_2"}

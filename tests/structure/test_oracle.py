@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
+import tfprune
 from tfprune.errors import ModelError
 from tfprune.structure.oracle import prove, random_inputs
 from tfprune.structure.rebuild import read_weights, rebuild
@@ -84,3 +85,21 @@ def test_inputs_are_of_the_kind_that_the_model_reads() -> None:
     assert a.max() < 7
     assert b.dtype == bool
     assert c.shape == (2, 5, 2)
+
+
+def test_layers_that_augment_are_run_as_in_inference() -> None:
+    """They augment by themselves where nobody says that it is not training."""
+    inputs = keras.Input((8, 8, 3))
+    x = kl.RandomContrast(0.5)(kl.RandomRotation(0.3)(inputs))
+    x = kl.GlobalAveragePooling2D()(kl.Conv2D(16, 3, activation="relu", name="conv")(x))
+    model = keras.Model(inputs, kl.Dense(3)(kl.Dropout(0.5)(x)))
+    small, report = tfprune.shrink(model, {"channels": 0.5})
+    assert report.error <= 1e-5
+    assert small.get_layer("conv").filters == 8
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    model = conv_net()
+    model.get_layer("conv").kernel.assign(model.get_layer("conv").kernel * np.nan)
+    with pytest.raises(ModelError, match="gives NaN .* layer 'conv' has such weights; mend it"):
+        tfprune.shrink(model, {"channels": 0.5})

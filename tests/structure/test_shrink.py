@@ -20,6 +20,10 @@ def net():
         ({"ranking": "globl"}, "unknown ranking 'globl'.*Did you mean global"),
         ({"round_to": 0}, "round_to: expected an integer of at least 1"),
         ({"round_to": 2.0}, "round_to: expected an integer"),
+        ({"ranking": ["global"]}, "unknown ranking"),
+        ({"seed": -1}, "seed: expected an integer of at least 0, not -1"),
+        ({"seed": "a"}, "seed: expected an integer"),
+        ({"only": 3}, "only: expected names, regular expressions or predicates. Received 3"),
         ({"cap": 0}, "cap: expected a share"),
         ({"cap": 1.5}, "cap: expected a share"),
     ],
@@ -27,6 +31,24 @@ def net():
 def test_wrong_options_are_said_before_any_work(options, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink("not even a model", {"macs": 0.5}, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3,), r"expected a shape like \(8, 8, 3\), without the batch. Received \(3,\)"),
+        ((8, 8, 4), "expected a shape like"),
+        ([(8, 8, 3), (8, 8, 3)], "the model takes 1 inputs. Received 2 shapes"),
+        ("x", "expected a tuple of sizes without the batch"),
+        (8, "expected a tuple of sizes without the batch"),
+        ((0, 8, 3), "expected a tuple of sizes"),
+    ],
+)
+def test_shapes_that_the_model_does_not_take_are_said(shape, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        tfprune.shrink(net(), {"channels": 0.5}, input_shape=shape)
+    with pytest.raises(OptionError, match=message):
+        tfprune.units(net(), input_shape=shape)
 
 
 def test_no_target_needs_ratios() -> None:

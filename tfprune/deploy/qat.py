@@ -13,6 +13,7 @@ from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedM
 from tfprune.deploy.qat_layers import ActivationRange
 from tfprune.errors import ModelError, type_name
 from tfprune.filters import Filter, as_filters, check_used, choose
+from tfprune.twins import carry_compile, settle, uncompiled
 
 QUANTISED: dict[type, Any] = {
     keras.layers.Dense: own.QuantisedDense,
@@ -98,7 +99,8 @@ def quantize_aware(
             return outputs
         return add_range.behind(layer.name, outputs)
 
-    aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
+    with uncompiled(functional):
+        aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in functional.layers:
         if layer.name in into or not layer.weights:
             continue
@@ -110,7 +112,9 @@ def quantize_aware(
             twin.take(values, keep_zeros)
         else:
             twin.set_weights(values)
+            settle(twin, layer)
         twin.trainable = layer.trainable
+    carry_compile(model, aware)
     return aware
 
 
@@ -146,12 +150,16 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if type(layer) is ActivationRange else layer(*args, **kwargs)
 
-    stripped = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    with uncompiled(model):
+        stripped = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in model.layers:
         if type(layer) is ActivationRange or not layer.weights:
             continue
         values = layer.plain() if type(layer) in plain else layer.get_weights()
-        stripped.get_layer(layer.name).set_weights(values)
+        plainly = stripped.get_layer(layer.name)
+        plainly.set_weights(values)
+        settle(plainly, layer)
+    carry_compile(model, stripped)
     return stripped
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
+from tfprune.twins import carry_compile, settle, uncompiled
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,11 @@ def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
         if not isinstance(model, keras.Sequential)
         else keras.Model(model.inputs, model.outputs, name=model.name)
     )
-    rewritten = keras.models.clone_model(functional, clone_function=clone, call_function=call)
+    with uncompiled(functional):
+        rewritten = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in (layer for layer in functional.layers if layer.variables):
         _copy_weights(layer, rewritten.get_layer(layer.name), layer.name in edits.grown)
+    carry_compile(model, rewritten)
     return rewritten, SparseRewrite(tuple(edits.exact), tuple(edits.tune))
 
 
@@ -163,6 +166,7 @@ def _copy_weights(old: Any, new: Any, grown: bool) -> None:
         kernel[2:, 2:] = values[0]
         values[0] = kernel
     new.set_weights(values)
+    settle(new, old)
     for mine, theirs in zip(new.variables, old.variables, strict=True):
         constraint = getattr(theirs, "constraint", None)
         if constraint is not None and mine.shape == theirs.shape:

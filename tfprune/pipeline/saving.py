@@ -12,6 +12,7 @@ import keras
 from tfprune.deploy.artefact import Artefact, ConversionReport
 from tfprune.deploy.runtime import read_file
 from tfprune.errors import ArtefactError
+from tfprune.twins import uncompiled
 
 
 def save_model(model: keras.Model, path: Path) -> None:
@@ -19,7 +20,7 @@ def save_model(model: keras.Model, path: Path) -> None:
     # Keras wants the ending, so that the temporary name is that of a folder.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         unfinished = Path(folder) / path.name
-        with _uncompiled(model):
+        with uncompiled(model):
             keras.saving.save_model(model, unfinished)
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())
@@ -33,20 +34,6 @@ def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
         path = Path(folder) / "model.keras"
         save_model(model, path)
         yield path
-
-
-@contextlib.contextmanager
-def _uncompiled(model: keras.Model) -> Iterator[None]:
-    """Take the optimizer away from a model for the length of a `with` block."""
-    if not model.compiled:
-        yield
-        return
-    optimizer = model.optimizer
-    model.compiled, model.optimizer = False, None
-    try:
-        yield
-    finally:
-        model.compiled, model.optimizer = True, optimizer
 
 
 def load_artefact(path: Path) -> Artefact:

@@ -15,7 +15,7 @@ from tfprune.structure.flow import MAKE, USE, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.oracle import random_inputs
-from tfprune.structure.rebuild import Weights, execute
+from tfprune.structure.rebuild import Weights, execute, perform
 from tfprune.structure.units import Units
 
 QUIET = 1e-6
@@ -170,7 +170,7 @@ def _listen(found: Units, input_shape: Any) -> list[_Voice]:
             steady = np.abs(rows - mean[:, None]).max(axis=1) <= QUIET * scale
             silent = np.abs(rows).max(axis=1) <= QUIET * 1e-3 * scale
             voices.append(_Voice(call, ids, np.where(silent, 0, mean), steady, silent))
-        return call.op(*args, **kwargs)
+        return perform(call.op, args, kwargs)
 
     inputs = random_inputs(found, np.random.default_rng(0), input_shape)
     execute(found.graph, [keras.ops.convert_to_tensor(array) for array in inputs], run)

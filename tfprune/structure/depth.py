@@ -13,12 +13,14 @@ from tfprune.errors import DataError, FilterError, ModelError, OptionError, near
 from tfprune.filters import Filter, as_filters, matches
 from tfprune.filters import choose as select
 from tfprune.registry import Registry
+from tfprune.structure.batches import flat_inputs
 from tfprune.structure.blocks import Block
 from tfprune.structure.branches import Branches, branches_of
 from tfprune.structure.flow import Binding, Site
 from tfprune.structure.graph import Call, Ref
-from tfprune.structure.importance import Evidence, flat_inputs, judge, loss_of
-from tfprune.structure.rebuild import execute
+from tfprune.structure.importance import Evidence, judge
+from tfprune.structure.losses import loss_of
+from tfprune.structure.rebuild import execute, perform
 from tfprune.structure.units import Units
 
 BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]
@@ -188,7 +190,7 @@ def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
         return float(keras.ops.sum(keras.ops.square(keras.ops.cast(tensor, "float32"))))
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = call.op(*args, **kwargs)
+        made = perform(call.op, args, kwargs)
         index = call.outputs[0].index
         if index in at:
             specs = tree.flatten((call.args, call.kwargs))
@@ -199,7 +201,7 @@ def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
         return made
 
     for inputs, _ in evidence.batches:
-        execute(found.graph, flat_inputs(found, inputs), run)
+        execute(found.graph, flat_inputs(found.graph, inputs), run)
     return np.array([np.sqrt(added[index] / (sums[index] or 1.0)) for index in at])
 
 
@@ -213,15 +215,13 @@ def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]
     at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
     places = {index: place for place, index in enumerate(at)}
     for inputs, labels in evidence.batches:
-        if labels is None:
-            raise DataError("this importance needs labels: data=(inputs, labels)")
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
 
             def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 index = call.outputs[0].index
                 if index not in at:
-                    return call.op(*args, **kwargs)
+                    return perform(call.op, args, kwargs)
 
                 def gated(spec: Any, tensor: Any) -> Any:
                     if spec != at[index].branch:
@@ -229,9 +229,9 @@ def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]
                     return tensor * keras.ops.cast(gates[places[index]], tensor.dtype)
 
                 args = tree.map_structure(gated, call.args, args)
-                return call.op(*args, **tree.map_structure(gated, call.kwargs, kwargs))
+                return perform(call.op, args, tree.map_structure(gated, call.kwargs, kwargs))
 
-            outputs = execute(found.graph, flat_inputs(found, inputs), run)
+            outputs = execute(found.graph, flat_inputs(found.graph, inputs), run)
             value = loss(labels, outputs)
         slopes = tape.gradient(value, gates)
         if slopes is None or not np.isfinite(slopes.numpy()).all():

@@ -8,7 +8,7 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.structure.graph import Call
-from tfprune.structure.rebuild import execute
+from tfprune.structure.rebuild import execute, perform
 from tfprune.structure.units import Units
 
 CLOSE = {"float32": 1e-4, "float16": 2e-2}
@@ -53,7 +53,7 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
 
 
 def _run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return call.op(*args, **kwargs)
+    return perform(call.op, args, kwargs)
 
 
 def _named(traced: list[Any]) -> str:

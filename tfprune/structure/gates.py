@@ -1,5 +1,6 @@
 """Gates placed where units are made."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfprune.structure.graph import Call
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.units import Units, units
+from tfprune.twins import carry_compile
 
 
 def add_gates(
@@ -41,8 +43,8 @@ def add_gates(
         input_shape: For a subclassed model that was never called.
 
     Returns:
-        A new model with the weights of the old; until gates close it computes the same for
-        kinds "hard" and "l1".
+        A new model with the weights of the old, compiled as it was; until gates close it computes
+        the same for kinds "hard" and "l1".
 
     Raises:
         FilterError: A name in `only` or `skip` matches nothing.
@@ -69,12 +71,19 @@ def add_gates(
         if take and single:
             makers[id(group.producers[0].op)] = group.producers[0].op
     after: dict[int, Callable[[Any], Any]] = {}
+    taken = {call.op.name for call in found.graph.calls}
     for call in found.graph.calls:
         if id(call.op) in makers and found.flow.calls_of(call.op) == 1 and _last_axis(found, call):
-            name = f"{call.op.name}_gate"
+            name = next(
+                name
+                for number in itertools.count(1)
+                if (name := f"{call.op.name}_gate" + (f"_{number}" if number > 1 else ""))
+                not in taken
+            )
             after[id(_place(found, call))] = _gate(kind, penalty, name)
     everything = np.ones(found.flow.size, bool)
     gated, _ = rebuild(found, everything, read_weights(found), after=after)
+    carry_compile(model, gated)
     return gated
 
 

@@ -5,7 +5,7 @@ follows sees one kind of thing. `model.layers` hides operations such as `x + y`;
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import keras
 from keras import tree
 from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
-from tfprune.errors import ModelError, type_name
+from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.structure.open_sizes import Size
 from tfprune.structure.symbolic import accepted
 from tfprune.structure.trace import Trace, can_open, stands_alone
@@ -106,13 +106,51 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
 
     Raises:
         ModelError: The model is not a Keras 3 model, is not built, or cannot be traced.
+        OptionError: `input_shape` is no shape, or not one that the model takes.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"expected a keras.Model of Keras {keras.__version__}. Received {type_name(model)}. "
             "Bring a tf_keras model over with tfprune.to_keras3(model)"
         )
+    if input_shape is not None:
+        _check_shapes(input_shape, [tensor.shape for tensor in model.inputs or ()])
     return _Reader(is_leaf).read(model, input_shape)
+
+
+def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
+    """Raise unless shapes without the batch are what a model takes."""
+    shapes = list(_shapes(given))
+    if takes and len(shapes) != len(takes):
+        raise OptionError(
+            f"input_shape: the model takes {len(takes)} inputs. Received {len(shapes)} shapes"
+        )
+    for shape, wanted in zip(shapes, takes, strict=False):
+        known = wanted[1:]
+        fits = len(shape) == len(known) and all(
+            size is None or size == here for size, here in zip(known, shape, strict=True)
+        )
+        if not fits:
+            raise OptionError(
+                f"input_shape: expected a shape like {known}, without the batch. Received {shape}"
+            )
+
+
+def _shapes(given: Any) -> Iterator[Shape]:
+    if isinstance(given, dict):
+        for key in sorted(given):
+            yield from _shapes(given[key])
+    elif isinstance(given, list | tuple):
+        if all(size is None or (type(size) is int and size > 0) for size in given):
+            yield tuple(given)
+            return
+        for part in given:
+            yield from _shapes(part)
+    else:
+        raise OptionError(
+            "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "
+            f"for several inputs. Received {given!r}"
+        )
 
 
 class _Reader:

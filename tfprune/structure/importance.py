@@ -16,9 +16,11 @@ from keras import tree
 
 from tfprune.errors import DataError, OptionError
 from tfprune.registry import Registry
+from tfprune.structure.batches import as_batches, flat_inputs
 from tfprune.structure.flow import MAKE, USE, Binding
 from tfprune.structure.graph import Call
-from tfprune.structure.rebuild import Weights, execute
+from tfprune.structure.losses import loss_of
+from tfprune.structure.rebuild import Weights, execute, perform
 from tfprune.structure.units import Units
 
 
@@ -57,7 +59,7 @@ class Evidence:
         Raises:
             DataError: There is none, or it is empty.
         """
-        return as_batches(self.data)
+        return as_batches(self.data, "data", len(tree.flatten(self.found.graph.inputs)))
 
 
 class Importance(Protocol):
@@ -68,43 +70,6 @@ class Importance(Protocol):
 
 
 IMPORTANCES: Registry[Importance] = Registry("importance")
-
-
-def as_batches(data: Any) -> list[tuple[Any, Any]]:
-    """Data in any usual form, as a list of (inputs, labels or None).
-
-    Takes a pair of arrays (cut into batches of 32), one array of inputs, or an iterable of
-    batches, such as a `tf.data.Dataset`.
-
-    Raises:
-        DataError: The data is missing or empty.
-    """
-    if data is None:
-        raise DataError("this importance needs data=(inputs, labels) or an iterable of batches")
-    if isinstance(data, tuple) and len(data) == 2:
-        inputs, labels = data
-    elif isinstance(data, np.ndarray) or _is_structure_of_arrays(data):
-        inputs, labels = data, None
-    else:
-        batches = [
-            item if isinstance(item, tuple) and len(item) == 2 else (item, None) for item in data
-        ]
-        if not batches:
-            raise DataError("data= is empty: it gives no batch")
-        return batches
-    count = len(tree.flatten(inputs)[0])
-    if not count:
-        raise DataError("data= is empty: it has no sample")
-    cuts = range(0, count, 32)
-
-    def at(struct: Any, start: int) -> Any:
-        return tree.map_structure(lambda array: np.asarray(array)[start : start + 32], struct)
-
-    return [(at(inputs, i), None if labels is None else at(labels, i)) for i in cuts]
-
-
-def _is_structure_of_arrays(data: Any) -> bool:
-    return isinstance(data, dict) and all(hasattr(v, "shape") for v in data.values())
 
 
 def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
@@ -280,7 +245,7 @@ def activation(evidence: Evidence) -> np.ndarray:
     makers = {id(site.op) for site, binding in found.bindings if binding.role == MAKE}
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = call.op(*args, **kwargs)
+        made = perform(call.op, args, kwargs)
         if id(call.op) in makers:
             for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True):
                 for axis, ids in enumerate(found.flow.axes(ref)):
@@ -293,20 +258,8 @@ def activation(evidence: Evidence) -> np.ndarray:
         return made
 
     for inputs, _ in evidence.batches:
-        execute(found.graph, flat_inputs(found, inputs), run)
+        execute(found.graph, flat_inputs(found.graph, inputs), run)
     return np.where(seen, score / len(evidence.batches), np.nan)
-
-
-def flat_inputs(found: Units, inputs: Any) -> list[Any]:
-    """Inputs in the order of the graph's; a dict is read by its keys."""
-    names = found.graph.inputs
-    flat = tree.flatten(inputs)
-    if isinstance(names, dict) and isinstance(inputs, dict):
-        flat = tree.flatten({key: inputs[key] for key in names})
-    return [
-        keras.ops.convert_to_tensor(array, dtype=found.graph.values[ref.index].dtype)
-        for array, ref in zip(flat, tree.flatten(names), strict=True)
-    ]
 
 
 def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
@@ -317,12 +270,11 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
     loss = loss_of(found.model, evidence.loss)
     bound = {id(binding.weight): binding.weight for _, binding, _ in _zeroed(evidence)}
     for inputs, labels in evidence.batches:
-        if labels is None:
-            raise DataError("this importance needs labels: data=(inputs, labels)")
+        struct = tree.pack_sequence_as(found.graph.inputs, flat_inputs(found.graph, inputs))
         values = [variable.value for variable in bound.values()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            value = loss(labels, found.model(inputs, training=False))
+            value = loss(labels, found.model(struct, training=False))
         found_gradients = tape.gradient(value, values)
         result = {}
         for key, variable, gradient in zip(bound, bound.values(), found_gradients, strict=True):
@@ -333,20 +285,6 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
         if not all(np.isfinite(array).all() for array in result.values()):
             raise DataError("data= gives gradients that are not finite: look for NaN in it")
         yield result
-
-
-def loss_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:
-    """The loss as a function of labels and outputs, averaged over the batch.
-
-    Raises:
-        DataError: None was given, and the model is not compiled with one.
-    """
-    if loss is None and getattr(model, "compiled", False):
-        loss = model.loss
-    if loss is None:
-        raise DataError("this importance needs loss=, or a model that is compiled with one")
-    function = keras.losses.get(loss) if isinstance(loss, str | dict) else loss
-    return lambda labels, outputs: keras.ops.mean(function(labels, outputs))
 
 
 def judge(importance: str | Callable, evidence: Evidence) -> np.ndarray:

@@ -56,7 +56,7 @@ class ChannelGate(keras.layers.Layer):
     ) -> None:
         if kind not in KINDS:
             raise OptionError(f"gate kind: unknown {kind!r}. {nearest(str(kind), KINDS)}")
-        if not penalty >= 0:
+        if not isinstance(penalty, int | float) or not penalty >= 0:
             raise OptionError(f"gate penalty: expected a number of at least 0, not {penalty!r}")
         super().__init__(**kwargs)
         self.kind, self.penalty, self.axis = kind, float(penalty), axis

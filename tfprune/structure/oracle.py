@@ -18,7 +18,7 @@ from tfprune.errors import ModelError
 from tfprune.structure.faithful import check_unrolling
 from tfprune.structure.flow import Axes, Keep
 from tfprune.structure.graph import Call, Ref
-from tfprune.structure.rebuild import Weights, cut, execute, rebuild, silenced
+from tfprune.structure.rebuild import Weights, cut, execute, perform, rebuild, silenced
 from tfprune.structure.units import Units
 
 TOLERANCE = 1e-4
@@ -85,6 +85,17 @@ def prove(
         actual = small(struct, training=False)
     left, right = tree.flatten(expected), tree.flatten(actual)
     worst = max(_apart(a, b) for a, b in zip(left, right, strict=True))
+    if not np.isfinite(worst):
+        spoilt = [
+            call.op.name
+            for call in found.graph.calls
+            if not all(np.isfinite(array).all() for array in weights.get(id(call.op), ()))
+        ]
+        cause = f"layer {spoilt[0]!r} has such weights" if spoilt else "its outputs overflow"
+        raise ModelError(
+            f"model {found.model.name!r} gives NaN or infinity on random inputs, so that nothing "
+            f"can be proven: {cause}; mend it, or leave the proof out with verify=False"
+        )
     if not worst <= TOLERANCE:
         raise ModelError(
             f"model {found.model.name!r}: the shrunken model differs from the original with its "
@@ -119,7 +130,9 @@ def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> l
         batch = value.shape[0] or 2
         shape = (batch, *(OPEN_SIZE if size is None else size for size in sizes))
         limit = found.flow.vocabulary.get(ref.index)
-        if limit is not None:
+        if value.dtype == "string":
+            inputs.append(rng.integers(0, 10, shape).astype(str))
+        elif limit is not None:
             indices = rng.integers(0, limit, shape).astype(value.dtype)
             if indices.ndim > 1 and indices.shape[-1] > 1:
                 indices[..., -1] = 0  # Padding, where the model takes it for that.
@@ -317,7 +330,7 @@ def _reference(
 
             args = tree.map_structure(hush, call.args, args)
             kwargs = tree.map_structure(hush, call.kwargs, kwargs)
-        return originals[id(call.op)](*args, **kwargs)
+        return perform(originals[id(call.op)], args, kwargs)
 
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
     return execute(found.graph, tensors, run)
@@ -351,9 +364,9 @@ def _on_the_living(
     op = ops[id(call.op)]
     if isinstance(op, keras.Layer):
         with _state({id(call.op): op}, small_weights):
-            made = op(*args, **kwargs)
+            made = perform(op, args, kwargs)
     else:
-        made = op(*args, **kwargs)
+        made = perform(op, args, kwargs)
     flat = [
         _scatter(tensor, flow.axes(ref), keep)
         for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True)

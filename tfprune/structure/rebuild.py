@@ -1,5 +1,6 @@
 """A model built anew from its graph: the same operations, with what stays of their weights."""
 
+import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from tfprune.structure.flow import Binding, Keep, Site
 from tfprune.structure.graph import Call, Graph, Ref
 from tfprune.structure.rules.table import is_foreign
 from tfprune.structure.units import Units
+from tfprune.twins import settle
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
@@ -109,6 +111,15 @@ def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarra
 Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
+def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation gives in inference: by themselves some layers augment and drop."""
+    if getattr(op, "_call_has_training_arg", False) and kwargs.get("training") is None:
+        place = list(inspect.signature(op.call).parameters).index("training")
+        if len(args) <= place:
+            kwargs = {**kwargs, "training": False}
+    return op(*args, **kwargs)
+
+
 def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
     """Go through the calls with real or symbolic tensors; `run` makes each call's output."""
     tensors: dict[int, Any] = {
@@ -190,6 +201,9 @@ def rebuild(
         ]
     for variable, array in itertools.chain.from_iterable(late):
         variable.assign(array)
+    for op in operations(graph):
+        if isinstance(op, keras.Layer) and id(op) in ops:
+            settle(ops[id(op)], op)
     return model, ops
 
 

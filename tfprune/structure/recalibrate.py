@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from tfprune.errors import DataError, ModelError
-from tfprune.structure.importance import as_batches
+from tfprune.errors import DataError, ModelError, type_name
+from tfprune.structure.batches import as_batches, check_batch
 
 
 def recalibrate(model: Any, data: Any) -> Any:
@@ -25,6 +25,8 @@ def recalibrate(model: Any, data: Any) -> Any:
         ModelError: The model has no BatchNormalization whose statistics may change.
         DataError: The data is empty, or gives statistics that are not finite.
     """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
     norms = [
         layer
         for layer in model._flatten_layers()
@@ -34,7 +36,10 @@ def recalibrate(model: Any, data: Any) -> Any:
     if not norms or len(frozen) == len(norms):
         what = f"all are frozen ({', '.join(frozen)})" if frozen else "there is none"
         raise ModelError(f"model {model.name!r} has no BatchNormalization to recalibrate: {what}")
-    batches = as_batches(data)
+    takes = getattr(model, "inputs", None) or ()
+    batches = as_batches(data, "recalibrate data", len(takes))
+    for inputs, _ in batches:
+        check_batch([tensor.shape for tensor in takes], inputs, "recalibrate data")
     before = [(layer.momentum, layer.moving_mean.numpy(), layer.moving_variance.numpy())
               for layer in norms]  # fmt: skip
     try:

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.structure.batches import as_batches, flat_inputs
 from tfprune.structure.closed import input_of
 from tfprune.structure.flow import USE, Ids
 from tfprune.structure.graph import Call, Ref
-from tfprune.structure.importance import as_batches, flat_inputs
-from tfprune.structure.rebuild import Weights, execute
+from tfprune.structure.rebuild import Weights, execute, perform
 from tfprune.structure.units import Units
 
 RIDGE = 1e-4
@@ -57,7 +57,7 @@ def repaired(found: Units, weights: Weights, alive: np.ndarray, data: Any) -> We
         data: Inputs, (inputs, labels) or batches of them; labels are not read.
 
     Raises:
-        DataError: The data is missing or empty.
+        DataError: The data is missing, empty, not finite, or not what the model takes.
     """
     ears: dict[int, tuple[Call, Ref, int, Ids, _Moments]] = {}
     for call in found.graph.calls:
@@ -76,10 +76,10 @@ def repaired(found: Units, weights: Weights, alive: np.ndarray, data: Any) -> We
             tensor = tree.flatten((args, kwargs))[specs.index(ref)]
             x = np.moveaxis(keras.ops.convert_to_numpy(tensor).astype(np.float64), axis, -1)
             moments.add(x.reshape(-1, len(ids)))
-        return call.op(*args, **kwargs)
+        return perform(call.op, args, kwargs)
 
-    for inputs, _ in as_batches(data):
-        execute(found.graph, flat_inputs(found, inputs), run)
+    for inputs, _ in as_batches(data, "repair", len(tree.flatten(found.graph.inputs))):
+        execute(found.graph, flat_inputs(found.graph, inputs, "repair"), run)
     result = dict(weights)
     for call, _, _, ids, moments in ears.values():
         kept = alive[ids]

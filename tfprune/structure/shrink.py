@@ -24,6 +24,7 @@ from tfprune.structure.sweep import check_gates, sweep
 from tfprune.structure.target import Target, parse_target
 from tfprune.structure.tflite_size import meet_file_size
 from tfprune.structure.units import units
+from tfprune.twins import compile_like
 
 
 def shrink(
@@ -107,7 +108,7 @@ def shrink(
     depth = wanted.value if wanted is not None and wanted.cost == "blocks" else None
     if target is None and not ratios:
         raise OptionError("shrink target: None is allowed only with ratios=")
-    _check_options(importance, ranking, round_to, cap)
+    _check_options(importance, ranking, round_to, cap, seed)
     if depth is not None and (ratios or repair is not None):
         raise OptionError(
             "shrink target blocks: ratios= and repair= are about channels. Shrink twice: first "
@@ -121,6 +122,7 @@ def shrink(
         )
     if closed and repair is not None:
         raise OptionError(f"shrink target {closed}: it loses nothing to repair: leave out repair=")
+    compile_anew = compile_like(model)
     with progress.task("shrink", 4) as task:
         found = units(model, input_shape=input_shape)
         if closed == "gates":
@@ -190,7 +192,7 @@ def shrink(
             if len(choice.removed) or not branches.arms:
                 error = max(error, prove(left, alive, weights, small, ops, **proof).error)
         task.advance()
-    carry_compile(model, small)
+    compile_anew(small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
     shown: Any = {wanted.cost: wanted.value} if wanted else closed
     silenced = "units and branches" if branches.arms else "units"
@@ -214,19 +216,15 @@ def shrink(
     return small, report
 
 
-def _check_options(importance: Any, ranking: str, round_to: int, cap: float) -> None:
+def _check_options(importance: Any, ranking: Any, round_to: Any, cap: Any, seed: Any) -> None:
     if not callable(importance):
         IMPORTANCES[importance]
     RANKINGS[ranking]
-    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
-        raise OptionError(f"shrink round_to: expected an integer of at least 1, not {round_to!r}")
+    for option, value, least in (("round_to", round_to, 1), ("seed", seed, 0)):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise OptionError(
+                f"shrink {option}: expected an integer of at least {least}, not {value!r}"
+            )
     if isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 < cap <= 1:
         raise OptionError(f"shrink cap: expected a share in (0, 1]. Received {cap!r}")
-
-
-def carry_compile(model: Any, small: Any) -> None:
-    """Compile the small model as the original was; its optimizer starts anew."""
-    if getattr(model, "compiled", False):
-        config = model.get_compile_config()
-        if config:
-            small.compile_from_config(config)
