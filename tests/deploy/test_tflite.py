@@ -94,6 +94,21 @@ def test_lists_of_inputs_and_outputs_keep_their_order():
     np.testing.assert_allclose(got["x"], expected[1], atol=1e-5)
 
 
+def test_a_tensor_that_is_two_outputs_has_a_name_for_each():
+    x = keras.Input((6,))
+    y = L.Dense(8, name="y")(x)
+    data = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
+    for outputs in ([y, L.Dense(3, name="z")(y), y], {"b": y, "a": y}):
+        model = keras.Model(x, outputs)
+        expected = keras.tree.flatten(model(data))
+        for options, error in (({}, 1e-5), ({"scheme": "int8", "calibration": data}, 0.1)):
+            got = Runner(to_tflite(model, **options)).run_named(data)
+            names = ["y", "z", "y_1"] if isinstance(outputs, list) else ["b", "a"]
+            assert list(got) == names
+            for value, wanted in zip(got.values(), expected, strict=True):
+                np.testing.assert_allclose(value, wanted, atol=error)
+
+
 class _Subclassed(keras.Model):
     def __init__(self):
         super().__init__()

@@ -351,16 +351,19 @@ def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
 def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return the inputs and the outputs of a file, in its order.
 
-    Names are those of its signature, or of the tensors where it has none.
+    Names are those of its signature, or of the tensors where it has none. A tensor that is several
+    outputs has a name for each.
     """
     graph = contents.subgraphs[0]
     signature = next((entry for entry in contents.signatures if entry.subgraph == 0), None)
 
     def describe(indices: Iterable[int], names: Iterable[tuple[str, int]]) -> Iterator[TensorSpec]:
-        by_index = {index: name for name, index in names}
+        by_index: dict[int, list[str]] = {}
+        for name, index in names:
+            by_index.setdefault(index, []).append(name)
         for index in indices:
-            tensor = graph.tensors[index]
-            yield tensor_spec(tensor, by_index.get(index, tensor.name))
+            tensor, left = graph.tensors[index], by_index.get(index)
+            yield tensor_spec(tensor, left.pop(0) if left else tensor.name)
 
     return (
         tuple(describe(graph.inputs, signature.inputs if signature else ())),
