@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtefactError, DeviceError
+from tfprune.errors import ArtefactError, DeviceError, OptionError
 from tfprune.measure import adb
 from tfprune.measure.adb import TOOL_VARIABLE, Adb, check_machine, connect, device_states
 from tfprune.measure.comparison import compare
@@ -95,6 +95,8 @@ def test_shapes_reach_the_program(phone) -> None:
     short = benchmark(file, device="adb", runs=1, input_shapes={"x": (1, 16, 4)})
     long = benchmark(file, device="adb", runs=1, input_shapes={"x": (1, 65536, 4)})
     assert long.median_ms > 4 * short.median_ms
+    with pytest.raises(OptionError, match="input_shapes: no input 'y'. Known: x"):
+        benchmark(file, device="adb", runs=1, input_shapes={"y": (1, 16, 4)})
 
 
 def test_a_file_that_the_program_refuses_is_an_error_and_no_number(phone, float_file) -> None:

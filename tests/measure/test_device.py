@@ -35,6 +35,11 @@ def test_an_unknown_device_lists_the_known(name: str) -> None:
         device_of(name)
 
 
+def test_a_device_that_is_no_name_is_refused() -> None:
+    with pytest.raises(OptionError, match="device: expected a name .* got 3"):
+        device_of(3)
+
+
 def test_a_device_of_ones_own_is_found_by_its_name() -> None:
     @devices.register("board")
     def board(address):

@@ -172,6 +172,19 @@ def test_open_sizes_need_a_shape() -> None:
     assert long.median_ms > 4 * short.median_ms
 
 
+def test_shapes_for_an_input_that_is_none_are_refused(float_file) -> None:
+    """They were taken and left aside."""
+    for files in ([float_file], [float_file, float_file]):
+        with pytest.raises(OptionError, match="input_shapes: no input 'nothing'. Known: "):
+            interleaved(files, runs=2, input_shapes={"nothing": (7, 8)})
+
+
+@pytest.mark.parametrize("shapes", [(1, 8), {"x": "a"}, {"x": (1, "8")}, {"x": 3}, {3: (1, 8)}])
+def test_shapes_that_are_none_are_refused(shapes) -> None:
+    with pytest.raises(OptionError, match="input_shapes: expected shapes by input name"):
+        benchmark(b"", input_shapes=shapes)
+
+
 def test_inputs_that_are_indexes_stay_inside_of_their_table() -> None:
     model = keras.Sequential([keras.Input((5,), dtype="int32"), L.Embedding(3, 4), L.Flatten()])
     assert benchmark(to_tflite(model), runs=2).median_ms > 0

@@ -37,6 +37,8 @@ def test_an_open_size_needs_a_shape(tmp_path) -> None:
     with pytest.raises(OptionError, match="leaves its shape"):
         profile(file, runs=1)
     assert profile(file, runs=1, input_shapes={"x": (1, 7, 4)}).steps
+    with pytest.raises(OptionError, match="input_shapes: no input 'y'. Known: x"):
+        profile(file, runs=1, input_shapes={"x": (1, 7, 4), "y": (1, 7, 4)})
 
 
 def test_runs_become_medians_step_by_step() -> None:

@@ -16,10 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfprune.deploy import flatbuffer
 from tfprune.deploy.artefact import sha256
+from tfprune.deploy.runtime import specs
 from tfprune.errors import ArtefactError, DeviceError, nearest
 from tfprune.measure.benchmark_tool import ToolResult, last_line, read_result, read_text
 from tfprune.measure.device import DeviceInfo, Sample
+from tfprune.measure.runtimes import check_inputs
 
 TOOL_VARIABLE = "TFPRUNE_BENCHMARK_MODEL"
 COMMAND_LIMIT_S = 600.0
@@ -86,6 +89,9 @@ class Adb:
             DeviceError: The device is gone, full, or of another kind than the program.
             ArtefactError: The program fails on a file.
         """
+        if shapes:
+            contents = [flatbuffer.parse(file.read_bytes(), str(file)) for file in files]
+            check_inputs(shapes, [spec for found in contents for spec in specs(found)[0]])
         check_machine(self.tool, self._property("ro.product.cpu.abi"))
         folder = f"{_FOLDER}/tfprune-{secrets.token_hex(4)}"
         self._shell("mkdir", "-p", folder)

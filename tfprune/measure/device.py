@@ -86,6 +86,8 @@ def device_of(name: str) -> Device:
     Raises:
         OptionError: No such device.
     """
+    if not isinstance(name, str):
+        raise OptionError(f"device: expected a name such as 'host' or 'adb:SERIAL', got {name!r}")
     kind, _, address = name.partition(":")
     return devices[kind](address or None)
 

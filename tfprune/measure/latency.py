@@ -153,6 +153,7 @@ def interleaved(
         ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
     """
     check_counts(threads=threads, runs=runs)
+    check_shapes(input_shapes)
     machine = device_of(device)
     labels = list(names or map(name_of, sources))
     rounds = machine.rounds(runs)
@@ -222,6 +223,25 @@ def check_counts(**options: int) -> None:
     for option, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise OptionError(f"{option}: expected a whole number >= 1. Received {value!r}")
+
+
+def check_shapes(shapes: Mapping[str, Sequence[int]] | None) -> None:
+    """Refuse shapes that are none. Whether files have such inputs is seen when they are loaded.
+
+    Raises:
+        OptionError: It is no dict from names to sizes of at least one.
+    """
+    if shapes is None:
+        return
+    named = shapes.items() if isinstance(shapes, Mapping) else [(None, None)]
+    for name, shape in named:
+        sizes = list(shape) if isinstance(shape, list | tuple) else [None]
+        whole = all(isinstance(size, int | np.integer) and size > 0 for size in sizes)
+        if not isinstance(name, str) or not whole:
+            raise OptionError(
+                "input_shapes: expected shapes by input name, like {'tokens': (1, 128)}. "
+                f"Received {shapes!r}"
+            )
 
 
 def pair_schedule(files: int, rounds: int) -> list[int]:

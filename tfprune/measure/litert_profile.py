@@ -18,7 +18,7 @@ from tfprune.deploy import flatbuffer
 from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.runtime import specs
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.measure.runtimes import noise
+from tfprune.measure.runtimes import check_inputs, noise
 
 VERSIONS = ("2.3.",)
 """Beginnings of the versions of ai-edge-litert whose C interface is known."""
@@ -118,6 +118,7 @@ class ProfiledModel:
         check_version()
         self._library = _library()
         self._inputs, outputs = specs(flatbuffer.parse(Path(path).read_bytes(), path))
+        check_inputs(shapes, self._inputs)
         environment, model, options = (ctypes.c_void_p() for _ in range(3))
         self._compiled = ctypes.c_void_p()
         self._profiler = ctypes.c_void_p()

@@ -8,7 +8,7 @@ import numpy as np
 from tfprune.errors import OptionError
 from tfprune.measure.child import ask
 from tfprune.measure.device import DeviceInfo, Host
-from tfprune.measure.latency import check_counts
+from tfprune.measure.latency import check_counts, check_shapes
 from tfprune.measure.litert_profile import check_version
 from tfprune.measure.sources import Source, name_of, staged
 from tfprune.progress import SILENT, Progress
@@ -110,6 +110,7 @@ def profile(
         profile("model.tflite").steps_named("SPMM")     # the sparse kernels that ran
     """
     check_counts(threads=threads, runs=runs)
+    check_shapes(input_shapes)
     check_version()
     name = name_of(source)
     rounds: list[list[tuple[str, str, float]]] = []

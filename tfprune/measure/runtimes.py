@@ -3,7 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ import numpy as np
 from tfprune.deploy import flatbuffer, onnx_runtime
 from tfprune.deploy.artefact import Artefact, TensorSpec
 from tfprune.deploy.runtime import Runner, Source, read_source
+from tfprune.errors import OptionError, nearest
 from tfprune.registry import Registry
 
 
@@ -115,6 +116,18 @@ def of_ending(path: Path) -> Runtime:
         if runtimes[name].ending == path.suffix:
             return runtimes[name]
     return runtimes["litert"]
+
+
+def check_inputs(shapes: Iterable[str], inputs: Iterable[TensorSpec]) -> None:
+    """Refuse shapes for inputs that nothing has.
+
+    Raises:
+        OptionError: One is for such an input.
+    """
+    known = {spec.name for spec in inputs}
+    for name in shapes:
+        if name not in known:
+            raise OptionError(f"input_shapes: no input {name!r}. {nearest(name, known)}")
 
 
 def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:

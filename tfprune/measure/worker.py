@@ -17,9 +17,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from tfprune.deploy.artefact import TensorSpec
 from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.litert_profile import ProfiledModel
-from tfprune.measure.runtimes import Loaded, noise, of_ending
+from tfprune.measure.runtimes import Loaded, check_inputs, noise, of_ending
 
 MIN_SAMPLE_MS = 1.0
 WARM_UP_MS = 20.0
@@ -73,12 +74,15 @@ def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
     """Load every file, then take one sample for each entry of the schedule, in its order."""
     clock = time.thread_time_ns if job["threads"] == 1 else time.perf_counter_ns
     invokes, calls = [], []
+    inputs: list[TensorSpec] = []
     for index, path in enumerate(job["files"]):
         say(stage="load", file=index)
         runner = load(path, job["threads"], job["shapes"])
         say(stage="run", file=index)
         invokes.append(runner.invoke)
         calls.append(calls_per_sample(runner.invoke, clock))
+        inputs.extend(runner.inputs)
+    check_inputs(job["shapes"], inputs)
     say(calls=calls)
     gc.disable()
     for index in job["schedule"]:
