@@ -189,7 +189,7 @@ class _Statistics:
     def normalise(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a BatchNormalization gives with its statistics; None for any other call."""
         key = id(call.op)
-        if key not in self.norms or kwargs.get("training"):
+        if key not in self.norms:
             return None
         layer = self.norms[key]
         axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]

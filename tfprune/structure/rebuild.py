@@ -112,8 +112,8 @@ Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What an operation gives in inference: by themselves some layers augment and drop."""
-    if getattr(op, "_call_has_training_arg", False) and kwargs.get("training") is None:
+    """What an operation gives in inference, where a model says so to all of its layers."""
+    if getattr(op, "_call_has_training_arg", False):
         place = list(inspect.signature(op.call).parameters).index("training")
         if len(args) <= place:
             kwargs = {**kwargs, "training": False}
