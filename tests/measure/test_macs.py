@@ -71,6 +71,12 @@ def test_grouped_query_attention_has_fewer_keys_and_values() -> None:
     assert one(layer, (5, 8), (5, 8)) == projections + 2 * 6 * 5 * 5 * 4
 
 
+def test_values_may_be_of_another_width_than_keys() -> None:
+    layer = L.MultiHeadAttention(2, 8, value_dim=12)
+    expected = 6 * 16 * 2 * (8 + 8 + 12 + 12) + 2 * 6 * 6 * (8 + 12)
+    assert one(layer, (6, 16), (6, 16)) == expected
+
+
 def test_attention_without_weights_is_two_products() -> None:
     query, value = keras.Input((5, 8)), keras.Input((7, 8))
     assert macs(keras.Model([query, value], L.Attention()([query, value]))).total == 2 * 5 * 7 * 8
@@ -145,13 +151,17 @@ def test_a_custom_layer_is_looked_into_and_leaves_no_trace() -> None:
     inputs = keras.Input((4,))
     block = Block()
     model = keras.Model(inputs, block(inputs))
-    before = len(block.inside._inbound_nodes)
+
+    def nodes() -> tuple[int, int]:
+        return len(block.inside._inbound_nodes), len(block.inside._outbound_nodes)
+
+    before = nodes()
     found = macs(model)
     assert [(entry.kind, entry.macs) for entry in found.operations] == [
         ("Dense", 4 * 6),
         ("Matmul", 6 * 5),
     ]
-    assert len(block.inside._inbound_nodes) == before
+    assert nodes() == before
 
 
 def test_what_cannot_be_followed_is_named() -> None:

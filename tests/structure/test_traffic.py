@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from keras import ops
 
 import tfprune
 from tfprune.errors import OptionError
@@ -71,3 +72,15 @@ def test_sizes_left_open_are_asked_for() -> None:
     with pytest.raises(OptionError, match="needs the sizes of all tensors: pass input_shape="):
         tfprune.shrink(model, {"channels": 0.5}, ranking="fast")
     tfprune.shrink(model, {"channels": 0.5}, ranking="fast", input_shape=(16, 16, 3))
+
+
+def test_the_batch_is_no_open_size_wherever_it_stands() -> None:
+    inputs = keras.Input((10, 24))
+    x = ops.transpose(ops.reshape(kl.Dense(96)(inputs), (-1, 10, 3, 4, 8)), (2, 0, 3, 1, 4))
+    q, k, v = x[0], x[1], x[2]
+    o = ops.matmul(ops.softmax(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))), v)
+    x = kl.Dense(3)(ops.reshape(ops.transpose(o, (0, 2, 1, 3)), (-1, 10, 32)))
+    _, report = tfprune.shrink(
+        keras.Model(inputs, x), {"macs": 0.6}, round_to=1, ranking="fast", verify=False
+    )
+    assert report.after.macs <= 0.6 * report.before.macs

@@ -223,6 +223,21 @@ def einsum_macs(equation: str, shapes: Sequence[Sequence[int]]) -> int:
     return total
 
 
+def einsum_shape(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Return the shape of what an einsum gives.
+
+    Example:
+        >>> einsum_shape("...ab,bc->...ac", [(7, 2, 3), (3, 5)])
+        (7, 2, 5)
+    """
+    equation = equation.replace(" ", "")
+    sizes = dict(_labels(equation, shapes))
+    before, dots, after = equation.partition("->")[2].partition("...")
+    # They count from the end.
+    middle = sorted((label for label in sizes if label.startswith("...")), reverse=True)
+    return tuple(sizes[label] for label in (*before, *(middle if dots else ()), *after))
+
+
 def _labels(equation: str, shapes: Sequence[Sequence[int]]) -> Iterator[tuple[str, int]]:
     """Yield the labels of the operands with sizes; an ellipsis counts its axes from the end."""
     for term, shape in zip(equation.split("->")[0].split(","), shapes, strict=True):

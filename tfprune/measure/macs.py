@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, type_name
-from tfprune.measure.mac_rules import FREE, Tensors, rule_of
+from tfprune.measure.mac_rules import FREE, Tensors, einsum_shape, rule_of
 
 Shape = Sequence[int | None]
 
@@ -100,11 +100,36 @@ def macs(model: Any, input_shape: Shape | Mapping[str, Shape] | None = None) -> 
         raise ModelError(
             f"{model.name}: cannot be called on the shape {shapes}: {reason}"
         ) from error
-    return Macs(
-        total=sum(entry.macs for entry in walk.costs),
-        operations=tuple(walk.costs),
-        unknown=tuple(walk.unknown),
-    )
+    return walk.counted()
+
+
+def macs_of_call(op: Any, args: Any, kwargs: Any, outputs: Any, name: str) -> Macs:
+    """Return the multiply-accumulates of one call, from symbolic tensors of known sizes.
+
+    Args:
+        op: A layer or operation of Keras 3.
+        args: What it is called with.
+        kwargs: What it is called with by name.
+        outputs: What it gives.
+        name: How to call it.
+    """
+    walk = _Walk()
+    try:
+        walk.charge(op, args, kwargs, outputs, name)
+    except UNTRACEABLE as error:
+        walk.unknown.append(_named(op, name, error))
+    return walk.counted()
+
+
+def is_free(op: Any) -> bool:
+    """Tell whether an operation multiplies nothing, whatever it is called on."""
+    return rule_of(type(op)) is FREE
+
+
+def _named(op: Any, name: str, error: Exception) -> str:
+    """Say what could not be counted, and why."""
+    reason = " ".join(str(error).split())
+    return f"{name} ({type_name(op)}): {reason[:200]}"
 
 
 def _graph_of(op: Any) -> Any:
@@ -166,6 +191,11 @@ class _Walk:
         self.costs: list[OperationMacs] = []
         self.unknown: list[str] = []
 
+    def counted(self) -> Macs:
+        """Return what was found."""
+        total = sum(entry.macs for entry in self.costs)
+        return Macs(total, tuple(self.costs), tuple(self.unknown))
+
     def graph(self, graph: Any, inputs: Sequence[Any], inside: str) -> Any:
         """Walk the nodes of a graph in order and return its outputs."""
         values = dict(zip(map(id, graph.inputs), inputs, strict=True))
@@ -185,14 +215,20 @@ class _Walk:
         graph = _graph_of(op)
         if graph is not None:
             return self.graph(graph, keras.tree.flatten(args), f"{name}/")
-        kind = rule_of(type(op))
-        if kind is None:
+        if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = _spec(op, args, kwargs)
-        if kind is not FREE:
+        self.charge(op, args, kwargs, outputs, name)
+        return outputs
+
+    def charge(self, op: Any, args: Any, kwargs: Any, outputs: Any, name: str) -> None:
+        """Take the cost of one call down whose outputs are known."""
+        kind = rule_of(type(op))
+        if kind is None:
+            self._look_into(op, args, kwargs, name)
+        elif kind is not FREE:
             cost = kind(op, Tensors(args, kwargs, outputs), self._inner_cost)
             self.costs.append(OperationMacs(name, type(op).__name__, cost))
-        return outputs
 
     def _inner_cost(self, op: Any, *args: Any, **kwargs: Any) -> int:
         """Return the cost of an operation inside of another, such as the cell of an RNN."""
@@ -206,19 +242,25 @@ class _Walk:
         try:
             traced, inputs = _trace(op, args, kwargs)
         except UNTRACEABLE as error:
-            reason = " ".join(str(error).split())
-            self.unknown.append(f"{name} ({type_name(op)}): {reason[:200]}")
+            self.unknown.append(_named(op, name, error))
             return _spec(op, args, kwargs)
         return self.graph(traced, inputs, f"{name}/")
 
 
 def _spec(op: Any, args: Any, kwargs: Any) -> Any:
     """Return what a call gives, with all sizes known."""
+    if type(op).__name__ == "DotProductAttention":
+        # Keras takes the values to be as wide as the queries.
+        query, _, value = keras.tree.flatten((args, kwargs))[:3]
+        return keras.KerasTensor((*query.shape[:-1], value.shape[-1]), query.dtype)
     outputs = op.compute_output_spec(*args, **kwargs)
-    if any(None in output.shape for output in keras.tree.flatten(outputs)):
-        # An EinsumDense remembers the open sizes that it was built with; its call knows better.
-        return keras.Operation.compute_output_spec(op, *args, **kwargs)
-    return outputs
+    if not any(None in output.shape for output in keras.tree.flatten(outputs)):
+        return outputs
+    if isinstance(op, keras.layers.EinsumDense):
+        # It remembers the open sizes that it was built with; its equation knows better.
+        x = keras.tree.flatten((args, kwargs))[0]
+        return keras.KerasTensor(einsum_shape(op.equation, [x.shape, op.kernel.shape]), x.dtype)
+    return keras.Operation.compute_output_spec(op, *args, **kwargs)
 
 
 def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
@@ -243,11 +285,12 @@ def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
     if getattr(op, "_call_has_training_arg", False):
         kwargs = {**kwargs, "training": False}
     layers = list(op._flatten_layers())
-    before = [len(layer._inbound_nodes) for layer in layers]
+    before = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers]
     try:
         graph = keras.Function(symbols, op.call(*args, **kwargs))
     finally:
         # The trace leaves nodes on the layers inside, which are nothing to the user's model.
-        for layer, nodes in zip(layers, before, strict=True):
-            del layer._inbound_nodes[nodes:]
+        for layer, (inbound, outbound) in zip(layers, before, strict=True):
+            del layer._inbound_nodes[inbound:]
+            del layer._outbound_nodes[outbound:]
     return graph, inputs

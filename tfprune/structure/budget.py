@@ -143,10 +143,9 @@ def reachable(found: Units) -> float:
     free = free[found.root]
     total = reach = 0.0
     for cost in found.flow.costs:
-        macs = cost.factor * math.prod(len(vector) for vector in cost.vectors)
-        total += macs
+        total += cost.now
         if any(free[vector].any() for vector in cost.vectors):
-            reach += macs
+            reach += cost.now
     return reach / total if total else 0.0
 
 

@@ -6,13 +6,13 @@ inputs; this module offers them the vocabulary: make, join, freeze, bind to a we
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tfprune.structure.graph import Call, Graph, Ref
+from tfprune.structure.graph import Call, Graph, Ref, Shape
 
 Ids = np.ndarray
 Axes = tuple[Ids | None, ...]
@@ -22,6 +22,17 @@ CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
 
 MAKE, USE, ALONG = "make", "use", "along"
 """A weight axis makes ids, uses them up (a silenced unit is zero here), or runs along them."""
+
+
+def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:
+    """The sizes of some axes multiplied (None: not known), and the ids of the others."""
+    factor, vectors = 1.0, []
+    for extent in extents:
+        if isinstance(extent, np.ndarray):
+            vectors.append(extent)
+        else:
+            factor *= math.nan if extent is None else extent
+    return factor, tuple(vectors)
 
 
 class Keep:
@@ -152,6 +163,11 @@ class Cost:
     factor: float
     vectors: tuple[Ids, ...]
 
+    @property
+    def now(self) -> float:
+        """What it comes to while everything lives."""
+        return self.factor * math.prod(ids.size for ids in self.vectors)
+
 
 @dataclass(frozen=True, eq=False)
 class Silence:
@@ -178,10 +194,11 @@ class Flow:
     """The state that rules read and write while the ids go through a graph."""
 
     def __init__(
-        self, graph: Graph, shapes: Sequence[tuple[int | None, ...]] | None = None
+        self, graph: Graph, shapes: Sequence[Shape] | None = None, sizes: Sequence[Shape] = ()
     ) -> None:
         self.graph = graph
         self.shapes = list(shapes) if shapes else [value.shape for value in graph.values]
+        self.sizes = list(sizes) if sizes else list(self.shapes)
         self.axes_of: dict[int, Axes] = {}
         self.sites: dict[int, Site] = {}
         self.producers: list[Producer] = []
@@ -216,6 +233,13 @@ class Flow:
         if isinstance(ref, Ref):
             return tuple(self.shapes[ref.index])
         return tuple(getattr(ref, "shape", ()))
+
+    def extents(self, ref: Any) -> list[Ids | int | None]:
+        """What each axis of a tensor multiplies a cost by: its ids, or its size for one sample."""
+        sizes = self.sizes[ref.index] if isinstance(ref, Ref) else self.shape(ref)
+        return [
+            size if ids is None else ids for size, ids in zip(sizes, self.axes(ref), strict=True)
+        ]
 
     def site(self, op: Any) -> Site:
         """The memory of an operation."""
@@ -298,12 +322,20 @@ class Flow:
             merged.append(result)
         return tuple(merged)
 
-    def virtual(self, op: Any, shape: tuple[int | None, ...], axes: Axes, call: Call) -> Call:
-        """A call that is not in the graph: that of a layer inside of a wrapper."""
-        self.shapes.append(shape)
-        self.axes_of[len(self.shapes) - 1] = axes
+    def virtual(self, op: Any, call: Call, axis: int) -> Call:
+        """A call that is not in the graph: that of a layer inside of a wrapper, without an axis."""
+        given, made = (self._without(ref, axis) for ref in (call.args[0], call.outputs[0]))
+        x = self.axes(call.args[0])
+        self.axes_of[given.index] = (*x[:axis], *x[axis + 1 :])
         self._calls[id(op)] = self.calls_of(call.op)
-        return Call(op, (Ref(len(self.shapes) - 1),), {}, (), f"{call.path}/{op.name}")
+        return Call(op, (given,), {}, (made,), f"{call.path}/{op.name}")
+
+    def _without(self, ref: Ref, axis: int) -> Ref:
+        """A tensor that is not in the graph: another without one of its axes."""
+        for known in (self.shapes, self.sizes):
+            shape = known[ref.index]
+            known.append((*shape[:axis], *shape[axis + 1 :]))
+        return Ref(len(self.shapes) - 1)
 
     def tie(self, ids: Ids) -> Ids:
         """Join the rows of an array of ids, so that its columns live and die together."""
@@ -323,13 +355,14 @@ class Flow:
 
     def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
         """Count multiplications: a factor times the length of each vector (None: not known)."""
-        living = []
-        for vector in vectors:
-            if isinstance(vector, np.ndarray):
-                living.append(vector)
-            else:
-                factor *= math.nan if vector is None else vector
-        self.costs.append(Cost(call, float(factor), tuple(living)))
+        sizes, living = product(vectors)
+        self.costs.append(Cost(call, factor * sizes, living))
+
+    def complete(self, call: Call, since: int, macs: float) -> None:
+        """Count what a call multiplies beyond the costs since then: no unit takes that away."""
+        known = sum(cost.now for cost in self.costs[since:])
+        if macs > known or (math.isnan(macs) and since == len(self.costs)):
+            self.costs.append(Cost(call, macs - known, ()))
 
     def repeat_costs(self, since: int, call: Call, times: int | None) -> None:
         """Charge the costs counted since then to a call that runs its layer several times."""

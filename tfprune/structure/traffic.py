@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfprune.structure.flow import Ids
+from tfprune.structure.flow import Ids, product
 from tfprune.structure.graph import Call
 from tfprune.structure.units import Units
 
@@ -69,13 +69,7 @@ def _moves(found: Units) -> list[Term]:
         if isinstance(call.op, FOLDED) or _is_relu(call):
             continue
         for ref in (*call.inputs, *call.outputs):
-            factor, vectors = 1.0, []
-            for size, ids in zip(found.flow.shape(ref)[1:], found.flow.axes(ref)[1:], strict=True):
-                if ids is not None:
-                    vectors.append(ids)
-                else:
-                    factor *= math.nan if size is None else size
-            terms.append((factor, tuple(vectors)))
+            terms.append(product(found.flow.extents(ref)))
     return terms
 
 

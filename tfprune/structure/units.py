@@ -1,6 +1,7 @@
 """What can be removed from a model: units, in groups, with everything that holds them together."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError, type_name
+from tfprune.measure.macs import is_free, macs_of_call
 from tfprune.structure import rules
 from tfprune.structure.blocks import Block, find_blocks
 from tfprune.structure.flow import (
@@ -163,23 +165,58 @@ def units(model: Any, *, input_shape: Any = None) -> Units:
 
 def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
     """The units of a graph that was read from a model, or of what is left of one."""
-    flow = Flow(graph, concrete_shapes(graph, input_shape))
+    shapes = concrete_shapes(graph, input_shape)
+    sizes, counts = count(graph, shapes)
+    flow = Flow(graph, shapes, sizes)
     for ref in tree.flatten(graph.inputs):
         flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))
     for call in graph.calls:
-        rule = rules.find(call.op)
+        rule, before = rules.find(call.op), len(flow.costs)
         if rule is None:
             result = stop(flow, call, f"has no rule ({type_name(call.op)})")
         elif not call.inputs:
             result = [(None,) * len(flow.shape(ref)) for ref in call.outputs]
         else:
             result = rule(flow, call)
+        flow.complete(call, before, counts[id(call)])
         each = [result] if isinstance(result, tuple) else list(result)
         for ref, axes in zip(call.outputs, each, strict=True):
             flow.axes_of[ref.index] = axes
     for ref in tree.flatten(graph.outputs):
         flow.freeze_axes(flow.axes(ref), "it is an output of the model")
     return _group(model, graph, flow)
+
+
+def count(
+    graph: Graph, shapes: Sequence[tuple[int | None, ...]]
+) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
+    """The sizes of all tensors for one sample, and what each call multiplies with them.
+
+    The batch counts as one sample wherever it stands and whatever is made of it. A call on sizes
+    that are open is NaN, if it multiplies; one that cannot be counted is named in the notes.
+    """
+    specs: dict[int, Any] = {}
+    for ref in tree.flatten(graph.inputs):
+        batch, *rest = shapes[ref.index]
+        dtype = graph.values[ref.index].dtype
+        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
+
+    def spec(leaf: Any) -> Any:
+        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    counts: dict[int, float] = {}
+    for call in graph.calls:
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        made = outputs_of(graph, call, args, kwargs)
+        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
+            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
+            continue
+        known = macs_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(known.total)
+        notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
+        graph.notes.extend(note for note in notes if note not in graph.notes)
+    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts
 
 
 def refuse(graph: Graph) -> None:

@@ -81,17 +81,15 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     if out.bias is not None:
         site.bind(out.bias, 0, made)
     _silence_keys(site, layer.query_dense, width_k)
-    steps_q, steps_k = flow.shape(query)[1], flow.shape(key)[1]
-    for ref, axes, steps, width in (
-        (query, xq, steps_q, width_k),
-        (key, xk, steps_k, width_k),
-        (value, xv, steps_k, width_v),
-    ):
-        source = flow.shape(ref)[-1] if axes[-1] is None else axes[-1]
-        flow.cost(call, 1, steps, source, heads, width)
-    flow.cost(call, 1, steps_q, steps_k, heads, width_k)
-    flow.cost(call, 1, steps_q, steps_k, heads, width_v)
-    flow.cost(call, 1, steps_q, heads, width_v, made)
+    (*queries, _), (_, steps, _) = flow.extents(query), flow.extents(key)
+    projections = [(query, width_k), (key, width_k), (value, width_v)]
+    if getattr(layer, "_use_gate", False):
+        projections.append((query, width_v))
+    for ref, width in projections:
+        flow.cost(call, 1, *flow.extents(ref), heads, width)
+    flow.cost(call, 1, *queries, steps, heads, width_k)
+    flow.cost(call, 1, *queries, steps, heads, width_v)
+    flow.cost(call, 1, *queries, heads, width_v, made)
     return (None, None, made)
 
 
@@ -112,6 +110,7 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
     if len(call.outputs) > 1:
         return stop(flow, call, "returns its scores")
+    flow.join(xq[-1], xv[-1], f"{call.path} asks that its value be as wide as its query")
     hq, hkv = layer.num_query_heads, layer.num_key_value_heads
     if hkv == 1:
         queries = site.make("num_query_heads", hq, kind=HEADS)
@@ -137,15 +136,13 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     if out.bias is not None:
         site.bind(out.bias, 0, made)
     _silence_keys(site, layer._query_dense, width)
-    steps_q, steps_k = flow.shape(query)[1], flow.shape(key)[1]
+    (*asked, _), (_, steps, _) = flow.extents(query), flow.extents(key)
     kv = 1 if shared is None else shared
-    for ref, axes, steps, heads in (
-        (query, xq, steps_q, queries),
-        (key, xk, steps_k, kv),
-        (value, xv, steps_k, kv),
-    ):
-        source = flow.shape(ref)[-1] if axes[-1] is None else axes[-1]
-        flow.cost(call, 1, steps, source, heads, width)
-    flow.cost(call, 2, steps_q, steps_k, queries, width)
-    flow.cost(call, 1, steps_q, queries, width, made)
+    projections = [(query, queries), (key, kv), (value, kv)]
+    if getattr(layer, "use_gate", False):
+        projections.append((query, queries))
+    for ref, heads in projections:
+        flow.cost(call, 1, *flow.extents(ref), heads, width)
+    flow.cost(call, 2, *asked, steps, queries, width)
+    flow.cost(call, 1, *asked, queries, width, made)
     return (None, None, made)

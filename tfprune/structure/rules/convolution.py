@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids
-from tfprune.structure.graph import Call
+from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
 from tfprune.structure.rules.table import layers
 
@@ -16,10 +16,11 @@ def channel_axis(data_format: str, rank: int) -> int:
     return 1 if data_format == "channels_first" else rank - 1
 
 
-def _spatial(flow: Flow, ref: object, data_format: str) -> list[int | None]:
-    shape = flow.shape(ref)
-    axis = channel_axis(data_format, len(shape))
-    return [size for position, size in enumerate(shape) if position not in (0, axis)]
+def _positions(flow: Flow, ref: Ref, data_format: str) -> list[int | None]:
+    """The sizes of all axes but the channels."""
+    sizes = list(flow.sizes[ref.index])
+    del sizes[channel_axis(data_format, len(sizes))]
+    return sizes
 
 
 def replace(axes: Axes, axis: int, ids: Ids | None) -> Axes:
@@ -44,7 +45,7 @@ def conv(flow: Flow, call: Call) -> Axes:
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
     ids, size = x[axis], flow.shape(ref)[axis]
     groups, kernel = layer.groups, layer.kernel
-    positions = _spatial(flow, call.outputs[0], layer.data_format) if call.outputs else [None]
+    positions = _positions(flow, call.outputs[0], layer.data_format)
     taps = math.prod(layer.kernel_size)
     if groups > 1 and groups == size:
         each = layer.filters // groups
@@ -82,7 +83,7 @@ def depthwise(flow: Flow, call: Call) -> Axes:
     site.bind(layer.kernel, -2, ids)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _spatial(flow, call.outputs[0], layer.data_format)
+    positions = _positions(flow, call.outputs[0], layer.data_format)
     flow.cost(call, math.prod(layer.kernel_size), *positions, size * each if out is None else out)
     return activate(flow, call, layer.activation, replace(x, axis, out))
 
@@ -102,7 +103,7 @@ def separable(flow: Flow, call: Call) -> Axes:
     site.bind(layer.pointwise_kernel, -1, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _spatial(flow, call.outputs[0], layer.data_format)
+    positions = _positions(flow, call.outputs[0], layer.data_format)
     inner = size * each if middle is None else middle
     flow.cost(call, math.prod(layer.kernel_size), *positions, inner)
     flow.cost(call, 1, *positions, inner, out)
@@ -122,6 +123,6 @@ def transposed(flow: Flow, call: Call) -> Axes:
     site.bind(layer.kernel, -2, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _spatial(flow, ref, layer.data_format)
+    positions = _positions(flow, ref, layer.data_format)
     flow.cost(call, math.prod(layer.kernel_size), *positions, size if ids is None else ids, out)
     return activate(flow, call, layer.activation, replace(x, axis, out))

@@ -1,7 +1,5 @@
 """Dense on any rank, EinsumDense, Embedding and its reversible twin."""
 
-import math
-
 from keras import layers as kl
 
 from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
@@ -14,14 +12,13 @@ from tfprune.structure.rules.table import layers, newer
 def dense(flow: Flow, call: Call) -> Axes:
     """The last axis is used up, whatever stands before it goes through."""
     layer, site = call.op, flow.site(call.op)
-    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    x = flow.axes(call.args[0])
     out = site.make("units", layer.units)
     site.bind(layer.kernel, 0, x[-1], USE)
     site.bind(layer.kernel, 1, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    before = [size if ids is None else ids for size, ids in zip(shape[1:], x[1:], strict=True)]
-    flow.cost(call, 1, *before, out)
+    flow.cost(call, 1, *flow.extents(call.args[0]), out)
     return activate(flow, call, layer.activation, (*x[:-1], out))
 
 
@@ -38,17 +35,17 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
         return (None,) * len(flow.shape(call.outputs[0]))
     source, result = filled
     of: dict[str, Ids | None] = dict(zip(source, x, strict=True))
-    sizes: dict[str, int | None] = dict(zip(source, shape, strict=True))
+    sizes = dict(zip(source, flow.extents(call.args[0]), strict=True))
     made: list[str] = []
     new = [letter for letter in weight if letter not in source]
     for axis, letter in enumerate(weight):
-        sizes[letter] = layer.kernel.shape[axis]
         if letter not in of:
             # Of two axes that are made at once, as attention does, the first counts heads.
             kind = CHANNELS if len(new) == 1 else HEADS if letter == new[0] else WIDTH
             key = f"output_shape {letter}"
             of[letter] = site.make(key, layer.kernel.shape[axis], kind=kind, resize=False)
             made.append(letter)
+            sizes[letter] = of[letter]
         role = MAKE if letter in made else (USE if letter not in result else "along")
         site.bind(layer.kernel, axis, of[letter], role)
     if layer.bias is not None:
@@ -71,8 +68,7 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
         )
 
     site.edit("output_shape", output_shape)
-    letters_all = dict.fromkeys(source[1:] + weight)
-    flow.cost(call, 1, *[sizes[k] if of[k] is None else of[k] for k in letters_all])
+    flow.cost(call, 1, *sizes.values())
     return activate(flow, call, layer.activation, target)
 
 
@@ -137,12 +133,11 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
     if not reverse:
         note_vocabulary(flow, call.args[0], layer.input_dim)
         return (*(None for _ in flow.shape(call.args[0])), out)
-    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
+    x = flow.axes(call.args[0])
     if layer.tie_weights:
         flow.join(x[-1], out, f"{call.path} is tied to the embedding")
         flow.silence(call, call.args[0], -1, x[-1])
     else:
         site.bind(layer.reverse_embeddings, 0, x[-1], USE)
-    size = out if x[-1] is None else x[-1]
-    flow.cost(call, math.prod(s or 1 for s in shape[1:-1]), layer.input_dim, size)
+    flow.cost(call, layer.input_dim, *flow.extents(call.args[0])[:-1], out)
     return (*x[:-1], None)

@@ -61,11 +61,10 @@ def bind_cell(flow: Flow, site: Site, layer: object, x: Ids | None) -> Ids | Non
 
 
 def _cost(flow: Flow, call: Call, layer: object, units: Ids) -> None:
-    shape, x = flow.shape(call.args[0]), flow.axes(call.args[0])
+    batch, steps, width = flow.extents(call.args[0])
     gates = GATES[type(layer)]
-    width = shape[-1] if x[-1] is None else x[-1]
-    flow.cost(call, gates, shape[1], width, units)
-    flow.cost(call, gates, shape[1], units, units)
+    flow.cost(call, gates, batch, steps, width, units)
+    flow.cost(call, gates, batch, steps, units, units)
 
 
 @layers(kl.Bidirectional)
@@ -111,18 +110,15 @@ def time_distributed(flow: Flow, call: Call) -> Axes:
     """The inner layer's rule, with the time axis taken out."""
     layer, inner = call.op, call.op.layer
     rule = find(inner)
-    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
     if rule is None or hasattr(inner, "_functional") or hasattr(inner, "operations"):
         return stop(flow, call, f"wraps {inner.name}, which has no rule")
     site = flow.site(layer)
-    flow.freeze(x[1], f"{call.path} runs over this axis")
-    virtual = flow.virtual(inner, (shape[0], *shape[2:]), (x[0], *x[2:]), call)
-    out = flow.shape(call.outputs[0])
-    virtual.outputs = (flow.virtual(inner, (out[0], *out[2:]), (), call).args[0],)
+    flow.freeze(flow.axes(call.args[0])[1], f"{call.path} runs over this axis")
+    virtual = flow.virtual(inner, call, 1)
     flow.sites[id(inner)] = site.inside(inner, "layer")
     before = len(flow.costs)
     axes = rule(flow, virtual)
-    flow.repeat_costs(before, call, shape[1])
+    flow.repeat_costs(before, call, flow.sizes[call.args[0].index][1])
     for ids in flow.gathered.pop(id(virtual), ()):
         flow.gather(call, ids)
     if not isinstance(axes, tuple):

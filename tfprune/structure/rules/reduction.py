@@ -53,12 +53,6 @@ def contract(flow: Flow, call: Call, a: Any, b: Any, pairs: list[tuple[int, int]
         flow.silence(call, a, axis_a, ids_a)
 
 
-def size(flow: Flow, ref: Any, axis: int) -> Ids | int | None:
-    """An axis as a vector of ids if it has them, else as its size."""
-    ids = flow.axes(ref)[axis]
-    return flow.shape(ref)[axis] if ids is None else ids
-
-
 @ops("Matmul")
 def matmul(flow: Flow, call: Call) -> Axes:
     """The last axis of the first with the last but one of the second; the rest broadcast."""
@@ -77,8 +71,9 @@ def matmul(flow: Flow, call: Call) -> Axes:
             before.append(xb[position] if sizes[0] == 1 else xa[position])
         else:
             before.append(flow.join(xa[position], xb[position], why))
-    rest = [size(flow, a, position) for position in range(1, len(xa))]
-    flow.cost(call, 1, *rest, size(flow, b, len(xb) - 1))
+    shown = zip(before, flow.sizes[call.outputs[0].index], strict=False)
+    rows = [size if ids is None else ids for ids, size in shown]
+    flow.cost(call, 1, *rows, *flow.extents(a)[-2:], flow.extents(b)[-1])
     return (*before, xa[-2], xb[-1])
 
 
@@ -96,12 +91,8 @@ def dot(flow: Flow, call: Call) -> Axes:
     contract(flow, call, a, b, [(axis_a, axis_b)])
     left = tuple(ids for position, ids in enumerate(xa) if position != axis_a)
     right = tuple(ids for position, ids in enumerate(xb) if position not in (0, axis_b))
-    flow.cost(
-        call,
-        1,
-        *(size(flow, a, p) for p in range(1, len(xa))),
-        *(size(flow, b, p) for p in range(1, len(xb)) if p != axis_b),
-    )
+    other = [size for position, size in enumerate(flow.extents(b)) if position not in (0, axis_b)]
+    flow.cost(call, 1, *flow.extents(a), *other)
     out = left + right
     return out if len(out) > 1 else (None, None)
 
@@ -122,10 +113,10 @@ def einsum(flow: Flow, call: Call) -> Axes:
                 of[letter] = flow.join(of[letter], ids, f"{call.path} multiplies this with more")
             else:
                 of[letter] = ids
-            sizes[letter] = size(flow, ref, axis) if of[letter] is None else of[letter]
+            sizes[letter] = flow.extents(ref)[axis] if of[letter] is None else of[letter]
             if letter not in result:
                 flow.silence(call, ref, axis, ids)
-    flow.cost(call, 1, *(extent for letter, extent in sizes.items() if letter != result[0]))
+    flow.cost(call, 1, *sizes.values())
     return tuple(of[letter] for letter in result)
 
 
@@ -149,7 +140,8 @@ def attention(flow: Flow, call: Call) -> Axes:
         flow.silence(call, query, -1, xq[-1])
     else:
         mix(flow, call, xq, -1, "a sum of tanh over these channels")
-    steps = flow.shape(query)[1], flow.shape(key)[1]
-    flow.cost(call, 1, *steps, size(flow, query, -1))
-    flow.cost(call, 1, *steps, size(flow, value, -1))
+    *queries, width = flow.extents(query)
+    _, steps, depth = flow.extents(value)
+    flow.cost(call, 1, *queries, steps, width)
+    flow.cost(call, 1, *queries, steps, depth)
     return (*xq[:-1], xv[-1])
