@@ -129,6 +129,15 @@ def test_a_model_of_which_nothing_can_go_is_said() -> None:
         tfprune.shrink(model, {"channels": 0.5})
 
 
+def test_what_has_no_rule_is_named_where_nothing_can_go() -> None:
+    inputs = keras.Input((3, 8, 8, 2))
+    x = kl.Flatten()(kl.ConvLSTM2D(4, 3, name="recurrent")(inputs))
+    model = keras.Model(inputs, kl.Dense(2, name="out")(x))
+    assert "recurrent: 4 stay: recurrent has no rule" in str(tfprune.units(model))
+    with pytest.raises(ModelError, match="recurrent has no rule.*ConvLSTM2D"):
+        tfprune.shrink(model, {"macs": 0.5})
+
+
 def test_no_tensor_is_emptied() -> None:
     """The second half of a split holds the least important units of all."""
     inputs = keras.Input((4,))

@@ -273,6 +273,13 @@ class Flow:
         for ids in axes:
             self.freeze(ids, why)
 
+    def keep_whole(self, call: Call, why: str) -> None:
+        """Name a layer with weights none of whose outputs can go, so that it is not passed over."""
+        site = self.site(call.op)
+        if getattr(call.op, "weights", ()) and not site.made:
+            size = self.sizes[call.outputs[0].index][-1]
+            self.freeze(site.make("output", size or 1, resize=False), why)
+
     def join(self, a: Ids | None, b: Ids | None, why: str) -> Ids | None:
         """Make the ids at each position of two axes live and die together.
 

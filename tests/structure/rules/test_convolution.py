@@ -65,6 +65,31 @@ def test_depthwise_of_the_input_itself(check) -> None:
     check(keras.Model(inputs, kl.Conv2D(2, 1)(x)))
 
 
+def test_groups_of_channels_that_stay_lose_filters_alike(check, sizes) -> None:
+    """A group for each channel of the input, with several filters in each."""
+    inputs = keras.Input((10, 10, 4))
+    x = kl.Conv2D(16, 3, groups=4, name="grouped")(inputs)
+    model = keras.Model(inputs, kl.Conv2D(8, 1)(kl.ReLU()(x)))
+    assert sizes(model) == {"grouped": 16}
+    small, _ = check(model, ratios=(0.5,))
+    assert (small.get_layer("grouped").groups, small.get_layer("grouped").filters) == (4, 8)
+
+
+def test_what_convolves_channels_that_stay_is_named() -> None:
+    x = inputs = keras.Input((8, 8, 4))
+    x = kl.Conv2D(4, 3, groups=4, name="spelt")(x)
+    x = kl.DepthwiseConv2D(3, depth_multiplier=2, name="depth")(inputs)[..., :4] + x[..., :4]
+    x = kl.Conv2D(4, 1, groups=4, name="single")(kl.Conv2D(8, 3, padding="same", name="free")(x))
+    found = tfprune.units(keras.Model(inputs, kl.Conv2D(2, 1, name="out")(x)))
+    assert [group.name for group in found] == ["free"]
+    assert [(line.layer, line.size, line.reason) for line in found.frozen] == [
+        ("spelt", 4, "spelt has a single filter in each of its groups"),
+        ("depth", 8, "depth gives channels that it is given, and those stay"),
+        ("single", 4, "single has a single filter in each of its groups"),
+        ("out", 2, "it is an output of the model"),
+    ]
+
+
 def test_depthwise_spelt_as_grouped(check, sizes) -> None:
     x = inputs = keras.Input((8, 8, 3))
     x = kl.Conv2D(6, 1, name="point")(x)

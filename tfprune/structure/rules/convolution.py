@@ -47,20 +47,21 @@ def conv(flow: Flow, call: Call) -> Axes:
     groups, kernel = layer.groups, layer.kernel
     positions = _positions(flow, call.outputs[0], layer.data_format)
     taps = math.prod(layer.kernel_size)
-    if groups > 1 and groups == size:
+    if groups > 1 and groups == size and ids is not None:
         each = layer.filters // groups
-        out = None if ids is None else np.repeat(ids, each)
-        if ids is not None:
-            site.edit("filters", lambda keep: keep.count(ids) * each)
-            site.edit("groups", lambda keep: keep.count(ids))
+        out = np.repeat(ids, each)
+        site.edit("filters", lambda keep: keep.count(ids) * each)
+        site.edit("groups", lambda keep: keep.count(ids))
         site.bind(kernel, -1, out)
-        flow.cost(call, taps, *positions, layer.filters if out is None else out)
+        flow.cost(call, taps, *positions, out)
     else:
         out = site.make("filters", layer.filters)
         if groups == 1:
             site.bind(kernel, -2, ids, USE)
         else:
             flow.block(out, groups)
+            if groups == layer.filters:
+                flow.freeze(out, f"{call.path} has a single filter in each of its groups")
             if ids is not None:
                 flow.block(ids, groups)
                 site.bind(kernel, -2, ids.reshape(groups, -1), USE, along=out)
@@ -80,6 +81,8 @@ def depthwise(flow: Flow, call: Call) -> Axes:
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
     ids, size, each = x[axis], flow.shape(ref)[axis] or 0, layer.depth_multiplier
     out = None if ids is None else np.repeat(ids, each)
+    if ids is None:
+        flow.keep_whole(call, f"{call.path} gives channels that it is given, and those stay")
     site.bind(layer.kernel, -2, ids)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)

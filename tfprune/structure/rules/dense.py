@@ -5,6 +5,7 @@ from keras import layers as kl
 from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
 from tfprune.structure.graph import Call, Ref, Shape
 from tfprune.structure.rules.activation import activate
+from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers, newer
 
 
@@ -31,8 +32,7 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     source, _, weight = left.partition(",")
     filled = _ellipsis(source, result, len(shape))
     if filled is None:
-        flow.freeze_axes(x, f"{call.path}: the equation {layer.equation} has no rule")
-        return (None,) * len(flow.shape(call.outputs[0]))
+        return stop(flow, call, f"computes {layer.equation}, which has no rule")
     source, result = filled
     of: dict[str, Ids | None] = dict(zip(source, x, strict=True))
     sizes = dict(zip(source, flow.extents(call.args[0]), strict=True))

@@ -289,6 +289,7 @@ def stop(flow: Flow, call: Call, why: str) -> Any:
     """Freeze all that a call touches, and say why."""
     for ref in call.inputs:
         flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
+    flow.keep_whole(call, f"{call.path} {why}")
     fixed = [_fixed(flow.shape(ref)) for ref in call.outputs]
     return fixed[0] if len(fixed) == 1 else fixed
 

@@ -7,6 +7,7 @@ from keras.src.applications.convnext import LayerScale
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.activation import mix
+from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers
 
 
@@ -118,6 +119,4 @@ def prelu(flow: Flow, call: Call) -> Axes:
 @layers(kl.SpectralNormalization)
 def spectral_normalization(flow: Flow, call: Call) -> Axes:
     """The largest singular value of a kernel cut down is another: what it touches stays."""
-    x = flow.axes(call.args[0])
-    flow.freeze_axes(x, f"{call.path} divides its kernel by its singular value")
-    return (None,) * len(flow.shape(call.outputs[0]))
+    return stop(flow, call, "divides its kernel by its singular value")
