@@ -130,7 +130,7 @@ def assert_same(a: keras.Model, b: keras.Model) -> None:
         np.testing.assert_array_equal(v.mask_array(), w.mask_array())
 
 
-CHOICES = [{}, {"pattern": "2:4"}, {"pattern": "block(2,1)"}, {"allocation": "global"},
+CHOICES = [{}, {"pattern": "1:4"}, {"pattern": "block(2,1)"}, {"allocation": "global"},
            {"score": "random"}]  # fmt: skip
 
 

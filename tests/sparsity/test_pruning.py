@@ -48,9 +48,12 @@ def test_allocations_share_the_total(model, allocation) -> None:
     assert abs(total - expected) <= 1
 
 
-@pytest.mark.parametrize(("pattern", "per_column"), [("2:4", 6), ("1:4", 3), ("block(4,1)", None)])
-def test_patterns(model, pattern, per_column) -> None:
-    tfprune.prune(model, 0.5, pattern=pattern, only="hidden")
+@pytest.mark.parametrize(
+    ("pattern", "sparsity", "per_column"),
+    [("2:4", 0.5, 6), ("1:4", 0.75, 3), ("1:3", 0.667, 4), ("block(4,1)", 0.5, None)],
+)
+def test_patterns(model, pattern, sparsity, per_column) -> None:
+    tfprune.prune(model, sparsity, pattern=pattern, only="hidden")
     kernel = model.get_layer("hidden").kernel.numpy()
     if per_column:
         assert (np.count_nonzero(kernel, axis=0) == per_column).all()
@@ -213,6 +216,8 @@ def test_strict_names_the_layers_that_cannot_be_pruned() -> None:
         (lambda m: tfprune.prune(m, 0.5, score="taylor"), r"give data=\(x, y\)"),
         (lambda m: tfprune.prune(m, 0.5, score="movement"), "give a schedule"),
         (lambda m: tfprune.prune(m, 0.5, pattern="2:4", allocation="global"), "sets 50% zeros"),
+        (lambda m: tfprune.prune(m, 0.7, pattern="2:4"),
+         r"prune: pattern 2:4 makes 50% zeros; give sparsity=0.5\. Received 0.7"),
         (lambda m: tfprune.prune(m, 0.5, schedule=tfprune.ConstantSparsity(0.8, 0)),
          "sparsity=0.5, but the schedule ends at 0.8"),
         (lambda m: tfprune.prune(m, 0.5, schedule="polynomial"), "expected a tfprune.Pruning"),

@@ -176,7 +176,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     prune(
         model,
-        table.sparsity,
+        table.final_sparsity,
         score=table.score,
         pattern=table.pattern,
         allocation=table.allocation,
@@ -367,7 +367,7 @@ def _check_choices(model: keras.Model, recipe: Recipe) -> None:
     if pruning is not None:
         prune(
             model,
-            pruning.sparsity,
+            pruning.final_sparsity,
             pattern=pruning.pattern,
             allocation=pruning.allocation,
             only=pruning.only,

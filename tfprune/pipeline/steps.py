@@ -49,9 +49,10 @@ def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
     frequency = table.frequency or max((last - begin) // UPDATES, 1)
     try:
         if table.constant:
-            return ConstantSparsity(table.sparsity, begin, -1 if end is None else end, frequency)
+            last = -1 if end is None else end
+            return ConstantSparsity(table.final_sparsity, begin, last, frequency)
         return PolynomialDecay(
-            table.initial_sparsity, table.sparsity, begin, last, table.power, frequency
+            table.initial_sparsity, table.final_sparsity, begin, last, table.power, frequency
         )
     except OptionError as error:
         raise RecipeError(f"[prune]: {error}") from None

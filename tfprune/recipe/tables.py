@@ -212,6 +212,12 @@ class PruneTable(Table):
         return keys
 
     @property
+    def final_sparsity(self) -> float:
+        """Fraction of zeros at the end: what the pattern makes, if it makes that by itself."""
+        fixed = resolve_pattern(self.pattern).fixed
+        return self.sparsity if fixed is None else fixed
+
+    @property
     def constant(self) -> bool:
         """Whether sparsity jumps to its final value at once."""
         return self.schedule == "constant"

@@ -148,6 +148,9 @@ class KeepOf:
                 f"Received {self.keep}:{self.of}."
             )
 
+    def __str__(self) -> str:
+        return f"{self.keep}:{self.of}"
+
     @property
     def fixed(self) -> float:
         return 1 - self.keep / self.of
@@ -215,6 +218,29 @@ def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
             "not. Use tfprune.prune for zeros while training, or tfprune.shrink to remove units"
         )
     return found
+
+
+def check_fixed(call: str, pattern: AnyPattern, sparsity: float, allocation: object) -> None:
+    """Refuse another sparsity or allocation than a pattern that sets its own can give.
+
+    Example:
+        >>> check_fixed("prune", KeepOf(2, 4), 0.7, "uniform")
+        Traceback (most recent call last):
+        tfprune.errors.OptionError: prune: pattern 2:4 makes 50% zeros; give sparsity=0.5. \
+Received 0.7.
+    """
+    if pattern.fixed is None:
+        return
+    if not np.isclose(pattern.fixed, sparsity, atol=1e-3):
+        raise OptionError(
+            f"{call}: pattern {pattern} makes {pattern.fixed:.0%} zeros; give "
+            f"sparsity={pattern.fixed:.4g}. Received {sparsity:g}."
+        )
+    if allocation != "uniform":
+        raise OptionError(
+            f"{call}: pattern {pattern} sets {pattern.fixed:.0%} zeros everywhere; it goes with "
+            "allocation='uniform' only"
+        )
 
 
 def resolve(pattern: "str | AnyPattern") -> AnyPattern:

@@ -52,7 +52,8 @@ def prune(
 
     Args:
         model: A Keras 3 model, layer, or list of layers; built or not.
-        sparsity: Fraction of zeros at the end, in [0, 1).
+        sparsity: Fraction of zeros at the end, in [0, 1). Of n:m patterns, what they make: 0.5
+            for `2:4`.
         score: What makes a weight worth keeping: `magnitude`, `movement`, `taylor`, `gradient`,
             `random`, or a callable `(weights, evidence) -> scores`.
         pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern; `channel`
@@ -94,7 +95,8 @@ def prune(
         gradients=gradient_source(model, data, loss),
         seed=seed,
     )
-    _check_choices(choices, allocation)
+    patterns.check_fixed("prune", choices.pattern, sparsity, allocation)
+    _check_choices(choices)
     return _start(model, choices, strict)
 
 
@@ -313,14 +315,9 @@ def _schedule(schedule: Any, sparsity: float) -> PruningSchedule:
     return schedule
 
 
-def _check_choices(choices: Choices, allocation: object) -> None:
+def _check_choices(choices: Choices) -> None:
     if choices.score.needs == "gradient" and choices.gradients is None:
         raise OptionError("prune: this score needs gradients: give data=(x, y)")
-    if choices.pattern.fixed is not None and allocation != "uniform":
-        raise OptionError(
-            f"prune: pattern {choices.pattern} sets {choices.pattern.fixed:.0%} zeros everywhere; "
-            "it goes with allocation='uniform' only"
-        )
     if choices.score.needs == "movement" and isinstance(choices.schedule, OneShot):
         raise OptionError("prune: score='movement' is gathered while training: give a schedule")
 

@@ -7,7 +7,6 @@ from math import inf
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, OptionError, nearest, type_name
@@ -91,7 +90,7 @@ def prune_oneshot(
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-        >>> samples = np.random.default_rng(0).standard_normal((100, 8))
+        >>> samples = keras.random.normal((100, 8), seed=0).numpy()
         >>> model = prune_oneshot(model, samples, 0.75)
         >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
         8
@@ -142,16 +141,7 @@ def _choices(
     if method not in METHODS:
         raise OptionError(f"unknown method {method!r}. {nearest(str(method), METHODS)}")
     shape = patterns.of_one_kernel(pattern, "prune_oneshot")
-    if shape.fixed is not None and not np.isclose(shape.fixed, sparsity, atol=1e-3):
-        raise OptionError(
-            f"prune_oneshot: pattern {shape} makes {shape.fixed:.0%} zeros; give "
-            f"sparsity={shape.fixed:.4g}. Received {sparsity:g}."
-        )
-    if shape.fixed is not None and allocation != "uniform":
-        raise OptionError(
-            f"prune_oneshot: pattern {shape} sets {shape.fixed:.0%} zeros everywhere; it goes "
-            "with allocation='uniform' only"
-        )
+    patterns.check_fixed("prune_oneshot", shape, sparsity, allocation)
     return Choices(
         # What is zero is what was masked: asked again, the masks are the same.
         score=SCORES["magnitude"],
