@@ -1,8 +1,62 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and paths that are refused before any work is done."""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from tfprune.errors import ArtefactError, OptionError
+
+
+def as_path(path: Any) -> Path:
+    """Return a path; refuse what is none.
+
+    Raises:
+        OptionError: It is neither a string nor a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"path: expected the name of a file, got {path!r}")
+    return Path(path)
+
+
+def check_destination(path: str | os.PathLike[str]) -> Path:
+    """Return a path after making sure that a file can be written there; nothing is left behind.
+
+    Raises:
+        OptionError: It is a folder, lies below a file, or where nothing can be written.
+    """
+    target = as_path(path)
+    if target.is_dir():
+        raise OptionError(f"path: {target} is a folder; give the name of a file in it")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise OptionError(f"path: {target} lies below {above}, a file; name another place")
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise OptionError(
+            f"path: {target} cannot be written to {above} ({error.strerror}); name another place"
+        ) from None
+    return target
+
+
+def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        fix: What makes one, for the error where there is none.
+
+    Raises:
+        ArtefactError: It is missing or cannot be read.
+    """
+    source = as_path(path)
+    try:
+        return source.read_bytes()
+    except FileNotFoundError:
+        raise ArtefactError(f"{source}: no such file; {fix}") from None
+    except OSError as error:
+        raise ArtefactError(f"{source}: cannot be read ({error.strerror})") from None
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -16,8 +70,11 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        OptionError: Nothing can be written there.
     """
-    target = Path(path)
+    target = check_destination(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     content = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

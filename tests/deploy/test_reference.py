@@ -43,6 +43,11 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
     check_path(tmp_path / "model.onnx", ".onnx")
     with pytest.raises(OptionError, match="is a folder"):
         check_path(tmp_path, ".onnx")
+    with pytest.raises(OptionError, match="expected the name of a file, got 3"):
+        check_path(3, ".onnx")
+    (tmp_path / "taken.onnx.json").mkdir()
+    with pytest.raises(OptionError, match=r"taken\.onnx\.json is a folder"):
+        check_path(tmp_path / "taken.onnx", ".onnx")
     with pytest.raises(OptionError, match=r"give a name in \.onnx"):
         check_path(tmp_path / "model.json", ".onnx")
     with pytest.raises(OptionError, match=r"model.tflite names another kind of file; .* in .onnx"):

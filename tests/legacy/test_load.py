@@ -14,7 +14,7 @@ import tf_keras
 
 import tfprune
 from tests.legacy.damage import damaged_models, rewrite_archive
-from tfprune.errors import ArtefactError, ModelError, TfpruneError
+from tfprune.errors import ArtefactError, ModelError, OptionError, TfpruneError
 from tfprune.legacy.load import load_model
 
 
@@ -204,6 +204,8 @@ def test_a_graph_without_layers_is_refused(model: keras.Model, tmp_path: Path) -
 
 
 def test_what_is_no_model_is_refused(model: keras.Model, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
+        load_model(None)
     with pytest.raises(ArtefactError, match="no such file"):
         load_model(tmp_path / "gone.keras")
     with pytest.raises(ArtefactError, match=r"a folder without saved_model\.pb"):

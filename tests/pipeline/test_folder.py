@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, open_folder
+from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_folder, open_folder
 from tfprune.recipe import parse_recipe
 
 RECIPE_A = parse_recipe({"prune": {"sparsity": 0.5}})
@@ -118,6 +118,15 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         open_folder(tmp_path / "thesis.doc", RECIPE_A, {}),
     ):
         pass
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="lies below .*file, a file; name another place"):
+        check_folder(tmp_path / "file" / "run", resume=False)
+    if os.path.isdir("/proc"):
+        with pytest.raises(OptionError, match="cannot be written to /proc"):
+            check_folder("/proc/tfprune", resume=False)
 
 
 def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.errors import ArtefactError, ModelError
+from tfprune.errors import ArtefactError, ModelError, OptionError
 from tfprune.sparsity.masks import holds_of
 
 
@@ -61,6 +61,10 @@ def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) 
         tfprune.load_masks(model, bad)
     with pytest.raises(ArtefactError, match="no such file"):
         tfprune.load_masks(model, tmp_path / "none.npz")
+    with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
+        tfprune.load_masks(model, None)
+    with pytest.raises(OptionError, match="is a folder; give the name of a file in it"):
+        tfprune.save_masks(model, tmp_path)
 
 
 def test_a_changed_bit_is_found(model, saved, tmp_path) -> None:

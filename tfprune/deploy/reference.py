@@ -4,14 +4,15 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfprune.deploy.artefact import report_path
 from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
 from tfprune.deploy.export import Interface, generation
 from tfprune.errors import OptionError
+from tfprune.files import check_destination
 
 _RANDOM_SAMPLES = 8
 _COMPARED_SAMPLES = 32
@@ -58,16 +59,17 @@ def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:
     """Refuse a path that no file can be written to, or that is its report's.
 
     Raises:
-        OptionError: It is a folder, or ends in `.json` or as another kind of model file does.
+        OptionError: Nothing can be written there, or it ends in `.json` or as another kind of
+            model file does.
     """
     if path is None:
         return
-    if Path(path).is_dir():
-        raise OptionError(f"path: {path} is a folder; give the name of a file in it")
-    if Path(path).suffix == ".json":
-        raise OptionError(f"path: {path} is where the report goes; give a name in {ending}")
-    if Path(path).suffix in _MODEL_FILES - {ending}:
-        raise OptionError(f"path: {path} names another kind of file; give a name in {ending}")
+    target = check_destination(path)
+    if target.suffix == ".json":
+        raise OptionError(f"path: {target} is where the report goes; give a name in {ending}")
+    if target.suffix in _MODEL_FILES - {ending}:
+        raise OptionError(f"path: {target} names another kind of file; give a name in {ending}")
+    check_destination(report_path(target))
 
 
 _MODEL_FILES = {".tflite", ".onnx", ".keras", ".h5", ".hdf5"}

@@ -18,6 +18,7 @@ from tfprune.deploy import child, flatbuffer
 from tfprune.deploy.artefact import Artefact, TensorSpec, sha256
 from tfprune.deploy.flatbuffer import Contents
 from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
+from tfprune.files import read_bytes
 
 Source = Artefact | bytes | str | os.PathLike[str]
 
@@ -49,13 +50,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
         raise ArtefactError(
             f"expected an Artefact, bytes or the path of a .tflite file, got {type_name(source)}"
         )
-    path = Path(source)
-    try:
-        return path.read_bytes(), str(path)
-    except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such file; convert a model to it first") from None
-    except OSError as error:
-        raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from None
+    return read_bytes(source, "convert a model to it first"), str(Path(source))
 
 
 def open_interpreter(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.errors import ArtefactError, TfpruneError
+from tfprune.files import as_path
 from tfprune.legacy.formats import ModelFile, check_model_file, code_in, look_into
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             code that was not allowed.
         ModelError: A Keras 2 model has something that Keras 3 lacks.
     """
-    found = look_into(Path(path))
+    found = look_into(as_path(path))
     if found.generation not in (2, 3):
         raise ArtefactError(
             f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.files import write_atomic
+from tfprune.files import check_destination, write_atomic
 from tfprune.recipe.tables import Recipe
 from tfprune.recipe.toml import to_toml
 
@@ -165,6 +165,7 @@ def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"{folder}: a file. Name a folder for the run.")
+    check_destination(folder / STATE)
     state = _read_state(folder)
     if state is None:
         found = os.listdir(folder) if folder.is_dir() else []

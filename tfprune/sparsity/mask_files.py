@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ArtefactError, ModelError, nearest
-from tfprune.files import write_atomic
+from tfprune.files import as_path, check_destination, write_atomic
 from tfprune.sparsity import allocation, scores
 from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
@@ -37,6 +37,7 @@ def save_masks(model: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         ModelError: If nothing of the model is held.
     """
+    check_destination(path)
     holds = holds_of(model)
     if not holds:
         raise ModelError(
@@ -72,7 +73,7 @@ def load_masks(model: Any, path: str | os.PathLike[str]) -> Any:
         ModelError: If the file names a kernel that the model has not, or one of another shape.
             Nothing is changed then.
     """
-    masks = _read(Path(path))
+    masks = _read(as_path(path))
     kernels = {kernel.path: kernel for kernel in find_variables([model])}
     for name, mask in masks.items():
         if name not in kernels:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import OptionError, nearest
-from tfprune.files import write_atomic
+from tfprune.errors import ArtefactError, OptionError, nearest
+from tfprune.files import read_bytes, write_atomic
 from tfprune.structure.blocks import Block
 from tfprune.structure.units import Units, vectors
 
@@ -78,12 +78,22 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan as a JSON file."""
-        write_atomic(Path(path), json.dumps(self.to_json(), indent=1) + "\n")
+        write_atomic(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
-        """Read a plan from a JSON file."""
-        return cls.from_json(json.loads(Path(path).read_text()))
+        """Read a plan from a JSON file.
+
+        Raises:
+            ArtefactError: The file is missing or no JSON.
+            OptionError: It is no plan.
+        """
+        content = read_bytes(path, "save a plan to it first")
+        try:
+            data = json.loads(content)
+        except ValueError as error:
+            raise ArtefactError(f"{path}: not a plan that tfprune wrote ({error})") from None
+        return cls.from_json(data)
 
 
 def plan_of(found: Units, removed: np.ndarray, blocks: Sequence[Block] = ()) -> Plan:
