@@ -85,6 +85,18 @@ def test_sums_of_towers_and_of_a_tensor_with_itself_are_no_blocks() -> None:
     assert tfprune.units(keras.Model(one, kl.Add()([x, x]))).blocks == ()
 
 
+def test_a_sum_of_what_has_no_weights_is_no_block() -> None:
+    inputs = keras.Input((12,))
+    z = kl.Dense(16)(inputs)
+    for number in range(2):
+        y = kl.Dense(32, name=f"up_{number}")(z)
+        z = z + kl.Dense(16, name=f"down_{number}")(y * keras.ops.sigmoid(y) + y)
+    model = keras.Model(inputs, kl.Dense(2)(z))
+    assert [block.name for block in units(model).blocks] == ["down_0", "down_1"]
+    _, report = tfprune.shrink(model, {"blocks": 0.5})
+    assert report.after.params < report.before.params
+
+
 def test_attention_and_mlp_are_a_block_each() -> None:
     inputs, memory = keras.Input((5, 8)), keras.Input((7, 4))
     x = kl.Dense(8)(inputs)

@@ -106,6 +106,23 @@ def test_bn_scale_needs_normalisations_on_the_branch() -> None:
         tfprune.shrink(deep(norm=False), {"blocks": 0.5}, importance="bn_scale")
 
 
+def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
+    @keras.saving.register_keras_serializable("tests")
+    class Own(kl.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1],), name="w")
+
+        def call(self, x):
+            return x * self.w
+
+    x = inputs = keras.Input((4,))
+    for number in range(2):
+        x = x + Own(name=f"own_{number}")(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    with pytest.raises(OptionError, match="'l2' has nothing .* Take taylor or activation with"):
+        tfprune.shrink(model, {"blocks": 0.5}, importance="l2")
+
+
 def test_a_judge_of_blocks_is_a_known_importance() -> None:
     assert set(BLOCK_JUDGES) <= set(IMPORTANCES)
 

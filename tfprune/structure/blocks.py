@@ -77,6 +77,7 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
     """All residual branches of a graph, in the order in which they run.
 
     A sum is residual if one of its addends starts from another, or from where another starts.
+    What has no weights is no block: `y * gate + y` saves nothing when it goes.
     """
     readers = readers_of(graph)
     producers = {ref.index: place for place, call in enumerate(graph.calls) for ref in call.outputs}
@@ -92,7 +93,7 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
             forks = [p for p in others if own[p] and starts[p] & starts[position]]
             # Of two branches, the shorter is the skip path.
             shorter = any((len(own[p]), -p) > (len(own[position]), -position) for p in forks)
-            if not own[position] or (forks and not skips and shorter):
+            if not any(map(_has_weights, own[position])) or (forks and not skips and shorter):
                 continue
             if skips:
                 reason = _reason(graph, call, position)
@@ -119,6 +120,13 @@ def readers_of(graph: Graph) -> dict[int, list[int]]:
         for ref in call.inputs:
             readers.setdefault(ref.index, []).append(place)
     return readers
+
+
+def _has_weights(call: Call) -> bool:
+    given = tree.flatten((call.args, call.kwargs))
+    return bool(getattr(call.op, "weights", ())) or any(
+        isinstance(leaf, keras.Variable) for leaf in given
+    )
 
 
 def _exclusive(

@@ -73,7 +73,8 @@ def choose_blocks(
     if not len(known):
         raise OptionError(
             f"shrink importance: {importance!r} has nothing to judge any of the "
-            f"{len(pool)} blocks by. Take l2, or taylor with data="
+            f"{len(pool)} blocks by, which it judges by the channels that they add to. Take taylor "
+            "or activation with data=: they judge what a block adds"
         )
     count = max(round(share * len(pool)), 1)
     # Among equals the earlier stays.
