@@ -97,6 +97,29 @@ def test_what_cannot_be_met_says_how_far_it_gets() -> None:
         tfprune.shrink(net((64, 64)), {"params": 0.05}, cap=0.5)
 
 
+@pytest.mark.parametrize("options", [{"round_to": 16}, {"skip": "d0"}, {"round_to": 10**9}])
+def test_channels_of_which_none_can_go_are_said(options) -> None:
+    with pytest.raises(OptionError, match=r"channels 0.5: none of 16 goes with .*groups that may"):
+        tfprune.shrink(net((16,)), {"channels": 0.5}, **options)
+
+
+def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
+    _, report = tfprune.shrink(net((24, 16)), {"channels": 1e-9}, verify=False)
+    (note,) = report.notes
+    assert note == (
+        "0.40 of the channels that may be cut stay, where 1e-09 were asked for: no nearer with "
+        "cap=0.95, round_to=8 and 2 groups that may be cut"
+    )
+    near = tfprune.shrink(net((24, 16)), {"channels": 0.6}, round_to=1, verify=False)[1]
+    assert not near.notes
+
+
+@pytest.mark.parametrize("cost", ["macs", "params", "channels"])
+def test_more_than_the_model_has_is_noted(cost) -> None:
+    _, report = tfprune.shrink(net((16,)), {cost: 1e30}, verify=False)
+    assert report.notes == (f"the model is within its target of 1e+30 {cost} as it is",)
+
+
 def test_only_skip_and_ratios() -> None:
     model = net((16, 24, 40))
     small, _ = tfprune.shrink(model, {"channels": 0.5}, only=["d0", "d2"], ranking="uniform",

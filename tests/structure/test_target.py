@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from tfprune.errors import OptionError
@@ -6,7 +7,12 @@ from tfprune.structure.target import Target, check_target, parse_target
 
 @pytest.mark.parametrize(
     ("target", "now", "limit"),
-    [({"macs": 0.5}, 1000, 500), ({"params": 200}, 1000, 200), ({"tflite_bytes": 1}, 70, 70)],
+    [
+        ({"macs": 0.5}, 1000, 500),
+        ({"macs": np.int64(300)}, 1000, 300),
+        ({"params": 200}, 1000, 200),
+        ({"tflite_bytes": 1}, 70, 70),
+    ],
 )
 def test_shares_and_amounts(target, now, limit) -> None:
     assert parse_target(target).limit(now) == limit
@@ -27,6 +33,7 @@ def test_a_target_is_data() -> None:
         ({"macs": True}, "expected a share in"),
         ({"macs": "half"}, "Received 'half'"),
         ({"macs": float("nan")}, "Received nan"),
+        ({"macs": float("inf")}, "Received inf"),
     ],
 )
 def test_what_is_no_target_is_said(target, message) -> None:

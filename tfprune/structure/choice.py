@@ -57,6 +57,9 @@ Ranking = Callable[[Sequence[Candidate], float], list[float]]
 
 RANKINGS: Registry[Ranking] = Registry("ranking")
 
+CLEARLY = 0.05
+"""How far the share of channels that stay may be from what was asked without a note."""
+
 LEAST_FOR_SPEED = 0.2
 """The share of a group that "fast" leaves, where a uniform choice would leave more."""
 
@@ -261,9 +264,25 @@ def choose(
         return Choice(removed_at(0.0), tuple(notes))
     now = meter.measure(target.cost, meter.everything)
     limit = target.limit(now)
+    if not target.is_share and now <= limit:
+        notes.append(f"the model is within its target of {target.value:g} {target.cost} as it is")
+    options = f"cap={cap:g}, round_to={round_to} and {len(free)} groups that may be cut"
     if target.cost == "channels":
         share = max(0.0, 1 - limit / now) if now else 0.0
-        return Choice(removed_at(share), tuple(notes))
+        gone = removed_at(share)
+        if now - limit >= 1 and not len(gone):
+            raise OptionError(
+                f"shrink target channels {target.value:g}: none of {now:,.0f} goes with {options}. "
+                "Lower round_to, raise cap, or let more groups be cut"
+            )
+        units = np.concatenate([np.zeros(0, int), *(c.bundles.ravel() for c in free)])
+        stay = 1 - float(np.isin(units, gone).mean()) if len(units) else 1 - share
+        if abs(stay - (1 - share)) > CLEARLY:
+            notes.append(
+                f"{stay:.2f} of the channels that may be cut stay, where {1 - share:.2g} were "
+                f"asked for: no nearer with {options}"
+            )
+        return Choice(gone, tuple(notes))
 
     def cost(share: float) -> float:
         return meter.measure(target.cost, found.alive(removed_at(share)))
@@ -274,8 +293,8 @@ def choose(
     if least > limit:
         raise OptionError(
             f"shrink target {target.cost} {target.value:g}: at least {least:.4g} of "
-            f"{now:.4g} stays with cap={cap:g}, round_to={round_to} and {len(free)} groups that "
-            f"may be cut; asked for {limit:.4g}. Raise cap, lower round_to, or ask for more"
+            f"{now:.4g} stays with {options}; asked for {limit:.4g}. Raise cap, lower round_to, "
+            "or ask for more"
         )
     low, high = 0.0, 1.0
     for _ in range(24):

@@ -1,6 +1,9 @@
 """What is asked for: a cost and how much of it may stay."""
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from tfprune.errors import OptionError, nearest
 
@@ -61,7 +64,8 @@ def parse_target(target: object) -> Target:
     ((cost, value),) = target.items()
     if cost not in COSTS:
         raise OptionError(f"shrink target: unknown cost {cost!r}. {nearest(str(cost), COSTS)}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not number or not 0 < value < math.inf:
         raise OptionError(
             f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
             f"Received {value!r}"
