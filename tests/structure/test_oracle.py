@@ -4,7 +4,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import ModelError
+from tfprune.errors import ModelError, OptionError
 from tfprune.structure.oracle import prove, random_inputs
 from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.units import units
@@ -102,4 +102,6 @@ def test_weights_that_are_not_finite_are_named() -> None:
     model = conv_net()
     model.get_layer("conv").kernel.assign(model.get_layer("conv").kernel * np.nan)
     with pytest.raises(ModelError, match="gives NaN .* layer 'conv' has such weights; mend it"):
+        tfprune.shrink(model, {"channels": 1.0})
+    with pytest.raises(OptionError, match="none of 8 goes with .*conv stays whole"):
         tfprune.shrink(model, {"channels": 0.5})

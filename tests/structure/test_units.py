@@ -3,7 +3,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import ModelError
+from tfprune.errors import ModelError, OptionError
 from tfprune.structure.flow import HEADS
 
 
@@ -56,7 +56,7 @@ def test_open_sizes_are_filled_from_the_input_shape() -> None:
     found = tfprune.units(model, input_shape=(10, 10, 3))
     assert found.prunable_share == 1.0
     assert sum(cost.factor for cost in found.flow.costs if len(cost.vectors) == 1) == 9 * 64 * 3
-    with pytest.raises(ModelError, match="gives 2 shapes for a model of 1 inputs"):
+    with pytest.raises(OptionError, match="takes 1 inputs. Received 2 shapes"):
         tfprune.units(model, input_shape=[(10, 10, 3), (3,)])
 
 

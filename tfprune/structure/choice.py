@@ -267,6 +267,7 @@ def choose(
     if not target.is_share and now <= limit:
         notes.append(f"the model is within its target of {target.value:g} {target.cost} as it is")
     options = f"cap={cap:g}, round_to={round_to} and {len(free)} groups that may be cut"
+    options += f" ({'; '.join(notes[:3])})" if notes else ""
     if target.cost == "channels":
         share = max(0.0, 1 - limit / now) if now else 0.0
         gone = removed_at(share)

@@ -245,8 +245,6 @@ def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ..
     given: list[tuple[int | None, ...]] = []
     tree.map_shape_structure(lambda shape: given.append(tuple(shape)), input_shape)
     refs = tree.flatten(graph.inputs)
-    if len(given) != len(refs):
-        raise ModelError(f"input_shape gives {len(given)} shapes for a model of {len(refs)} inputs")
     specs: dict[int, Any] = {}
     for ref, shape in zip(refs, given, strict=True):
         value = graph.values[ref.index]
