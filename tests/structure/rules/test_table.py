@@ -37,7 +37,7 @@ def test_a_rule_of_ones_own(check) -> None:
         return axes
 
     try:
-        small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform")
+        small, report = tfprune.shrink(model, {"channels": 1.0}, ranking="uniform")
         assert report.error <= 1e-4
         assert small.get_layer("own").scale.shape == (8,)
         small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
