@@ -8,6 +8,7 @@ from tfprune.deploy.options import (
     check_calibration,
     check_io,
     check_layers,
+    check_time_limit,
 )
 from tfprune.deploy.schemes import SCHEMES
 from tfprune.errors import FilterError, OptionError
@@ -42,7 +43,17 @@ def test_a_bound_is_a_positive_number() -> None:
             check_bound(wrong)
 
 
+def test_a_time_limit_is_a_positive_number() -> None:
+    check_time_limit(0.5)
+    for wrong in (0, -1, float("nan"), "a", None, True):
+        with pytest.raises(OptionError, match="time_limit_s: expected a positive number of sec"):
+            check_time_limit(wrong)
+
+
 def test_only_some_schemes_go_layer_by_layer() -> None:
+    for wrong in ("h", ["h"], {3: "int4"}):
+        with pytest.raises(OptionError, match="layers: expected a dict from regular expressions"):
+            check_layers("int4", SCHEMES["int4"], wrong)
     assert check_layers("int8", SCHEMES["int8"], {}) is None
     assert check_layers("int4", SCHEMES["int4"], {"head": "float32"}) == [
         (".*", 4, False), ("head", None, False)
@@ -54,6 +65,10 @@ def test_only_some_schemes_go_layer_by_layer() -> None:
 
 
 def test_operations_that_may_stay_float_have_names() -> None:
+    with pytest.raises(OptionError, match="expected a list of operation names, got 3"):
+        check_allowed(3)
+    with pytest.raises(OptionError, match="unknown operation 3"):
+        check_allowed([3])
     assert check_allowed(["SOFTMAX"]) == {"SOFTMAX"}
     with pytest.raises(OptionError, match=r"unknown operation 'SOFTMX'.*Did you mean SOFTMAX\?"):
         check_allowed(["SOFTMX"])

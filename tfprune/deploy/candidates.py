@@ -157,8 +157,8 @@ def check_scheme(name: str) -> None:
     Raises:
         OptionError: No such scheme.
     """
-    if name not in SCHEMES and name not in CHOOSERS:
-        raise OptionError(f"unknown scheme {name!r}. {nearest(name, [*SCHEMES, *CHOOSERS])}")
+    if not isinstance(name, str) or name not in [*SCHEMES, *CHOOSERS]:
+        raise OptionError(f"unknown scheme {name!r}. {nearest(str(name), [*SCHEMES, *CHOOSERS])}")
 
 
 CHOOSERS.register(AUTO)("tfprune.measure.choose:choose")

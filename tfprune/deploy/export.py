@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
 
     Raises:
         ModelError: It is no Keras model, not built, or takes what a file cannot.
+        OptionError: The signature is none.
     """
     if generation(model) is None:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
@@ -77,7 +78,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
             f"model {model.name!r} is not built: it has no weights yet; call it once on data, or "
             "model.build(input_shape)"
         )
-    structure = signature
+    structure = _checked(signature)
     if structure is None:
         structure = symbolic_inputs(model)
     if structure is None:
@@ -97,6 +98,18 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
     return Interface(
         model, inputs, _map(structure, lambda _: next(names)), _vocabulary(model, inputs)
     )
+
+
+def _checked(signature: Structure) -> Structure:
+    leaves = [] if signature is None else [leaf for _, leaf in _flatten(signature)]
+    for leaf in leaves:
+        # The shape of a KerasTensor is a tuple, that of a tf.TensorSpec is iterable.
+        if not isinstance(getattr(leaf, "shape", None), Iterable) or not hasattr(leaf, "dtype"):
+            raise OptionError(
+                "input_signature: expected shapes and types, such as keras.InputSpec(shape=(None, "
+                f'28, 28, 1), dtype="float32"), or a list or dict of them; got {signature!r}'
+            )
+    return signature
 
 
 def export(

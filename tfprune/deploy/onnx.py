@@ -24,7 +24,7 @@ from tfprune.deploy.calibrate import Samples
 from tfprune.deploy.export import Interface, check_batch, export, full_precision, interface
 from tfprune.deploy.onnx_layout import products
 from tfprune.deploy.onnx_runtime import ENDING, check_installed
-from tfprune.deploy.options import check_bound
+from tfprune.deploy.options import check_bound, check_time_limit
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import is_quantize_aware, strip_quantization
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
@@ -91,6 +91,7 @@ def to_onnx(
     if isinstance(opset, bool) or opset not in OPSETS:
         raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
     check_bound(bound)
+    check_time_limit(time_limit_s)
     notes: list[str] = []
     if is_quantize_aware(model):
         model = strip_quantization(model)

@@ -1,6 +1,6 @@
 """What may be asked of `to_tflite`, checked before any work is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -44,6 +44,16 @@ def check_bound(bound: float | None) -> None:
         raise OptionError(f"bound: expected a positive number, got {bound!r}")
 
 
+def check_time_limit(seconds: float) -> None:
+    """Refuse a time in which nothing can be done.
+
+    Raises:
+        OptionError: It is no positive number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise OptionError(f"time_limit_s: expected a positive number of seconds, got {seconds!r}")
+
+
 def check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
     """Return the rules of a scheme that goes layer by layer; None for one that does not.
 
@@ -51,6 +61,11 @@ def check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rul
         OptionError: The scheme is for the whole model, or one of `layers` cannot be had.
         FilterError: A pattern is no regular expression.
     """
+    if not isinstance(layers, Mapping) or not all(isinstance(key, str) for key in layers):
+        raise OptionError(
+            "layers: expected a dict from regular expressions on names to schemes, like "
+            f"{{'dense_1/': 'float32'}}; got {layers!r}"
+        )
     if plan.weight_bits is not None:
         return weight_rules(name, layers)
     if layers:
@@ -61,16 +76,17 @@ def check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rul
     return None
 
 
-def check_allowed(names: Sequence[str]) -> frozenset[str]:
+def check_allowed(names: Collection[str]) -> frozenset[str]:
     """Return the operations that may stay float.
 
     Raises:
         OptionError: One is no operation.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not isinstance(names, Collection):
         raise OptionError(f"allow_float: expected a list of operation names, got {names!r}")
     known = flatbuffer.op_names()
     for name in names:
         if name not in known:
-            raise OptionError(f"allow_float: unknown operation {name!r}. {nearest(name, known)}")
+            close = nearest(str(name), known)
+            raise OptionError(f"allow_float: unknown operation {name!r}. {close}")
     return frozenset(names)

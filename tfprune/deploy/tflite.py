@@ -33,6 +33,7 @@ from tfprune.deploy.options import (
     check_calibration,
     check_io,
     check_layers,
+    check_time_limit,
 )
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import has_trained_ranges, is_quantize_aware, strip_quantization
@@ -120,6 +121,8 @@ def to_tflite(
     """
     chosen = {"data": data, "prefer": prefer, "max_drop": max_drop}
     chosen = {name: value for name, value in chosen.items() if value is not None}
+    check_scheme(scheme)
+    check_time_limit(time_limit_s)
     if scheme in CHOOSERS:
         if layers:
             raise OptionError(f"layers: scheme {scheme!r} is for the whole model; leave it out")
@@ -137,7 +140,6 @@ def to_tflite(
             progress=progress,
             **chosen,
         )
-    check_scheme(scheme)
     for name in chosen:
         raise OptionError(f"{name}: is for scheme {AUTO!r}; scheme {scheme!r} measures nothing")
     plan = SCHEMES[scheme]
@@ -150,7 +152,7 @@ def to_tflite(
     check_bound(bound)
     check_batch(batch)
     allowed = check_allowed(allow_float)
-    rules = check_layers(scheme, plan, layers or {})
+    rules = check_layers(scheme, plan, {} if layers is None else layers)
     face = interface(strip_quantization(model), input_signature, calibration)
     trained = face
     if aware:
