@@ -165,3 +165,9 @@ def test_other_models_are_refused(residual):
         quantize_aware(quantize_aware(residual))
     with pytest.raises(ModelError, match=r"got str; a tf_keras model has its own"):
         quantize_aware("model")
+
+
+@pytest.mark.parametrize("wrong", [None, "model.keras", keras.Model])
+def test_what_is_no_model_has_no_rounding_to_take_off(wrong):
+    with pytest.raises(ModelError, match="expected a keras.Model or tf_keras.Model, got"):
+        strip_quantization(wrong)

@@ -386,3 +386,27 @@ def test_keras_2_models_are_converted_as_well(scheme):
     assert artefact.report.versions["tf_keras"]
     expected = model(tokens).numpy()
     assert np.corrcoef(Runner(artefact)(tokens).ravel(), expected.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheme": None}, "unknown scheme None"),
+        ({"scheme": ["int8"]}, r"unknown scheme \['int8'\]"),
+        ({"layers": "h"}, "layers: expected a dict"),
+        ({"allow_float": 3}, "allow_float: expected a list"),
+        ({"time_limit_s": -1}, "time_limit_s: expected a positive number"),
+        ({"scheme": "auto", "time_limit_s": "a"}, "time_limit_s: expected a positive number"),
+        ({"input_signature": "x"}, "input_signature: expected shapes and types.* got 'x'"),
+        ({"input_signature": [(3,)]}, r"input_signature: expected .* got \[\(3,\)\]"),
+    ],
+    ids=str,
+)
+def test_an_option_that_is_none_is_one_line(convnet, options, message):
+    with pytest.raises(OptionError, match=message):
+        to_tflite(convnet, **options)
+
+
+def test_the_class_of_a_model_is_no_model():
+    with pytest.raises(ModelError, match="expected a keras.Model or tf_keras.Model, got .*type"):
+        to_tflite(keras.Model)

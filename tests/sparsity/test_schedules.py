@@ -102,10 +102,25 @@ def test_the_config_builds_the_same_schedule(schedule) -> None:
         (lambda: PolynomialDecay(0, 0.5, 0, -1), "end_step cannot be -1"),
         (lambda: PolynomialDecay(0, 0.5, 10, 5), "begin_step should be <= end_step"),
         (lambda: PolynomialDecay(0, 1.5, 0, 5), "final_sparsity must be in range"),
-        (lambda: Geometric(0.5, 0, 5), "rounds should be >= 1"),
+        (lambda: Geometric(0.5, 0, 5), "rounds should be a whole number >= 1"),
         (lambda: OneShot(True), "Received True"),
     ],
 )
 def test_wrong_arguments_are_refused(make, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ConstantSparsity(0.5, "a"), "begin_step: expected a whole number. Received 'a'"),
+        (lambda: ConstantSparsity(0.5, float("nan")), "begin_step: expected a whole number"),
+        (lambda: PolynomialDecay(0, 0.5, 0, 9, power="x"), "power: expected a positive number"),
+        (lambda: PolynomialDecay(0, 0.5, 0, 9, power=0), "power: expected a positive number"),
+        (lambda: Geometric(0.5, "a", 3), "rounds should be a whole number >= 1. Received 'a'"),
+    ],
+)
+def test_what_is_no_number_is_refused(make, message) -> None:
     with pytest.raises(OptionError, match=message):
         make()

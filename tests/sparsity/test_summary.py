@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 import tfprune
+from tfprune.errors import ModelError
 
 
 def test_the_rows_and_the_sum(model) -> None:
@@ -24,3 +26,9 @@ def test_the_text_names_every_kernel_and_what_was_left_and_why(model) -> None:
     assert "50.00%" in text
     assert "not pruned: norm (keras.BatchNormalization): no kernel" in text
     assert "not pruned: hidden/kernel (keras.Dense): left out by only= or skip=" in text
+
+
+@pytest.mark.parametrize("wrong", [None, "model.keras", 3])
+def test_what_is_no_model_has_no_sparsity(wrong) -> None:
+    with pytest.raises(ModelError, match="sparsity_of: expected a Keras 3 model"):
+        tfprune.sparsity_of(wrong)

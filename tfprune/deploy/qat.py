@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfprune.deploy import qat_layers as own
+from tfprune.deploy.export import generation
 from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat_layers import ActivationRange
 from tfprune.errors import ModelError, type_name
@@ -120,7 +121,9 @@ def quantize_aware(
 
 def is_quantize_aware(model: Any) -> bool:
     """Tell whether a model is one that `quantize_aware` made."""
-    return any(type(layer) in QUANTISED.values() for layer in getattr(model, "layers", ()))
+    if not isinstance(model, keras.Model):
+        return False
+    return any(type(layer) in QUANTISED.values() for layer in model.layers)
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -138,7 +141,12 @@ def strip_quantization(model: keras.Model) -> keras.Model:
 
     Args:
         model: What `quantize_aware` gave, trained or not. Other models are given back.
+
+    Raises:
+        ModelError: It is no model.
     """
+    if generation(model) is None:
+        raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
     if not is_quantize_aware(model):
         return model
     plain = {quantised: kind for kind, quantised in QUANTISED.items()}

@@ -188,7 +188,7 @@ def strip_pruning(model: Any) -> Any:
         from tfprune.legacy import tfmot
 
         return tfmot.strip_pruning(model)
-    roots = _roots(model, "strip_pruning")
+    roots = roots_of(model, "strip_pruning")
     holds = [hold for root in roots for hold in holds_of(root)]
     for pruning in (pruning for root in roots for pruning in prunings_of(root)):
         if pruning.sparsity is None:
@@ -215,7 +215,7 @@ def strip_pruning(model: Any) -> Any:
 
 
 def _start(model: Any, choices: Choices, strict: bool) -> Any:
-    roots = _roots(model, "prune")
+    roots = roots_of(model, "prune")
     pruning = Pruning(choices)
     pruning.attach(roots)
     try:
@@ -248,7 +248,12 @@ def _check_start(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -
         )
 
 
-def _roots(model: Any, call: str) -> list[Any]:
+def roots_of(model: Any, call: str) -> list[Any]:
+    """Return what a call is about as a list: a model, a layer, or several.
+
+    Raises:
+        ModelError: One is neither, or Keras runs on a backend that masks do not work with.
+    """
     roots = list(model) if isinstance(model, (list, tuple)) else [model]
     for root in roots:
         if not isinstance(root, keras.layers.Layer):

@@ -74,7 +74,7 @@ class PruningSchedule(ABC):
             ("end_step", end_step),
             ("frequency", frequency),
         ):
-            if isinstance(value, bool) or int(value) != value:
+            if not _is_number(value) or not float(value).is_integer():
                 raise OptionError(f"{name}: expected a whole number. Received {value!r}.")
         if begin_step < 0:
             raise OptionError(f"begin_step should be >= 0. Received {begin_step}.")
@@ -95,9 +95,13 @@ class PruningSchedule(ABC):
         check_sparsity(sparsity, variable_name)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
 def check_sparsity(sparsity: float, name: str) -> None:
     """Raise unless `sparsity` is a fraction in [0, 1)."""
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float, np.number)):
+    if not _is_number(sparsity):
         raise OptionError(f"{name} must be in range [0,1). Received {sparsity!r}.")
     if not 0.0 <= sparsity < 1.0:
         hint = f" Did you mean {sparsity / 100:g}?" if 1 <= sparsity < 100 else ""
@@ -177,6 +181,8 @@ class PolynomialDecay(_BuiltIn):
 
     def __post_init__(self) -> None:
         self._validate_step(self.begin_step, self.end_step, self.frequency, False)
+        if not _is_number(self.power) or not 0 < self.power < np.inf:
+            raise OptionError(f"power: expected a positive number. Received {self.power!r}.")
         self._validate_sparsity(self.initial_sparsity, "initial_sparsity")
         self._validate_sparsity(self.final_sparsity, "final_sparsity")
 
@@ -250,8 +256,8 @@ class Geometric(_BuiltIn):
     begin_step: int = 0
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise OptionError(f"rounds should be >= 1. Received {self.rounds}.")
+        if not isinstance(self.rounds, int | np.integer) or self.rounds < 1:
+            raise OptionError(f"rounds should be a whole number >= 1. Received {self.rounds!r}.")
         self._validate_step(self.begin_step, -1, self.round_steps, True)
         self._validate_sparsity(self.final_sparsity, "final_sparsity")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.sparsity.kernels import Skipped, find_kernels
 from tfprune.sparsity.masks import Hold
+from tfprune.sparsity.pruning import roots_of
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class Sparsity:
 def sparsity_of(model: Any) -> Sparsity:
     """Return how many weights of each kernel are zero.
 
+    Raises:
+        ModelError: It is no Keras 3 model, layer or list of layers.
+
     Example:
         >>> import keras, tfprune
         >>> x = keras.Input((8,))
@@ -101,7 +105,7 @@ def sparsity_of(model: Any) -> Sparsity:
         head/kernel  8×4         32     24    75.00%   yes        0
         all                      32     24    75.00%              0
     """
-    kernels, skipped = find_kernels(list(model) if isinstance(model, (list, tuple)) else [model])
+    kernels, skipped = find_kernels(roots_of(model, "sparsity_of"))
     left_out = {entry.layer: entry for entry in skipped}
     rows = []
     for kernel in kernels:
