@@ -192,10 +192,12 @@ def fault(key: tuple[str, str, str], found: Outcome) -> str:
     if expected:
         known = re.search(expected, found.refusal) and "\n" not in found.refusal
         return "" if known else f"a refusal was expected: {expected}"
-    if found.refusal:
-        return "refused"
     _, name, scheme = key
     four_bits = "int4" in scheme
+    if found.refusal:
+        # Four bits may be too few for a deep network; that is for the comparison to say.
+        few = name in LARGE and four_bits and "disagrees with the model" in found.refusal
+        return "" if few else "refused"
     least = (0.8 if four_bits else 0.95) if name in LARGE else (0.9 if four_bits else 0.98)
     return "" if found.correlation > least else "a wrong answer"
 

@@ -114,7 +114,9 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             "Bring a tf_keras model over with tfprune.to_keras3(model)"
         )
     if input_shape is not None:
-        _check_shapes(input_shape, [tensor.shape for tensor in model.inputs or ()])
+        _check_shapes(
+            input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
+        )
     return _Reader(is_leaf).read(model, input_shape)
 
 
