@@ -17,6 +17,7 @@ from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.weights import weight_rules
 from tfprune.errors import ModelError, RecipeError, type_name
 from tfprune.pipeline.folder import check_folder, open_folder
+from tfprune.pipeline.interrupts import heeded_interrupts
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.progress import SILENT, Progress, Task
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
@@ -148,11 +149,13 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     with contextlib.ExitStack() as stack:
         place = job.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfprune-")))
         folder = stack.enter_context(open_folder(place, job.recipe, identity, resume=job.resume))
+        check_interrupt = stack.enter_context(heeded_interrupts())
         planned = stages.plan(job.recipe)
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
             shown = _Titled(progress, f"{number}/{len(planned)} {name}")
             run = stages.Run(job.recipe, job.data, folder, lambda: _begin(job), shown)
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
+            check_interrupt()
         return _result(place, keep=job.out is not None)
 
 
