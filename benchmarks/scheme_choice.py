@@ -23,8 +23,8 @@ SEED = 0
 
 
 def mobile_net() -> keras.Model:
-    """Return MobileNetV2, a third as wide, for images of 96x96."""
-    return keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None)
+    """Return MobileNetV2 for images of 224x224."""
+    return keras.applications.MobileNetV2(weights=None)
 
 
 def resnet_50() -> keras.Model:

@@ -158,7 +158,10 @@ def main() -> None:
             "took its time along. Uniform leaves the same share of every group of channels; "
             '`ranking="fast"` leaves less of groups that move more numbers through memory for '
             "each multiplication, and so thins the early expansions and their depthwise "
-            "convolutions. Weights are random: nothing is said of accuracy here.",
+            "convolutions. Kernels work on blocks of up to 64 channels of this processor's "
+            "registers, and what is left of a block costs as much as all of it: the first "
+            "convolution of int8 MobileNetV2 takes 0.53 ms with 32 channels and with 16. Weights "
+            "are random: nothing is said of accuracy here.",
         ],
     )  # fmt: skip
 
