@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tfprune.measure.worker import calls_per_sample, load, main, sample_ms
+from tfprune.measure.worker import calls_per_sample, load, main, parts, sample_ms
 
 
 def answers(tmp_path, **job) -> list[dict]:
@@ -44,8 +44,8 @@ def test_a_sample_is_the_mean_of_its_calls_after_one_that_warms() -> None:
     assert clock.calls == 9
 
 
-@pytest.mark.parametrize(("call_ns", "calls"), [(10_000, 100), (300_000, 4), (50_000_000, 1)])
-def test_fast_files_are_called_until_a_sample_takes_a_millisecond(call_ns, calls) -> None:
+@pytest.mark.parametrize(("call_ns", "calls"), [(10_000, 500), (300_000, 17), (50_000_000, 1)])
+def test_fast_files_are_called_until_a_sample_takes_five_milliseconds(call_ns, calls) -> None:
     clock = Clock(call_ns)
     assert calls_per_sample(clock.invoke, clock) == calls
 
@@ -54,8 +54,26 @@ def test_samples_follow_the_schedule(path, tmp_path) -> None:
     found = answers(tmp_path, task="time", files=[path, path], schedule=[0, 1, 1, 0])
     assert [answer["file"] for answer in found if "sample" in answer] == [0, 1, 1, 0]
     assert all(answer["sample"] > 0 for answer in found if "sample" in answer)
-    assert [answer["stage"] for answer in found if "stage" in answer] == ["load", "run"] * 2
     assert found[-1] == {"done": True}
+
+
+def test_files_change_places_in_memory_between_rounds(path, tmp_path) -> None:
+    """Each is loaded before the other as often as after it, so that no place is one's own."""
+    found = answers(tmp_path, task="time", files=[path, path], schedule=[0, 1, 1, 0] * 3)
+    told = [answer for answer in found if answer.get("stage") == "load" or "sample" in answer]
+    order = [(answer["file"], "sample" in answer) for answer in told]
+    rounds = [(0, 1), (1, 0)] * 3
+    loads = [(0, 1), (1, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
+    expected = []
+    for files, samples in zip(loads, rounds, strict=True):
+        expected += [(file, False) for file in files] + [(file, True) for file in samples]
+    assert order == expected
+
+
+def test_long_schedules_are_cut_into_ten_at_most() -> None:
+    assert len(list(parts(range(400), 4))) == 10
+    assert [len(part) for part in parts(range(404), 4)] == [44] * 9 + [8]
+    assert list(parts([], 4)) == []
 
 
 def test_memory_is_answered(path, tmp_path) -> None:

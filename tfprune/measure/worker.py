@@ -11,20 +11,21 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from tfprune.deploy.artefact import TensorSpec
 from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.litert_profile import ProfiledModel
 from tfprune.measure.runtimes import Loaded, check_inputs, noise, of_ending
 
-MIN_SAMPLE_MS = 1.0
+MIN_SAMPLE_MS = 5.0
 WARM_UP_MS = 20.0
 MAX_CALLS = 1000
+PLACES = 10
+"""How often files are loaded for a measurement, at most."""
 MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
@@ -71,22 +72,46 @@ def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> in
 
 
 def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
-    """Load every file, then take one sample for each entry of the schedule, in its order."""
+    """Load every file, then take one sample for each entry of the schedule, in its order.
+
+    Where in memory a file comes to lie makes it up to a tenth faster or slower. So all are loaded
+    anew several times on the way, each time in the other order.
+    """
     clock = time.thread_time_ns if job["threads"] == 1 else time.perf_counter_ns
-    invokes, calls = [], []
-    inputs: list[TensorSpec] = []
-    for index, path in enumerate(job["files"]):
-        say(stage="load", file=index)
-        runner = load(path, job["threads"], job["shapes"])
-        say(stage="run", file=index)
-        invokes.append(runner.invoke)
-        calls.append(calls_per_sample(runner.invoke, clock))
-        inputs.extend(runner.inputs)
-    check_inputs(job["shapes"], inputs)
-    say(calls=calls)
+    paths, schedule = job["files"], job["schedule"]
+    loaded: dict[int, Loaded] = {}
+    calls = dict.fromkeys(range(len(paths)), 0)
+
+    def load_all(order: Iterable[int]) -> None:
+        loaded.clear()
+        for index in order:
+            say(stage="load", file=index)
+            loaded[index] = load(paths[index], job["threads"], job["shapes"])
+            say(stage="run", file=index)
+            calls[index] = calls[index] or calls_per_sample(loaded[index].invoke, clock)
+
+    load_all(calls)
+    check_inputs(job["shapes"], [spec for runner in loaded.values() for spec in runner.inputs])
+    say(calls=list(calls.values()))
     gc.disable()
-    for index in job["schedule"]:
-        say(sample=sample_ms(invokes[index], calls[index], clock), file=index)
+    for number, part in enumerate(parts(schedule, 2 * (len(paths) - 1) or 1)):
+        if number:
+            load_all(sorted(calls, reverse=bool(number % 2)))
+        for index in part:
+            say(sample=sample_ms(loaded[index].invoke, calls[index], clock), file=index)
+
+
+def parts(schedule: Sequence[int], length: int) -> Iterator[Sequence[int]]:
+    """Cut a schedule into at most PLACES parts of whole rounds.
+
+    Example:
+        >>> [len(part) for part in parts(range(60), 4)]
+        [8, 8, 8, 8, 8, 8, 8, 4]
+    """
+    rounds = math.ceil(len(schedule) / length)
+    size = length * max(math.ceil(rounds / PLACES), 1)
+    for start in range(0, len(schedule), size):
+        yield schedule[start : start + size]
 
 
 def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
