@@ -29,6 +29,10 @@ PLACES = 10
 MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
+SETTLE = 1
+"""How many samples of a file that was just loaded are not counted."""
+
+
 def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
     """Return a loaded file with its inputs filled with noise.
 
@@ -53,8 +57,9 @@ def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded
 
 
 def sample_ms(invoke: Callable[[], None], calls: int, clock: Callable[[], int]) -> float:
-    """Return the mean milliseconds of `calls` calls, after one that warms the caches."""
-    invoke()
+    """Return the mean milliseconds of `calls` calls, after as many that warm the caches."""
+    for _ in range(calls):
+        invoke()
     start = clock()
     for _ in range(calls):
         invoke()
@@ -94,9 +99,13 @@ def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
     check_inputs(job["shapes"], [spec for runner in loaded.values() for spec in runner.inputs])
     say(calls=list(calls.values()))
     gc.disable()
-    for number, part in enumerate(parts(schedule, 2 * (len(paths) - 1) or 1)):
+    length = 2 * (len(paths) - 1) or 1
+    for number, part in enumerate(parts(schedule, length)):
         if number:
             load_all(sorted(calls, reverse=bool(number % 2)))
+        # What has just been loaded is slower for a while, not for one call.
+        for index in [*calls] * SETTLE:
+            sample_ms(loaded[index].invoke, calls[index], clock)
         for index in part:
             say(sample=sample_ms(loaded[index].invoke, calls[index], clock), file=index)
 
