@@ -29,10 +29,6 @@ PLACES = 10
 MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
-SETTLE = 1
-"""How many samples of a file that was just loaded are not counted."""
-
-
 def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
     """Return a loaded file with its inputs filled with noise.
 
@@ -104,7 +100,7 @@ def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
         if number:
             load_all(sorted(calls, reverse=bool(number % 2)))
         # What has just been loaded is slower for a while, not for one call.
-        for index in [*calls] * SETTLE:
+        for index in calls:
             sample_ms(loaded[index].invoke, calls[index], clock)
         for index in part:
             say(sample=sample_ms(loaded[index].invoke, calls[index], clock), file=index)

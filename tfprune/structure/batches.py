@@ -8,7 +8,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import DataError, type_name
-from tfprune.structure.graph import Graph, Shape
+from tfprune.structure.graph import Graph, Shape, fits
 
 SIZE = 32
 """Samples of a batch, where the data are arrays."""
@@ -83,10 +83,7 @@ def check_batch(wanted: Sequence[Shape], inputs: Any, name: str) -> None:
         raise DataError(f"{name}=: the model takes {len(wanted)} inputs. Received {len(flat)}")
     for shape, array in zip(wanted, flat, strict=False):
         here = tuple(getattr(array, "shape", ()))
-        fits = len(here) == len(shape) and all(
-            size is None or size == given for size, given in zip(shape[1:], here[1:], strict=True)
-        )
-        if not fits:
+        if not fits(here, (None, *shape[1:])):
             what = here if _is_array(array) else type_name(array)
             raise DataError(f"{name}=: expected a batch of shape {shape}. Received {what}")
     for array in flat:

@@ -120,34 +120,39 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
     return _Reader(is_leaf).read(model, input_shape)
 
 
+def fits(shape: Shape, wanted: Shape) -> bool:
+    """Tell whether a shape is one of those that leave some of their sizes open."""
+    return len(shape) == len(wanted) and all(
+        size is None or size == here for size, here in zip(wanted, shape, strict=True)
+    )
+
+
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
     """Raise unless shapes without the batch are what a model takes."""
-    shapes = list(_shapes(given))
+    shapes = list(given_shapes(given))
     if takes and len(shapes) != len(takes):
         raise OptionError(
             f"input_shape: the model takes {len(takes)} inputs. Received {len(shapes)} shapes"
         )
     for shape, wanted in zip(shapes, takes, strict=False):
-        known = wanted[1:]
-        fits = len(shape) == len(known) and all(
-            size is None or size == here for size, here in zip(known, shape, strict=True)
-        )
-        if not fits:
+        if not fits(shape, wanted[1:]):
             raise OptionError(
-                f"input_shape: expected a shape like {known}, without the batch. Received {shape}"
+                f"input_shape: expected a shape like {wanted[1:]}, without the batch. "
+                f"Received {shape}"
             )
 
 
-def _shapes(given: Any) -> Iterator[Shape]:
+def given_shapes(given: Any) -> Iterator[Shape]:
+    """The shapes of an `input_shape`, in the order of the model's inputs."""
     if isinstance(given, dict):
         for key in sorted(given):
-            yield from _shapes(given[key])
+            yield from given_shapes(given[key])
     elif isinstance(given, list | tuple):
         if all(size is None or (type(size) is int and size > 0) for size in given):
             yield tuple(given)
             return
         for part in given:
-            yield from _shapes(part)
+            yield from given_shapes(part)
     else:
         raise OptionError(
             "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "

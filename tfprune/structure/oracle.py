@@ -17,7 +17,7 @@ from keras import tree
 from tfprune.errors import ModelError
 from tfprune.structure.faithful import check_unrolling
 from tfprune.structure.flow import Axes, Keep
-from tfprune.structure.graph import Call, Ref
+from tfprune.structure.graph import Call, Ref, given_shapes
 from tfprune.structure.rebuild import Weights, cut, execute, perform, rebuild, silenced
 from tfprune.structure.units import Units
 
@@ -120,9 +120,7 @@ def _apart(expected: Any, actual: Any) -> float:
 
 def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> list[np.ndarray]:
     """Inputs of two samples: indices where an Embedding reads them, else normal numbers."""
-    given: list[tuple[int, ...]] = []
-    if input_shape is not None:
-        tree.map_shape_structure(lambda shape: given.append(tuple(shape)), input_shape)
+    given = [] if input_shape is None else list(given_shapes(input_shape))
     inputs = []
     for number, ref in enumerate(tree.flatten(found.graph.inputs)):
         value = found.graph.values[ref.index]

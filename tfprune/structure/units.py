@@ -25,7 +25,7 @@ from tfprune.structure.flow import (
     Site,
     components,
 )
-from tfprune.structure.graph import Graph, Ref, read
+from tfprune.structure.graph import Graph, Ref, given_shapes, read
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.specs import outputs_of
 
@@ -242,8 +242,7 @@ def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ..
     static = [value.shape for value in graph.values]
     if input_shape is None or all(None not in shape[1:] for shape in static):
         return list(static)
-    given: list[tuple[int | None, ...]] = []
-    tree.map_shape_structure(lambda shape: given.append(tuple(shape)), input_shape)
+    given = list(given_shapes(input_shape))
     refs = tree.flatten(graph.inputs)
     specs: dict[int, Any] = {}
     for ref, shape in zip(refs, given, strict=True):

@@ -75,11 +75,7 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
         return (keep.count(made),)
 
     site.edit("output_shape", output_shape)
-    site.bind(out.kernel, 0, heads, USE)
-    site.bind(out.kernel, 1, width_v, USE)
-    site.bind(out.kernel, 2, made, MAKE)
-    if out.bias is not None:
-        site.bind(out.bias, 0, made)
+    _bind_output(site, out, heads, width_v, made)
     _silence_keys(site, layer.query_dense, width_k)
     (*queries, _), (_, steps, _) = flow.extents(query), flow.extents(key)
     projections = [(query, width_k), (key, width_k), (value, width_v)]
@@ -91,6 +87,15 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     flow.cost(call, 1, *queries, steps, heads, width_v)
     flow.cost(call, 1, *queries, heads, width_v, made)
     return (None, None, made)
+
+
+def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> None:
+    """The projection that uses up heads and their widths, and makes the output."""
+    site.bind(dense.kernel, 0, heads, USE)
+    site.bind(dense.kernel, 1, width, USE)
+    site.bind(dense.kernel, 2, made, MAKE)
+    if dense.bias is not None:
+        site.bind(dense.bias, 0, made)
 
 
 def _silence_keys(site: Site, dense: Any, width: Any) -> None:
@@ -130,11 +135,7 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     # The output is as wide as the query by the layer's own definition.
     made = site.make("output", out.kernel.shape[-1], kind=WIDTH, resize=False)
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
-    site.bind(out.kernel, 0, queries, USE)
-    site.bind(out.kernel, 1, width, USE)
-    site.bind(out.kernel, 2, made, MAKE)
-    if out.bias is not None:
-        site.bind(out.bias, 0, made)
+    _bind_output(site, out, queries, width, made)
     _silence_keys(site, layer._query_dense, width)
     (*asked, _), (_, steps, _) = flow.extents(query), flow.extents(key)
     kv = 1 if shared is None else shared
