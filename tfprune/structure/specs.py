@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import tree
 
+from tfprune.measure.mac_rules import einsum_shape
 from tfprune.structure.graph import Call, Graph
-from tfprune.structure.rules.dense import einsum_shape
 from tfprune.structure.rules.table import find
 from tfprune.structure.symbolic import accepted
 
@@ -28,6 +28,9 @@ def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
     if isinstance(call.op, keras.layers.EinsumDense):
         # It says None for every axis that it passes on.
         (out,) = made
-        shape = einsum_shape(call.op, tuple(args[0].shape), tuple(out.shape))
+        told = einsum_shape(call.op.equation, [args[0].shape, call.op.kernel.shape])
+        shape = [
+            size if known is None else known for known, size in zip(out.shape, told, strict=True)
+        ]
         made = [keras.KerasTensor(shape, dtype=out.dtype)]
     return made

@@ -3,7 +3,7 @@
 from keras import layers as kl
 
 from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
-from tfprune.structure.graph import Call, Ref, Shape
+from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers, newer
@@ -70,18 +70,6 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     site.edit("output_shape", output_shape)
     flow.cost(call, 1, *sizes.values())
     return activate(flow, call, layer.activation, target)
-
-
-def einsum_shape(layer: kl.EinsumDense, shape: Shape, out: Shape) -> Shape:
-    """The output's shape with the sizes that the input says and the layer leaves open."""
-    left, _, result = layer.equation.replace(" ", "").partition("->")
-    filled = _ellipsis(left.partition(",")[0], result, len(shape))
-    if filled is None:
-        return out
-    of = dict(zip(filled[0], shape, strict=True))
-    known = [of.get(letter) if size is None else size for letter, size in zip(filled[1], out,
-             strict=True)]  # fmt: skip
-    return tuple(known)
 
 
 def _ellipsis(source: str, result: str, rank: int) -> tuple[str, str] | None:
