@@ -134,14 +134,20 @@ def chosen_for(model: keras.Model, samples: np.ndarray) -> str:
     return file.report.scheme
 
 
+# Of full size, where the schemes lie far apart. In a net as small as MobileNetV2 0.35 at 96 pixels
+# dynamic and int8 are within a few percent of each other, and which wins depends on the machine.
 @pytest.mark.slow
-def test_a_mobile_net_wants_int8_and_a_transformer_does_not() -> None:
+def test_a_mobile_net_wants_int8() -> None:
     keras.utils.set_random_seed(0)
-    random = np.random.default_rng(0)
-    image = random.uniform(-1, 1, (64, 96, 96, 3)).astype("float32")
-    mobile = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, weights=None)
+    image = np.random.default_rng(0).uniform(-1, 1, (16, 224, 224, 3)).astype("float32")
+    mobile = keras.applications.MobileNetV2(weights=None)
     assert chosen_for(settled(mobile, image), image) == "int8"
-    vectors = random.normal(size=(64, 64, 64)).astype("float32")
+
+
+@pytest.mark.slow
+def test_a_transformer_does_not_want_int8() -> None:
+    keras.utils.set_random_seed(0)
+    vectors = np.random.default_rng(0).normal(size=(64, 64, 64)).astype("float32")
     assert chosen_for(transformer(), vectors) != "int8"
 
 
