@@ -140,9 +140,44 @@ def test_heads_that_are_made_by_einsum_are_heads_and_not_rounded(check) -> None:
     assert small.get_layer("q").kernel.shape[1] == 4
 
 
-def test_scores_that_are_returned_freeze_the_heads() -> None:
+@pytest.mark.parametrize("kind", ["multi", "grouped"])
+def test_scores_that_the_model_shows_keep_the_heads_and_nothing_else(check, sizes, kind) -> None:
     inputs = tokens()
-    mha = kl.MultiHeadAttention(2, 4, name="mha")
-    y, scores = mha(inputs, inputs, return_attention_scores=True)
-    found = tfprune.units(keras.Model(inputs, [kl.Dense(2)(y), scores]))
-    assert [group.name for group in found] == []
+    if kind == "multi":
+        layer, width = (
+            kl.MultiHeadAttention(2, 4, name="mha"),
+            {"mha.key_dim": 4, "mha.value_dim": 4},
+        )
+    else:
+        layer, width = kl.GroupQueryAttention(4, 4, 2, name="mha"), {"mha.head_dim": 4}
+    x = kl.Dense(6, name="embed")(inputs)
+    y, scores = layer(x, x, return_attention_scores=True)
+    model = keras.Model(inputs, [kl.Dense(2)(y), scores])
+    assert {name: size for name, size in sizes(model).items() if "dim" in name} == width
+    small, report = check(model)
+    assert small.outputs[1].shape == model.outputs[1].shape
+    assert any("output of the model" in line.reason for line in tfprune.units(model).frozen)
+
+
+def test_heads_go_with_their_scores_where_these_are_used_inside(check, sizes) -> None:
+    inputs = tokens()
+    y, scores = kl.MultiHeadAttention(4, 4, name="mha")(
+        inputs, inputs, return_attention_scores=True
+    )
+    weight = kl.Dense(1, name="weight")(ops.transpose(scores, (0, 2, 3, 1)))
+    z = y * ops.sigmoid(ops.sum(weight, axis=2))
+    model = keras.Model(inputs, kl.Dense(2)(z))
+    assert sizes(model)["mha.num_heads"] == 4
+    small, _ = check(model, only=["mha.num_heads"])
+    assert small.get_layer("mha").num_heads == 1
+    assert small.get_layer("weight").kernel.shape == (1, 1)
+
+
+@pytest.mark.parametrize("kind", [kl.Attention, kl.AdditiveAttention])
+def test_scores_of_plain_attention(check, kind) -> None:
+    inputs = tokens()
+    q, v = kl.Dense(8, name="q")(inputs), kl.Dense(6, name="v")(inputs)
+    k = kl.Dense(8, name="k")(inputs)
+    y, scores = kind(name="attend")([q, v, k], return_attention_scores=True)
+    model = keras.Model(inputs, [kl.Dense(2)(y), scores])
+    check(model, ratios=(0.5,))

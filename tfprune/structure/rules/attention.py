@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Keep, Site
+from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids, Keep, Site
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers
@@ -49,8 +49,6 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
     if len(xq) != 3 or layer.attention_axes not in (None, (1,)):
         return stop(flow, call, "attends over several axes")
-    if len(call.outputs) > 1:
-        return stop(flow, call, "returns its scores")
     heads = site.make("num_heads", layer.num_heads, kind=HEADS)
     width_k = site.make("key_dim", layer.key_dim, kind=WIDTH)
     width_v = site.make("value_dim", layer.value_dim, kind=WIDTH)
@@ -86,7 +84,13 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     flow.cost(call, 1, *queries, steps, heads, width_k)
     flow.cost(call, 1, *queries, steps, heads, width_v)
     flow.cost(call, 1, *queries, heads, width_v, made)
-    return (None, None, made)
+    return _with_scores(call, made, heads)
+
+
+def _with_scores(call: Call, made: Ids, heads: Ids) -> Axes | list[Axes]:
+    """The output, and where a call returns its scores, these: one table for each head."""
+    output: Axes = (None, None, made)
+    return output if len(call.outputs) == 1 else [output, (None, heads, None, None)]
 
 
 def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> None:
@@ -113,8 +117,6 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     key = _argument(call, "key", 2)
     key = value if key is None else key
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
-    if len(call.outputs) > 1:
-        return stop(flow, call, "returns its scores")
     flow.join(xq[-1], xv[-1], f"{call.path} asks that its value be as wide as its query")
     hq, hkv = layer.num_query_heads, layer.num_key_value_heads
     if hkv == 1:
@@ -146,4 +148,4 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
         flow.cost(call, 1, *flow.extents(ref), heads, width)
     flow.cost(call, 2, *asked, steps, queries, width)
     flow.cost(call, 1, *asked, queries, width, made)
-    return (None, None, made)
+    return _with_scores(call, made, queries)

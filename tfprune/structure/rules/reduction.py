@@ -121,12 +121,10 @@ def einsum(flow: Flow, call: Call) -> Axes:
 
 
 @layers(kl.Attention, kl.AdditiveAttention)
-def attention(flow: Flow, call: Call) -> Axes:
+def attention(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Query and key are multiplied over their width; the value's width goes through."""
     query, value, *rest = call.args[0]
     key = rest[0] if rest else value
-    if call.kwargs.get("return_attention_scores") or len(call.outputs) > 1:
-        return stop(flow, call, "returns its scores")
     xq, xk, xv = flow.axes(query), flow.axes(key), flow.axes(value)
     why = f"{call.path} joins this to something that cannot be removed"
     flow.join(xq[-1], xk[-1], why)
@@ -144,4 +142,5 @@ def attention(flow: Flow, call: Call) -> Axes:
     _, steps, depth = flow.extents(value)
     flow.cost(call, 1, *queries, steps, width)
     flow.cost(call, 1, *queries, steps, depth)
-    return (*xq[:-1], xv[-1])
+    output = (*xq[:-1], xv[-1])
+    return output if len(call.outputs) == 1 else [output, (*xq[:-1], None)]
