@@ -154,7 +154,7 @@ def test_scores_that_the_model_shows_keep_the_heads_and_nothing_else(check, size
     y, scores = layer(x, x, return_attention_scores=True)
     model = keras.Model(inputs, [kl.Dense(2)(y), scores])
     assert {name: size for name, size in sizes(model).items() if "dim" in name} == width
-    small, report = check(model)
+    small, _report = check(model)
     assert small.outputs[1].shape == model.outputs[1].shape
     assert any("output of the model" in line.reason for line in tfprune.units(model).frozen)
 
