@@ -6,6 +6,7 @@ inputs; this module offers them the vocabulary: make, join, freeze, bind to a we
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,12 +81,14 @@ class Site:
 
     op: Any
     flow: "Flow"
-    prefix: tuple[str, ...] = ()
+    prefix: tuple[str | int, ...] = ()
+    labels: tuple[str, ...] = ()
     bindings: list[Binding] = field(default_factory=list)
-    edits: dict[tuple[str, ...], Edit] = field(default_factory=dict)
+    edits: dict[tuple[str | int, ...], Edit] = field(default_factory=dict)
     made: dict[str, Ids] = field(default_factory=dict)
     factors: list[tuple[Any, Edit]] = field(default_factory=list)
     hushed: list[Binding] = field(default_factory=list)
+    inner: dict[tuple[str | int, ...], "Site"] = field(default_factory=dict)
     owner: Any = None
 
     def make(self, key: str, size: int, *, kind: str = CHANNELS, resize: bool = True) -> Ids:
@@ -98,7 +101,7 @@ class Site:
             resize: False if the config has no such entry.
         """
         if key not in self.made:
-            name = ".".join([*(part for part in self.prefix if part != "config"), key])
+            name = ".".join([*self.labels, key])
             ids = self.flow.fresh(size, self.owner or self.op, kind, name)
             self.made[key] = ids
             if resize:
@@ -144,15 +147,27 @@ class Site:
         if not any(old.weight is weight and old.axis == axis for old in self.hushed):
             self.hushed.append(Binding(weight, axis, ids, USE))
 
-    def inside(self, op: Any, key: str) -> "Site":
-        """The site of a layer that this one wraps, whose config lies under `key`."""
-        inner = Site(op, self.flow, (*self.prefix, key, "config"))
-        inner.bindings, inner.edits = self.bindings, self.edits
-        inner.factors, inner.hushed = self.factors, self.hushed
-        inner.owner = self.owner or self.op
-        self.made.setdefault(key, {})  # type: ignore[arg-type]
-        inner.made = self.made[key]  # type: ignore[assignment]
-        return inner
+    def inside(self, op: Any, *path: str | int, label: str = "") -> "Site":
+        """The site of a layer that this one holds.
+
+        Args:
+            op: The inner layer.
+            path: Where in this layer's config the inner one lies.
+            label: What the inner one's axes are known by; by default the name of that place.
+        """
+        if path not in self.inner:
+            labels = (*self.labels, label or str(path[0]))
+            inner = Site(op, self.flow, (*self.prefix, *path, "config"), labels)
+            inner.bindings, inner.edits = self.bindings, self.edits
+            inner.factors, inner.hushed = self.factors, self.hushed
+            inner.owner = self.owner or self.op
+            self.inner[path] = inner
+        return self.inner[path]
+
+    @property
+    def makes(self) -> bool:
+        """Tell whether this operation or one that it holds has made ids."""
+        return bool(self.made) or any(inner.makes for inner in self.inner.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +291,7 @@ class Flow:
     def keep_whole(self, call: Call, why: str) -> None:
         """Name a layer with weights none of whose outputs can go, so that it is not passed over."""
         site = self.site(call.op)
-        if getattr(call.op, "weights", ()) and not site.made:
+        if getattr(call.op, "weights", ()) and not site.makes:
             size = self.sizes[call.outputs[0].index][-1]
             self.freeze(site.make("output", size or 1, resize=False), why)
 
@@ -329,20 +344,38 @@ class Flow:
             merged.append(result)
         return tuple(merged)
 
-    def virtual(self, op: Any, call: Call, axis: int) -> Call:
-        """A call that is not in the graph: that of a layer inside of a wrapper, without an axis."""
-        given, made = (self._without(ref, axis) for ref in (call.args[0], call.outputs[0]))
-        x = self.axes(call.args[0])
-        self.axes_of[given.index] = (*x[:axis], *x[axis + 1 :])
-        self._calls[id(op)] = self.calls_of(call.op)
-        return Call(op, (given,), {}, (made,), f"{call.path}/{op.name}")
+    def adopt(self, graph: Graph, sizes: Sequence[Shape], times: int) -> None:
+        """Take in the tensors and calls of a graph that one call of this one stands for.
 
-    def _without(self, ref: Ref, axis: int) -> Ref:
-        """A tensor that is not in the graph: another without one of its axes."""
-        for known in (self.shapes, self.sizes):
-            shape = known[ref.index]
-            known.append((*shape[:axis], *shape[axis + 1 :]))
-        return Ref(len(self.shapes) - 1)
+        Args:
+            graph: A graph of its own, whose tensors get places after those that are known.
+            sizes: The sizes of its tensors for one sample.
+            times: How often the call that it stands for is made.
+        """
+        graph.move(len(self.shapes))
+        self.shapes += [value.shape for value in graph.values]
+        self.sizes += sizes
+        counts = Counter(id(call.op) for call in graph.calls)
+        self._calls.update((key, count * times) for key, count in counts.items())
+
+    def leave(self, call: Call, graph: Graph) -> None:
+        """Charge a call with what an adopted graph asked for inside of it.
+
+        The call runs as one piece. So an input that would have to be silenced inside of it, and
+        a size that stands in the arguments of an inner call, stay as they are.
+        """
+        inner = {id(one): one for one in graph.calls}
+        for item in self.silences:
+            if id(item.call) in inner:
+                self.freeze(item.ids, f"{item.call.path} inside of {call.path} sums over it")
+        self.silences = [item for item in self.silences if id(item.call) not in inner]
+        for key, one in inner.items():
+            for ids in self.gathered.pop(key, ()):
+                self.gather(call, ids)
+            if self.rewrites.pop(key, None) is not None:
+                why = f"its size stands in the arguments of {one.path} inside of {call.path}"
+                for ref in (*one.inputs, *one.outputs):
+                    self.freeze_axes(self.axes(ref), why)
 
     def tie(self, ids: Ids) -> Ids:
         """Join the rows of an array of ids, so that its columns live and die together."""

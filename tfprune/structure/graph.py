@@ -65,6 +65,23 @@ class Graph:
     calls: list[Call] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traced: list[str] = field(default_factory=list)
+    nested: list[tuple[Any, Ref]] = field(default_factory=list)
+    """The input layers of models in the model, and what these are given."""
+
+    def move(self, offset: int) -> None:
+        """Number the tensors from another number on: the graph becomes part of another."""
+
+        def moved(leaf: Any) -> Any:
+            return Ref(leaf.index + offset) if isinstance(leaf, Ref) else leaf
+
+        self.inputs, self.outputs = (
+            tree.map_structure(moved, r) for r in (self.inputs, self.outputs)
+        )
+        self.nested = [(layer, moved(ref)) for layer, ref in self.nested]
+        for call in self.calls:
+            call.args, call.kwargs, call.outputs = (
+                tree.map_structure(moved, part) for part in (call.args, call.kwargs, call.outputs)
+            )
 
     def shape(self, ref: Ref) -> Shape:
         """The shape of a tensor, batch first; None where it is not known."""
@@ -167,6 +184,7 @@ class _Reader:
         self.calls: list[Call] = []
         self.notes: list[str] = []
         self.traced: list[str] = []
+        self.nested: list[tuple[Any, Ref]] = []
 
     def read(self, model: Any, input_shape: Any) -> Graph:
         if isinstance(model, keras.Sequential) and not model.built:
@@ -203,6 +221,7 @@ class _Reader:
                 self.calls,
                 self.notes,
                 self.traced,
+                self.nested,
             )
         finally:
             if trace is not None:
@@ -277,7 +296,9 @@ class _Reader:
             inner = [tensor for key in sorted(struct) for tensor in tree.flatten(struct[key])]
         else:
             flat, inner = tree.flatten(given), tree.flatten(struct)
-        local = {id(tensor): ref for tensor, ref in zip(inner, flat, strict=True)}
+        given_to = list(zip(inner, flat, strict=True))
+        local = {id(tensor): ref for tensor, ref in given_to}
+        self.nested += [(tensor._keras_history.operation, ref) for tensor, ref in given_to]
         context = {"training": kwargs.get("training")}
         self._walk(function, local, f"{here}/", context, plain=sequential)
         made = [local[id(tensor)] for tensor in tree.flatten(function._outputs_struct)]

@@ -18,7 +18,7 @@ from tfprune.errors import ModelError
 from tfprune.structure.faithful import check_unrolling
 from tfprune.structure.flow import Axes, Keep
 from tfprune.structure.graph import Call, Ref, given_shapes
-from tfprune.structure.rebuild import Weights, cut, execute, perform, rebuild, silenced
+from tfprune.structure.rebuild import Weights, cut, execute, perform, rebuild, silenced, states_of
 from tfprune.structure.units import Units
 
 TOLERANCE = 1e-4
@@ -236,7 +236,7 @@ def _like(x: Any, array: np.ndarray) -> Any:
 
 
 class _state:
-    """While it is entered, layers have other weights; the layers themselves are not changed."""
+    """While it is entered, layers have other weights and empty states; they are not changed."""
 
     def __init__(self, ops: dict[int, Any], weights: Weights) -> None:
         mapping = [
@@ -245,6 +245,8 @@ class _state:
             if isinstance(op, keras.Layer)
             for variable, array in zip(op.weights, weights[key], strict=True)
         ]
+        states = [state for op in ops.values() for state in states_of(op)]
+        mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
         self.scope = keras.StatelessScope(state_mapping=mapping)
 
     def __enter__(self) -> None:

@@ -1,8 +1,9 @@
 """A model built anew from its graph: the same operations, with what stays of their weights."""
 
+import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -183,8 +184,10 @@ def rebuild(
 
     kept = cut(found, weights, keep)
     # In this scope variables are made without a value, and given one when it is left: so no
-    # initializer has to make numbers that would only be written over.
-    with keras.StatelessScope():
+    # initializer has to make numbers that would only be written over. The states of a stateful
+    # layer cannot be made in it.
+    stateful = any(True for op in operations(graph) for _ in states_of(op))
+    with contextlib.nullcontext() if stateful else keras.StatelessScope():
         if not after and _is_chain(found):
             layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
             model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
@@ -220,13 +223,21 @@ def _functional(inputs: Any, outputs: Any, name: str) -> Any:
         ) from None
 
 
+def states_of(op: Any) -> Iterator[Any]:
+    """The variables in which a stateful layer carries its states from batch to batch."""
+    if isinstance(op, keras.Layer):
+        for layer in op._flatten_layers():
+            if isinstance(layer, keras.layers.RNN) and layer.stateful:
+                yield from tree.flatten(layer.states)
+
+
 def load(
     layer: Any, arrays: list[np.ndarray], shared: Sequence[np.ndarray] = ()
 ) -> list[tuple[Any, np.ndarray]]:
     """Let a layer's variables begin with these numbers, naming the layer if they do not fit.
 
     Args:
-        layer: A layer that was built in the `keras.StatelessScope` that is still entered.
+        layer: A layer that was built, in the `keras.StatelessScope` if one is still entered.
         arrays: One for each of its weights.
         shared: Arrays that belong to something else, and must be copied.
 
@@ -341,7 +352,7 @@ def _without_shapes(config: Any) -> Any:
             for key, value in config.items()
             if not (key == "build_config" and "class_name" in config)
         }
-    return config
+    return [_without_shapes(item) for item in config] if isinstance(config, list) else config
 
 
 def _with_dtype(serialized: Mapping[str, Any], dtype: str) -> dict[str, Any]:
@@ -350,7 +361,7 @@ def _with_dtype(serialized: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     return inner
 
 
-def _set(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _set(config: Any, path: tuple[str | int, ...], value: Any) -> None:
     for key in path[:-1]:
         config = config[key]
     config[path[-1]] = value

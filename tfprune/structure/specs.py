@@ -1,12 +1,15 @@
-"""The shape of what a call makes, worked out without making it."""
+"""The shapes of what calls make, and what they cost, worked out without making it."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import tree
 
 from tfprune.measure.mac_rules import einsum_shape
-from tfprune.structure.graph import Call, Graph
+from tfprune.measure.macs import is_free, macs_of_call
+from tfprune.structure.graph import Call, Graph, Ref, given_shapes
 from tfprune.structure.rules.table import find
 from tfprune.structure.symbolic import accepted
 
@@ -34,3 +37,57 @@ def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
         ]
         made = [keras.KerasTensor(shape, dtype=out.dtype)]
     return made
+
+
+def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
+    """The shape of every tensor, worked out from `input_shape` where the model leaves it open."""
+    static = [value.shape for value in graph.values]
+    if input_shape is None or all(None not in shape[1:] for shape in static):
+        return list(static)
+    given = list(given_shapes(input_shape))
+    refs = tree.flatten(graph.inputs)
+    specs: dict[int, Any] = {}
+    for ref, shape in zip(refs, given, strict=True):
+        value = graph.values[ref.index]
+        specs[ref.index] = keras.KerasTensor((value.shape[0], *shape), dtype=value.dtype)
+    for call in graph.calls:
+
+        def spec(leaf: Any) -> Any:
+            return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
+            specs[ref.index] = out
+    return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
+
+
+def count(
+    graph: Graph, shapes: Sequence[tuple[int | None, ...]]
+) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
+    """The sizes of all tensors for one sample, and what each call multiplies with them.
+
+    The batch counts as one sample wherever it stands and whatever is made of it. A call on sizes
+    that are open is NaN, if it multiplies; one that cannot be counted is named in the notes.
+    """
+    specs: dict[int, Any] = {}
+    for ref in tree.flatten(graph.inputs):
+        batch, *rest = shapes[ref.index]
+        dtype = graph.values[ref.index].dtype
+        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
+
+    def spec(leaf: Any) -> Any:
+        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    counts: dict[int, float] = {}
+    for call in graph.calls:
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        made = outputs_of(graph, call, args, kwargs)
+        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
+            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
+            continue
+        known = macs_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(known.total)
+        notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
+        graph.notes.extend(note for note in notes if note not in graph.notes)
+    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts

@@ -1,7 +1,6 @@
 """What can be removed from a model: units, in groups, with everything that holds them together."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,10 +9,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.errors import ModelError, type_name
-from tfprune.measure.macs import is_free, macs_of_call
+from tfprune.errors import ModelError
 from tfprune.structure import rules
 from tfprune.structure.blocks import Block, find_blocks
+from tfprune.structure.carry import carry
 from tfprune.structure.flow import (
     CHANNELS,
     HEADS,
@@ -25,9 +24,11 @@ from tfprune.structure.flow import (
     Site,
     components,
 )
-from tfprune.structure.graph import Graph, Ref, given_shapes, read
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.specs import outputs_of
+from tfprune.structure.graph import Graph, read
+from tfprune.structure.specs import concrete_shapes, count
+
+ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")
+"""Labels of what a layer wraps that has one such axis only, and needs no name for it."""
 
 
 @dataclass(frozen=True)
@@ -170,53 +171,10 @@ def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
     flow = Flow(graph, shapes, sizes)
     for ref in tree.flatten(graph.inputs):
         flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))
-    for call in graph.calls:
-        rule, before = rules.find(call.op), len(flow.costs)
-        if rule is None:
-            result = stop(flow, call, f"has no rule ({type_name(call.op)})")
-        elif not call.inputs:
-            result = [(None,) * len(flow.shape(ref)) for ref in call.outputs]
-        else:
-            result = rule(flow, call)
-        flow.complete(call, before, counts[id(call)])
-        each = [result] if isinstance(result, tuple) else list(result)
-        for ref, axes in zip(call.outputs, each, strict=True):
-            flow.axes_of[ref.index] = axes
+    carry(flow, graph, counts)
     for ref in tree.flatten(graph.outputs):
         flow.freeze_axes(flow.axes(ref), "it is an output of the model")
     return _group(model, graph, flow)
-
-
-def count(
-    graph: Graph, shapes: Sequence[tuple[int | None, ...]]
-) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
-    """The sizes of all tensors for one sample, and what each call multiplies with them.
-
-    The batch counts as one sample wherever it stands and whatever is made of it. A call on sizes
-    that are open is NaN, if it multiplies; one that cannot be counted is named in the notes.
-    """
-    specs: dict[int, Any] = {}
-    for ref in tree.flatten(graph.inputs):
-        batch, *rest = shapes[ref.index]
-        dtype = graph.values[ref.index].dtype
-        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
-
-    def spec(leaf: Any) -> Any:
-        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
-
-    counts: dict[int, float] = {}
-    for call in graph.calls:
-        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
-        made = outputs_of(graph, call, args, kwargs)
-        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
-        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
-            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
-            continue
-        known = macs_of_call(call.op, args, kwargs, made, call.path)
-        counts[id(call)] = float(known.total)
-        notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
-        graph.notes.extend(note for note in notes if note not in graph.notes)
-    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts
 
 
 def refuse(graph: Graph) -> None:
@@ -235,28 +193,6 @@ def refuse(graph: Graph) -> None:
                     f"layer {layer.name!r} is quantised ({layer.quantization_mode}) and cannot "
                     "be cut: shrink the float model first, then quantise"
                 )
-
-
-def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
-    """The shape of every tensor, worked out from `input_shape` where the model leaves it open."""
-    static = [value.shape for value in graph.values]
-    if input_shape is None or all(None not in shape[1:] for shape in static):
-        return list(static)
-    given = list(given_shapes(input_shape))
-    refs = tree.flatten(graph.inputs)
-    specs: dict[int, Any] = {}
-    for ref, shape in zip(refs, given, strict=True):
-        value = graph.values[ref.index]
-        specs[ref.index] = keras.KerasTensor((value.shape[0], *shape), dtype=value.dtype)
-    for call in graph.calls:
-
-        def spec(leaf: Any) -> Any:
-            return specs[leaf.index] if isinstance(leaf, Ref) else leaf
-
-        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
-        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
-            specs[ref.index] = out
-    return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
 
 
 # grouping
@@ -321,8 +257,11 @@ def _group(model: Any, graph: Graph, flow: Flow) -> Units:
 def _name(makers: list[Producer]) -> str:
     """The first layer that makes the units; with its axis where a layer has several."""
     first = makers[0]
-    plain = first.key.rpartition(".")[2] in ("filters", "units", "output_dim")
-    return first.op.name if plain else f"{first.op.name}.{first.key.replace('output_shape ', '')}"
+    *labels, axis = first.key.replace("output_shape ", "").split(".")
+    if axis in ("filters", "units", "output_dim"):
+        labels = [label for label in labels if label not in ONLY_ONE]
+        return ".".join([first.op.name, *labels])
+    return ".".join([first.op.name, *labels, axis])
 
 
 def _producer_of(flow: Flow) -> np.ndarray:
@@ -399,9 +338,9 @@ def _members(flow: Flow, root: np.ndarray, label: np.ndarray) -> dict[int, list[
     for site in (flow.sites[key] for key in seen if key in flow.sites):
         for binding in site.bindings:
             numbers, counts = np.unique(label[root[binding.ids]], return_counts=True)
-            for number, count in zip(numbers, counts, strict=True):
+            for number, held in zip(numbers, counts, strict=True):
                 member = Member(
-                    site.op.name, binding.weight.name, binding.axis, int(count), binding.role
+                    site.op.name, binding.weight.name, binding.axis, int(held), binding.role
                 )
                 found.setdefault(int(number), []).append(member)
     return found

@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 import pytest
 from keras import layers as kl
 
@@ -77,9 +78,193 @@ def test_time_distributed(check, sizes) -> None:
     check(model, ratios=(0.5,))
 
 
-def test_a_wrapped_model_stays_and_is_named() -> None:
-    inner = keras.Sequential([keras.Input((4,)), kl.Dense(6), kl.Dense(3)], name="inner")
+def wrapped():
+    """A network over the frames of a film."""
+    inner = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            kl.Conv2D(6, 3, name="conv"),
+            kl.BatchNormalization(),
+            kl.ReLU(),
+            kl.MaxPooling2D(),
+            kl.Conv2D(4, 2, name="conv2"),
+            kl.Flatten(),
+            kl.Dense(8, activation="relu", name="dense"),
+        ],
+        name="frame",
+    )
+    x = inputs = keras.Input((3, 8, 8, 2))
+    x = kl.TimeDistributed(inner, name="td")(x)
+    return keras.Model(inputs, kl.Dense(2)(kl.LSTM(4, name="lstm")(x)))
+
+
+def test_a_sequential_over_time(check, sizes) -> None:
+    model = wrapped()
+    assert sizes(model) == {"td.conv": 6, "td.conv2": 4, "td.dense": 8, "lstm": 4}
+    small, _ = check(model)
+    frame = small.get_layer("td").layer
+    assert frame.get_layer("conv").filters == 2
+    assert frame.get_layer("dense").kernel.shape == (4, 2)
+
+
+def test_a_functional_model_over_time(check, sizes) -> None:
+    a = keras.Input((8, 8, 3), name="frame")
+    x = kl.Conv2D(8, 3, padding="same", name="stem")(a)
+    y = kl.Conv2D(8, 3, padding="same", activation="relu", name="branch")(x)
+    x = kl.Add()([x, kl.DepthwiseConv2D(3, padding="same")(y)])
+    x = kl.Concatenate()([x, kl.Conv2D(4, 1, name="side")(x)])
+    x = kl.Dense(6, name="head")(kl.GlobalAveragePooling2D()(x))
+    inner = keras.Model(a, x, name="inner")
+    inputs = keras.Input((None, 8, 8, 2))
+    z = kl.TimeDistributed(kl.Conv2D(3, 1), name="before")(inputs)
+    z = kl.TimeDistributed(inner, name="td")(z)
+    model = keras.Model(inputs, kl.Dense(2)(kl.GRU(4, name="gru")(z)))
+    assert sizes(model) == {"before": 3, "td.stem": 8, "td.side": 4, "td.head": 6, "gru": 4}
+    small, _ = check(model)
+    assert small.get_layer("td").layer.inputs[0].shape == (None, 8, 8, 1)
+
+
+def test_models_in_models_over_time(check, sizes) -> None:
+    block = keras.Sequential([keras.Input((5,)), kl.Dense(6, name="a"), kl.ReLU()], name="block")
+    a = keras.Input((5,))
+    inner = keras.Model(a, kl.Dense(4, name="b")(block(kl.Dense(5, name="first")(a))), name="inner")
+    inputs = keras.Input((3, 5))
+    x = kl.TimeDistributed(inner, name="td")(inputs)
+    model = keras.Model(inputs, kl.Dense(2)(kl.LayerNormalization()(x)))
+    assert set(sizes(model).values()) == {5, 6, 4}
+    check(model, exact=False)
+
+
+def test_normalisation_inside_of_what_runs_over_time_is_named(check) -> None:
+    inner = keras.Sequential(
+        [keras.Input((4,)), kl.Dense(8), kl.LayerNormalization(), kl.Dense(4)], name="inner"
+    )
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, kl.Dense(2)(kl.TimeDistributed(inner)(inputs)))
+    _, report = check(model, exact=False)
+    assert any("layer_normalization" in reason for reason in report.reasons)
+
+
+def test_sizes_in_the_arguments_of_a_wrapped_model_hold_what_they_touch(check) -> None:
+    """A slice is written in the calls of the inner model, which no config of a layer holds."""
+    a = keras.Input((4,))
+    x = kl.Dense(8, name="cut")(a)
+    x = kl.Dense(6, name="free")(x[:, :4] + x[:, 4:])
+    inner = keras.Model(a, kl.Dense(4)(x), name="inner")
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, kl.Dense(2)(kl.TimeDistributed(inner, name="td")(inputs)))
+    small, _ = check(model)
+    layers = small.get_layer("td").layer
+    assert layers.get_layer("cut").units == 8
+    assert layers.get_layer("free").units == 2
+    assert any("td" in line.layer and "arguments" in line.reason
+               for line in tfprune.units(model).frozen)  # fmt: skip
+
+
+def test_a_wrapped_model_of_the_users_own_stays_and_is_named() -> None:
     inputs = keras.Input((5, 4))
-    x = kl.TimeDistributed(inner, name="td")(kl.Dense(4)(inputs))
+    x = kl.TimeDistributed(Own(), name="td")(kl.Dense(4)(inputs))
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
-    assert any("td wraps inner" in line.reason for line in found.frozen)
+    assert any("td wraps own" in line.reason for line in found.frozen)
+
+
+@keras.saving.register_keras_serializable("recurrent rules")
+class Own(keras.Model):
+    """A subclassed model."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = kl.Dense(6), kl.Dense(3)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 6))
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 3)
+
+
+@pytest.mark.parametrize("cell", [kl.SimpleRNNCell, kl.LSTMCell, kl.GRUCell])
+def test_one_cell_in_a_loop(check, sizes, cell) -> None:
+    ids, x = words()
+    model = keras.Model(ids, kl.Dense(2)(kl.RNN(cell(6), name="loop")(x)))
+    assert sizes(model) == {"words": 8, "loop": 6}
+    check(model, ratios=(0.5,))
+
+
+def test_a_stack_of_cells(check, sizes) -> None:
+    ids, x = words()
+    cells = [kl.LSTMCell(10, name="low"), kl.GRUCell(6, name="high")]
+    x = kl.RNN(cells, return_sequences=True, name="stack")(x)
+    model = keras.Model(ids, kl.Dense(2)(kl.LSTM(4, name="last")(x)))
+    assert sizes(model) == {"words": 8, "stack.low": 10, "stack.high": 6, "last": 4}
+    small, _ = check(model)
+    stack = small.get_layer("stack").cell
+    assert [cell.units for cell in stack.cells] == [2, 2]
+    small, _ = check(model, ratios=(0.5,), only=["stack.low"])
+    assert [cell.units for cell in small.get_layer("stack").cell.cells] == [5, 6]
+
+
+def test_the_states_of_a_stack(check, sizes) -> None:
+    ids, x = words()
+    _, (h, c), g = kl.RNN([kl.LSTMCell(8), kl.GRUCell(6)], return_state=True, name="a")(x)
+    y = kl.RNN([kl.LSTMCell(8), kl.GRUCell(6)], name="b")(x, initial_state=[[h, c], g])
+    model = keras.Model(ids, kl.Dense(2)(y))
+    assert sorted(sizes(model).values()) == [6, 8, 8]
+    check(model, ratios=(0.5,))
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", None])
+def test_a_stack_of_cells_in_both_directions(check, mode) -> None:
+    ids, x = words()
+    loop = kl.RNN([kl.LSTMCell(8), kl.GRUCell(6)], return_sequences=True)
+    y = kl.Bidirectional(loop, merge_mode=mode, name="both")(x)
+    y = kl.Concatenate()(y) if mode is None else y
+    small, _ = check(keras.Model(ids, kl.Dense(2)(kl.GRU(4)(y))))
+    both = small.get_layer("both")
+    for layer in (both.forward_layer, both.backward_layer):
+        assert [cell.units for cell in layer.cell.cells] == [2, 2]
+
+
+@keras.saving.register_keras_serializable("recurrent rules")
+class Decay(keras.Layer):
+    """A cell of a user's own."""
+
+    state_size = output_size = 8
+
+    def call(self, inputs, states):
+        now = 0.5 * (inputs + states[0])
+        return now, [now]
+
+
+def test_a_cell_without_a_rule_stays_and_is_named() -> None:
+    ids, x = words()
+    found = tfprune.units(keras.Model(ids, kl.Dense(2)(kl.RNN(Decay(), name="loop")(x))))
+    assert len(found) == 0
+    assert any("Decay" in line.reason for line in found.frozen), str(found)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_stateful(sizes, both) -> None:
+    """Its state is part of no weight; a smaller layer begins with an empty one."""
+    inputs = keras.Input(batch_shape=(2, 5, 4))
+    layer = kl.LSTM(6, stateful=True, return_sequences=True)
+    x = kl.Bidirectional(layer, name="s")(inputs) if both else layer(inputs)
+    x = kl.GRU(4, stateful=True)(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    data = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    model(data)
+    before = [state.numpy() for layer in model._flatten_layers()
+              for state in getattr(layer, "states", None) or ()]  # fmt: skip
+    assert any(state.any() for state in before)
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4
+    after = [state.numpy() for layer in model._flatten_layers()
+             for state in getattr(layer, "states", None) or ()]  # fmt: skip
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    first, second = np.asarray(small(data)), np.asarray(small(data))
+    assert abs(first - second).max() > 1e-6

@@ -33,6 +33,7 @@ from tfprune.structure.rules import (
     reduction,
     slicing,
     spatial,
+    wrapper,
 )
 from tfprune.structure.rules.table import Rule, find, register
 
@@ -51,4 +52,5 @@ __all__ = [
     "register",
     "slicing",
     "spatial",
+    "wrapper",
 ]

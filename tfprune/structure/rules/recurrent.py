@@ -1,70 +1,109 @@
 """Recurrent layers: each unit has one column in every gate, and one row of the recurrence."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from keras import layers as kl
+from keras import tree
 
+from tfprune.errors import type_name
 from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids, Site
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.activation import POINTWISE
 from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import find, layers
+from tfprune.structure.rules.table import layers
 
-GATES = {kl.SimpleRNN: 1, kl.GRU: 3, kl.LSTM: 4}
+MIRROR = "mirror"
+"""Stands for the config of a layer that Keras makes from that of another."""
+
+GATES = {kl.SimpleRNNCell: 1, kl.GRUCell: 3, kl.LSTMCell: 4}
 
 
-@layers(kl.SimpleRNN, kl.GRU, kl.LSTM)
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a recurrent layer, and the units that it makes."""
+
+    gates: int
+    units: Ids
+    states: int
+
+
+@layers(kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN)
 def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """Of kernels of shape (…, gates · units), a unit is one column of each gate."""
+    """One cell, or several on top of each other, from step to step."""
     layer = call.op
-    x = flow.axes(call.args[0])
     starts = [*call.args[1:2]] if len(call.args) > 1 else [call.kwargs.get("initial_state")]
-    units = bind_cell(flow, flow.site(layer), layer, x[-1])
-    if units is None:
-        return stop(flow, call, "has an activation without a rule")
-    for state in _flat(starts):
+    cells = bind_cells(flow, flow.site(layer), layer, flow.axes(call.args[0])[-1])
+    if isinstance(cells, str):
+        return stop(flow, call, cells)
+    states = [cell.units for cell in cells for _ in range(cell.states)]
+    given = [state for state in tree.flatten(starts) if state is not None]
+    for state, units in zip(given, states, strict=bool(given)):
         flow.join(flow.axes(state)[-1], units, f"{call.path} takes this as its first state")
-    _cost(flow, call, layer, units)
-    sequence = (None, None, units) if layer.return_sequences else (None, units)
+    _cost(flow, call, cells)
+    sequence = _sequence(layer, cells)
     if not layer.return_state:
         return sequence
-    return [sequence, *([(None, units)] * (len(call.outputs) - 1))]
+    return [sequence, *((None, units) for units in states)]
 
 
-def _flat(states: list) -> list:
-    out = []
-    for state in states:
-        if isinstance(state, list | tuple):
-            out.extend(_flat(list(state)))
-        elif state is not None:
-            out.append(state)
-    return out
+def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] | str:
+    """Bind the weights of a layer's cells, the first of which reads `x`. Or why it cannot be."""
+    if type(layer) is not kl.RNN:
+        homes = [(layer.cell, site)]
+    elif isinstance(layer.cell, kl.StackedRNNCells):
+        homes = [
+            (cell, site.inside(cell, "cell", "config", "cells", number, label=cell.name))
+            for number, cell in enumerate(layer.cell.cells)
+        ]
+    else:
+        homes = [(layer.cell, site.inside(layer.cell, "cell"))]
+    for cell, _ in homes:
+        if type(cell) not in GATES:
+            return f"runs {cell.name} ({type_name(cell)}), which has no rule"
+    made = []
+    for cell, home in homes:
+        units = _bind_cell(home, cell, x)
+        if not set(_activations(cell)) <= POINTWISE:
+            flow.freeze(units, "its activation has no rule")
+            return "has an activation without a rule"
+        made.append(Cell(GATES[type(cell)], units, len(tree.flatten(cell.state_size))))
+        x = units
+    return made
 
 
-def bind_cell(flow: Flow, site: Site, layer: object, x: Ids | None) -> Ids | None:
-    """Bind a cell's weights. None: an activation of it has no rule."""
-    cell, gates = layer.cell, GATES[type(layer)]  # type: ignore[attr-defined]
-    units = site.make("units", cell.units)
-    names = [cell.activation.__name__]
+def _activations(cell: Any) -> Iterator[str]:
+    yield cell.activation.__name__
     if hasattr(cell, "recurrent_activation"):
-        names.append(cell.recurrent_activation.__name__)
-    columns = np.tile(units, gates)
+        yield cell.recurrent_activation.__name__
+
+
+def _bind_cell(site: Site, cell: Any, x: Ids | None) -> Ids:
+    """Of kernels of shape (…, gates · units), a unit is one column of each gate."""
+    units = site.make("units", cell.units)
+    columns = np.tile(units, GATES[type(cell)])
     site.bind(cell.kernel, 0, x, USE)
     site.bind(cell.kernel, 1, columns, MAKE)
     site.bind(cell.recurrent_kernel, 0, units, USE)
     site.bind(cell.recurrent_kernel, 1, columns, MAKE)
     if cell.use_bias:
         site.bind(cell.bias, -1, columns)
-    if not set(names) <= POINTWISE:
-        flow.freeze(units, "its activation has no rule")
-        return None
     return units
 
 
-def _cost(flow: Flow, call: Call, layer: object, units: Ids) -> None:
+def _sequence(layer: Any, cells: Sequence[Cell]) -> Axes:
+    units = cells[-1].units
+    return (None, None, units) if layer.return_sequences else (None, units)
+
+
+def _cost(flow: Flow, call: Call, cells: Sequence[Cell]) -> None:
     batch, steps, width = flow.extents(call.args[0])
-    gates = GATES[type(layer)]
-    flow.cost(call, gates, batch, steps, width, units)
-    flow.cost(call, gates, batch, steps, units, units)
+    for cell in cells:
+        flow.cost(call, cell.gates, batch, steps, width, cell.units)
+        flow.cost(call, cell.gates, batch, steps, cell.units, cell.units)
+        width = cell.units
 
 
 @layers(kl.Bidirectional)
@@ -72,55 +111,41 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Two layers over the same input, their outputs side by side or joined."""
     layer = call.op
     forward, backward = layer.forward_layer, layer.backward_layer
-    x = flow.axes(call.args[0])
+    x = flow.axes(call.args[0])[-1]
     more = len(call.args) > 1 or "initial_state" in call.kwargs
-    if type(forward) not in GATES or type(backward) not in GATES or forward.return_state or more:
+    if more or not all(_runs(one) for one in (forward, backward)):
         return stop(flow, call, "wraps something that has no rule, or passes states")
     site = flow.site(layer)
-    config = layer.get_config()
-    first = bind_cell(flow, site.inside(forward, "layer"), forward, x[-1])
-    under = "backward_layer" if config.get("backward_layer") else "mirror"
-    inner = site.inside(backward, under)
-    second = bind_cell(flow, inner, backward, x[-1])
-    if first is None or second is None:
-        return stop(flow, call, "has an activation without a rule")
-    if under == "mirror":
+    there = bind_cells(flow, site.inside(forward, "layer"), forward, x)
+    mirror = not layer.get_config().get("backward_layer")
+    inner = site.inside(backward, MIRROR if mirror else "backward_layer")
+    back = bind_cells(flow, inner, backward, x)
+    if isinstance(there, str) or isinstance(back, str):
+        return stop(flow, call, there if isinstance(there, str) else str(back))
+    if mirror:
         # The backward layer is a copy of the forward one: as many units stay in both.
-        del site.edits[("mirror", "config", "units")]
-    _cost(flow, call, forward, first)
-    _cost(flow, call, backward, second)
+        for path in [path for path in site.edits if path[0] == MIRROR]:
+            del site.edits[path]
+        for one, other in zip(there[:-1], back[:-1], strict=True):
+            flow.block(np.concatenate([one.units, other.units]), 2)
+    _cost(flow, call, there)
+    _cost(flow, call, back)
+    first, second = there[-1].units, back[-1].units
+    sequence = _sequence(forward, there)
     mode = layer.merge_mode
     if mode == "concat":
         # Keras takes the output to be twice as wide as the forward layer, whatever the other is.
         out = np.concatenate([first, second])
         flow.block(out, 2)
-    else:
-        flow.join(first, second, f"{call.path} adds its two directions")
-        out = first
-    sequence: Axes = (None, None, out) if forward.return_sequences else (None, out)
+        return (*sequence[:-1], out)
     if mode is None:
-        if under == "mirror":
+        if mirror:
             flow.tie(np.stack([first, second]))
         return [(*sequence[:-1], first), (*sequence[:-1], second)]
+    flow.join(first, second, f"{call.path} adds its two directions")
     return sequence
 
 
-@layers(kl.TimeDistributed)
-def time_distributed(flow: Flow, call: Call) -> Axes:
-    """The inner layer's rule, with the time axis taken out."""
-    layer, inner = call.op, call.op.layer
-    rule = find(inner)
-    if rule is None or hasattr(inner, "_functional") or hasattr(inner, "operations"):
-        return stop(flow, call, f"wraps {inner.name}, which has no rule")
-    site = flow.site(layer)
-    flow.freeze(flow.axes(call.args[0])[1], f"{call.path} runs over this axis")
-    virtual = flow.virtual(inner, call, 1)
-    flow.sites[id(inner)] = site.inside(inner, "layer")
-    before = len(flow.costs)
-    axes = rule(flow, virtual)
-    flow.repeat_costs(before, call, flow.sizes[call.args[0].index][1])
-    for ids in flow.gathered.pop(id(virtual), ()):
-        flow.gather(call, ids)
-    if not isinstance(axes, tuple):
-        return stop(flow, call, f"wraps {inner.name}, which has several outputs")
-    return (axes[0], None, *axes[1:])
+def _runs(layer: Any) -> bool:
+    """Tell whether a layer is one of those above, and returns no states."""
+    return type(layer) in (kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN) and not layer.return_state

@@ -1,0 +1,92 @@
+"""A layer or a model that runs on every step of a sequence."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers as kl
+from keras import tree
+
+from tfprune.structure.carry import carry
+from tfprune.structure.flow import Axes, Flow, Keep
+from tfprune.structure.graph import Call, Graph, Ref, Value, is_function, read
+from tfprune.structure.rules.movement import stop
+from tfprune.structure.rules.table import find, layers
+from tfprune.structure.specs import concrete_shapes, count
+
+Path = tuple[str | int, ...]
+
+
+@layers(kl.TimeDistributed)
+def time_distributed(flow: Flow, call: Call) -> Axes:
+    """What is wrapped is a graph of its own, through which the ids go without the time axis."""
+    inner, given = call.op.layer, call.args[0]
+    graph = _graph_of(flow, call)
+    places = dict(_places(inner, ("layer",)))
+    strange = [one.op.name for one in graph.calls if id(one.op) not in places]
+    if strange or len(graph.calls) == 0 or len(tree.flatten((graph.inputs, graph.outputs))) != 2:
+        return stop(flow, call, f"wraps {inner.name}, which has no rule")
+    flow.freeze(flow.axes(given)[1], f"{call.path} runs over this axis")
+    shapes = concrete_shapes(graph, flow.sizes[given.index][2:])
+    sizes, counts = count(graph, shapes)
+    flow.adopt(graph, sizes, flow.calls_of(call.op))
+    (start,), (end,) = tree.flatten(graph.inputs), tree.flatten(graph.outputs)
+    flow.axes_of[start.index] = _without_time(flow.axes(given))
+    site = flow.site(call.op)
+    for one in graph.calls:
+        path = places[id(one.op)]
+        label = one.path if is_function(inner) else ""
+        flow.sites[id(one.op)] = site.inside(one.op, *path, label=label)
+    before = len(flow.costs)
+    carry(flow, graph, counts)
+    flow.repeat_costs(before, call, flow.sizes[given.index][1])
+    for layer, ref in [*zip(graph.input_layers, [start], strict=False), *graph.nested]:
+        if id(layer) in places:
+            _resize_input(flow, site.inside(layer, *places[id(layer)]), ref)
+    flow.leave(call, graph)
+    if start.index in flow.vocabulary:
+        flow.vocabulary[given.index] = flow.vocabulary[start.index]
+    axes = flow.axes(end)
+    return (axes[0], None, *axes[1:])
+
+
+def _graph_of(flow: Flow, call: Call) -> Graph:
+    """What a wrapper runs on each step: the calls of a model, or the one call of a layer."""
+    inner = call.op.layer
+    if is_function(inner):
+        return read(inner, lambda op: find(op) is not None)
+    values = [
+        Value(_without_time(flow.shape(ref)), flow.graph.values[ref.index].dtype)
+        for ref in (call.args[0], call.outputs[0])
+    ]
+    one = Call(inner, (Ref(0),), {}, (Ref(1),), f"{call.path}/{inner.name}")
+    calls = [one] if find(inner) is not None else []
+    return Graph(inner, Ref(0), Ref(1), [], values, calls)
+
+
+def _without_time(axes: tuple) -> tuple:
+    return (axes[0], *axes[2:])
+
+
+def _places(inner: Any, path: Path) -> Iterator[tuple[int, Path]]:
+    """Where each operation of a wrapped model lies in the config of its wrapper, by its `id`."""
+    yield id(inner), path
+    if not is_function(inner):
+        return
+    # A Sequential's own `layers` leaves out its input, which the config has.
+    listed = inner._layers if isinstance(inner, keras.Sequential) else inner.operations
+    if len(inner.get_config().get("layers", ())) == len(listed):
+        for number, op in enumerate(listed):
+            yield from _places(op, (*path, "config", "layers", number))
+
+
+def _resize_input(flow: Flow, site: Any, ref: Ref) -> None:
+    """A model in a config names the shape of what it is given."""
+    axes, shape = flow.axes(ref), flow.shape(ref)
+
+    def batch_shape(keep: Keep) -> list[int | None]:
+        return [
+            size if ids is None else keep.count(ids) for ids, size in zip(axes, shape, strict=True)
+        ]
+
+    site.edit("batch_shape", batch_shape)
