@@ -141,3 +141,20 @@ def test_components_are_those_of_a_plain_search(seed: int) -> None:
         for a, b in pairs.T:
             expected[a] = expected[b] = min(expected[a], expected[b])
     assert components(40, [(pairs[0], pairs[1])]).tolist() == expected
+
+
+def test_windows_that_are_shifted(check, sizes) -> None:
+    inputs = keras.Input((6, 6, 3))
+    x = kl.Conv2D(8, 1, name="conv")(inputs)
+    x = ops.roll(ops.roll(x, (-2, 1), axis=(1, 2)), 3, axis=1)
+    model = keras.Model(inputs, kl.Conv2D(2, 1)(x))
+    assert sizes(model) == {"conv": 8}
+    check(model, ratios=(0.5,))
+
+
+@pytest.mark.parametrize("axis", [-1, None])
+def test_channels_that_go_round_stay(axis) -> None:
+    inputs = keras.Input((6, 3))
+    x = ops.roll(kl.Dense(8, name="a")(inputs), 2, axis=axis)
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
+    assert "goes round" in found.frozen[0].reason

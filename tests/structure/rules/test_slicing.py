@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers as kl
 from keras import ops
 
@@ -120,3 +121,13 @@ def test_densenet_like_normalisation_over_a_concatenation(check) -> None:
         x = kl.Concatenate()([x, y])
     x = kl.GlobalAveragePooling2D()(kl.BatchNormalization()(x))
     check(keras.Model(inputs, kl.Dense(3, activation="softmax")(x)))
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_a_half_that_gates_the_other(check, sizes, axis) -> None:
+    inputs = keras.Input((6, 3))
+    x = kl.Conv1D(16, 3, name="both")(inputs)
+    x = ops.glu(x, axis=axis)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    assert sizes(model) == {"both": 8 if axis == -1 else 16}
+    check(model, ratios=(0.5,))

@@ -239,6 +239,18 @@ def flip(flow: Flow, call: Call) -> Axes:
     )
 
 
+@ops("Roll")
+def roll(flow: Flow, call: Call) -> Axes:
+    """Round an axis of channels it goes by a number of positions that must not change."""
+    x, axis = flow.axes(call.args[0]), call.op.axis
+    if axis is None:
+        return stop(flow, call, "goes round all axes at once")
+    turned = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
+    for position in turned:
+        flow.freeze(x[position], f"{call.path} goes round this axis")
+    return tuple(None if position in turned else ids for position, ids in enumerate(x))
+
+
 @ops("DepthToSpace")
 def depth_to_space(flow: Flow, call: Call) -> Axes:
     """Each block of channels is one unit: its parts go to different places."""

@@ -93,6 +93,17 @@ def split(flow: Flow, call: Call) -> list[Axes]:
     return [(*x[:axis], part, *x[axis + 1 :]) for part in parts]
 
 
+@ops("Glu")
+def glu(flow: Flow, call: Call) -> Axes:
+    """One half of an axis is the gate of the other: as they are cut in the middle, both go."""
+    x = flow.axes(call.args[0])
+    axis = call.op.axis % len(x)
+    ids = x[axis]
+    if ids is None:
+        return x
+    return (*x[:axis], flow.tie(ids.reshape(2, -1)), *x[axis + 1 :])
+
+
 @ops("GetItem")
 def get_item(flow: Flow, call: Call) -> Axes:
     """Slices and whole numbers are written anew for what stays."""

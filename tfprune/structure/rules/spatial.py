@@ -1,11 +1,23 @@
-"""Pooling, padding, cropping, upsampling: they move over space and let channels through."""
+"""Pooling, padding, cropping, resizing: they move over space and let channels through."""
 
+import math
+
+import keras
+import numpy as np
 from keras import layers as kl
 
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
-from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space
-from tfprune.structure.rules.table import layers
+from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
+from tfprune.structure.rules.movement import stop
+from tfprune.structure.rules.table import layers, newer, ops
+
+# fmt: off
+ADAPTIVE = (
+    "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D",
+)  # Keras 3.14
+# fmt: on
 
 
 @layers(
@@ -26,12 +38,44 @@ from tfprune.structure.rules.table import layers
     kl.UpSampling3D,
     kl.Resizing,
     kl.CenterCrop,
+    *(kind for name in ADAPTIVE for kind in newer(name)),
 )
+@ops("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool")
 def window(flow: Flow, call: Call) -> Axes:
     """Space changes, channels do not."""
+    return _over_space(flow, call)
+
+
+@ops("Resize", "CropImages", "PadImages")
+def images(flow: Flow, call: Call) -> Axes:
+    """The same for operations on images, which take a single one too."""
+    if len(flow.shape(call.args[0])) != 4:
+        return stop(flow, call, "takes the batch for the height of one image")
+    return _over_space(flow, call)
+
+
+@ops("ExtractPatches")
+def patches(flow: Flow, call: Call) -> Axes:
+    """Each channel becomes as many as a patch has places."""
+    size = call.op.size
+    if len(flow.shape(call.args[0])) != len(size) + 2:
+        return stop(flow, call, "takes the batch for the height of one image")
+    x = _over_space(flow, call)
+    axis = channel_axis(_data_format(call), len(x))
+    ids = x[axis]
+    return x if ids is None else replace(x, axis, np.tile(ids, math.prod(size)))
+
+
+def _over_space(flow: Flow, call: Call) -> Axes:
     x = flow.axes(call.args[0])
-    axis = channel_axis(getattr(call.op, "data_format", "channels_last"), len(x))
-    return no_ids_in_space(flow, call, x, axis)
+    return no_ids_in_space(flow, call, x, channel_axis(_data_format(call), len(x)))
+
+
+def _data_format(call: Call) -> str:
+    """Where an operation takes the channels to be; the oldest layers do not say it."""
+    if isinstance(call.op, keras.Layer):
+        return getattr(call.op, "data_format", "channels_last")
+    return call.op.data_format or keras.config.image_data_format()
 
 
 @layers(
