@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy.arrays import load_arrays
 from tfprune.deploy.graph_rewrites import rewrite_for_integers
+from tfprune.deploy.missing_kernels import rewrite_for_the_runtime
 
 
 def convert_saved_model(
@@ -38,6 +39,7 @@ def convert_saved_model(
     """
     import tensorflow as tf
 
+    rewrite_for_the_runtime(Path(folder), integers=activations != "float")
     if activations != "float":
         rewrite_for_integers(Path(folder))
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
