@@ -1,6 +1,7 @@
 """Names and order of an ONNX graph depend on its structure alone."""
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tfprune.deploy.onnx_names import rename
@@ -20,6 +21,7 @@ def graph_with(numbers: list[int], swapped: bool):
         helper.make_node("Neg", [total], ["dead"], name="dead"),
     ]  # fmt: skip
     if swapped:
+        nodes[3].domain = ""
         nodes[:2] = nodes[1::-1]
     return helper.make_graph(
         nodes, f"tf2onnx__{numbers[0]}",
@@ -73,3 +75,63 @@ def test_a_graph_inside_of_a_node_keeps_what_it_reads_from_outside() -> None:
     assert [branch.output[0].name for branch in branches] == [
         branch.node[0].output[0] for branch in branches
     ]
+
+
+def test_open_sizes_inside_of_a_node_are_counted_with_those_outside() -> None:
+    def graph_of(count: int):
+        step = helper.make_graph(
+            [helper.make_node("Identity", ["keep"], ["keep_out"]),
+             helper.make_node("Add", ["state", "x"], ["state_out"])],
+            "body",
+            [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+             helper.make_tensor_value_info("keep", TensorProto.BOOL, []),
+             helper.make_tensor_value_info("state", TensorProto.FLOAT, [f"unk__{count}", 2])],
+            [helper.make_tensor_value_info("keep_out", TensorProto.BOOL, []),
+             helper.make_tensor_value_info("state_out", TensorProto.FLOAT, [f"unk__{count}", 2])],
+        )  # fmt: skip
+        return helper.make_graph(
+            [helper.make_node("Loop", ["times", "", "x"], ["y"], body=step)],
+            "main",
+            [helper.make_tensor_value_info("times", TensorProto.INT64, []),
+             helper.make_tensor_value_info("x", TensorProto.FLOAT, [f"unk__{count + 9}", 2])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [f"unk__{count}", 2])],
+        )  # fmt: skip
+
+    one, two = graph_of(243), graph_of(490)
+    for graph in (one, two):
+        rename(graph, {"times", "x", "y"})
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+    (body,) = (attribute.g for attribute in one.node[0].attribute)
+    shapes = [entry.type.tensor_type.shape.dim[0] for entry in (body.input[2], body.output[1])]
+    assert [size.dim_param for size in shapes] == ["size_1", "size_1"]
+
+
+@pytest.mark.parametrize("names", [["one", "two", "one"], ["two", "one", "one"]])
+@pytest.mark.parametrize("within", [False, True])
+def test_of_equal_outputs_the_first_is_the_one_that_is_computed(names, within) -> None:
+    def graph_of(computed: str, copy: str):
+        nodes = [
+            helper.make_node("Neg", ["x"], [computed], name="n__7"),
+            helper.make_node("Identity", [computed], [copy], name="i__8"),
+            helper.make_node("Add", [names[0], names[1]], ["y"], name="a__9"),
+            helper.make_node("Abs", [names[2]], ["z"], name="a__10"),
+        ]
+        tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2])
+                   for name in ("one", "two", "y", "z", "x", "a", "b", "c", "d")]  # fmt: skip
+        if not within:
+            return helper.make_graph(nodes, "main", [tensors[4]], tensors[:4])
+        body = helper.make_graph(nodes, "body", [], tensors[:4])
+        node = helper.make_node("If", ["flag"], ["a", "b", "c", "d"], then_branch=body,
+                                else_branch=body)  # fmt: skip
+        flag = helper.make_tensor_value_info("flag", TensorProto.BOOL, [])
+        return helper.make_graph([node], "main", [flag, tensors[4]], tensors[5:])
+
+    one, two = graph_of("one", "two"), graph_of("two", "one")
+    for graph in (one, two):
+        rename(graph, {*"abcdxyz", "flag", "one", "two"})
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+    graph = one.node[0].attribute[0].g if within else one
+    assert [node.op_type for node in graph.node] == ["Neg", "Identity", "Add", "Abs"]
+    neg, identity, add, _ = graph.node
+    assert [entry.name for entry in graph.output][:2] == [neg.output[0], identity.output[0]]
+    assert list(add.input) == [neg.output[0]] * 2

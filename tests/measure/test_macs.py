@@ -228,12 +228,38 @@ def test_open_sizes_need_a_shape() -> None:
         macs(model, (9, 9, 4))
 
 
-def test_a_shape_that_the_model_cannot_take_is_refused() -> None:
-    model = keras.Sequential(
-        [keras.Input((None, None, 3), name="image"), L.Conv2D(4, 3)], name="tiny"
-    )
+@pytest.mark.parametrize(
+    "window",
+    [
+        lambda: L.Conv2D(4, 3),
+        lambda: L.DepthwiseConv2D(4),
+        lambda: L.MaxPooling2D(3),
+        lambda: L.AveragePooling2D(5),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_shape_that_the_model_cannot_take_is_refused(window, inside) -> None:
+    class Block(L.Layer):
+        def __init__(self):
+            super().__init__(name="block")
+            self.window = window()
+
+        def build(self, shape):
+            self.window.build(shape)
+
+        def call(self, x):
+            return self.window(x)
+
+    layer = Block() if inside else window()
+    model = keras.Sequential([keras.Input((None, None, 3), name="image"), layer], name="tiny")
     with pytest.raises(ModelError, match=r"tiny: cannot be called on the shape \(1, 2, 2, 3\)"):
         macs(model, (2, 2, 3))
+
+
+def test_what_a_model_leaves_empty_itself_costs_nothing() -> None:
+    inputs = keras.Input((None, 3))
+    found = macs(keras.Model(inputs, L.Dense(2)(inputs[:, 4:])), (4, 3))
+    assert (found.total, found.unknown) == (0, ())
 
 
 def test_a_fixed_batch_counts_as_it_is() -> None:

@@ -14,14 +14,14 @@ def rename(graph: Any, kept: Collection[str]) -> None:
     """Rename everything in a graph but its inputs and outputs.
 
     tf2onnx numbers names with a counter that goes on from one conversion to the next, has addresses
-    of objects in some, and of equal constants keeps the one that comes first in a set.
+    of objects in some, and of equal constants or outputs keeps the one that comes first in a set.
 
     Args:
         graph: The graph of an ONNX model, changed in place.
         kept: Names that stay.
     """
     _rename(graph, _Names(kept))
-    _number_open_sizes(graph)
+    _number_open_sizes(graph, {})
 
 
 class _Names:
@@ -85,14 +85,57 @@ def _graphs_in(node: Any) -> list[Any]:
     return [part.g for part in node.attribute if part.type == onnx.AttributeProto.GRAPH]
 
 
+def _settle_copies(graph: Any) -> None:
+    """Let nodes read what was computed and no copy of it, and let the first of equal outputs be it.
+
+    An output that is another again is a copy of that, and which of them is copied is chance.
+    """
+    made = {name for node in graph.node if node.op_type != "Identity" for name in node.output}
+    origins = _origins(graph)
+    first: dict[str, str] = {}
+    for name in [entry.name for entry in graph.output]:
+        first.setdefault(origins.get(name, name), name)
+    outputs = {entry.name for entry in graph.output}
+    read, given = {}, {}
+    for copy, origin in origins.items():
+        chosen = first[origin] if origin in outputs and origin in made else origin
+        read[copy] = read[origin] = chosen
+        given[origin], given[chosen] = chosen, origin
+    _read(graph, read)
+    for node in graph.node:
+        node.output[:] = [given.get(name, name) for name in node.output]
+
+
+def _origins(graph: Any) -> dict[str, str]:
+    """Return what each copy in a graph is a copy of."""
+    found = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    for copy, origin in found.items():
+        while origin in found:
+            origin = found[origin]
+        found[copy] = origin
+    return found
+
+
+def _read(graph: Any, new: dict[str, str]) -> None:
+    """Let the nodes of a graph, and the graphs inside of them, read other values."""
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        for inner in _graphs_in(node):
+            _read(inner, new)
+            for entry in inner.output:
+                entry.name = new.get(entry.name, entry.name)
+
+
 def _rename(graph: Any, names: _Names) -> None:
     import onnx
 
+    _settle_copies(graph)
     _sort(graph)
     for entry in graph.input:
         entry.name = names.of(entry.name, "input")
     for node in graph.node:
         node.name, node.doc_string = names.fresh(_name_of(node)), ""
+        node.domain = node.domain  # An empty one is written or left out; now it is written.
         slots = onnx.defs.get_schema(node.op_type).inputs
         for place, old in enumerate(node.input):
             # Seen here for the first time is what no node before gave: a constant.
@@ -120,9 +163,12 @@ def _name_of(node: Any) -> str:
     return node.op_type
 
 
-def _number_open_sizes(graph: Any) -> None:
-    seen: dict[str, str] = {}
+def _number_open_sizes(graph: Any, seen: dict[str, str]) -> None:
+    """Number the open sizes of a graph and of those inside of its nodes, such as a loop's body."""
     for entry in [*graph.input, *graph.output]:
         for size in entry.type.tensor_type.shape.dim:
             if size.dim_param:
                 size.dim_param = seen.setdefault(size.dim_param, f"size_{len(seen)}")
+    for node in graph.node:
+        for inner in _graphs_in(node):
+            _number_open_sizes(inner, seen)

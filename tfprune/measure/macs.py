@@ -218,6 +218,7 @@ class _Walk:
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = _spec(op, args, kwargs)
+        _check_window(op, outputs)
         self.charge(op, args, kwargs, outputs, name)
         return outputs
 
@@ -261,6 +262,22 @@ def _spec(op: Any, args: Any, kwargs: Any) -> Any:
         x = keras.tree.flatten((args, kwargs))[0]
         return keras.KerasTensor(einsum_shape(op.equation, [x.shape, op.kernel.shape]), x.dtype)
     return keras.Operation.compute_output_spec(op, *args, **kwargs)
+
+
+def _check_window(op: Any, outputs: Any) -> None:
+    """Refuse an input that is smaller than a window of Keras; older Keras takes it.
+
+    Raises:
+        ValueError: A convolution or pooling gives an output without a single number.
+    """
+    windowed = any(
+        base.__module__.partition(".")[0] == "keras" and ("Conv" in name or "Pool" in name)
+        for base in type(op).__mro__
+        for name in [base.__name__]
+    )
+    for output in keras.tree.flatten(outputs) if windowed else ():
+        if 0 in output.shape:
+            raise ValueError(f"{op.name} would give {output.shape}: its window is larger than that")
 
 
 def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
