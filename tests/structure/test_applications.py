@@ -137,9 +137,7 @@ def test_half_of_every_group(name: str, tmp_path: Path) -> None:
 def _converts_and_learns(small, image: np.ndarray) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    from tfprune.structure.tflite_size import convert
-
-    interpreter = Interpreter(model_content=convert(small))
+    interpreter = Interpreter(model_content=tfprune.to_tflite(small).bytes)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()

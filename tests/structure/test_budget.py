@@ -231,10 +231,11 @@ def test_units_cost_what_the_model_costs(name: str) -> None:
 
 
 def test_what_cannot_be_cut_is_out_of_reach_and_counts_against_the_target() -> None:
-    model = wrapped_model()
-    inside = next(op.macs for op in tfprune.macs(model).operations if op.kind == "TimeDistributed")
+    model = sequence(kl.ConvLSTM1D(6, 3), kl.Flatten(), kl.Dense(8), shape=(3, 8, 2))
+    inside = next(op.macs for op in tfprune.macs(model).operations if op.kind == "ConvLSTM1D")
+    assert 0 < inside < tfprune.macs(model).total
     assert reachable(units(model)) == pytest.approx(1 - inside / tfprune.macs(model).total)
-    with pytest.raises(OptionError, match=r"at least 1.749e.05 of 1.797e.05 stays"):
+    with pytest.raises(OptionError, match=r"at least .* of .* stays"):
         tfprune.shrink(model, {"macs": inside // 2})
 
 

@@ -93,6 +93,7 @@ def shrink(
         ModelError: Blocks are asked for, and there is none that could be taken out.
         OptionError: An option is out of its range, or the target cannot be met.
         DataError: The importance needs data that is not there.
+        ConversionError: A size of the file is asked for, and the model cannot be one.
 
     Example:
         >>> import keras

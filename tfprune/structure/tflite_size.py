@@ -1,11 +1,9 @@
 """A target in bytes of the float32 file, met by converting and not by an estimate alone."""
 
-import contextlib
-import io
-import logging
 from collections.abc import Callable
 from typing import Any
 
+from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import OptionError
 from tfprune.structure.budget import Meter
 from tfprune.structure.choice import Choice
@@ -17,23 +15,9 @@ ATTEMPTS = 4
 """How often a choice is corrected by what its file weighs."""
 
 
-def convert(model: Any) -> bytes:
-    """A model's float32 `.tflite` file, only to be weighed: it is not checked here."""
-    import tensorflow as tf
-
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return tf.lite.TFLiteConverter.from_keras_model(model).convert()
-    finally:
-        logger.setLevel(level)
-
-
 def file_bytes(model: Any) -> int:
-    """The size of a model's float32 `.tflite` file."""
-    return len(convert(model))
+    """The size of the float32 file that `to_tflite` gives."""
+    return len(to_tflite(model).bytes)
 
 
 def meet_file_size(
@@ -50,6 +34,7 @@ def meet_file_size(
 
     Raises:
         OptionError: No choice gets there.
+        ConversionError: The model cannot be a file.
     """
     whole = file_bytes(found.model)
     limit = target.limit(whole)
