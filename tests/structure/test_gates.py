@@ -4,7 +4,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import FilterError, OptionError
+from tfprune.errors import FilterError, ModelError, OptionError
 
 
 def net(activation="relu"):
@@ -20,7 +20,8 @@ DATA = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
 
 def test_gates_stand_after_the_normalisation_and_change_nothing_while_open() -> None:
     model = net()
-    gated = tfprune.add_gates(model, kind="hard")
+    with pytest.warns(UserWarning, match=r"no gate for b \(b and c make it together\)"):
+        gated = tfprune.add_gates(model, kind="hard")
     names = [layer.name for layer in gated.layers]
     assert names[names.index("bn") + 1] == "a_gate"
     assert [name for name in names if name.endswith("_gate")] == ["a_gate"]
@@ -30,8 +31,10 @@ def test_gates_stand_after_the_normalisation_and_change_nothing_while_open() -> 
 def test_only_and_skip() -> None:
     with pytest.raises(FilterError, match="matches nothing"):
         tfprune.add_gates(net(), only="nothing")
-    gated = tfprune.add_gates(net(), skip="a")
-    assert not [layer for layer in gated.layers if layer.name.endswith("_gate")]
+    gated = tfprune.add_gates(net(), only="a")
+    assert [layer.name for layer in gated.layers if layer.name.endswith("_gate")] == ["a_gate"]
+    with pytest.raises(ModelError, match=r"no place for a gate: b \(b and c make it together\)"):
+        tfprune.add_gates(net(), skip="a")
     with pytest.raises(OptionError, match="unknown 'soft'"):
         tfprune.add_gates(net(), kind="soft")
 
@@ -40,3 +43,23 @@ def test_gates_upon_gates_have_names_of_their_own() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
     twice = tfprune.add_gates(tfprune.add_gates(model, kind="hard"), kind="hard")
     assert {layer.name for layer in twice.layers} >= {"h_gate", "h_gate_2"}
+
+
+def test_what_gets_no_gate_is_named() -> None:
+    x = inputs = keras.Input((4, 8))
+    x = kl.Dense(6, name="plain")(x)
+    y = kl.Dense(6, name="residual")(x)
+    x = kl.Add()([x, y])
+    inner = keras.Sequential([keras.Input((6,)), kl.Dense(5, name="low"), kl.Dense(3)], name="in")
+    x = kl.TimeDistributed(inner, name="td")(kl.MultiHeadAttention(2, 3, name="mha")(x, x))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    with pytest.warns(UserWarning, match="no gate for") as caught:
+        gated = tfprune.add_gates(model, kind="hard")
+    (message,) = (str(one.message) for one in caught if "no gate" in str(one.message))
+    assert "plain (plain and residual make it together)" in message
+    assert "mha.num_heads (its units are heads; place a HeadGate by hand)" in message
+    assert "td.low (it does not lie along the last axis of what td gives)" in message
+    gates = [layer.name for layer in gated.layers if isinstance(layer, tfprune.layers.ChannelGate)]
+    assert gates == ["mha_gate", "td_gate"]
+    with pytest.raises(ModelError, match=r"no place for a gate: td\.low"):
+        tfprune.add_gates(model, only="td.low")

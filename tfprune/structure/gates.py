@@ -1,12 +1,14 @@
 """Gates placed where units are made."""
 
 import itertools
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfprune.errors import ModelError
 from tfprune.filters import as_filters
 from tfprune.filters import choose as select
 from tfprune.structure.choice import check_filters, names_of
@@ -14,7 +16,7 @@ from tfprune.structure.flow import CHANNELS, WIDTH
 from tfprune.structure.graph import Call
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import read_weights, rebuild
-from tfprune.structure.units import Units, units
+from tfprune.structure.units import Group, Units, units
 from tfprune.twins import carry_compile
 
 
@@ -31,8 +33,8 @@ def add_gates(
 
     A gate stands after the BatchNormalization that follows its layer, where there is one: there
     a closed gate is silent. Units that several layers make together (residual streams) are not
-    gated, since no single gate could close them. Train the result, then
-    `shrink(model, "gates")`.
+    gated, since no single gate could close them; a warning names what has none. Train the result,
+    then `shrink(model, "gates")`.
 
     Args:
         model: A built Keras 3 model.
@@ -48,6 +50,7 @@ def add_gates(
 
     Raises:
         FilterError: A name in `only` or `skip` matches nothing.
+        ModelError: There is no place for a gate.
         OptionError: The kind or penalty is not one that a gate takes.
 
     Example:
@@ -65,22 +68,25 @@ def add_gates(
     check_filters(found, "only", only)
     check_filters(found, "skip", skip)
     wanted = select(found.groups, names_of, only, skip)
-    makers: dict[int, Any] = {}
-    for group, take in zip(found.groups, wanted, strict=True):
-        single = len(group.producers) == 1 and group.kind in (CHANNELS, WIDTH)
-        if take and single:
-            makers[id(group.producers[0].op)] = group.producers[0].op
     after: dict[int, Callable[[Any], Any]] = {}
     taken = {call.op.name for call in found.graph.calls}
-    for call in found.graph.calls:
-        if id(call.op) in makers and found.flow.calls_of(call.op) == 1 and _last_axis(found, call):
-            name = next(
-                name
-                for number in itertools.count(1)
-                if (name := f"{call.op.name}_gate" + (f"_{number}" if number > 1 else ""))
-                not in taken
-            )
-            after[id(_place(found, call))] = _gate(kind, penalty, name)
+    without: list[str] = []
+    for group in itertools.compress(found.groups, wanted):
+        call = _call_to_gate(found, group)
+        if isinstance(call, str):
+            without.append(f"{group.name} ({call})")
+            continue
+        names = (f"{call.op.name}_gate{suffix}" for suffix in _suffixes())
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        after[id(_place(found, call))] = _gate(kind, penalty, name)
+    if not after:
+        raise ModelError(
+            f"add_gates: model {model.name!r} has no place for a gate: "
+            f"{'; '.join(without) or 'it has no units that could be removed'}"
+        )
+    if without:
+        warnings.warn(f"add_gates: no gate for {'; '.join(without)}", UserWarning, stacklevel=2)
     everything = np.ones(found.flow.size, bool)
     gated, _ = rebuild(found, everything, read_weights(found), after=after)
     carry_compile(model, gated)
@@ -91,10 +97,26 @@ def _gate(kind: str, penalty: float, name: str) -> Callable[[Any], Any]:
     return lambda tensor: ChannelGate(kind, penalty, name=name)(tensor)
 
 
-def _last_axis(found: Units, call: Call) -> bool:
-    """Tell whether what a call makes lies along the last axis of its one output alone."""
-    axes = found.flow.axes(call.outputs[0])
-    return len(call.outputs) == 1 and axes[-1] is not None
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"_{number}" for number in itertools.count(2))
+
+
+def _call_to_gate(found: Units, group: Group) -> Call | str:
+    """The call whose output is a group's units and nothing else. Or why there is none."""
+    if len(group.producers) > 1:
+        return f"{' and '.join(group.layers)} make it together"
+    (producer,) = group.producers
+    if group.kind not in (CHANNELS, WIDTH):
+        return f"its units are {group.kind}; place a HeadGate by hand"
+    calls = [call for call in found.graph.calls if call.op is producer.op]
+    if len(calls) > 1:
+        return f"{producer.op.name} is called {len(calls)} times"
+    axes = found.flow.axes(calls[0].outputs[0])
+    made = np.arange(producer.start, producer.stop)
+    if len(calls[0].outputs) > 1 or axes[-1] is None or not np.array_equal(axes[-1], made):
+        return f"it does not lie along the last axis of what {producer.op.name} gives"
+    return calls[0]
 
 
 def _place(found: Units, call: Call) -> Call:
