@@ -72,10 +72,65 @@ def test_running_sums_run_over_what_stays(check, sizes) -> None:
     assert "runs over all positions" in found.frozen[0].reason
 
 
-def test_lengths_and_foreign_matrices_freeze() -> None:
+@pytest.mark.parametrize("order", [None, 1, np.inf])
+def test_lengths_are_those_without_what_is_silent(check, sizes, order) -> None:
+    inputs, a, b = pair()
+    x = [ops.norm(a, ord=order, axis=-1), ops.norm(b, ord=order, axis=-1, keepdims=True)]
+    model = keras.Model(inputs, x)
+    assert sizes(model) == {"a": 8, "b": 8}
+    check(model)
+
+
+def test_normalised_towers(check, sizes) -> None:
+    inputs, a, b = pair()
+    x = ops.sum(ops.normalize(a, axis=-1) * ops.normalize(b, axis=-1, order=1), axis=-1)
+    model = keras.Model(inputs, x)
+    assert list(sizes(model).values()) == [8]
+    check(model)
+
+
+def test_lengths_to_which_zeros_count_freeze() -> None:
     inputs, a, _ = pair()
-    found = tfprune.units(keras.Model(inputs, ops.norm(a, axis=-1)))
-    assert "length of these vectors" in found.frozen[0].reason
-    matrix = np.ones((5, 8, 3), "float32")
+    found = tfprune.units(keras.Model(inputs, ops.norm(a, ord=-np.inf, axis=-1)))
+    assert "length to which zeros count" in found.frozen[0].reason
+
+
+def test_foreign_matrices_hold_what_they_are_summed_with_and_nothing_else(check, sizes) -> None:
+    inputs, a, b = pair()
+    matrix = np.random.default_rng(0).normal(size=(5, 8, 3)).astype("float32")
     found = tfprune.units(keras.Model(inputs, ops.matmul(a, matrix)))
     assert "belongs to no layer" in found.frozen[0].reason
+    neighbours = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
+    x = ops.matmul(neighbours, a), ops.einsum("ij,bjd->bid", neighbours, b)
+    model = keras.Model(inputs, kl.Dense(2)(ops.concatenate(x, axis=-1)))
+    assert sizes(model) == {"a": 8, "b": 8}
+    check(model)
+
+
+def test_matmul_of_different_ranks(check, sizes) -> None:
+    inputs, a, b = pair()
+    others = kl.Dense(8, name="c")(kl.GlobalAveragePooling1D()(inputs))
+    x = ops.matmul(a, ops.transpose(others))
+    y = ops.matmul(b[:, None], ops.transpose(others))
+    model = keras.Model(inputs, [x, y])
+    assert list(sizes(model).values()) == [8]
+    check(model, ratios=(0.5,))
+
+
+def test_tensordot(check, sizes) -> None:
+    inputs, a, b = pair()
+    table = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    x = ops.tensordot(ops.transpose(a, (0, 2, 1)), table, axes=1)
+    model = keras.Model(inputs, kl.Dense(2)(ops.transpose(x, (0, 2, 1))))
+    assert sizes(model) == {"a": 8}
+    check(model)
+    found = tfprune.units(keras.Model(inputs, ops.tensordot(b, np.ones((8, 3), "float32"), 1)))
+    assert "belongs to no layer" in found.frozen[0].reason
+
+
+def test_dots_of_an_einsum(check, sizes) -> None:
+    inputs, a, b = pair()
+    x = ops.einsum("...sd,...td->...st", a, b)
+    y = ops.einsum("...st,...tc->...sc", x, kl.Dense(6, name="c")(inputs))
+    y = ops.einsum("...sc,b...c->...sb", y[:, None], y[:, :1])
+    check(keras.Model(inputs, y))

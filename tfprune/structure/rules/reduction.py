@@ -10,6 +10,9 @@ from tfprune.structure.rules.activation import mix
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers, ops
 
+_DOTS = "0123456789"
+"""What stands for the axes under the dots of an einsum, the last of them at the end."""
+
 
 @ops("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod", "Any", "All", "Logsumexp")
 def reduce(flow: Flow, call: Call) -> Axes:
@@ -39,10 +42,33 @@ def accumulate(flow: Flow, call: Call) -> Axes:
     return (*x[:axis], None, *x[axis + 1 :])
 
 
-@ops("Norm", "Normalize")
+@ops("Norm")
 def norm(flow: Flow, call: Call) -> Axes:
-    """Lengths of vectors are those of all their positions."""
-    return stop(flow, call, "takes the length of these vectors")
+    """Without the silenced positions the length is the same, unless the least one counts."""
+    x, axis, order = flow.axes(call.args[0]), call.op.axis, call.op.ord
+    gone = {a % len(x) for a in (range(len(x)) if axis is None else axis)}
+    _length(flow, call, order, gone)
+    if call.op.keepdims:
+        return tuple(None if position in gone else ids for position, ids in enumerate(x))
+    return tuple(ids for position, ids in enumerate(x) if position not in gone)
+
+
+@ops("Normalize")
+def normalize(flow: Flow, call: Call) -> Axes:
+    """The same length, by which everything is divided."""
+    x, axis = flow.axes(call.args[0]), call.op.axis
+    axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
+    _length(flow, call, call.op.order, {a % len(x) for a in axes})
+    return x
+
+
+def _length(flow: Flow, call: Call, order: Any, gone: set[int]) -> None:
+    for position in gone:
+        ids = flow.axes(call.args[0])[position]
+        if order is None or isinstance(order, str) or order > 0:
+            flow.silence(call, call.args[0], position, ids)
+        else:
+            flow.freeze(ids, f"{call.path} takes a length to which zeros count")
 
 
 def contract(flow: Flow, call: Call, a: Any, b: Any, pairs: list[tuple[int, int]]) -> None:
@@ -57,24 +83,57 @@ def contract(flow: Flow, call: Call, a: Any, b: Any, pairs: list[tuple[int, int]
 def matmul(flow: Flow, call: Call) -> Axes:
     """The last axis of the first with the last but one of the second; the rest broadcast."""
     a, b = call.args
-    if not (isinstance(a, Ref) and isinstance(b, Ref)):
-        return stop(flow, call, "multiplies with a matrix that belongs to no layer")
     xa, xb = flow.axes(a), flow.axes(b)
-    if min(len(xa), len(xb)) < 2 or len(xa) != len(xb):
-        return stop(flow, call, "multiplies tensors of different ranks")
-    contract(flow, call, a, b, [(len(xa) - 1, len(xb) - 2)])
+    if min(len(xa), len(xb)) < 2:
+        return stop(flow, call, "multiplies with a vector")
+    _product(flow, call, [(len(xa) - 1, len(xb) - 2)])
     before: list[Ids | None] = []
-    for position in range(len(xa) - 2):
+    rank = max(len(xa), len(xb))
+    for position in range(-rank, -2):
         why = f"{call.path} joins this to something that cannot be removed"
-        sizes = flow.shape(a)[position], flow.shape(b)[position]
-        if 1 in sizes and sizes[0] != sizes[1]:
-            before.append(xb[position] if sizes[0] == 1 else xa[position])
-        else:
-            before.append(flow.join(xa[position], xb[position], why))
+        # Of two axes the one that is stretched carries nothing; nor does one that is not there.
+        here = [
+            (flow.shape(part)[position], x[position])
+            for part, x in ((a, xa), (b, xb))
+            if len(x) >= -position
+        ]
+        wide = [ids for size, ids in here if size != 1] or [ids for _, ids in here]
+        before.append(wide[0] if len(wide) == 1 else flow.join(wide[0], wide[1], why))
     shown = zip(before, flow.sizes[call.outputs[0].index], strict=False)
     rows = [size if ids is None else ids for ids, size in shown]
     flow.cost(call, 1, *rows, *flow.extents(a)[-2:], flow.extents(b)[-1])
     return (*before, xa[-2], xb[-1])
+
+
+@ops("Tensordot")
+def tensordot(flow: Flow, call: Call) -> Axes:
+    """Some axes of the first with some of the second; the others stand one after another."""
+    a, b = call.args
+    xa, xb, axes = flow.axes(a), flow.axes(b), call.op.axes
+    if isinstance(axes, int):
+        axes = [range(len(xa) - axes, len(xa)), range(axes)]
+    left, right = ([one] if isinstance(one, int) else list(one) for one in axes)
+    pairs = [(i % len(xa), j % len(xb)) for i, j in zip(left, right, strict=True)]
+    _product(flow, call, pairs)
+    summed = {j for _, j in pairs}
+    others = [size for position, size in enumerate(flow.extents(b)) if position not in summed]
+    flow.cost(call, 1, *flow.extents(a), *others)
+    return (
+        *(ids for position, ids in enumerate(xa) if position not in {i for i, _ in pairs}),
+        *(ids for position, ids in enumerate(xb) if position not in summed),
+    )
+
+
+def _product(flow: Flow, call: Call, pairs: list[tuple[int, int]]) -> None:
+    """Contract two tensors, of which one may be a matrix of the model's own: it stays whole."""
+    a, b = call.args
+    if isinstance(a, Ref) and isinstance(b, Ref):
+        contract(flow, call, a, b, pairs)
+        return
+    for axis_a, axis_b in pairs:
+        why = f"{call.path} multiplies with a matrix that belongs to no layer"
+        flow.freeze(flow.axes(a)[axis_a], why)
+        flow.freeze(flow.axes(b)[axis_b], why)
 
 
 @layers(kl.Dot)
@@ -100,24 +159,46 @@ def dot(flow: Flow, call: Call) -> Axes:
 @ops("Einsum")
 def einsum(flow: Flow, call: Call) -> Axes:
     """Letters that several operands share are joined; those that go are silenced."""
-    left, arrow, result = call.op.subscripts.replace(" ", "").partition("->")
-    operands = left.split(",")
-    if not arrow or "." in left or not all(isinstance(ref, Ref) for ref in call.args):
+    ranks = [len(flow.shape(part)) for part in call.args]
+    filled = _letters(call.op.subscripts.replace(" ", ""), ranks)
+    if filled is None:
         return stop(flow, call, f"multiplies as {call.op.subscripts}, which has no rule")
+    operands, result = filled
     of: dict[str, Ids | None] = {}
     sizes: dict[str, Ids | int | None] = {}
-    for letters, ref in zip(operands, call.args, strict=True):
+    for letters, part in zip(operands, call.args, strict=True):
         for axis, letter in enumerate(letters):
-            ids = flow.axes(ref)[axis]
-            if letter in of:
+            ids, size = flow.axes(part)[axis], flow.shape(part)[axis]
+            if letter.isdigit() and size == 1 and letter in of:
+                continue  # Of what the dots stand for, an axis of one is stretched.
+            if letter in of and not (letter.isdigit() and sizes[letter] == 1):
                 of[letter] = flow.join(of[letter], ids, f"{call.path} multiplies this with more")
             else:
                 of[letter] = ids
-            sizes[letter] = flow.extents(ref)[axis] if of[letter] is None else of[letter]
-            if letter not in result:
-                flow.silence(call, ref, axis, ids)
+            sizes[letter] = flow.extents(part)[axis] if of[letter] is None else of[letter]
+            if letter not in result and isinstance(part, Ref):
+                flow.silence(call, part, axis, ids)
     flow.cost(call, 1, *sizes.values())
     return tuple(of[letter] for letter in result)
+
+
+def _letters(subscripts: str, ranks: list[int]) -> tuple[list[str], str] | None:
+    """The letters of each operand and of the result, digits for the dots. None: not known.
+
+    Example:
+        >>> _letters("...td,ds->...ts", [4, 2])
+        (['89td', 'ds'], '89ts')
+    """
+    left, arrow, result = subscripts.partition("->")
+    if not arrow:
+        return None
+    operands = []
+    most = 0
+    for letters, rank in zip(left.split(","), ranks, strict=True):
+        hidden = rank - len(letters.replace("...", "")) if "..." in letters else 0
+        operands.append(letters.replace("...", _DOTS[len(_DOTS) - hidden :]))
+        most = max(most, hidden)
+    return operands, result.replace("...", _DOTS[len(_DOTS) - most :])
 
 
 @layers(kl.Attention, kl.AdditiveAttention)
