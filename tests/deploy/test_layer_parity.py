@@ -144,3 +144,15 @@ def test_dicts_of_inputs_are_matched_by_name():
 def test_a_subclassed_model_has_no_table():
     with pytest.raises(ModelError, match="expected a functional or sequential"):
         compare_layers("model", b"", _X)
+
+
+def test_a_loop_has_a_line_although_nothing_is_kept_of_its_inside():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5, 4))
+    x = keras.layers.Dense(6, activation="relu", name="before")(inputs)
+    x = keras.layers.LSTM(6, name="loop")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="after")(x))
+    samples = np.random.default_rng(0).normal(size=(4, 5, 4)).astype("float32")
+    table = compare_layers(model, to_tflite(model), samples)
+    assert {row.layer for row in table.rows} == {"before", "loop", "after"}
+    assert all(row.error < 1e-5 for row in table.rows)

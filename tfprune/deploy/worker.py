@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -83,9 +84,21 @@ def trace(path: str, inputs: str, outputs: str) -> None:
             interpreter.set_tensor(detail["index"], array[start : start + step])
         interpreter.invoke()
         for index, spec in kept.items():
-            found[index].append(runtime.dequantise(interpreter.get_tensor(index), spec))
+            value = _value(interpreter, index)
+            if value is not None:
+                found[index].append(runtime.dequantise(value, spec))
     shown = {str(i): np.concatenate(v) for i, v in found.items() if v and v[0].ndim}
     save_arrays(outputs, shown)
+
+
+def _value(interpreter: Any, index: int) -> np.ndarray | None:
+    """What a tensor holds; None for a loop's, of which the runtime keeps nothing afterwards."""
+    try:
+        return interpreter.get_tensor(index)
+    except ValueError as error:
+        if "Tensor data is null" not in str(error):
+            raise
+        return None
 
 
 def main() -> None:
