@@ -181,3 +181,43 @@ def test_scores_of_plain_attention(check, kind) -> None:
     y, scores = kind(name="attend")([q, v, k], return_attention_scores=True)
     model = keras.Model(inputs, [kl.Dense(2)(y), scores])
     check(model, ratios=(0.5,))
+
+
+def projected(inputs, heads, width, name):
+    return kl.EinsumDense("btd,dhk->bthk", output_shape=(None, heads, width), name=name)(inputs)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_as_an_operation(check, sizes, scale) -> None:
+    inputs = tokens()
+    q, k, v = (projected(inputs, 4, 8, name) for name in "qkv")
+    x = ops.dot_product_attention(q, k, v, scale=scale, is_causal=True)
+    model = keras.Model(inputs, kl.Dense(2)(ops.reshape(x, (-1, 6, 32))))
+    assert sizes(model) == {"q.h": 4}
+    check(model)
+    shared = projected(inputs, 2, 8, "shared")
+    x = ops.dot_product_attention(q, shared, shared)
+    found = tfprune.units(keras.Model(inputs, ops.sum(x, axis=2)))
+    assert any("shares out its keys" in line.reason for line in found.frozen)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_the_width_of_attention_as_an_operation(check, sizes, scale) -> None:
+    inputs = tokens()
+    q, k, v = (projected(inputs, n, 8, name) for n, name in ((4, "q"), (2, "k"), (2, "v")))
+    x = ops.sum(ops.dot_product_attention(q, k, v, scale=scale), axis=2)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    assert list(sizes(model).values()) == [16]
+    check(model)
+
+
+def test_attention_as_an_operation_on_projections_split_by_reshaping(check, sizes) -> None:
+    inputs = tokens()
+    q, k, v = (ops.reshape(kl.Dense(32, name=name)(inputs), (-1, 6, 4, 8)) for name in "qkv")
+    bias = ops.transpose(
+        kl.Dense(4, name="bias")(inputs[:, :, None] - inputs[:, None]), (0, 3, 1, 2)
+    )
+    x = ops.dot_product_attention(q, k, v, bias=bias)
+    model = keras.Model(inputs, kl.Dense(2)(ops.reshape(x, (-1, 6, 32))))
+    assert list(sizes(model).values()) == [16]
+    check(model)

@@ -9,7 +9,7 @@ from keras import layers as kl
 from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids, Keep, Site
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers
+from tfprune.structure.rules.table import layers, ops
 
 
 def _argument(call: Call, name: str, position: int) -> Any:
@@ -149,3 +149,44 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     flow.cost(call, 2, *asked, steps, queries, width)
     flow.cost(call, 1, *asked, queries, width, made)
     return _with_scores(call, made, queries)
+
+
+@ops("DotProductAttention")
+def dot_product(flow: Flow, call: Call) -> Axes:
+    """Attention without weights: (batch, steps, heads, width), which all three are as wide in."""
+    query, key, value = (_argument(call, name, at) for at, name in enumerate(_TENSORS))
+    xq, xk, xv = flow.axes(query), flow.axes(key), flow.axes(value)
+    why = f"{call.path} joins this to something that cannot be removed"
+    shared = flow.join(xk[2], xv[2], why)
+    if flow.shape(query)[2] == flow.shape(key)[2]:
+        heads = flow.join(xq[2], shared, why)
+    else:
+        # TensorFlow shares out keys among queries only where there are at least two.
+        heads = None
+        flow.freeze_axes((xq[2], shared), f"{call.path} shares out its keys among the queries")
+    for name in ("bias", "mask"):
+        extra = call.kwargs.get(name)
+        if len(flow.shape(extra)) == 4 and flow.shape(extra)[1] != 1:
+            heads = flow.join(heads, flow.axes(extra)[1], why)
+    width = flow.join(xq[3], xk[3], why)
+    flow.silence(call, query, 3, width)
+    if width is None or xv[3] is None:
+        # Keras takes the output to be as wide as the query.
+        flow.freeze_axes((width, xv[3]), f"{call.path} asks that queries and values be as wide")
+    else:
+        flow.block(np.concatenate([width, xv[3]]), 2)
+
+    def rewrite(keep: Keep, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        scale = kwargs.get("scale")
+        if scale is None and not keep.all(width):
+            kwargs = {**kwargs, "scale": 1 / math.sqrt(flow.shape(query)[3] or 1)}
+        return args, kwargs
+
+    flow.rewrite(call, rewrite)
+    (batch, steps, *_), (_, others, *_) = flow.extents(query), flow.extents(key)
+    for depth in (flow.extents(query)[3], flow.extents(value)[3]):
+        flow.cost(call, 1, batch, steps, others, flow.extents(query)[2], depth)
+    return (xq[0], xq[1], heads, xv[3])
+
+
+_TENSORS = ("query", "key", "value")
