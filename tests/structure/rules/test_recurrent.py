@@ -4,6 +4,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
+from tfprune.structure.budget import Meter
 
 
 def words(length=6):
@@ -57,6 +58,21 @@ def test_states_handed_on(check, sizes) -> None:
     y = kl.LSTM(6, name="decoder")(x, initial_state=[h, c])
     model = keras.Model(ids, kl.Dense(2)(y))
     assert sizes(model) == {"words": 8, "encoder": 6}
+    check(model, ratios=(0.5,))
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", None])
+def test_states_of_both_directions_handed_on(check, sizes, mode) -> None:
+    ids, x = words()
+    both = kl.Bidirectional(kl.LSTM(6, return_state=True), merge_mode=mode, name="encoder")
+    *_, fh, fc, bh, bc = both(x)
+    y = kl.Bidirectional(kl.LSTM(6, return_sequences=True), name="decoder")(
+        x, initial_state=[fh, fc, bh, bc]
+    )
+    h, c = kl.Concatenate()([fh, bh]), kl.Concatenate()([fc, bc])
+    y = kl.LSTM(12, name="last")(y, initial_state=[h, c])
+    model = keras.Model(ids, kl.Dense(2)(y))
+    assert sizes(model) == {"words": 8, "encoder": 6 if mode is None else 12}
     check(model, ratios=(0.5,))
 
 
@@ -268,3 +284,27 @@ def test_stateful(sizes, both) -> None:
         np.testing.assert_array_equal(old, new)
     first, second = np.asarray(small(data)), np.asarray(small(data))
     assert abs(first - second).max() > 1e-6
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_gates_that_are_convolutions(check, sizes, rank) -> None:
+    x = inputs = keras.Input((3, *(5,) * rank, 2))
+    kind = {1: kl.ConvLSTM1D, 2: kl.ConvLSTM2D, 3: kl.ConvLSTM3D}[rank]
+    x = kind(6, 3, padding="same", return_sequences=True, name="one")(x)
+    x = kl.BatchNormalization()(x)
+    x = kind(4, 2, strides=2, use_bias=False, name="two")(x)
+    model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(x)))
+    assert sizes(model) == {"one": 6, "two": 4}
+    found = tfprune.units(model)
+    assert Meter(found).macs(np.ones(found.flow.size, bool)) == tfprune.macs(model).total
+    small, report = check(model)
+    assert report.after.macs == tfprune.macs(small).total
+
+
+def test_states_of_convolutions_are_handed_on(check, sizes) -> None:
+    inputs = keras.Input((3, 6, 6, 2))
+    _, h, c = kl.ConvLSTM2D(6, 3, padding="same", return_state=True, name="encoder")(inputs)
+    x = kl.ConvLSTM2D(6, 3, padding="same", name="decoder")(inputs, initial_state=[h, c])
+    model = keras.Model(inputs, kl.Conv2D(2, 1)(x))
+    assert sizes(model) == {"encoder": 6}
+    check(model)

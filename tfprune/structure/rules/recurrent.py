@@ -1,5 +1,6 @@
 """Recurrent layers: each unit has one column in every gate, and one row of the recurrence."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from keras import tree
 
 from tfprune.errors import type_name
 from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids, Site
-from tfprune.structure.graph import Call
+from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import POINTWISE
+from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers
 
@@ -34,14 +36,10 @@ class Cell:
 def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
     """One cell, or several on top of each other, from step to step."""
     layer = call.op
-    starts = [*call.args[1:2]] if len(call.args) > 1 else [call.kwargs.get("initial_state")]
     cells = bind_cells(flow, flow.site(layer), layer, flow.axes(call.args[0])[-1])
     if isinstance(cells, str):
         return stop(flow, call, cells)
-    states = [cell.units for cell in cells for _ in range(cell.states)]
-    given = [state for state in tree.flatten(starts) if state is not None]
-    for state, units in zip(given, states, strict=bool(given)):
-        flow.join(flow.axes(state)[-1], units, f"{call.path} takes this as its first state")
+    states = _states(flow, call, cells)
     _cost(flow, call, cells)
     sequence = _sequence(layer, cells)
     if not layer.return_state:
@@ -93,6 +91,16 @@ def _bind_cell(site: Site, cell: Any, x: Ids | None) -> Ids:
     return units
 
 
+def _states(flow: Flow, call: Call, cells: Sequence[Cell]) -> list[Ids]:
+    """The units of each state, which are those of the first states too, where these are given."""
+    states = [cell.units for cell in cells for _ in range(cell.states)]
+    starts = call.args[1] if len(call.args) > 1 else call.kwargs.get("initial_state")
+    given = [state for state in tree.flatten(starts) if state is not None]
+    for state, units in zip(given, states, strict=bool(given)):
+        flow.join(flow.axes(state)[-1], units, f"{call.path} takes this as its first state")
+    return states
+
+
 def _sequence(layer: Any, cells: Sequence[Cell]) -> Axes:
     units = cells[-1].units
     return (None, None, units) if layer.return_sequences else (None, units)
@@ -106,15 +114,48 @@ def _cost(flow: Flow, call: Call, cells: Sequence[Cell]) -> None:
         width = cell.units
 
 
+@layers(kl.ConvLSTM1D, kl.ConvLSTM2D, kl.ConvLSTM3D)
+def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
+    """An LSTM whose gates are convolutions: of their kernels, a filter is a column of each."""
+    layer, cell, site = call.op, call.op.cell, flow.site(call.op)
+    first, *starts = tree.flatten((call.args, call.kwargs.get("initial_state")))
+    rank = len(flow.shape(first))
+    axis = channel_axis(layer.data_format, rank - 1)
+    x = no_ids_in_space(flow, call, flow.axes(first), axis + 1)
+    filters = site.make("filters", layer.filters)
+    columns = np.tile(filters, 4)
+    site.bind(cell.kernel, -2, x[axis + 1], USE)
+    site.bind(cell.kernel, -1, columns, MAKE)
+    site.bind(cell.recurrent_kernel, -2, filters, USE)
+    site.bind(cell.recurrent_kernel, -1, columns, MAKE)
+    if cell.use_bias:
+        site.bind(cell.bias, 0, columns)
+    for start in starts:
+        if isinstance(start, Ref):
+            flow.join(flow.axes(start)[axis], filters, f"{call.path} takes this as its state")
+    if not set(_activations(cell)) <= POINTWISE:
+        flow.freeze(filters, "its activation has no rule")
+        return stop(flow, call, "has an activation without a rule")
+    state = replace((None,) * (rank - 1), axis, filters)
+    sequence = (None, *state) if layer.return_sequences else state
+    batch, steps, *_ = flow.sizes[first.index]
+    made = flow.sizes[call.outputs[0].index]
+    space = [size for at, size in enumerate(made[-(rank - 2) :], 1) if at != axis]
+    taps = 4 * math.prod(layer.kernel_size)
+    wide = flow.extents(first)[axis + 1]
+    flow.cost(call, taps, batch, steps, *space, wide, filters)
+    flow.cost(call, taps, batch, steps, *space, filters, filters)
+    return [sequence, *([state] * (len(call.outputs) - 1))] if layer.return_state else sequence
+
+
 @layers(kl.Bidirectional)
 def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Two layers over the same input, their outputs side by side or joined."""
     layer = call.op
     forward, backward = layer.forward_layer, layer.backward_layer
     x = flow.axes(call.args[0])[-1]
-    more = len(call.args) > 1 or "initial_state" in call.kwargs
-    if more or not all(_runs(one) for one in (forward, backward)):
-        return stop(flow, call, "wraps something that has no rule, or passes states")
+    if not all(_runs(one) for one in (forward, backward)):
+        return stop(flow, call, "wraps something that has no rule")
     site = flow.site(layer)
     there = bind_cells(flow, site.inside(forward, "layer"), forward, x)
     mirror = not layer.get_config().get("backward_layer")
@@ -130,22 +171,30 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
             flow.block(np.concatenate([one.units, other.units]), 2)
     _cost(flow, call, there)
     _cost(flow, call, back)
-    first, second = there[-1].units, back[-1].units
-    sequence = _sequence(forward, there)
-    mode = layer.merge_mode
+    states = _states(flow, call, [*there, *back])
+    shown = _both(flow, call, there[-1].units, back[-1].units, tied=mirror)
+    outputs = [(*_sequence(forward, there)[:-1], units) for units in shown]
+    if layer.return_state:
+        return [*outputs, *((None, units) for units in states)]
+    return outputs if layer.merge_mode is None else outputs[0]
+
+
+def _both(flow: Flow, call: Call, first: Ids, second: Ids, *, tied: bool) -> list[Ids]:
+    """What two directions show: side by side or joined as one, or each by itself."""
+    mode = call.op.merge_mode
     if mode == "concat":
         # Keras takes the output to be twice as wide as the forward layer, whatever the other is.
         out = np.concatenate([first, second])
         flow.block(out, 2)
-        return (*sequence[:-1], out)
+        return [out]
     if mode is None:
-        if mirror:
+        if tied:
             flow.tie(np.stack([first, second]))
-        return [(*sequence[:-1], first), (*sequence[:-1], second)]
+        return [first, second]
     flow.join(first, second, f"{call.path} adds its two directions")
-    return sequence
+    return [first]
 
 
 def _runs(layer: Any) -> bool:
-    """Tell whether a layer is one of those above, and returns no states."""
-    return type(layer) in (kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN) and not layer.return_state
+    """Tell whether a layer is one of those above."""
+    return type(layer) in (kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN)
