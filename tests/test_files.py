@@ -48,3 +48,11 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         read_bytes(tmp_path, "make it first")
     with pytest.raises(OptionError, match="expected the name of a file, got None"):
         as_path(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a" * 300, "File name too long"), ("a\0b", "no null character")]
+)
+def test_a_name_that_no_file_can_have_is_refused(name, text, tmp_path):
+    with pytest.raises(OptionError, match=f"path: .*{text}"):
+        check_destination(tmp_path / name)

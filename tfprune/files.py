@@ -26,7 +26,13 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
         OptionError: It is a folder, lies below a file, or where nothing can be written.
     """
     target = as_path(path)
-    if target.is_dir():
+    if "\0" in str(target):
+        raise OptionError(f"path: {str(target)!r}: no null character can be in a name")
+    try:
+        folder = target.is_dir()
+    except OSError as error:
+        raise OptionError(f"path: {target} ({error.strerror}); name another place") from None
+    if folder:
         raise OptionError(f"path: {target} is a folder; give the name of a file in it")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir():

@@ -129,3 +129,21 @@ def test_random_samples_suit_their_inputs():
     assert samples["mask"].dtype == np.bool_
     again = random_samples(inputs, 3, {"tokens": 7})
     assert all((again[name] == samples[name]).all() for name in samples)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("x.npy", "expected samples, got the name 'x.npy'; load the file"),
+        (lambda batch: [_X], "a function that gives samples takes no arguments"),
+        (_X * 1e300, "too large for float32, which the model takes"),
+    ],
+)
+def test_what_are_no_samples_is_one_line_without_a_warning(data, text, recwarn):
+    with pytest.raises(DataError, match=text):
+        calibration_samples(data, _IMAGE)
+    assert not recwarn
+
+
+def test_a_function_without_a_signature_is_called():
+    assert calibration_samples(iter([_X]).__next__, _IMAGE)[1] == 6

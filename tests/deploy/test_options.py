@@ -1,5 +1,6 @@
 """Options of a conversion: what is allowed, and what the refusal says."""
 
+import numpy as np
 import pytest
 
 from tfprune.deploy.options import (
@@ -36,8 +37,11 @@ def test_integers_need_samples_and_floats_do_not(name: str) -> None:
 
 
 def test_a_bound_is_a_positive_number() -> None:
-    check_bound(None)
-    check_bound(0.1)
+    assert check_bound(None) is None
+    assert check_bound(0.1) == 0.1
+    assert type(check_bound(np.float32(0.5))) is float
+    with pytest.raises(OptionError, match="expected a positive number, got True"):
+        check_bound(True)
     for wrong in (0, -1, float("inf"), float("nan"), "1"):
         with pytest.raises(OptionError, match="bound: expected a positive number"):
             check_bound(wrong)

@@ -6,7 +6,7 @@ import pytest
 
 from tfprune.deploy.export import interface
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
-from tfprune.errors import OptionError
+from tfprune.errors import ModelError, OptionError
 
 
 def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None:
@@ -57,3 +57,10 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
 def test_versions_name_the_generation_of_the_model(convnet) -> None:
     assert list(versions(convnet, ["numpy"])) == ["python", "tfprune", "tensorflow", "keras",
                                                   "numpy"]  # fmt: skip
+
+
+def test_an_output_that_does_not_count_the_samples_is_refused() -> None:
+    inputs = keras.Input((2,), name="x")
+    model = keras.Model(inputs, keras.ops.sum(inputs, 0))
+    with pytest.raises(ModelError, match=r"has shape \(2,\) for 6 samples; give it a first axis"):
+        answers(interface(model), {"x": np.zeros((6, 2), "float32")})

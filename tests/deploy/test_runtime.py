@@ -147,3 +147,16 @@ def test_halves_are_rounded_away_from_zero():
     spec = TensorSpec("x", (-1,), "int8", 1.0, 0)
     halves = np.array([-1.5, -0.5, 0.5, 1.5, 200.0], np.float32)
     assert runtime.quantise(halves, spec).tolist() == [-2, -1, 1, 2, 127]
+
+
+def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):
+    import tensorflow as tf
+
+    serve = tf.function(
+        lambda x: {"flat": tf.reshape(x, (6,))}, input_signature=[tf.TensorSpec((1, 6), name="x")]
+    )
+    module = tf.Module()
+    tf.saved_model.save(module, str(tmp_path), signatures=serve.get_concrete_function())
+    data = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    with pytest.raises(ArtefactError, match=r"output 'flat' has shape \(6,\) for a batch of 1"):
+        Runner(data)(np.zeros((1, 6), "float32"))

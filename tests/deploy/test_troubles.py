@@ -18,6 +18,13 @@ from tfprune.deploy.troubles import way_out
             "SQUARED_DIFFERENCE does not",
         ),
         ("which references an 'untracked' resource. TensorFlow", "stateful=False"),
+        ("Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.", "input_signature="),
+        ("missing a required argument: 'b'", "such as 'b'; let its call take one list or dict"),
+        ("call() missing 1 required positional argument: 'b'", "such as 'b'; let its call"),
+        (
+            "RuntimeError: Unsupported input type INT16 for input tensor 0 of type FLOAT32.",
+            "an input cannot be an integer",
+        ),
         ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
     ],
 )

@@ -62,6 +62,7 @@ def test_layers_take_other_schemes(two_layers):
     ("options", "error", "text"),
     [
         ({"scheme": "int4", "layers": {"third": "float32"}}, FilterError, "matches no operation"),
+        ({"scheme": "int4", "layers": {"third": "int4"}}, FilterError, "such as .*/second/MatMul"),
         ({"scheme": "int4", "layers": {"(": "float32"}}, FilterError, "no regular expression"),
         ({"scheme": "int4", "layers": {"first": "int8"}}, OptionError, "'int8'. Known: float32"),
         ({"scheme": "dynamic", "layers": {"first": "int4"}}, OptionError, "for the whole model"),
@@ -71,3 +72,27 @@ def test_wrong_layers_are_one_line(two_layers, options, error, text):
     with pytest.raises(error, match=text) as caught:
         to_tflite(two_layers, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pattern_finds_the_layer_of_that_name():
+    model = keras.Sequential(
+        [keras.Input((64,)), L.Dense(64, name="dense"), L.Dense(64, name="dense_1")]
+    )
+    mixed = to_tflite(model, scheme="int4", layers={"dense_1/": "float32"}, bound=2.0)
+    kept = {t.name.split("/")[1]: t.dtype for t in inspect(mixed).tensors if t.elements == 64 * 64}
+    assert kept == {"dense": "int4", "dense_1": "float32"}
+
+
+def test_types_that_are_guessed_are_noted():
+    class Words(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.table = L.Embedding(9, 4)
+
+        def call(self, x):
+            return self.table(x)
+
+    model = Words()
+    model(np.zeros((1, 5), "int32"))
+    assert "give input_signature= for others" in to_tflite(model).report.notes[0]
+    assert to_tflite(model, calibration=np.zeros((4, 5), "int32")).report.notes == ()

@@ -1,7 +1,9 @@
 """Samples for calibration and comparison, from whatever holds the user's data."""
 
+import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,7 +143,11 @@ def _gather(data: Any, inputs: Sequence[TensorSpec], limit: int) -> tuple[Sample
 
 
 def _elements(data: Any) -> Iterator[Any]:
+    if isinstance(data, str | os.PathLike):
+        raise DataError(f"calibration: expected samples, got the name {str(data)!r}; load the file")
     if callable(data) and not hasattr(data, "__iter__"):
+        if not _needs_nothing(data):
+            raise DataError("calibration: a function that gives samples takes no arguments")
         data = data()
     if hasattr(data, "as_numpy_iterator"):
         return data.as_numpy_iterator()
@@ -153,6 +159,16 @@ def _elements(data: Any) -> Iterator[Any]:
         "calibration: expected an array, a dict, a tuple of arrays, a tf.data.Dataset or an "
         f"iterable of batches, got {type_name(data)}"
     )
+
+
+def _needs_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # of a function in C, which has no signature
+        return True
+    return True
 
 
 def _batch(element: Any, inputs: Sequence[TensorSpec]) -> Samples:
@@ -237,7 +253,14 @@ def _checked(data: Any, spec: TensorSpec) -> np.ndarray:
                 f"{array[cast != array].flat[0]} is none"
             )
         return cast
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(cast).all():
+        raise DataError(
+            f"calibration, input {spec.name!r}: {array[~np.isfinite(cast)].flat[0]:g} is too large "
+            f"for {dtype}, which the model takes"
+        )
+    return cast
 
 
 def _count(samples: Samples) -> int:

@@ -26,6 +26,7 @@ class Interface:
         structure: The inputs as the model's call wants them, with names for leaves.
         vocabulary: For inputs that are looked up in an embedding: its size.
         outputs: What to call the outputs instead of the model's own names for them.
+        guessed: The types of the inputs are not known, and were taken for float32.
     """
 
     model: Any
@@ -33,6 +34,7 @@ class Interface:
     structure: Structure
     vocabulary: Mapping[str, int] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    guessed: bool = False
 
     def arguments(self, arrays: Mapping[str, Any]) -> Structure:
         """Return arrays by name in the structure that the model's call wants."""
@@ -42,7 +44,7 @@ class Interface:
         """Run the model and return its outputs by name."""
         outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
-        return dict(_name_outputs(own, outputs))
+        return _checked_outputs(dict(_name_outputs(own, outputs)))
 
 
 def generation(model: Any) -> str | None:
@@ -78,13 +80,14 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
             f"model {model.name!r} is not built: it has no weights yet; call it once on data, or "
             "model.build(input_shape)"
         )
-    structure = _checked(signature)
+    structure, guessed = _checked(signature), False
     if structure is None:
         structure = symbolic_inputs(model)
     if structure is None:
         structure = _of_arrays(example)
     if structure is None:
         structure = _built_inputs(model)
+        guessed = structure is not None
     if isinstance(structure, list | tuple) and len(structure) == 1:
         structure = structure[0]
     if structure is None:
@@ -96,7 +99,11 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
     inputs = tuple(_input(name, leaf) for name, leaf in _unique(leaves))
     names = iter(spec.name for spec in inputs)
     return Interface(
-        model, inputs, _map(structure, lambda _: next(names)), _vocabulary(model, inputs)
+        model,
+        inputs,
+        _map(structure, lambda _: next(names)),
+        _vocabulary(model, inputs),
+        guessed=guessed,
     )
 
 
@@ -104,7 +111,9 @@ def _checked(signature: Structure) -> Structure:
     leaves = [] if signature is None else [leaf for _, leaf in _flatten(signature)]
     for leaf in leaves:
         # The shape of a KerasTensor is a tuple, that of a tf.TensorSpec is iterable.
-        if not isinstance(getattr(leaf, "shape", None), Iterable) or not hasattr(leaf, "dtype"):
+        shape = getattr(leaf, "shape", None)
+        unknown = getattr(shape, "rank", 0) is None
+        if unknown or not isinstance(shape, Iterable) or not hasattr(leaf, "dtype"):
             raise OptionError(
                 "input_signature: expected shapes and types, such as keras.InputSpec(shape=(None, "
                 f'28, 28, 1), dtype="float32"), or a list or dict of them; got {signature!r}'
@@ -161,8 +170,49 @@ def called(interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Return a model's outputs by name, its operations named as those of the file will be."""
     import tensorflow as tf
 
-    with tf.name_scope("model") if _is_private(interface) else contextlib.nullcontext():
+    outermost = tf.name_scope("model") if _is_private(interface) else contextlib.nullcontext()
+    with _scopes_named_as_layers(tf.compat.v1.get_default_graph()), outermost:
         return interface.call(arrays)
+
+
+@contextlib.contextmanager
+def _scopes_named_as_layers(graph: Any) -> Iterator[None]:
+    """Let scopes that stayed empty take no names, for the length of a `with` block.
+
+    Keras 3 opens the scope of a layer twice, to build and to call it. TensorFlow would number the
+    second: the operations of `dense` would be in `dense_1`, those of `dense_1` in `dense_1_2`.
+    """
+    unique_name = graph.unique_name
+    # What was given for a name, while nothing is in it.
+    given: dict[str, str] = {}
+    used: set[str] = set()
+
+    def is_operation(name: str) -> bool:
+        try:
+            graph.get_operation_by_name(name)
+        except KeyError:
+            return False
+        return True
+
+    def name_once(name: str, mark_as_used: bool = True) -> str:
+        scope = graph.get_name_scope()
+        full = f"{scope}/{name}" if scope else name
+        last = given.get(full, "")
+        if last and last not in used and not is_operation(last):
+            return last
+        while scope:
+            used.add(scope)
+            scope = scope.rpartition("/")[0]
+        unique = unique_name(name, mark_as_used)
+        if mark_as_used:
+            given[full] = unique
+        return unique
+
+    graph.unique_name = name_once
+    try:
+        yield
+    finally:
+        del graph.unique_name
 
 
 def _is_private(interface: Interface) -> bool:
@@ -288,10 +338,11 @@ def symbolic_inputs(model: Any) -> Structure:
 
 def _of_arrays(data: Any) -> Structure:
     """Return the shapes and types of arrays; None for data that would have to be read first."""
-    if isinstance(data, Mapping):
-        return {key: _of_arrays(value) for key, value in data.items()}
-    if isinstance(data, tuple):
-        return [_of_arrays(value) for value in data]
+    if isinstance(data, Mapping | tuple):
+        parts = [_of_arrays(x) for x in (data.values() if isinstance(data, Mapping) else data)]
+        if None in parts:
+            return None
+        return dict(zip(data, parts, strict=True)) if isinstance(data, Mapping) else parts
     if not hasattr(data, "__array__"):
         return None
     array = np.asarray(data)
@@ -322,7 +373,8 @@ def _input(name: str, leaf: Any) -> TensorSpec:
     shape = [(-1 if size is None else int(size)) for size in leaf.shape]
     if not shape:
         raise ModelError(f"input {name!r} has no batch axis; a file needs one")
-    dtype = getattr(leaf.dtype, "name", None) or str(leaf.dtype)
+    # Of an InputSpec without a type; keras.Input takes it for this one too.
+    dtype = getattr(leaf.dtype, "name", None) or str(leaf.dtype or "float32")
     if dtype in ("string", "object") or getattr(leaf, "sparse", False):
         raise ModelError(
             f"input {name!r} is {'sparse' if dtype != 'string' else 'text'}: a file takes numbers; "
@@ -331,16 +383,21 @@ def _input(name: str, leaf: Any) -> TensorSpec:
     return TensorSpec(name, tuple(shape), np.dtype(dtype).name)
 
 
-def _flatten(structure: Structure, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(
+    structure: Structure, prefix: str = "", *, named: bool = True
+) -> Iterator[tuple[str, Any]]:
+    """Give the leaves with names: their own if `named`, else those of their places."""
     if isinstance(structure, Mapping):
         for key, value in structure.items():
-            yield from _flatten(value, f"{prefix}_{key}" if prefix else str(key))
+            name = f"{prefix}_{key}" if prefix else str(key)
+            yield from _flatten(value, name, named=named)
     elif isinstance(structure, list | tuple):
         for i, value in enumerate(structure):
-            own = getattr(value, "name", "") if not isinstance(value, Mapping) else ""
-            yield from _flatten(value, own or (f"{prefix}_{i}" if prefix else f"input_{i}"))
+            own = getattr(value, "name", "") if named and not isinstance(value, Mapping) else ""
+            name = own or (f"{prefix}_{i}" if prefix else f"input_{i}")
+            yield from _flatten(value, name, named=named)
     else:
-        yield prefix or getattr(structure, "name", None) or "input", structure
+        yield prefix or (getattr(structure, "name", None) if named else "") or "input", structure
 
 
 def _unique(leaves: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -361,11 +418,32 @@ def _map(structure: Structure, function: Callable[[Any], Any]) -> Structure:
     return function(structure)
 
 
+def _checked_outputs(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no file can give."""
+    if not outputs:
+        raise ModelError("the model gives no output; a file needs one")
+    for name, value in outputs.items():
+        kind = type(value).__name__
+        dtype = str(getattr(getattr(value, "dtype", None), "name", ""))
+        if value is None:
+            fault = "None: return only tensors from the model's call"
+        elif kind in ("RaggedTensor", "SparseTensor"):
+            fault = f"a {kind}: return a dense tensor from the model's call"
+        elif dtype == "string" or dtype.startswith("complex"):
+            fault = f"of type {dtype}: return real numbers from the model's call"
+        elif len(getattr(value, "shape", ())) == 0:
+            fault = "a single number: return one for each sample of the batch"
+        else:
+            continue
+        raise ModelError(f"output {name!r} is {fault}")
+    return outputs
+
+
 def _name_outputs(own: Sequence[str], outputs: Structure) -> Iterator[tuple[str, Any]]:
     if isinstance(outputs, Mapping):
-        yield from _unique([(name, leaf) for name, leaf in _flatten(outputs)])
+        yield from _unique(list(_flatten(outputs, named=False)))
         return
-    leaves = [leaf for _, leaf in _flatten(outputs)]
+    leaves = [leaf for _, leaf in _flatten(outputs, named=False)]
     names = own if len(own) == len(leaves) else [f"output_{i}" for i in range(len(leaves))]
     yield from _unique(list(zip(names, leaves, strict=True)))
 
@@ -388,7 +466,15 @@ def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
     }
 
 
-def check_batch(batch: int | None) -> None:
-    """Refuse a batch size that is none."""
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+def check_batch(batch: int | None, inputs: Sequence[TensorSpec] = ()) -> int | None:
+    """Return a batch size; refuse what is none, or another one than inputs have already."""
+    whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+    if batch is not None and not (whole and batch >= 1):
         raise OptionError(f"batch: expected a positive integer or None, got {batch!r}")
+    for spec in inputs:
+        if batch is not None and spec.shape[0] not in (-1, batch):
+            raise OptionError(
+                f"batch: {batch} was asked for, but the model's input {spec.name!r} has a batch of "
+                f"{spec.shape[0]}; leave it out, or build the model with an open batch"
+            )
+    return None if batch is None else int(batch)

@@ -34,14 +34,16 @@ def check_calibration(name: str, plan: Scheme, calibrated: bool) -> None:
         )
 
 
-def check_bound(bound: float | None) -> None:
-    """Refuse a bound that no difference can be held against.
+def check_bound(bound: float | None) -> float | None:
+    """Return a bound; refuse one that no difference can be held against.
 
     Raises:
         OptionError: It is no positive number.
     """
-    if bound is not None and not (isinstance(bound, int | float) and 0 < bound < np.inf):
+    number = isinstance(bound, int | float | np.number) and not isinstance(bound, bool)
+    if bound is not None and not (number and 0 < bound < np.inf):
         raise OptionError(f"bound: expected a positive number, got {bound!r}")
+    return None if bound is None else float(bound)
 
 
 def check_time_limit(seconds: float) -> None:

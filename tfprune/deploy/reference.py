@@ -11,7 +11,7 @@ import numpy as np
 from tfprune.deploy.artefact import report_path
 from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
 from tfprune.deploy.export import Interface, generation
-from tfprune.errors import OptionError
+from tfprune.errors import ModelError, OptionError
 from tfprune.files import check_destination
 
 _RANDOM_SAMPLES = 8
@@ -51,6 +51,12 @@ def answers(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
     for start in range(0, count, step):
         index = np.arange(start, start + step) % count
         outputs = face.call({name: array[index] for name, array in samples.items()})
+        for name, value in outputs.items():
+            if value.shape[0] != step:
+                raise ModelError(
+                    f"output {name!r} has shape {tuple(value.shape)} for {step} samples; give it a "
+                    "first axis that counts them: a file has one"
+                )
         pieces.append({name: np.asarray(value)[: count - start] for name, value in outputs.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 

@@ -212,7 +212,14 @@ class Runner:
                 chunk = [np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in chunk]
             self._set(chunk)
             self.invoke()
-            pieces.append([output[: step - missing] for output in self._outputs()])
+            outputs = self._outputs()
+            for output, spec in zip(outputs, self.outputs, strict=True):
+                if output.shape[:1] != (step,):
+                    raise ArtefactError(
+                        f"output {spec.name!r} has shape {output.shape} for a batch of {step}: it "
+                        "does not count the samples, so that it cannot be told which is whose"
+                    )
+            pieces.append([output[: step - missing] for output in outputs])
         return {
             spec.name: np.concatenate([piece[i] for piece in pieces])
             for i, spec in enumerate(self.outputs)

@@ -43,7 +43,7 @@ from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.troubles import way_out
 from tfprune.deploy.weights import Rule, resolve
-from tfprune.errors import ConversionError, OptionError
+from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.progress import SILENT, Progress
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
@@ -149,8 +149,8 @@ def to_tflite(
     ready = aware and plan.activations == "int8" and has_trained_ranges(model)
     io = check_io(scheme, plan, io)
     check_calibration(scheme, plan, ready or calibration is not None)
-    check_bound(bound)
-    check_batch(batch)
+    bound = check_bound(bound)
+    batch = check_batch(batch)
     allowed = check_allowed(allow_float)
     rules = check_layers(scheme, plan, {} if layers is None else layers)
     face = interface(strip_quantization(model), input_signature, calibration)
@@ -158,7 +158,13 @@ def to_tflite(
     if aware:
         names = tuple(face.model.output_names)
         trained = replace(interface(model, input_signature, calibration), outputs=names)
+    check_batch(batch, face.inputs)
     notes: list[str] = []
+    if face.guessed:
+        notes.append(
+            "a subclassed model keeps the shapes of its inputs, not their types: they were taken "
+            "for float32; give input_signature= for others"
+        )
     samples, origin = draw(face, calibration, notes)
 
     with (
@@ -186,9 +192,9 @@ def to_tflite(
         notes += check_operations(contents, scheme, allowed)
         task.advance()
         compared = some(samples)
-        actual = _run_file(data, compared, settings)
         # With what was trained, rounding and all.
         expected = answers(trained, compared)
+        actual = _run_file(data, compared, settings)
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
     _check_parity(found, scheme, face, data, compared, bound or plan.bound)
@@ -301,6 +307,8 @@ def _export(
     try:
         with traced_for_the_converter():
             return export(face, folder, batch=batch, unroll=unroll)
+    except TfpruneError:
+        raise
     except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
         # The user's own layers run here, as a graph, and may fail in any of these ways.
         text = " ".join(str(error).split())

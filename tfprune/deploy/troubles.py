@@ -28,6 +28,22 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "build the model with a fixed number of time steps, or use scheme 'dynamic'",
     ),
     (
+        r"symbolic `?tf\.Tensor`? as a Python `?bool`?",
+        "a layer decides in Python by a number or a size that is open in the file",
+        "fix the sizes with input_signature=, such as keras.InputSpec(shape=(None, 224, 224, 3)), "
+        "or decide with keras.ops.where or keras.ops.cond",
+    ),
+    (
+        r"missing (?:a|\d+) required (?:positional )?arguments?: (?P<name>'\w+')",
+        "the model's call takes more than one argument, such as {name}",
+        "let its call take one list or dict of its inputs",
+    ),
+    (
+        r"Unsupported (?P<side>input|output) type INT\d+ for .* of type FLOAT32",
+        "an {side} cannot be an integer: what touches it stays float",
+        "give io='float32', which tells what stays float, or use scheme 'dynamic'",
+    ),
+    (
         r"Quantization to 16x8-bit not yet supported for op: '?(?P<op>\w+)",
         "the converter has no 16-bit {op}",
         "use scheme 'int8' or 'dynamic'",

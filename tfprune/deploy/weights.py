@@ -74,7 +74,8 @@ def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
             if outputs and any(re.search(pattern, name) for name in names)
         ]
         if not matched:
-            known = ", ".join(outputs[0] for outputs, _ in operations[:5] if outputs)
+            # Of the last layer only the weights have a name of its own.
+            known = ", ".join(dict.fromkeys(names[-1] for _, names in operations[:5] if names))
             raise FilterError(
                 f"layers: {pattern!r} matches no operation of the file; names are such as {known}"
             )
