@@ -76,6 +76,24 @@ def test_states_of_both_directions_handed_on(check, sizes, mode) -> None:
     check(model, ratios=(0.5,))
 
 
+def test_an_activation_that_is_a_layer_in_a_cell(check, sizes) -> None:
+    ids, x = words()
+    x = kl.SimpleRNN(6, activation=kl.LeakyReLU(), name="rnn")(x)
+    model = keras.Model(ids, kl.Dense(2)(x))
+    assert sizes(model) == {"words": 8, "rnn": 6}
+    check(model, ratios=(0.5,))
+
+
+def test_an_activation_that_mixes_units_stays_whatever_it_is_called() -> None:
+    def relu(x):
+        return x - keras.ops.mean(x, axis=-1, keepdims=True)
+
+    ids, x = words()
+    x = kl.SimpleRNN(6, activation=relu, name="rnn")(x)
+    found = tfprune.units(keras.Model(ids, kl.Dense(2)(x)))
+    assert "rnn" not in [group.name for group in found]
+
+
 def test_masked_sequences(check) -> None:
     ids = keras.Input((6,), dtype="int32")
     x = kl.Embedding(13, 8, mask_zero=True)(ids)

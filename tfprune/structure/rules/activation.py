@@ -22,23 +22,30 @@ MIXING = frozenset(["softmax", "log_softmax", "sparsemax"])
 
 def activate(flow: Flow, call: Call, activation: Any, axes: Axes) -> Axes:
     """Carry ids through the activation of a layer."""
-    if activation is None:
+    if activation is None or is_pointwise(activation):
         return axes
+    name, trusted = _name(activation)
+    if trusted and name in MIXING:
+        return mix(flow, call, axes, -1, f"{name} over these channels")
+    flow.freeze_axes(axes, f"{call.path} has an activation without a rule ({name})")
+    return axes
+
+
+def is_pointwise(activation: Any) -> bool:
+    """Tell whether an activation gives each number from that number alone."""
+    name, trusted = _name(activation)
+    return (trusted and name in POINTWISE) or (is_foreign(activation) and acts_alone(activation))
+
+
+def _name(activation: Any) -> tuple[str, bool]:
+    """What an activation is called, and whether it is one of Keras's or TensorFlow's."""
     name = getattr(activation, "__name__", type(activation).__name__)
     home = getattr(activation, "__module__", "") or ""
     if isinstance(activation, keras.Layer) and not activation.weights:
         home = type(activation).__module__
         name = keras.src.utils.naming.to_snake_case(type(activation).__name__)
         name = {"re_lu": "relu", "leaky_re_lu": "leaky_relu"}.get(name, name)
-    trusted = home.startswith(("keras.", "tensorflow."))
-    if trusted and name in POINTWISE:
-        return axes
-    if trusted and name in MIXING:
-        return mix(flow, call, axes, -1, f"{name} over these channels")
-    if is_foreign(activation) and acts_alone(activation):
-        return axes
-    flow.freeze_axes(axes, f"{call.path} has an activation without a rule ({name})")
-    return axes
+    return name, home.startswith(("keras.", "tensorflow."))
 
 
 def mix(flow: Flow, call: Call, axes: Axes, axis: int, why: str) -> Axes:

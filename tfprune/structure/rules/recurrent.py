@@ -1,7 +1,7 @@
 """Recurrent layers: each unit has one column in every gate, and one row of the recurrence."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras import tree
 from tfprune.errors import type_name
 from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids, Site
 from tfprune.structure.graph import Call, Ref
-from tfprune.structure.rules.activation import POINTWISE
+from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 from tfprune.structure.rules.movement import stop
 from tfprune.structure.rules.table import layers
@@ -64,7 +64,7 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
     made = []
     for cell, home in homes:
         units = _bind_cell(home, cell, x)
-        if not set(_activations(cell)) <= POINTWISE:
+        if not _acts_alone(cell):
             flow.freeze(units, "its activation has no rule")
             return "has an activation without a rule"
         made.append(Cell(GATES[type(cell)], units, len(tree.flatten(cell.state_size))))
@@ -72,10 +72,9 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
     return made
 
 
-def _activations(cell: Any) -> Iterator[str]:
-    yield cell.activation.__name__
-    if hasattr(cell, "recurrent_activation"):
-        yield cell.recurrent_activation.__name__
+def _acts_alone(cell: Any) -> bool:
+    used = [cell.activation, getattr(cell, "recurrent_activation", cell.activation)]
+    return all(map(is_pointwise, used))
 
 
 def _bind_cell(site: Site, cell: Any, x: Ids | None) -> Ids:
@@ -133,7 +132,7 @@ def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
     for start in starts:
         if isinstance(start, Ref):
             flow.join(flow.axes(start)[axis], filters, f"{call.path} takes this as its state")
-    if not set(_activations(cell)) <= POINTWISE:
+    if not _acts_alone(cell):
         flow.freeze(filters, "its activation has no rule")
         return stop(flow, call, "has an activation without a rule")
     state = replace((None,) * (rank - 1), axis, filters)
