@@ -34,9 +34,9 @@ def test_there_and_back_is_the_same_config() -> None:
 
 
 def test_an_option_that_the_other_side_lacks_is_named() -> None:
-    attention = keras.layers.MultiHeadAttention(2, 3, use_gate=True, name="n")
-    with pytest.raises(ModelError, match="layer 'n' .*no counterpart of use_gate=True"):
-        bring(attention, NEW, OLD)
+    resizing = keras.layers.Resizing(2, 3, pad_to_aspect_ratio=True, name="n")
+    with pytest.raises(ModelError, match="layer 'n' .*no counterpart of pad_to_aspect_ratio=True"):
+        bring(resizing, NEW, OLD)
 
     class Own(keras.initializers.Initializer):
         def get_config(self) -> dict[str, Any]:

@@ -57,6 +57,9 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
         function = _known(_BY_CLASS, type(operation).__name__, operation)
         config = {key: value for key, value in operation.get_config().items() if key != "name"}
         given = config | _bound(operation.call, *given_to(node))
+        if "xs" in given and "xs" not in function.names:
+            # What older Keras calls the tensors of a stack.
+            given["x"] = given.pop("xs")
         values = _renamed(given, {name: name for name in function.names}, operation)
         values = function.to_tf(map_structure(find, values))
         return _place(_in_tf(function), {function.names[k]: v for k, v in values.items()},
