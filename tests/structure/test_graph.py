@@ -158,6 +158,7 @@ def test_a_subclassed_model_becomes_functional(check) -> None:
     with pytest.raises(ModelError, match="never called"):
         tfprune.units(model)
     assert tfprune.units(model, input_shape=(4,)).groups
+    assert tfprune.units(model, input_shape=tuple(np.array([4]))).groups
     model(np.zeros((2, 4), "float32"))
     small, report = check(model)
     assert "traced into a functional model" in report.notes[0]
@@ -234,6 +235,16 @@ def test_a_formula_is_opened_unless_it_asks_whether_it_trains(check, sizes) -> N
     x = Noisy(name="noisy")(kl.Dense(6, name="before")(inputs))
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
     assert "noisy has no rule" in found.frozen[0].reason
+
+
+def test_a_lambda_that_is_a_formula_is_opened(check, sizes) -> None:
+    x = inputs = keras.Input((6, 4))
+    x = kl.Lambda(lambda x: x[:, -1, :])(kl.Dense(6, name="before")(x))
+    x = kl.Lambda(lambda x, by: keras.ops.relu(x) * by, arguments={"by": 2.0})(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    assert sizes(model) == {"before": 6}
+    small, _ = check(model)
+    assert not any(isinstance(layer, kl.Lambda) for layer in small.layers)
 
 
 class Holder(keras.layers.Layer):

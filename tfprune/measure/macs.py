@@ -6,7 +6,7 @@ their cost is that of moving data. An operation that has no rule is looked into;
 is named, never taken for free.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +217,7 @@ class _Walk:
             return self.graph(graph, keras.tree.flatten(args), f"{name}/")
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
-        outputs = _spec(op, args, kwargs)
+        outputs = output_spec(op, args, kwargs)
         _check_window(op, outputs)
         self.charge(op, args, kwargs, outputs, name)
         return outputs
@@ -244,24 +244,29 @@ class _Walk:
             traced, inputs = _trace(op, args, kwargs)
         except UNTRACEABLE as error:
             self.unknown.append(_named(op, name, error))
-            return _spec(op, args, kwargs)
+            return output_spec(op, args, kwargs)
         return self.graph(traced, inputs, f"{name}/")
 
 
-def _spec(op: Any, args: Any, kwargs: Any) -> Any:
-    """Return what a call gives, with all sizes known."""
+def output_spec(op: Any, args: Any, kwargs: Any) -> Any:
+    """Return symbols of what a call gives, with every size that those of its inputs tell."""
+    inputs = [leaf for leaf in keras.tree.flatten((args, kwargs)) if hasattr(leaf, "shape")]
     if type(op).__name__ == "DotProductAttention":
         # Keras takes the values to be as wide as the queries.
-        query, _, value = keras.tree.flatten((args, kwargs))[:3]
+        query, _, value = inputs[:3]
         return keras.KerasTensor((*query.shape[:-1], value.shape[-1]), query.dtype)
     outputs = op.compute_output_spec(*args, **kwargs)
-    if not any(None in output.shape for output in keras.tree.flatten(outputs)):
-        return outputs
     if isinstance(op, keras.layers.EinsumDense):
-        # It remembers the open sizes that it was built with; its equation knows better.
-        x = keras.tree.flatten((args, kwargs))[0]
-        return keras.KerasTensor(einsum_shape(op.equation, [x.shape, op.kernel.shape]), x.dtype)
-    return keras.Operation.compute_output_spec(op, *args, **kwargs)
+        # It says None for an axis that it passes on, or the size that it was built with.
+        told = einsum_shape(op.equation, [inputs[0].shape, op.kernel.shape])
+        return keras.KerasTensor(told, outputs.dtype)
+    if _is_open(keras.tree.flatten(outputs)) and not _is_open(inputs):
+        return keras.Operation.compute_output_spec(op, *args, **kwargs)
+    return outputs
+
+
+def _is_open(tensors: Iterable[Any]) -> bool:
+    return any(None in tensor.shape for tensor in tensors)
 
 
 def _check_window(op: Any, outputs: Any) -> None:

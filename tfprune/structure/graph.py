@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
@@ -165,8 +166,8 @@ def given_shapes(given: Any) -> Iterator[Shape]:
         for key in sorted(given):
             yield from given_shapes(given[key])
     elif isinstance(given, list | tuple):
-        if all(size is None or (type(size) is int and size > 0) for size in given):
-            yield tuple(given)
+        if all(size is None or _is_size(size) for size in given):
+            yield tuple(None if size is None else int(size) for size in given)
             return
         for part in given:
             yield from given_shapes(part)
@@ -175,6 +176,11 @@ def given_shapes(given: Any) -> Iterator[Shape]:
             "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "
             f"for several inputs. Received {given!r}"
         )
+
+
+def _is_size(size: Any) -> bool:
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    return whole and int(size) > 0
 
 
 class _Reader:

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from tfprune.measure.mac_rules import einsum_shape
-from tfprune.measure.macs import is_free, macs_of_call
+from tfprune.measure.macs import is_free, macs_of_call, output_spec
 from tfprune.structure.graph import Call, Graph, Ref, given_shapes
 from tfprune.structure.rules.table import find
 from tfprune.structure.symbolic import accepted
@@ -22,21 +21,12 @@ def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
     if isinstance(call.op, keras.Layer):
         kwargs = accepted(call.op, kwargs)
     try:
-        made = tree.flatten(call.op.compute_output_spec(*args, **kwargs))
+        return tree.flatten(output_spec(call.op, args, kwargs))
     except Exception:
         if find(call.op) is not None:
             raise
         values = [graph.values[ref.index] for ref in call.outputs]
         return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
-    if isinstance(call.op, keras.layers.EinsumDense):
-        # It says None for every axis that it passes on.
-        (out,) = made
-        told = einsum_shape(call.op.equation, [args[0].shape, call.op.kernel.shape])
-        shape = [
-            size if known is None else known for known, size in zip(out.shape, told, strict=True)
-        ]
-        made = [keras.KerasTensor(shape, dtype=out.dtype)]
-    return made
 
 
 def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
