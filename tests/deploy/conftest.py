@@ -10,6 +10,12 @@ from tfprune.deploy.tflite import to_tflite
 L = keras.layers
 
 
+@pytest.fixture
+def quantizer() -> None:
+    """Skip where ai-edge-quantizer, an extra, is missing: it needs ai-edge-litert 2.3 or newer."""
+    pytest.importorskip("ai_edge_quantizer", reason="needs the extra [quantizer]")
+
+
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
     """Fifty images of 8×8."""

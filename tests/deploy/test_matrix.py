@@ -28,7 +28,9 @@ def _cells():
 
 
 @pytest.mark.parametrize(("generation", "name", "scheme"), list(_cells()))
-def test_right_or_refused(generation, name, scheme):
+def test_right_or_refused(generation, name, scheme, request):
+    if SCHEMES[scheme].weight_bits is not None:
+        request.getfixturevalue("quantizer")
     found = outcome(generation, name, scheme)
     assert not fault((generation, name, scheme), found), found
 

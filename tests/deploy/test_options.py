@@ -59,11 +59,14 @@ def test_only_some_schemes_go_layer_by_layer() -> None:
         with pytest.raises(OptionError, match="layers: expected a dict from regular expressions"):
             check_layers("int4", SCHEMES["int4"], wrong)
     assert check_layers("int8", SCHEMES["int8"], {}) is None
+    with pytest.raises(OptionError, match=r"per layer there are int4, weight_int8, weight_int4"):
+        check_layers("int8", SCHEMES["int8"], {"head": "float32"})
+
+
+def test_layers_become_rules(quantizer: None) -> None:
     assert check_layers("int4", SCHEMES["int4"], {"head": "float32"}) == [
         (".*", 4, False), ("head", None, False)
     ]  # fmt: skip
-    with pytest.raises(OptionError, match=r"per layer there are int4, weight_int8, weight_int4"):
-        check_layers("int8", SCHEMES["int8"], {"head": "float32"})
     with pytest.raises(FilterError, match="no regular expression"):
         check_layers("int4", SCHEMES["int4"], {"(": "float32"})
 

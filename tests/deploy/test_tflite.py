@@ -299,7 +299,9 @@ def test_a_layer_that_fails_as_a_graph_is_one_line():
 
 
 @pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8", "int4"])
-def test_whole_channels_of_zeros_are_fine(images, scheme):
+def test_whole_channels_of_zeros_are_fine(images, scheme, request):
+    if scheme == "int4":
+        request.getfixturevalue("quantizer")
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [keras.Input((8, 8, 1)), L.Conv2D(32, 3, activation="relu"), L.Flatten(), L.Dense(40)]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfprune.deploy import weights
 from tfprune.deploy.inspect import inspect
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import FilterError, OptionError
@@ -28,6 +29,7 @@ def _types(artefact) -> dict[str, str]:
     return {name: row.dtype for row in rows for name in ("first", "second") if name in row.name}
 
 
+@pytest.mark.usefixtures("quantizer")
 @pytest.mark.parametrize(
     ("scheme", "kind", "weights_bytes"),
     [("int4", "int4", 4096), ("weight_int4", "int4", 4096), ("weight_int8", "int8", 8192)],
@@ -41,6 +43,7 @@ def test_all_weights_in_few_bits(two_layers, scheme, kind, weights_bytes):
     assert to_tflite(two_layers, scheme=scheme).bytes == artefact.bytes
 
 
+@pytest.mark.usefixtures("quantizer")
 def test_zeros_stay_zeros_in_four_bits(two_layers):
     row = next(
         r for r in inspect(to_tflite(two_layers, scheme="int4")).tensors if "first" in r.name
@@ -50,6 +53,7 @@ def test_zeros_stay_zeros_in_four_bits(two_layers):
     assert row.zeros >= 2048
 
 
+@pytest.mark.usefixtures("quantizer")
 def test_layers_take_other_schemes(two_layers):
     mixed = to_tflite(two_layers, scheme="int4", layers={"second": "weight_int8"})
     assert _types(mixed) == {"first": "int4", "second": "int8"}
@@ -58,6 +62,7 @@ def test_layers_take_other_schemes(two_layers):
     assert any("1 constants of 4096 numbers stay float" in note for note in kept.report.notes)
 
 
+@pytest.mark.usefixtures("quantizer")
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -74,6 +79,15 @@ def test_wrong_layers_are_one_line(two_layers, options, error, text):
     assert "\n" not in str(caught.value)
 
 
+def test_without_the_package_one_line_says_how_to_get_it(two_layers, monkeypatch):
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    for scheme in ("int4", "weight_int8"):
+        with pytest.raises(OptionError, match=r"pip install 'tfprune\[quantizer\]'") as caught:
+            to_tflite(two_layers, scheme=scheme)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("quantizer")
 def test_a_pattern_finds_the_layer_of_that_name():
     model = keras.Sequential(
         [keras.Input((64,)), L.Dense(64, name="dense"), L.Dense(64, name="dense_1")]

@@ -24,10 +24,12 @@ print(json.dumps([list(model.run(2)), list(model.run(1))]))
 """
 
 
+@pytest.mark.usefixtures("known_profile")
 def test_the_installed_version_is_known() -> None:
     assert check_version().startswith(VERSIONS)
 
 
+@pytest.mark.usefixtures("known_profile")
 @pytest.mark.parametrize("name", ["float_file", "int8_file"])
 def test_each_run_has_the_same_events_and_its_own_times(name, request, tmp_path) -> None:
     file = request.getfixturevalue(name).save(tmp_path / "a.tflite")

@@ -111,12 +111,12 @@ def profile(
     """
     check_counts(threads=threads, runs=runs)
     check_shapes(input_shapes)
-    check_version()
     name = name_of(source)
     rounds: list[list[tuple[str, str, float]]] = []
     with staged([source]) as files, progress.task("profile", runs) as task:
         if files[0].suffix != ".tflite":
             raise OptionError(f"{name}: only .tflite files have a profile")
+        check_version()
         for answer in ask(
             "profile",
             files,
