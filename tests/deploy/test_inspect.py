@@ -54,6 +54,7 @@ def test_text_names_what_matters(int8_file):
     assert "FULLY_CONNECTED  1" in text
     assert "4×512" in text
     assert "smaller ones" in text
+    assert str(inspect(int8_file)).splitlines()[:2] == text.splitlines()[:2]
 
 
 def test_errors_name_the_path(tmp_path):

@@ -60,3 +60,8 @@ def test_nan_in_the_model_means_that_nothing_can_be_said():
 def test_constants_correlate_when_they_are_both_constant():
     assert _compare([[2.0], [2.0]], [[2.0], [2.0]]).correlation == 1.0
     assert _compare([[2.0], [2.0]], [[2.0], [3.0]]).correlation == 0.0
+
+
+def test_agreement_of_integers_counts_equal_numbers():
+    found = parity("y", np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), data="random", fraction=0.5)
+    assert (found.rms_error, found.agreement) == (0.25, 0.75)

@@ -110,6 +110,10 @@ def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
         compare(float_file, [float_file, float_file.bytes])
     with pytest.raises(OptionError, match="expected one file. Received a, b"):
         compare({"a": float_file, "b": float_file}, float_file)
+    with pytest.raises(OptionError, match="Received an empty list"):
+        compare(float_file, [])
+    with pytest.raises(OptionError, match="or a pair of one and its model. Received 3 parts"):
+        compare((float_file, None, None), float_file)
     with pytest.raises(OptionError, match="Received an empty dict"):
         compare(float_file, {})
     with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
@@ -119,3 +123,12 @@ def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
         compare(tmp_path / "none.tflite", [], device="hots")
     with pytest.raises(OptionError, match="runs: expected a whole number"):
         compare(tmp_path / "none.tflite", [], runs=0)
+
+
+def test_a_keras_metric_has_its_name_in_the_report(float_file, images, labels) -> None:
+    import keras
+
+    metric = keras.metrics.SparseCategoricalAccuracy(name="right")
+    report = compare(float_file, [float_file.bytes], (images, labels), metric=metric, runs=2)
+    assert report.metric == "right"
+    assert [round(row.score, 5) for row in report.rows] == [0.9, 0.9]

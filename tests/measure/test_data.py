@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfprune.errors import DataError
+from tfprune.errors import DataError, OptionError
 from tfprune.measure.data import batches
 
 X = np.arange(20.0, dtype=np.float32).reshape(10, 2)
@@ -62,3 +62,25 @@ def test_a_fault_is_one_line(data, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         list(batches(data, 4))
     assert "\n" not in str(caught.value)
+
+
+def test_what_would_never_end_ends_or_is_refused() -> None:
+    import keras
+    import tensorflow as tf
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return X[5 * index : 5 * index + 5], Y[5 * index : 5 * index + 5]
+
+    assert [batch.first for batch in batches(Batches())] == [0, 5]
+    with pytest.raises(DataError, match=r"has no end; leave out repeat\(\)"):
+        next(batches(tf.data.Dataset.from_tensor_slices((X, Y)).batch(5).repeat()))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, None])
+def test_a_batch_size_that_is_none_is_refused(size) -> None:
+    with pytest.raises(OptionError, match="batch_size: expected a whole number >= 1. Received"):
+        next(batches((X, Y), size))

@@ -133,3 +133,45 @@ def test_answers_are_judged_by_hand() -> None:
     assert _right(outputs, np.array([0, 1, 1]), 0).tolist() == [True, True, False]
     pixels = np.array([[[0.9, 0.1], [0.2, 0.8]]])
     assert _right(pixels, np.array([[0, 0]]), 0).tolist() == [[True, False]]
+
+
+def test_a_keras_metric_begins_anew_with_every_file(float_file, images, labels) -> None:
+    metric = keras.metrics.SparseCategoricalAccuracy()
+    other = keras.Sequential([keras.Input((12, 12, 1)), L.Flatten(), L.Dense(10)])
+    files = [float_file, to_tflite(other), float_file.bytes]
+    one, two, three = score_files(files, (images, labels), metric=metric)
+    assert one.score == three.score == pytest.approx(0.9)
+    assert two.score == pytest.approx(accuracy(files[1], (images, labels)))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [keras.metrics.sparse_categorical_accuracy, lambda truth, outputs: "good", lambda *_: None],
+)
+def test_a_metric_that_gives_no_number_is_one_line(metric, float_file, images, labels) -> None:
+    with pytest.raises(DataError, match="the metric gave .*; it must give one number"):
+        score_files([float_file], (images, labels), metric=metric)
+
+
+def test_no_metric_is_refused(float_file, images, labels) -> None:
+    with pytest.raises(OptionError, match="metric: expected .* Received None"):
+        score_files([float_file], (images, labels), metric=None)
+
+
+def test_decisions_are_compared_with_the_labels() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    scores = L.Dense(5)(inputs)
+    model = keras.Model(inputs, {"class": keras.ops.argmax(scores, -1), "high": scores > 0})
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    truth = {name: np.asarray(value) for name, value in model(x).items()}
+    file = to_tflite(model)
+    wrong = truth["class"].copy()
+    wrong[:5] = (wrong[:5] + 1) % 5
+    assert accuracy(file, (x, truth["class"]), output="class") == 1.0
+    assert accuracy(file, (x, wrong[:, None]), output="class") == 0.75
+    assert accuracy(file, (x, truth["high"]), output="high") == 1.0
+    (found,) = score_files([file], (x, wrong), output="class")
+    assert found.agreement == 1.0
+    with pytest.raises(DataError, match=r"gives classes of shape \(20,\). Received \(20, 5\)"):
+        accuracy(file, (x, truth["high"]), output="class")

@@ -44,7 +44,8 @@ class Parity:
         rms_error: The root of the mean squared difference.
         spread: The standard deviation of the Keras model's output: what the errors compare to.
         correlation: Pearson's, over all numbers; 1.0 when both are constant.
-        agreement: The fraction of samples with the same argmax over the last axis.
+        agreement: The fraction of samples with the same argmax over the last axis; of integer
+            outputs that of equal numbers.
         bound: What `rms_error` was allowed to be.
     """
 

@@ -79,6 +79,9 @@ class Choice:
         """The table, a row for each candidate."""
         return tuple(_words(row, row.scheme == self.taken) for row in self.rows)
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_text(self) -> str:
         """Return the table and the reason as text."""
         table = [self.columns, *self.cells]

@@ -100,6 +100,9 @@ class Inspection:
         """Return how often each operation occurs."""
         return dict(sorted(Counter(op.name for op in self.ops).items()))
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts, strings and numbers."""
         return dataclasses.asdict(self)
@@ -159,7 +162,7 @@ def inspect(source: runtime.Source) -> Inspection:
         ArtefactError: It is missing, truncated, damaged, or no `.tflite` file.
 
     Example:
-        print(inspect("model.tflite").to_text())
+        print(inspect("model.tflite"))
     """
     data, where = runtime.read_source(source)
     contents = flatbuffer.parse(data, where)

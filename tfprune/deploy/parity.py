@@ -64,7 +64,7 @@ def parity(
         rms_error=rms,
         spread=spread,
         correlation=_correlation(expected, actual),
-        agreement=_agreement(expected, actual),
+        agreement=1.0 - rms if whole_numbers else _agreement(expected, actual),
         bound=bound,
     )
 

@@ -58,7 +58,7 @@ def compare(
         data: A pair (x, y) of arrays, or a dataset of batches, to score the files on; None leaves
             accuracy and agreement out.
         metric: `accuracy`, or a function of the labels and outputs of all samples, more being
-            better.
+            better; a `keras.metrics.Metric` is one.
         output: Which output is scored, where the files have several.
         batch_size: How many samples are taken from arrays at a time.
         device: Where latency is measured: a name of the registry of devices.
@@ -84,6 +84,8 @@ def compare(
         raise OptionError(f"candidates need different names. Received {', '.join(names)}")
     check_counts(threads=threads, runs=runs)
     device_of(device)
+    if len(subjects) == 1:
+        raise OptionError("candidates: expected at least one file. Received an empty list")
     files = [_read(subject) for subject in subjects]
     models = [_model_figures(subject) for subject in subjects]
     scores: Sequence[Fidelity | None] = [None] * len(files)
@@ -130,7 +132,7 @@ def compare(
     report = Report(
         title=title,
         rows=tuple(rows),
-        metric=metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
+        metric=metric if isinstance(metric, str) else _name_of_metric(metric),
         samples=scores[0].samples if scores[0] else 0,
         conditions=timed.conditions,
         notes=tuple(note for _, notes in models for note in notes),
@@ -170,7 +172,15 @@ def _subjects(given: Any, default: str | None) -> list[_Subject]:
 
 
 def _pair(entry: Any) -> tuple[Source, Any]:
+    if isinstance(entry, tuple) and len(entry) != 2:
+        raise OptionError(
+            f"compare: expected a file, or a pair of one and its model. Received {len(entry)} parts"
+        )
     return entry if isinstance(entry, tuple) else (entry, None)
+
+
+def _name_of_metric(metric: Any) -> str:
+    return str(getattr(metric, "__name__", None) or getattr(metric, "name", "metric"))
 
 
 def _scheme(source: Source) -> str:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import DataError, type_name
+from tfprune.errors import DataError, OptionError, type_name
+
+# What the cardinality of an infinite tf.data.Dataset is.
+_ENDLESS = -1
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,17 @@ def batches(data: Any, batch_size: int = 64) -> Iterator[Batch]:
     Args:
         data: A pair (x, y) of arrays, where x may be a dict from input name to array or a tuple
             of arrays; or an iterable of such pairs that are batches already, like a
-            `tf.data.Dataset`.
+            `tf.data.Dataset` or a `keras.utils.PyDataset`.
         batch_size: The size of the batches cut from arrays.
 
     Raises:
-        DataError: There is nothing in it, x and y differ in length, or x holds NaN or infinity.
+        DataError: There is nothing in it, x and y differ in length, x holds NaN or infinity, or
+            the dataset has no end.
+        OptionError: The batch size is none.
     """
+    whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
+        raise OptionError(f"batch_size: expected a whole number >= 1. Received {batch_size!r}")
     first = 0
     for x, y in _pairs(data, batch_size):
         size = _length(x)
@@ -62,7 +70,11 @@ def _pairs(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
             f"data: expected a pair (x, y) of arrays or a dataset of such batches. "
             f"Received {type_name(data)}"
         )
-    for element in data:
+    if hasattr(data, "cardinality") and int(data.cardinality()) == _ENDLESS:
+        raise DataError("data: the dataset has no end; leave out repeat(), or end it with take(n)")
+    # A keras.utils.PyDataset goes on for ever when it is iterated.
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    for element in (data[i] for i in range(len(data))) if indexed else data:
         if not isinstance(element, tuple | list) or len(element) not in (2, 3):
             raise DataError(
                 f"data: expected batches (x, y). Received an element of type {type_name(element)}"

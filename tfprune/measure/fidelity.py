@@ -78,7 +78,7 @@ def score_files(
         data: A pair (x, y) of arrays, or a dataset of batches.
         names: What to call them; by default their file names.
         metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
-            a number, more being better.
+            a number, more being better; a `keras.metrics.Metric` is one.
         output: Which output to look at, where the files have several.
         batch_size: How many samples are taken from arrays at a time.
         progress: Where to report how far it is.
@@ -88,7 +88,7 @@ def score_files(
         DataError: The data is empty, has NaN, or does not fit a file.
         OptionError: An unknown metric or output.
     """
-    if isinstance(metric, str) and metric != "accuracy":
+    if metric != "accuracy" and not callable(metric):
         raise OptionError(
             f"metric: expected 'accuracy' or a function of (labels, outputs). Received {metric!r}"
         )
@@ -104,7 +104,7 @@ def score_files(
             truth = batch.y[chosen[0]] if isinstance(batch.y, dict) else batch.y
             reference = None
             for runner, wanted, tally in zip(runners, chosen, tallies, strict=True):
-                answers = runner.run_named(batch.x)[wanted].astype(np.float32)
+                answers = runner.run_named(batch.x)[wanted]
                 reference = answers if reference is None else reference
                 tally.compare(answers, reference)
                 if metric == "accuracy":
@@ -139,11 +139,14 @@ class _Tally:
                 f"{reference.shape[1:]}; only files for the same task can be compared"
             )
         self.samples += len(outputs)
-        if outputs.ndim > 1 and outputs.shape[-1] > 1:
+        if _are_classes(outputs):
+            self.same += int((outputs == reference).sum())
+            self.answers += outputs.size
+        elif outputs.ndim > 1 and outputs.shape[-1] > 1:
             same = outputs.argmax(-1) == reference.argmax(-1)
             self.same += int(same.sum())
             self.answers += same.size
-        difference = np.abs(outputs.astype(np.float64) - reference)
+        difference = np.abs(outputs.astype(np.float64) - reference.astype(np.float64))
         self.worst = max(self.worst, float(difference.max(initial=0.0)))
         self.error += float(difference.sum())
         self.numbers += difference.size
@@ -155,7 +158,7 @@ class _Tally:
 
     def result(self, metric: Metric, truths: list[np.ndarray]) -> Fidelity:
         if callable(metric):
-            score = float(metric(np.concatenate(truths), np.concatenate(self.kept)))
+            score = self._judged(metric, np.concatenate(truths))
             if not np.isfinite(score):
                 raise DataError(f"{self.name}: the metric gave {score}; it must give a number")
         else:
@@ -168,6 +171,19 @@ class _Tally:
             max_abs_error=self.worst,
             mean_abs_error=self.error / self.numbers,
         )
+
+    def _judged(self, metric: Callable[..., Any], truth: np.ndarray) -> float:
+        # A keras.metrics.Metric goes on from what it has seen of other files.
+        reset = getattr(metric, "reset_state", lambda: None)
+        reset()
+        found = np.asarray(metric(truth, np.concatenate(self.kept).astype(np.float32)))
+        reset()
+        if found.size != 1 or found.dtype.kind not in "biuf":
+            raise DataError(
+                f"{self.name}: the metric gave {found.dtype} numbers of shape {found.shape}; it "
+                "must give one number, such as their mean"
+            )
+        return float(found.reshape(()))
 
 
 def _runner(source: Source, name: str) -> Runner:
@@ -192,6 +208,14 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
     Raises:
         DataError: The labels are not classes of this output.
     """
+    if _are_classes(outputs):
+        truth = _like(outputs, truth)
+        if truth.shape != outputs.shape:
+            raise DataError(
+                f"labels: the file gives classes of shape {outputs.shape}. Received {truth.shape}"
+            )
+        _check_classes(truth)
+        return outputs == truth
     if outputs.ndim < 2:
         outputs = outputs[:, None]
     classes = outputs.shape[-1]
@@ -206,19 +230,13 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
         found = outputs.argmax(-1)
         if truth.shape == outputs.shape:
             truth = _from_one_hot(truth, first)
-    if truth.shape == (*found.shape, 1):
-        truth = truth[..., 0]
+    truth = _like(found, truth)
     if truth.shape != found.shape:
         raise DataError(
             f"labels: expected the shape {found.shape} or one-hot {outputs.shape}. "
             f"Received {truth.shape}"
         )
-    whole = np.rint(truth).astype(np.int64) if truth.dtype.kind in "biuf" else None
-    if whole is None or not np.array_equal(whole, truth):
-        raise DataError(
-            f"labels: expected class numbers. Received {truth.dtype} values like "
-            f"{truth.reshape(-1)[0]!r}; give a metric for other tasks"
-        )
+    whole = _check_classes(truth)
     outside = (whole < 0) | (whole >= classes)
     if outside.any():
         bad = int(whole[outside][0])
@@ -228,6 +246,31 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
             f"(0 to {classes - 1})"
         )
     return found == whole
+
+
+def _are_classes(outputs: np.ndarray) -> bool:
+    """Tell outputs that are decisions already, such as those of an argmax."""
+    return outputs.dtype.kind in "biu"
+
+
+def _like(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return labels without a last axis of 1 that the answers have not."""
+    return truth[..., 0] if truth.shape == (*found.shape, 1) else truth
+
+
+def _check_classes(truth: np.ndarray) -> np.ndarray:
+    """Return labels as whole numbers.
+
+    Raises:
+        DataError: They are none.
+    """
+    whole = np.rint(truth).astype(np.int64) if truth.dtype.kind in "biuf" else None
+    if whole is None or not np.array_equal(whole, truth):
+        raise DataError(
+            f"labels: expected class numbers. Received {truth.dtype} values like "
+            f"{truth.reshape(-1)[0]!r}; give a metric for other tasks"
+        )
+    return whole
 
 
 def _from_one_hot(truth: np.ndarray, first: int) -> np.ndarray:

@@ -221,7 +221,8 @@ def check_counts(**options: int) -> None:
         OptionError: One is not.
     """
     for option, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < 1:
             raise OptionError(f"{option}: expected a whole number >= 1. Received {value!r}")
 
 
