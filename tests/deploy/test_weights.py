@@ -85,6 +85,8 @@ def test_without_the_package_one_line_says_how_to_get_it(two_layers, monkeypatch
         with pytest.raises(OptionError, match=r"pip install 'tfprune\[quantizer\]'") as caught:
             to_tflite(two_layers, scheme=scheme)
         assert "\n" not in str(caught.value)
+    with pytest.raises(FilterError, match="no regular expression"):
+        to_tflite(two_layers, scheme="int4", layers={"(": "float32"})
 
 
 @pytest.mark.usefixtures("quantizer")

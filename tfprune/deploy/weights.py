@@ -29,10 +29,6 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
         >>> weight_rules("int4", {"dense_1/": "float32"})
         [('.*', 4, False), ('dense_1/', None, False)]
     """
-    if importlib.util.find_spec("ai_edge_quantizer") is None:
-        raise OptionError(
-            f"scheme {name!r} needs the package ai-edge-quantizer: pip install 'tfprune[quantizer]'"
-        )
     allowed = [key for key in SCHEMES if SCHEMES[key].weight_bits is not None] + ["float32"]
     rules = [_rule(".*", SCHEMES[name])]
     for pattern, scheme in layers.items():
@@ -43,6 +39,10 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
         except re.error as error:
             raise FilterError(f"layers: {pattern!r} is no regular expression: {error}") from None
         rules.append(_rule(pattern, SCHEMES[scheme]))
+    if importlib.util.find_spec("ai_edge_quantizer") is None:
+        raise OptionError(
+            f"scheme {name!r} needs the package ai-edge-quantizer: pip install 'tfprune[quantizer]'"
+        )
     return rules
 
 

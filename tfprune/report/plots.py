@@ -211,7 +211,7 @@ def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> st
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The page draws the words, with fonts that have more letters than this one.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from (current )?font")
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         figure.patch.set_alpha(0)
         FigureCanvasSVG(figure)
