@@ -57,6 +57,7 @@ def test_a_causal_mask_is_right_for_every_length() -> None:
         lambda x, b, n: ops.arange(n + 1),
         lambda x, b, n: ops.arange(1, n),
         lambda x, b, n: ops.reshape(x, (n, b, 8)),
+        lambda x, b, n: ops.reshape(ops.reshape(x, (-1, 8)), (b, n, 8)),
         lambda x, b, n: x if n > 3 else -x,
         lambda x, b, n: ops.tile(x, (1, 1, n)),
         lambda x, b, n: ops.broadcast_to(x[:, :1, :1], (b, 4, n)),

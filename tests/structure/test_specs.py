@@ -3,6 +3,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
+from tfprune.errors import ModelError
 
 
 def test_einsum_layers_pass_sizes_on(check) -> None:
@@ -44,3 +45,14 @@ def test_wrong_shapes_are_errors() -> None:
     model = keras.Model(inputs, kl.GlobalAveragePooling2D()(kl.Conv2D(4, 5)(inputs)))
     with pytest.raises(ValueError, match="negative"):
         tfprune.units(model, input_shape=(3, 3, 3))
+
+
+def test_a_shape_that_a_layer_cannot_take_is_one_line() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = kl.Conv2D(4, 3, name="one")(inputs)
+    x = kl.Conv2D(4, 3, name="two")(x)
+    model = keras.Model(inputs, kl.GlobalAveragePooling2D()(x))
+    said = r"two cannot take .*\(None, 2, 2, 4\), batch first.*[^.]\. Pass another input_shape=$"
+    with pytest.raises(ModelError, match=said) as told:
+        tfprune.units(model, input_shape=(4, 4, 3))
+    assert "\n" not in str(told.value)

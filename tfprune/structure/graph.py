@@ -393,4 +393,13 @@ def _inputs_of(model: Any, input_shape: Any) -> Any:
             )
         found = next(iter(shapes.values()))
         return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
-    return tree.map_shape_structure(lambda s: keras.Input(shape=s), input_shape)
+    return tree.map_shape_structure(lambda s: keras.Input(shape=s), _plain(input_shape))
+
+
+def _plain(given: Any) -> Any:
+    """An `input_shape` with sizes of numpy as the numbers they are."""
+    if isinstance(given, dict):
+        return {key: _plain(part) for key, part in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_plain(part) for part in given)
+    return given if given is None else int(given)

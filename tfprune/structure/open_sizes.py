@@ -103,7 +103,9 @@ def _reshape(x: Any, newshape: Any) -> Any:
     target = [newshape] if isinstance(newshape, Size) else list(newshape)
     first = target[0]
     keeps_batch = isinstance(first, Size) and first.plain and first.axis == 0 and x.shape[0] is None
-    if keeps_batch:
+    # An open axis that comes out of a tensor without one was merged into its first: no batch.
+    parted = _open(target[1:]) and None not in x.shape[1:]
+    if keeps_batch and not parted:
         rest = _solved(list(x.shape[1:]), target[1:])
         if rest is not None:
             return keras.layers.Reshape(rest)(x)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from tfprune.errors import ModelError
 from tfprune.measure.macs import is_free, macs_of_call, output_spec
 from tfprune.structure.graph import Call, Graph, Ref, given_shapes
 from tfprune.structure.rules.table import find
@@ -17,16 +18,29 @@ def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
     """Symbolic outputs of a call on symbolic arguments.
 
     A layer without a rule may be unable to say: its outputs keep the shapes that the model gave.
+
+    Raises:
+        ModelError: The operation cannot take tensors of these shapes.
     """
     if isinstance(call.op, keras.Layer):
         kwargs = accepted(call.op, kwargs)
     try:
         return tree.flatten(output_spec(call.op, args, kwargs))
-    except Exception:
+    except Exception as error:
         if find(call.op) is not None:
-            raise
+            takes = ", ".join(
+                str(tuple(x.shape)) for x in tree.flatten((args, kwargs)) if _sized(x)
+            )
+            raise ModelError(
+                f"{call.path} cannot take tensors of shapes {takes}, batch first: "
+                f"{str(error).strip().splitlines()[0].rstrip('.')}. Pass another input_shape="
+            ) from error
         values = [graph.values[ref.index] for ref in call.outputs]
         return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
+
+
+def _sized(leaf: Any) -> bool:
+    return isinstance(leaf, keras.KerasTensor)
 
 
 def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
