@@ -247,6 +247,22 @@ def test_a_lambda_that_is_a_formula_is_opened(check, sizes) -> None:
     assert not any(isinstance(layer, kl.Lambda) for layer in small.layers)
 
 
+class Shaken(keras.layers.Layer):
+    def call(self, x):
+        return x + keras.random.normal((6,))
+
+
+@pytest.mark.parametrize("layer", [Shaken(), kl.Lambda(lambda x: x + keras.random.normal((6,)))])
+def test_a_formula_that_draws_random_numbers_stays_whole(layer) -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(8, name="free")(layer(kl.Dense(6, name="before")(inputs)))
+    x = kl.Dropout(0.5)(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert [group.name for group in report.groups] == ["free"]
+    assert any("draws random numbers" in note for note in report.notes)
+
+
 class Holder(keras.layers.Layer):
     """A composite layer with a layer inside that cannot say how it was made."""
 

@@ -85,5 +85,33 @@ def test_which_layers_can_be_opened() -> None:
         layer.build((None, 3))
     assert can_open(pair)
     assert can_open(holds), "it could not be made again, so what it does is written out"
-    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x: x), Add()):
+    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x, mask: x), Add()):
         assert not can_open(left_alone)
+
+
+def _squared(x):
+    return x * x
+
+
+_SHARED = kl.Dense(4)
+
+
+def _shared(x):
+    return _SHARED(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "opened"),
+    [
+        (lambda x: x[:, -1], True),
+        (lambda x: _squared(x) + 1, True),
+        (lambda x: _SHARED(x), False),
+        (lambda x: _shared(x), False),
+        (_SHARED.call, False),
+        (lambda x, training=False: x, False),
+        (lambda x, mask=None: x, False),
+    ],
+)
+def test_a_lambda_is_opened_where_it_holds_nothing(function, opened) -> None:
+    assert can_open(kl.Lambda(function)) is opened
+    assert not can_open(kl.Lambda(_squared, mask=lambda x, mask: mask))

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 from keras import tree
+from keras.random import SeedGenerator
 
+from tfprune.errors import ModelError
 from tfprune.structure.open_sizes import open_sizes
 from tfprune.structure.raw_weights import as_tensors
 from tfprune.structure.symbolic import through
@@ -15,8 +17,10 @@ from tfprune.structure.symbolic import through
 
 def can_open(op: Any) -> bool:
     """Tell whether an operation is made of others."""
-    if not isinstance(op, keras.Layer) or isinstance(op, keras.layers.Lambda):
+    if not isinstance(op, keras.Layer):
         return False
+    if isinstance(op, keras.layers.Lambda):
+        return _holds_nothing(op)
     inner = op._flatten_layers(include_self=False, recursive=False)
     return bool(list(inner)) or _is_formula(op)
 
@@ -30,6 +34,33 @@ def stands_alone(op: Any) -> bool:
     except Exception:  # noqa: BLE001 — any code of the user's runs in here
         return False
     return True
+
+
+def _holds_nothing(op: keras.layers.Lambda) -> bool:
+    """Tell whether a Lambda's function is a formula of its input: no layer, weight or mask in it.
+
+    A layer that is called from inside of a function belongs to no one, and cannot be followed.
+    """
+    if type(op) is not keras.layers.Lambda or op.mask or not inspect.isroutine(op.function):
+        return False
+    if {"mask", "training"} & set(inspect.signature(op.function).parameters):
+        return False
+    stack, seen = [op.function, *tree.flatten(op.arguments)], []
+    while stack:
+        here = stack.pop()
+        if isinstance(here, keras.Layer | keras.Variable):
+            return False
+        if inspect.ismethod(here):
+            stack += [here.__self__, here.__func__]
+        elif inspect.isfunction(here) and here not in seen and _is_own(here):
+            seen.append(here)
+            used = inspect.getclosurevars(here)
+            stack += tree.flatten([*used.nonlocals.values(), *used.globals.values()])
+    return True
+
+
+def _is_own(function: Any) -> bool:
+    return not (function.__module__ or "").startswith(("keras.", "tensorflow."))
 
 
 def _is_formula(op: Any) -> bool:
@@ -61,6 +92,26 @@ def _unlike_names(layers: Sequence[Any]) -> Iterator[None]:
             layer.name = name
 
 
+@contextlib.contextmanager
+def _no_draws() -> Iterator[None]:
+    """While it is entered, random numbers cannot be drawn: they would be the same ever after.
+
+    Layers of Keras that draw some do so in a scope of their own, where nothing is kept.
+    """
+    plain = SeedGenerator.next
+
+    def draw(self: Any, ordered: bool = True) -> Any:
+        if not keras.src.backend.in_stateless_scope():
+            raise ModelError("it draws random numbers")
+        return plain(self, ordered)
+
+    SeedGenerator.next = draw
+    try:
+        yield
+    finally:
+        SeedGenerator.next = plain
+
+
 class Trace:
     """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
 
@@ -80,7 +131,7 @@ class Trace:
             (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
         ]
         try:
-            with open_sizes(), through(), as_tensors(op, tree.flatten(starts)[0]):
+            with open_sizes(), through(), as_tensors(op, tree.flatten(starts)[0]), _no_draws():
                 outputs = op.call(*args, **kwargs)
             with _unlike_names(layers):
                 self.function = keras.Function(starts, outputs)
