@@ -1,5 +1,6 @@
 """The command: what it prints, how it ends, how fast it answers."""
 
+import errno
 import os
 import shlex
 import subprocess
@@ -131,6 +132,18 @@ def test_an_unexpected_error_is_one_line_and_a_file(capsys: pytest.CaptureFixtur
     path = Path(second.removeprefix("tfprune: the traceback is in "))
     assert "KeyError: 'gone'" in path.read_text()
     path.unlink()
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    arguments = cli.parse(["tfprune", "recipes"])
+
+    def fail(_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/model.tflite")
+
+    arguments.work = fail
+    assert cli.execute(arguments) == 1
+    shown = "runs/model.tflite: No space left on device; name another place"
+    assert capsys.readouterr().err == f"tfprune: {shown}\n"
 
 
 def test_warnings_are_one_line_each(capsys: pytest.CaptureFixture) -> None:

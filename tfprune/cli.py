@@ -6,6 +6,7 @@ answer at once.
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import shlex
@@ -37,6 +38,10 @@ DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
 
 WRONG_ERRORS = (ArtefactError, DataError, ModelError, OptionError, RecipeError)
+
+
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+"""What the system says where no file can be written."""
 
 
 def main() -> NoReturn:
@@ -140,6 +145,9 @@ def execute(arguments: argparse.Namespace) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         except Exception as error:  # noqa: BLE001 - the one place where any error ends
+            if isinstance(error, OSError) and error.errno in _NO_PLACE:
+                complain(f"{error.filename or 'a file'}: {error.strerror}; name another place")
+                return FAILED
             complain(f"unexpected {type(error).__name__}: {error}".partition("\n")[0])
             complain(f"the traceback is in {_write_traceback(arguments)}")
             return FAILED

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,39 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     Raises:
         OptionError: Nothing can be written there.
     """
-    target = check_destination(path)
+    (target,) = write_together({as_path(path): data})
+    return target
+
+
+def write_together(files: Mapping[Path, bytes | str]) -> tuple[Path, ...]:
+    """Write files that belong together, each as `write_atomic` does; none, if one cannot be.
+
+    Args:
+        files: What to write where; they appear in this order.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        OptionError: Nothing can be written there.
+        OSError: Writing failed, as on a full disk; what was there before is as it was.
+    """
+    targets = [check_destination(path) for path in files]
+    staged: list[str] = []
+    try:
+        for target, data in zip(targets, files.values(), strict=True):
+            staged.append(_stage(target, data.encode() if isinstance(data, str) else data))
+        for temporary, target in zip(staged, targets, strict=True):
+            os.replace(temporary, target)
+    finally:
+        for temporary in staged:
+            Path(temporary).unlink(missing_ok=True)
+    return tuple(targets)
+
+
+def _stage(target: Path, content: bytes) -> str:
+    """Write content under a temporary name beside its target, and return that name."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    content = data.encode() if isinstance(data, str) else data
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -90,7 +121,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    finally:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-    return target
+        if isinstance(error, OSError) and error.errno is not None:
+            # An error of write names no file.
+            raise OSError(error.errno, error.strerror, str(target)) from None
+        raise
+    return temporary

@@ -1,6 +1,11 @@
 """An artefact: what is written, and what comes back."""
 
+import dataclasses
+import errno
 import json
+import os
+
+import pytest
 
 from tfprune.deploy.artefact import (
     Artefact,
@@ -37,6 +42,26 @@ def test_save_writes_the_file_and_its_report_beside_it(tmp_path) -> None:
     assert saved.path.read_bytes() == b"abc"
     assert json.loads((tmp_path / "deep" / "model.json").read_text())["sha256"] == sha256(b"abc")
     assert sorted(p.name for p in saved.path.parent.iterdir()) == ["model.json", "model.tflite"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_with_its_report(
+    tmp_path, monkeypatch
+) -> None:
+    target = tmp_path / "model.tflite"
+    Artefact(b"old", None, _REPORT).save(target)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    calls = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    other = dataclasses.replace(_REPORT, scheme="float32")
+    with pytest.raises(OSError, match="No space left on device: .*model.tflite"):
+        Artefact(b"new", None, other).save(target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_gzip_bytes_counts_what_gzip_would_write() -> None:

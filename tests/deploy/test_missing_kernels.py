@@ -62,3 +62,17 @@ def test_categories_are_encoded_in_integer_files(encode):
     x = np.random.default_rng(0).integers(0, 10, (60, 4)).astype("int32")
     (found,) = to_tflite(model, scheme="int8", calibration=x).report.parity
     assert found.correlation > 0.999
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [L.GroupNormalization(4), L.RMSNormalization(), L.UnitNormalization(), ops.square],
+    ids=["GroupNormalization", "RMSNormalization", "UnitNormalization", "square"],
+)
+def test_squares_are_integer_in_integer_files(layer):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 16))
+    model = keras.Model(inputs, layer(L.Conv2D(16, 3)(inputs)))
+    x = np.random.default_rng(0).normal(size=(60, 6, 6, 16)).astype("float32")
+    (found,) = to_tflite(model, scheme="int8", calibration=x).report.parity
+    assert found.correlation > 0.995

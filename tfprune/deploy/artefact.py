@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.deploy.candidates import Candidate, Choice
-from tfprune.files import write_atomic
+from tfprune.files import write_together
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Artefact:
         """
         target = Path(path)
         # The report goes first: a `.tflite` that can be seen always has its report.
-        write_atomic(report_path(target), self.report.to_json())
-        return dataclasses.replace(self, path=write_atomic(target, self.bytes))
+        _, path = write_together({report_path(target): self.report.to_json(), target: self.bytes})
+        return dataclasses.replace(self, path=path)
 
 
 def report_path(path: str | os.PathLike[str]) -> Path:

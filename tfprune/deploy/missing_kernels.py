@@ -28,6 +28,7 @@ def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
             count_by_one_hot(function)
             if integers:
                 one_hot_by_comparing(function)
+                square_by_multiplying(function)
     path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
@@ -125,6 +126,34 @@ def one_hot_by_comparing(function: Any) -> None:
         _become(node, "Identity", [f"{cast.name}:y:0"])
 
 
+def square_by_multiplying(function: Any) -> None:
+    """Write x² as x·x: the converter keeps a square float.
+
+    It makes one itself of a squared difference of more than four axes, as GroupNormalization has.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    renamed = {}
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "SquaredDifference"]:
+        if _axes(by_name, node.input[0]) > 4:
+            difference = function.node_def.add(name=f"{node.name}_difference", op="Sub")
+            difference.input.extend(node.input[:2])
+            difference.attr["T"].CopyFrom(node.attr["T"])
+            # Its one output is called z already.
+            _become(node, "Mul", [f"{difference.name}:z:0"] * 2)
+    for node in [node for node in function.node_def if node.op == "Square"]:
+        _become(node, "Mul", [node.input[0], node.input[0]])
+        # The one output of Square is called y, that of Mul z.
+        renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
+    for node in function.node_def:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    for key, name in function.ret.items():
+        function.ret[key] = renamed.get(name, name)
+
+
 def constant(function: Any, name: str, value: float | list[int], kind: int) -> str:
     """Add a scalar or a list to a `FunctionDef` and return its name as an input."""
     import tensorflow as tf
@@ -171,6 +200,17 @@ def _size(by_name: Mapping[str, Any], name: str) -> int | None:
         if inner is not None and inner.op == "Maximum" and _value(by_name, inner.input[0]) == most:
             size = most
     return None if size is None else int(size)
+
+
+def _axes(by_name: Mapping[str, Any], name: str) -> int:
+    """Return how many axes the output of a reshape has; 0 for other operations."""
+    node = _node(by_name, name)
+    if node is None or node.op != "Reshape":
+        return 0
+    sizes, known = _node(by_name, node.input[1]), _constant_of(by_name, node.input[1])
+    if known is not None:
+        return known.size
+    return len(sizes.input) if sizes is not None and sizes.op == "Pack" else 0
 
 
 def _value(by_name: Mapping[str, Any], name: str) -> float | None:
