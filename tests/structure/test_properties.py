@@ -104,7 +104,7 @@ def test_whatever_is_cut_the_proof_holds(steps, share, seed) -> None:
 
 TEXT_KINDS = (
     "dense", "lstm", "gru", "both", "sum", "attend", "cross", "grouped", "residual", "norm",
-    "concat", "shared",
+    "concat", "shared", "stack", "over time",
 )  # fmt: skip
 TEXT_STEPS = st.lists(st.tuples(st.sampled_from(TEXT_KINDS), WIDTHS), min_size=1, max_size=4)
 
@@ -139,6 +139,13 @@ def write(steps) -> keras.Model:
         elif kind == "shared":
             layer = kl.TimeDistributed(kl.Dense(size))
             x = layer(layer(x))
+        elif kind == "stack":
+            x = kl.RNN([kl.GRUCell(width), kl.LSTMCell(size)], return_sequences=True)(x)
+        elif kind == "over time":
+            frame = keras.Input((size,))
+            y = kl.Dense(width)(frame)
+            y = kl.Concatenate()([y * ops.sigmoid(y), kl.Dense(width // 2)(frame)])
+            x = kl.TimeDistributed(keras.Model(frame, kl.BatchNormalization()(y)))(x)
     return keras.Model(ids, kl.Dense(3)(x))
 
 
@@ -149,6 +156,22 @@ def test_the_proof_holds_for_sequences_too(steps, share, seed) -> None:
     keras.utils.set_random_seed(seed)
     small, report = tfprune.shrink(
         write(steps), {"channels": share}, importance="random", round_to=1, seed=seed
+    )
+    assert report.error <= 1e-4
+    assert report.exact or "norm" in [kind for kind, _ in steps]
+    assert small.count_params() == report.after.params
+
+
+@CALM
+@given(steps=STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
+def test_the_proof_holds_inside_of_what_runs_over_time(steps, share, seed) -> None:
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    frames = keras.Input((2, 4, 4, 3))
+    x = kl.TimeDistributed(grow(steps), name="frames")(frames)
+    model = keras.Model(frames, kl.Dense(2)(kl.GRU(4, name="gru")(x)))
+    small, report = tfprune.shrink(
+        model, {"channels": share}, importance="random", round_to=1, seed=seed
     )
     assert report.error <= 1e-4
     assert report.exact or "norm" in [kind for kind, _ in steps]
