@@ -56,3 +56,21 @@ def test_a_shape_that_a_layer_cannot_take_is_one_line() -> None:
     with pytest.raises(ModelError, match=said) as told:
         tfprune.units(model, input_shape=(4, 4, 3))
     assert "\n" not in str(told.value)
+
+
+class Sampled(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.numbers = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.numbers)
+
+
+def test_the_random_numbers_of_a_layer_do_not_go_on() -> None:
+    inputs = keras.Input((4,))
+    layer = Sampled()
+    model = keras.Model(inputs, kl.Dense(2)(layer(kl.Dense(8)(inputs))))
+    before = keras.ops.convert_to_numpy(layer.numbers.state).tolist()
+    tfprune.units(model)
+    assert keras.ops.convert_to_numpy(layer.numbers.state).tolist() == before

@@ -90,7 +90,9 @@ def count(
         if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
             counts[id(call)] = 0.0 if is_free(call.op) else math.nan
             continue
-        known = macs_of_call(call.op, args, kwargs, made, call.path)
+        # Looking into a layer may draw random numbers: the user's are not to go on by that.
+        with keras.StatelessScope():
+            known = macs_of_call(call.op, args, kwargs, made, call.path)
         counts[id(call)] = float(known.total)
         notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
         graph.notes.extend(note for note in notes if note not in graph.notes)
