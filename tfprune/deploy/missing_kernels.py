@@ -144,6 +144,9 @@ def square_by_multiplying(function: Any) -> None:
             # Its one output is called z already.
             _become(node, "Mul", [f"{difference.name}:z:0"] * 2)
     for node in [node for node in function.node_def if node.op == "Square"]:
+        before = _node(by_name, node.input[0])
+        if before is not None and before.op == "Sub":
+            continue  # The converter makes one operation of the two, which is integer.
         _become(node, "Mul", [node.input[0], node.input[0]])
         # The one output of Square is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
