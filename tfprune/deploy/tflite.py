@@ -43,6 +43,7 @@ from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
 from tfprune.deploy.troubles import way_out
 from tfprune.deploy.weights import Rule, resolve
+from tfprune.deploy.zero_points import centre_second_factors
 from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.progress import SILENT, Progress
 
@@ -188,6 +189,12 @@ def to_tflite(
             data, outputs = _convert(face, settings, shown, batch, notes)
         task.advance()
         data = reorder(data, [spec.name for spec in face.inputs], outputs)
+        data, uneven = centre_second_factors(data)
+        if uneven:
+            notes.append(
+                f"BATCH_MATMUL multiplies by {', '.join(uneven)}, whose zero point cannot be 0: "
+                "TensorFlow 2.21 and ai-edge-litert before 2.1.3 compute that wrongly"
+            )
         contents = flatbuffer.parse(data, f"the {scheme} file")
         notes += check_operations(contents, scheme, allowed)
         task.advance()
