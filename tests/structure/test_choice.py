@@ -133,6 +133,20 @@ def test_only_skip_and_ratios() -> None:
     assert [small.get_layer(f"d{n}").units for n in range(3)] == [4, 24, 30]
 
 
+def test_a_ratio_of_what_another_option_keeps_whole_is_an_error() -> None:
+    for options in ({"only": "d1"}, {"skip": "d0"}):
+        with pytest.raises(FilterError, match="ratios: 'd0' is not cut: only=, skip="):
+            tfprune.shrink(net(), None, ratios={"d0": 0.5}, **options)
+
+
+def test_a_ratio_that_is_rounded_away_is_noted() -> None:
+    small, report = tfprune.shrink(net((16, 32)), None, ratios={"d.": 0.25})
+    assert [small.get_layer(f"d{n}").units for n in range(2)] == [8, 8]
+    assert report.notes == (
+        "d0: 8 of 16 stay, where a share of 0.25 was asked for: counts are multiples of 8",
+    )
+
+
 def test_filters_that_match_nothing_are_errors() -> None:
     found = units(net())
     with pytest.raises(FilterError, match="only: 'dd1' matches nothing.*Did you mean d1"):

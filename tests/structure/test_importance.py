@@ -182,6 +182,8 @@ def test_a_function_of_ones_own_sees_positions_first() -> None:
     assert (3, 4) in shapes
     with pytest.raises(OptionError, match="one number for each of 3 positions"):
         scores(lambda rows: np.zeros(7))
+    with pytest.raises(OptionError, match="must give numbers. Received 'large'"):
+        scores(lambda rows: "large")
     with pytest.raises(OptionError, match="infinite"):
         scores(lambda rows: np.full(len(rows), np.inf))
 

@@ -26,6 +26,9 @@ def net():
         ({"only": 3}, "only: expected names, regular expressions or predicates. Received 3"),
         ({"cap": 0}, "cap: expected a share"),
         ({"cap": 1.5}, "cap: expected a share"),
+        ({"heads": "no"}, "heads: expected True or False. Received 'no'"),
+        ({"verify": None}, "verify: expected True or False. Received None"),
+        ({"ratios": [("conv", 0.5)]}, "ratios: expected the share that stays, by name"),
     ],
 )
 def test_wrong_options_are_said_before_any_work(options, message) -> None:

@@ -34,6 +34,7 @@ def test_a_target_is_data() -> None:
         ({"macs": "half"}, "Received 'half'"),
         ({"macs": float("nan")}, "Received nan"),
         ({"macs": float("inf")}, "Received inf"),
+        ({"blocks": 0}, "of the removable blocks that goes. Received 0$"),
     ],
 )
 def test_what_is_no_target_is_said(target, message) -> None:

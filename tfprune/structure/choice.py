@@ -250,7 +250,7 @@ def choose(
     if rank is fast:
         seen = intensities(found)
         pool = [replace(one, intensity=float(seen[one.group.index])) for one in pool]
-    fixed = _fixed(found, pool, ratios or {})
+    fixed = _fixed(found, pool, ratios or {}, notes)
     free = [candidate for candidate in pool if candidate.group.index not in fixed]
     tensors = _Tensors(found, pool)
 
@@ -304,7 +304,9 @@ def choose(
     return Choice(removed_at(high), tuple(notes))
 
 
-def _fixed(found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float]) -> dict[int, int]:
+def _fixed(
+    found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float], notes: list[str]
+) -> dict[int, int]:
     """How many bundles stay in each group that a ratio names."""
     check_filters(found, "ratios", as_filters("ratios", tuple(ratios)))
     kept: dict[int, int] = {}
@@ -314,10 +316,21 @@ def _fixed(found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float])
                 f"shrink ratios {pattern!r}: expected the share that stays, in (0, 1]. "
                 f"Received {share!r}"
             )
-        for candidate in pool:
-            if matches(pattern, candidate.group, names_of(candidate.group)):
-                count = len(candidate.bundles)
-                kept[candidate.group.index] = nearest_multiple(share * count, candidate.step, count)
+        meant = [c for c in pool if matches(pattern, c.group, names_of(c.group))]
+        if not meant:
+            raise FilterError(
+                f"ratios: {pattern!r} is not cut: only=, skip=, heads=False or an importance "
+                "that cannot judge it keep it whole. Leave it out of one of them"
+            )
+        for candidate in meant:
+            count = len(candidate.bundles)
+            stay = nearest_multiple(share * count, candidate.step, count)
+            kept[candidate.group.index] = stay
+            if abs(stay / count - share) > CLEARLY:
+                notes.append(
+                    f"{candidate.group.name}: {stay} of {count} stay, where a share of {share:g} "
+                    f"was asked for: counts are multiples of {candidate.step}"
+                )
     return kept
 
 

@@ -81,7 +81,13 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
         for op, binding in evidence.members(MAKE, USE):
             array = evidence.array(binding, op)
             for ids, rows in positions(array, binding):
-                values = np.asarray(measure(rows), np.float64)
+                given = measure(rows)
+                try:
+                    values = np.asarray(given, np.float64)
+                except (TypeError, ValueError):
+                    raise OptionError(
+                        f"importance: the callable must give numbers. Received {given!r}"
+                    ) from None
                 if values.shape != (len(rows),):
                     raise OptionError(
                         f"importance: the callable must give one number for each of {len(rows)} "

@@ -110,6 +110,7 @@ def shrink(
     if target is None and not ratios:
         raise OptionError("shrink target: None is allowed only with ratios=")
     _check_options(importance, ranking, round_to, cap, seed)
+    _check_kinds(heads, verify, ratios)
     if depth is not None and (ratios or repair is not None):
         raise OptionError(
             "shrink target blocks: ratios= and repair= are about channels. Shrink twice: first "
@@ -229,3 +230,14 @@ def _check_options(importance: Any, ranking: Any, round_to: Any, cap: Any, seed:
             )
     if isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 < cap <= 1:
         raise OptionError(f"shrink cap: expected a share in (0, 1]. Received {cap!r}")
+
+
+def _check_kinds(heads: Any, verify: Any, ratios: Any) -> None:
+    for option, value in (("heads", heads), ("verify", verify)):
+        if not isinstance(value, bool | np.bool_):
+            raise OptionError(f"shrink {option}: expected True or False. Received {value!r}")
+    if ratios is not None and not isinstance(ratios, Mapping):
+        raise OptionError(
+            'shrink ratios: expected the share that stays, by name, as {"conv": 0.5}. '
+            f"Received {ratios!r}"
+        )

@@ -65,13 +65,14 @@ def parse_target(target: object) -> Target:
     if cost not in COSTS:
         raise OptionError(f"shrink target: unknown cost {cost!r}. {nearest(str(cost), COSTS)}")
     number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not number or not 0 < value < math.inf:
+    positive = number and not isinstance(value, bool) and 0 < value < math.inf
+    if not positive and cost != "blocks":
         raise OptionError(
             f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
             f"Received {value!r}"
         )
-    if cost == "blocks" and value > 1:
-        hint = f". Did you mean {value / 100:g}?" if value < 100 else ""
+    if cost == "blocks" and not (positive and value <= 1):
+        hint = f". Did you mean {value / 100:g}?" if positive and value < 100 else ""
         raise OptionError(
             "shrink target blocks: expected the share in (0, 1] of the removable blocks that "
             f"goes. Received {value!r}{hint}"
