@@ -238,3 +238,20 @@ def test_a_wrong_device_lists_the_known(files: list[str]) -> None:
     done = call("benchmark", files[0], "--device", "hosst")
     assert done.returncode == 2
     assert "host" in done.stderr
+
+
+def test_open_sizes_are_given_on_the_command_line(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((None, 4), name="x")
+    model = keras.Model(inputs, keras.layers.Conv1D(3, 2)(inputs))
+    path = str(tfprune.to_tflite(model, tmp_path / "m.tflite").path)
+    done = call("benchmark", path, "--runs", "2")
+    assert done.returncode == 2
+    assert "or --input-shape x=1,N,4" in done.stderr
+    done = call("benchmark", path, "--runs", "2", "--input-shape", "x=1,9,4", "--profile")
+    assert done.returncode == 0, done.stderr
+    assert "median" in done.stdout
+    for wrong in ("x", "x=", "=1", "x=1,-2", "x=1,a"):
+        with pytest.raises(OptionError, match="expected NAME=SIZES, such as tokens=1,128"):
+            cli._shape(wrong)

@@ -102,6 +102,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     benchmark.add_argument("--threads", type=int, default=1, help="of the runtime; default 1")
     benchmark.add_argument("--runs", type=int, default=50, help="timed runs a file; default 50")
 
+    benchmark.add_argument("--input-shape", metavar="NAME=SIZES", action="append", default=[],
+                           help="for an input with open sizes, like tokens=1,128")  # fmt: skip
     benchmark.add_argument("--profile", action="store_true",
                            help="list the kernels that ran, and their time, too")  # fmt: skip
 
@@ -203,19 +205,37 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
     """Print the latency of one file, or of several beside the first."""
     from tfprune.measure.latency import benchmark, interleaved
 
-    options = {"device": arguments.device, "threads": arguments.threads, "runs": arguments.runs}
+    options = {
+        "threads": arguments.threads,
+        "runs": arguments.runs,
+        "input_shapes": dict(map(_shape, arguments.input_shape)),
+    }
+    files, device = arguments.files, arguments.device
     with shown_progress() as progress:
-        if len(arguments.files) == 1:
-            shown = str(benchmark(arguments.files[0], **options, progress=progress))
+        if len(files) == 1:
+            shown = str(benchmark(files[0], device=device, **options, progress=progress))
         else:
-            shown = str(interleaved(arguments.files, **options, progress=progress))
+            shown = str(interleaved(files, device=device, **options, progress=progress))
     say(shown)
     if arguments.profile:
         from tfprune.measure.profile import profile
 
-        for file in arguments.files:
-            say(str(profile(file, threads=arguments.threads, runs=arguments.runs)))
+        for file in files:
+            say(str(profile(file, **options)))
     return DONE
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read an option like tokens=1,128.
+
+    Raises:
+        OptionError: It is not like that.
+    """
+    name, _, sizes = text.rpartition("=")
+    parts = sizes.split(",")
+    if not name or not all(part.strip().isdecimal() for part in parts):
+        raise OptionError(f"--input-shape {text}: expected NAME=SIZES, such as tokens=1,128")
+    return name, tuple(map(int, parts))
 
 
 def check_artefact(arguments: argparse.Namespace) -> int:

@@ -160,3 +160,14 @@ def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):
     data = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
     with pytest.raises(ArtefactError, match=r"output 'flat' has shape \(6,\) for a batch of 1"):
         Runner(data)(np.zeros((1, 6), "float32"))
+
+
+def test_what_is_prepared_runs_as_one_batch(convnet, images):
+    def batch_of(runner, x=None):
+        runner.prepare(x)
+        runner.invoke()
+        return len(runner._outputs()[0])
+
+    free, fixed = Runner(to_tflite(convnet)), Runner(to_tflite(convnet, batch=3))
+    assert [batch_of(free, images[:7]), batch_of(free)] == [7, 1]
+    assert [batch_of(fixed, images[:7]), batch_of(fixed, images[:2]), batch_of(fixed)] == [3, 3, 3]

@@ -156,3 +156,35 @@ def test_a_resnet_wants_int8() -> None:
     keras.utils.set_random_seed(0)
     image = np.random.default_rng(0).uniform(-1, 1, (16, 224, 224, 3)).astype("float32")
     assert chosen_for(settled(keras.applications.ResNet50(weights=None), image), image) == "int8"
+
+
+class _Two(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table = L.Embedding(9, 4)
+        self.dense = L.Dense(3)
+
+    def call(self, inputs):
+        words, numbers = inputs
+        return self.dense(keras.ops.mean(self.table(words), 1) + numbers)
+
+
+def test_a_subclassed_model_is_called_as_it_takes_its_inputs() -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 9, (40, 5)).astype("int32"), rng.normal(size=(40, 4)).astype("float32")
+    model = _Two()
+    model([part[:1] for part in data])
+    found = choose(model, calibration=data, candidates=["float16"], runs=3)
+    assert [spec.dtype for spec in found.report.inputs] == ["int32", "float32"]
+
+
+@pytest.mark.parametrize(("units", "judged"), [(1, "agreement"), (4, "agreement")])
+def test_outputs_that_are_decisions_are_judged_by_agreement(units, judged) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6,), name="x")
+    scores = L.Dense(units)(inputs)
+    model = keras.Model(inputs, {"high": scores > 0, "top": keras.ops.argmax(scores, -1)})
+    x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
+    choice = choose(model, calibration=x, candidates=["float16"], runs=3).report.choice
+    assert choice.judged_by == judged
+    assert choice.rows[1].drop <= 0.05

@@ -167,6 +167,8 @@ def test_open_sizes_need_a_shape() -> None:
     file = to_tflite(model)
     with pytest.raises(OptionError, match="leaves its shape .* free; give input_shapes="):
         benchmark(file, runs=2)
+    with pytest.raises(OptionError, match=r"input 'x' takes \(-1, -1, 4\).* Received \(1, 16, 5\)"):
+        benchmark(file, runs=1, input_shapes={"x": (1, 16, 5)})
     short = benchmark(file, runs=9, input_shapes={"x": (1, 16, 4)})
     long = benchmark(file, runs=9, input_shapes={"x": (1, 4096, 4)})
     assert long.median_ms > 4 * short.median_ms
@@ -209,3 +211,9 @@ def test_a_file_that_is_none_is_one_line(tmp_path) -> None:
         benchmark(tmp_path / "none.tflite")
     with pytest.raises(ArtefactError):
         benchmark(np.random.default_rng(0).bytes(4000))
+
+
+def test_a_batch_that_is_asked_for_is_the_batch_that_runs(float_file) -> None:
+    one = benchmark(float_file, runs=9)
+    many = benchmark(float_file, runs=9, input_shapes={"image": (64, 12, 12, 1)})
+    assert many.median_ms > 10 * one.median_ms

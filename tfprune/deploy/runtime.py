@@ -226,14 +226,22 @@ class Runner:
         }
 
     def prepare(self, x: Any = None) -> None:
-        """Set the inputs to the first samples of `x` (None: zeros), for `invoke` to be timed."""
-        step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
+        """Set the inputs to `x`, for `invoke` to be timed.
+
+        Args:
+            x: As many samples as are to run at once; of more, or fewer, than a batch that the file
+                fixes, the first ones, or again from the first. None: one batch of zeros.
+        """
+        fixed = max((spec.shape[0] if spec.shape else 1) for spec in self.inputs)
+        step = max(1, fixed)
         if x is None:
             x = {
                 spec.name: np.zeros((step, *(max(size, 1) for size in spec.shape[1:])), np.float32)
                 for spec in self.inputs
             }
         arrays = self._arrays(x)
+        if fixed < 1:
+            step = len(arrays[0])
         arrays = [np.resize(array, (step, *array.shape[1:])) for array in arrays]
         self._resize(arrays, step)
         self._set(arrays)

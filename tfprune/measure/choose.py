@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tfprune.deploy import child
 from tfprune.deploy.artefact import Artefact
 from tfprune.deploy.candidates import AUTO, Candidate, Choice, check_prefer, pick
-from tfprune.deploy.export import interface
+from tfprune.deploy.export import interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.reference import check_path, draw
 from tfprune.deploy.runtime import Runner
@@ -17,7 +19,7 @@ from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ConversionError, OptionError
 from tfprune.measure.device import device_of
-from tfprune.measure.fidelity import Metric, score_files
+from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.progress import SILENT, Progress
 
@@ -90,7 +92,7 @@ def choose(
 
     Example:
         artefact = choose(model, "model.tflite", calibration=x[:200], data=(x_val, y_val))
-        print(artefact.report.choice.to_text())
+        print(artefact.report.choice)
     """
     check_prefer(prefer)
     check_path(path, ".tflite")
@@ -109,6 +111,9 @@ def choose(
     face = interface(model, input_signature, calibration)
     # Read once: what gives batches may give them only once.
     samples, _ = draw(face, calibration, notes)
+    if input_signature is None and symbolic_inputs(model) is None:
+        # The samples have names now, which are not what such a model's call takes.
+        input_signature = face.arguments({spec.name: spec for spec in face.inputs})
     files, failed = {}, {}
     with progress.task("candidates", len(names)) as task:
         for name in names:
@@ -137,7 +142,7 @@ def choose(
         runs=runs,
         # Sizes that the files leave open are those of the samples.
         input_shapes={
-            spec.name: (batch or 1, *samples[spec.name].shape[1:])
+            spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
             for spec in face.inputs
             if -1 in spec.shape[1:]
         },
@@ -190,28 +195,44 @@ def _losses(
         )
         base = found[0].score
         return (
-            metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
+            name_of_metric(metric),
             {name: base - one.score for name, one in zip(names, found, strict=True)},
             {name: one.score for name, one in zip(names, found, strict=True)},
         )
     outputs = {name: Runner(file).run_named(samples) for name, file in files.items()}
     expected = outputs[BASE]
     none: dict[str, float | None] = dict.fromkeys(names)
-    if all(array.ndim > 1 and array.shape[-1] > 1 for array in expected.values()):
+    if all(map(_has_classes, expected.values())):
         return "agreement", {n: _disagreement(expected, outputs[n]) for n in names}, none
     return "error", {n: _error(expected, outputs[n]) for n in names}, none
+
+
+def _has_classes(array: np.ndarray) -> bool:
+    """Tell scores of classes, or decisions, from other numbers."""
+    return _is_whole(array) or (array.ndim > 1 and array.shape[-1] > 1)
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biu"
+
+
+def _answers(array: np.ndarray) -> np.ndarray:
+    """Return the top classes of scores; decisions as they are."""
+    return array if _is_whole(array) else array.argmax(-1)
 
 
 def _disagreement(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     """Return the share of answers with another top class, of the output where it is largest."""
     return max(
-        float((expected[name].argmax(-1) != found[name].argmax(-1)).mean()) for name in expected
+        float((_answers(expected[name]) != _answers(found[name])).mean()) for name in expected
     )
 
 
 def _error(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     return max(
-        float(((expected[n] - found[n]) ** 2).mean() ** 0.5) / (scale_of(expected[n]) or 1.0)
+        _disagreement({n: expected[n]}, {n: found[n]})
+        if _is_whole(expected[n])
+        else float(((expected[n] - found[n]) ** 2).mean() ** 0.5) / (scale_of(expected[n]) or 1.0)
         for n in expected
     )
 

@@ -13,7 +13,7 @@ from tfprune.deploy.runtime import read_file
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
 from tfprune.measure.device import device_of
-from tfprune.measure.fidelity import Fidelity, Metric, score_files
+from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
@@ -132,7 +132,7 @@ def compare(
     report = Report(
         title=title,
         rows=tuple(rows),
-        metric=metric if isinstance(metric, str) else _name_of_metric(metric),
+        metric=name_of_metric(metric),
         samples=scores[0].samples if scores[0] else 0,
         conditions=timed.conditions,
         notes=tuple(note for _, notes in models for note in notes),
@@ -177,10 +177,6 @@ def _pair(entry: Any) -> tuple[Source, Any]:
             f"compare: expected a file, or a pair of one and its model. Received {len(entry)} parts"
         )
     return entry if isinstance(entry, tuple) else (entry, None)
-
-
-def _name_of_metric(metric: Any) -> str:
-    return str(getattr(metric, "__name__", None) or getattr(metric, "name", "metric"))
 
 
 def _scheme(source: Source) -> str:

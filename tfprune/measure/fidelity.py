@@ -117,6 +117,13 @@ def score_files(
     return tuple(tally.result(metric, truths) for tally in tallies)
 
 
+def name_of_metric(metric: Metric) -> str:
+    """Return what reports call a metric."""
+    if isinstance(metric, str):
+        return metric
+    return str(getattr(metric, "__name__", None) or getattr(metric, "name", "metric"))
+
+
 @dataclass
 class _Tally:
     """Running sums over the batches of one file."""

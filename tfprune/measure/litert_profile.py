@@ -18,7 +18,7 @@ from tfprune.deploy import flatbuffer
 from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.runtime import specs
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.measure.runtimes import check_inputs, noise
+from tfprune.measure.runtimes import check_inputs, noise, shape_of
 
 VERSIONS = ("2.3.",)
 """Beginnings of the versions of ai-edge-litert whose C interface is known."""
@@ -218,14 +218,7 @@ class ProfiledModel:
         self, signature: ctypes.c_void_p, index: int, kind: _TensorType, shapes: Mapping[str, Any]
     ) -> None:
         spec = self._spec(signature, index)
-        wanted = tuple(
-            shapes.get(spec.name, (max(spec.shape[0], 1), *spec.shape[1:]) if spec.shape else ())
-        )
-        if any(side < 1 for side in wanted):
-            raise OptionError(
-                f"input {spec.name!r} leaves its shape {spec.shape} free; "
-                f"give input_shapes={{{spec.name!r}: (1, ...)}}"
-            )
+        wanted = shape_of(spec, shapes)
         if -1 in spec.shape:
             sides = (ctypes.c_int * len(wanted))(*wanted)
             self._call(

@@ -3,7 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,3 +139,27 @@ def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator)
     if spec.scale or np.dtype(spec.dtype).kind == "f":
         return random.standard_normal(shape)
     return np.zeros(shape, spec.dtype)
+
+
+def shape_of(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Return the shape to run an input with: the one given, or its own with one sample.
+
+    Raises:
+        OptionError: It leaves more than the batch free and none was given, or has another.
+    """
+    own = (max(spec.shape[0], 1), *spec.shape[1:]) if spec.shape else ()
+    shape = tuple(shapes.get(spec.name, own))
+    if any(side < 1 for side in shape):
+        sizes = ",".join("N" if side < 1 else str(side) for side in shape)
+        raise OptionError(
+            f"input {spec.name!r} leaves its shape {spec.shape} free; "
+            f"give input_shapes={{{spec.name!r}: (1, ...)}}, or --input-shape {spec.name}={sizes}"
+        )
+    if len(shape) != len(own) or any(
+        side not in (-1, wanted) for side, wanted in zip(spec.shape, shape, strict=True)
+    ):
+        raise OptionError(
+            f"input_shapes: input {spec.name!r} takes {spec.shape}, -1 for any size. "
+            f"Received {shape}"
+        )
+    return shape

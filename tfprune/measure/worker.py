@@ -19,7 +19,7 @@ import numpy as np
 
 from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.litert_profile import ProfiledModel
-from tfprune.measure.runtimes import Loaded, check_inputs, noise, of_ending
+from tfprune.measure.runtimes import Loaded, check_inputs, noise, of_ending, shape_of
 
 MIN_SAMPLE_MS = 5.0
 WARM_UP_MS = 20.0
@@ -39,14 +39,7 @@ def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded
     random = np.random.default_rng(0)
     samples = {}
     for spec in runner.inputs:
-        shape = tuple(
-            shapes.get(spec.name, (max(spec.shape[0], 1), *spec.shape[1:]) if spec.shape else ())
-        )
-        if any(side < 1 for side in shape):
-            raise OptionError(
-                f"input {spec.name!r} leaves its shape {spec.shape} free; "
-                f"give input_shapes={{{spec.name!r}: (1, ...)}}"
-            )
+        shape = shape_of(spec, shapes)
         samples[spec.name] = noise(spec, shape, random)
     runner.prepare(samples)
     return runner
