@@ -218,7 +218,6 @@ class _Walk:
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = output_spec(op, args, kwargs)
-        _check_window(op, outputs)
         self.charge(op, args, kwargs, outputs, name)
         return outputs
 
@@ -249,13 +248,18 @@ class _Walk:
 
 
 def output_spec(op: Any, args: Any, kwargs: Any) -> Any:
-    """Return symbols of what a call gives, with every size that those of its inputs tell."""
+    """Return symbols of what a call gives, with every size that those of its inputs tell.
+
+    Raises:
+        ValueError: The operation cannot take inputs of these sizes, says Keras.
+    """
     inputs = [leaf for leaf in keras.tree.flatten((args, kwargs)) if hasattr(leaf, "shape")]
     if type(op).__name__ == "DotProductAttention":
         # Keras takes the values to be as wide as the queries.
         query, _, value = inputs[:3]
         return keras.KerasTensor((*query.shape[:-1], value.shape[-1]), query.dtype)
     outputs = op.compute_output_spec(*args, **kwargs)
+    _check_window(op, outputs)
     if isinstance(op, keras.layers.EinsumDense):
         # It says None for an axis that it passes on, or the size that it was built with.
         told = einsum_shape(op.equation, [inputs[0].shape, op.kernel.shape])

@@ -125,6 +125,8 @@ def test_densenet_like_normalisation_over_a_concatenation(check) -> None:
 
 @pytest.mark.parametrize("axis", [1, -1])
 def test_a_half_that_gates_the_other(check, sizes, axis) -> None:
+    if ops.glu(keras.Input((4, 6))).shape[-1] != 3:
+        pytest.skip("this Keras says that glu gives as much as it takes: no layer can follow it")
     inputs = keras.Input((6, 3))
     x = kl.Conv1D(16, 3, name="both")(inputs)
     x = ops.glu(x, axis=axis)

@@ -73,7 +73,7 @@ def test_adaptive_pooling(check, sizes) -> None:
 def test_patches_hold_each_channel_as_often_as_they_have_places(check, sizes) -> None:
     inputs = keras.Input((6, 6, 3))
     x = kl.Conv2D(8, 1, name="conv")(inputs)
-    x = ops.image.extract_patches(x, (3, 2), strides=(3, 2))
+    x = ops.image.extract_patches(x, (3, 2))
     model = keras.Model(inputs, kl.Dense(2)(x))
     assert sizes(model) == {"conv": 8}
     check(model, ratios=(0.5,))
