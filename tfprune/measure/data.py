@@ -65,15 +65,16 @@ def _pairs(data: Any, batch_size: int) -> Iterator[tuple[Any, Any]]:
                 _map(y, lambda array, cut=cut: array[cut]),
             )
         return
-    if isinstance(data, np.ndarray | str | bytes | Mapping) or not hasattr(data, "__iter__"):
+    # A keras.utils.PyDataset goes on for ever when it is iterated, and older ones are not at all.
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    readable = indexed or hasattr(data, "__iter__")
+    if isinstance(data, np.ndarray | str | bytes | Mapping) or not readable:
         raise DataError(
             f"data: expected a pair (x, y) of arrays or a dataset of such batches. "
             f"Received {type_name(data)}"
         )
     if hasattr(data, "cardinality") and int(data.cardinality()) == _ENDLESS:
         raise DataError("data: the dataset has no end; leave out repeat(), or end it with take(n)")
-    # A keras.utils.PyDataset goes on for ever when it is iterated.
-    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
     for element in (data[i] for i in range(len(data))) if indexed else data:
         if not isinstance(element, tuple | list) or len(element) not in (2, 3):
             raise DataError(
