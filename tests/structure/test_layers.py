@@ -7,7 +7,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import OptionError
-from tfprune.structure.layers import KINDS
+from tfprune.structure.layers import KINDS, ChannelGate
 
 ONES = np.ones((2, 4), "float32")
 
@@ -77,3 +77,27 @@ def test_wrong_arguments_are_said() -> None:
         tfprune.layers.ChannelGate("harder")
     with pytest.raises(OptionError, match="expected a number of at least 0"):
         tfprune.layers.ChannelGate(penalty=-1)
+
+
+@pytest.mark.parametrize("positions", [[4], "ab", 2, [0.5]])
+def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
+    gate = ChannelGate(name="gate")
+    with pytest.raises(OptionError, match="is not built: call it on data first"):
+        gate.close([0])
+    gate(np.ones((1, 4), "float32"))
+    with pytest.raises(OptionError, match="'gate': expected positions below 4 to close"):
+        gate.close(positions)
+
+
+@pytest.mark.parametrize("axis", [0, -2, 2, "a"])
+def test_an_axis_that_cannot_be_gated_is_said(axis) -> None:
+    with pytest.raises(OptionError, match="is none of the axes after the batch of"):
+        ChannelGate(axis=axis).build((None, 4))
+
+
+@pytest.mark.parametrize(
+    "options", [{"penalty": True}, {"penalty": np.inf}, {"threshold": -1}, {"threshold": "x"}]
+)
+def test_numbers_of_a_gate_are_checked(options) -> None:
+    with pytest.raises(OptionError, match="expected a number of at least 0"):
+        ChannelGate("l1", **options)

@@ -7,7 +7,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.structure.plan import Removal
+from tfprune.structure.plan import Plan, Removal
 
 
 def net(width=16):
@@ -78,3 +78,26 @@ def test_a_file_that_is_no_plan_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(OptionError, match="this is not a plan"):
         tfprune.Plan.load(tmp_path / "list.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": [1.7]}, "whole numbers, not 1.7"),
+        ({"positions": "12"}, "whole numbers, not '1'"),
+        ({"size": True}, "whole numbers, not True"),
+    ],
+)
+def test_positions_are_whole_numbers(change, message) -> None:
+    line = {"layer": "a", "axis": "units", "size": 8, "positions": [1], **change}
+    with pytest.raises(OptionError, match=message):
+        Plan.from_json({"model": "net", "removals": [line]})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [([], "a dict as Plan.to_json gives it.*Received list"), ({"model": "x"}, "no 'removals'")],
+)
+def test_what_is_amiss_with_a_plan_is_said(data, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        Plan.from_json(data)

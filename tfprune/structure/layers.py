@@ -56,8 +56,10 @@ class ChannelGate(keras.layers.Layer):
     ) -> None:
         if kind not in KINDS:
             raise OptionError(f"gate kind: unknown {kind!r}. {nearest(str(kind), KINDS)}")
-        if not isinstance(penalty, int | float) or not penalty >= 0:
-            raise OptionError(f"gate penalty: expected a number of at least 0, not {penalty!r}")
+        for option, value in (("penalty", penalty), ("threshold", threshold)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise OptionError(f"gate {option}: expected a number of at least 0, not {value!r}")
         super().__init__(**kwargs)
         self.kind, self.penalty, self.axis = kind, float(penalty), axis
         self.threshold, self.seed = threshold, seed
@@ -66,6 +68,12 @@ class ChannelGate(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Make one gate for each position of the axis, all of them open."""
+        rank = len(input_shape)
+        if not isinstance(self.axis, int) or not -rank <= self.axis < rank or not self.axis % rank:
+            raise OptionError(
+                f"gate {self.name!r}: axis {self.axis!r} is none of the axes after the batch of "
+                f"{tuple(input_shape)}"
+            )
         size = input_shape[self.axis]
         if size is None:
             raise OptionError(f"gate {self.name!r}: axis {self.axis} has no known size")
@@ -87,9 +95,21 @@ class ChannelGate(keras.layers.Layer):
         return self._stretch(ops.sigmoid(self.gate))
 
     def close(self, positions: Any) -> None:
-        """Close the gates at these positions."""
+        """Close the gates at these positions.
+
+        Raises:
+            OptionError: The layer is not built, or has no such positions.
+        """
+        if not self.built:
+            raise OptionError(f"gate {self.name!r}: is not built: call it on data first")
         value = keras.ops.convert_to_numpy(self.gate).copy()
-        value[list(positions)] = -20.0 if self.kind == "hard_concrete" else 0.0
+        try:
+            value[list(positions)] = -20.0 if self.kind == "hard_concrete" else 0.0
+        except (IndexError, TypeError):
+            raise OptionError(
+                f"gate {self.name!r}: expected positions below {len(value)} to close. "
+                f"Received {positions!r}"
+            ) from None
         self.gate.assign(value)
 
     def _stretch(self, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, OptionError, nearest
+from tfprune.errors import ArtefactError, OptionError, nearest, type_name
 from tfprune.files import read_bytes, write_atomic
 from tfprune.structure.blocks import Block
 from tfprune.structure.units import Units, vectors
@@ -63,8 +63,8 @@ class Plan:
                 Removal(
                     str(item["layer"]),
                     str(item["axis"]),
-                    int(item["size"]),
-                    tuple(int(position) for position in item["positions"]),
+                    _whole(item["size"]),
+                    tuple(_whole(position) for position in item["positions"]),
                 )
                 for item in data["removals"]
             )
@@ -73,8 +73,13 @@ class Plan:
                 for item in data.get("blocks", ())
             )
             return cls(str(data["model"]), removals, blocks)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise OptionError(f"this is not a plan of tfprune: {error!r}") from error
+        except KeyError as error:
+            raise OptionError(f"this is not a plan of tfprune: it has no {error}") from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise OptionError(
+                f"this is not a plan of tfprune, a dict as Plan.to_json gives it ({error}). "
+                f"Received {type_name(data)}"
+            ) from None
 
     def save(self, path: str | Path) -> None:
         """Write the plan as a JSON file."""
@@ -94,6 +99,12 @@ class Plan:
         except ValueError as error:
             raise ArtefactError(f"{path}: not a plan that tfprune wrote ({error})") from None
         return cls.from_json(data)
+
+
+def _whole(number: Any) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise ValueError(f"sizes and positions are whole numbers, not {number!r}")
+    return int(number)
 
 
 def plan_of(found: Units, removed: np.ndarray, blocks: Sequence[Block] = ()) -> Plan:

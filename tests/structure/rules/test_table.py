@@ -1,9 +1,10 @@
 import keras
+import numpy as np
 import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import OptionError
+from tfprune.errors import ModelError, OptionError
 from tfprune.structure.rules import table
 
 
@@ -67,3 +68,25 @@ def test_an_operation_of_another_package_has_no_rule() -> None:
 
     assert table.find(Add()) is None
     assert kl.Dense in table.known_layers()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, 5, (None,), (None, None, None), [(None, None)] * 2, (None, "a"), (None, np.arange(3))],
+)
+def test_a_rule_that_gives_something_else_is_named(given) -> None:
+    class Wrong(keras.layers.Layer):
+        def call(self, x, training=None):
+            return x * 1.0
+
+    tfprune.rules.register(Wrong)(lambda flow, call: given)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(Wrong(name="odd")(kl.Dense(8)(inputs))))
+    with pytest.raises(ModelError, match="the rule of odd .* must give a tuple for each output"):
+        tfprune.units(model)
+    table.forget(Wrong)
+
+
+def test_a_rule_is_a_function() -> None:
+    with pytest.raises(OptionError, match="expected a function of the flow and a call"):
+        tfprune.rules.register(type("New", (keras.layers.Layer,), {}))(None)

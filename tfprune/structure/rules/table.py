@@ -40,6 +40,11 @@ def register(kind: type) -> Callable[[Rule], Rule]:
         raise OptionError(f"rules.register: {kind.__name__} has a rule already")
 
     def store(rule: Rule) -> Rule:
+        if not callable(rule):
+            raise OptionError(
+                f"rules.register: expected a function of the flow and a call as the rule of "
+                f"{kind.__name__}. Received {rule!r}"
+            )
         _LAYERS[kind] = rule
         return rule
 
