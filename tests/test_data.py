@@ -160,6 +160,11 @@ def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"not a sound \.npz"):
         load_data(DataTable(str(path)))
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match=r"not a sound \.npz .* one array without a name"):
+        load_data(DataTable(str(path)))
+    path.unlink()
     with pytest.raises(DataError, match="no such file"):
         load_data(DataTable(str(tmp_path / "gone.npz")))
 

@@ -276,8 +276,12 @@ def read_npz(path: str, name: str) -> dict[str, NDArray]:
         DataError: It is missing or damaged; the message begins with `name`.
     """
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds one array without a name, as an .npy does")
+            with file:
+                return {key: file[key] for key in file.files}
     except FileNotFoundError:
         raise DataError(f"{name}: no such file.") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:

@@ -75,6 +75,18 @@ def test_latency_is_held_against_the_baseline(folder) -> None:
     assert found.conditions.runs == 3
 
 
+@pytest.mark.parametrize("option", [{"device": "host"}, {"runs": 3}, {"threads": 2}])
+def test_how_to_time_is_not_taken_where_nothing_is_timed(folder, option) -> None:
+    (name,) = option
+    with pytest.raises(OptionError, match=f"{name}: nothing is timed, .* set max_latency_ms"):
+        check(folder / "model.tflite", **option)
+
+
+def test_no_runs_are_none(folder) -> None:
+    with pytest.raises(OptionError, match="runs: expected a whole number >= 1. Received 0"):
+        check(folder / "model.tflite", limits=Limits(max_latency_ms=1e6), runs=0)
+
+
 def test_the_command_ends_with_0_1_or_2(folder, fresh) -> None:
     done = command(folder, "--data", fresh["same"], "--min-accuracy", 0.8)
     assert done.returncode == cli.DONE, done.stderr

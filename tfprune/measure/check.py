@@ -9,8 +9,9 @@ from tfprune.deploy.artefact import sha256
 from tfprune.deploy.runtime import read_file
 from tfprune.errors import OptionError
 from tfprune.measure.comparison import versions
+from tfprune.measure.device import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
-from tfprune.measure.latency import Interleaved, interleaved
+from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
 from tfprune.progress import SILENT, Progress
@@ -150,6 +151,8 @@ def check_file(
         ArtefactError: A file is missing or damaged, or the runtime cannot run it.
         DataError: The data does not fit.
     """
+    check_counts(threads=threads, runs=runs)
+    device_of(device)
     if not limits.any:
         known = ", ".join(field.name for field in fields(Limits))
         raise OptionError(f"{name}: nothing to hold it to; give one of {known}")

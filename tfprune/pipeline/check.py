@@ -68,6 +68,13 @@ def check(
     """
     stored = _find(Path(path))
     wanted = (limits or Limits()).over(stored.limits)
+    timing = {"device": device, "threads": threads, "runs": runs}
+    idle = [option for option, value in timing.items() if value is not None]
+    if idle and not wanted.need_time:
+        raise OptionError(
+            f"{idle[0]}: nothing is timed, for no gate is of latency; set max_latency_ms or "
+            "max_latency_ratio, or leave it out"
+        )
     table = (stored.recipe.measure if stored.recipe else None) or MeasureTable()
     return check_file(
         stored.file,
@@ -76,9 +83,9 @@ def check(
         data=_data(data, stored.recipe) if wanted.need_data else None,
         baseline=_baseline(baseline, stored, wanted),
         recorded=stored.recorded,
-        device=device or table.device,
-        threads=threads or table.threads,
-        runs=runs or table.runs,
+        device=table.device if device is None else device,
+        threads=table.threads if threads is None else threads,
+        runs=table.runs if runs is None else runs,
         progress=progress,
     )
 
