@@ -228,6 +228,8 @@ def test_units_of_a_model_are_listed(tmp_path: Path) -> None:
     done = call("units", str(path))
     assert done.returncode == 0, done.stderr
     assert "hidden" in done.stdout
+    # TensorFlow's greetings are not the user's concern.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("LOADED")] == []
     path.write_bytes(path.read_bytes()[:100])
     done = call("units", str(path))
     assert done.returncode == 2

@@ -194,10 +194,12 @@ def list_units(arguments: argparse.Namespace) -> int:
     from tfprune.legacy.load import check_model_file, load_model
 
     check_model_file(Path(arguments.file))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from tfprune.structure.units import units
+    with _native_output(Path(os.devnull)):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from tfprune.structure.units import units
 
-    say(str(units(load_model(arguments.file))))
+        found = units(load_model(arguments.file))
+    say(str(found))
     return DONE
 
 
