@@ -315,3 +315,27 @@ def test_tensors_given_by_name(check, sizes) -> None:
     model = keras.Model(inputs, kl.Dense(2)(y))
     assert sizes(model)["a"] == 8
     check(model, ratios=(0.5,))
+
+
+@keras.saving.register_keras_serializable("test_graph")
+class Placed(keras.layers.Layer):
+    """Words and their places, each with an embedding of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words, self.places = kl.Embedding(9, 8, name="words"), kl.Embedding(6, 8)
+
+    def call(self, x):
+        return self.words(x) + self.places(keras.ops.arange(x.shape[-1]))
+
+    def compute_output_shape(self, shape):
+        return (*shape, 8)
+
+
+def test_a_layer_that_is_called_on_a_constant_stays_a_layer(check, sizes) -> None:
+    ids = keras.Input((6,), dtype="int32")
+    model = keras.Model(ids, kl.Dense(2)(Placed()(ids)))
+    assert list(sizes(model).values()) == [8]
+    small, report = check(model)
+    assert report.notes == ()
+    assert small.count_params() == 2 * (9 + 6) + 2 * 2 + 2

@@ -4,6 +4,7 @@ import pytest
 from keras import layers as kl
 from keras.src.ops.numpy import Add
 
+import tfprune
 from tfprune.structure.trace import Trace, can_open, stands_alone
 
 
@@ -115,3 +116,24 @@ def _shared(x):
 def test_a_lambda_is_opened_where_it_holds_nothing(function, opened) -> None:
     assert can_open(kl.Lambda(function)) is opened
     assert not can_open(kl.Lambda(_squared, mask=lambda x, mask: mask))
+
+
+@pytest.mark.parametrize("how", ["transposed", "as it is"])
+def test_weights_that_are_read_past_the_call_of_their_layer_are_noted(how) -> None:
+    class Tied(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.words, self.body = kl.Embedding(9, 4, name="words"), kl.Dense(4)
+            self.norm = kl.BatchNormalization()
+
+        def call(self, x):
+            x, table = self.norm(self.body(self.words(x))), self.words.embeddings
+            if how == "transposed":
+                return keras.ops.matmul(x, keras.ops.transpose(table))
+            return keras.ops.einsum("btd,vd->btv", x, table)
+
+    model = Tied()
+    model(np.zeros((1, 5), "int32"))
+    notes = [note for note in tfprune.units(model).graph.notes if "past the call" in note]
+    assert len(notes) == 1
+    assert "words.embeddings" in notes[0]

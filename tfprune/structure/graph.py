@@ -206,6 +206,7 @@ class _Reader:
             trace = Trace(model, starts, (starts,), {})
             function = trace.function
             self.traced.append(model.name)
+            self._note_reads(model.name, trace)
             self.notes.append(
                 f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
             )
@@ -233,6 +234,13 @@ class _Reader:
             if trace is not None:
                 trace.forget()
         return graph
+
+    def _note_reads(self, name: str, trace: Trace) -> None:
+        for weight in dict.fromkeys(trace.reads):
+            self.notes.append(
+                f"{name} reads {weight} past the call of its layer: here it becomes a constant, "
+                "neither cut, counted nor trained with that layer any more"
+            )
 
     def _value(self, tensor: Any) -> Ref:
         self.values.append(
@@ -354,6 +362,7 @@ class _Reader:
                         del one[count:]
                     return why
             self.traced.append(here)
+            self._note_reads(here, trace)
             refs.update(
                 (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 _ONE_AT_A_TIME = threading.RLock()
@@ -21,8 +22,11 @@ def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def through() -> Iterator[None]:
+def through(anchor: Any = None) -> Iterator[None]:
     """While it is entered, a layer of layers that cannot be called symbolically is walked through.
+
+    A layer with weights that is called on a constant, as positions are embedded, is called on a
+    tensor all the same, made from the symbolic `anchor`: else what it gives would be a constant.
 
     Keras asks a layer what its output will be, and some answer for other arguments than they are
     called with, or return None besides a tensor. What they do to the tensors is clear all the same:
@@ -31,6 +35,8 @@ def through() -> Iterator[None]:
     plain = keras.Layer.__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if anchor is not None and not keras.src.backend.in_stateless_scope() and self.weights:
+            args, kwargs = _as_symbols(anchor, args, kwargs)
         try:
             return plain(self, *args, **kwargs)
         except Exception:
@@ -48,6 +54,21 @@ def through() -> Iterator[None]:
             yield
         finally:
             keras.Layer.__call__ = plain
+
+
+def _as_symbols(anchor: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Arguments as they are, unless their only tensors are constants."""
+    given = tree.flatten((args, kwargs))
+    if any(isinstance(leaf, keras.KerasTensor) for leaf in given):
+        return args, kwargs
+    nothing = keras.ops.sum(keras.ops.zeros_like(anchor, dtype="int32"))
+
+    def symbol(leaf: Any) -> Any:
+        if not (isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)):
+            return leaf
+        return leaf + keras.ops.cast(nothing, leaf.dtype)
+
+    return tree.map_structure(symbol, (args, kwargs))
 
 
 def _cast(layer: Any, leaf: Any) -> Any:

@@ -112,6 +112,30 @@ def _no_draws() -> Iterator[None]:
         SeedGenerator.next = plain
 
 
+@contextlib.contextmanager
+def _noting_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
+    """While it is entered, note the weights of these layers that are read past their calls.
+
+    A call on symbols reads them in a scope of its own.
+    """
+    plain = keras.src.backend.common.KerasVariable.value
+    owner = {id(weight): layer for layer in layers for weight in layer._trainable_variables}
+    read: list[str] = []
+
+    def value(self: Any) -> Any:
+        outside = not keras.src.backend.in_stateless_scope()
+        if outside and id(self) in owner:
+            name = f"{owner[id(self)].name}.{self.name}"
+            read.extend([] if name in read else [name])
+        return plain.fget(self)
+
+    keras.src.backend.common.KerasVariable.value = property(value)
+    try:
+        yield read
+    finally:
+        keras.src.backend.common.KerasVariable.value = plain
+
+
 class Trace:
     """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
 
@@ -126,15 +150,22 @@ class Trace:
     """
 
     def __init__(self, op: Any, starts: Any, args: Any, kwargs: Any) -> None:
-        layers = list(op._flatten_layers())
+        layers, anchor = list(op._flatten_layers()), tree.flatten(starts)[0]
         self._before = [
             (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
         ]
         try:
-            with open_sizes(), through(), as_tensors(op, tree.flatten(starts)[0]), _no_draws():
+            with (
+                open_sizes(),
+                through(anchor),
+                as_tensors(op, anchor),
+                _no_draws(),
+                _noting_reads(layers[1:]) as self.reads,
+            ):
                 outputs = op.call(*args, **kwargs)
             with _unlike_names(layers):
                 self.function = keras.Function(starts, outputs)
+            self.reads += self._in_arguments(layers[1:])
         except Exception:
             self.forget()
             raise
@@ -144,3 +175,12 @@ class Trace:
         for layer, inbound, outbound in self._before:
             del layer._inbound_nodes[inbound:]
             del layer._outbound_nodes[outbound:]
+
+    def _in_arguments(self, layers: Sequence[Any]) -> Iterator[str]:
+        """The weights of these layers that an operation was given as they are."""
+        owner = {id(weight): layer for layer in layers for weight in layer._trainable_variables}
+        for operation in self.function.operations:
+            for node in operation._inbound_nodes:
+                for leaf in tree.flatten((node.arguments.args, node.arguments.kwargs)):
+                    if id(leaf) in owner:
+                        yield f"{owner[id(leaf)].name}.{leaf.name}"
