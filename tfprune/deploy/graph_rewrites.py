@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.deploy.saved_graph import constant, functions_of
+
 # Keras fills what a mask hides with -1e9 or the lowest float; tf_keras adds that.
 _HIDES = -1e4
 # exp(-12) is 1/160,000 of the least score that is seen: nothing in 256ths.
@@ -18,17 +20,11 @@ def rewrite_for_integers(folder: Path) -> None:
     Args:
         folder: The SavedModel; its graph is changed in place.
     """
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    path = folder / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString(path.read_bytes())
-    for graph in saved.meta_graphs:
-        for function in graph.graph_def.library.function:
+    with functions_of(folder) as functions:
+        for function in functions:
             multiply_instead_of_negate(function)
             hide_near_the_scores(function)
             reshape_by_constants(function)
-    path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 def multiply_instead_of_negate(function: Any) -> None:
@@ -45,7 +41,7 @@ def multiply_instead_of_negate(function: Any) -> None:
     for node in [node for node in function.node_def if node.op == "Neg"]:
         if node.name in fused:
             continue
-        minus_one = _constant(function, f"{node.name}_minus_one", -1, node.attr["T"].type)
+        minus_one = constant(function, f"{node.name}_minus_one", -1, node.attr["T"].type)
         node.op = "Mul"
         # Control inputs, marked by ^, come behind the others.
         node.input.insert(1, minus_one)
@@ -76,7 +72,7 @@ def hide_near_the_scores(function: Any) -> None:
             # (1 - mask) · -1e9, to be added to the scores.
             hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= _HIDES)
             kind = node.attr["T"].type
-            node.input[hidden] = _constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
+            node.input[hidden] = constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
 
 
 def reshape_by_constants(function: Any) -> None:
@@ -104,7 +100,7 @@ def reshape_by_constants(function: Any) -> None:
             for part in parts
         ]
         if sizes.count(-1) == 1 and min(size for size in (*sizes, 1) if size != -1) > 0:
-            node.input[1] = _constant(function, f"{node.name}_sizes", sizes, types_pb2.DT_INT32)
+            node.input[1] = constant(function, f"{node.name}_sizes", sizes, types_pb2.DT_INT32)
             node.attr["Tshape"].type = types_pb2.DT_INT32
 
 
@@ -113,26 +109,16 @@ def _below(function: Any, select: Any) -> str:
     from tensorflow.core.framework import types_pb2
 
     kind = select.attr["T"].type
-    axis = _constant(function, f"{select.name}_axis", -1, types_pb2.DT_INT32)
+    axis = constant(function, f"{select.name}_axis", -1, types_pb2.DT_INT32)
     least = function.node_def.add(name=f"{select.name}_least", op="Min")
     least.input.extend([select.input[1], axis])
     least.attr["T"].type, least.attr["Tidx"].type = kind, types_pb2.DT_INT32
     least.attr["keep_dims"].b = True
     below = function.node_def.add(name=f"{select.name}_below", op="Sub")
-    distance = _constant(function, f"{select.name}_distance", HIDDEN_BELOW, kind)
+    distance = constant(function, f"{select.name}_distance", HIDDEN_BELOW, kind)
     below.input.extend([f"{least.name}:output:0", distance])
     below.attr["T"].type = kind
     return f"{below.name}:z:0"
-
-
-def _constant(function: Any, name: str, value: float | list[int], kind: int) -> str:
-    """Add a scalar or a list and return its name as an input."""
-    import tensorflow as tf
-
-    node = function.node_def.add(name=name, op="Const")
-    node.attr["dtype"].type = kind
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype=tf.as_dtype(kind)))
-    return f"{name}:output:0"
 
 
 def _scalars(nodes: Any) -> Iterator[tuple[str, float]]:

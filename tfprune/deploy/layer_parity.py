@@ -55,6 +55,9 @@ class LayerTable:
         """Return the first layer that is off by more than `error`, if there is one."""
         return next((row for row in self.rows if row.error > error), None)
 
+    def __str__(self) -> str:
+        return self.to_text()
+
     def to_text(self) -> str:
         """Return the table as text."""
         width = max([len(row.layer) for row in self.rows] + [len("layer")])

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.deploy.saved_graph import constant, functions_of
+
 _LEAST = float(np.finfo("float32").tiny)
 
 
@@ -16,20 +18,14 @@ def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
         folder: The SavedModel; its graph is changed in place.
         integers: Activations will be integers.
     """
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    path = folder / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel()
-    saved.ParseFromString(path.read_bytes())
-    for graph in saved.meta_graphs:
-        for function in graph.graph_def.library.function:
+    with functions_of(folder) as functions:
+        for function in functions:
             take_zeros_for_equal(function)
             trust_shapes(function)
             count_by_one_hot(function)
             if integers:
                 one_hot_by_comparing(function)
                 square_by_multiplying(function)
-    path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 def take_zeros_for_equal(function: Any) -> None:
@@ -155,16 +151,6 @@ def square_by_multiplying(function: Any) -> None:
             node.input[i] = renamed.get(name, name)
     for key, name in function.ret.items():
         function.ret[key] = renamed.get(name, name)
-
-
-def constant(function: Any, name: str, value: float | list[int], kind: int) -> str:
-    """Add a scalar or a list to a `FunctionDef` and return its name as an input."""
-    import tensorflow as tf
-
-    node = function.node_def.add(name=name, op="Const")
-    node.attr["dtype"].type = kind
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, dtype=tf.as_dtype(kind)))
-    return f"{name}:output:0"
 
 
 def _become(node: Any, kind: str, inputs: list[str]) -> None:
