@@ -105,3 +105,42 @@ def test_weights_that_are_not_finite_are_named() -> None:
         tfprune.shrink(model, {"channels": 1.0})
     with pytest.raises(OptionError, match="none of 8 goes with .*conv stays whole"):
         tfprune.shrink(model, {"channels": 0.5})
+
+
+def test_masks_that_are_carried_along_reach_what_stands_behind_a_silenced_call() -> None:
+    ids = keras.Input((12,), dtype="int32")
+    x = kl.Embedding(20, 16, mask_zero=True)(ids)
+    for norm in (kl.LayerNormalization(), kl.BatchNormalization(), kl.UnitNormalization()):
+        x = norm(x)
+        x = kl.Dense(16)(x)
+        y = kl.MultiHeadAttention(2, 8)(x, x)
+        z = kl.Attention()([x, y])
+    model = keras.Model(ids, kl.Dense(2)(y + z))
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-5
+
+
+class Sampled(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def test_both_models_draw_the_same_random_numbers() -> None:
+    inputs = keras.Input((4,))
+    x = Sampled()(kl.Dense(3)(kl.Dense(16)(inputs)))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8)(x)))
+    model(np.ones((2, 4)))
+    before = [int(v.numpy()[1]) for v in model.non_trainable_variables]
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-5
+    assert [int(v.numpy()[1]) for v in model.non_trainable_variables] == before
+
+
+def test_a_network_that_leaves_one_position_is_proven_all_the_same() -> None:
+    model = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None)
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4

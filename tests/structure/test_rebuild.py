@@ -82,6 +82,20 @@ def test_a_lambda_is_made_anew_around_the_same_function() -> None:
     assert ("stays", "twice has no rule (keras.Lambda)") in report.frozen
 
 
+def mine(x):
+    return x * keras.ops.sigmoid(x)
+
+
+@pytest.mark.parametrize("kind", [kl.SimpleRNN, kl.GRU, kl.LSTM])
+def test_activations_of_ones_own_in_recurrent_layers(kind) -> None:
+    options = {} if kind is kl.SimpleRNN else {"recurrent_activation": mine}
+    model = keras.Sequential([keras.Input((5, 4)), kind(8, activation=mine, **options)])
+    model.add(kl.Dense(2))
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-5
+    assert small.layers[-2].activation is mine
+
+
 @keras.saving.register_keras_serializable("test_rebuild")
 class Counted(keras.initializers.Initializer):
     calls = 0

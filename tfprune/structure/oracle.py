@@ -5,6 +5,7 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +24,9 @@ from tfprune.structure.units import Units
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""
+
+SMALL = 10_000
+"""Inputs of at most so many numbers are cheap to run several of."""
 
 OPEN_SIZE = 64
 """Stands for input sizes that the model leaves open."""
@@ -119,13 +123,14 @@ def _apart(expected: Any, actual: Any) -> float:
 
 
 def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> list[np.ndarray]:
-    """Inputs of two samples: indices where an Embedding reads them, else normal numbers."""
+    """Inputs of a few samples: indices where an Embedding reads them, else normal numbers."""
     given = [] if input_shape is None else list(given_shapes(input_shape))
+    samples = _samples(found)
     inputs = []
     for number, ref in enumerate(tree.flatten(found.graph.inputs)):
         value = found.graph.values[ref.index]
         sizes = given[number] if given else value.shape[1:]
-        batch = value.shape[0] or 2
+        batch = value.shape[0] or samples
         shape = (batch, *(OPEN_SIZE if size is None else size for size in sizes))
         limit = found.flow.vocabulary.get(ref.index)
         if value.dtype == "string":
@@ -142,6 +147,22 @@ def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> l
         else:
             inputs.append(rng.normal(size=shape).astype("float32"))
     return inputs
+
+
+def _samples(found: Units) -> int:
+    """Two; more for small inputs that are normalised over the batch.
+
+    Where space has shrunk to one position, two samples may hardly differ, and dividing by how far
+    they do makes rounding errors a thousand times larger.
+    """
+    small = all(
+        math.prod(OPEN_SIZE if size is None else size for size in found.flow.sizes[ref.index][1:])
+        <= SMALL
+        for ref in tree.flatten(found.graph.inputs)
+    )
+    norms = (call.op for call in found.graph.calls)
+    normalised = any(isinstance(op, keras.layers.BatchNormalization) for op in norms)
+    return 8 if small and normalised else 2
 
 
 def has_low_precision(found: Units) -> bool:
@@ -246,6 +267,7 @@ class _state:
             for variable, array in zip(op.weights, weights[key], strict=True)
         ]
         states = [state for op in ops.values() for state in states_of(op)]
+        states += [drawn.state for op in ops.values() for drawn in _generators(op)]
         mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
         self.scope = keras.StatelessScope(state_mapping=mapping)
 
@@ -254,6 +276,12 @@ class _state:
 
     def __exit__(self, *error: Any) -> None:
         self.scope.__exit__(*error)
+
+
+def _generators(op: Any) -> list[Any]:
+    """What an operation's random numbers come from: both models are to draw the same ones."""
+    layers = op._flatten_layers() if isinstance(op, keras.Layer) else ()
+    return [one for layer in layers for one in layer._seed_generators]
 
 
 class _plain_ends:
@@ -305,6 +333,11 @@ def _reference(
             silences.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = compute(call, args, kwargs)
+        _carry_mask(call.op, args, made)
+        return made
+
+    def compute(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = first(call, args, kwargs)
         if made is not None:
             return made
@@ -326,7 +359,7 @@ def _reference(
             def hush(spec: Any, tensor: Any, ref: Ref = ref, quiet: np.ndarray = quiet) -> Any:
                 if spec is not ref and spec != ref:
                     return tensor
-                return tensor * keras.ops.cast(quiet, tensor.dtype)
+                return _masked_as(tensor, tensor * keras.ops.cast(quiet, tensor.dtype))
 
             args = tree.map_structure(hush, call.args, args)
             kwargs = tree.map_structure(hush, call.kwargs, kwargs)
@@ -334,6 +367,23 @@ def _reference(
 
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
     return execute(found.graph, tensors, run)
+
+
+def _masked_as(before: Any, tensor: Any) -> Any:
+    """A tensor with the mask that Keras carries along with another."""
+    mask = keras.src.backend.get_keras_mask(before)
+    if mask is not None:
+        keras.src.backend.set_keras_mask(tensor, mask)
+    return tensor
+
+
+def _carry_mask(op: Any, args: tuple[Any, ...], made: Any) -> None:
+    """Give what stands for a layer's output the mask that Keras would carry along with it."""
+    if not (isinstance(op, keras.Layer) and op.supports_masking and args):
+        return
+    masks = tree.map_structure(keras.src.backend.get_keras_mask, args[0])
+    if any(mask is not None for mask in tree.flatten(masks)):
+        op._set_mask_metadata(args[0], made, masks)
 
 
 def _on_the_living(
@@ -353,7 +403,8 @@ def _on_the_living(
             return tensor
         for axis, ids in enumerate(flow.axes(spec)):
             if ids is not None and not keep.all(ids):
-                tensor = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
+                fewer = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
+                tensor = _masked_as(tensor, fewer) if axis == len(tensor.shape) - 1 else fewer
         return tensor
 
     args = tree.map_structure(gather, call.args, args)

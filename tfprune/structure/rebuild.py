@@ -310,24 +310,32 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
             name=name,
             dtype=dtype or op.dtype_policy,
         )
-    own = getattr(op, "activation", None) if isinstance(op, keras.Layer) else None
-    own = own if is_foreign(own) else None
+    own = {key: function for key, function in _activations(op) if is_foreign(function)}
     try:
-        config = _config(op, site, keep, name, dtype)
-        if own is not None:
-            config["activation"] = "linear"
+        config = {**_config(op, site, keep, name, dtype), **dict.fromkeys(own, "linear")}
         made = type(op).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise ModelError(
             f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {lines[0]}"
         ) from error
-    if own is not None:
+    for key, function in own.items():
         # A function of the user's own need not be one that a config can bring back.
-        made.activation = own
+        setattr(_cell(made), key, function)
     if isinstance(op, keras.Layer):
         made.trainable = op.trainable
     return made
+
+
+def _cell(op: Any) -> Any:
+    """What holds the activations of a layer: a recurrent one leaves them to its cell."""
+    return op.cell if isinstance(op, keras.layers.RNN) and type(op) is not keras.layers.RNN else op
+
+
+def _activations(op: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(op, keras.Layer):
+        for key in ("activation", "recurrent_activation"):
+            yield key, getattr(_cell(op), key, None)
 
 
 def _config(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> dict:
