@@ -5,7 +5,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
-from tfprune.structure.oracle import prove, random_inputs
+from tfprune.structure.oracle import prove
 from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.units import units
 
@@ -74,17 +74,6 @@ def test_the_models_are_left_as_they_were() -> None:
         np.testing.assert_array_equal(old, new)
     for old, new in zip(before[1], small.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-
-
-def test_inputs_are_of_the_kind_that_the_model_reads() -> None:
-    ids, mask = keras.Input((5,), dtype="int32"), keras.Input((5,), dtype="bool")
-    plain = keras.Input((None, 2))
-    x = kl.Concatenate()([kl.Embedding(7, 3)(ids), plain])
-    model = keras.Model([ids, mask, plain], kl.LSTM(4)(x, mask=mask))
-    a, b, c = random_inputs(units(model), np.random.default_rng(0), [(5,), (5,), (5, 2)])
-    assert a.max() < 7
-    assert b.dtype == bool
-    assert c.shape == (2, 5, 2)
 
 
 def test_layers_that_augment_are_run_as_in_inference() -> None:

@@ -14,8 +14,8 @@ from keras import tree
 from tfprune.structure.flow import MAKE, USE, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
-from tfprune.structure.oracle import random_inputs
 from tfprune.structure.rebuild import Weights, execute, perform
+from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 
 QUIET = 1e-6

@@ -10,8 +10,9 @@ from tfprune.structure.choice import Choice
 from tfprune.structure.closed import closed_units
 from tfprune.structure.graph import Call
 from tfprune.structure.layers import ChannelGate
-from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision, random_inputs
+from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision
 from tfprune.structure.rebuild import Weights, rebuild
+from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 
 # f(g·x) = g·f(x) for g ≥ 0
