@@ -41,3 +41,15 @@ def test_the_text_says_what_is_proven() -> None:
     assert not report.exact
     assert "normalisations taken over what stays" in str(report)
     assert "not exact: layer_normalization: LayerNormalization" in str(report)
+
+
+def test_what_played_no_part_is_not_in_the_report() -> None:
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
+    _, report = tfprune.shrink(
+        model, {"channels": 0.5}, importance="l1", ranking="uniform", round_to=1
+    )
+    assert (report.importance, report.ranking) == ("l1", "uniform")
+    assert "shrunk to {'channels': 0.5} (l1, uniform)\n" in str(report)
+    _, again = tfprune.shrink(model, report.plan)
+    assert (again.importance, again.ranking) == (None, None)
+    assert "shrunk to plan\n" in str(again)

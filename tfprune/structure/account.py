@@ -28,8 +28,8 @@ def make_report(
     *,
     meter_left: Meter,
     target: Any,
-    importance: str,
-    ranking: str,
+    importance: str | None,
+    ranking: str | None,
     round_to: int,
     against: str,
 ) -> ShrinkReport:
@@ -45,8 +45,8 @@ def make_report(
         error: How far the small model is from what it should be.
         meter_left: Counts the costs of `left`.
         target: What was asked for.
-        importance: As it was given.
-        ranking: As it was given.
+        importance: As it was given; None where nothing was judged.
+        ranking: As it was given; None where nothing was ranked.
         round_to: As it was given.
         against: What `error` was measured against.
     """

@@ -57,13 +57,14 @@ class ShrinkReport:
     `exact` says that the small model computes what the original computes with the removed
     units silenced. Where it is False, `reasons` names the operations whose mathematics changes
     with what is removed, and `error` is against the original with those taken over what stays.
-    `against` says what `error` was measured against.
+    `against` says what `error` was measured against. `importance` and `ranking` are None where
+    nothing had to be judged.
     """
 
     model: str
     target: Any
-    importance: str
-    ranking: str
+    importance: str | None
+    ranking: str | None
     round_to: int
     before: Cost
     after: Cost
@@ -85,8 +86,9 @@ class ShrinkReport:
 
     def __str__(self) -> str:
         before, after = self.before, self.after
+        judged = ", ".join(word for word in (self.importance, self.ranking) if word)
         lines = [
-            f"{self.model}: shrunk to {self.target} ({self.importance}, {self.ranking})",
+            f"{self.model}: shrunk to {self.target}" + (f" ({judged})" if judged else ""),
             f"  parameters {before.params:,} → {after.params:,} "
             f"({after.params / max(before.params, 1):.3f})",
         ]

@@ -197,6 +197,7 @@ def shrink(
     compile_anew(small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
     shown: Any = {wanted.cost: wanted.value} if wanted else closed
+    judged = not closed and not isinstance(target, Plan)
     silenced = "units and branches" if branches.arms else "units"
     if isinstance(target, Plan):
         shown = "plan"
@@ -210,8 +211,8 @@ def shrink(
         error,
         meter_left=meter,
         target=shown,
-        importance=name,
-        ranking=ranking,
+        importance=name if judged else None,
+        ranking=ranking if judged and depth is None else None,
         round_to=round_to,
         against="the original" if closed else f"the original with the removed {silenced} silenced",
     )
