@@ -179,6 +179,9 @@ def test_what_cannot_be_followed_is_named() -> None:
     assert found.total == 3 * 4 * 2
     assert len(found.unknown) == 1
     assert found.unknown[0].startswith("opaque (")
+    assert found.unknown[0].endswith(
+        "Opaque): its call does what symbols cannot follow (ValueError)"
+    )
 
 
 def test_an_operation_without_a_rule_is_named() -> None:

@@ -128,8 +128,10 @@ def is_free(op: Any) -> bool:
 
 def _named(op: Any, name: str, error: Exception) -> str:
     """Say what could not be counted, and why."""
-    reason = " ".join(str(error).split())
-    return f"{name} ({type_name(op)}): {reason[:200]}"
+    reason = f"its call does what symbols cannot follow ({type(error).__name__})"
+    if isinstance(error, NotImplementedError):
+        reason = " ".join(str(error).split())[:200]
+    return f"{name} ({type_name(op)}): {reason}"
 
 
 def _graph_of(op: Any) -> Any:
