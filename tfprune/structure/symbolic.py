@@ -66,7 +66,8 @@ def _as_symbols(anchor: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     def symbol(leaf: Any) -> Any:
         if not (isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)):
             return leaf
-        return leaf + keras.ops.cast(nothing, leaf.dtype)
+        kind = keras.backend.standardize_dtype(leaf.dtype)
+        return keras.ops.add(leaf, keras.ops.cast(nothing, kind))
 
     return tree.map_structure(symbol, (args, kwargs))
 
