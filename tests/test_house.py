@@ -87,6 +87,28 @@ def test_light_modules_load_neither_tensorflow_nor_keras(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
+ALONE = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == "tfprune"]:
+        del sys.modules[loaded]
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(f"{name}: {error}")
+"""
+
+
+def test_every_module_can_be_imported_before_all_others() -> None:
+    """A circle of imports shows only when it is entered at the wrong place."""
+    names = [".".join(["tfprune", *path.with_suffix("").parts]) for path in MODULES]
+    names = [name.removesuffix(".__init__") for name in names if not name.endswith(".__main__")]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *names], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=str)
 def test_every_module_has_a_test_of_its_name(path: Path) -> None:
     assert (TESTS / path.parent / f"test_{path.stem.lstrip('_')}.py").exists()

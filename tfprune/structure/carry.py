@@ -8,8 +8,7 @@ import numpy as np
 from tfprune.errors import ModelError, type_name
 from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Graph
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import find
+from tfprune.structure.table import find, stop
 
 
 def carry(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:

@@ -13,7 +13,7 @@ from keras import ops
 from tfprune.errors import OptionError, nearest
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
-from tfprune.structure.rules.table import layers as rule_for
+from tfprune.structure.table import layers as rule_for
 
 KINDS = ("hard", "l1", "hard_concrete")
 

@@ -10,8 +10,8 @@ from keras import tree
 from tfprune.errors import ModelError
 from tfprune.measure.macs import is_free, macs_of_call, output_spec
 from tfprune.structure.graph import Call, Graph, Ref, given_shapes
-from tfprune.structure.rules.table import find
 from tfprune.structure.symbolic import accepted
+from tfprune.structure.table import find
 
 
 def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from keras import ops
 
 import tfprune
 from tfprune.structure.rules.foreign import acts_alone
-from tfprune.structure.rules.table import is_foreign
+from tfprune.structure.table import is_foreign
 
 
 def quick_gelu(x):

@@ -35,7 +35,7 @@ from tfprune.structure.rules import (
     spatial,
     wrapper,
 )
-from tfprune.structure.rules.table import Rule, find, register
+from tfprune.structure.table import Rule, find, register
 
 __all__ = [
     "Rule",

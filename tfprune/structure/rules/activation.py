@@ -7,7 +7,7 @@ import keras
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.foreign import acts_alone
-from tfprune.structure.rules.table import is_foreign
+from tfprune.structure.table import is_foreign
 
 # fmt: off
 POINTWISE = frozenset({

@@ -8,8 +8,7 @@ from keras import layers as kl
 
 from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids, Keep, Site
 from tfprune.structure.graph import Call
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers, ops
+from tfprune.structure.table import layers, ops, stop
 
 
 def _argument(call: Call, name: str, position: int) -> Any:

@@ -8,7 +8,7 @@ from keras import layers as kl
 from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
-from tfprune.structure.rules.table import layers
+from tfprune.structure.table import layers
 
 
 def channel_axis(data_format: str, rank: int) -> int:

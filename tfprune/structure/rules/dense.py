@@ -5,8 +5,7 @@ from keras import layers as kl
 from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers, newer
+from tfprune.structure.table import layers, newer, stop
 
 
 @layers(kl.Dense)

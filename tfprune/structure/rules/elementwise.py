@@ -11,7 +11,7 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from tfprune.structure.flow import Axes, Flow, Keep
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate, mix
-from tfprune.structure.rules.table import layers, ops
+from tfprune.structure.table import layers, ops
 
 # fmt: off
 UNARY = (

@@ -8,8 +8,8 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.structure.flow import Axes, Flow, Ids, Keep
-from tfprune.structure.graph import Call, Shape
-from tfprune.structure.rules.table import layers, ops
+from tfprune.structure.graph import Call
+from tfprune.structure.table import layers, ops, stop
 
 UNKNOWN = 2
 """Stands for the batch and other sizes that are not known while positions are moved."""
@@ -295,16 +295,3 @@ def broadcast(flow: Flow, call: Call) -> Axes:
 def leave(flow: Flow, call: Call) -> Axes:
     """What depends on how many channels there are: they stay."""
     return stop(flow, call, "depends on all positions of its input")
-
-
-def stop(flow: Flow, call: Call, why: str) -> Any:
-    """Freeze all that a call touches, and say why."""
-    for ref in call.inputs:
-        flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
-    flow.keep_whole(call, f"{call.path} {why}")
-    fixed = [_fixed(flow.shape(ref)) for ref in call.outputs]
-    return fixed[0] if len(fixed) == 1 else fixed
-
-
-def _fixed(shape: Shape) -> Axes:
-    return (None,) * len(shape)

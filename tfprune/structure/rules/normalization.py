@@ -7,8 +7,7 @@ from keras.src.applications.convnext import LayerScale
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.activation import mix
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers
+from tfprune.structure.table import layers, stop
 
 
 @layers(kl.BatchNormalization)

@@ -14,8 +14,7 @@ from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids, Site
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers
+from tfprune.structure.table import layers, stop
 
 MIRROR = "mirror"
 """Stands for the config of a layer that Keras makes from that of another."""

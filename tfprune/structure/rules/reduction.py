@@ -7,8 +7,7 @@ from keras import layers as kl
 from tfprune.structure.flow import Axes, Flow, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import mix
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers, ops
+from tfprune.structure.table import layers, ops, stop
 
 _DOTS = "0123456789"
 """What stands for the axes under the dots of an einsum, the last of them at the end."""

@@ -9,8 +9,7 @@ from keras import layers as kl
 
 from tfprune.structure.flow import Axes, Flow, Ids, Keep
 from tfprune.structure.graph import Call, Ref
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers, ops
+from tfprune.structure.table import layers, ops, stop
 
 
 @layers(kl.Concatenate)

@@ -9,8 +9,7 @@ from keras import layers as kl
 from tfprune.structure.flow import Axes, Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import layers, newer, ops
+from tfprune.structure.table import layers, newer, ops, stop
 
 # fmt: off
 ADAPTIVE = (

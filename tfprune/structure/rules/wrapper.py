@@ -10,9 +10,8 @@ from keras import tree
 from tfprune.structure.carry import carry
 from tfprune.structure.flow import Axes, Flow, Keep
 from tfprune.structure.graph import Call, Graph, Ref, Value, is_function, read
-from tfprune.structure.rules.movement import stop
-from tfprune.structure.rules.table import find, layers
 from tfprune.structure.specs import concrete_shapes, count
+from tfprune.structure.table import find, layers, stop
 
 Path = tuple[str | int, ...]
 

@@ -116,3 +116,12 @@ def find(op: Any) -> Rule | None:
 def known_layers() -> list[type]:
     """The layer classes that have a rule."""
     return list(_LAYERS)
+
+
+def stop(flow: Flow, call: Call, why: str) -> Any:
+    """Freeze all that a call touches, and say why."""
+    for ref in call.inputs:
+        flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
+    flow.keep_whole(call, f"{call.path} {why}")
+    fixed = [(None,) * len(flow.shape(ref)) for ref in call.outputs]
+    return fixed[0] if len(fixed) == 1 else fixed
