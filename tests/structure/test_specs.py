@@ -74,3 +74,21 @@ def test_the_random_numbers_of_a_layer_do_not_go_on() -> None:
     before = keras.ops.convert_to_numpy(layer.numbers.state).tolist()
     tfprune.units(model)
     assert keras.ops.convert_to_numpy(layer.numbers.state).tolist() == before
+
+
+class Crooked(kl.Layer):
+    """It has no rule, and what it says of its output is wrong."""
+
+    def call(self, x):
+        return keras.ops.flip(keras.ops.cumsum(x, axis=1), axis=1)
+
+    def compute_output_shape(self, shape):
+        return 1 / 0 if None not in shape else shape
+
+
+def test_a_layer_that_says_nothing_of_its_output_is_asked_to_compute() -> None:
+    x = inputs = keras.Input((None, 6))
+    x = Crooked(name="own", trainable=False)(kl.Dense(4)(x))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="after")(x)))
+    found = tfprune.units(model, input_shape=(10, 6))
+    assert found.prunable_share > 0

@@ -5,7 +5,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
-from tfprune.structure.rules import table
+from tfprune.structure import table
 
 
 class Scale(keras.layers.Layer):

@@ -1,5 +1,6 @@
 """The shapes of what calls make, and what they cost, worked out without making it."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,30 +18,36 @@ from tfprune.structure.table import find
 def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
     """Symbolic outputs of a call on symbolic arguments.
 
-    A layer without a rule may be unable to say: its outputs keep the shapes that the model gave.
+    A layer without a rule may be unable to say, and its call may not be one that symbols can
+    follow: then its outputs keep the shapes that the model gave.
 
     Raises:
         ModelError: The operation cannot take tensors of these shapes.
     """
     if isinstance(call.op, keras.Layer):
         kwargs = accepted(call.op, kwargs)
-    try:
+    if find(call.op) is not None:
+        try:
+            return tree.flatten(output_spec(call.op, args, kwargs))
+        except Exception as error:
+            raise ModelError(_too_small(call, args, kwargs, error)) from error
+    # What a layer of the user's own says of its output may be wrong: then it is asked to compute.
+    with contextlib.suppress(Exception):
         return tree.flatten(output_spec(call.op, args, kwargs))
-    except Exception as error:
-        if find(call.op) is not None:
-            takes = ", ".join(
-                str(tuple(x.shape)) for x in tree.flatten((args, kwargs)) if _sized(x)
-            )
-            raise ModelError(
-                f"{call.path} cannot take tensors of shapes {takes}, batch first: "
-                f"{str(error).strip().splitlines()[0].rstrip('.')}. Pass another input_shape="
-            ) from error
-        values = [graph.values[ref.index] for ref in call.outputs]
-        return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
+    with contextlib.suppress(Exception):
+        return tree.flatten(keras.Operation.compute_output_spec(call.op, *args, **kwargs))
+    values = [graph.values[ref.index] for ref in call.outputs]
+    return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
 
 
-def _sized(leaf: Any) -> bool:
-    return isinstance(leaf, keras.KerasTensor)
+def _too_small(call: Call, args: Any, kwargs: Any, error: Exception) -> str:
+    tensors = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return (
+        f"{call.path} cannot take tensors of shapes {shapes}, batch first: {reason}. "
+        "Pass another input_shape="
+    )
 
 
 def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
