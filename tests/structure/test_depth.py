@@ -171,10 +171,10 @@ def test_only_and_skip_name_blocks_or_their_layers() -> None:
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        (0, "blocks: expected a share in"),
-        (-0.5, "blocks: expected a share in"),
+        (0, "blocks: expected the share in"),
+        (-0.5, "blocks: expected the share in"),
         (25, r"expected the share in \(0, 1\].*Received 25. Did you mean 0.25\?"),
-        (True, "expected a share"),
+        (True, "expected the share"),
         ("all", "Received 'all'"),
         (float("nan"), "Received nan"),
     ],
