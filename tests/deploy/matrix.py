@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras
 from sklearn.datasets import load_digits
 
-from tfprune.deploy.export import interface
+from tfprune.deploy.interface import interface
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.reference import answers
 from tfprune.deploy.runtime import Runner

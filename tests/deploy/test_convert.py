@@ -2,7 +2,8 @@
 
 from tfprune.deploy import flatbuffer
 from tfprune.deploy.convert import convert_job
-from tfprune.deploy.export import export, interface
+from tfprune.deploy.export import export
+from tfprune.deploy.interface import interface
 
 
 def test_a_saved_model_becomes_a_file(convnet, float_file, tmp_path):

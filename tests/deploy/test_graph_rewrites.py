@@ -7,8 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 from tfprune.deploy import flatbuffer
-from tfprune.deploy.export import export, interface
+from tfprune.deploy.export import export
 from tfprune.deploy.graph_rewrites import rewrite_for_integers
+from tfprune.deploy.interface import interface
 from tfprune.deploy.runtime import Runner
 from tfprune.deploy.tflite import to_tflite
 

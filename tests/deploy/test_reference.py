@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.export import interface
+from tfprune.deploy.interface import interface
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ModelError, OptionError
 

@@ -12,7 +12,8 @@ import numpy as np
 from tfprune.deploy import child, flatbuffer, runtime
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.calibrate import calibration_samples
-from tfprune.deploy.export import Interface, called, full_precision, interface, symbolic_inputs
+from tfprune.deploy.export import called, full_precision
+from tfprune.deploy.interface import Interface, interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.qat_layers import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name

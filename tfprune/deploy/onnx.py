@@ -21,7 +21,8 @@ from tfprune.deploy.artefact import (
     spec_of,
 )
 from tfprune.deploy.calibrate import Samples
-from tfprune.deploy.export import Interface, check_batch, export, full_precision, interface
+from tfprune.deploy.export import export, full_precision
+from tfprune.deploy.interface import Interface, check_batch, interface
 from tfprune.deploy.onnx_layout import products
 from tfprune.deploy.onnx_runtime import ENDING, check_installed
 from tfprune.deploy.options import check_bound, check_time_limit

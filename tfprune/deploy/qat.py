@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfprune.deploy import qat_layers as own
-from tfprune.deploy.export import generation
+from tfprune.deploy.interface import generation
 from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat_layers import ActivationRange
 from tfprune.errors import ModelError, type_name

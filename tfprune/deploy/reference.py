@@ -10,7 +10,7 @@ import numpy as np
 
 from tfprune.deploy.artefact import report_path
 from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
-from tfprune.deploy.export import Interface, generation
+from tfprune.deploy.interface import Interface, generation
 from tfprune.errors import ModelError, OptionError
 from tfprune.files import check_destination
 

@@ -17,15 +17,9 @@ from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_byt
 from tfprune.deploy.calibrate import Samples
 from tfprune.deploy.candidates import AUTO, CHOOSERS, check_scheme
 from tfprune.deploy.checks import check_operations, float_operations
-from tfprune.deploy.export import (
-    Interface,
-    check_batch,
-    export,
-    full_precision,
-    interface,
-    recurrent_layers,
-)
+from tfprune.deploy.export import export, full_precision, recurrent_layers
 from tfprune.deploy.flatbuffer import Contents
+from tfprune.deploy.interface import Interface, check_batch, interface
 from tfprune.deploy.layer_parity import first_disagreement
 from tfprune.deploy.options import (
     check_allowed,

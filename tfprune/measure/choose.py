@@ -11,7 +11,7 @@ import numpy as np
 from tfprune.deploy import child
 from tfprune.deploy.artefact import Artefact
 from tfprune.deploy.candidates import AUTO, Candidate, Choice, check_prefer, pick
-from tfprune.deploy.export import interface, symbolic_inputs
+from tfprune.deploy.interface import interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.reference import check_path, draw
 from tfprune.deploy.runtime import Runner
