@@ -22,7 +22,7 @@ from keras import tree
 
 import tfprune
 from tfprune.files import write_atomic
-from tfprune.structure.flow import HEADS
+from tfprune.structure.site import HEADS
 
 SEED = 0
 LENGTH, AUDIO, IMAGE = 16, 1600, 64

@@ -1,22 +1,13 @@
 import keras
 import numpy as np
-from keras import layers as kl
 
-from tfprune.structure.flow import MAKE, Flow, Keep, components
+from tfprune.structure.flow import Flow, components
 from tfprune.structure.graph import Call, Graph, Ref, Value
 
 
 def flow_of(*shapes):
     graph = Graph(None, None, None, [], [Value(shape, "float32") for shape in shapes])
     return Flow(graph)
-
-
-def test_keep_counts_and_masks() -> None:
-    keep = Keep(np.array([True, False, True]))
-    assert keep.count(np.array([0, 1, 2, 2])) == 3
-    assert keep.mask(np.array([1, 2])).tolist() == [False, True]
-    assert keep.all(None)
-    assert not keep.all(np.array([0, 1]))
 
 
 def test_joining_pairs_positions_and_freezes_what_has_no_partner() -> None:
@@ -38,22 +29,6 @@ def test_merging_broadcasts_axes_of_one() -> None:
     assert flow.frozen == []
     assert flow.merge([Ref(0), Ref(2)], "why") == (None, None, None)
     assert flow.frozen[0][1] == "why"
-
-
-def test_a_shared_layer_is_bound_once_and_joined_after() -> None:
-    flow = flow_of()
-    layer = kl.Dense(2)
-    layer.build((None, 3))
-    site = flow.site(layer)
-    first, second = flow.fresh(3, layer), flow.fresh(3, layer)
-    site.bind(layer.kernel, 0, first, "use")
-    site.bind(layer.kernel, 0, second, "use")
-    assert len(site.bindings) == 1
-    assert components(6, flow.edges).tolist() == [0, 1, 2, 0, 1, 2]
-    out = site.make("units", 2)
-    assert site.make("units", 2) is out
-    site.bind(layer.kernel, 1, out, MAKE)
-    assert site.edits["units",](Keep(np.arange(8) != 6)) == 1
 
 
 def test_costs_of_sizes_that_are_not_known_are_not_numbers() -> None:

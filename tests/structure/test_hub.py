@@ -10,7 +10,7 @@ from keras import layers as kl
 from keras import tree
 
 import tfprune
-from tfprune.structure.flow import HEADS
+from tfprune.structure.site import HEADS
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError
-from tfprune.structure.flow import Keep
 from tfprune.structure.rebuild import cut, load, read_weights, rebuild, silenced
+from tfprune.structure.site import Keep
 from tfprune.structure.units import units
 
 

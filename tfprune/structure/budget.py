@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError
-from tfprune.structure.flow import Ids
 from tfprune.structure.rebuild import operations
+from tfprune.structure.site import Ids
 from tfprune.structure.units import Units
 
 

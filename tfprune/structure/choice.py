@@ -11,7 +11,7 @@ from tfprune.filters import Filter, as_filters, matches
 from tfprune.filters import choose as select
 from tfprune.registry import Registry
 from tfprune.structure.budget import Meter, nearest_multiple
-from tfprune.structure.flow import HEADS
+from tfprune.structure.site import HEADS
 from tfprune.structure.target import Target
 from tfprune.structure.traffic import intensities
 from tfprune.structure.units import Group, Units, vectors

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.structure.flow import MAKE, USE, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import Weights, execute, perform
+from tfprune.structure.site import MAKE, USE, Ids
 from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 

@@ -22,9 +22,9 @@ from tfprune.sparsity.allocation import Share
 from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
 from tfprune.structure.choice import bundle, check_filters, names_of
 from tfprune.structure.closed import closed_units
-from tfprune.structure.flow import HEADS, MAKE, USE, Binding
 from tfprune.structure.importance import positions
 from tfprune.structure.rebuild import Weights, operations, read_weights
+from tfprune.structure.site import HEADS, MAKE, USE, Binding
 from tfprune.structure.units import Group, Units, units, vectors
 
 LOUD = (

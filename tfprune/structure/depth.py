@@ -16,11 +16,11 @@ from tfprune.registry import Registry
 from tfprune.structure.batches import flat_inputs
 from tfprune.structure.blocks import Block
 from tfprune.structure.branches import Branches, branches_of
-from tfprune.structure.flow import Binding, Site
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.importance import Evidence, judge
 from tfprune.structure.losses import loss_of
 from tfprune.structure.rebuild import execute, perform
+from tfprune.structure.site import Binding, Site
 from tfprune.structure.units import Units
 
 BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]

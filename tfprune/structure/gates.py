@@ -12,10 +12,10 @@ from tfprune.errors import ModelError
 from tfprune.filters import as_filters
 from tfprune.filters import choose as select
 from tfprune.structure.choice import check_filters, names_of
-from tfprune.structure.flow import CHANNELS, WIDTH
 from tfprune.structure.graph import Call
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import read_weights, rebuild
+from tfprune.structure.site import CHANNELS, WIDTH
 from tfprune.structure.units import Group, Units, units
 from tfprune.twins import carry_compile
 

@@ -17,10 +17,10 @@ from keras import tree
 from tfprune.errors import DataError, OptionError
 from tfprune.registry import Registry
 from tfprune.structure.batches import as_batches, flat_inputs
-from tfprune.structure.flow import MAKE, USE, Binding
 from tfprune.structure.graph import Call
 from tfprune.structure.losses import loss_of
 from tfprune.structure.rebuild import Weights, execute, perform
+from tfprune.structure.site import MAKE, USE, Binding
 from tfprune.structure.units import Units
 
 

@@ -11,8 +11,9 @@ import keras
 from keras import ops
 
 from tfprune.errors import OptionError, nearest
-from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
+from tfprune.structure.site import Axes
 from tfprune.structure.table import layers as rule_for
 
 KINDS = ("hard", "l1", "hard_concrete")

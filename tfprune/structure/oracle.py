@@ -16,9 +16,9 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.structure.faithful import check_unrolling
-from tfprune.structure.flow import Axes, Keep
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rebuild import Weights, cut, execute, perform, rebuild, silenced, states_of
+from tfprune.structure.site import Axes, Keep
 from tfprune.structure.trial import Statistics, random_inputs, varied
 from tfprune.structure.units import Units
 

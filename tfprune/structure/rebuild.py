@@ -12,8 +12,8 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError, type_name
-from tfprune.structure.flow import Binding, Keep, Site
 from tfprune.structure.graph import Call, Graph, Ref
+from tfprune.structure.site import Binding, Keep, Site
 from tfprune.structure.table import is_foreign
 from tfprune.structure.units import Units
 from tfprune.twins import settle

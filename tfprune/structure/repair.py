@@ -14,9 +14,9 @@ from keras import tree
 
 from tfprune.structure.batches import as_batches, flat_inputs
 from tfprune.structure.closed import input_of
-from tfprune.structure.flow import USE, Ids
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rebuild import Weights, execute, perform
+from tfprune.structure.site import USE, Ids
 from tfprune.structure.units import Units
 
 RIDGE = 1e-4

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 import keras
 
 from tfprune.errors import OptionError, type_name
-from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
+from tfprune.structure.site import Axes
 
 HOMES = ("keras.", "tensorflow.")
 

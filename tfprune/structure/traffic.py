@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfprune.structure.flow import Ids, product
+from tfprune.structure.flow import product
 from tfprune.structure.graph import Call
+from tfprune.structure.site import Ids
 from tfprune.structure.units import Units
 
 MACS_PER_NUMBER = 25

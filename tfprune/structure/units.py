@@ -13,18 +13,9 @@ from tfprune.errors import ModelError
 from tfprune.structure import rules
 from tfprune.structure.blocks import Block, find_blocks
 from tfprune.structure.carry import carry
-from tfprune.structure.flow import (
-    CHANNELS,
-    HEADS,
-    MAKE,
-    Binding,
-    Flow,
-    Ids,
-    Producer,
-    Site,
-    components,
-)
+from tfprune.structure.flow import Flow, Producer, components
 from tfprune.structure.graph import Graph, read
+from tfprune.structure.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
 from tfprune.structure.specs import concrete_shapes, count
 
 ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")

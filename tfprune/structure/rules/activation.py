@@ -4,9 +4,10 @@ from typing import Any
 
 import keras
 
-from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.foreign import acts_alone
+from tfprune.structure.site import Axes
 from tfprune.structure.table import is_foreign
 
 # fmt: off

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids, Keep, Site
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
+from tfprune.structure.site import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep, Site
 from tfprune.structure.table import layers, ops, stop
 
 

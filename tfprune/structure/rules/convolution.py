@@ -5,9 +5,10 @@ import math
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
+from tfprune.structure.site import MAKE, USE, Axes, Ids
 from tfprune.structure.table import layers
 
 

@@ -2,9 +2,10 @@
 
 from keras import layers as kl
 
-from tfprune.structure.flow import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Flow, Ids
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
+from tfprune.structure.site import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
 from tfprune.structure.table import layers, newer, stop
 
 

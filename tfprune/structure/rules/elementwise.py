@@ -8,9 +8,10 @@ from keras import layers as kl
 from keras.src.applications.convnext import StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
-from tfprune.structure.flow import Axes, Flow, Keep
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate, mix
+from tfprune.structure.site import Axes, Keep
 from tfprune.structure.table import layers, ops
 
 # fmt: off

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Axes, Flow, Ids, Keep
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
+from tfprune.structure.site import Axes, Ids, Keep
 from tfprune.structure.table import layers, ops, stop
 
 UNKNOWN = 2

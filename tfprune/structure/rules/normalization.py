@@ -4,9 +4,10 @@ import numpy as np
 from keras import layers as kl
 from keras.src.applications.convnext import LayerScale
 
-from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.activation import mix
+from tfprune.structure.site import Axes
 from tfprune.structure.table import layers, stop
 
 

@@ -10,10 +10,11 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.errors import type_name
-from tfprune.structure.flow import MAKE, USE, Axes, Flow, Ids, Site
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
+from tfprune.structure.site import MAKE, USE, Axes, Ids, Site
 from tfprune.structure.table import layers, stop
 
 MIRROR = "mirror"

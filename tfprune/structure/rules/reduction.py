@@ -4,9 +4,10 @@ from typing import Any
 
 from keras import layers as kl
 
-from tfprune.structure.flow import Axes, Flow, Ids
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import mix
+from tfprune.structure.site import Axes, Ids
 from tfprune.structure.table import layers, ops, stop
 
 _DOTS = "0123456789"

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Axes, Flow
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
+from tfprune.structure.site import Axes
 from tfprune.structure.table import layers, newer, ops, stop
 
 # fmt: off

@@ -8,8 +8,9 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.structure.carry import carry
-from tfprune.structure.flow import Axes, Flow, Keep
+from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Graph, Ref, Value, is_function, read
+from tfprune.structure.site import Axes, Keep
 from tfprune.structure.specs import concrete_shapes, count
 from tfprune.structure.table import find, layers, stop
 
