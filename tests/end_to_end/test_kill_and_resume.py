@@ -21,7 +21,7 @@ SETTINGS = [
     "prune.epochs=3",
     "prune.end_epoch=2",
     "measure.runs=5",
-    "gate.max_accuracy_drop=1.0",
+    "gate.max_accuracy_drop=0.99",
     "gate.min_compression=1.0",
 ]
 STAGES = ["train", "baseline", "prune", "quantize", "measure", "report"]

@@ -24,7 +24,7 @@ def test_each_limit_has_a_verdict_of_its_own(float_file, int8_file, images, labe
         "max_latency_ratio": True,
     }  # fmt: skip
     assert not found.passed
-    assert str(found).splitlines()[3] == f"MISSED: max_bytes of m: {found.raw_bytes}, limit 10"
+    assert str(found).splitlines()[3] == f"MISSED: max_bytes of m: {found.raw_bytes:,}, limit 10"
     assert (found.samples, found.raw_bytes) == (120, len(int8_file.bytes))
     assert found.median_ms > 0
     assert json.loads(found.to_json())["passed"] is False
@@ -51,6 +51,9 @@ def test_a_changed_file_is_told(float_file, int8_file) -> None:
     assert [(gate.name, gate.passed) for gate in found.gates] == [
         ("unchanged", False), ("max_bytes", True)
     ]  # fmt: skip
+    assert str(found.gates[0]) == "MISSED: unchanged of m: it is not the file of its report"
+    same = check_file(int8_file, limits, name="m", recorded=int8_file.report.sha256)
+    assert str(same.gates[0]) == "passed: unchanged of m: it is the file of its report"
 
 
 def test_limits_given_win_over_those_that_are_stored() -> None:

@@ -132,3 +132,8 @@ def test_a_keras_metric_has_its_name_in_the_report(float_file, images, labels) -
     report = compare(float_file, [float_file.bytes], (images, labels), metric=metric, runs=2)
     assert report.metric == "right"
     assert [round(row.score, 5) for row in report.rows] == [0.9, 0.9]
+
+
+def test_what_is_no_gate_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(OptionError, match="gate: expected a Gate"):
+        compare("no.tflite", "such.tflite", gate={"max_bytes": 5})

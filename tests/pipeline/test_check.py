@@ -82,6 +82,11 @@ def test_how_to_time_is_not_taken_where_nothing_is_timed(folder, option) -> None
         check(folder / "model.tflite", **option)
 
 
+def test_a_drop_of_everything_is_no_gate(folder, fresh) -> None:
+    with pytest.raises(OptionError, match=r"below 1, such as 0\.01 for one point. Received 1"):
+        check(folder, data=fresh["same"], limits=Limits(max_accuracy_drop=1))
+
+
 def test_no_runs_are_none(folder) -> None:
     with pytest.raises(OptionError, match="runs: expected a whole number >= 1. Received 0"):
         check(folder / "model.tflite", limits=Limits(max_latency_ms=1e6), runs=0)

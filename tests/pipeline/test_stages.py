@@ -15,6 +15,7 @@ from tfprune.pipeline.folder import Done, RunFolder
 from tfprune.pipeline.saving import load_artefact
 from tfprune.progress import SILENT
 from tfprune.recipe import parse_recipe
+from tfprune.report import Report
 
 
 @pytest.fixture
@@ -132,6 +133,12 @@ def test_a_missed_gate_is_in_the_report(run: stages.Run) -> None:
     facts = stages.write_report(changed(run, gate={"min_compression": 1000}))
     assert facts == {"passed": False}
     assert "min_compression" in run.folder.file("report.md").read_text()
+    limits = {"max_bytes": 10_000_000, "max_gzip_bytes": 1, "min_accuracy": 0.01}
+    assert stages.write_report(changed(run, gate=limits)) == {"passed": False}
+    verdicts = Report.from_json(run.folder.file("report.json").read_text()).gates
+    assert {gate.name: gate.passed for gate in verdicts} == {
+        "max_bytes": True, "max_gzip_bytes": False, "min_accuracy": True
+    }  # fmt: skip
 
 
 def test_a_scheme_is_chosen_on_the_validation_set_and_the_report_says_why(run: stages.Run) -> None:

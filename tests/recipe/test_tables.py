@@ -18,6 +18,7 @@ from tfprune.recipe.tables import (
     describe,
 )
 from tfprune.recipe.toml import to_toml
+from tfprune.report import Gate
 
 
 def test_every_default_is_of_its_kind_and_every_key_has_help() -> None:
@@ -148,3 +149,22 @@ def test_keys_of_auto_are_for_auto() -> None:
     ):
         with pytest.raises(RecipeError, match=fault):
             parse_recipe({"quantize": table})
+
+
+def test_a_recipe_has_the_gates_of_the_library() -> None:
+    names = {field.name for field in dataclasses.fields(TABLES["gate"])}
+    assert names == {field.name for field in dataclasses.fields(Gate)}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "hint"),
+    [
+        ("gate", "max_accuracy_drop", 1, "Did you mean 0.01?"),
+        ("gate", "min_accuracy", 88, "Did you mean 0.88?"),
+        ("quantize", "max_drop", 2.5, "Did you mean 0.025?"),
+    ],
+)
+def test_a_share_of_accuracy_is_no_percentage(table, key, value, hint) -> None:
+    """A drop of 1 would let everything through."""
+    with pytest.raises(RecipeError, match=hint):
+        parse_recipe({"quantize": {"scheme": "auto"}}, [f"{table}.{key}={value}"])

@@ -59,6 +59,35 @@ def test_a_verdict_reads_as_a_line(report) -> None:
     assert "not measured" in str(unknown.gates[0])
 
 
+@pytest.mark.parametrize(("size", "passed"), [(100, True), (101, False)])
+def test_a_file_may_weigh_so_many_bytes(size, passed) -> None:
+    row = Row("small", size, size - 1)
+    assert verdict(Gate(max_bytes=100), row) == {"max_bytes": passed}
+    assert verdict(Gate(max_gzip_bytes=99), row) == {"max_gzip_bytes": passed}
+
+
+def test_accuracy_and_time_may_be_held_to_a_figure_of_their_own(report) -> None:
+    row = Row("small", 5, 5, score=0.9, median_ms=2.0)
+    gate = Gate(min_accuracy=0.9, max_latency_ms=2.0)
+    good = {"min_accuracy": True, "max_latency_ms": True}
+    assert verdict(gate, row, report.conditions) == good
+    slow = dataclasses.replace(row, score=0.89, median_ms=2.1)
+    assert verdict(gate, slow, report.conditions) == dict.fromkeys(good, False)
+    assert verdict(gate, row) == {"min_accuracy": True, "max_latency_ms": False}
+
+
+def test_bytes_are_written_out() -> None:
+    heavy = Report("t", (BASE, Row("r", 1_234_567, 5))).with_gate(Gate(max_bytes=1_000_000))
+    assert str(heavy.gates[0]) == "MISSED: max_bytes of r: 1,234,567, limit 1,000,000"
+    assert "| 1,000,000 | 1,234,567 |" in heavy.to_markdown()
+    assert "<td>1,000,000</td><td>1,234,567</td>" in heavy.to_html()
+
+
+def test_what_is_no_gate_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"gate: expected a Gate, such as .* Received dict"):
+        Report("t", (BASE,)).with_gate({"max_bytes": 5})
+
+
 @pytest.mark.parametrize("limit", [-1, "1", True, float("nan")])
 def test_a_limit_is_a_number(limit) -> None:
     with pytest.raises(OptionError, match="gate min_compression: expected a number"):

@@ -16,36 +16,12 @@ from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
 from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Conditions
-from tfprune.report.gates import GateResult, check_limits, hold
+from tfprune.report.gates import UNCHANGED, Gate, GateResult, hold
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a file must keep to; None leaves a figure free.
-
-    Args:
-        min_accuracy: The least it may score on the data.
-        max_accuracy_drop: How much less than the baseline file it may score on the same data.
-        max_bytes: The most it may weigh.
-        max_gzip_bytes: The most it may weigh under gzip.
-        min_compression: How many times smaller than the baseline file, gzip against gzip.
-        max_latency_ms: The most its median latency may be.
-        max_latency_ratio: How many times as long as the baseline file it may take.
-
-    Raises:
-        OptionError: A limit is negative or no number.
-    """
-
-    min_accuracy: float | None = None
-    max_accuracy_drop: float | None = None
-    max_bytes: float | None = None
-    max_gzip_bytes: float | None = None
-    min_compression: float | None = None
-    max_latency_ms: float | None = None
-    max_latency_ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        check_limits(vars(self))
+@dataclass(frozen=True, kw_only=True)
+class Limits(Gate):
+    """A gate for a file that is stored, and what has to be measured for it."""
 
     def over(self, other: "Limits") -> "Limits":
         """Return these limits, and those of `other` where these leave a figure free."""
@@ -183,7 +159,7 @@ def check_file(
     gates = [hold(key, name, limit, value) for key, limit, value in found]
     if recorded is not None:
         same = float(digest == recorded)
-        gates.insert(0, GateResult("unchanged", name, 1.0, same, bool(same)))
+        gates.insert(0, GateResult(UNCHANGED, name, 1.0, same, bool(same)))
     return Verdict(
         name=name,
         gates=tuple(gates),

@@ -20,7 +20,7 @@ from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Report, Row
-from tfprune.report.gates import Gate
+from tfprune.report.gates import Gate, check_gate
 
 Entry = Source | tuple[Source, Any]
 
@@ -72,12 +72,15 @@ def compare(
     Raises:
         ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit a file.
-        OptionError: An unknown device, metric or output, or two candidates of the same name.
+        OptionError: An unknown device, metric or output, a gate that is none, or two candidates of
+            the same name.
 
     Example:
         report = compare("dense.tflite", {"int8": "int8.tflite"}, (x, y))
         print(report)
     """
+    if gate is not None:
+        check_gate(gate)
     subjects = [*_subjects(baseline, "baseline"), *_subjects(candidates, None)]
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
@@ -138,7 +141,7 @@ def compare(
         notes=tuple(note for _, notes in models for note in notes),
         versions=versions(),
     )
-    return report.with_gate(gate) if gate else report
+    return report if gate is None else report.with_gate(gate)
 
 
 def versions() -> dict[str, str]:

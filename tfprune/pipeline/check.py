@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,13 @@ def check(
         check("runs/quickstart", data="this_week.npz").passed
     """
     stored = _find(Path(path))
-    wanted = (limits or Limits()).over(stored.limits)
+    limits = limits or Limits()
+    if limits.max_accuracy_drop is not None and limits.max_accuracy_drop >= 1:
+        raise OptionError(
+            "max_accuracy_drop: expected a share below 1, such as 0.01 for one point. "
+            f"Received {limits.max_accuracy_drop:g}"
+        )
+    wanted = limits.over(stored.limits)
     timing = {"device": device, "threads": threads, "runs": runs}
     idle = [option for option, value in timing.items() if value is not None]
     if idle and not wanted.need_time:
@@ -98,14 +104,7 @@ def _find(path: Path) -> _Stored:
     file = path / "model.tflite"
     fields = _record(report_path(file))
     recipe = load_recipe(path / RECIPE) if (path / RECIPE).exists() else None
-    gate = recipe.gate if recipe else None
-    limits = Limits()
-    if gate is not None:
-        limits = Limits(
-            max_accuracy_drop=gate.max_accuracy_drop,
-            min_compression=gate.min_compression,
-            max_latency_ratio=gate.max_latency_ratio,
-        )
+    limits = Limits(**asdict(recipe.gate)) if recipe and recipe.gate else Limits()
     return _Stored(file, path / "baseline.tflite", fields["sha256"], limits, recipe)
 
 

@@ -5,7 +5,7 @@ not broken off.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -267,9 +267,7 @@ def write_report(run: Run) -> Mapping[str, Any]:
     report = Report.from_json(run.folder.file("measured.json").read_text())
     gate = run.recipe.gate
     if gate is not None:
-        report = report.with_gate(
-            Gate(gate.max_accuracy_drop, gate.min_compression, gate.max_latency_ratio)
-        )
+        report = report.with_gate(Gate(**asdict(gate)))
     done = run.folder.done
     report = report.with_run(
         stages=[Stage(name, stage.seconds) for name, stage in done.items()],

@@ -89,7 +89,16 @@ def _fraction(value: object) -> float:
     return found
 
 
+def _share(value: object) -> float:
+    found = _number(value)
+    # A whole point as a percentage; as a share it would let everything through.
+    if found == 1:
+        raise Refused("Did you mean 0.01?")
+    return _fraction(found)
+
+
 FRACTION = Kind("a number in [0, 1)", _fraction)
+SHARE = Kind("a number in [0, 1), such as 0.01 for one point of accuracy", _share)
 POSITIVE = number("a number above 0", lambda value: value > 0)
 NOT_NEGATIVE = number("a number, 0 or more", lambda value: value >= 0)
 RATIO = number("a number, 1 or more", lambda value: value >= 1)

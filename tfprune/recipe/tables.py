@@ -20,10 +20,10 @@ from tfprune.recipe.kinds import (
     OPTIONS,
     POSITIVE,
     RATIO,
+    SHARE,
     TEXT,
     YES_OR_NO,
     choice,
-    number,
     option,
     registered,
     resolved,
@@ -262,7 +262,7 @@ class QuantizeTable(Table):
     calibration: int = option(whole(1), "training examples that set the integer ranges", 200)
     prefer: str = option(choice(*PREFER), "what auto looks for", "latency")
     max_drop: float = option(
-        number("a number in [0, 1], such as 0.01 for one point", lambda value: 0 <= value <= 1),
+        SHARE,
         "accuracy that auto may give up against the float32 file, on the validation set",
         0.01,
     )
@@ -307,14 +307,16 @@ class MeasureTable(Table):
 class GateTable(Table):
     """What the result must keep to; the run fails otherwise."""
 
+    min_accuracy: float | None = option(SHARE, "the least accuracy of the file", None)
     max_accuracy_drop: float | None = option(
-        number("a number in [0, 1], such as 0.01 for one point", lambda value: 0 <= value <= 1),
-        "accuracy the file may lose against the baseline file",
-        None,
+        SHARE, "accuracy the file may lose against the baseline file", None
     )
+    max_bytes: int | None = option(whole(1), "the most the file may weigh", None)
+    max_gzip_bytes: int | None = option(whole(1), "the most it may weigh under gzip", None)
     min_compression: float | None = option(
         RATIO, "how many times smaller, gzip against gzip, than the baseline file", None
     )
+    max_latency_ms: float | None = option(POSITIVE, "the most its median latency may be", None)
     max_latency_ratio: float | None = option(
         POSITIVE, "median latency over that of the baseline file", None
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfprune.errors import ArtefactError
-from tfprune.report.gates import Gate, GateResult, judge
+from tfprune.report.gates import Gate, GateResult, check_gate, judge
 
 Cell = str | int | float | None
 
@@ -231,6 +231,7 @@ class Report:
 
     def with_gate(self, gate: Gate) -> "Report":
         """Return this report with the verdict of `gate` on every candidate."""
+        check_gate(gate)
         return dataclasses.replace(self, gates=self.gates + judge(self, gate))
 
     def with_run(

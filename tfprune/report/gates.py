@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tfprune.errors import OptionError
+from tfprune.errors import OptionError, type_name
 
 if TYPE_CHECKING:
     from tfprune.report.data import Report, Row
@@ -12,16 +12,23 @@ if TYPE_CHECKING:
 # 0.97 - 0.96 is a little more than 0.01 in binary; such a result keeps a limit of 0.01.
 ROUNDING = 1e-9
 
+UNCHANGED = "unchanged"
+"""The verdict on a file whose hash is on record: 1 where it is still that one."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Gate:
     """Limits that a result must keep; None leaves a figure free.
 
     Args:
+        min_accuracy: The least it may score on the data.
         max_accuracy_drop: How much of the metric may be lost against the baseline file: 0.01 is
             one point of accuracy.
+        max_bytes: The most it may weigh.
+        max_gzip_bytes: The most it may weigh under gzip.
         min_compression: How many times smaller than the baseline file it must be, gzip against
             gzip.
+        max_latency_ms: The most its median latency may be.
         max_latency_ratio: How many times as long as the baseline file it may take: 1.0 allows no
             slowdown.
 
@@ -29,12 +36,25 @@ class Gate:
         OptionError: A limit is negative or no number.
     """
 
+    min_accuracy: float | None = None
     max_accuracy_drop: float | None = None
+    max_bytes: float | None = None
+    max_gzip_bytes: float | None = None
     min_compression: float | None = None
+    max_latency_ms: float | None = None
     max_latency_ratio: float | None = None
 
     def __post_init__(self) -> None:
         check_limits(vars(self))
+
+
+def check_gate(gate: object) -> None:
+    """Raise OptionError for what is no `Gate`."""
+    if not isinstance(gate, Gate):
+        raise OptionError(
+            "gate: expected a Gate, such as Gate(max_accuracy_drop=0.01). "
+            f"Received {type_name(gate)}"
+        )
 
 
 def check_limits(limits: Mapping[str, object]) -> None:
@@ -65,9 +85,25 @@ class GateResult:
     passed: bool
 
     def __str__(self) -> str:
-        value = "not measured" if self.value is None else f"{self.value:.4g}"
         verdict = "passed" if self.passed else "MISSED"
-        return f"{verdict}: {self.name} of {self.row}: {value}, limit {self.limit:g}"
+        if self.name == UNCHANGED:
+            found = "it is the file of its report"
+            found = found if self.passed else found.replace("is", "is not", 1)
+            return f"{verdict}: {self.name} of {self.row}: {found}"
+        return f"{verdict}: {self.name} of {self.row}: {self.found}, limit {self.allowed}"
+
+    @property
+    def found(self) -> str:
+        """Return what was found, as one reads it."""
+        return "not measured" if self.value is None else self._shown(self.value, ".4g")
+
+    @property
+    def allowed(self) -> str:
+        """Return the limit, as one reads it."""
+        return self._shown(self.limit, "g")
+
+    def _shown(self, figure: float, form: str) -> str:
+        return format(figure, ",.0f" if self.name.endswith("bytes") else form)
 
 
 def judge(report: "Report", gate: Gate) -> tuple[GateResult, ...]:
@@ -95,15 +131,16 @@ def hold(name: str, row: str, limit: float, value: float | None) -> GateResult:
 def _figures(report: "Report", row: "Row", gate: Gate) -> list[tuple[str, float, float | None]]:
     """Pair each limit that is set with what was found."""
     base = report.baseline
-    figures: list[tuple[str, float, float | None]] = []
-    if gate.max_accuracy_drop is not None:
-        known = base.score is not None and row.score is not None
-        drop = base.score - row.score if known else None  # type: ignore[operator]
-        figures.append(("max_accuracy_drop", gate.max_accuracy_drop, drop))
-    if gate.min_compression is not None:
-        figures.append(("min_compression", gate.min_compression, base.gzip_bytes / row.gzip_bytes))
-    if gate.max_latency_ratio is not None:
-        real = report.conditions is not None and not report.conditions.fake
-        ratio = row.latency_ratio.median if real and row.latency_ratio else None
-        figures.append(("max_latency_ratio", gate.max_latency_ratio, ratio))
-    return figures
+    real = report.conditions is not None and not report.conditions.fake
+    known = base.score is not None and row.score is not None
+    ratio = row.latency_ratio.median if real and row.latency_ratio else None
+    found = {
+        "min_accuracy": row.score,
+        "max_accuracy_drop": base.score - row.score if known else None,  # type: ignore[operator]
+        "max_bytes": row.raw_bytes,
+        "max_gzip_bytes": row.gzip_bytes,
+        "min_compression": base.gzip_bytes / row.gzip_bytes,
+        "max_latency_ms": row.median_ms if real else None,
+        "max_latency_ratio": ratio,
+    }
+    return [(name, limit, found[name]) for name, limit in vars(gate).items() if limit is not None]

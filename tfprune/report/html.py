@@ -133,8 +133,8 @@ def _gates(report: Report) -> str:
     if not report.gates:
         return ""
     rows = "".join(
-        f"<tr><th>{escape(gate.name)}</th><td>{escape(gate.row)}</td><td>{gate.limit:g}</td>"
-        f"<td>{'not measured' if gate.value is None else f'{gate.value:.4g}'}</td>"
+        f"<tr><th>{escape(gate.name)}</th><td>{escape(gate.row)}</td><td>{gate.allowed}</td>"
+        f"<td>{gate.found}</td>"
         f'<td><span class="badge {"good" if gate.passed else "bad"}">'
         f"{'passed' if gate.passed else 'missed'}</span></td></tr>"
         for gate in report.gates

@@ -47,8 +47,8 @@ def to_markdown(report: Report) -> str:
             (
                 gate.name,
                 gate.row,
-                f"{gate.limit:g}",
-                cell(gate.value),
+                gate.allowed,
+                gate.found,
                 "passed" if gate.passed else "**missed**",
             )
             for gate in report.gates
