@@ -51,6 +51,12 @@ def test_the_largest_kernels_keep_their_order() -> None:
     assert min(kernel.size for kernel in kept) >= 120
 
 
+def test_a_training_of_one_epoch_has_room_for_its_name() -> None:
+    """The stage is named where its first epoch begins; the axis has to reach there."""
+    found = words(training([Curve("loss", (1.0,), "prune")]))
+    assert {"prune", "loss", "epoch"} <= set(found)
+
+
 def test_curves_are_drawn_by_stage(report) -> None:
     found = words(training(report.history))
     for word in ("train", "prune", "loss", "val_loss", "sparsity", "epoch"):

@@ -120,7 +120,7 @@ def training(history: Sequence[Curve]) -> str:
 
     def draw(figure: "Figure") -> None:
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
-        starts = _starts(history)
+        starts, epochs = _starts(history), sum(_lengths(history).values())
         for axes, names in zip(grid, panels, strict=True):
             bases = list(dict.fromkeys(name.removeprefix("val_") for name in names))
             for name in names:
@@ -152,6 +152,8 @@ def training(history: Sequence[Curve]) -> str:
             axes.set_xlabel("epoch", color=MUTED, fontsize=9)
             axes.tick_params(colors=MUTED, labelsize=8.5, length=0)
             axes.xaxis.get_major_locator().set_params(integer=True)
+            # The names of the stages begin half an epoch before the first.
+            axes.set_xlim(0.5, epochs + 0.5)
             axes.grid(axis="y", color=LINE, linewidth=0.7)
             for spine in axes.spines.values():
                 spine.set_visible(False)
@@ -177,13 +179,18 @@ def _panels(history: Sequence[Curve]) -> list[list[str]]:
     return list(groups.values())[:3]
 
 
-def _starts(history: Sequence[Curve]) -> dict[str, int]:
-    """Return after how many epochs each stage begins."""
+def _lengths(history: Sequence[Curve]) -> dict[str, int]:
+    """Return how many epochs each stage has."""
     lengths: dict[str, int] = {}
     for curve in history:
         lengths[curve.stage] = max(lengths.get(curve.stage, 0), len(curve.values))
+    return lengths
+
+
+def _starts(history: Sequence[Curve]) -> dict[str, int]:
+    """Return after how many epochs each stage begins."""
     starts, total = {}, 0
-    for stage, length in lengths.items():
+    for stage, length in _lengths(history).items():
         starts[stage] = total
         total += length
     return starts
