@@ -41,6 +41,20 @@ def test_the_negation_inside_of_exact_gelu_is_left_to_the_converter(tmp_path):
     assert b"Erfc" in before
 
 
+@pytest.mark.parametrize("k", [keras, tf_keras])
+@pytest.mark.parametrize(("scheme", "kept"), [("int8", True), ("int16x8", False)])
+def test_a_prelu_is_one_operation_where_the_runtime_has_it(k, scheme, kept):
+    k.utils.set_random_seed(0)
+    inputs = k.Input((6, 6, 3))
+    slopes = k.initializers.RandomUniform(-0.1, 0.4)
+    outputs = k.layers.PReLU(slopes, shared_axes=[1, 2])(k.layers.Conv2D(4, 3)(inputs))
+    x = np.random.default_rng(0).normal(size=(60, 6, 6, 3)).astype("float32")
+    artefact = to_tflite(k.Model(inputs, -outputs), scheme=scheme, calibration=x)
+    assert ("PRELU" in artefact.report.ops) == kept
+    assert "NEG" not in artefact.report.ops
+    assert artefact.report.parity[0].correlation > 0.999
+
+
 def _attention(k, dropout=0.0):
     k.utils.set_random_seed(0)
     inputs = k.Input((8, 16))

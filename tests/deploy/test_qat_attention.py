@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfprune.deploy import flatbuffer
 from tfprune.deploy.inspect import inspect
 from tfprune.deploy.qat import quantize_aware, strip_quantization
 from tfprune.deploy.qat_attention import QuantisedLayerNormalization, projections
@@ -73,6 +74,33 @@ def test_the_file_is_what_was_trained_and_zeros_stay(trained, data):
     # Weights alone rounded, which runs faster here, is no further off than that.
     lighter = Runner(to_tflite(aware, scheme="dynamic", calibration=x))(x)
     assert np.corrcoef(lighter.ravel(), expected.ravel())[0, 1] > 0.998
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_second_factors_are_trained_as_the_file_rounds_them(shared):
+    keras.utils.set_random_seed(0)
+    queries = keras.Input((6, 8))
+    keys = queries if shared else keras.Input((5, 4))
+    # A bias moves all of them far from zero.
+    layer = L.MultiHeadAttention(2, 8, bias_initializer=keras.initializers.Constant(1.0), name="m")
+    model = keras.Model(queries if shared else [queries, keys], layer(queries, keys))
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(200, *i.shape[1:])).astype("float32") for i in model.inputs]
+    x = x[0] if shared else x
+    aware = quantize_aware(model)
+    aware.compile("adam", "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
+    artefact = to_tflite(aware, scheme="int8")
+    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    factors = [graph.tensors[op.inputs[1]] for op in graph.ops if op.name == "BATCH_MATMUL"]
+    ranges = [aware.get_layer("m").query_range, aware.get_layer("m").value_range]
+    for factor, trained in zip(factors, ranges, strict=True):
+        assert factor.zero_points == (0,)
+        largest = max(-float(trained.low), float(trained.high))
+        assert factor.scales == pytest.approx((largest / 127,), rel=1e-5)
+    got, expected = Runner(artefact)(x), aware.predict(x, verbose=0)
+    # Uneven in training, they would make it 0.4 steps.
+    assert np.abs(got - expected).mean() < 0.05 * artefact.report.outputs[0].scale
 
 
 def test_before_training_only_the_weights_are_rounded(trained, data):

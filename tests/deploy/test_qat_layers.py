@@ -3,14 +3,18 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfprune.deploy.qat import QUANTISED
 from tfprune.deploy.qat_layers import (
     ActivationRange,
     QuantisedConv1D,
+    QuantisedConv1DTranspose,
     QuantisedDense,
     QuantisedEinsumDense,
     QuantisedEmbedding,
+    QuantisedPReLU,
+    QuantisedSeparableConv1D,
 )
 
 L = keras.layers
@@ -26,6 +30,47 @@ def test_a_kernel_is_rounded_to_127ths_of_the_largest_weight_of_its_channel():
     np.testing.assert_allclose(layer.kernel, expected, atol=1e-6)
 
 
+def test_a_transposed_kernel_has_a_scale_for_each_channel_of_its_output():
+    layer = QuantisedConv1DTranspose(2, 1, use_bias=False)
+    layer.build((None, 3, 2))
+    layer.set_weights([np.array([[[1.27, 0.014], [2.54, 0.014]]]), np.ones((1, 2, 2))])
+    np.testing.assert_allclose(layer.kernel, [[[1.27, 0.01], [2.54, 0.02]]], atol=1e-6)
+
+
+def test_a_separable_convolution_rounds_both_kernels_and_what_is_between():
+    layer = QuantisedSeparableConv1D(1, 1, use_bias=False)
+    layer.build((None, 1, 2))
+    depthwise, pointwise = np.array([[[1.27], [2.54]]]), np.array([[[1.27], [0.014]]])
+    layer.take([depthwise, pointwise], keep_zeros=True)
+    x = np.array([[[1.0, 0.104]]], "float32")
+    np.testing.assert_allclose(layer(x), [[[1.27 * 1.27 + 0.104 * 2.54 * 0.01]]], atol=1e-6)
+    for variable, value in zip((layer.between.low, layer.between.high), (0.0, 2.55), strict=True):
+        variable.assign(value)
+    layer.between.seen.assign(1)
+    # Steps of 0.01 between the two.
+    np.testing.assert_allclose(layer(x), [[[1.27 * 1.27 + 0.26 * 0.01]]], atol=1e-6)
+    np.testing.assert_array_equal(layer.plain()[1], pointwise.astype("float32"))
+
+
+def test_slopes_have_one_scale_and_may_leave_zero():
+    layer = QuantisedPReLU()
+    layer.build((None, 3))
+    layer.take([np.array([0.127, 0.0, -0.0406])], keep_zeros=True)
+    x = np.array([[-1.0, 5.0, -1.0]], "float32")
+    np.testing.assert_allclose(layer(x), [[-0.127, 5.0, 0.041]], atol=1e-6)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer(-np.abs(x)))
+    np.testing.assert_allclose(tape.gradient(total, layer.alpha.value), [-1.0, -5.0, -1.0])
+
+
+def test_a_range_about_zero_has_zero_in_its_middle():
+    layer = ActivationRange(about_zero=True)
+    layer(np.array([[-0.5, 1.27]], "float32"), training=True)
+    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.304, 9.0]], "float32"))) / 0.01
+    np.testing.assert_allclose(steps[0], [-128, 0, 30, 127], atol=1e-4)
+    assert ActivationRange.from_config(layer.get_config()).about_zero
+
+
 def test_a_dense_kernel_has_one_scale():
     layer = QuantisedDense(2, use_bias=False)
     layer.build((None, 2))
@@ -34,8 +79,6 @@ def test_a_dense_kernel_has_one_scale():
 
 
 def test_the_gradient_passes_the_rounding_and_stops_at_the_mask():
-    import tensorflow as tf
-
     layer = QuantisedDense(1, use_bias=False)
     layer.build((None, 2))
     layer.set_weights([np.array([[0.5], [0.25]]), np.array([[1.0], [0.0]])])
@@ -104,9 +147,9 @@ _SIMPLE = [kind for kind in QUANTISED if kind not in (
 
 @pytest.mark.parametrize("kind", _SIMPLE, ids=lambda kind: kind.__name__)
 def test_every_layer_is_saved_and_loaded(kind, tmp_path):
-    shape = {"Dense": (6,), "Conv1D": (8, 4)}.get(kind.__name__, (8, 8, 4))
-    options = {} if kind in (L.Dense, L.DepthwiseConv2D) else {"filters": 3}
-    options |= {"units": 3} if kind is L.Dense else {"kernel_size": 3}
+    shape = (6,) if kind is L.Dense else (8, 4) if "1D" in kind.__name__ else (8, 8, 4)
+    options = {"units": 3} if kind is L.Dense else {} if kind is L.PReLU else {"kernel_size": 3}
+    options |= {} if kind in (L.Dense, L.DepthwiseConv2D, L.PReLU) else {"filters": 3}
     model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     model(x, training=True)

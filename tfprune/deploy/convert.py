@@ -41,7 +41,7 @@ def convert_saved_model(
 
     rewrite_for_the_runtime(Path(folder), integers=activations != "float")
     if activations != "float":
-        rewrite_for_integers(Path(folder))
+        rewrite_for_integers(Path(folder), prelu=activations == "int8")
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     # Without Flex: the default runtime cannot run it. Built-in float operations stay allowed, so
     # that the one that cannot be quantised is found by name in the file.

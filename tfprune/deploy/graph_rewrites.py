@@ -1,5 +1,6 @@
 """Changes to the graph of a SavedModel without which integers would compute something else."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,21 @@ _HIDES = -1e4
 HIDDEN_BELOW = 12.0
 
 
-def rewrite_for_integers(folder: Path) -> None:
+def rewrite_for_integers(folder: Path, *, prelu: bool = False) -> None:
     """Make the changes that a file with integer activations needs.
 
     Args:
         folder: The SavedModel; its graph is changed in place.
+        prelu: The runtime has a PReLU of these integers: it has one of 8 bits, none of 16.
     """
     with functions_of(folder) as functions:
         for function in functions:
-            multiply_instead_of_negate(function)
+            multiply_instead_of_negate(function, prelu=prelu)
             hide_near_the_scores(function)
             reshape_by_constants(function)
 
 
-def multiply_instead_of_negate(function: Any) -> None:
+def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
     """Rewrite every negation as a multiplication by -1, which is the same number.
 
     The runtime has no integer kernel for a negation, and LayerNormalization of Keras 3 has one: it
@@ -35,9 +37,12 @@ def multiply_instead_of_negate(function: Any) -> None:
 
     Args:
         function: A `FunctionDef`, changed in place.
+        prelu: Leave the negations of a PReLU, so that the converter knows it.
     """
     renamed = {}
     fused = _before_error_function(function.node_def)
+    if prelu:
+        fused |= _inside_prelu(function.node_def)
     for node in [node for node in function.node_def if node.op == "Neg"]:
         if node.name in fused:
             continue
@@ -147,4 +152,28 @@ def _before_error_function(nodes: Any) -> set[str]:
             for name in by_name[after].input
         }
         found |= step
+    return found
+
+
+def _inside_prelu(nodes: Any) -> set[str]:
+    """Return the negations in relu(x) + (-a) · relu(-x), as PReLU of Keras is written."""
+    by_name = {node.name: node for node in nodes}
+
+    def before(node: Any) -> list[Any]:
+        return [by_name.get(name.partition(":")[0]) for name in node.input if name[0] != "^"]
+
+    def is_kind(node: Any, kind: str) -> bool:
+        return node is not None and node.op == kind
+
+    found: set[str] = set()
+    for total in (node for node in nodes if node.op in ("Add", "AddV2")):
+        for above, below in itertools.permutations(before(total)):
+            if not is_kind(above, "Relu") or not is_kind(below, "Mul"):
+                continue
+            for slope, mirrored in itertools.permutations(before(below)):
+                if not is_kind(slope, "Neg") or not is_kind(mirrored, "Relu"):
+                    continue
+                (negation,) = before(mirrored)
+                if is_kind(negation, "Neg") and negation.input[0] == above.input[0]:
+                    found |= {slope.name, negation.name}
     return found

@@ -21,6 +21,11 @@ QUANTISED: dict[type, Any] = {
     keras.layers.Conv1D: own.QuantisedConv1D,
     keras.layers.Conv2D: own.QuantisedConv2D,
     keras.layers.DepthwiseConv2D: own.QuantisedDepthwiseConv2D,
+    keras.layers.Conv1DTranspose: own.QuantisedConv1DTranspose,
+    keras.layers.Conv2DTranspose: own.QuantisedConv2DTranspose,
+    keras.layers.SeparableConv1D: own.QuantisedSeparableConv1D,
+    keras.layers.SeparableConv2D: own.QuantisedSeparableConv2D,
+    keras.layers.PReLU: own.QuantisedPReLU,
     keras.layers.EinsumDense: own.QuantisedEinsumDense,
     keras.layers.Embedding: own.QuantisedEmbedding,
     keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
@@ -34,6 +39,10 @@ _FOLDABLE = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.DepthwiseConv2D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
 )
 
 _RANGE = "_range"
@@ -283,17 +292,23 @@ def _foldable(model: keras.Model, kinds: Container[str]) -> dict[str, str]:
 
 
 def _fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
-    """Return kernel and bias of a layer with its BatchNormalization inside."""
-    bias = values[1] if len(values) > 1 else 0.0
+    """Return kernels and bias of a layer with its BatchNormalization inside."""
+    bias = values.pop() if layer.use_bias else 0.0
     weights = {weight.name: np.asarray(weight.numpy(), np.float64) for weight in norm.weights}
     factor = weights.get("gamma", 1.0) / np.sqrt(weights["moving_variance"] + norm.epsilon)
     moved = weights.get("beta", 0.0) + (bias - weights["moving_mean"]) * factor
-    kernel = values[0]
-    # The channels of a depthwise kernel are its last two axes, of the others the last one.
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    shape = kernel.shape[2:] if depthwise else kernel.shape[-1:]
+    # Of the two kernels of a separable convolution the last one makes the channels.
+    *before, kernel = values
+    # The channels of a depthwise kernel are its last two axes, of a transposed one the last but
+    # one, of the others the last one.
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        shape = kernel.shape[2:]
+    elif isinstance(layer, keras.layers.Conv1DTranspose | keras.layers.Conv2DTranspose):
+        shape = (kernel.shape[-2], 1)
+    else:
+        shape = kernel.shape[-1:]
     scaled = kernel * np.reshape(factor, shape)
-    return [scaled.astype(kernel.dtype), np.asarray(moved, kernel.dtype)]
+    return [*before, scaled.astype(kernel.dtype), np.asarray(moved, kernel.dtype)]
 
 
 def _has_range(operation: Any, folded: Container[str], inside: Container[str]) -> bool:
@@ -305,7 +320,9 @@ def _has_range(operation: Any, folded: Container[str], inside: Container[str]) -
         return False
     if operation.name in folded:
         return False
-    # The converter makes a ReLU part of what is before it.
+    if isinstance(operation, keras.layers.PReLU):
+        return True
+    # The converter makes a ReLU part of what is before it, of a PReLU alone not.
     after = _consumers(operation, inside)
     return not (len(after) == 1 and _is_relu(after[0]))
 

@@ -37,11 +37,12 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
             # Keras makes these itself and is not asked what of: they become ours when they stand.
             dense.__class__ = QuantisedEinsumDense
             dense._tracker.unlock()
-            dense.add_mask()
+            dense.add_masks()
             dense._tracker.lock()
-        self.query_range = _range("query_range")
+        # Queries and values are second factors of a matrix product, as Keras writes its equations.
+        self.query_range = _range("query_range", about_zero=True)
         self.key_range = _range("key_range")
-        self.value_range = _range("value_range")
+        self.value_range = _range("value_range", about_zero=True)
         self.product_range = _range("product_range")
         self.score_range = _range("score_range")
         self.context_range = _range("context_range")
@@ -168,7 +169,7 @@ class QuantisedLayerNormalization(keras.layers.LayerNormalization):
         return [variable for variable in (self.gamma, self.beta) if variable is not None]
 
 
-def _range(name: str) -> ActivationRange:
-    made = ActivationRange(name=name)
+def _range(name: str, about_zero: bool = False) -> ActivationRange:
+    made = ActivationRange(name=name, about_zero=about_zero)
     made.build(())
     return made

@@ -20,6 +20,7 @@ _WITHOUT_TENSOR = (
 
 
 _AXES = "abcdefghijklmnop"
+_NEARLY_ZERO = 1e-30
 
 # Set for the time that a model is traced for the converter.
 _TRACING: list[bool] = []
@@ -53,11 +54,14 @@ class ActivationRange(keras.layers.Layer):
 
     Args:
         momentum: How slowly the limits narrow: the weight of the past at each batch.
+        about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
+            product.
     """
 
-    def __init__(self, momentum: float = 0.99, **kwargs: Any) -> None:
+    def __init__(self, momentum: float = 0.99, about_zero: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.momentum = momentum
+        self.about_zero = about_zero
 
     def build(self, input_shape: Any) -> None:
         """Make the limits and the count of batches."""
@@ -89,6 +93,9 @@ class ActivationRange(keras.layers.Layer):
             self.low.assign(low)
             self.high.assign(high)
             self.seen.assign(seen)
+        if self.about_zero:
+            high = ops.maximum(ops.maximum(-low, high), 1e-6)
+            low = high * (-128 / 127)
         return low, ops.maximum(high, low + 1e-6), seen
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -97,22 +104,25 @@ class ActivationRange(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return what the layer is made again from."""
-        return {**super().get_config(), "momentum": self.momentum}
+        own = {"momentum": self.momentum, "about_zero": self.about_zero}
+        return {**super().get_config(), **own}
 
 
-def rounded_symmetric(kernel: Any, axes: Sequence[int]) -> Any:
+def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
     """Return a kernel as it will be stored: 8 bits, symmetric, a scale for each channel.
 
     Args:
         kernel: The weights.
         axes: What is reduced to have the largest of a channel; all make one scale for the tensor.
+            None: one scale, which the converter finds too.
     """
-    if traced() and len(axes) == len(kernel.shape):
+    if traced() and axes is not None and len(axes) == len(kernel.shape):
         # The converter would find a scale for each channel by itself. This tells it of the one.
         largest = ops.max(ops.abs(kernel))
         return tf.quantization.fake_quant_with_min_max_vars(
             kernel, -largest, largest, narrow_range=True
         )
+    axes = range(len(kernel.shape)) if axes is None else axes
     largest = ops.max(ops.abs(kernel), axis=tuple(axes), keepdims=True)
     scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
     # The gradient passes the rounding as if it were not there.
@@ -120,47 +130,50 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int]) -> Any:
 
 
 class _Masked:
-    """Keeps a mask beside the weights that are rounded.
+    """Keeps masks beside the weights that are rounded.
 
-    Where it is 0 neither the weight nor its gradient gets through, so that zeros stay.
+    Where one is 0 neither the weight nor its gradient gets through, so that zeros stay.
     """
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights of the layer, and the mask."""
+        """Make the weights of the layer, and the masks."""
         super().build(input_shape)  # type: ignore[misc]
-        self.add_mask()
+        self.add_masks()
 
-    def add_mask(self) -> None:
-        """Make the mask, of the shape of the weights that are rounded."""
-        shape = self._raw().shape
-        self.mask = self.add_weight(  # type: ignore[attr-defined]
-            name="mask", shape=shape, initializer="ones", trainable=False, autocast=False
-        )
+    def add_masks(self) -> None:
+        """Make the masks, of the shapes of the weights that are rounded."""
+        options = {"initializer": "ones", "trainable": False, "autocast": False}
+        self.masks = [
+            self.add_weight(name="mask", shape=raw.shape, **options)  # type: ignore[attr-defined]
+            for raw in self._raws()
+        ]
 
-    def _raw(self) -> Any:
-        return self._kernel  # type: ignore[attr-defined]
+    def _raws(self) -> list[Any]:
+        return [self._kernel]  # type: ignore[attr-defined]
 
-    def _kept(self) -> Any:
-        raw = ops.convert_to_tensor(self._raw())
-        return ops.multiply(raw, ops.cast(self.mask, raw.dtype))
+    def _kept(self, index: int = 0) -> Any:
+        raw = ops.convert_to_tensor(self._raws()[index])
+        return ops.multiply(raw, ops.cast(self.masks[index], raw.dtype))
 
     def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
-        """Set the weights from those of the plain layer, the first of which is rounded."""
-        first = np.asarray(values[0])
-        self.mask.assign((first != 0) if keep_zeros else np.ones_like(first))
+        """Set the weights from those of the plain layer, the first of which are rounded."""
+        # There may be a bias behind those that have masks.
+        for mask, value in zip(self.masks, values, strict=False):
+            mask.assign((value != 0) if keep_zeros else np.ones_like(value))
         for variable, value in zip(self.own_variables(), values, strict=True):
             variable.assign(value)
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
         values = [np.array(variable) for variable in self.own_variables()]
-        values[0] *= np.array(self.mask)
+        for value, mask in zip(values, self.masks, strict=False):
+            value *= np.array(mask)
         return values
 
     def own_variables(self) -> list[Any]:
         """Return the variables that the plain layer has too, in its order."""
         bias = getattr(self, "bias", None)
-        return [self._raw(), *([] if bias is None else [bias])]
+        return [*self._raws(), *([] if bias is None else [bias])]
 
     # Keras's own would save the rounded weights, and no mask.
     def save_own_variables(self, store: Any) -> None:
@@ -178,7 +191,7 @@ class _QuantisedKernel(_Masked):
     kernel_axes: ClassVar[tuple[int, ...]]
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights of the layer, the mask, and the range before the activation."""
+        """Make the weights of the layer, the masks, and the range before the activation."""
         super().build(input_shape)
         if getattr(self, "activation", None) not in (None, *_WITHOUT_TENSOR):
             self.before_activation = ActivationRange(name="before_activation")
@@ -198,16 +211,16 @@ class _QuantisedKernel(_Masked):
         """Return what the file will: its activation reads a tensor of 256 values."""
         inner = getattr(self, "before_activation", None)
         if inner is None:
-            return self.product(inputs)
+            return self.product(inputs, training)
         activation: Any = self.activation  # type: ignore[has-type]
         self.activation = keras.activations.linear
         try:
-            outputs = self.product(inputs)
+            outputs = self.product(inputs, training)
         finally:
             self.activation = activation
         return activation(inner(outputs, training=training))
 
-    def product(self, inputs: Any) -> Any:
+    def product(self, inputs: Any, training: bool | None) -> Any:
         """Return what the plain layer gives for this kernel."""
         return super().call(inputs)  # type: ignore[misc]
 
@@ -222,7 +235,7 @@ class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
 
     kernel_axes = (0, 1)
 
-    def product(self, inputs: Any) -> Any:
+    def product(self, inputs: Any, training: bool | None) -> Any:
         """Return what the plain layer gives, of any rank as one product and its bias.
 
         Keras brings what has more than two axes down to two and back. The converter would then
@@ -256,6 +269,126 @@ class QuantisedDepthwiseConv2D(_QuantisedKernel, keras.layers.DepthwiseConv2D):
     kernel_axes = (0, 1)
 
 
+class _Transposed(_QuantisedKernel):
+    """A transposed convolution: its file has a scale for each channel of the output."""
+
+    rank: int
+    strides: tuple[int, ...]
+    padding: str
+    output_padding: Any
+    data_format: str
+    dilation_rate: tuple[int, ...]
+
+    @property
+    def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """All axes of the kernel but that of the output, the last but one."""
+        return (*range(self.rank), self.rank + 1)
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, for the converter always with a bias.
+
+        It makes a ReLU part of a transposed convolution with a bias that is not 0, of no other. A
+        bias far below a step is 0 in the file.
+        """
+        outputs = ops.conv_transpose(
+            inputs,
+            self.kernel,
+            list(self.strides),
+            padding=self.padding,
+            output_padding=self.output_padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        bias = getattr(self, "bias", None)
+        if traced():
+            bias = (ops.zeros(self._kernel.shape[-2]) if bias is None else bias) + _NEARLY_ZERO
+        outputs = _add_bias(outputs, bias, self.data_format)
+        return outputs if self.activation is None else self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):
+    """A Conv1DTranspose layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
+    """A Conv2DTranspose layer that trains under 8-bit weights."""
+
+
+class _Separable(_QuantisedKernel):
+    """Rounds both kernels of a separable convolution, and what the first of them gives."""
+
+    rank: int
+    strides: tuple[int, ...]
+    padding: str
+    data_format: str
+    dilation_rate: tuple[int, ...]
+    depthwise_kernel: Any
+    pointwise_kernel: Any
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, the masks, and the range between the two."""
+        super().build(input_shape)
+        self.between = ActivationRange(name="between")
+        self.between.build(())
+
+    def _raws(self) -> list[Any]:
+        return [self.depthwise_kernel, self.pointwise_kernel]
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, of a sequence as of a picture of one row."""
+        spatial = tuple(range(self.rank))
+        depthwise = rounded_symmetric(self._kept(0), spatial)
+        pointwise = rounded_symmetric(self._kept(1), (*spatial, self.rank))
+        strides, dilations = self.strides, self.dilation_rate
+        row = 2 if self.data_format == "channels_first" else 1
+        if self.rank == 1:
+            inputs = ops.expand_dims(inputs, row)
+            depthwise, pointwise = depthwise[None], pointwise[None]
+            strides, dilations = strides * 2, (1, *dilations)
+        outputs = ops.depthwise_conv(
+            inputs, depthwise, strides, self.padding, self.data_format, dilations
+        )
+        outputs = self.between(outputs, training=training)
+        outputs = ops.conv(outputs, pointwise, data_format=self.data_format)
+        outputs = _add_bias(outputs, getattr(self, "bias", None), self.data_format)
+        outputs = outputs if self.activation is None else self.activation(outputs)
+        return ops.squeeze(outputs, row) if self.rank == 1 else outputs
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedSeparableConv1D(_Separable, keras.layers.SeparableConv1D):
+    """A SeparableConv1D layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedSeparableConv2D(_Separable, keras.layers.SeparableConv2D):
+    """A SeparableConv2D layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedPReLU(keras.layers.PReLU):
+    """A PReLU layer that trains under 8-bit slopes, which have one scale.
+
+    A slope that is 0 may leave it: that is where most of them start.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return what the plain layer gives, written as the converter knows it."""
+        slopes = rounded_symmetric(ops.convert_to_tensor(self.alpha), None)
+        above, below = ops.relu(inputs), ops.relu(ops.negative(inputs))
+        return ops.add(above, ops.multiply(ops.negative(slopes), below))
+
+    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+        """Set the slopes from those of the plain layer."""
+        self.alpha.assign(values[0])
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        return [np.array(self.alpha)]
+
+
 @keras.saving.register_keras_serializable("tfprune")
 class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
     """An EinsumDense layer that trains under 8-bit weights."""
@@ -265,7 +398,7 @@ class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
         """All axes of the kernel: one scale, as for a Dense layer."""
         return tuple(range(len(self._kernel.shape)))
 
-    def product(self, inputs: Any) -> Any:
+    def product(self, inputs: Any, training: bool | None) -> Any:
         """Return what the plain layer gives, where that is possible as one matrix product.
 
         The converter makes the bias a part of that, and leaves it an addition of floats otherwise.
@@ -274,7 +407,7 @@ class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
         shape = [-1 if size is None else size for size in inputs.shape]
         free = shape[: len(shape) - summed]
         if not is_matrix_product(self.equation) or free.count(-1) > 1:
-            return super().product(inputs)
+            return super().product(inputs, training)
         new = self._kernel.shape[summed:]
         kernel = ops.reshape(self._kept(), (-1, math.prod(new)))
         kernel = rounded_symmetric(kernel, (0, 1))
@@ -293,8 +426,8 @@ class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
 class QuantisedEmbedding(_Masked, keras.layers.Embedding):
     """An Embedding layer that trains under an 8-bit table."""
 
-    def _raw(self) -> Any:
-        return self._embeddings
+    def _raws(self) -> list[Any]:
+        return [self._embeddings]
 
     @property
     def embeddings(self) -> Any:
@@ -308,6 +441,14 @@ class QuantisedEmbedding(_Masked, keras.layers.Embedding):
         rows = super().call(inputs)
         rounded = tf.quantization.fake_quant_with_min_max_vars(ops.cast(rows, "float32"), low, high)
         return ops.cast(rounded, rows.dtype)
+
+
+def _add_bias(outputs: Any, bias: Any, data_format: str) -> Any:
+    if bias is None:
+        return outputs
+    if data_format == "channels_first":
+        bias = ops.reshape(bias, (-1, *[1] * (len(outputs.shape) - 2)))
+    return ops.add(outputs, bias)
 
 
 def is_matrix_product(equation: str) -> bool:
