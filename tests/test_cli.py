@@ -53,6 +53,7 @@ FAULTY = ["run", "quickstart", "--set", "prune.sparsity=80"]
         (["recipes"], 0, "quickstart"),
         (["recipes", "quickstart"], 0, "[prune]"),
         (["recipes", "--keys"], 0, "sparsity: fraction of zeros at the end"),
+        (["recipes", "--keys"], 0, "gradient, magnitude, movement, random, taylor"),
         ([], 2, "required: COMMAND"),
         (["rn"], 2, "invalid choice: 'rn'"),
         (["recipes", "quikstart"], 2, "Did you mean quickstart?"),
@@ -240,6 +241,27 @@ def test_a_wrong_device_lists_the_known(files: list[str]) -> None:
     done = call("benchmark", files[0], "--device", "hosst")
     assert done.returncode == 2
     assert "host" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["m.tflite", "--profile", "--device", "adb:1"], "--profile lists the kernels of this"),
+        (["m.tflite", "m.onnx", "--profile"], "m.onnx: only .tflite files have a profile"),
+    ],
+)
+def test_what_has_no_profile_is_said_before_anything_is_timed(words: list[str], said: str) -> None:
+    arguments = cli.parse(["tfprune", "benchmark", *words])
+    with pytest.raises(OptionError, match=said):
+        cli.benchmark_files(arguments)
+
+
+def test_help_names_the_devices_and_what_can_be_measured(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(["tfprune", "benchmark", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in ("host", "adb:SERIAL", "ssh:HOST", ".onnx"):
+        assert word in shown
 
 
 def test_open_sizes_are_given_on_the_command_line(tmp_path: Path) -> None:

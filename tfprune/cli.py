@@ -90,22 +90,26 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
 
     inspect = add("inspect", inspect_file, "List operations, types, bytes and zeros of a .tflite.")
-    inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument("file", metavar="FILE", help="a .tflite file")
 
     units = add("units", list_units, "List what of a model can be removed, and what cannot.")
     units.add_argument("file", metavar="FILE", help="a .keras or .h5 model")
 
-    benchmark = add("benchmark", benchmark_files, "Measure the latency of .tflite files.")
+    benchmark = add("benchmark", benchmark_files, "Measure the latency of .tflite or .onnx files.")
     benchmark.add_argument("files", metavar="FILE", nargs="+",
                            help="the first is what the others are compared with")  # fmt: skip
-    benchmark.add_argument("--device", default="host", help="where to measure; default host")
+    benchmark.add_argument(
+        "--device",
+        default="host",
+        help="where to measure: host (the default), adb:SERIAL or ssh:HOST",
+    )
     benchmark.add_argument("--threads", type=int, default=1, help="of the runtime; default 1")
     benchmark.add_argument("--runs", type=int, default=50, help="timed runs a file; default 50")
 
     benchmark.add_argument("--input-shape", metavar="NAME=SIZES", action="append", default=[],
                            help="for an input with open sizes, like tokens=1,128")  # fmt: skip
     benchmark.add_argument("--profile", action="store_true",
-                           help="list the kernels that ran, and their time, too")  # fmt: skip
+                           help="list the kernels that ran here, and their time, too")  # fmt: skip
 
     check = add("check", check_artefact, "Measure a stored artefact again; fail if it left a gate.")
     check.add_argument(
@@ -113,7 +117,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     check.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
     check.add_argument("--baseline", metavar="FILE", help="what ratios and drops compare with")
-    check.add_argument("--device", help="where to measure; default: the run's, or host")
+    check.add_argument(
+        "--device", help="where to time: host, adb:SERIAL or ssh:HOST; default: the run's"
+    )
     check.add_argument("--threads", type=int, help="of the runtime")
     check.add_argument("--runs", type=int, help="timed pairs")
     check.add_argument("--json", action="store_true", help="print figures and gates as JSON")
@@ -121,7 +127,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         check.add_argument(f"--{gate.replace('_', '-')}", type=float, metavar="N", help=meaning)
 
     recipes = add("recipes", list_recipes, "List the shipped recipes, or print one.")
-    recipes.add_argument("name", metavar="NAME", nargs="?")
+    recipes.add_argument("name", metavar="NAME", nargs="?", help="the one to print")
     recipes.add_argument("--keys", action="store_true", help="list all keys a recipe may have")
 
     return parser.parse_args(argv[1:])
@@ -213,6 +219,15 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
         "input_shapes": dict(map(_shape, arguments.input_shape)),
     }
     files, device = arguments.files, arguments.device
+    if arguments.profile:
+        from tfprune.measure.profile import check_profiled, profile
+
+        if device != "host":
+            raise OptionError(
+                f"--profile lists the kernels of this machine, not of {device}; leave one out"
+            )
+        for file in files:
+            check_profiled(file)
     with shown_progress() as progress:
         if len(files) == 1:
             shown = str(benchmark(files[0], device=device, **options, progress=progress))
@@ -220,8 +235,6 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
             shown = str(interleaved(files, device=device, **options, progress=progress))
     say(shown)
     if arguments.profile:
-        from tfprune.measure.profile import profile
-
         for file in files:
             say(str(profile(file, **options)))
     return DONE
@@ -245,7 +258,7 @@ def check_artefact(arguments: argparse.Namespace) -> int:
     from tfprune.measure.check import Limits
     from tfprune.pipeline.check import check
 
-    with shown_progress() as progress:
+    with _native_output(Path(os.devnull)), shown_progress() as progress:
         verdict = check(
             arguments.path,
             data=arguments.data,

@@ -24,6 +24,8 @@ def test_a_fraction_is_read_as_it_is(value: float) -> None:
         (kinds.FRACTION, "0.8", "Did you mean 0.8, without quotes?"),
         (kinds.FRACTION, float("nan"), ""),
         (kinds.POSITIVE, 0, ""),
+        (kinds.POSITIVE, "1/255", "Did you mean 0.00392156862745098?"),
+        (kinds.POSITIVE, "1/0", ""),
         (kinds.POSITIVE, True, ""),
         (kinds.NOT_NEGATIVE, -1, ""),
         (kinds.RATIO, 0.5, ""),

@@ -32,3 +32,11 @@ def test_a_path_wins_and_an_unknown_name_lists_the_shipped(
         find_recipe("quikstart.toml")
     Path("quickstart").write_text("")
     assert find_recipe("quickstart") == Path("quickstart")
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a folder, not a recipe. Give a .toml file or one of"):
+        find_recipe(str(tmp_path))
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(RecipeError, match=r"a folder, not a recipe. Did you mean .*recipe\.toml\?"):
+        find_recipe(str(tmp_path))

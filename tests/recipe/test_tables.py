@@ -1,12 +1,14 @@
 """What tables say by themselves: defaults, what is not read, what cannot be together."""
 
 import dataclasses
+import inspect
 import tomllib
 
 import pytest
 
 from tfprune.errors import RecipeError
 from tfprune.recipe import parse_recipe
+from tfprune.recipe.sources import MODELS
 from tfprune.recipe.tables import (
     IMPORTANCES,
     RANKINGS,
@@ -19,6 +21,7 @@ from tfprune.recipe.tables import (
 )
 from tfprune.recipe.toml import to_toml
 from tfprune.report import Gate
+from tfprune.zoo import BUILDERS
 
 
 def test_every_default_is_of_its_kind_and_every_key_has_help() -> None:
@@ -125,6 +128,18 @@ def test_all_tables_and_keys_are_described() -> None:
         assert f"[{name}]" in text
         for field in dataclasses.fields(table):
             assert f"  {field.name}: {field.metadata['help']}" in text
+
+
+def test_names_that_a_key_takes_are_listed() -> None:
+    text = " ".join(describe().split())
+    assert "the name of a score (gradient, magnitude, movement, random, taylor); default" in text
+    assert "the name of a pattern: unstructured, block(4,1), 2:4, channel or head;" in text
+    assert "the name of an allocation (erk, global, uniform), or a table of layer" in text
+    assert "the name of a scheme (auto, dynamic, float16, float32, int16x8, int4, int8" in text
+    assert "the name of a device (adb, host, ssh), or name:address" in text
+    for name in MODELS:
+        known = list(inspect.signature(BUILDERS[name]).parameters)[2:]
+        assert f"{name}: {', '.join(known)}" in text
 
 
 def test_what_is_not_read_is_named() -> None:

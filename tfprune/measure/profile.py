@@ -1,7 +1,9 @@
 """Where the time of a file goes, kernel by kernel, under the names the runtime gives them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from tfprune.measure.child import ask
 from tfprune.measure.device import DeviceInfo, Host
 from tfprune.measure.latency import check_counts, check_shapes
 from tfprune.measure.litert_profile import check_version
+from tfprune.measure.runtimes import of_ending
 from tfprune.measure.sources import Source, name_of, staged
 from tfprune.progress import SILENT, Progress
 from tfprune.report.text import grid
@@ -114,8 +117,7 @@ def profile(
     name = name_of(source)
     rounds: list[list[tuple[str, str, float]]] = []
     with staged([source]) as files, progress.task("profile", runs) as task:
-        if files[0].suffix != ".tflite":
-            raise OptionError(f"{name}: only .tflite files have a profile")
+        check_profiled(files[0], name)
         check_version()
         for answer in ask(
             "profile",
@@ -129,6 +131,18 @@ def profile(
                 rounds.append(answer["events"])
                 task.advance()
     return Profile(name, steps_of(rounds), runs, threads, Host().info())
+
+
+def check_profiled(file: str | os.PathLike[str], name: str | None = None) -> None:
+    """Raise OptionError for a file of another kind than `.tflite`, told by its name.
+
+    Args:
+        file: Its path.
+        name: What to call it; by default its path.
+    """
+    kind = of_ending(Path(file))
+    if kind.ending != ".tflite":
+        raise OptionError(f"{name or file}: only .tflite files have a profile")
 
 
 def steps_of(rounds: Sequence[Sequence[tuple[str, str, float]]]) -> tuple[KernelTime, ...]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from types import UnionType
 from typing import Any
 
@@ -26,10 +27,26 @@ class Kind:
     Args:
         allowed: The end of the sentence "expected …".
         read: Takes what TOML gave and returns what the dataclass holds, or raises `Refused`.
+        names: The registries, such as `package.module:devices`, whose names it may hold.
     """
 
     allowed: str
     read: Callable[[object], Any]
+    names: tuple[str, ...] = ()
+
+    def described(self) -> str:
+        """Return what is allowed with the names that are known, for help."""
+        if not self.names:
+            return self.allowed
+        known = sorted(name for registry in self.names for name in _named(registry))
+        head, comma, tail = self.allowed.partition(",")
+        return f"{head} ({', '.join(known)}){comma}{tail}"
+
+
+def _named(path: str) -> Any:
+    """Import what `package.module:name` stands for."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
@@ -40,9 +57,12 @@ def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
 def _number(value: object) -> float:
     if isinstance(value, str):
         try:
-            number = float(value)
-        except ValueError:
+            number = float(Fraction(value))
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise Refused from None
+        if "/" in value:
+            # TOML has no fractions.
+            raise Refused(f"Did you mean {number!r}?")
         raise Refused(f"Did you mean {number:g}, without quotes?")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise Refused
@@ -160,36 +180,36 @@ def choice(*names: str) -> Kind:
     return Kind(f"one of {', '.join(names)}", read)
 
 
-def resolved(function: str, allowed: str, takes: type | UnionType = str) -> Kind:
+def resolved(
+    function: str, allowed: str, takes: type | UnionType = str, names: tuple[str, ...] = ()
+) -> Kind:
     """What a function takes without an OptionError, such as `package.module:resolve`.
 
     Only modules that load no TensorFlow may be named here: a recipe is read without.
     """
-    module, _, name = function.partition(":")
 
     def read(value: object) -> Any:
         if not isinstance(value, takes):
             raise Refused
         try:
-            getattr(importlib.import_module(module), name)(value)
+            _named(function)(value)
         except OptionError as error:
             raise Refused(f"{str(error)[0].upper()}{str(error)[1:]}") from None
         return value
 
-    return Kind(allowed, read)
+    return Kind(allowed, read, names)
 
 
 def registered(registry: str, allowed: str) -> Kind:
     """A name in a registry, such as `package.module:devices`, with or without `:address`."""
-    module, _, table = registry.partition(":")
 
     def read(value: object) -> str:
-        known = getattr(importlib.import_module(module), table)
+        known = _named(registry)
         if not isinstance(value, str) or value.partition(":")[0] not in known:
             raise Refused(nearest(str(value), known))
         return value
 
-    return Kind(allowed, read)
+    return Kind(allowed, read, (registry,))
 
 
 def show(value: object) -> str:

@@ -31,6 +31,12 @@ def find_recipe(name: str) -> Path:
     shipped = shipped_recipes()
     if name in shipped:
         return Path(str(shipped[name]))
+    if path.is_dir():
+        inside = path / "recipe.toml"
+        hint = f"Did you mean {inside}?" if inside.is_file() else (
+            f"Give a .toml file or one of {', '.join(shipped)}."
+        )  # fmt: skip
+        raise RecipeError(f"{name}: a folder, not a recipe. {hint}")
     hint = nearest(path.name.removesuffix(".toml"), shipped).replace("Known", "Shipped", 1)
     raise RecipeError(f"{name}: no such file, and no shipped recipe has this name. {hint}")
 

@@ -62,7 +62,10 @@ class ModelTable(Table):
     source: str = option(MODEL_SOURCE, "where the model comes from")
     weights: str | None = option(TEXT, "a weights file, for keras.applications.NAME", None)
     options: Mapping[str, Any] | None = option(
-        OPTIONS, "arguments for a built-in model, application or function", None
+        OPTIONS,
+        "arguments for a built-in model (attention: width, heads, blocks; convnet: width; "
+        "mlp: width), application or function",
+        None,
     )
 
     def unread(self) -> dict[str, str]:
@@ -84,7 +87,12 @@ class DataTable(Table):
         FRACTION, "fraction of the training set put aside, if the source has no validation set", 0.1
     )
     limit: int | None = option(whole(1), "use only the first so many examples of each set", None)
-    scale: float = option(POSITIVE, "what the inputs of a file or function are multiplied by", 1.0)
+    scale: float = option(
+        POSITIVE,
+        "what the inputs of a file or function are multiplied by; 0.00392156862745098 makes "
+        "[0, 1] of bytes",
+        1.0,
+    )
     seed: int = option(whole(0), "seed of the split", 0)
 
     def unread(self) -> dict[str, str]:
@@ -163,12 +171,19 @@ class PruneTable(Table):
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
-        resolved("tfprune.sparsity.scores:resolve", "the name of a score"),
+        resolved(
+            "tfprune.sparsity.scores:resolve",
+            "the name of a score",
+            names=("tfprune.sparsity.scores:SCORES",),
+        ),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
-        resolved("tfprune.sparsity.patterns:resolve", "the name of a pattern"),
+        resolved(
+            "tfprune.sparsity.patterns:resolve",
+            "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
+        ),
         "shape of the holes",
         "unstructured",
     )
@@ -177,6 +192,7 @@ class PruneTable(Table):
             "tfprune.sparsity.allocation:resolve",
             "the name of an allocation, or a table of layer = sparsity",
             str | Mapping,
+            ("tfprune.sparsity.allocation:ALLOCATIONS",),
         ),
         "how the total is shared out between the layers",
         "uniform",
@@ -247,7 +263,11 @@ class QuantizeTable(Table):
     """In which numbers the .tflite computes. Without this table: float32."""
 
     scheme: str = option(
-        resolved("tfprune.deploy.candidates:check_scheme", "the name of a scheme"),
+        resolved(
+            "tfprune.deploy.candidates:check_scheme",
+            "the name of a scheme",
+            names=("tfprune.deploy.schemes:SCHEMES", "tfprune.deploy.candidates:CHOOSERS"),
+        ),
         "numbers of the file; auto: found by measuring",
         "int8",
     )
@@ -396,5 +416,5 @@ def describe() -> str:
             end = "" if default is None else f"; default {show(default)}"
             end = "; needed" if default is dataclasses.MISSING else end
             lines.append(f"  {field.name}: {field.metadata['help']}")
-            lines.append(f"      {kind.allowed}{end}")
+            lines.append(f"      {kind.described()}{end}")
     return "\n".join(lines)
