@@ -22,15 +22,58 @@ def net() -> keras.Model:
 def test_every_usual_form() -> None:
     import tensorflow as tf
 
-    assert [len(inputs) for inputs, _ in as_batches((X, Y), "data")] == [32, 8]
-    assert as_batches(X, "data")[0][1] is None
+    assert [batch.size for batch in as_batches((X, Y), "data")] == [32, 8]
+    assert as_batches(X, "data")[0].labels is None
     assert len(as_batches(tf.data.Dataset.from_tensor_slices((X, Y)).batch(10), "data")) == 4
-    assert [set(inputs) for inputs, _ in as_batches({"a": X}, "data")] == [{"a"}, {"a"}]
+    assert [set(batch.inputs) for batch in as_batches({"a": X}, "data")] == [{"a"}, {"a"}]
     pairs = as_batches([X, X], "data", 2)
-    assert [[len(part) for part in inputs] for inputs, _ in pairs] == [[32, 32], [8, 8]]
-    assert [len(inputs) for inputs, _ in as_batches([X, X], "data", 1)] == [40, 40]
-    labels = as_batches((X, [Y, Y]), "data")[1][1]
+    assert [[len(part) for part in batch.inputs] for batch in pairs] == [[32, 32], [8, 8]]
+    assert [len(batch.inputs) for batch in as_batches([X, X], "data", 1)] == [40, 40]
+    labels = as_batches((X, [Y, Y]), "data")[1].labels
     assert [len(part) for part in labels] == [8, 8]
+
+
+class Pieces(keras.utils.PyDataset):
+    num_batches: int | None = 2  # Keras allows None here, which is without end
+
+    def __getitem__(self, index: int):
+        return X[:20], Y[:20], np.ones(20)
+
+
+def test_weights_of_samples_come_along() -> None:
+    import tensorflow as tf
+
+    weights = np.arange(40)
+    whole = tf.data.Dataset.from_tensor_slices((X, Y, weights)).batch(32)
+    for data in ((X, Y, weights), whole, list(whole)):
+        last = as_batches(data, "data")[1]
+        np.testing.assert_array_equal(last.weights, weights[32:])
+        assert last.size == 8
+    assert [batch.size for batch in as_batches(Pieces(), "data")] == [20, 20]
+    # Batches of three inputs, and three batches in a tuple, are what they were.
+    assert as_batches([(X, X, X)], "data", 3)[0].labels is None
+    assert len(as_batches(((X, Y), (X, Y), (X, Y)), "data")) == 3
+
+
+def test_data_without_end_is_refused() -> None:
+    import tensorflow as tf
+
+    endless = tf.data.Dataset.from_tensor_slices(X).batch(10).repeat()
+    pieces = Pieces()
+    pieces.num_batches = None
+    for data in (endless, pieces):
+        with pytest.raises(DataError, match=r"data=: the data has no end .* data\.take\(100\)"):
+            as_batches(data, "data")
+
+
+def test_inputs_by_name_are_not_taken_in_the_order_of_the_alphabet() -> None:
+    z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    x = kl.Dense(16, name="h")(kl.Concatenate()([z, a]))
+    graph = units(keras.Model([z, a], kl.Dense(2)(x))).graph
+    first, _ = flat_inputs(graph, {"a": X, "z": 2 * X})
+    np.testing.assert_array_equal(first, 2 * X)
+    with pytest.raises(DataError, match="data=: no input 'z'"):
+        flat_inputs(graph, {"a": X, "b": X})
 
 
 @pytest.mark.parametrize(

@@ -92,9 +92,17 @@ def test_all_batches_count_and_not_only_the_last(name: str) -> None:
     first = scores(name, data=[(x[:32], y[:32])])
     assert not np.allclose(both, last)
     if name == "taylor":
-        np.testing.assert_allclose(both, np.sqrt((first**2 + last**2) / 2), rtol=1e-4)
+        np.testing.assert_allclose(both, np.sqrt((32 * first**2 + 8 * last**2) / 40), rtol=1e-4)
     else:
-        np.testing.assert_allclose(both, (first + last) / 2, rtol=1e-4)
+        np.testing.assert_allclose(both, (32 * first + 8 * last) / 40, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["taylor", "hessian"])
+def test_weights_of_samples_count(name: str) -> None:
+    x, y = DATA
+    heavy = scores(name, data=(x[:8], y[:8], np.full(8, 2.0, "float32")))
+    plain = scores(name, data=(x[:8], y[:8]))
+    np.testing.assert_allclose(heavy, plain * (2 if name == "taylor" else 4), rtol=1e-4)
 
 
 def test_taylor_is_weight_times_gradient() -> None:

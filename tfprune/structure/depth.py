@@ -201,8 +201,8 @@ def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
             sums[index] += power(made)
         return made
 
-    for inputs, _ in evidence.batches:
-        execute(found.graph, flat_inputs(found.graph, inputs), run)
+    for batch in evidence.batches:
+        execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
     return np.array([np.sqrt(added[index] / (sums[index] or 1.0)) for index in at])
 
 
@@ -215,7 +215,7 @@ def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]
     gates = tf.Variable(tf.ones(len(blocks)))
     at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
     places = {index: place for place, index in enumerate(at)}
-    for inputs, labels in evidence.batches:
+    for batch in evidence.batches:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(gates)
 
@@ -232,8 +232,8 @@ def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]
                 args = tree.map_structure(gated, call.args, args)
                 return perform(call.op, args, tree.map_structure(gated, call.kwargs, kwargs))
 
-            outputs = execute(found.graph, flat_inputs(found.graph, inputs), run)
-            value = loss(labels, outputs)
+            outputs = execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
+            value = loss(batch.labels, outputs, batch.weights)
         slopes = tape.gradient(value, gates)
         if slopes is None or not np.isfinite(slopes.numpy()).all():
             raise DataError("data= gives gradients that are not finite: look for NaN in it")

@@ -16,7 +16,7 @@ from keras import tree
 
 from tfprune.errors import DataError, OptionError
 from tfprune.registry import Registry
-from tfprune.structure.batches import as_batches, flat_inputs
+from tfprune.structure.batches import Batch, as_batches, flat_inputs
 from tfprune.structure.graph import Call
 from tfprune.structure.losses import loss_of
 from tfprune.structure.rebuild import Weights, execute, perform
@@ -53,13 +53,18 @@ class Evidence:
                 yield site.op, binding
 
     @cached_property
-    def batches(self) -> list[tuple[Any, Any]]:
-        """The data as batches of inputs and labels.
+    def batches(self) -> list[Batch]:
+        """The data as batches of inputs, labels and weights.
 
         Raises:
             DataError: There is none, or it is empty.
         """
-        return as_batches(self.data, "data", len(tree.flatten(self.found.graph.inputs)))
+        return as_batches(self.data, "data", len(self.found.graph.input_layers))
+
+    @property
+    def samples(self) -> int:
+        """How many samples the batches hold."""
+        return sum(batch.size for batch in self.batches)
 
 
 class Importance(Protocol):
@@ -195,35 +200,35 @@ def at_random(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("taylor")
 def taylor(evidence: Evidence) -> np.ndarray:
-    """|Σ w·∂L/∂w| over what a removal zeroes, root mean square over the batches.
+    """|Σ w·∂L/∂w| over what a removal zeroes, root mean square over the batches, by their size.
 
     It is the change of the loss that a removal makes, to first order: at the weights that use a
     unit, Σ w·∂L/∂w is Σ x·∂L/∂x of all that comes in by it, with what BatchNormalizations and
     biases on the way have added.
     """
     total = np.zeros(evidence.found.flow.size)
-    for gradients in _gradients(evidence):
+    for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
         here = np.zeros_like(total)
         for op, binding, counts in _zeroed(evidence):
             product = evidence.array(binding, op).astype(np.float64) * gradients[id(binding.weight)]
             for ids, rows in positions(product, binding):
                 roots = evidence.found.root[ids]
                 np.add.at(here, roots, counts[roots] * rows.sum(axis=1))
-        total += np.square(here)
-    return np.sqrt(total / len(evidence.batches))
+        total += batch.size * np.square(here)
+    return np.sqrt(total / evidence.samples)
 
 
 @IMPORTANCES.register("hessian")
 def hessian(evidence: Evidence) -> np.ndarray:
     """½·w²·E[(∂L/∂w)²] over what a removal zeroes: the loss's curvature by Fisher information."""
     total = np.zeros(evidence.found.flow.size)
-    for gradients in _gradients(evidence):
+    for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
         for op, binding, counts in _zeroed(evidence):
             array = evidence.array(binding, op).astype(np.float64)
             for ids, rows in positions(np.square(array * gradients[id(binding.weight)]), binding):
                 roots = evidence.found.root[ids]
-                np.add.at(total, roots, counts[roots] * 0.5 * rows.sum(axis=1))
-    return total / len(evidence.batches)
+                np.add.at(total, roots, batch.size * counts[roots] * 0.5 * rows.sum(axis=1))
+    return total / evidence.samples
 
 
 def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
@@ -247,7 +252,7 @@ def activation(evidence: Evidence) -> np.ndarray:
     """The mean absolute value of a unit's tensor positions, over the data."""
     found = evidence.found
     size = found.flow.size
-    score, seen = np.zeros(size), np.zeros(size, bool)
+    score, seen, weight = np.zeros(size), np.zeros(size, bool), 0.0
     makers = {id(site.op) for site, binding in found.bindings if binding.role == MAKE}
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -259,13 +264,15 @@ def activation(evidence: Evidence) -> np.ndarray:
                         continue
                     others = [p for p in range(len(tensor.shape)) if p != axis]
                     mean = keras.ops.mean(keras.ops.abs(keras.ops.cast(tensor, "float32")), others)
-                    np.add.at(score, found.root[ids], keras.ops.convert_to_numpy(mean))
+                    share = weight * keras.ops.convert_to_numpy(mean)
+                    np.add.at(score, found.root[ids], share)
                     seen[found.root[ids]] = True
         return made
 
-    for inputs, _ in evidence.batches:
-        execute(found.graph, flat_inputs(found.graph, inputs), run)
-    return np.where(seen, score / len(evidence.batches), np.nan)
+    for batch in evidence.batches:
+        weight = batch.size / evidence.samples
+        execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
+    return np.where(seen, score, np.nan)
 
 
 def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
@@ -275,12 +282,13 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
     found = evidence.found
     loss = loss_of(found.model, evidence.loss)
     bound = {id(binding.weight): binding.weight for _, binding, _ in _zeroed(evidence)}
-    for inputs, labels in evidence.batches:
-        struct = tree.pack_sequence_as(found.graph.inputs, flat_inputs(found.graph, inputs))
+    for batch in evidence.batches:
+        given = flat_inputs(found.graph, batch.inputs)
+        struct = tree.pack_sequence_as(found.graph.inputs, given)
         values = [variable.value for variable in bound.values()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            value = loss(labels, found.model(struct, training=False))
+            value = loss(batch.labels, found.model(struct, training=False), batch.weights)
         found_gradients = tape.gradient(value, values)
         result = {}
         for key, variable, gradient in zip(bound, bound.values(), found_gradients, strict=True):

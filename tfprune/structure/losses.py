@@ -12,8 +12,10 @@ from tfprune.errors import DataError, OptionError
 from tfprune.twins import compile_options
 
 
-def loss_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:
+def loss_of(model: Any, loss: Any) -> Callable[..., Any]:
     """The loss, averaged over the batch, and over the outputs as `compile` would.
+
+    It is a function of the labels, the outputs, and if there are any the weights of the samples.
 
     Args:
         model: If it is compiled, its loss and loss weights are used where none is given.
@@ -34,11 +36,11 @@ def loss_of(model: Any, loss: Any) -> Callable[[Any, Any], Any]:
         _check(one)
     names = getattr(model, "output_names", None)
 
-    def value(labels: Any, outputs: Any) -> Any:
+    def value(labels: Any, outputs: Any, weights_of_samples: Any = None) -> Any:
         if labels is None:
             raise DataError("this importance needs labels: data=(inputs, labels)")
         try:
-            return compiled(labels, outputs)
+            return compiled(labels, outputs, weights_of_samples)
         except _UNFIT as error:
             text = str(error).strip().splitlines()[0]
             shapes = [tuple(out.shape) for out in tree.flatten(outputs)]

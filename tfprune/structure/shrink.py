@@ -1,6 +1,7 @@
 """The front door: a smaller model for a cost that is asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,8 @@ def shrink(
             else) that gives a number for each position.
         ranking: How the total is shared out: uniform, global, isomorphic, or fast (uniform, but
             less of groups that take more time than their multiplications tell).
-        data: Inputs, or (inputs, labels), or batches of them, for what is judged on data.
+        data: Inputs, (inputs, labels) or (inputs, labels, weights), or batches of them, for what
+            is judged on data.
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
         round_to: Numbers of channels that stay are multiples of this where there are as many.
         only: Names or regular expressions of layers (or predicates of a `Group`, for blocks of
@@ -77,7 +79,8 @@ def shrink(
         heads: Whether attention heads may go.
         verify: Whether to prove the small model against the original.
         repair: Unlabelled data from which the kernels that stay are made to do the work of the
-            rows that go, by least squares (not for "zeros" and "gates", which lose nothing).
+            rows that go, by least squares (not for "zeros" and "gates", which lose nothing); a
+            note names the layers that it does not reach.
         seed: For the proof's inputs and for importance random.
         input_shape: The shape of the input without the batch (or a structure of shapes), where
             the model leaves it open.
@@ -182,7 +185,8 @@ def shrink(
         else:
             alive = left.alive(choice.removed)
             if repair is not None:
-                weights = repaired(left, weights, alive, repair)
+                weights, notes = repaired(left, weights, alive, repair)
+                choice = replace(choice, notes=(*choice.notes, *notes))
             small, ops = rebuild(left, alive, weights)
         task.advance()
         if verify and not closed:
