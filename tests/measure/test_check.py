@@ -45,6 +45,12 @@ def test_accuracy_on_other_data_misses(float_file, images, labels) -> None:
     assert not check_file(float_file, limits, name="m", data=(images, moved)).passed
 
 
+def test_a_wrong_scale_of_the_data_is_told(int8_file, images, labels) -> None:
+    found = check_file(int8_file, Limits(min_accuracy=0), name="m", data=(images * 255, labels))
+    assert found.notes[0].startswith("m: 9")
+    assert str(found).splitlines()[-1] == f"note: {found.notes[0]}"
+
+
 def test_a_changed_file_is_told(float_file, int8_file) -> None:
     limits = Limits(max_bytes=1e6)
     found = check_file(float_file, limits, name="m", recorded=int8_file.report.sha256)

@@ -134,6 +134,19 @@ def test_a_keras_metric_has_its_name_in_the_report(float_file, images, labels) -
     assert [round(row.score, 5) for row in report.rows] == [0.9, 0.9]
 
 
+def test_what_the_data_made_of_the_figures_is_noted(float_file, int8_file, images, labels) -> None:
+    found = compare(float_file, {"int8": int8_file}, (images * 255, labels * 0), runs=2)
+    assert [note.partition(":")[0] for note in found.notes] == ["all 120 labels are 0", "int8"]
+
+
+def test_onnx_is_sent_to_what_times_it(float_file, onnx_file, tmp_path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(onnx_file.bytes)
+    for source in (path, onnx_file):
+        with pytest.raises(OptionError, match=r"b: compare takes \.tflite files; benchmark times"):
+            compare(float_file, {"b": source}, runs=2)
+
+
 def test_what_is_no_gate_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(OptionError, match="gate: expected a Gate"):
         compare("no.tflite", "such.tflite", gate={"max_bytes": 5})

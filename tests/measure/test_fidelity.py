@@ -1,5 +1,7 @@
 """How good files are: figures known beforehand, and faults in one line."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -37,6 +39,28 @@ def test_a_file_agrees_with_itself_and_nearly_with_its_int8_self(
     assert same.max_abs_error == same.mean_abs_error == 0.0
     assert 0.9 < near.agreement < 1.0 or near.agreement == 1.0
     assert 0.0 < near.mean_abs_error < near.max_abs_error < 0.1
+
+
+def test_numbers_that_an_input_cannot_hold_are_told(float_file, int8_file, images, labels) -> None:
+    """An int8 file cuts them off, which a wrong scale of the data does to nearly all."""
+    dense, int8 = score_files([float_file, int8_file], (images * 255, labels), names=["a", "b"])
+    assert dense.notes == ()
+    (note,) = int8.notes
+    assert re.match(r"b: 9\d% of the numbers given to input 'image' lie outside of what it", note)
+    for file in score_files([float_file, int8_file], (images, labels)):
+        assert file.notes == ()
+    (named,) = score_files([int8_file], ({"image": images * 255}, labels), batch_size=50)
+    assert len(named.notes) == 1
+
+
+@pytest.mark.parametrize("shape", [np.asarray, lambda truth: np.eye(10)[truth]])
+def test_labels_of_one_class_are_told(float_file, int8_file, images, labels, shape) -> None:
+    only = labels == labels[0]
+    found = score_files([float_file, int8_file], (images[only], shape(labels[only])))
+    count, name = int(only.sum()), labels[0]
+    told = f"all {count} labels are {name}: accuracy says nothing of the other classes"
+    assert [file.notes for file in found] == [(told,), ()]
+    assert score_files([float_file], (images[:1], shape(labels[:1])))[0].notes == ()
 
 
 def test_a_dataset_that_shuffles_compares_like_with_like(float_file, images, labels) -> None:

@@ -67,6 +67,7 @@ class Verdict:
         median_ms: Its latency, where it was timed.
         conditions: Where and how it was timed.
         versions: Of what the figures depend on.
+        notes: What the data does to these figures.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Verdict:
     median_ms: float | None
     conditions: Conditions | None
     versions: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -90,7 +92,7 @@ class Verdict:
         return json.dumps({"passed": self.passed, **asdict(self)}, indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.gates))
+        return "\n".join([*map(str, self.gates), *(f"note: {note}" for note in self.notes)])
 
 
 def check_file(
@@ -171,6 +173,7 @@ def check_file(
         median_ms=timed.latencies[-1].median_ms if timed is not None and real else None,
         conditions=timed.conditions if timed is not None else None,
         versions=versions(),
+        notes=tuple(note for score in scores for note in score.notes),
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import tfprune
 from tfprune.deploy.artefact import Artefact, sha256
-from tfprune.deploy.runtime import read_file
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
 from tfprune.measure.device import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
+from tfprune.measure.runtimes import read_any
 from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.progress import SILENT, Progress
@@ -138,7 +138,10 @@ def compare(
         metric=name_of_metric(metric),
         samples=scores[0].samples if scores[0] else 0,
         conditions=timed.conditions,
-        notes=tuple(note for _, notes in models for note in notes),
+        notes=(
+            *(note for found in scores if found for note in found.notes),
+            *(note for _, notes in models for note in notes),
+        ),
         versions=versions(),
     )
     return report if gate is None else report.with_gate(gate)
@@ -157,7 +160,13 @@ def versions() -> dict[str, str]:
 
 def _read(subject: _Subject) -> bytes:
     with called(subject.name):
-        return read_file(subject.source)
+        data, runtime = read_any(subject.source)
+        if runtime.ending != ".tflite":
+            raise OptionError(
+                f"{subject.name}: compare takes .tflite files; benchmark times {runtime.ending} "
+                "files, and the command `tfprune benchmark` several beside each other"
+            )
+        return data
 
 
 def _subjects(given: Any, default: str | None) -> list[_Subject]:

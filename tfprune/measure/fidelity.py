@@ -3,17 +3,21 @@
 The Keras model is not asked: what counts is what the file answers.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.runtime import Runner
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.data import Batch, batches
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.progress import SILENT, Progress
+
+MANY_OUTSIDE = 0.01
+"""From this share on, numbers that an input cannot hold are a fault of the data, not its tails."""
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
 
@@ -30,6 +34,7 @@ class Fidelity:
             for outputs without classes.
         max_abs_error: The largest difference from the reference file's outputs.
         mean_abs_error: The mean of these differences.
+        notes: What the data does to these figures; a line on its labels is on the first file only.
     """
 
     name: str
@@ -38,6 +43,7 @@ class Fidelity:
     agreement: float | None
     max_abs_error: float
     mean_abs_error: float
+    notes: tuple[str, ...] = ()
 
 
 def accuracy(
@@ -107,6 +113,7 @@ def score_files(
                 answers = runner.run_named(batch.x)[wanted]
                 reference = answers if reference is None else reference
                 tally.compare(answers, reference)
+                tally.look_at(batch.x, runner.inputs)
                 if metric == "accuracy":
                     tally.count(answers, truth, batch)
                 else:
@@ -114,7 +121,10 @@ def score_files(
             if metric != "accuracy":
                 truths.append(truth)
             task.advance(batch.size)
-    return tuple(tally.result(metric, truths) for tally in tallies)
+    found = [tally.result(metric, truths) for tally in tallies]
+    if metric == "accuracy":
+        found[0] = replace(found[0], notes=(*tallies[0].one_class(), *found[0].notes))
+    return tuple(found)
 
 
 def name_of_metric(metric: Metric) -> str:
@@ -138,6 +148,9 @@ class _Tally:
     error: float = 0.0
     numbers: int = 0
     kept: list[np.ndarray] = field(default_factory=list)
+    classes: set[int] = field(default_factory=set)
+    outside: dict[str, int] = field(default_factory=dict)
+    given: dict[str, tuple[int, float, float]] = field(default_factory=dict)
 
     def compare(self, outputs: np.ndarray, reference: np.ndarray) -> None:
         if outputs.shape != reference.shape:
@@ -158,8 +171,26 @@ class _Tally:
         self.error += float(difference.sum())
         self.numbers += difference.size
 
+    def look_at(self, x: Any, inputs: Sequence[TensorSpec]) -> None:
+        """Count the numbers that integer inputs cannot hold."""
+        for spec, array in _matched(x, inputs):
+            if not spec.scale:
+                continue
+            limits = np.iinfo(np.dtype(spec.dtype))
+            low = (limits.min - spec.zero_point) * spec.scale
+            high = (limits.max - spec.zero_point) * spec.scale
+            # Rounding alone takes a number up to one step past the end.
+            away = (array < low - spec.scale) | (array > high + spec.scale)
+            self.outside[spec.name] = self.outside.get(spec.name, 0) + int(away.sum())
+            count = self.given[spec.name][0] if spec.name in self.given else 0
+            self.given[spec.name] = count + array.size, low, high
+
     def count(self, outputs: np.ndarray, truth: np.ndarray, batch: Batch) -> None:
         right = _right(outputs, truth, batch.first)
+        one_hot = truth.shape == outputs.shape and outputs.ndim > 1 and outputs.shape[-1] > 1
+        if not _are_classes(outputs) and one_hot:
+            truth = truth.argmax(-1)
+        self.classes.update(map(int, np.unique(truth)))
         self.right += float(right.sum())
         self.asked += right.size
 
@@ -177,7 +208,24 @@ class _Tally:
             agreement=self.same / self.answers if self.answers else None,
             max_abs_error=self.worst,
             mean_abs_error=self.error / self.numbers,
+            notes=tuple(self._cut_off()),
         )
+
+    def one_class(self) -> Iterator[str]:
+        """Say that accuracy was taken on one class alone."""
+        if self.asked > 1 and len(self.classes) == 1:
+            (only,) = self.classes
+            yield f"all {self.asked} labels are {only}: accuracy says nothing of the other classes"
+
+    def _cut_off(self) -> Iterator[str]:
+        for name, (count, low, high) in self.given.items():
+            share = self.outside[name] / count
+            if share > MANY_OUTSIDE:
+                yield (
+                    f"{self.name}: {share:.0%} of the numbers given to input {name!r} lie outside "
+                    f"of what it holds, {low:.4g} to {high:.4g}, and were cut off; scale the data "
+                    "as that of calibration was"
+                )
 
     def _judged(self, metric: Callable[..., Any], truth: np.ndarray) -> float:
         # A keras.metrics.Metric goes on from what it has seen of other files.
@@ -191,6 +239,16 @@ class _Tally:
                 "must give one number, such as their mean"
             )
         return float(found.reshape(()))
+
+
+def _matched(x: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[TensorSpec, np.ndarray]]:
+    """Pair inputs with what they were given; a `Runner` has checked that it fits."""
+    if isinstance(x, Mapping):
+        parts = [x[spec.name] for spec in inputs]
+    else:
+        parts = list(x) if isinstance(x, tuple) else [x]
+    for spec, part in zip(inputs, parts, strict=True):
+        yield spec, np.asarray(part)
 
 
 def _runner(source: Source, name: str) -> Runner:
