@@ -270,6 +270,46 @@ def test_what_has_no_rule_is_named_unless_skipped():
     assert note.startswith("calibrated: training has seen no range for all of")
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: L.GRU(4, name="memory"), lambda: L.Bidirectional(L.LSTM(4), name="memory")],
+    ids=["GRU", "Bidirectional"],
+)
+def test_a_recurrent_layer_is_refused_with_the_ways_out(layer):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, L.Dense(2)(layer()(inputs)))
+    with pytest.raises(ModelError) as caught:
+        quantize_aware(model)
+    for words in ("no rule for a loop", "skip=['memory']", "scheme='int8'", "scheme='dynamic'"):
+        assert words in str(caught.value)
+    x = np.random.default_rng(0).normal(size=(40, 6, 8)).astype("float32")
+    aware = quantize_aware(model, skip=["memory"])
+    aware(x, training=True)
+    for tried, scheme in ((aware, "int8"), (model, "int8"), (model, "dynamic")):
+        artefact = to_tflite(tried, scheme=scheme, calibration=x)
+        assert artefact.report.parity[0].correlation > 0.99
+
+
+def test_what_only_rearranges_has_no_range_of_its_own():
+    inputs = keras.Input((6, 8))
+    h = keras.ops.transpose(L.Dense(4, name="first")(inputs), (0, 2, 1))
+    h = keras.ops.swapaxes(keras.ops.expand_dims(h, 1), 2, 3)
+    h = keras.ops.squeeze(keras.ops.moveaxis(h, 1, 2), 2)
+    model = keras.Model(inputs, L.Dense(2, name="last")(h))
+    x = np.random.default_rng(0).normal(size=(50, 6, 8)).astype("float32")
+    aware = quantize_aware(model)
+    # Two ranges of the same numbers would differ in the last digit, which the converter refuses.
+    for start in range(0, 50, 10):
+        aware(x[start : start + 10], training=True)
+    ranges = [layer.name for layer in aware.layers if isinstance(layer, ActivationRange)]
+    assert ranges[1:] == ["first_range", "last_range"]
+    artefact = to_tflite(aware, scheme="int8")
+    assert "QUANTIZE" not in artefact.report.ops
+    step = artefact.report.outputs[0].scale
+    assert np.abs(Runner(artefact)(x) - aware(x)).max() < 1.01 * step
+
+
 def test_a_sequential_model_takes_its_input_as_before():
     model = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="tanh"), L.Dense(2)])
     x = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")

@@ -103,6 +103,37 @@ def test_second_factors_are_trained_as_the_file_rounds_them(shared):
     assert np.abs(got - expected).mean() < 0.05 * artefact.report.outputs[0].scale
 
 
+def test_second_factors_of_products_outside_of_layers_are_found():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 16))
+    options = {"bias_initializer": keras.initializers.Constant(1.0)}
+    query, key = (L.Dense(8, name=name, **options)(inputs) for name in ("query", "key"))
+    value = L.Dense(12, name="value", **options)(inputs)
+    # Another layer with a bias reads it too: the file alone could not round it otherwise.
+    read = L.Dense(4, name="read")(value)
+    value = L.Permute((2, 1, 3), name="heads")(L.Reshape((8, 1, 12), name="split")(value))
+    query = keras.ops.expand_dims(query, 1)
+    key = keras.ops.expand_dims(keras.ops.transpose(key, (0, 2, 1)), 1)
+    scores = keras.ops.softmax(keras.ops.matmul(query, key) * 0.3)
+    context = keras.ops.einsum("bhqk,bhkd->bqhd", scores, value)
+    outputs = L.Dense(3, name="last")(L.Reshape((8, 12))(context))
+    model = keras.Model(inputs, L.Concatenate(name="both")([outputs, read]))
+    x = np.random.default_rng(0).normal(0.5, 1.0, size=(200, 8, 16)).astype("float32")
+    aware = quantize_aware(model)
+    about_zero = {layer.name for layer in aware.layers if getattr(layer, "about_zero", False)}
+    assert about_zero == {"value_range", "key_range"}
+    aware.compile("adam", "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
+    artefact = to_tflite(aware, scheme="int8")
+    assert artefact.report.notes == ()
+    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    factors = [graph.tensors[op.inputs[1]] for op in graph.ops if op.name == "BATCH_MATMUL"]
+    assert [factor.zero_points for factor in factors] == [(0,)] * 2
+    trained = aware.get_layer("value_range")
+    largest = max(-float(trained.low), float(trained.high))
+    assert factors[1].scales == pytest.approx((largest / 127,), rel=1e-5)
+
+
 def test_before_training_only_the_weights_are_rounded(trained, data):
     x = data[0][:50]
     aware = quantize_aware(trained)

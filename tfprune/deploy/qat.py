@@ -45,6 +45,8 @@ _FOLDABLE = (
     keras.layers.SeparableConv2D,
 )
 
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
 _RANGE = "_range"
 
 # They hand on the numbers they are given, so that no new range arises.
@@ -52,8 +54,12 @@ _MOVERS = (
     "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
     "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D", "Embedding",
+    "GlobalMaxPooling2D", "Embedding", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze",
 )  # fmt: skip
+
+
+# Products of two tensors. The file rounds the second about zero, so that every runtime computes it.
+_PRODUCTS = ("Matmul", "Einsum", "Dot")
 
 
 def quantize_aware(
@@ -93,7 +99,7 @@ def quantize_aware(
     folded = _foldable(functional, kinds)
     inside = {operation.name for operation in functional.operations}
     into = {norm: layer for layer, norm in folded.items()}
-    add_range = _RangeMaker()
+    add_range = _RangeMaker(_second_factors(functional, folded, inside))
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
@@ -197,9 +203,14 @@ def _functional(model: Any) -> keras.Model:
 
 
 class _RangeMaker:
-    """Puts ranges behind tensors, one behind each, with names that are free."""
+    """Puts ranges behind tensors, one behind each, with names that are free.
 
-    def __init__(self) -> None:
+    Args:
+        about_zero: The operations whose output is rounded about zero, by name.
+    """
+
+    def __init__(self, about_zero: Container[str]) -> None:
+        self._about_zero = about_zero
         self._names: set[str] = set()
         self._behind_inputs: dict[int, Any] = {}
 
@@ -209,7 +220,7 @@ class _RangeMaker:
         while free in self._names:  # a layer that is used several times
             free += "_again"
         self._names.add(free)
-        return ActivationRange(name=free)(tensor)
+        return ActivationRange(about_zero=name in self._about_zero, name=free)(tensor)
 
     def behind_input(self, tensor: Any) -> Any:
         """Return a tensor, rounded if it is a float input of the model; others as they are."""
@@ -235,16 +246,22 @@ def _kinds(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any]:
     found = {}
     chosen = choose(layers, lambda layer: [layer.name], skip=skip)
     for layer in itertools.compress(layers, chosen):
-        reason = ""
+        reason, instead = "", ""
         if type(layer) in QUANTISED:
             reason = _obstacle(layer)
             found[layer.name] = QUANTISED[type(layer)]
+        elif isinstance(layer, _RECURRENT):
+            reason = "there is no rule for a loop, whose states the converter would keep float"
+            instead = (
+                ", where the file takes all its ranges from calibration=, or quantise the model "
+                "itself with scheme='int8' and calibration=, or with scheme='dynamic'"
+            )
         elif any(len(weight.shape) > 1 for weight in layer.weights):
             reason = "it has weights and there is no rule for its kind"
         if reason:
             raise ModelError(
                 f"layer {layer.name!r} ({type_name(layer)}) cannot train under rounding: {reason}; "
-                f"give skip=[{layer.name!r}] to train it as it is"
+                f"give skip=[{layer.name!r}] to train it as it is{instead}"
             )
     return found
 
@@ -325,6 +342,29 @@ def _has_range(operation: Any, folded: Container[str], inside: Container[str]) -
     # The converter makes a ReLU part of what is before it, of a PReLU alone not.
     after = _consumers(operation, inside)
     return not (len(after) == 1 and _is_relu(after[0]))
+
+
+def _second_factors(model: keras.Model, folded: Container[str], inside: Container[str]) -> set[str]:
+    """Return the operations whose output is the second factor of a product, by name."""
+    found: set[str] = set()
+    tensors = []
+    for operation in model.operations:
+        if type(operation).__name__ in _PRODUCTS:
+            for node in operation._inbound_nodes:
+                factors = keras.tree.flatten(node.arguments.args)
+                tensors += factors[1:] if len(factors) == 2 else []
+    while tensors:
+        tensor = tensors.pop()
+        if not isinstance(tensor, keras.KerasTensor):
+            continue
+        operation = tensor._keras_history.operation
+        if operation.name in found or operation.name not in inside:
+            continue
+        found.add(operation.name)
+        if not _has_range(operation, folded, inside):
+            for node in operation._inbound_nodes:
+                tensors += node.input_tensors
+    return found
 
 
 def _is_relu(operation: Any) -> bool:
