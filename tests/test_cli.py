@@ -165,6 +165,18 @@ def test_warnings_are_one_line_each(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == "tfprune: warning: too short\n"
 
 
+def test_data_that_load_tensorflow_bring_none_of_its_greetings(tmp_path: Path) -> None:
+    module = "import tensorflow as tf\ndef load():\n    return [tf.constant(1).numpy()]\n"
+    (tmp_path / "greeted.py").write_text(module)
+    setting = ["--set", "data.source=greeted:load", "--out", str(tmp_path / "run")]
+    done = call(
+        "run", "quickstart", *setting, code=f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    )
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("LOADED")]
+    assert line.startswith("tfprune: [data] greeted:load: expected (train, test)")
+
+
 def test_how_to_go_on_can_be_typed_as_it_is_printed() -> None:
     line = ["tfprune", "run", "my recipe.toml", "--set", 'prune.only=["a"]', "--out", "a b"]
     again = cli._again(cli.parse(line))

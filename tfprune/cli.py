@@ -170,7 +170,10 @@ def run_recipe(arguments: argparse.Namespace) -> int:
     path = find_recipe(arguments.recipe)
     recipe = load_recipe(path, arguments.set)
     arguments.out = arguments.out or str(Path("runs") / path.stem)
-    job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
+    # The data of Keras, and functions of one's own, load TensorFlow already here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_output(Path(os.devnull)):
+        job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
     try:
         with _native_output(Path(arguments.out) / NATIVE_LOG):
             _load_tensorflow()

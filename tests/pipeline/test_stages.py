@@ -98,6 +98,12 @@ def test_units_are_removed_before_weights_are_pruned(run: stages.Run, importance
         assert np.count_nonzero(kernel) == kernel.shape[0] * kernel.shape[1] // 2
 
 
+def test_what_stays_is_not_among_what_was_removed(run: stages.Run) -> None:
+    table = {"target": {"params": 0.8}, "round_to": 2, "only": ["dense1"], "epochs": 0}
+    removed = stages.shrink_model(changed(run, shrink=table))["removed"]
+    assert [row[0] for row in removed] == ["dense1"]
+
+
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])
 def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
     stages.quantize(changed(run, quantize={"scheme": scheme}))

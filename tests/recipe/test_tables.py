@@ -21,6 +21,7 @@ from tfprune.recipe.tables import (
 )
 from tfprune.recipe.toml import to_toml
 from tfprune.report import Gate
+from tfprune.structure.target import COSTS
 from tfprune.zoo import BUILDERS
 
 
@@ -137,6 +138,9 @@ def test_names_that_a_key_takes_are_listed() -> None:
     assert "the name of an allocation (erk, global, uniform), or a table of layer" in text
     assert "the name of a scheme (auto, dynamic, float16, float32, int16x8, int4, int8" in text
     assert "the name of a device (adb, host, ssh), or name:address" in text
+    assert "{ blocks = 0.25 }; tflite_bytes are those of the float32 file" in text
+    for cost in COSTS:
+        assert cost in text
     for name in MODELS:
         known = list(inspect.signature(BUILDERS[name]).parameters)[2:]
         assert f"{name}: {', '.join(known)}" in text

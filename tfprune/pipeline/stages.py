@@ -154,7 +154,11 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     return {
         "curves": curves,
         "removed": [
-            *([group.name, group.kind, group.before, group.after] for group in report.groups),
+            *(
+                [group.name, group.kind, group.before, group.after]
+                for group in report.groups
+                if group.after != group.before
+            ),
             *([block.name, "block", 1, 0] for block in report.blocks if block.removed),
         ],
         "notes": [*report.notes, *report.reasons],

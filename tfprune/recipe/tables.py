@@ -129,8 +129,10 @@ class ShrinkTable(Table):
     target: str | Mapping[str, float] = option(
         resolved(
             "tfprune.structure.target:check_target",
-            "a table of one cost and what of it may stay, such as { macs = 0.5 }, or of the "
-            'blocks that go, { blocks = 0.25 }; or "zeros", what [prune] has closed',
+            "a table of one cost (channels, macs, params or tflite_bytes) and what of it may stay, "
+            "a share or an amount, such as { macs = 0.5 }, or of the blocks that go, "
+            "{ blocks = 0.25 }; tflite_bytes are those of the float32 file, whatever [quantize] "
+            'says; or "zeros", what [prune] has closed',
             str | Mapping,
         ),
         "how much smaller the model gets",
