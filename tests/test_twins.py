@@ -39,7 +39,7 @@ def net(*before) -> keras.Model:
 COPIES = {
     "shrink": lambda model: tfprune.shrink(model, {"channels": 0.5})[0],
     "shrink unproven": lambda model: tfprune.shrink(model, {"channels": 0.5}, verify=False)[0],
-    "add_gates": tfprune.add_gates,
+    "add_gates": lambda model: tfprune.add_gates(model, penalty=0.1),
     "quantize_aware": tfprune.quantize_aware,
     "make_sparse_ready": lambda model: tfprune.make_sparse_ready(model)[0],
 }

@@ -124,7 +124,7 @@ def test_blocks_stay_equal() -> None:
 
 @pytest.mark.parametrize("kind", ["hard", "l1"])
 def test_gates_are_closed_units_too(kind: str) -> None:
-    model = tfprune.add_gates(conv_net(beta="ones", padding="same"), kind=kind)
+    model = tfprune.add_gates(conv_net(beta="ones", padding="same"), kind=kind, penalty=0.1)
     model.get_layer("a_gate").close([0, 5])
     small, report = tfprune.shrink(model, "gates")
     assert report.error <= 1e-5

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -28,10 +30,19 @@ def test_gates_stand_after_the_normalisation_and_change_nothing_while_open() -> 
     np.testing.assert_allclose(gated(DATA), model(DATA), atol=1e-6)
 
 
+def test_gates_that_nothing_closes_are_said() -> None:
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
+    with pytest.warns(UserWarning, match="nothing closes gates of kind 'hard_concrete'"):
+        tfprune.add_gates(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tfprune.add_gates(model, penalty=0.1)
+
+
 def test_only_and_skip() -> None:
     with pytest.raises(FilterError, match="matches nothing"):
         tfprune.add_gates(net(), only="nothing")
-    gated = tfprune.add_gates(net(), only="a")
+    gated = tfprune.add_gates(net(), penalty=1.0, only="a")
     assert [layer.name for layer in gated.layers if layer.name.endswith("_gate")] == ["a_gate"]
     with pytest.raises(ModelError, match=r"no place for a gate: b \(b and c make it together\)"):
         tfprune.add_gates(net(), skip="a")

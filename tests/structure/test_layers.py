@@ -38,7 +38,7 @@ def test_a_gate_saves_and_loads(kind: str, tmp_path: Path) -> None:
 def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty) -> None:
     """Only the first input matters; the others' gates are driven shut."""
     inputs = keras.Input((4,))
-    gate = tfprune.layers.ChannelGate(kind, penalty, threshold=0.06, seed=1)
+    gate = tfprune.layers.ChannelGate(kind, penalty, seed=1)
     head = kl.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False)
     model = keras.Model(inputs, head(gate(inputs)))
     model.compile(keras.optimizers.Adam(rate), "mse")
@@ -48,6 +48,18 @@ def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty)
     values = np.asarray(gate.values())
     assert values[0] > 0.8
     np.testing.assert_array_equal(values[1:], 0)
+
+
+@pytest.mark.parametrize("kind", ["l1", "hard_concrete"])
+def test_gates_train_in_mixed_precision(kind: str) -> None:
+    """Their penalty was of half precision, which Keras cannot add to the loss."""
+    policy = keras.DTypePolicy("mixed_float16")
+    gate = ChannelGate(kind, 0.1, dtype=policy)
+    model = keras.Sequential([keras.Input((4,)), gate, kl.Dense(1, dtype=policy)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    assert gate.gate.dtype == "float32"
+    assert model(ONES).dtype == "float16"
 
 
 def test_the_gradient_of_a_hard_gate_is_the_taylor_score() -> None:

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -30,11 +32,73 @@ def test_open_gates_are_multiplied_into_the_layer_before(activation, between) ->
 
 
 @pytest.mark.parametrize("activation", ["gelu", "tanh"])
-def test_a_gate_that_cannot_be_folded_stays_and_is_named(activation) -> None:
-    small, report = tfprune.shrink(gated(activation), "gates")
+def test_open_gates_are_multiplied_into_the_layer_after(activation) -> None:
+    model = gated(activation)
+    small, report = tfprune.shrink(model, "gates")
     assert report.error <= 1e-5
-    assert small.get_layer("g").gate.shape == (4,)
+    assert [layer.name for layer in small.layers if layer.name == "g"] == []
+    assert small.get_layer("a").units == 4
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_gates_go_through_pooling_into_all_readers(largest: bool) -> None:
+    pool, ends = (
+        (kl.MaxPooling2D, kl.GlobalMaxPooling2D) if largest
+        else (kl.AveragePooling2D, kl.GlobalAveragePooling2D)
+    )  # fmt: skip
+    inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(6, 3, activation="gelu", name="a")(inputs)
+    x = pool(2)(tfprune.layers.ChannelGate("l1", name="g")(x))
+    y = ends()(kl.Conv2DTranspose(5, 3)(x))
+    z = kl.Dense(5)(kl.Flatten()(kl.Dropout(0.5)(x)))
+    model = keras.Model(inputs, [y, z])
+    model.get_layer("g").gate.assign([0.0, 0.5, 2.0, 1.0, 0.0, 3.0])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-5
+    assert "g" not in [layer.name for layer in small.layers]
+    # Of negative gates the largest becomes the smallest.
+    model.get_layer("g").gate.assign([0.0, 0.5, -2.0, 1.0, 0.0, 3.0])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-5
+    assert ("g" in [layer.name for layer in small.layers]) is largest
+
+
+@pytest.mark.parametrize("after", [lambda x: x, kl.LayerNormalization(), kl.Activation("tanh")])
+def test_a_gate_that_cannot_be_folded_stays_and_is_named(after) -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(6, activation="gelu", name="a")(inputs)
+    x = after(tfprune.layers.ChannelGate("l1", name="g")(x))
+    model = keras.Model(inputs, [x, kl.Dense(2)(x)])
+    model.get_layer("g").gate.assign([0.5, 0.5, 2.0, 1.0, 0.0, 3.0])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-5
+    assert "g" in [layer.name for layer in small.layers]
     assert any("g stays" in note for note in report.notes)
+
+
+def test_gates_behind_an_operation_that_is_no_layer() -> None:
+    """A head gate stands behind an einsum, whose weights were looked for."""
+    inputs = keras.Input((5, 6))
+    x = kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 3, 4), name="up")(inputs)
+    x = tfprune.layers.HeadGate("l1", name="g")(keras.ops.tanh(x))
+    x = kl.EinsumDense("bthk,hkd->btd", output_shape=(None, 2), name="down")(x)
+    model = keras.Model(inputs, x)
+    model.get_layer("g").gate.assign([0.5, 0.0, 2.0])
+    small, report = tfprune.shrink(model, "gates")
+    assert report.error <= 1e-5
+    assert small.get_layer("up").kernel.shape == (6, 2, 4)
+    assert "g" not in [layer.name for layer in small.layers]
+
+
+@pytest.mark.parametrize(("kind", "how"), [("l1", "raise penalty="), ("hard", r"close\(\) them")])
+def test_that_no_gate_is_closed_is_said(kind: str, how: str) -> None:
+    model = keras.Sequential(
+        [keras.Input((4,)), kl.Dense(8), tfprune.layers.ChannelGate(kind), kl.Dense(2)]
+    )
+    _, report = tfprune.shrink(model, "gates")
+    (note,) = report.notes
+    assert re.search(f"no gate is closed: they are between 1 and 1; {how}", note)
 
 
 def test_gates_in_a_sequential(tmp_path) -> None:
@@ -76,7 +140,7 @@ def test_a_gate_is_not_folded_into_what_the_model_shows() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(3, name="a")(inputs)
     y = tfprune.layers.ChannelGate("l1", name="g")(x)
-    model = keras.Model(inputs, [x, kl.Dense(2)(y)])
+    model = keras.Model(inputs, [x, kl.Dense(2)(keras.ops.tanh(y))])
     model.get_layer("g").gate.assign([0.5, 2.0, 1.0])
     small, report = tfprune.shrink(model, "gates")
     assert report.error <= 1e-6

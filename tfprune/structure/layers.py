@@ -28,7 +28,7 @@ class ChannelGate(keras.layers.Layer):
 
     Args:
         kind: "hard": a gate is 0 or 1 and is set, not learned; its gradient is the Taylor score
-            of its unit. "l1": any number, learned with an L1 penalty; closed below `threshold`.
+            of its unit. "l1": at least 0, learned with an L1 penalty; closed below `threshold`.
             "hard_concrete": between 0 and 1, random while it trains, learned with an L0 penalty.
         penalty: The weight of the penalty on the mean of the gates (of the probability to be
             open, for "hard_concrete") in the loss.
@@ -83,6 +83,9 @@ class ChannelGate(keras.layers.Layer):
             shape=(size,),
             initializer=keras.initializers.Constant(start),
             trainable=self.kind != "hard",
+            # A gate that has come to zero is not carried past it by the optimizer's momentum.
+            constraint=keras.constraints.NonNeg() if self.kind == "l1" else None,
+            autocast=False,
             name="gate",
         )
 

@@ -97,7 +97,7 @@ def repaired(
         for binding in site.bindings:
             if binding.role != USE or alive[binding.ids].all():
                 continue
-            sources = [_source(found, one, binding) for one in calls]
+            sources = [source_of(found, one, binding) for one in calls]
             heard = [source for source in sources if source is not None]
             if len(heard) < len(calls):
                 deaf[call.path] = None
@@ -131,7 +131,7 @@ def repaired(
     )
 
 
-def _source(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | None:
+def source_of(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | None:
     """The tensor that a call multiplies a weight's axis with, and the axis of that tensor."""
     roots = found.root[binding.ids.ravel()]
     for weight, ref in _products(call):

@@ -4,19 +4,39 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers as kl
+from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.structure.choice import Choice
 from tfprune.structure.closed import closed_units
-from tfprune.structure.graph import Call
+from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision
 from tfprune.structure.rebuild import Weights, rebuild
+from tfprune.structure.repair import LINEAR, TRANSPOSED, source_of
+from tfprune.structure.site import USE, Binding
 from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 
 # f(g·x) = g·f(x) for g ≥ 0
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
+
+AVERAGES = (
+    kl.GlobalAveragePooling1D, kl.GlobalAveragePooling2D, kl.GlobalAveragePooling3D,
+    kl.AveragePooling1D, kl.AveragePooling2D, kl.AveragePooling3D,
+    kl.Flatten, kl.Dropout, kl.SpatialDropout1D, kl.SpatialDropout2D, kl.SpatialDropout3D,
+    kl.ZeroPadding1D, kl.ZeroPadding2D, kl.ZeroPadding3D,
+    kl.Cropping1D, kl.Cropping2D, kl.Cropping3D,
+    kl.UpSampling1D, kl.UpSampling2D, kl.UpSampling3D,
+)  # fmt: skip
+"""What gives g times as much where each unit is g times as large, whatever g is."""
+
+LARGEST = (
+    kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D, kl.GlobalMaxPooling3D,
+    kl.MaxPooling1D, kl.MaxPooling2D, kl.MaxPooling3D,
+)  # fmt: skip
+"""The same for g ≥ 0."""
 
 
 def sweep(
@@ -104,38 +124,104 @@ def fold_gates(
             drop.add(id(gate))
             continue
         before = producers.get(call.args[0].index)
-        if found.flow.calls_of(gate) == 1 and before is not None and (values[here] >= 0).all():
-            scaled = _scaled(found, result, before, call, values)
+        if found.flow.calls_of(gate) == 1:
+            scaled = _scaled(found, result, before, call, values) if before is not None else None
+            if scaled is None:
+                scaled = _scaled_readers(found, result, call, values)
             if scaled is not None:
-                result[id(before.op)] = scaled
+                result.update(scaled)
                 drop.add(id(gate))
                 continue
-        notes.append(f"{gate.name} stays: its gates cannot be multiplied into the layer before it")
-    return result, drop, notes
+        notes.append(
+            f"{gate.name} stays: its gates cannot be multiplied into the layer before or after it"
+        )
+    return result, drop, [*_open(found), *notes]
+
+
+def _open(found: Units) -> list[str]:
+    """Say that no gate is closed, where none is, and what would close some."""
+    gates = {id(call.op): call.op for call in found.graph.calls if isinstance(call.op, ChannelGate)}
+    values = np.concatenate(
+        [keras.ops.convert_to_numpy(g.values()).ravel() for g in gates.values()]
+    )
+    if (values == 0).any():
+        return []
+    kinds = {gate.kind for gate in gates.values()}
+    how = (
+        "close() them" if kinds == {"hard"} else "raise penalty= or the learning rate, or train on"
+    )
+    return [f"no gate is closed: they are between {values.min():.2g} and {values.max():.2g}; {how}"]
 
 
 def _scaled(
     found: Units, weights: Weights, before: Call, call: Call, values: np.ndarray
-) -> list[np.ndarray] | None:
+) -> Weights | None:
     """The weights of the layer before a gate with the gate multiplied in, or None."""
     layer = before.op
     if found.graph.only_reader(call.args[0]) is not call or found.flow.calls_of(layer) != 1:
         return None
-    arrays = list(weights[id(layer)])
-    names = [weight.name for weight in layer.weights] if isinstance(layer, keras.Layer) else []
-    if isinstance(layer, keras.layers.BatchNormalization):
+    if isinstance(layer, kl.BatchNormalization):
+        arrays = list(weights[id(layer)])
+        names = [weight.name for weight in layer.weights]
         if not {"gamma", "beta"} <= set(names):
             return None
         for name in ("gamma", "beta"):
             arrays[names.index(name)] = arrays[names.index(name)] * values
-        return arrays
-    plain = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-    transposed = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
-    if not isinstance(layer, plain) or isinstance(layer, transposed):
+        return {id(layer): arrays}
+    if not isinstance(layer, kl.Dense | kl.Conv1D | kl.Conv2D | kl.Conv3D):
         return None
-    if layer.activation not in HOMOGENEOUS or call.op.axis not in (
-        -1,
-        len(found.flow.shape(call.args[0])) - 1,
-    ):
+    linear = layer.activation is keras.activations.linear
+    if not (linear or (layer.activation in HOMOGENEOUS and (values >= 0).all())):
         return None
-    return [array * values.astype(array.dtype) for array in arrays]
+    if call.op.axis not in (-1, len(found.flow.shape(call.args[0])) - 1):
+        return None
+    return {id(layer): [array * values.astype(array.dtype) for array in weights[id(layer)]]}
+
+
+def _scaled_readers(
+    found: Units, weights: Weights, call: Call, values: np.ndarray
+) -> Weights | None:
+    """The weights of all layers after a gate with the gate multiplied in, or None."""
+    ids = found.flow.axes(call.outputs[0])[call.op.axis]
+    if ids is None or len(np.unique(found.root[ids])) < len(ids):
+        return None
+    scale = np.ones(found.flow.size)
+    scale[found.root[ids]] = values
+    result: Weights = {}
+    stack = [call.outputs[0]]
+    while stack:
+        ref = stack.pop()
+        readers = [reader for reader in found.graph.calls if ref in reader.inputs]
+        if ref in tree.flatten(found.graph.outputs) or not readers:
+            return None
+        for reader in readers:
+            if isinstance(reader.op, AVERAGES) or (
+                isinstance(reader.op, LARGEST) and (values >= 0).all()
+            ):
+                stack.extend(reader.outputs)
+                continue
+            binding = _used_by(found, reader, ref)
+            if binding is None or id(reader.op) in result:
+                return None
+            arrays = list(weights[id(reader.op)])
+            place = [weight is binding.weight for weight in reader.op.weights].index(True)
+            across = [1] * arrays[place].ndim
+            across[binding.axis] = -1
+            factor = scale[found.root[binding.ids]].reshape(across)
+            arrays[place] = arrays[place] * factor.astype(arrays[place].dtype)
+            result[id(reader.op)] = arrays
+    return result
+
+
+def _used_by(found: Units, reader: Call, ref: Ref) -> Binding | None:
+    """The one axis of a layer's kernel that a tensor is multiplied with."""
+    site = found.flow.sites.get(id(reader.op))
+    kinds = (*LINEAR, *TRANSPOSED, kl.EinsumDense)
+    if site is None or not isinstance(reader.op, kinds) or found.flow.calls_of(reader.op) != 1:
+        return None
+    for binding in site.bindings:
+        at = source_of(found, reader, binding) if binding.role == USE else None
+        if at is not None and binding.ids.ndim == 1 and at[0] == ref:
+            ids = found.flow.axes(ref)[at[1]]
+            return binding if ids is not None else None
+    return None
