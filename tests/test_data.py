@@ -169,6 +169,14 @@ def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
         load_data(DataTable(str(tmp_path / "gone.npz")))
 
 
+def test_one_pair_alone_lacks_its_test_set() -> None:
+    pair = np.zeros((9, 4), np.float32), np.zeros(9, int)
+    with pytest.raises(
+        DataError, match=r"one pair \(x, y\); give \(\(x, y\), \(x_test, y_test\)\)"
+    ):
+        as_dataset(pair)
+
+
 def test_a_function_may_give_tf_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_data_module.py").write_text(
         "import numpy as np, tensorflow as tf\n"

@@ -183,6 +183,8 @@ def _parts(data: Any, name: str) -> list[Any]:
         keys = needed[:2] + given + needed[2:]
         return [(data[x], data[y]) for x, y in zip(keys[::2], keys[1::2], strict=True)]
     if isinstance(data, tuple | list) and len(data) in (2, 3):
+        if all(hasattr(part, "dtype") for part in data):
+            raise DataError(f"{name}: one pair (x, y); give ((x, y), (x_test, y_test)).")
         return list(data)
     raise DataError(
         f"{name}: expected (train, test) or (train, validation, test), each a pair (x, y) or a "

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from tfprune.errors import ModelError, OptionError
-from tfprune.measure.macs import macs
+from tfprune.measure.macs import Macs, macs
 
 L = keras.layers
 
@@ -296,3 +296,15 @@ def test_applications_have_their_published_costs(name: str, expected: float) -> 
     found = macs(model)
     assert round(found.total / 1e9, 3) == expected
     assert found.unknown == ()
+
+
+def test_the_cost_reads_as_a_table() -> None:
+    model = keras.Sequential([keras.Input((8,)), L.Dense(4, name="a"), L.Dense(2, name="b")])
+    assert str(macs(model)).splitlines() == [
+        "40 multiply-accumulates",
+        "operation  kind   macs  share",
+        "---------  -----  ----  ------",
+        "a          Dense  32    80.0 %",
+        "b          Dense  8     20.0 %",
+    ]
+    assert str(Macs(0, (), ("odd: no rule",))).splitlines()[-1] == "not counted: odd: no rule"

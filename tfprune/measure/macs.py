@@ -60,6 +60,24 @@ class Macs:
     operations: tuple[OperationMacs, ...]
     unknown: tuple[str, ...]
 
+    def __str__(self) -> str:
+        from tfprune.report.text import grid
+
+        lines = [f"{self.total:,} multiply-accumulates"]
+        if self.operations:
+            rows = [
+                (
+                    entry.name,
+                    entry.kind,
+                    f"{entry.macs:,}",
+                    f"{100 * entry.macs / self.total:.1f} %",
+                )
+                for entry in self.operations
+            ]
+            lines.append(grid(("operation", "kind", "macs", "share"), rows))
+        lines += [f"not counted: {name}" for name in self.unknown]
+        return "\n".join(lines)
+
 
 def macs(model: Any, input_shape: Shape | Mapping[str, Shape] | None = None) -> Macs:
     """Return the multiply-accumulates of one call of a model.
