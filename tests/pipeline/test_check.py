@@ -14,6 +14,7 @@ from tfprune import cli
 from tfprune.errors import ArtefactError, DataError, OptionError
 from tfprune.measure.check import Limits
 from tfprune.pipeline.check import check
+from tfprune.report import Gate
 
 
 @pytest.fixture
@@ -80,6 +81,13 @@ def test_how_to_time_is_not_taken_where_nothing_is_timed(folder, option) -> None
     (name,) = option
     with pytest.raises(OptionError, match=f"{name}: nothing is timed, .* set max_latency_ms"):
         check(folder / "model.tflite", **option)
+
+
+def test_the_gate_of_a_comparison_is_taken_too(folder, fresh) -> None:
+    found = check(folder, data=fresh["same"], limits=Gate(max_bytes=10))
+    assert {gate.name: gate.passed for gate in found.gates}["max_bytes"] is False
+    with pytest.raises(OptionError, match="gate: expected a Gate, .* Received dict"):
+        check(folder, limits={"max_bytes": 10})
 
 
 def test_a_drop_of_everything_is_no_gate(folder, fresh) -> None:

@@ -41,6 +41,7 @@ def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
     report = json.loads((finished.folder / "report.json").read_text())
     assert report == json.loads(finished.report.to_json())
     assert finished.passed
+    assert str(finished) == f"{finished.report}\nEverything is in {finished.folder}"
 
 
 def test_the_report_tells_the_truth_about_the_files(finished: Result, tiny_data: Dataset) -> None:

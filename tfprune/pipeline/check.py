@@ -17,6 +17,7 @@ from tfprune.pipeline.folder import RECIPE
 from tfprune.progress import SILENT, Progress
 from tfprune.recipe import Recipe, load_recipe
 from tfprune.recipe.tables import MeasureTable
+from tfprune.report.gates import Gate, check_gate
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
 """Names of arrays that an `.npz` to check on may have."""
@@ -37,7 +38,7 @@ def check(
     path: str | os.PathLike[str],
     *,
     data: Any = None,
-    limits: Limits | None = None,
+    limits: Gate | None = None,
     baseline: str | os.PathLike[str] | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -51,7 +52,7 @@ def check(
             report beside it, which may not be heavier than it was when it was stored.
         data: A pair (x, y), a dataset of batches, or the path of an `.npz` with x and y (or x_test
             and y_test). None takes the test set of the run's recipe.
-        limits: Further gates; they win over those that are stored.
+        limits: Further gates, as Gate(max_bytes=30_000); they win over those that are stored.
         baseline: The file that some gates compare with; in a run's folder it is `baseline.tflite`.
         device: Where it is timed; by default as the recipe says, or `host`.
         threads: Threads of the runtime; likewise.
@@ -66,14 +67,16 @@ def check(
     Example:
         check("runs/quickstart", data="this_week.npz").passed
     """
-    stored = _find(Path(path))
-    limits = limits or Limits()
+    if limits is None:
+        limits = Limits()
+    check_gate(limits)
     if limits.max_accuracy_drop is not None and limits.max_accuracy_drop >= 1:
         raise OptionError(
             "max_accuracy_drop: expected a share below 1, such as 0.01 for one point. "
             f"Received {limits.max_accuracy_drop:g}"
         )
-    wanted = limits.over(stored.limits)
+    stored = _find(Path(path))
+    wanted = Limits(**asdict(limits)).over(stored.limits)
     timing = {"device": device, "threads": threads, "runs": runs}
     idle = [option for option, value in timing.items() if value is not None]
     if idle and not wanted.need_time:

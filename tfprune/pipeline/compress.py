@@ -54,6 +54,10 @@ class Result:
         """Whether every gate of the recipe was kept."""
         return self.report.passed
 
+    def __str__(self) -> str:
+        place = f"Everything is in {self.folder}" if self.folder else "Nothing was kept on disk"
+        return f"{self.report}\n{place}"
+
 
 def compress(
     model: "keras.Model | None",
