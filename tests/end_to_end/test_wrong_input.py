@@ -158,11 +158,13 @@ def test_what_only_the_model_shows(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_another_run(tmp_path: Path) -> None:
-    (tmp_path / "state.json").write_text('{"identity": {}, "running": null, "stages": {}}')
+    done = '{"train": {"seconds": 1, "files": {}, "facts": {}}}'
+    state = f'{{"identity": {{}}, "running": null, "stages": {done}}}'
+    (tmp_path / "state.json").write_text(state)
     code, lines, loaded = run("--out", str(tmp_path))
     assert code == 2
     assert lines == [
-        f"tfprune: {tmp_path}: holds a run already, with 0 stages done. Give --resume to go on "
+        f"tfprune: {tmp_path}: holds a run already, with 1 stage done. Give --resume to go on "
         "with it, or another folder."
     ]
     assert not loaded

@@ -171,6 +171,16 @@ def test_what_is_wrong_is_said_before_training(
     assert not log.exists() or "epoch" not in log.read_text()
 
 
+@pytest.mark.parametrize("table", ["train", "prune"])
+def test_one_class_cannot_be_learned(tiny_data: Dataset, tmp_path: Path, table: str) -> None:
+    train, test = tiny_data.train, tiny_data.test
+    data = (train.x, train.y * 0 + 1), (test.x, test.y)
+    with pytest.raises(DataError, match="labels of the train set are all 1; a classifier learns"):
+        compress(given_model(), {table: {}}, data, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert compress(given_model(), {"measure": {"runs": 2}}, data).passed
+
+
 def test_labels_out_of_range_of_the_model(tiny_data: Dataset) -> None:
     with pytest.raises(
         DataError, match="has label 1 at example .* the model 'given' has 1 outputs"

@@ -90,8 +90,18 @@ def test_a_stage_has_to_write_what_it_says(work: Work) -> None:
 
 def test_a_run_is_not_written_over(work: Work) -> None:
     work.run(stop="two")
-    with pytest.raises(OptionError, match="holds a run already, with 1 stages done. Give --resume"):
+    with pytest.raises(OptionError, match="holds a run already, with 1 stage done. Give --resume"):
         work.run()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_with_nothing_done_may_begin_anew_by_another_recipe(work: Work, resume: bool) -> None:
+    """So a fault that the first stage shows is mended and the run called again."""
+    with open_folder(work.folder, RECIPE_B, {}) as run, pytest.raises(ZeroDivisionError):
+        run.stage("one", (), lambda: {"x": 1 / 0})
+    run = work.run(resume=resume)
+    assert list(run.done) == ["one", "two", "three"]
+    assert "sparsity = 0.5" in (work.folder / RECIPE).read_text()
 
 
 def test_another_recipe_or_other_data_do_not_go_on(work: Work) -> None:

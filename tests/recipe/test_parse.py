@@ -95,6 +95,8 @@ def test_a_refused_value_does_not_make_its_neighbours_faulty() -> None:
     ("setting", "table", "key", "value"),
     [
         ("prune.sparsity=0.9", "prune", "sparsity", 0.9),
+        ("prune.sparsity=.9", "prune", "sparsity", 0.9),
+        ("train.learning_rate=1.", "train", "learning_rate", 1.0),
         ("prune.learning_rate=1e-4", "prune", "learning_rate", 1e-4),
         ("train.optimizer=sgd", "train", "optimizer", "sgd"),
         ('train.optimizer="sgd"', "train", "optimizer", "sgd"),

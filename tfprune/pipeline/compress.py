@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tfprune.data import Dataset, as_dataset, load_data
 from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.weights import weight_rules
-from tfprune.errors import ModelError, RecipeError, type_name
+from tfprune.errors import DataError, ModelError, RecipeError, type_name
 from tfprune.pipeline.folder import check_folder, open_folder
 from tfprune.pipeline.interrupts import heeded_interrupts
 from tfprune.pipeline.steps import epoch_steps, schedule_of
@@ -138,6 +138,8 @@ def prepare(
     if out is not None:
         check_folder(out, resume=resume)
     dataset = _as_data(data, recipe)
+    if recipe.train or recipe.prune or (recipe.shrink and recipe.shrink.epochs):
+        _check_learnable(dataset)
     if recipe.prune is not None:
         schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))
     return Job(model, recipe, dataset, Path(out) if out is not None else None, resume)
@@ -192,6 +194,15 @@ def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
         missing.append('[data] is missing: name some, such as source = "digits"')
     if missing:
         raise RecipeError("\n".join(f"recipe: {line}" for line in missing))
+
+
+def _check_learnable(data: Dataset) -> None:
+    only = data.train.y[0]
+    if (data.train.y == only).all():
+        raise DataError(
+            f"{data.name}: the labels of the train set are all {only}; a classifier learns from "
+            "two classes or more. Mix the examples if they are sorted and data.limit cuts them."
+        )
 
 
 def _as_data(data: Any, recipe: Recipe) -> Dataset:

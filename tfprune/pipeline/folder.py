@@ -146,6 +146,8 @@ def open_folder(
     folder = Path(path)
     check_folder(folder, resume=resume)
     state = _read_state(folder)
+    if state is not None and not state["stages"]:
+        state = None  # nothing is lost by beginning anew
     identity = {"recipe": recipe.sha256(), **identity}
     if state is not None:
         _check_same(folder, state["identity"], identity)
@@ -174,9 +176,9 @@ def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
             raise OptionError(
                 f"{folder}: not empty ({others[0]} …), and no run of tfprune. Name another folder."
             )
-    elif not resume:
+    elif not resume and (done := len(state["stages"])):
         raise OptionError(
-            f"{folder}: holds a run already, with {len(state['stages'])} stages done. "
+            f"{folder}: holds a run already, with {done} stage{'s' if done > 1 else ''} done. "
             "Give --resume to go on with it, or another folder."
         )
 

@@ -120,7 +120,7 @@ def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
     where = f"--set {match['table']}.{match['key']}{match['inner']}"
     found.settings[table, key] = where
     try:
-        value = tomllib.loads(f"value = {match['value']}")["value"]
+        value = tomllib.loads(f"value = {_whole_float(match['value'])}")["value"]
     except tomllib.TOMLDecodeError as error:
         value = match["value"]
         if not value.strip() or value[0] in "\"'[{":
@@ -136,6 +136,13 @@ def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
         target = target[name]
     if isinstance(target, dict):
         target[[key, *inner][-1]] = value
+
+
+def _whole_float(text: str) -> str:
+    """Write a number such as .9 with the digit that TOML wants on both sides of the point."""
+    if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", text):
+        return text.replace(".", "0.") if text.lstrip("+-")[0] == "." else f"{text}0"
+    return text
 
 
 def _table(table: str, keys: object, found: _Found) -> Any:
