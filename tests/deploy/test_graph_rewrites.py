@@ -55,6 +55,15 @@ def test_a_prelu_is_one_operation_where_the_runtime_has_it(k, scheme, kept):
     assert artefact.report.parity[0].correlation > 0.999
 
 
+def test_slopes_that_are_computed_are_no_prelu():
+    inputs = keras.Input((6,))
+    relu, slopes = keras.ops.relu, keras.layers.Dense(6)(inputs)
+    model = keras.Model(inputs, relu(inputs) + (-slopes) * relu(-inputs))
+    x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
+    artefact = to_tflite(model, scheme="int8", calibration=x)
+    assert not {"PRELU", "NEG"} & set(artefact.report.ops)
+
+
 def _attention(k, dropout=0.0):
     k.utils.set_random_seed(0)
     inputs = k.Input((8, 16))

@@ -291,6 +291,51 @@ def test_a_recurrent_layer_is_refused_with_the_ways_out(layer):
         assert artefact.report.parity[0].correlation > 0.99
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "tanh"])
+@pytest.mark.parametrize("how", ["layer", "argument", "function"])
+def test_what_has_fixed_steps_in_the_file_is_trained_under_those(kind, how, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    inside = kind if how == "argument" else None
+    h = L.Conv2DTranspose(4, 3, activation=inside, name="first")(inputs)
+    if how != "argument":
+        h = L.Activation(kind)(h) if how == "layer" else getattr(keras.ops, kind)(h)
+    model = keras.Model(inputs, L.Conv2D(2, 1)(h))
+    x = np.random.default_rng(0).normal(size=(60, 6, 6, 3)).astype("float32")
+    aware = quantize_aware(model)
+    aware(x, training=True)
+    aware.save(tmp_path / "m.keras")
+    aware = keras.models.load_model(tmp_path / "m.keras")
+    artefact = to_tflite(aware, scheme="int8")
+    # It would be rounded a second time, to the range that training has seen.
+    assert "QUANTIZE" not in artefact.report.ops
+    got, step = Runner(artefact)(x), artefact.report.outputs[0].scale
+    assert np.mean(np.abs(got - aware(x)) > 0.01 * step) < 0.05
+
+
+def test_it_trains_in_16_bit_floats():
+    keras.utils.set_random_seed(0)
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((6, 6, 3))
+        h = L.Conv2DTranspose(4, 3, strides=2, use_bias=False)(inputs)
+        h = L.PReLU(_SLOPES, shared_axes=[1, 2])(L.BatchNormalization()(h))
+        h = L.SeparableConv2D(6, 3, activation="tanh", name="separable")(h)
+        model = keras.Model(inputs, L.Dense(2, dtype="float32")(h))
+        kernel = model.get_layer("separable").pointwise_kernel
+        kernel.assign(kernel.numpy() * (np.arange(6) != 2))  # a channel of zeros
+        x = np.random.default_rng(0).normal(size=(100, 6, 6, 3)).astype("float32")
+        aware = quantize_aware(model)
+        aware.compile(keras.optimizers.Adam(1e-3), "mse")
+        aware.fit(x, model.predict(x, verbose=0), epochs=2, verbose=0)
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    artefact = to_tflite(aware, scheme="int8")
+    got, trained = Runner(artefact)(x), aware.predict(x, verbose=0)
+    assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.995
+
+
 def test_what_only_rearranges_has_no_range_of_its_own():
     inputs = keras.Input((6, 8))
     h = keras.ops.transpose(L.Dense(4, name="first")(inputs), (0, 2, 1))

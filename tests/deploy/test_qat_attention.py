@@ -134,6 +134,25 @@ def test_second_factors_of_products_outside_of_layers_are_found():
     assert factors[1].scales == pytest.approx((largest / 127,), rel=1e-5)
 
 
+def test_it_trains_in_16_bit_floats(data):
+    x, _ = data
+    keras.utils.set_random_seed(0)
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((6, 8))
+        h = L.MultiHeadAttention(2, 8)(inputs, inputs, use_causal_mask=True)
+        h = L.LayerNormalization()(h + inputs)
+        model = keras.Model(inputs, L.Dense(2, dtype="float32")(h))
+        aware = quantize_aware(model)
+        aware.compile("adam", "mse")
+        aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    got, expected = Runner(to_tflite(aware, scheme="int8"))(x), aware.predict(x, verbose=0)
+    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.99
+
+
 def test_before_training_only_the_weights_are_rounded(trained, data):
     x = data[0][:50]
     aware = quantize_aware(trained)

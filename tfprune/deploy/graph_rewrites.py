@@ -165,6 +165,17 @@ def _inside_prelu(nodes: Any) -> set[str]:
     def is_kind(node: Any, kind: str) -> bool:
         return node is not None and node.op == kind
 
+    def is_fixed(node: Any) -> bool:
+        todo, seen = [node], set()
+        while todo:
+            node = todo.pop()
+            if node is None:  # an argument of the function
+                return False
+            if node.op not in ("Const", "ReadVariableOp") and node.name not in seen:
+                seen.add(node.name)
+                todo += before(node)
+        return True
+
     found: set[str] = set()
     for total in (node for node in nodes if node.op in ("Add", "AddV2")):
         for above, below in itertools.permutations(before(total)):
@@ -172,6 +183,8 @@ def _inside_prelu(nodes: Any) -> set[str]:
                 continue
             for slope, mirrored in itertools.permutations(before(below)):
                 if not is_kind(slope, "Neg") or not is_kind(mirrored, "Relu"):
+                    continue
+                if not is_fixed(slope):
                     continue
                 (negation,) = before(mirrored)
                 if is_kind(negation, "Neg") and negation.input[0] == above.input[0]:

@@ -113,7 +113,7 @@ def quantize_aware(
         original = _named(functional, layer.name)
         if original is None or not _has_range(original, folded, inside):
             return outputs
-        return add_range.behind(layer.name, outputs)
+        return add_range.behind(layer.name, outputs, _fixed_limits(original))
 
     with uncompiled(functional):
         aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
@@ -214,13 +214,15 @@ class _RangeMaker:
         self._names: set[str] = set()
         self._behind_inputs: dict[int, Any] = {}
 
-    def behind(self, name: str, tensor: Any) -> Any:
+    def behind(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
         """Return a tensor rounded, the layer that does it named after another."""
         free = name + _RANGE
         while free in self._names:  # a layer that is used several times
             free += "_again"
         self._names.add(free)
-        return ActivationRange(about_zero=name in self._about_zero, name=free)(tensor)
+        if name in self._about_zero:
+            return ActivationRange(about_zero=True, name=free)(tensor)
+        return ActivationRange(fixed=limits, name=free)(tensor)
 
     def behind_input(self, tensor: Any) -> Any:
         """Return a tensor, rounded if it is a float input of the model; others as they are."""
@@ -344,10 +346,22 @@ def _has_range(operation: Any, folded: Container[str], inside: Container[str]) -
     return not (len(after) == 1 and _is_relu(after[0]))
 
 
+def _fixed_limits(operation: Any) -> tuple[float, float] | None:
+    """Return the range that the runtime's kernel has for what it gives, whatever it has seen."""
+    if isinstance(operation, (keras.layers.Activation, *QUANTISED)):
+        activation = getattr(operation, "activation", None)
+        for name, limits in own.FIXED_LIMITS.items():
+            if activation is getattr(keras.activations, name):
+                return limits
+        return None
+    ours = type(operation).__module__.startswith("keras.")
+    return own.FIXED_LIMITS.get(type(operation).__name__.lower()) if ours else None
+
+
 def _second_factors(model: keras.Model, folded: Container[str], inside: Container[str]) -> set[str]:
     """Return the operations whose output is the second factor of a product, by name."""
     found: set[str] = set()
-    tensors = []
+    tensors: list[Any] = []
     for operation in model.operations:
         if type(operation).__name__ in _PRODUCTS:
             for node in operation._inbound_nodes:

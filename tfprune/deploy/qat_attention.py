@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.graph_rewrites import HIDDEN_BELOW
-from tfprune.deploy.qat_layers import ActivationRange, QuantisedEinsumDense, traced
+from tfprune.deploy.qat_layers import FIXED_LIMITS, ActivationRange, QuantisedEinsumDense, traced
 
 _PROJECTIONS = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
 
@@ -73,9 +73,8 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
                 )
             scores = self._hidden(scores, attention_mask, training)
         scores = self._softmax(scores)
-        # The runtime's softmax gives 256ths, whatever it has seen.
         rounded = tf.quantization.fake_quant_with_min_max_args(
-            ops.cast(scores, "float32"), 0.0, 255 / 256
+            ops.cast(scores, "float32"), *FIXED_LIMITS["softmax"]
         )
         scores = ops.cast(rounded, scores.dtype)
         kept = self._dropout_layer(scores, training=training) if self._dropout > 0 else scores

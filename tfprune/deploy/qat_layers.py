@@ -19,6 +19,13 @@ _WITHOUT_TENSOR = (
 )
 
 
+# The runtime's kernels for these give 256ths and 128ths.
+FIXED_LIMITS = {
+    "softmax": (0.0, 255 / 256),
+    "sigmoid": (0.0, 255 / 256),
+    "tanh": (-1.0, 127 / 128),
+}
+
 _AXES = "abcdefghijklmnop"
 _NEARLY_ZERO = 1e-30
 
@@ -56,16 +63,27 @@ class ActivationRange(keras.layers.Layer):
         momentum: How slowly the limits narrow: the weight of the past at each batch.
         about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
             product.
+        fixed: Limits that are so whatever training shows.
     """
 
-    def __init__(self, momentum: float = 0.99, about_zero: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        about_zero: bool = False,
+        fixed: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # It gives the type that it is given.
+        super().__init__(autocast=False, **kwargs)
         self.momentum = momentum
         self.about_zero = about_zero
+        self.fixed = None if fixed is None else tuple(fixed)
 
     def build(self, input_shape: Any) -> None:
         """Make the limits and the count of batches."""
         make = {"shape": (), "initializer": "zeros", "trainable": False}
+        # In 16 bits a limit has fewer digits than the range has steps.
+        make |= {"dtype": "float32", "autocast": False}
         self.low = self.add_weight(name="low", **make)
         self.high = self.add_weight(name="high", **make)
         self.seen = self.add_weight(name="seen", **make)
@@ -93,6 +111,8 @@ class ActivationRange(keras.layers.Layer):
             self.low.assign(low)
             self.high.assign(high)
             self.seen.assign(seen)
+        if self.fixed is not None:
+            return *map(ops.convert_to_tensor, self.fixed), seen
         if self.about_zero:
             high = ops.maximum(ops.maximum(-low, high), 1e-6)
             low = high * (-128 / 127)
@@ -104,7 +124,7 @@ class ActivationRange(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return what the layer is made again from."""
-        own = {"momentum": self.momentum, "about_zero": self.about_zero}
+        own = {"momentum": self.momentum, "about_zero": self.about_zero, "fixed": self.fixed}
         return {**super().get_config(), **own}
 
 
@@ -123,10 +143,12 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
             kernel, -largest, largest, narrow_range=True
         )
     axes = range(len(kernel.shape)) if axes is None else axes
-    largest = ops.max(ops.abs(kernel), axis=tuple(axes), keepdims=True)
+    kernel32 = ops.cast(kernel, "float32")
+    largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
     scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
     # The gradient passes the rounding as if it were not there.
-    return kernel + ops.stop_gradient(ops.round(kernel / scale) * scale - kernel)
+    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
+    return ops.cast(rounded, kernel.dtype)
 
 
 class _Masked:
