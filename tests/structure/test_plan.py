@@ -32,6 +32,28 @@ def test_a_plan_goes_out_and_comes_in_and_does_the_same(tmp_path: Path) -> None:
     assert [w.shape for w in other.get_weights()] == [w.shape for w in small.get_weights()]
 
 
+def test_layers_that_keras_named_are_found_when_it_has_counted_further() -> None:
+    """`dense_1` of one build may be another layer in the next: it was cut instead."""
+
+    def plain():
+        layers = [kl.Dense(16, activation="relu") for _ in range(3)]
+        return keras.Sequential([keras.Input((4,)), *layers, kl.Dense(2)])
+
+    keras.backend.clear_session()
+    first = plain()
+    kept = first.layers[1].name
+    assert kept == "dense_1"
+    small, report = tfprune.shrink(first, None, ratios={f"^{kept}$": 0.5})
+    keras.backend.clear_session()
+    kl.Dense(1)  # so that the names begin at dense_1
+    later = plain()
+    assert later.layers[0].name == kept
+    plan = Plan.from_json(report.plan.to_json())
+    assert plan == report.plan
+    again, _ = tfprune.shrink(later, plan)
+    assert [w.shape for w in again.get_weights()] == [w.shape for w in small.get_weights()]
+
+
 def test_a_plan_of_ones_own() -> None:
     plan = tfprune.Plan("net", (Removal("c", "units", 12, (0, 3)),))
     model = net()

@@ -37,6 +37,9 @@ class BlockRemoval:
 class Plan:
     """Everything that is to be removed from a model: blocks first, then units of what is left.
 
+    `axes` are all axes that the layers of what is left make, as (layer, axis) in the order they
+    run: by them the layers are found again where Keras has counted further in their names.
+
     Example:
         >>> plan = Plan("net", (Removal("hidden", "units", 8, (1, 5)),))
         >>> Plan.from_json(plan.to_json()) == plan
@@ -46,6 +49,7 @@ class Plan:
     model: str
     removals: tuple[Removal, ...]
     blocks: tuple[BlockRemoval, ...] = ()
+    axes: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain dicts, lists, numbers and strings."""
@@ -72,7 +76,8 @@ class Plan:
                 BlockRemoval(str(item["block"]), tuple(str(name) for name in item["layers"]))
                 for item in data.get("blocks", ())
             )
-            return cls(str(data["model"]), removals, blocks)
+            axes = tuple((str(layer), str(axis)) for layer, axis in data.get("axes", ()))
+            return cls(str(data["model"]), removals, blocks, axes)
         except KeyError as error:
             raise OptionError(f"this is not a plan of tfprune: it has no {error}") from None
         except (AttributeError, TypeError, ValueError) as error:
@@ -111,14 +116,15 @@ def plan_of(found: Units, removed: np.ndarray, blocks: Sequence[Block] = ()) -> 
     """The plan that takes these blocks out, and the units of these roots of what is left."""
     alive = found.alive(removed)
     lines = []
-    for name, producer in named_producers(found).items():
+    producers = named_producers(found)
+    for name, producer in producers.items():
         gone = np.flatnonzero(~alive[producer.start : producer.stop])
         if len(gone):
             layer, axis = name
             size = producer.stop - producer.start
             lines.append(Removal(layer, axis, size, tuple(int(position) for position in gone)))
     gone_whole = tuple(BlockRemoval(block.name, block.layers) for block in blocks)
-    return Plan(found.model.name, tuple(lines), gone_whole)
+    return Plan(found.model.name, tuple(lines), gone_whole, tuple(producers))
 
 
 def named_producers(found: Units) -> dict[tuple[str, str], Any]:
@@ -142,9 +148,11 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
         OptionError: The plan does not fit the model.
     """
     producers = named_producers(found)
+    renamed = _renamed(plan, tuple(producers))
     gone: list[np.ndarray] = []
     for line in plan.removals:
-        producer = producers.get((line.layer, line.axis))
+        name = (line.layer, line.axis)
+        producer = producers.get(renamed.get(name, name))
         size = None if producer is None else producer.stop - producer.start
         if producer is None or size != line.size:
             has = "no such axis" if size is None else f"{size} positions there"
@@ -194,8 +202,21 @@ def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
     return tuple(result)
 
 
+def _renamed(
+    plan: Plan, axes: tuple[tuple[str, str], ...]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """What the axes of a plan are called in a model that was built later; {} if as they were."""
+    if set(plan.axes) == set(axes) or len(plan.axes) != len(axes):
+        return {}
+    pairs = dict(zip(plan.axes, axes, strict=True))
+    same = all(
+        _uncounted(old[0]) == _uncounted(new[0]) and old[1] == new[1] for old, new in pairs.items()
+    )
+    return pairs if same else {}
+
+
 def _uncounted(name: str) -> str:
-    return re.sub(r"_\d+$", "", name)
+    return re.sub(r"_\d+(?=[/.]|$)", "", name)
 
 
 def check_not_emptied(found: Units, removed: np.ndarray) -> None:
