@@ -1,6 +1,8 @@
 """Loading models: whole files of either generation load, all others are refused with one line."""
 
 import json
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -286,3 +288,19 @@ def test_damaged_files_load_or_are_refused_with_one_line(
             refused.append(str(error))
     assert len(refused) > 20
     assert not [message for message in refused if "\n" in message]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
+    suffix: str, tmp_path: Path
+) -> None:
+    """Gates, saved between training and shrinking, were not known to the next process."""
+    inputs = keras.Input((4,))
+    x = tfprune.layers.ChannelGate("l1", 0.1)(keras.layers.Dense(3)(inputs))
+    path = tmp_path / f"gated{suffix}"
+    keras.Model(inputs, x).save(path)
+    code = f"import tfprune; print(type(tfprune.load_model({str(path)!r}).layers[-1]).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.strip() == "ChannelGate", done.stderr

@@ -1,5 +1,6 @@
 """Models read from files of either generation of Keras, in safe mode."""
 
+import importlib
 import json
 import os
 import tempfile
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 _REFUSALS = (
     ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, IndexError,
     RuntimeError, ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile,
+)  # fmt: skip
+# Where the layers are that tfprune itself puts into models.
+_OWN_LAYERS = (
+    "tfprune.structure.layers", "tfprune.deploy.qat_layers", "tfprune.deploy.qat_attention"
 )  # fmt: skip
 # Where Keras 2 kept its classes before it was named tf_keras.
 _OLD_HOMES = (("keras.src.", "tf_keras.src."), ("keras.engine.", "tf_keras.src.engine."))
@@ -80,6 +85,10 @@ def _loader(found: ModelFile) -> str:
 def _load_new(found: ModelFile, allow_code: bool) -> Any:
     import keras
 
+    if "tfprune>" in str(found.config):
+        # Keras knows layers by what has been imported.
+        for module in _OWN_LAYERS:
+            importlib.import_module(module)
     return keras.saving.load_model(found.path, safe_mode=not allow_code)
 
 
