@@ -47,3 +47,27 @@ def test_faults_are_named(model, data) -> None:
         gradient_source(model, (data[0], data[1][:3]), LOSS)(variables)
     with pytest.raises(DataError, match="holds no sample"):
         gradient_source(model, (data[0][:0], data[1][:0]), LOSS)(variables)
+
+
+def test_several_outputs_and_weights_of_samples_count() -> None:
+    """The compiled loss of several outputs was not found, and weights were not looked at."""
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, name="hidden")(inputs)
+    heads = [keras.layers.Dense(1, name=name)(hidden) for name in "ab"]
+    model = keras.Model(inputs, dict(zip("ab", heads, strict=True)))
+    model.compile("sgd", {"a": "mse", "b": "mae"}, loss_weights={"a": 1.0, "b": 0.5})
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(96, 4)).astype("float32")
+    labels = {name: rng.normal(size=(96, 1)).astype("float32") for name in "ab"}
+    kernel = model.get_layer("hidden").kernel
+    with tf.GradientTape() as tape:
+        out = model(x)
+        error = tf.reduce_mean((out["a"] - labels["a"]) ** 2)
+        loss = error + 0.5 * tf.reduce_mean(tf.abs(out["b"] - labels["b"]))
+    (got,) = gradient_source(model, (x, labels), None)([kernel])
+    np.testing.assert_allclose(got, tape.gradient(loss, kernel.value), rtol=1e-4, atol=1e-6)
+    single = keras.Model(inputs, heads[0])
+    weights = (np.arange(96) < 32).astype("float32")
+    (some,) = gradient_source(single, (x, labels["a"], weights), "mse")([kernel])
+    (part,) = gradient_source(single, (x[:32], labels["a"][:32]), "mse")([kernel])
+    np.testing.assert_allclose(some, part / 3, rtol=1e-4, atol=1e-6)

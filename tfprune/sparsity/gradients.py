@@ -1,7 +1,7 @@
 """Mean gradients of a loss over data, for the scores that ask for them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -9,6 +9,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import DataError, OptionError, type_name
+
+if TYPE_CHECKING:
+    from tfprune.structure.batches import Batch
 
 BATCH_SIZE = 64
 
@@ -20,8 +23,8 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
 
     Args:
         model: The model that the loss is of.
-        data: `(x, y)` arrays, or an iterable of batches that can be gone through again; None
-            returns None.
+        data: `(x, y)` or `(x, y, weights)` arrays, or an iterable of batches that can be gone
+            through again; None returns None.
         loss: A Keras loss, its name, or a callable `(y, prediction) -> value`; None takes the
             loss that the model was compiled with.
     """
@@ -38,12 +41,13 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
         totals = [np.zeros(v.shape, np.float64) for v in variables]
         tensors = [v.value for v in variables]
         samples = 0
-        for x, y in _batches(data):
+        for batch in _batches(model, data):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 for tensor in tensors:
                     tape.watch(tensor)
-                value = tf.reduce_mean(function(y, model(x, training=False)))
-            size = len(y)
+                outputs = model(batch.inputs, training=False)
+                value = function(batch.labels, outputs, batch.weights)
+            size = batch.size
             for total, gradient in zip(totals, tape.gradient(value, tensors), strict=True):
                 if gradient is not None:
                     total += size * np.asarray(tf.convert_to_tensor(gradient), np.float64)
@@ -55,26 +59,30 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
     return gradients
 
 
-def _loss_function(model: Any, loss: Any) -> Callable[[Any, Any], Any]:
-    chosen = loss
-    if chosen is None:
-        if not getattr(model, "compiled", False):
-            raise OptionError("prune: give loss=…, or compile the model first")
-        chosen = model.loss
-    if isinstance(chosen, str):
-        chosen = keras.losses.get(chosen)
-    if not callable(chosen):
+def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
+    if loss is None and not getattr(model, "compiled", False):
+        raise OptionError("prune: give loss=…, or compile the model first")
+    if not (loss is None or callable(loss) or isinstance(loss, str | dict | list)):
         raise OptionError(
             f"prune: loss: expected a loss, its name or a callable. Received {loss!r}."
         )
-    return chosen
+    # Not at the top: structure imports what this belongs to.
+    from tfprune.structure.losses import loss_of
+
+    return loss_of(model, loss)
 
 
-def _batches(data: Any) -> Iterable[tuple[Any, Any]]:
+def _batches(model: Any, data: Any) -> Iterable["Batch"]:
+    from tfprune.structure.batches import Batch, each_batch
+
     if isinstance(data, (tuple, list)) and len(data) == 2 and hasattr(data[0], "shape"):
         x, y = data
-        if len(x) != len(y):
-            raise DataError(f"prune: data: {len(x)} samples but {len(y)} targets")
-        return ((x[at : at + BATCH_SIZE], y[at : at + BATCH_SIZE])
-                for at in range(0, len(x), BATCH_SIZE))  # fmt: skip
-    return ((batch[0], batch[1]) for batch in data)
+        sizes = {len(part) for part in keras.tree.flatten(y)}
+        if sizes != {len(x)}:
+            raise DataError(f"prune: data: {len(x)} samples but {max(sizes)} targets")
+
+        def cut(at: int) -> Any:
+            return keras.tree.map_structure(lambda part: part[at : at + BATCH_SIZE], (x, y))
+
+        return (Batch(*cut(at)) for at in range(0, len(x), BATCH_SIZE))
+    return each_batch(data, "prune data", len(getattr(model, "inputs", None) or [None]))

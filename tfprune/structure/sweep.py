@@ -75,6 +75,10 @@ def sweep(
     if gates:
         folded, drop, more = fold_gates(found, folded, alive)
         notes += more
+    elif not len(closed.removed) and not notes and found is whole:
+        notes.append(
+            "nothing is closed: no unit has zeros alone in the weights that make or use it"
+        )
     small, ops = rebuild(found, alive, folded, drop=drop)
     error = None
     if verify:
