@@ -74,7 +74,7 @@ def sweep(
     alive = found.alive(closed.removed)
     if gates:
         folded, drop, more = fold_gates(found, folded, alive)
-        notes += more
+        notes += [*_open(whole), *more]
     elif not len(closed.removed) and not notes and found is whole:
         notes.append(
             "nothing is closed: no unit has zeros alone in the weights that make or use it"
@@ -139,7 +139,7 @@ def fold_gates(
         notes.append(
             f"{gate.name} stays: its gates cannot be multiplied into the layer before or after it"
         )
-    return result, drop, [*_open(found), *notes]
+    return result, drop, notes
 
 
 def _open(found: Units) -> list[str]:
