@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,19 @@ _REPORT = ConversionReport(
 
 def test_a_report_survives_json() -> None:
     assert ConversionReport.from_dict(json.loads(_REPORT.to_json())) == _REPORT
+
+
+def test_it_prints_what_a_person_asks_first() -> None:
+    assert str(Artefact(b"abc", None, _REPORT)).splitlines() == [
+        f"not written: int8: 3 bytes, {gzip_bytes(b'abc')} under gzip",
+        "input   image: int8 ?×8×8×1, scale 0.5, zero point -3",
+        "output  logits: int8 ?×10, scale 0.25, zero point 0",
+        "parity  logits: apart by 0.01 (root mean square; up to 0.25 allowed), 0.1 at most, where "
+        "it spreads 1; correlation 0.99900, same answer 100.0%, on 8 random samples",
+        "ops     CONV_2D 2",
+        "note    batch 1",
+    ]
+    assert str(Artefact(b"abc", Path("m.tflite"), _REPORT)).startswith("m.tflite: int8: 3 bytes")
 
 
 def test_save_writes_the_file_and_its_report_beside_it(tmp_path) -> None:

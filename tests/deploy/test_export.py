@@ -1,5 +1,7 @@
 """How a model is written down."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -96,3 +98,21 @@ def test_operations_have_the_names_of_their_layers():
     made = [op.name for op in graph.get_operations() if op.type == "MatMul"]
     # The second call of a shared layer has a number.
     assert made == ["net/dense_1/MatMul", "net/inner/dense/MatMul", "net/dense_1_1/MatMul"]
+
+
+def test_what_tensorflow_tells_a_notebook_of_its_folders_is_held_back(tmp_path, caplog):
+    inputs = keras.Input((2,), name="a-b")
+    model = keras.Model(inputs, L.Dense(1)(inputs))
+    loggers = [logging.getLogger(name) for name in ("tensorflow", "absl")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.INFO)
+            logger.addHandler(caplog.handler)
+        export(interface(model), tmp_path, batch=None)
+        assert caplog.messages == []
+        assert [logger.level for logger in loggers] == [logging.INFO] * 2
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(caplog.handler)
+            logger.setLevel(level)

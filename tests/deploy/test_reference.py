@@ -48,10 +48,9 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
     (tmp_path / "taken.onnx.json").mkdir()
     with pytest.raises(OptionError, match=r"taken\.onnx\.json is a folder"):
         check_path(tmp_path / "taken.onnx", ".onnx")
-    with pytest.raises(OptionError, match=r"give a name in \.onnx"):
-        check_path(tmp_path / "model.json", ".onnx")
-    with pytest.raises(OptionError, match=r"model.tflite names another kind of file; .* in .onnx"):
-        check_path(tmp_path / "model.tflite", ".onnx")
+    for name in ("model", "model.json", "model.tflite", "model.bin"):
+        with pytest.raises(OptionError, match=rf"expected a name in \.onnx, got '.*{name}'"):
+            check_path(tmp_path / name, ".onnx")
 
 
 def test_versions_name_the_generation_of_the_model(convnet) -> None:

@@ -31,6 +31,11 @@ class TensorSpec:
     scale: float = 0.0
     zero_point: int = 0
 
+    def __str__(self) -> str:
+        scale = f", scale {self.scale:g}, zero point {self.zero_point}" if self.scale else ""
+        shape = "×".join("?" if size == -1 else str(size) for size in self.shape)
+        return f"{self.name}: {self.dtype} {shape}{scale}"
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -58,6 +63,14 @@ class Parity:
     correlation: float
     agreement: float
     bound: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.output}: apart by {self.rms_error:.3g} (root mean square; up to "
+            f"{self.bound:.3g} allowed), {self.max_error:.3g} at most, where it spreads "
+            f"{self.spread:.3g}; correlation {self.correlation:.5f}, same answer "
+            f"{self.agreement:.1%}, on {self.samples} {self.data} samples"
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,22 @@ class ConversionReport:
     parity: tuple[Parity, ...] = ()
     notes: tuple[str, ...] = ()
     choice: Choice | None = None
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self) -> str:
+        """Return what is known as lines of text."""
+        ops = ", ".join(f"{name} {count}" for name, count in self.ops.items())
+        lines = [
+            f"{self.scheme}: {self.raw_bytes:,} bytes, {self.gzip_bytes:,} under gzip",
+            *(f"input   {spec}" for spec in self.inputs),
+            *(f"output  {spec}" for spec in self.outputs),
+            *(f"parity  {parity}" for parity in self.parity),
+            f"ops     {ops}",
+            *(f"note    {note}" for note in self.notes),
+        ]
+        return "\n".join(lines if self.choice is None else [*lines, "", self.choice.to_text()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts, strings and numbers."""
@@ -141,6 +170,9 @@ class Artefact:
     bytes: bytes = dataclasses.field(repr=False)
     path: Path | None
     report: ConversionReport
+
+    def __str__(self) -> str:
+        return f"{self.path or 'not written'}: {self.report}"
 
     def save(self, path: str | os.PathLike[str]) -> "Artefact":
         """Write `path` and, beside it, the report: `X.json` for X.tflite, else `X.onnx.json`.

@@ -117,8 +117,8 @@ class Inspection:
         lines = [
             f"{self.where}: {self.raw_bytes:,} bytes, {self.gzip_bytes:,} under gzip",
             f"sha256 {self.sha256}",
-            *(f"input   {_describe(spec)}" for spec in self.inputs),
-            *(f"output  {_describe(spec)}" for spec in self.outputs),
+            *(f"input   {spec}" for spec in self.inputs),
+            *(f"output  {spec}" for spec in self.outputs),
             "",
             "bytes of weights, scales, metadata and structure: "
             f"{self.weights_bytes:,}, {self.scales_bytes:,}, {self.metadata_bytes:,}, "
@@ -257,12 +257,6 @@ def _op_rows(contents: Contents) -> list[OpRow]:
 
         rows.extend(OpRow(op.name, types(op.inputs), types(op.outputs)) for op in graph.ops)
     return rows
-
-
-def _describe(spec: TensorSpec) -> str:
-    scale = f", scale {spec.scale:g}, zero point {spec.zero_point}" if spec.scale else ""
-    shape = "×".join("?" if size == -1 else str(size) for size in spec.shape)
-    return f"{spec.name}: {spec.dtype} {shape}{scale}"
 
 
 def _types(ops: tuple[OpRow, ...], name: str) -> list[str]:

@@ -62,23 +62,19 @@ def answers(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
 
 
 def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:
-    """Refuse a path that no file can be written to, or that is its report's.
+    """Refuse a path that no file can be written to, or that does not say what kind of file it is.
+
+    Two files whose names differ in nothing but such an ending would share a report.
 
     Raises:
-        OptionError: Nothing can be written there, or it ends in `.json` or as another kind of
-            model file does.
+        OptionError: Nothing can be written there, or it does not end as it should.
     """
     if path is None:
         return
     target = check_destination(path)
-    if target.suffix == ".json":
-        raise OptionError(f"path: {target} is where the report goes; give a name in {ending}")
-    if target.suffix in _MODEL_FILES - {ending}:
-        raise OptionError(f"path: {target} names another kind of file; give a name in {ending}")
+    if target.suffix != ending:
+        raise OptionError(f"path: expected a name in {ending}, got {str(target)!r}")
     check_destination(report_path(target))
-
-
-_MODEL_FILES = {".tflite", ".onnx", ".keras", ".h5", ".hdf5"}
 
 
 def versions(model: Any, packages: Sequence[str]) -> dict[str, str]:
