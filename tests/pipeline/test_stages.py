@@ -16,6 +16,7 @@ from tfprune.pipeline.saving import load_artefact
 from tfprune.progress import SILENT
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
+from tfprune.structure.recalibrate import recalibrate
 
 
 @pytest.fixture
@@ -102,6 +103,32 @@ def test_what_stays_is_not_among_what_was_removed(run: stages.Run) -> None:
     table = {"target": {"params": 0.8}, "round_to": 2, "only": ["dense1"], "epochs": 0}
     removed = stages.shrink_model(changed(run, shrink=table))["removed"]
     assert [row[0] for row in removed] == ["dense1"]
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalised: bool) -> None:
+    x = run.data.train.x
+    if normalised:
+        layers = keras.layers
+        hidden = [
+            layers.Dense(32, name="dense1"), layers.BatchNormalization(name="norm"), layers.ReLU()
+        ]  # fmt: skip
+        model = keras.Sequential([keras.Input(x.shape[1:]), *hidden, layers.Dense(3)])
+        recalibrate(model, x)
+        model.save(run.folder.file("baseline.keras"))
+    dense = run.load("baseline.keras")
+    errors = {}
+    for examples in (0, 256):
+        table = {"target": {"params": 0.6}, "round_to": 2, "epochs": 0, "repair": examples}
+        stages.shrink_model(changed(run, shrink=table))
+        small = run.load("shrunk.keras")
+        errors[examples] = float(
+            np.abs(small.predict(x, verbose=0) - dense.predict(x, verbose=0)).mean()
+        )
+    assert errors[256] < 0.7 * errors[0]
+    if normalised:
+        seen = small.get_layer("dense1")(x[:256]).numpy()
+        np.testing.assert_allclose(small.get_layer("norm").moving_mean, seen.mean(0), atol=1e-4)
 
 
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])

@@ -107,11 +107,11 @@ def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
     table = parse_recipe({"shrink": {"target": "zeros"}}).shrink
     assert table is not None
     assert table.after_pruning
-    assert {"importance", "round_to", "only"} <= table.unread().keys()
+    assert {"importance", "round_to", "only", "repair"} <= table.unread().keys()
     table = parse_recipe({"shrink": {"target": {"blocks": 0.25}, "importance": "l1"}}).shrink
     assert table is not None
     assert not table.after_pruning
-    assert "round_to" in table.unread()
+    assert {"round_to", "repair"} <= table.unread().keys()
     for wrong, hint in [
         ("zero", "a table of one cost"),
         ("gates", "No stage of a run places gates"),

@@ -118,6 +118,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     From the dense model; or, if what training has closed is to go, from the pruned one.
     """
+    from tfprune.structure.recalibrate import recalibrate
     from tfprune.structure.shrink import shrink
 
     table = run.recipe.shrink
@@ -129,6 +130,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     training = fitting(run.recipe)
     compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
+    unlabelled = run.data.train.first(table.repair).x if table.repair else None
     model, report = shrink(
         model,
         _target(table),
@@ -139,9 +141,12 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         only=table.only,
         skip=table.skip,
         heads=table.heads,
+        repair=unlabelled,
         seed=run.recipe.seed,
         progress=run.progress,
     )
+    if unlabelled is not None and _learns_statistics(model):
+        recalibrate(model, unlabelled)
     curves: dict[str, list[float]] = {}
     if table.epochs:
         steps = run.steps(table.epochs)
@@ -163,6 +168,13 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         ],
         "notes": [*report.notes, *report.reasons],
     }
+
+
+def _learns_statistics(model: keras.Model) -> bool:
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        for layer in model._flatten_layers()
+    )
 
 
 def prune_model(run: Run) -> Mapping[str, Any]:

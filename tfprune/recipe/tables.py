@@ -143,6 +143,12 @@ class ShrinkTable(Table):
     heads: bool = option(YES_OR_NO, "whether attention heads may go", True)
     only: tuple[str, ...] = option(NAMES, "cut these layers only", ())
     skip: tuple[str, ...] = option(NAMES, "leave these layers alone", ())
+    repair: int = option(
+        whole(0),
+        "training examples on which what stays makes up for what goes, by least squares and by new "
+        "BatchNormalization statistics, before any training; 0: none",
+        0,
+    )
     epochs: int = option(whole(0), "passes over the training set afterwards", 10)
     learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
 
@@ -150,10 +156,11 @@ class ShrinkTable(Table):
         """Without fine-tuning there is nothing to learn; what is closed is not chosen again."""
         keys = {} if self.epochs else {"learning_rate": "is for epochs above 0"}
         if self.after_pruning:
-            chosen = ("importance", "ranking", "round_to", "heads", "only", "skip")
+            chosen = ("importance", "ranking", "round_to", "heads", "only", "skip", "repair")
             keys |= dict.fromkeys(chosen, 'is for a cost; "zeros" are what [prune] has closed')
         elif "blocks" in self.target:
-            keys |= dict.fromkeys(("ranking", "round_to", "heads"), "is for channels, not blocks")
+            channels = ("ranking", "round_to", "heads", "repair")
+            keys |= dict.fromkeys(channels, "is for channels, not blocks")
         return keys
 
     @property
