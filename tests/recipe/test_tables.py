@@ -108,10 +108,13 @@ def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
     assert table is not None
     assert table.after_pruning
     assert {"importance", "round_to", "only", "repair"} <= table.unread().keys()
+    assert table.examples == 0
     table = parse_recipe({"shrink": {"target": {"blocks": 0.25}, "importance": "l1"}}).shrink
     assert table is not None
     assert not table.after_pruning
     assert {"round_to", "repair"} <= table.unread().keys()
+    assert table.examples == 0
+    assert ShrinkTable({"macs": 0.5}, repair=64).examples == 64
     for wrong, hint in [
         ("zero", "a table of one cost"),
         ("gates", "No stage of a run places gates"),

@@ -130,7 +130,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     training = fitting(run.recipe)
     compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
-    unlabelled = run.data.train.first(table.repair).x if table.repair else None
+    unlabelled = run.data.train.first(table.examples).x if table.examples else None
     model, report = shrink(
         model,
         _target(table),

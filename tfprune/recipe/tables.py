@@ -147,7 +147,7 @@ class ShrinkTable(Table):
         whole(0),
         "training examples on which what stays makes up for what goes, by least squares and by new "
         "BatchNormalization statistics, before any training; 0: none",
-        0,
+        512,
     )
     epochs: int = option(whole(0), "passes over the training set afterwards", 10)
     learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
@@ -167,6 +167,11 @@ class ShrinkTable(Table):
     def after_pruning(self) -> bool:
         """Whether this removes what pruning has closed, and so comes after it."""
         return self.target == "zeros"
+
+    @property
+    def examples(self) -> int:
+        """How many training examples what stays is fitted to."""
+        return 0 if "repair" in self.unread() else self.repair
 
 
 STEPS = ("begin_step", "end_step")
