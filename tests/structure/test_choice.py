@@ -1,12 +1,16 @@
+import math
+
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers as kl
 
 import tfprune
 from tfprune.errors import FilterError, ModelError, OptionError
-from tfprune.structure.choice import RANKINGS, bundle, candidates, check_filters
-from tfprune.structure.units import units
+from tfprune.structure.choice import RANKINGS, Candidate, bundle, candidates, check_filters
+from tfprune.structure.units import Group, units
 
 
 def net(widths=(16, 24, 40)):
@@ -92,9 +96,39 @@ def test_the_cap_holds_in_every_group() -> None:
     assert [small.get_layer(f"d{n}").units for n in range(2)] == [32, 32]
 
 
+@pytest.mark.parametrize(("width", "cap", "stay"), [(64, 0.8, 16), (512, 0.95, 32)])
+def test_the_cap_leaves_multiples_too(width, cap, stay) -> None:
+    small, _ = tfprune.shrink(net((width,)), {"channels": 0.01}, cap=cap, verify=False)
+    assert small.get_layer("d0").units == stay
+
+
+@given(
+    count=st.integers(1, 600),
+    step=st.integers(1, 64),
+    cap=st.floats(0, 1),
+    asked=st.floats(0, 1),
+)
+def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, cap, asked) -> None:
+    where, most = np.arange(count), math.floor(cap * count + 1e-9)
+    group = Group(0, "d0", "channels", where, np.zeros(count, int), (), (), True, ())
+    kept = Candidate(group, where[:, None], np.zeros(count), step, most).kept(asked * count)
+    assert 1 <= kept <= count
+    assert kept % step == 0 or kept == count
+    assert kept >= count - most
+
+
 def test_what_cannot_be_met_says_how_far_it_gets() -> None:
-    with pytest.raises(OptionError, match=r"at least .* of .* stays with cap=0.5, round_to=8"):
+    with pytest.raises(
+        OptionError,
+        match=r"params 0\.05: at least [\d,]+ of [\d,]+ \([\d.]+%\) stay with cap=0.5, round_to=8 "
+        r".*; asked for 2\d\d\. Raise cap, lower round_to",
+    ):
         tfprune.shrink(net((64, 64)), {"params": 0.05}, cap=0.5)
+
+
+def test_per_cent_where_a_share_was_meant_is_recognised() -> None:
+    with pytest.raises(OptionError, match=r"macs 50: at least .* Did you mean 0\.5\?"):
+        tfprune.shrink(net((64, 64)), {"macs": 50})
 
 
 @pytest.mark.parametrize("options", [{"round_to": 16}, {"skip": "d0"}, {"round_to": 10**9}])
@@ -116,8 +150,8 @@ def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
 
 @pytest.mark.parametrize("cost", ["macs", "params", "channels"])
 def test_more_than_the_model_has_is_noted(cost) -> None:
-    _, report = tfprune.shrink(net((16,)), {cost: 1e30}, verify=False)
-    assert report.notes == (f"the model is within its target of 1e+30 {cost} as it is",)
+    _, report = tfprune.shrink(net((16,)), {cost: 2_000_000}, verify=False)
+    assert report.notes == (f"the model is within its target of {cost} 2,000,000 as it is",)
 
 
 def test_only_skip_and_ratios() -> None:

@@ -29,5 +29,19 @@ def test_a_recurrent_model_is_weighed_as_it_ships() -> None:
 
 
 def test_a_size_that_cannot_be_reached_is_said() -> None:
-    with pytest.raises(OptionError, match=r"tflite_bytes|cannot be brought"):
-        tfprune.shrink(net(), {"tflite_bytes": 2_000})
+    with pytest.raises(
+        OptionError,
+        match=r"tflite_bytes 4,000: the float32 file has [\d,]+ bytes now and keeps about 5,\d+ at",
+    ):
+        tfprune.shrink(net(), {"tflite_bytes": 4_000})
+    with pytest.raises(OptionError, match=r"bytes now, [\d,]+ of them no weights, and cannot be"):
+        tfprune.shrink(net(), {"tflite_bytes": 500})
+    with pytest.raises(OptionError, match=r"keeps about 13,\d{3} at least; asked for 9,000\."):
+        tfprune.shrink(net(), {"tflite_bytes": 9_000}, cap=0.8)
+
+
+def test_a_file_that_is_small_enough_stays_as_it_is() -> None:
+    small, report = tfprune.shrink(net(), {"tflite_bytes": 1_000_000})
+    assert small.count_params() == net().count_params()
+    (note,) = report.notes
+    assert note.endswith("bytes (1,000,000 asked for)")

@@ -12,7 +12,7 @@ from tfprune.filters import choose as select
 from tfprune.registry import Registry
 from tfprune.structure.budget import Meter, nearest_multiple
 from tfprune.structure.site import HEADS
-from tfprune.structure.target import Target
+from tfprune.structure.target import OutOfReach, Target, per_cent
 from tfprune.structure.traffic import intensities
 from tfprune.structure.units import Group, Units, vectors
 
@@ -36,7 +36,7 @@ class Candidate:
         count = len(self.bundles)
         if asked >= count:
             return count
-        least = max(1, count - self.most_removed)
+        least = math.ceil(max(1, count - self.most_removed) / self.step) * self.step
         return max(nearest_multiple(asked, self.step, count), min(least, count))
 
     def removed(self, kept: int) -> np.ndarray:
@@ -56,6 +56,9 @@ Ranking = Callable[[Sequence[Candidate], float], list[float]]
 """How many bundles of each group should stay when a share of all is to go."""
 
 RANKINGS: Registry[Ranking] = Registry("ranking")
+
+AGAINST = "Raise cap, lower round_to, or let more stay"
+"""What helps where more is asked for than can go."""
 
 CLEARLY = 0.05
 """How far the share of channels that stay may be from what was asked without a note."""
@@ -265,7 +268,7 @@ def choose(
     now = meter.measure(target.cost, meter.everything)
     limit = target.limit(now)
     if not target.is_share and now <= limit:
-        notes.append(f"the model is within its target of {target.value:g} {target.cost} as it is")
+        notes.append(f"the model is within its target of {target} as it is")
     options = f"cap={cap:g}, round_to={round_to} and {len(free)} groups that may be cut"
     options += f" ({'; '.join(notes[:3])})" if notes else ""
     if target.cost == "channels":
@@ -273,7 +276,7 @@ def choose(
         gone = removed_at(share)
         if now - limit >= 1 and not len(gone):
             raise OptionError(
-                f"shrink target channels {target.value:g}: none of {now:,.0f} goes with {options}. "
+                f"shrink target {target}: none of {now:,.0f} goes with {options}. "
                 "Lower round_to, raise cap, or let more groups be cut"
             )
         units = np.concatenate([np.zeros(0, int), *(c.bundles.ravel() for c in free)])
@@ -292,10 +295,11 @@ def choose(
         return Choice(removed_at(0.0), tuple(notes))
     least = cost(1.0)
     if least > limit:
-        raise OptionError(
-            f"shrink target {target.cost} {target.value:g}: at least {least:.4g} of "
-            f"{now:.4g} stays with {options}; asked for {limit:.4g}. Raise cap, lower round_to, "
-            "or ask for more"
+        hint = "" if target.is_share else per_cent(target.value)
+        raise OutOfReach(
+            f"shrink target {target}: at least {least:,.0f} of {now:,.0f} ({least / now:.1%}) stay "
+            f"with {options}; asked for {limit:,.0f}. {hint or AGAINST}",
+            least,
         )
     low, high = 0.0, 1.0
     for _ in range(24):

@@ -59,6 +59,11 @@ class Evidence:
         Raises:
             DataError: There is none, or it is empty.
         """
+        if self.data is None:
+            raise DataError(
+                "data=: there is none, which this importance judges by: give (inputs, labels), "
+                "inputs where it reads no labels, or an iterable of batches"
+            )
         return as_batches(self.data, "data", len(self.found.graph.input_layers))
 
     @property

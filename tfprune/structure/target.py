@@ -10,6 +10,14 @@ from tfprune.errors import OptionError, nearest
 COSTS = ("blocks", "channels", "macs", "params", "tflite_bytes")
 
 
+class OutOfReach(OptionError):
+    """More is asked for than options let go; `least` is what stays at least."""
+
+    def __init__(self, message: str, least: float) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 @dataclass(frozen=True)
 class Target:
     """A cost and its limit: a share of what the model has now (up to 1), or an amount.
@@ -24,6 +32,9 @@ class Target:
     def is_share(self) -> bool:
         """Tell a share from an amount."""
         return self.value <= 1
+
+    def __str__(self) -> str:
+        return f"{self.cost} {self.value:g}" if self.is_share else f"{self.cost} {self.value:,.0f}"
 
     def limit(self, now: float) -> float:
         """The most that may stay, in units of the cost."""
@@ -72,9 +83,14 @@ def parse_target(target: object) -> Target:
             f"Received {value!r}"
         )
     if cost == "blocks" and not (positive and value <= 1):
-        hint = f". Did you mean {value / 100:g}?" if positive and value < 100 else ""
+        hint = f". {per_cent(value)}" if positive and per_cent(value) else ""
         raise OptionError(
             "shrink target blocks: expected the share in (0, 1] of the removable blocks that "
             f"goes. Received {value!r}{hint}"
         )
     return Target(cost, float(value))
+
+
+def per_cent(value: float) -> str:
+    """What to say to one who may have meant per cent."""
+    return f"Did you mean {value / 100:g}?" if 1 < value < 100 else ""

@@ -5,9 +5,9 @@ from typing import Any
 
 from tfprune.errors import OptionError
 from tfprune.structure.budget import Meter
-from tfprune.structure.choice import Choice
+from tfprune.structure.choice import AGAINST, Choice
 from tfprune.structure.rebuild import Weights, rebuild
-from tfprune.structure.target import Target
+from tfprune.structure.target import OutOfReach, Target
 from tfprune.structure.units import Units
 
 ATTEMPTS = 4
@@ -45,7 +45,13 @@ def meet_file_size(
         wanted = limit - beside
         if wanted <= 1:
             break
-        choice = pick(Target("tflite_bytes", wanted))
+        try:
+            choice = pick(None if whole <= limit else Target("tflite_bytes", wanted))
+        except OutOfReach as error:
+            raise OptionError(
+                f"shrink target {target}: the float32 file has {whole:,} bytes now and keeps about "
+                f"{error.least + beside:,.0f} at least; asked for {limit:,.0f}. {AGAINST}"
+            ) from error
         alive = found.alive(choice.removed)
         small, _ = rebuild(found, alive, weights)
         size = file_bytes(small)
@@ -54,6 +60,6 @@ def meet_file_size(
             return Choice(choice.removed, (*choice.notes, note))
         beside = max(beside, size - meter.file_bytes(alive)) + max(1, (size - limit) // 4)
     raise OptionError(
-        f"shrink target tflite_bytes {target.value:g}: the file has {whole:,} bytes now and "
-        f"cannot be brought to {limit:,.0f} by removing units"
+        f"shrink target {target}: the float32 file has {whole:,} bytes now, {beside:,.0f} of them "
+        f"no weights, and cannot be brought to {limit:,.0f} by removing units"
     )
