@@ -126,6 +126,12 @@ _STACKS = {
     "SeparableConv2D": ((6, 6, 3), lambda: [
         L.SeparableConv2D(4, 3, padding="same", use_bias=False, name="ruled"),
         L.BatchNormalization(name="norm"), L.ReLU()]),
+    "DepthwiseConv1D": ((9, 3), lambda: [
+        L.DepthwiseConv1D(3, strides=2, depth_multiplier=2, use_bias=False, name="ruled"),
+        L.BatchNormalization(name="norm"), L.ReLU()]),
+    "DepthwiseConv1D, dilated": ((9, 3), lambda: [
+        L.DepthwiseConv1D(
+            3, dilation_rate=2, use_bias=False, activation="gelu", name="ruled")]),
     "PReLU": ((6, 6, 3), lambda: [
         L.Conv2D(4, 3, name="before"), L.BatchNormalization(name="norm"),
         L.PReLU(_SLOPES, shared_axes=[1, 2], name="ruled")]),
@@ -195,7 +201,7 @@ def test_the_file_has_the_weights_that_were_trained(ruled):
 
 def _rounded(layer, name, values) -> tuple[np.ndarray, np.ndarray]:
     """Return a row of integers and the scale for each channel, or for all."""
-    if name == "depthwise_kernel":
+    if name == "depthwise_kernel" or isinstance(layer, L.DepthwiseConv1D):
         rows = values.reshape(-1, values.shape[-2] * values.shape[-1]).T
     elif name == "alpha":
         rows = values.reshape(1, -1)
@@ -362,6 +368,165 @@ def test_a_sequential_model_takes_its_input_as_before():
     aware(x, training=True)
     np.testing.assert_allclose(aware(x), model(x), atol=0.1)
     np.testing.assert_allclose(Runner(to_tflite(aware, scheme="int8"))(x), aware(x), atol=0.05)
+
+
+def _block(h, filters, size=3):
+    h = L.Conv2D(filters, size, padding="same", use_bias=False)(h)
+    return L.ReLU()(L.BatchNormalization()(h))
+
+
+def _unet(interpolation):
+    inputs = keras.Input((8, 8, 3))
+    skip = _block(inputs, 6)
+    h = _block(L.MaxPooling2D()(skip), 8)
+    h = L.UpSampling2D(interpolation=interpolation)(h)
+    h = _block(L.Concatenate(name="joined")([h, skip]), 6)
+    return keras.Model(inputs, L.Conv2D(2, 1, name="last")(h))
+
+
+def _dense_block(inputs):
+    h = _block(inputs, 6)
+    for _ in range(3):
+        h = L.Concatenate()([h, _block(h, 4)])
+    return _block(h, 6, 1)
+
+
+def _pair(inputs):
+    wide = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+    return L.Conv2D(4, 3, name="a")(inputs), L.Conv2D(4, 3, name="b", kernel_initializer=wide)(
+        inputs
+    )
+
+
+def _small(build):
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, L.Conv2D(2, 1, name="last")(build(inputs)))
+
+
+# What joins tensors, or makes new ones under the scale of the old; the least share of the file's
+# numbers that are those that were trained; how many tensors the file rounds a second time, after
+# which fewer are the same.
+_ALIKE = {
+    "U-Net": (lambda: _unet("nearest"), 0.75, 1),
+    "U-Net, bilinear": (lambda: _unet("bilinear"), 0.75, 1),
+    # A stem that a convolution reads too is rounded again in front of the first join, none after.
+    "DenseNet block": (lambda: _small(_dense_block), 0.95, 1),
+    "inputs": (lambda: _small(lambda h: L.Concatenate()([h, L.Permute((2, 1, 3))(h)])), 0.99, 0),
+    "concatenate, ReLU": (lambda: _small(
+        lambda h: L.ReLU()(keras.ops.concatenate(_pair(h), -1))), 0.99, 0),
+    "chain": (lambda: _small(lambda h: L.Concatenate()([L.Concatenate()(_pair(h)),
+                                                        L.MaxPooling2D(3, 1)(h)])), 0.95, 1),
+    "pooled": (lambda: _small(lambda h: L.Concatenate()([L.AveragePooling2D(3, 1)(t)
+                                                         for t in _pair(h)])), 0.95, 0),
+    "resized": (lambda: _small(lambda h: L.UpSampling2D(interpolation="bilinear")(_pair(h)[0])),
+                0.9, 0),
+    "Maximum": (lambda: _small(lambda h: L.Maximum()(_pair(h))), 0.99, 0),
+    "Minimum, ReLU": (lambda: _small(lambda h: L.ReLU()(L.Minimum()(_pair(h)))), 0.99, 0),
+    "stack": (lambda: _small(lambda h: L.Reshape((6, 6, 8))(keras.ops.stack(_pair(h), -1))),
+              0.99, 0),
+    "where": (lambda: _small(lambda h: keras.ops.where(h[:, :1, :1, :1] > 0, *_pair(h))), 0.99, 0),
+    "slice, pad": (lambda: _small(lambda h: keras.ops.pad(
+        _pair(h)[0][:, 1:4], [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=0.3)), 0.99, 0),
+    "clip": (lambda: _small(lambda h: keras.ops.clip(_pair(h)[0], -0.5, 0.5)), 0.97, 0),
+    "split, maximum of all": (lambda: _small(lambda h: keras.ops.max(keras.ops.concatenate(
+        keras.ops.split(_pair(h)[1], 2, -1)[::-1], -1), 1, keepdims=True)), 0.99, 0),
+}  # fmt: skip
+_ONE_SCALE = (
+    "AVERAGE_POOL_2D", "CONCATENATION", "MAXIMUM", "MINIMUM", "PACK", "PADV2", "RESIZE_BILINEAR",
+    "SELECT_V2", "SPLIT", "STRIDED_SLICE",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _ALIKE)
+def test_tensors_of_one_scale_in_the_file_are_trained_under_one_range(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    make, least, twice = _ALIKE[name]
+    model = make()
+    x = np.random.default_rng(0).normal(size=(96, 8, 8, 3)).astype("float32")
+    aware = quantize_aware(model)
+    aware.compile(keras.optimizers.Adam(1e-4), "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
+    aware.save(tmp_path / "m.keras")
+    aware = keras.models.load_model(tmp_path / "m.keras")
+    assert [layer.name for layer in strip_quantization(aware).layers[1:]] == [
+        layer.name for layer in model.layers[1:] if "batch_norm" not in layer.name
+    ]
+    artefact = to_tflite(aware, scheme="int8")
+    assert artefact.report.ops.get("QUANTIZE", 0) == twice
+    trained = set()
+    for layer in aware.layers:
+        if isinstance(layer, ActivationRange):
+            low, high, _ = layer.limits(np.zeros(1, "float32"), False)
+            trained.add(float(high - low) / 255)
+    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    seen = 0
+    for op in graph.ops:
+        tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs)]
+        scales = {(t.scales, t.zero_points) for t in tensors if t.dtype == "int8"}
+        if op.name not in _ONE_SCALE or not scales:
+            continue
+        seen += 1
+        ((scale, _),) = scales
+        assert any(scale == pytest.approx((step,), rel=1e-5) for step in trained)
+    assert seen
+    steps = np.abs(Runner(artefact)(x) - aware.predict(x, verbose=0))
+    steps /= artefact.report.outputs[0].scale
+    assert np.mean(steps < 0.01) > least
+    assert steps.mean() < 0.3
+
+
+def _range_layers(model) -> list[str]:
+    aware = quantize_aware(model)
+    return [layer.name for layer in aware.layers if isinstance(layer, ActivationRange)][1:]
+
+
+def test_an_input_of_a_join_that_others_read_has_its_own_range():
+    def build(read, activation=None):
+        inputs = keras.Input((8, 8, 3))
+        first = L.Conv2D(4, 1, name="first", activation=activation)(inputs)
+        second = L.Conv2D(4, 1, name="second")(inputs)
+        joined = L.Concatenate(name="joined")([first, second])
+        return keras.Model(inputs, [joined, *read(first)])
+
+    assert _range_layers(build(lambda first: [])) == ["joined_range"]
+    assert set(_range_layers(build(lambda first: [first]))) == {"first_range", "joined_range"}
+    other = build(lambda first: [L.Conv2D(2, 1, name="other")(first)])
+    assert set(_range_layers(other)) == {"first_range", "joined_range", "other_range"}
+    # Its kernel has a scale of its own.
+    assert set(_range_layers(build(lambda first: [], "sigmoid"))) == {"first_range", "joined_range"}
+
+
+def test_joins_that_read_each_other_have_one_range_whatever_else_reads_them():
+    inputs = keras.Input((8, 8, 3))
+    h = L.Conv2D(4, 1, name="stem")(inputs)
+    for i in range(3):
+        h = L.Concatenate(name=f"join_{i}")([h, L.Conv2D(4, 1, name=f"conv_{i}")(h)])
+    assert set(_range_layers(keras.Model(inputs, h))) == {"stem_range", "join_2_range"}
+
+
+def test_tensors_of_one_range_narrow_it_together_as_slowly_as_one_does():
+    inputs = keras.Input((4,))
+    halves = [L.Dense(2, name=name)(inputs) for name in ("left", "right")]
+    aware = quantize_aware(keras.Model(inputs, L.Concatenate(name="joined")(halves)))
+    trained = aware.get_layer("joined_range")
+    aware(np.ones((1, 4), "float32"), training=True)
+    wide = float(trained.high - trained.low)
+    aware(np.zeros((1, 4), "float32"), training=True)
+    np.testing.assert_allclose(float(trained.high - trained.low), 0.99 * wide, rtol=1e-5)
+
+
+def test_what_the_model_gives_out_is_no_part_of_what_reads_it():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    given = [L.Conv2D(4, 1, name=name)(inputs) for name in ("first", "second")]
+    norm = L.BatchNormalization(gamma_initializer="random_normal", name="norm")
+    model = keras.Model(inputs, [*given, L.ReLU()(given[0]), norm(given[1])])
+    x = np.random.default_rng(0).normal(size=(50, 6, 6, 3)).astype("float32")
+    aware = quantize_aware(model)
+    # Folded into the convolution, the norm would change what that gives.
+    for got, expected in zip(strip_quantization(aware)(x), model(x), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert {"first_range", "second_range"} <= set(_range_layers(model))
 
 
 def test_before_training_it_has_to_be_calibrated(residual, data):

@@ -149,7 +149,8 @@ _SIMPLE = [kind for kind in QUANTISED if kind not in (
 def test_every_layer_is_saved_and_loaded(kind, tmp_path):
     shape = (6,) if kind is L.Dense else (8, 4) if "1D" in kind.__name__ else (8, 8, 4)
     options = {"units": 3} if kind is L.Dense else {} if kind is L.PReLU else {"kernel_size": 3}
-    options |= {} if kind in (L.Dense, L.DepthwiseConv2D, L.PReLU) else {"filters": 3}
+    plain = (L.Dense, L.DepthwiseConv1D, L.DepthwiseConv2D, L.PReLU)
+    options |= {} if kind in plain else {"filters": 3}
     model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     model(x, training=True)

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Container, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ QUANTISED: dict[type, Any] = {
     keras.layers.Dense: own.QuantisedDense,
     keras.layers.Conv1D: own.QuantisedConv1D,
     keras.layers.Conv2D: own.QuantisedConv2D,
+    keras.layers.DepthwiseConv1D: own.QuantisedDepthwiseConv1D,
     keras.layers.DepthwiseConv2D: own.QuantisedDepthwiseConv2D,
     keras.layers.Conv1DTranspose: own.QuantisedConv1DTranspose,
     keras.layers.Conv2DTranspose: own.QuantisedConv2DTranspose,
@@ -38,6 +40,7 @@ _FOLDABLE = (
     keras.layers.Dense,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
+    keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
@@ -55,8 +58,14 @@ _MOVERS = (
     "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
     "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
     "GlobalMaxPooling2D", "Embedding", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze",
+    "GetItem", "Split", "Tile", "Repeat", "Max", "Min", "UpSampling1D",
 )  # fmt: skip
 
+# They make new numbers, which the file rounds as it rounded what they are given …
+_KEEPERS = ("AveragePooling1D", "AveragePooling2D", "UpSampling2D", "Pad", "Clip", "Flip")
+# … and of these all inputs too as what they give.
+_CUTS = ("Maximum", "Minimum")
+_JOINS = ("Concatenate", "Stack", "Where", *_CUTS)
 
 # Products of two tensors. The file rounds the second about zero, so that every runtime computes it.
 _PRODUCTS = ("Matmul", "Einsum", "Dot")
@@ -96,10 +105,17 @@ def quantize_aware(
     """
     functional = _functional(model)
     kinds = _kinds(functional, as_filters("skip", skip))
-    folded = _foldable(functional, kinds)
-    inside = {operation.name for operation in functional.operations}
+    graph = _Graph(functional)
+    folded = _foldable(graph, kinds)
     into = {norm: layer for layer, norm in folded.items()}
-    add_range = _RangeMaker(_second_factors(functional, folded, inside))
+    names = _range_names(graph)
+    rounded = Counter(
+        names[name]
+        for name, operation in graph.operations.items()
+        if isinstance(operation, keras.layers.InputLayer) or _has_range(operation, folded, graph)
+    )
+    about_zero = {names[name] for name in _second_factors(graph, folded)}
+    add_range = _RangeMaker(names, rounded, about_zero)
 
     def clone(layer: Any) -> Any:
         config = layer.get_config()
@@ -110,10 +126,11 @@ def quantize_aware(
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(add_range.behind_input, (args, kwargs))
         outputs = args[0] if layer.name in into else layer(*args, **kwargs)
-        original = _named(functional, layer.name)
-        if original is None or not _has_range(original, folded, inside):
+        original = graph.operations.get(layer.name)
+        if original is None or not _has_range(original, folded, graph):
             return outputs
-        return add_range.behind(layer.name, outputs, _fixed_limits(original))
+        first = graph.operations.get(names[layer.name])
+        return add_range.behind(layer.name, outputs, _fixed_limits(first))
 
     with uncompiled(functional):
         aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
@@ -206,23 +223,38 @@ class _RangeMaker:
     """Puts ranges behind tensors, one behind each, with names that are free.
 
     Args:
-        about_zero: The operations whose output is rounded about zero, by name.
+        names: What the range behind each operation is named after: those of one name share it.
+        rounded: How many operations there are behind which the range of a name stands.
+        about_zero: The names of ranges that have zero in their middle.
     """
 
-    def __init__(self, about_zero: Container[str]) -> None:
+    def __init__(
+        self, names: Mapping[str, str], rounded: Mapping[str, int], about_zero: Container[str]
+    ) -> None:
+        self._names = names
+        self._rounded = rounded
         self._about_zero = about_zero
-        self._names: set[str] = set()
+        self._made: dict[str, ActivationRange] = {}
         self._behind_inputs: dict[int, Any] = {}
 
     def behind(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
-        """Return a tensor rounded, the layer that does it named after another."""
+        """Return a tensor rounded, as the output of the operation of a name is."""
+        name = self._names[name]
         free = name + _RANGE
-        while free in self._names:  # a layer that is used several times
+        tensors = self._rounded[name]
+        if tensors > 1 and free in self._made:
+            return self._made[free](tensor)
+        while free in self._made:  # a layer that is used several times
             free += "_again"
-        self._names.add(free)
-        if name in self._about_zero:
-            return ActivationRange(about_zero=True, name=free)(tensor)
-        return ActivationRange(fixed=limits, name=free)(tensor)
+        centred = name in self._about_zero
+        self._made[free] = ActivationRange(
+            # All tensors of a batch together narrow it as much as one does.
+            momentum=own.MOMENTUM ** (1 / tensors),
+            about_zero=centred,
+            fixed=None if centred else limits,
+            name=free,
+        )
+        return self._made[free](tensor)
 
     def behind_input(self, tensor: Any) -> Any:
         """Return a tensor, rounded if it is a float input of the model; others as they are."""
@@ -283,26 +315,47 @@ def _is_product(equation: str) -> bool:
     return all((axis in inputs) != (axis in outputs) for axis in kernel)
 
 
-def _named(model: keras.Model, name: str) -> Any:
-    return next((operation for operation in model.operations if operation.name == name), None)
+class _Graph:
+    """Says what reads what in a model, and not in others that share its layers.
+
+    Args:
+        model: A functional model.
+
+    Attributes:
+        model: The same.
+        operations: Its operations by name, each behind what it reads.
+        given: The names of those whose output the model gives.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.operations: dict[str, Any] = {each.name: each for each in model.operations}
+        self.given = {tensor._keras_history.operation.name for tensor in model.outputs}
+
+    def sources(self, operation: Any) -> list[Any]:
+        """Return the operations that an operation reads floats of."""
+        read = [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
+        sources = [
+            tensor._keras_history.operation for tensor in read if tensor.dtype.startswith("float")
+        ]
+        return [source for source in sources if source.name in self.operations]
+
+    def readers(self, operation: Any) -> list[Any]:
+        """Return what reads the output of an operation, None for who calls the model."""
+        after = [node.operation for node in operation._outbound_nodes]
+        inside = [reader for reader in after if reader.name in self.operations]
+        return [*inside, None] if operation.name in self.given else inside
 
 
-def _consumers(operation: Any, inside: Container[str]) -> list[Any]:
-    """Return what reads the output of an operation, in this model and not in others."""
-    after = [node.operation for node in operation._outbound_nodes]
-    return [reader for reader in after if reader.name in inside]
-
-
-def _foldable(model: keras.Model, kinds: Container[str]) -> dict[str, str]:
+def _foldable(graph: _Graph, kinds: Container[str]) -> dict[str, str]:
     """Return which BatchNormalization is folded into which of these layers, by name."""
-    inside = {operation.name for operation in model.operations}
     found = {}
-    for layer in model.layers:
+    for layer in graph.model.layers:
         if layer.name not in kinds or type(layer) not in _FOLDABLE:
             continue
         if layer.activation is not keras.activations.linear:
             continue
-        after = _consumers(layer, inside)
+        after = graph.readers(layer)
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
         if after[0].axis in (-1, len(layer.output.shape) - 1):
@@ -320,8 +373,8 @@ def _fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
     *before, kernel = values
     # The channels of a depthwise kernel are its last two axes, of a transposed one the last but
     # one, of the others the last one.
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        shape = kernel.shape[2:]
+    if isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
+        shape = kernel.shape[-2:]
     elif isinstance(layer, keras.layers.Conv1DTranspose | keras.layers.Conv2DTranspose):
         shape = (kernel.shape[-2], 1)
     else:
@@ -330,20 +383,74 @@ def _fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
     return [*before, scaled.astype(kernel.dtype), np.asarray(moved, kernel.dtype)]
 
 
-def _has_range(operation: Any, folded: Container[str], inside: Container[str]) -> bool:
+def _range_names(graph: _Graph) -> dict[str, str]:
+    """Return the operation that the range of each operation's output is named after.
+
+    Those of one name have one range, since the file has one scale for them. An input of a join has
+    its own where something else reads it too: the file rounds it again in front of the join. A
+    join that is read by another has the range of that in any case, or a chain of them would round
+    the same numbers again and again.
+    """
+    operations = graph.operations
+    names = {name: name for name in operations}
+
+    def name_alike(old: str, new: str) -> None:
+        names.update({name: new for name, first in names.items() if first == old})
+
+    for name, operation in operations.items():
+        if _kind(operation) in _MOVERS + _KEEPERS:
+            for source in graph.sources(operation):
+                name_alike(names[name], names[source.name])
+    # Those that something else reads than joins, or than what has the same range.
+    bound = {
+        names[name]
+        for name, operation in operations.items()
+        for reader in graph.readers(operation)
+        if _kind(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
+    }
+    free = {
+        name
+        for name, first in names.items()
+        if _kind(operations[first]) in _JOINS
+        or (first not in bound and _fixed_limits(operations[first]) is None)
+    }
+    for name, operation in operations.items():
+        if _kind(operation) in _JOINS:
+            for source in graph.sources(operation):
+                if source.name in free:
+                    name_alike(names[source.name], names[name])
+    for tensor in graph.model.inputs:  # a clone names the layers of inputs after their tensors
+        name = tensor._keras_history.operation.name
+        if names[name] == name:
+            name_alike(name, tensor.name)
+        names[tensor.name] = names[name]
+    return names
+
+
+def _kind(operation: Any) -> str:
+    """Return the name of Keras's class of an operation; nothing for those of others."""
+    kind = type(operation)
+    return kind.__name__ if kind.__module__.startswith("keras.") else ""
+
+
+def _has_range(operation: Any, folded: Container[str], graph: _Graph) -> bool:
     """Tell whether the file stores the output of this operation as a tensor of its own."""
-    if type(operation).__name__ in _MOVERS:
+    if _kind(operation) in _MOVERS:
         return False
     outputs = operation.output
     if not isinstance(outputs, keras.KerasTensor) or not outputs.dtype.startswith("float"):
         return False
     if operation.name in folded:
         return False
-    if isinstance(operation, keras.layers.PReLU):
+    if isinstance(operation, keras.layers.PReLU) or _kind(operation) in _KEEPERS + _JOINS:
         return True
-    # The converter makes a ReLU part of what is before it, of a PReLU alone not.
-    after = _consumers(operation, inside)
-    return not (len(after) == 1 and _is_relu(after[0]))
+    # The converter makes a ReLU part of what is before it, of these alone not. What others cut off
+    # is not stored either.
+    after = graph.readers(operation)
+    if len(after) != 1:
+        return True
+    cut = _kind(after[0]) in _CUTS and _fixed_limits(operation) is None
+    return not (cut or _is_relu(after[0]))
 
 
 def _fixed_limits(operation: Any) -> tuple[float, float] | None:
@@ -354,30 +461,27 @@ def _fixed_limits(operation: Any) -> tuple[float, float] | None:
             if activation is getattr(keras.activations, name):
                 return limits
         return None
-    ours = type(operation).__module__.startswith("keras.")
-    return own.FIXED_LIMITS.get(type(operation).__name__.lower()) if ours else None
+    return own.FIXED_LIMITS.get(_kind(operation).lower())
 
 
-def _second_factors(model: keras.Model, folded: Container[str], inside: Container[str]) -> set[str]:
+def _second_factors(graph: _Graph, folded: Container[str]) -> set[str]:
     """Return the operations whose output is the second factor of a product, by name."""
     found: set[str] = set()
-    tensors: list[Any] = []
-    for operation in model.operations:
-        if type(operation).__name__ in _PRODUCTS:
+    operations: list[Any] = []
+    for operation in graph.operations.values():
+        if _kind(operation) in _PRODUCTS:
             for node in operation._inbound_nodes:
                 factors = keras.tree.flatten(node.arguments.args)
-                tensors += factors[1:] if len(factors) == 2 else []
-    while tensors:
-        tensor = tensors.pop()
-        if not isinstance(tensor, keras.KerasTensor):
-            continue
-        operation = tensor._keras_history.operation
-        if operation.name in found or operation.name not in inside:
+                second = factors[1] if len(factors) == 2 else None
+                if isinstance(second, keras.KerasTensor):
+                    operations.append(second._keras_history.operation)
+    while operations:
+        operation = operations.pop()
+        if operation.name in found or operation.name not in graph.operations:
             continue
         found.add(operation.name)
-        if not _has_range(operation, folded, inside):
-            for node in operation._inbound_nodes:
-                tensors += node.input_tensors
+        if not _has_range(operation, folded, graph):
+            operations += graph.sources(operation)
     return found
 
 

@@ -26,6 +26,9 @@ FIXED_LIMITS = {
     "tanh": (-1.0, 127 / 128),
 }
 
+# How slowly a range narrows: the weight of the past at each batch.
+MOMENTUM = 0.99
+
 _AXES = "abcdefghijklmnop"
 _NEARLY_ZERO = 1e-30
 
@@ -57,10 +60,11 @@ class ActivationRange(keras.layers.Layer):
 
     The limits widen at once and narrow slowly: the converter takes the widest range that it sees
     in the calibration data, and what was cut off in training would come back in the file. Before
-    the first batch the layer changes nothing.
+    the first batch the layer changes nothing. Called several times, it is one range for several
+    tensors.
 
     Args:
-        momentum: How slowly the limits narrow: the weight of the past at each batch.
+        momentum: How slowly the limits narrow: the weight of the past at each call.
         about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
             product.
         fixed: Limits that are so whatever training shows.
@@ -68,7 +72,7 @@ class ActivationRange(keras.layers.Layer):
 
     def __init__(
         self,
-        momentum: float = 0.99,
+        momentum: float = MOMENTUM,
         about_zero: bool = False,
         fixed: Sequence[float] | None = None,
         **kwargs: Any,
@@ -282,6 +286,13 @@ class QuantisedConv2D(_QuantisedKernel, keras.layers.Conv2D):
     """A Conv2D layer that trains under 8-bit weights."""
 
     kernel_axes = (0, 1, 2)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDepthwiseConv1D(_QuantisedKernel, keras.layers.DepthwiseConv1D):
+    """A DepthwiseConv1D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0,)
 
 
 @keras.saving.register_keras_serializable("tfprune")
