@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfprune.deploy.qat import QUANTISED
 from tfprune.deploy.qat_layers import (
-    ActivationRange,
     QuantisedConv1D,
     QuantisedConv1DTranspose,
     QuantisedDense,
@@ -63,14 +61,6 @@ def test_slopes_have_one_scale_and_may_leave_zero():
     np.testing.assert_allclose(tape.gradient(total, layer.alpha.value), [-1.0, -5.0, -1.0])
 
 
-def test_a_range_about_zero_has_zero_in_its_middle():
-    layer = ActivationRange(about_zero=True)
-    layer(np.array([[-0.5, 1.27]], "float32"), training=True)
-    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.304, 9.0]], "float32"))) / 0.01
-    np.testing.assert_allclose(steps[0], [-128, 0, 30, 127], atol=1e-4)
-    assert ActivationRange.from_config(layer.get_config()).about_zero
-
-
 def test_a_dense_kernel_has_one_scale():
     layer = QuantisedDense(2, use_bias=False)
     layer.build((None, 2))
@@ -87,20 +77,6 @@ def test_the_gradient_passes_the_rounding_and_stops_at_the_mask():
     gradient = tape.gradient(output, layer._kernel.value)
     np.testing.assert_allclose(gradient, [[3.0], [0.0]])
     np.testing.assert_allclose(output, 1.5)
-
-
-def test_a_range_widens_at_once_and_narrows_slowly():
-    layer = ActivationRange(momentum=0.9)
-    x = np.array([[-1.0, 0.3, 2.0]], "float32")
-    np.testing.assert_array_equal(layer(x), x)
-    layer(x, training=True)
-    assert [float(weight) for weight in (layer.low, layer.high, layer.seen)] == [-1.0, 2.0, 1.0]
-    layer(x / 2, training=True)
-    np.testing.assert_allclose([layer.low, layer.high], [-0.95, 1.9], rtol=1e-6)
-    # 256 values between −0.95 and 1.9, one of them 0: steps of 2.85 / 255.
-    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.3, 9.0]], "float32"))) / (2.85 / 255)
-    np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
-    np.testing.assert_allclose(steps[0], [-85, 0, 27, 170], atol=1e-4)
 
 
 def test_the_activation_reads_a_rounded_tensor():
@@ -139,20 +115,3 @@ def test_tables_are_rounded_in_their_range():
     # Steps of 2.55 / 255.
     np.testing.assert_allclose(layer(np.array([1, 0])), [[2.05, 0.3], [-0.5, 0.0]], atol=1e-6)
     np.testing.assert_array_equal(layer.plain()[0], table)
-
-
-_SIMPLE = [kind for kind in QUANTISED if kind not in (
-    L.EinsumDense, L.Embedding, L.MultiHeadAttention, L.LayerNormalization)]  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", _SIMPLE, ids=lambda kind: kind.__name__)
-def test_every_layer_is_saved_and_loaded(kind, tmp_path):
-    shape = (6,) if kind is L.Dense else (8, 4) if "1D" in kind.__name__ else (8, 8, 4)
-    options = {"units": 3} if kind is L.Dense else {} if kind is L.PReLU else {"kernel_size": 3}
-    plain = (L.Dense, L.DepthwiseConv1D, L.DepthwiseConv2D, L.PReLU)
-    options |= {} if kind in plain else {"filters": 3}
-    model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
-    x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
-    model(x, training=True)
-    model.save(tmp_path / "m.keras")
-    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "m.keras")(x), model(x))

@@ -15,7 +15,7 @@ from tfprune.deploy.calibrate import calibration_samples
 from tfprune.deploy.export import called, full_precision
 from tfprune.deploy.interface import Interface, interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
-from tfprune.deploy.qat_layers import traced_for_the_converter
+from tfprune.deploy.qat_range import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name
 
 _SAMPLES = 4

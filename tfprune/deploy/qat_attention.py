@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.graph_rewrites import HIDDEN_BELOW
-from tfprune.deploy.qat_layers import FIXED_LIMITS, ActivationRange, QuantisedEinsumDense, traced
+from tfprune.deploy.qat_layers import QuantisedEinsumDense
+from tfprune.deploy.qat_range import FIXED_LIMITS, ActivationRange, traced
 
 _PROJECTIONS = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
 

@@ -31,7 +31,7 @@ from tfprune.deploy.options import (
 )
 from tfprune.deploy.parity import agrees, parity
 from tfprune.deploy.qat import has_trained_ranges, is_quantize_aware, strip_quantization
-from tfprune.deploy.qat_layers import traced_for_the_converter
+from tfprune.deploy.qat_range import traced_for_the_converter
 from tfprune.deploy.reference import answers, check_path, draw, some, versions
 from tfprune.deploy.reorder import reorder
 from tfprune.deploy.schemes import SCHEMES, Scheme
