@@ -75,7 +75,12 @@ def quantize_aware(
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
-        return kinds.get(layer.name, type(layer)).from_config(config)
+        # Keras 3.10 leaves this out of configs, and gives operations that are no layers new names.
+        if hasattr(layer, "output_padding"):
+            config["output_padding"] = layer.output_padding
+        made = kinds.get(layer.name, type(layer)).from_config(config)
+        made.name = layer.name
+        return made
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(add_range.behind_input, (args, kwargs))

@@ -229,6 +229,10 @@ class _Transposed(_QuantisedKernel):
         outputs = _add_bias(outputs, bias, self.data_format)
         return outputs if self.activation is None else self.activation(outputs)
 
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer is made again from, all of it: Keras 3.10 leaves something out."""
+        return {**super().get_config(), "output_padding": self.output_padding}  # type: ignore[misc]
+
 
 @keras.saving.register_keras_serializable("tfprune")
 class QuantisedConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):
