@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -291,3 +292,28 @@ def test_open_sizes_are_given_on_the_command_line(tmp_path: Path) -> None:
     for wrong in ("x", "x=", "=1", "x=1,-2", "x=1,a"):
         with pytest.raises(OptionError, match="expected NAME=SIZES, such as tokens=1,128"):
             cli._shape(wrong)
+
+
+@pytest.mark.parametrize("command", [["recipes"], ["run", "quickstart"]])
+def test_ctrl_c_is_what_it_was_whatever_a_library_makes_of_it(
+    command, monkeypatch, capsys, tmp_path
+) -> None:
+    def interrupted(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise TypeError("Failed to convert elements to Tensor") from None
+
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    arguments = cli.parse(["tfprune", *command])
+    if command == ["recipes"]:
+        arguments.work = interrupted
+    else:
+        monkeypatch.setattr("tfprune.pipeline.carry_out", interrupted)
+    assert cli.execute(arguments) == 1
+    errors = capsys.readouterr().err
+    assert "tfprune: interrupted" in errors
+    assert ("Go on with: tfprune run quickstart" in errors) == (command[0] == "run")
+    assert "Failed to convert" not in errors
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -10,13 +10,15 @@ import errno
 import logging
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import absl.logging
 from absl import app
@@ -138,7 +140,8 @@ def execute(arguments: argparse.Namespace) -> int:
     absl.logging.set_verbosity(absl.logging.WARNING)
     with _one_line_messages():
         try:
-            return arguments.work(arguments)
+            with _kept_interrupt():
+                return arguments.work(arguments)
         except WRONG_ERRORS as error:
             complain(str(error))
             return WRONG
@@ -161,6 +164,33 @@ def execute(arguments: argparse.Namespace) -> int:
             return FAILED
 
 
+@contextlib.contextmanager
+def _kept_interrupt() -> Iterator[None]:
+    """Let Ctrl-C be what ends a `with` block, whatever it was taken for on the way.
+
+    TensorFlow, interrupted while it converts a number, raises a TypeError in its place.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), False
+
+    def remember(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        before(number, frame)  # type: ignore[misc, operator]
+
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def run_recipe(arguments: argparse.Namespace) -> int:
     """Carry out a recipe."""
     from tfprune.pipeline import carry_out, prepare
@@ -175,7 +205,7 @@ def run_recipe(arguments: argparse.Namespace) -> int:
     with _native_output(Path(os.devnull)):
         job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
     try:
-        with _native_output(Path(arguments.out) / NATIVE_LOG):
+        with _kept_interrupt(), _native_output(Path(arguments.out) / NATIVE_LOG):
             _load_tensorflow()
             with shown_progress() as progress:
                 result = carry_out(job, progress)
