@@ -1,12 +1,22 @@
-"""What all tests share: quiet TensorFlow, the folder of real data, small models."""
+"""What all tests share: quiet TensorFlow, the folder of real data, the same numbers every time."""
 
 import os
+import random
+import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# The same examples every time, so that a failure is the change's; `--hypothesis-profile=default`
+# searches new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -14,6 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if tuple(map(int, version("keras").split(".")[:2])) < (3, 12):
         # A loaded model of one input expects a list of it, and warns when it is called without.
         config.addinivalue_line("filterwarnings", "ignore:The structure of `inputs` doesn't match")
+
+
+def pytest_runtest_setup() -> None:
+    """Seed what draws without a seed of its own, before any fixture is made."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)
+    else:
+        random.seed(0)
+        np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _determinism_stays_as_it_was() -> Iterator[None]:
+    """Fail what leaves TensorFlow deterministic: models compile without XLA from there on."""
+    yield
+    if config := sys.modules.get("tensorflow.python.framework.config"):
+        left_on = config.is_op_determinism_enabled()
+        config.disable_op_determinism()
+        assert not left_on, "enable_op_determinism() was called in the process of the tests"
 
 
 @pytest.fixture(scope="session")

@@ -310,6 +310,7 @@ def test_ctrl_c_is_what_it_was_whatever_a_library_makes_of_it(
     if command == ["recipes"]:
         arguments.work = interrupted
     else:
+        monkeypatch.setattr(cli, "_load_tensorflow", lambda: None)  # It is for whole processes.
         monkeypatch.setattr("tfprune.pipeline.carry_out", interrupted)
     assert cli.execute(arguments) == 1
     errors = capsys.readouterr().err

@@ -13,6 +13,7 @@ import pytest
 import tfprune
 from tfprune.sparsity import schedules
 from tfprune.sparsity.masks import Hold, Pruning, holds_of, prunings_of
+from tfprune.sparsity.selection import keep_count
 
 PEER = Path(__file__).parent / "peer"
 sys.path.insert(0, str(PEER))
@@ -93,6 +94,18 @@ def test_unstructured_masks_are_the_peers_to_the_bit(store, run) -> None:
     assert_same_masks(store, run, set(BY_NAME[run]["cases"]))
 
 
+def test_of_weights_that_tie_the_peer_keeps_all_and_tfprune_the_number_asked_for(store) -> None:
+    ((update,),) = updates_of(store, "tie").values()
+    x = keras.Input((2,))
+    model = keras.Model(x, keras.layers.Dense(2)(x))
+    tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 1))
+    (hold,) = holds_of(model)
+    mask = remask(hold, update)
+    assert mask.tolist() == [[True, True], [False, False]]
+    assert update.mask.all()
+    assert same_but_for_ties(mask, update)
+
+
 @pytest.mark.parametrize("run", ["block AVG", "block MAX"])
 def test_block_masks_are_the_peers_to_the_bit(store, run) -> None:
     assert_same_masks(store, run, set(BY_NAME[run]["cases"]))
@@ -111,7 +124,22 @@ def assert_same_masks(store, run: str, names: set[str]) -> None:
             for update in found:
                 mask = remask(held[case][number], update)
                 where = f"{run}: kernel {number} of {case} at step {update.step}"
-                np.testing.assert_array_equal(mask, update.mask, err_msg=where)
+                if not same_but_for_ties(mask, update):
+                    np.testing.assert_array_equal(mask, update.mask, err_msg=where)
+
+
+def same_but_for_ties(mask: np.ndarray, update: Update) -> bool:
+    """Say whether the peer keeps the same, and beyond the number only what ties with the least.
+
+    Two of a few hundred random float32 are equally large more often than one thinks.
+    """
+    sizes, kept = abs(update.weights), update.mask
+    beyond = sizes[kept & ~mask]
+    return (
+        not (mask & ~kept).any()
+        and np.count_nonzero(mask) == keep_count(mask.size, update.sparsity)
+        and bool((beyond == sizes[kept].min()).all())
+    )
 
 
 @pytest.mark.parametrize("run", ["every step", "every 7", "constant", "block AVG", "block MAX"])

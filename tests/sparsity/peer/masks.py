@@ -23,6 +23,7 @@ layers = tf_keras.layers
 
 def record(run: dict, store: dict) -> None:
     """Train all layers of a run in one model, each as a branch of its own."""
+    tf_keras.utils.set_random_seed(0)
     schedule = getattr(api, run["schedule"]["class_name"])(**run["schedule"]["config"])
     wrapped, inputs, outputs = {}, [], []
     for case in cases(layers, run["cases"]):
@@ -63,6 +64,20 @@ def record(run: dict, store: dict) -> None:
                 store[f"{key}/sparsity"] = sparsity.numpy()
 
 
+def tie(store: dict) -> None:
+    """Have the peer keep half of four weights of which three are equally large."""
+    schedule = api.ConstantSparsity(0.5, 1)
+    wrapper = api.prune_low_magnitude(layers.Dense(2), schedule)
+    wrapper.build((1, 2))
+    weight, mask, _ = wrapper.pruning_vars[0]
+    weight.assign([[3.0, -1.0], [1.0, 1.0]])
+    wrapper.pruning_step.assign(1)
+    wrapper.pruning_obj.conditional_mask_update()
+    store["tie/dense/0/1/weights"] = weight.numpy()
+    store["tie/dense/0/1/mask"] = mask.numpy().astype(bool)
+    store["tie/dense/0/1/sparsity"] = np.float32(0.5)
+
+
 def refusals() -> dict[str, str]:
     """Try the patterns that the peer takes for some kernels only, and return its messages."""
     messages = {}
@@ -86,6 +101,7 @@ def main(path: str) -> None:
     store: dict = {}
     for run in RUNS:
         record(run, store)
+    tie(store)
     store["refusals"] = np.array(json.dumps(refusals()))
     np.savez(path, **store)
 
