@@ -13,9 +13,11 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# The same examples every time, so that a failure is the change's; `--hypothesis-profile=default`
-# searches new ones.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+# The same examples every time, so that a failure is the change's; `--hypothesis-profile=search`
+# looks for new ones.
+CALM = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("search", max_examples=1000, **CALM)
+hypothesis.settings.register_profile("repeatable", derandomize=True, **CALM)
 hypothesis.settings.load_profile("repeatable")
 
 

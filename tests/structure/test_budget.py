@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers as kl
 from keras import ops
@@ -56,7 +56,6 @@ def test_multiplications_that_cannot_be_counted_ask_for_the_input_shape() -> Non
         meter.measure("macs", meter.everything)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     most=st.integers(1, 200),
     step=st.integers(1, 32),

@@ -224,8 +224,6 @@ def test_a_pattern_that_finds_nothing_is_said() -> None:
 
 @settings(
     max_examples=6,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

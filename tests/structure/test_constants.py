@@ -127,7 +127,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(steps=STEPS)
 def test_whatever_is_claimed_holds_of_every_tensor(steps) -> None:
     keras.backend.clear_session()

@@ -322,8 +322,6 @@ def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
 
 @settings(
     max_examples=10,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -21,8 +21,6 @@ KINDS = (
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), WIDTHS), min_size=2, max_size=6)
 CALM = settings(
     max_examples=12,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

@@ -55,7 +55,7 @@ def test_when_no_input_ever_speaks_the_smallest_weights_go_and_the_others_stay()
     assert found.weights.ravel().tolist() == [3, 0, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.integers(1, 30),
@@ -84,7 +84,7 @@ def test_it_is_never_worse_than_the_smallest_weights_set_to_zero(
         assert np.array_equal(found.mask, choose[-1](np.where(found.mask, 2.0, 1.0)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_what_the_kept_inputs_can_say_is_said_exactly(seed: int, rank: int) -> None:
     rng = np.random.default_rng(seed)
