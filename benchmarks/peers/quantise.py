@@ -184,5 +184,5 @@ if __name__ == "__main__":
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if sys.argv[1] == "tfmot":
         # Imported first, before anything has looked at tf.keras.
-        import tensorflow_model_optimization  # noqa: F401
+        import tensorflow_model_optimization  # noqa: F401 - for what importing it does
     serve(answer)

@@ -197,7 +197,7 @@ def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:
     with pytest.raises(ModelError, match=r"output of shape \(None, 3, 2\)"):
         compress(image, {}, tiny_data)
     with pytest.raises(ModelError, match=r"expected a keras\.Model\. Received str"):
-        compress("convnet", {}, tiny_data)  # type: ignore[arg-type]
+        compress("convnet", {}, tiny_data)
 
 
 def test_a_model_that_cannot_be_loaded_again_is_known_before_training(tiny_data: Dataset) -> None:

@@ -28,7 +28,7 @@ class Work:
             for name in ("one", "two", "three"):
                 if name == stop:
                     break
-                run.stage(name, (f"{name}.bin",), lambda name=name: self._do(run, name))  # type: ignore[misc]
+                run.stage(name, (f"{name}.bin",), lambda name=name: self._do(run, name))
             return run
 
     def _do(self, run: RunFolder, name: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ def choices(pattern: Pattern | None = None, **more: object) -> Choices:
         pattern=pattern or Unstructured(),
         allocation=allocations.uniform,
         schedule=OneShot(0.5),
-        **more,  # type: ignore[arg-type]
+        **more,
     )
 
 

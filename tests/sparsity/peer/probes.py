@@ -16,9 +16,9 @@ import tensorflow as tf
 
 _ = tf.keras.layers  # Touched first: stays Keras 3.
 BEFORE = (tf.keras.__version__, os.environ.get("TF_USE_LEGACY_KERAS"))
-import keras  # noqa: E402
-import tensorflow_model_optimization as tfmot  # noqa: E402
-import tf_keras  # noqa: E402
+import keras  # noqa: E402 - after tf.keras was touched
+import tensorflow_model_optimization as tfmot  # noqa: E402 - so is this
+import tf_keras  # noqa: E402 - and this
 
 api = tfmot.sparsity.keras
 layers = tf_keras.layers
