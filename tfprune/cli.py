@@ -10,15 +10,13 @@ import errno
 import logging
 import os
 import shlex
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 import absl.logging
 from absl import app
@@ -35,6 +33,7 @@ from tfprune.errors import (
     RecipeError,
     TfpruneError,
 )
+from tfprune.interrupts import heeded_interrupts
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
@@ -140,7 +139,7 @@ def execute(arguments: argparse.Namespace) -> int:
     absl.logging.set_verbosity(absl.logging.WARNING)
     with _one_line_messages():
         try:
-            with _kept_interrupt():
+            with heeded_interrupts():
                 return arguments.work(arguments)
         except WRONG_ERRORS as error:
             complain(str(error))
@@ -164,33 +163,6 @@ def execute(arguments: argparse.Namespace) -> int:
             return FAILED
 
 
-@contextlib.contextmanager
-def _kept_interrupt() -> Iterator[None]:
-    """Let Ctrl-C be what ends a `with` block, whatever it was taken for on the way.
-
-    TensorFlow, interrupted while it converts a number, raises a TypeError in its place.
-    """
-    before, pressed = signal.getsignal(signal.SIGINT), False
-
-    def remember(number: int, frame: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        before(number, frame)  # type: ignore[misc, operator]
-
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    except Exception as error:
-        if pressed:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def run_recipe(arguments: argparse.Namespace) -> int:
     """Carry out a recipe."""
     from tfprune.pipeline import carry_out, prepare
@@ -201,11 +173,10 @@ def run_recipe(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(path, arguments.set)
     arguments.out = arguments.out or str(Path("runs") / path.stem)
     # The data of Keras, and functions of one's own, load TensorFlow already here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_output(Path(os.devnull)):
+    with _native_output():
         job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
     try:
-        with _kept_interrupt(), _native_output(Path(arguments.out) / NATIVE_LOG):
+        with heeded_interrupts(), _native_output(Path(arguments.out) / NATIVE_LOG):
             _load_tensorflow()
             with shown_progress() as progress:
                 result = carry_out(job, progress)
@@ -233,8 +204,7 @@ def list_units(arguments: argparse.Namespace) -> int:
     from tfprune.legacy.load import check_model_file, load_model
 
     check_model_file(Path(arguments.file))
-    with _native_output(Path(os.devnull)):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_output():
         from tfprune.structure.units import units
 
         found = units(load_model(arguments.file))
@@ -291,7 +261,7 @@ def check_artefact(arguments: argparse.Namespace) -> int:
     from tfprune.measure.check import Limits
     from tfprune.pipeline.check import check
 
-    with _native_output(Path(os.devnull)), shown_progress() as progress:
+    with _native_output(), shown_progress() as progress:
         verdict = check(
             arguments.path,
             data=arguments.data,
@@ -326,18 +296,18 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
 def _load_tensorflow() -> None:
     """Load TensorFlow so that the same run gives the same bits."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
 
 
 @contextlib.contextmanager
-def _native_output(path: Path) -> Iterator[None]:
+def _native_output(path: Path = Path(os.devnull)) -> Iterator[None]:
     """Send what native code writes to file descriptor 2 to a file; Python's stderr stays.
 
     TensorFlow 2.21 and LiteRT greet there whatever their log levels say, across the bar.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
     python_stderr = sys.stderr

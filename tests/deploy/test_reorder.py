@@ -6,7 +6,8 @@ import pytest
 
 from tfprune.deploy import flatbuffer
 from tfprune.deploy.reorder import reorder
-from tfprune.deploy.runtime import Runner, specs
+from tfprune.deploy.runtime import Runner
+from tfprune.deploy.stored import specs
 from tfprune.deploy.tflite import to_tflite
 
 L = keras.layers

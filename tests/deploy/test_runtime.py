@@ -3,12 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.deploy.mutations import mutations
 from tfprune.deploy import runtime
-from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.runtime import Runner, read_file
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, DataError, OptionError
@@ -126,27 +123,6 @@ def test_the_trial_in_a_child_is_done_once(float_file, monkeypatch):
     changed[at : at + 4] = b"Mlir"
     Runner(bytes(changed))
     assert runtime.sha256(bytes(changed)) in runtime._LOADABLE
-
-
-@given(
-    st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=20),
-    st.floats(1e-3, 10),
-    st.integers(-128, 127),
-)
-def test_quantising_errs_by_half_a_step_at_most(values, scale, zero_point):
-    spec = TensorSpec("x", (-1,), "int8", scale, zero_point)
-    array = np.array(values, np.float32)
-    stored = runtime.quantise(array, spec)
-    low, high = ((limit - zero_point) * scale for limit in (-128, 127))
-    back = runtime.dequantise(stored, spec)
-    np.testing.assert_allclose(back, np.clip(array, low, high), atol=0.5001 * scale + 1e-3)
-    np.testing.assert_array_equal(runtime.quantise(back, spec), stored)
-
-
-def test_halves_are_rounded_away_from_zero():
-    spec = TensorSpec("x", (-1,), "int8", 1.0, 0)
-    halves = np.array([-1.5, -0.5, 0.5, 1.5, 200.0], np.float32)
-    assert runtime.quantise(halves, spec).tolist() == [-2, -1, 1, 2, 127]
 
 
 def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy import flatbuffer, runtime
+from tfprune.deploy import flatbuffer, runtime, stored
 from tfprune.deploy.artefact import TensorSpec, gzip_bytes, sha256
 from tfprune.deploy.flatbuffer import Contents, Tensor
 
@@ -166,7 +166,7 @@ def inspect(source: runtime.Source) -> Inspection:
     """
     data, where = runtime.read_source(source)
     contents = flatbuffer.parse(data, where)
-    inputs, outputs = runtime.specs(contents)
+    inputs, outputs = stored.specs(contents)
     weights = {
         tensor.buffer
         for graph in contents.subgraphs

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy import child, flatbuffer, runtime, stored
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.calibrate import calibration_samples
 from tfprune.deploy.export import called, full_precision
@@ -98,7 +98,7 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
     data, where = runtime.read_source(source)
     contents = flatbuffer.parse(data, where)
     face = interface(model)
-    graph, (takes, gives) = contents.subgraphs[0], runtime.specs(contents)
+    graph, (takes, gives) = contents.subgraphs[0], stored.specs(contents)
     names = {index: graph.tensors[index].name for op in graph.ops for index in op.outputs}
     arrays, _ = calibration_samples(samples, face.inputs, limit=_SAMPLES)
     fixed = max(spec.shape[0] for spec in (*face.inputs, *takes))

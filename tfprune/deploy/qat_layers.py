@@ -1,7 +1,6 @@
 """Keras layers that train under the rounding that an int8 file will do."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.qat_range import ActivationRange, traced
+from tfprune.equations import is_matrix_product, summed_axes
 
 # The converter makes these a part of the operation before them, or they change nothing.
 _WITHOUT_TENSOR = (
@@ -377,28 +377,3 @@ def _add_bias(outputs: Any, bias: Any, data_format: str) -> Any:
     if data_format == "channels_first":
         bias = ops.reshape(bias, (-1, *[1] * (len(outputs.shape) - 2)))
     return ops.add(outputs, bias)
-
-
-def is_matrix_product(equation: str) -> bool:
-    """Tell whether axes stand in an equation as in that of a matrix product.
-
-    Example:
-        >>> is_matrix_product("abcd,cde->abe"), is_matrix_product("abc,acd->abd")
-        (True, False)
-    """
-    inputs, kernel, outputs = re.split(",|->", equation.replace(" ", ""))
-    summed = "".join(kernel[i] for i in summed_axes(equation))
-    free, new = inputs.removesuffix(summed), kernel.removeprefix(summed)
-    return inputs == free + summed and kernel == summed + new and outputs == free + new
-
-
-def summed_axes(equation: str) -> tuple[int, ...]:
-    """Return the axes of an EinsumDense layer's kernel that its equation sums over.
-
-    Example:
-        >>> summed_axes("abc,cde->abde"), summed_axes("abcd,cde->abe")
-        ((0,), (0, 1))
-    """
-    operands, _, outputs = equation.replace(" ", "").partition("->")
-    kernel = operands.partition(",")[2]
-    return tuple(i for i, axis in enumerate(kernel) if axis not in outputs)

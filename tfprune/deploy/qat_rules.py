@@ -1,7 +1,6 @@
 """Which layer trains under rounding in the place of which, and what becomes of its weights."""
 
 import itertools
-import re
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy import qat_layers as own
 from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.equations import is_product
 from tfprune.errors import ModelError, type_name
 from tfprune.filters import Filter, check_used, choose
 
@@ -80,17 +80,11 @@ def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any
 
 def _obstacle(layer: Any) -> str:
     """Say why the rule for a layer's kind is not for this layer; nothing if it is."""
-    if isinstance(layer, keras.layers.EinsumDense) and not _is_product(layer.equation):
+    if isinstance(layer, keras.layers.EinsumDense) and not is_product(layer.equation):
         return "its input and its kernel share an axis that stays"
     if getattr(layer, "rms_scaling", False):
         return "with rms_scaling it computes something else"
     return ""
-
-
-def _is_product(equation: str) -> bool:
-    """Tell whether every axis of an EinsumDense kernel is either summed over or new."""
-    inputs, kernel, outputs = re.split(",|->", equation.replace(" ", ""))
-    return all((axis in inputs) != (axis in outputs) for axis in kernel)
 
 
 def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:

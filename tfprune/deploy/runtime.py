@@ -17,6 +17,7 @@ import numpy as np
 from tfprune.deploy import child, flatbuffer
 from tfprune.deploy.artefact import Artefact, TensorSpec, sha256
 from tfprune.deploy.flatbuffer import Contents
+from tfprune.deploy.stored import dequantise, quantise, specs
 from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
 from tfprune.files import read_bytes
 
@@ -200,7 +201,7 @@ class Runner:
 
     def run_named(self, x: Any) -> dict[str, np.ndarray]:
         """Return the outputs for a batch as a dict, however many there are."""
-        arrays = self._arrays(x)
+        arrays = self.arrays(x)
         count = len(arrays[0])
         step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
         self._resize(arrays, step)
@@ -239,7 +240,7 @@ class Runner:
                 spec.name: np.zeros((step, *(max(size, 1) for size in spec.shape[1:])), np.float32)
                 for spec in self.inputs
             }
-        arrays = self._arrays(x)
+        arrays = self.arrays(x)
         if fixed < 1:
             step = len(arrays[0])
         arrays = [np.resize(array, (step, *array.shape[1:])) for array in arrays]
@@ -268,7 +269,12 @@ class Runner:
         self.invoke()
         return (clock() - start) / 1e6
 
-    def _arrays(self, x: Any) -> list[np.ndarray]:
+    def arrays(self, x: Any) -> list[np.ndarray]:
+        """Return a batch as arrays in the order of `inputs`.
+
+        Raises:
+            DataError: The data does not fit the inputs.
+        """
         if isinstance(x, Mapping):
             names = [spec.name for spec in self.inputs]
             for name in x:
@@ -324,61 +330,6 @@ class Runner:
             dequantise(self._interpreter.get_tensor(detail["index"]), spec)
             for detail, spec in zip(details, self.outputs, strict=True)
         ]
-
-
-def quantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Return real numbers as the file stores them; halves are rounded away from 0, as it does."""
-    dtype = np.dtype(spec.dtype)
-    if not spec.scale:
-        return array.astype(dtype)
-    steps = array.astype(np.float64) / spec.scale
-    rounded = np.trunc(steps + np.copysign(0.5, steps)) + spec.zero_point
-    limits = np.iinfo(dtype)
-    return np.clip(rounded, limits.min, limits.max).astype(dtype)
-
-
-def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Return the real numbers (float32) that stored ones stand for; others stay as they are."""
-    if not spec.scale:
-        return array
-    return ((array.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)).astype(
-        np.float32
-    )
-
-
-def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
-    """Return how a tensor of a file stores real numbers."""
-    quantised = len(tensor.scales) == 1
-    return TensorSpec(
-        name=name or tensor.name,
-        shape=tensor.signature,
-        dtype=tensor.dtype,
-        scale=tensor.scales[0] if quantised else 0.0,
-        zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
-    )
-
-
-def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and the outputs of a file, in its order.
-
-    Names are those of its signature, or of the tensors where it has none. A tensor that is several
-    outputs has a name for each.
-    """
-    graph = contents.subgraphs[0]
-    signature = next((entry for entry in contents.signatures if entry.subgraph == 0), None)
-
-    def describe(indices: Iterable[int], names: Iterable[tuple[str, int]]) -> Iterator[TensorSpec]:
-        by_index: dict[int, list[str]] = {}
-        for name, index in names:
-            by_index.setdefault(index, []).append(name)
-        for index in indices:
-            tensor, left = graph.tensors[index], by_index.get(index)
-            yield tensor_spec(tensor, left.pop(0) if left else tensor.name)
-
-    return (
-        tuple(describe(graph.inputs, signature.inputs if signature else ())),
-        tuple(describe(graph.outputs, signature.outputs if signature else ())),
-    )
 
 
 def _fit(array: np.ndarray, spec: TensorSpec) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy import child, flatbuffer, runtime
+from tfprune.deploy import child, flatbuffer, runtime, stored
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.deploy.calibrate import Samples
@@ -199,7 +199,7 @@ def to_tflite(
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
     _check_parity(found, scheme, face, data, compared, bound or plan.bound)
-    inputs, given = runtime.specs(contents)
+    inputs, given = stored.specs(contents)
     report = ConversionReport(
         scheme=scheme,
         io=io,
@@ -376,7 +376,7 @@ def _output_steps(contents: Contents) -> dict[str, float]:
         op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs
     }
     steps = {}
-    for spec, index in zip(runtime.specs(contents)[1], graph.outputs, strict=True):
+    for spec, index in zip(stored.specs(contents)[1], graph.outputs, strict=True):
         scales = graph.tensors[source.get(index, index)].scales
         if len(scales) == 1:
             steps[spec.name] = scales[0]

@@ -58,22 +58,22 @@ def trace(path: str, inputs: str, outputs: str) -> None:
         inputs: An `.npz` with an array for each input.
         outputs: The `.npz` to write.
     """
-    from tfprune.deploy import flatbuffer, runtime
+    from tfprune.deploy import flatbuffer, runtime, stored
 
     with open(path, "rb") as file:
         data = file.read()
     contents = flatbuffer.parse(data)
-    graph, (specs, _) = contents.subgraphs[0], runtime.specs(contents)
+    graph, (specs, _) = contents.subgraphs[0], stored.specs(contents)
     interpreter = runtime.open_interpreter(data, preserve_all=True, allocate=False)
     arrays = load_arrays(inputs)
-    samples = [runtime.quantise(arrays[spec.name], spec) for spec in specs]
+    samples = [stored.quantise(arrays[spec.name], spec) for spec in specs]
     details = interpreter.get_input_details()
     step = max(1, specs[0].shape[0])
     for detail, array in zip(details, samples, strict=True):
         interpreter.resize_tensor_input(detail["index"], [step, *array.shape[1:]])
     interpreter.allocate_tensors()
     kept = {
-        index: runtime.tensor_spec(graph.tensors[index])
+        index: stored.tensor_spec(graph.tensors[index])
         for op in graph.ops
         for index in op.outputs
         if graph.tensors[index].dtype in ("float32", "int8", "int16")
@@ -86,7 +86,7 @@ def trace(path: str, inputs: str, outputs: str) -> None:
         for index, spec in kept.items():
             value = _value(interpreter, index)
             if value is not None:
-                found[index].append(runtime.dequantise(value, spec))
+                found[index].append(stored.dequantise(value, spec))
     shown = {str(i): np.concatenate(v) for i, v in found.items() if v and v[0].ndim}
     save_arrays(outputs, shown)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tfprune.deploy import flatbuffer
 from tfprune.deploy.artefact import sha256
-from tfprune.deploy.runtime import specs
+from tfprune.deploy.stored import specs
 from tfprune.errors import ArtefactError, DeviceError, nearest
 from tfprune.measure.benchmark_tool import ToolResult, last_line, read_result, read_text
 from tfprune.measure.device import DeviceInfo, Sample

@@ -3,7 +3,8 @@
 The Keras model is not asked: what counts is what the file answers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.runtime import Runner
+from tfprune.deploy.stored import held
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.data import Batch, batches
 from tfprune.measure.sources import Source, called, name_of
@@ -113,7 +115,7 @@ def score_files(
                 answers = runner.run_named(batch.x)[wanted]
                 reference = answers if reference is None else reference
                 tally.compare(answers, reference)
-                tally.look_at(batch.x, runner.inputs)
+                tally.look_at(runner.arrays(batch.x), runner.inputs)
                 if metric == "accuracy":
                     tally.count(answers, truth, batch)
                 else:
@@ -149,8 +151,8 @@ class _Tally:
     numbers: int = 0
     kept: list[np.ndarray] = field(default_factory=list)
     classes: set[int] = field(default_factory=set)
-    outside: dict[str, int] = field(default_factory=dict)
-    given: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    given: Counter[TensorSpec] = field(default_factory=Counter)
+    outside: Counter[TensorSpec] = field(default_factory=Counter)
 
     def compare(self, outputs: np.ndarray, reference: np.ndarray) -> None:
         if outputs.shape != reference.shape:
@@ -171,19 +173,15 @@ class _Tally:
         self.error += float(difference.sum())
         self.numbers += difference.size
 
-    def look_at(self, x: Any, inputs: Sequence[TensorSpec]) -> None:
+    def look_at(self, arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
         """Count the numbers that integer inputs cannot hold."""
-        for spec, array in _matched(x, inputs):
-            if not spec.scale:
-                continue
-            limits = np.iinfo(np.dtype(spec.dtype))
-            low = (limits.min - spec.zero_point) * spec.scale
-            high = (limits.max - spec.zero_point) * spec.scale
-            # Rounding alone takes a number up to one step past the end.
-            away = (array < low - spec.scale) | (array > high + spec.scale)
-            self.outside[spec.name] = self.outside.get(spec.name, 0) + int(away.sum())
-            count = self.given[spec.name][0] if spec.name in self.given else 0
-            self.given[spec.name] = count + array.size, low, high
+        for spec, array in zip(inputs, arrays, strict=True):
+            if spec.scale:
+                low, high = held(spec)
+                # Rounding alone takes a number up to one step past the end.
+                away = (array < low - spec.scale) | (array > high + spec.scale)
+                self.given[spec] += array.size
+                self.outside[spec] += int(away.sum())
 
     def count(self, outputs: np.ndarray, truth: np.ndarray, batch: Batch) -> None:
         right = _right(outputs, truth, batch.first)
@@ -218,13 +216,14 @@ class _Tally:
             yield f"all {self.asked} labels are {only}: accuracy says nothing of the other classes"
 
     def _cut_off(self) -> Iterator[str]:
-        for name, (count, low, high) in self.given.items():
-            share = self.outside[name] / count
+        for spec, count in self.given.items():
+            share = self.outside[spec] / count
             if share > MANY_OUTSIDE:
+                low, high = held(spec)
                 yield (
-                    f"{self.name}: {share:.0%} of the numbers given to input {name!r} lie outside "
-                    f"of what it holds, {low:.4g} to {high:.4g}, and were cut off; scale the data "
-                    "as that of calibration was"
+                    f"{self.name}: {share:.0%} of the numbers given to input {spec.name!r} lie "
+                    f"outside of what it holds, {low:.4g} to {high:.4g}, and were cut off; scale "
+                    "the data as that of calibration was"
                 )
 
     def _judged(self, metric: Callable[..., Any], truth: np.ndarray) -> float:
@@ -239,16 +238,6 @@ class _Tally:
                 "must give one number, such as their mean"
             )
         return float(found.reshape(()))
-
-
-def _matched(x: Any, inputs: Sequence[TensorSpec]) -> Iterator[tuple[TensorSpec, np.ndarray]]:
-    """Pair inputs with what they were given; a `Runner` has checked that it fits."""
-    if isinstance(x, Mapping):
-        parts = [x[spec.name] for spec in inputs]
-    else:
-        parts = list(x) if isinstance(x, tuple) else [x]
-    for spec, part in zip(inputs, parts, strict=True):
-        yield spec, np.asarray(part)
 
 
 def _runner(source: Source, name: str) -> Runner:

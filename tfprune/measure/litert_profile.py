@@ -16,7 +16,7 @@ import numpy as np
 
 from tfprune.deploy import flatbuffer
 from tfprune.deploy.artefact import TensorSpec
-from tfprune.deploy.runtime import specs
+from tfprune.deploy.stored import quantise, specs
 from tfprune.errors import ArtefactError, OptionError
 from tfprune.measure.runtimes import check_inputs, noise, shape_of
 
@@ -240,8 +240,6 @@ class ProfiledModel:
         shape: tuple[int, ...],
         random: np.random.Generator,
     ) -> None:
-        from tfprune.deploy.runtime import quantise
-
         content = quantise(noise(spec, shape, random), spec).tobytes()
         address = ctypes.c_void_p()
         self._call("LockTensorBuffer", buffer, ctypes.byref(address), _WRITE)

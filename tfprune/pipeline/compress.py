@@ -16,8 +16,8 @@ from tfprune.data import Dataset, as_dataset, load_data
 from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.weights import weight_rules
 from tfprune.errors import DataError, ModelError, RecipeError, type_name
+from tfprune.interrupts import heeded_interrupts
 from tfprune.pipeline.folder import check_folder, open_folder
-from tfprune.pipeline.interrupts import heeded_interrupts
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.progress import SILENT, Progress, Task
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe

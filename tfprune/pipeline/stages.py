@@ -118,7 +118,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     From the dense model; or, if what training has closed is to go, from the pruned one.
     """
-    from tfprune.structure.recalibrate import recalibrate
+    from tfprune.structure.recalibrate import learning_norms, recalibrate
     from tfprune.structure.shrink import shrink
 
     table = run.recipe.shrink
@@ -145,7 +145,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         seed=run.recipe.seed,
         progress=run.progress,
     )
-    if unlabelled is not None and _learns_statistics(model):
+    if unlabelled is not None and learning_norms(model):
         recalibrate(model, unlabelled)
     curves: dict[str, list[float]] = {}
     if table.epochs:
@@ -168,13 +168,6 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         ],
         "notes": [*report.notes, *report.reasons],
     }
-
-
-def _learns_statistics(model: keras.Model) -> bool:
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        for layer in model._flatten_layers()
-    )
 
 
 def prune_model(run: Run) -> Mapping[str, Any]:

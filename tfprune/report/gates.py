@@ -87,9 +87,8 @@ class GateResult:
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "MISSED"
         if self.name == UNCHANGED:
-            found = "it is the file of its report"
-            found = found if self.passed else found.replace("is", "is not", 1)
-            return f"{verdict}: {self.name} of {self.row}: {found}"
+            found = "it is" if self.passed else "it is not"
+            return f"{verdict}: {self.name} of {self.row}: {found} the file of its report"
         return f"{verdict}: {self.name} of {self.row}: {self.found}, limit {self.allowed}"
 
     @property

@@ -1,17 +1,16 @@
 """Mean gradients of a loss over data, for the scores that ask for them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tfprune.batches import Batch, each_batch
 from tfprune.errors import DataError, OptionError, type_name
-
-if TYPE_CHECKING:
-    from tfprune.structure.batches import Batch
+from tfprune.losses import loss_of
 
 BATCH_SIZE = 64
 
@@ -66,23 +65,16 @@ def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
         raise OptionError(
             f"prune: loss: expected a loss, its name or a callable. Received {loss!r}."
         )
-    # Not at the top: structure imports what this belongs to.
-    from tfprune.structure.losses import loss_of
-
     return loss_of(model, loss)
 
 
-def _batches(model: Any, data: Any) -> Iterable["Batch"]:
-    from tfprune.structure.batches import Batch, each_batch
-
+def _batches(model: Any, data: Any) -> Iterable[Batch]:
     if isinstance(data, (tuple, list)) and len(data) == 2 and hasattr(data[0], "shape"):
-        x, y = data
+        x, y = data = tuple(data)
         sizes = {len(part) for part in keras.tree.flatten(y)}
         if sizes != {len(x)}:
             raise DataError(f"prune: data: {len(x)} samples but {max(sizes)} targets")
-
-        def cut(at: int) -> Any:
-            return keras.tree.map_structure(lambda part: part[at : at + BATCH_SIZE], (x, y))
-
-        return (Batch(*cut(at)) for at in range(0, len(x), BATCH_SIZE))
-    return each_batch(data, "prune data", len(getattr(model, "inputs", None) or [None]))
+        if not len(x):
+            return ()
+    count = len(getattr(model, "inputs", None) or [None])
+    return each_batch(data, "prune data", count, BATCH_SIZE)

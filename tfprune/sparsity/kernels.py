@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.equations import letters_of
 from tfprune.errors import type_name
 
 KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
@@ -173,7 +174,7 @@ _TRANSPOSED = (
 def _axes(layer: Any, variable: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     rank = len(variable.shape)
     if isinstance(layer, keras.layers.EinsumDense):
-        inputs, kernel, outputs = layer.equation.replace(" ", "").replace("->", ",").split(",")
+        inputs, kernel, outputs = letters_of(layer.equation)
         outer = tuple(i for i, c in enumerate(kernel) if c in inputs and c in outputs)
         contracted = tuple(i for i, c in enumerate(kernel) if c in inputs and c not in outputs)
         made = tuple(i for i, c in enumerate(kernel) if c not in inputs)

@@ -14,7 +14,7 @@ from keras import tree
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import Weights, execute, perform
-from tfprune.structure.site import MAKE, USE, Ids
+from tfprune.structure.site import MAKE, USE, Ids, places
 from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 
@@ -98,7 +98,7 @@ def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
     for site, binding in found.bindings:
         if binding.role != role:
             continue
-        place = [variable is binding.weight for variable in site.op.weights].index(True)
+        place = places(site.op)[id(binding.weight)]
         for ids, rows in positions(weights[id(site.op)][place], binding):
             roots = found.root[ids]
             has[roots] = True
@@ -202,7 +202,7 @@ def _internal(found: Units, weights: Weights, candidates: np.ndarray) -> np.ndar
         for binding in site.bindings:
             if binding.role == USE:
                 continue
-            place = [variable is binding.weight for variable in site.op.weights].index(True)
+            place = places(site.op)[id(binding.weight)]
             for ids, rows in positions(weights[id(site.op)][place], binding):
                 roots = found.root[ids[(rows != 0).any(axis=1)]]
                 speaking[roots[inside[roots]]] = True

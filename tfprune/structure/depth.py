@@ -12,13 +12,13 @@ from keras import tree
 from tfprune.errors import DataError, FilterError, ModelError, OptionError, nearest
 from tfprune.filters import Filter, as_filters, matches
 from tfprune.filters import choose as select
+from tfprune.losses import loss_of
 from tfprune.registry import Registry
-from tfprune.structure.batches import flat_inputs
 from tfprune.structure.blocks import Block
 from tfprune.structure.branches import Branches, branches_of
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.importance import Evidence, judge
-from tfprune.structure.losses import loss_of
+from tfprune.structure.inputs import flat_inputs
 from tfprune.structure.rebuild import execute, perform
 from tfprune.structure.site import Binding, Site
 from tfprune.structure.units import Units

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.batches import Batch, as_batches
 from tfprune.errors import DataError, OptionError
+from tfprune.losses import loss_of
 from tfprune.registry import Registry
-from tfprune.structure.batches import Batch, as_batches, flat_inputs
 from tfprune.structure.graph import Call
-from tfprune.structure.losses import loss_of
+from tfprune.structure.inputs import flat_inputs
 from tfprune.structure.rebuild import Weights, execute, perform
-from tfprune.structure.site import MAKE, USE, Binding
+from tfprune.structure.site import MAKE, USE, Binding, places
 from tfprune.structure.units import Units
 
 
@@ -41,9 +42,9 @@ class Evidence:
     @cached_property
     def _places(self) -> dict[tuple[int, int], int]:
         return {
-            (id(site.op), id(variable)): place
+            (id(site.op), weight): place
             for site in self.found.sites
-            for place, variable in enumerate(getattr(site.op, "weights", ()))
+            for weight, place in places(site.op).items()
         }
 
     def members(self, *roles: str) -> Iterator[tuple[Any, Binding]]:

@@ -13,7 +13,7 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.structure.graph import Call, Graph, Ref
-from tfprune.structure.site import Binding, Keep, Site
+from tfprune.structure.site import Binding, Keep, Site, places
 from tfprune.structure.table import is_foreign
 from tfprune.structure.units import Units
 from tfprune.twins import settle
@@ -54,7 +54,7 @@ def cut(found: Units, weights: Weights, keep: Keep) -> Weights:
 
 def _cut_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.ndarray]:
     result = list(weights)
-    place = {id(variable): index for index, variable in enumerate(site.op.weights)}
+    place = places(site.op)
     for binding in sorted(site.bindings, key=lambda b: b.along is None):
         index = place[id(binding.weight)]
         result[index] = _cut_axis(result[index], binding, keep)
@@ -86,7 +86,7 @@ def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
         if not used:
             continue
         arrays = list(weights[id(site.op)])
-        place = {id(variable): index for index, variable in enumerate(site.op.weights)}
+        place = places(site.op)
         for binding in used:
             index = place[id(binding.weight)]
             arrays[index] = _silence_axis(arrays[index], binding, keep)

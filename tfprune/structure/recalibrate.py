@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfprune.batches import each_batch
 from tfprune.errors import DataError, ModelError, type_name
-from tfprune.structure.batches import by_name, check_batch, each_batch
+from tfprune.structure.inputs import by_name, check_batch
 
 OPTION = "recalibrate data"
 
@@ -34,16 +35,11 @@ def recalibrate(model: Any, data: Any) -> Any:
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    frozen = [layer.name for layer in norms if not layer.trainable]
-    if not norms or len(frozen) == len(norms):
+    learning = learning_norms(model)
+    if not learning:
+        frozen = [layer.name for layer in _norms(model)]
         what = f"all are frozen ({', '.join(frozen)})" if frozen else "there is none"
         raise ModelError(f"model {model.name!r} has no BatchNormalization to recalibrate: {what}")
-    learning = [layer for layer in norms if layer.trainable]
     # What is read here is a snapshot: TensorFlow writes to another buffer while it is held.
     before = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
     new: set[int] = set()
@@ -65,6 +61,16 @@ def recalibrate(model: Any, data: Any) -> Any:
             if id(variable) not in new:
                 variable.assign(value)
     return model
+
+
+def learning_norms(model: Any) -> list[Any]:
+    """The BatchNormalizations of a model whose statistics change while it trains."""
+    return [layer for layer in _norms(model) if layer.trainable]
+
+
+def _norms(model: Any) -> list[Any]:
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _inputs(model: Any, data: Any) -> Iterator[Any]:

@@ -15,10 +15,12 @@ import numpy as np
 from keras import layers as kl
 from keras import tree
 
-from tfprune.structure.batches import each_batch, flat_inputs
+from tfprune.batches import each_batch
+from tfprune.equations import letters_of
 from tfprune.structure.graph import Call, Ref
+from tfprune.structure.inputs import flat_inputs
 from tfprune.structure.rebuild import Weights, execute, perform
-from tfprune.structure.site import USE, Binding
+from tfprune.structure.site import USE, Binding, places
 from tfprune.structure.units import Units
 
 RIDGE = 1e-4
@@ -87,25 +89,20 @@ def repaired(
     ears: list[_Ear] = []
     told: dict[int, list[tuple[_Ear, Ref, int]]] = {}
     deaf: dict[str, None] = {}
-    done: set[int] = set()
-    for call in found.graph.calls:
-        site = found.flow.sites.get(id(call.op))
-        if site is None or id(call.op) in done:
-            continue
-        done.add(id(call.op))
-        calls = [one for one in found.graph.calls if one.op is call.op]
+    for site in found.sites:
+        calls = [call for call in found.graph.calls if call.op is site.op]
         for binding in site.bindings:
             if binding.role != USE or alive[binding.ids].all():
                 continue
             sources = [source_of(found, one, binding) for one in calls]
             heard = [source for source in sources if source is not None]
             if len(heard) < len(calls):
-                deaf[call.path] = None
+                deaf[calls[0].path] = None
                 continue
-            place = [weight is binding.weight for weight in call.op.weights].index(True)
+            place = places(site.op)[id(binding.weight)]
             repeats = _repeats(found, binding)
             moments = _Moments(binding.ids.size // repeats)
-            ears.append(ear := _Ear(call.op, place, binding, repeats, moments))
+            ears.append(ear := _Ear(site.op, place, binding, repeats, moments))
             for one, (ref, axis) in zip(calls, heard, strict=True):
                 told.setdefault(id(one), []).append((ear, ref, axis))
 
@@ -179,10 +176,10 @@ def _spread(found: Units, result: Weights, ear: _Ear, alive: np.ndarray) -> None
     """Spread the rows of a weight that go over those that stay."""
     binding, op = ear.binding, ear.op
     old = result[id(op)][ear.place]
-    rows = np.moveaxis(old.astype(np.float64), binding.axis, 0).copy()
+    rows = np.moveaxis(old.astype(np.float64), binding.axis, 0)
     groups = 1 if binding.along is None else len(binding.ids)
     per = len(rows) // ear.repeats
-    taken = _takes_constant(found, op, rows, binding)
+    taken = _takes_constant(found, op, binding)
     added: list[np.ndarray] = []
     for group, (ids, columns) in enumerate(
         zip(np.atleast_2d(binding.ids), np.split(rows, groups, axis=-1), strict=True)
@@ -212,21 +209,18 @@ def _spread(found: Units, result: Weights, ear: _Ear, alive: np.ndarray) -> None
     result[id(owner)] = arrays
 
 
-def _takes_constant(
-    found: Units, op: Any, rows: np.ndarray, binding: Binding
-) -> tuple[Any, int, int] | None:
+def _takes_constant(found: Units, op: Any, binding: Binding) -> tuple[Any, int, int] | None:
     """Where a constant can be added to what a weight makes: a layer, a weight of it, a sign."""
     holder = next(one for one in op._flatten_layers() if _has(one, binding.weight))
     bias = getattr(holder, "bias", None)
     if isinstance(op, TRANSPOSED):
         return None
     if isinstance(holder, kl.EinsumDense) and isinstance(op, kl.EinsumDense):
-        letters = op.equation.replace(" ", "").partition("->")[0].partition(",")[2]
+        letters = letters_of(op.equation).kernel
         if (op.bias_axes or "") != letters[: binding.axis] + letters[binding.axis + 1 :]:
             return None
     if bias is not None:
-        place = [weight is bias for weight in op.weights].index(True)
-        return op, place, 1
+        return op, places(op)[id(bias)], 1
     if not isinstance(op, LINEAR):
         return None
     calls = [call for call in found.graph.calls if call.op is op]
@@ -234,8 +228,7 @@ def _takes_constant(
     linear = op.activation is keras.activations.linear
     if len(calls) > 1 or reader is None or not linear or not _normalises(found, reader, calls[0]):
         return None
-    place = [weight is reader.op.moving_mean for weight in reader.op.weights].index(True)
-    return reader.op, place, -1
+    return reader.op, places(reader.op)[id(reader.op.moving_mean)], -1
 
 
 def _has(layer: Any, weight: Any) -> bool:

@@ -54,6 +54,11 @@ class Binding:
     scale: bool = False
 
 
+def places(op: Any) -> dict[int, int]:
+    """Where each weight of an operation stands among its weights, by the `id` of the variable."""
+    return {id(weight): place for place, weight in enumerate(getattr(op, "weights", ()))}
+
+
 Edit = Callable[[Keep], Any]
 Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 

@@ -15,7 +15,7 @@ from tfprune.structure.layers import ChannelGate
 from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision
 from tfprune.structure.rebuild import Weights, rebuild
 from tfprune.structure.repair import LINEAR, TRANSPOSED, source_of
-from tfprune.structure.site import USE, Binding
+from tfprune.structure.site import USE, Binding, places
 from tfprune.structure.trial import random_inputs
 from tfprune.structure.units import Units
 
@@ -208,7 +208,7 @@ def _scaled_readers(
             if binding is None or id(reader.op) in result:
                 return None
             arrays = list(weights[id(reader.op)])
-            place = [weight is binding.weight for weight in reader.op.weights].index(True)
+            place = places(reader.op)[id(binding.weight)]
             across = [1] * arrays[place].ndim
             across[binding.axis] = -1
             factor = scale[found.root[binding.ids]].reshape(across)
@@ -226,6 +226,5 @@ def _used_by(found: Units, reader: Call, ref: Ref) -> Binding | None:
     for binding in site.bindings:
         at = source_of(found, reader, binding) if binding.role == USE else None
         if at is not None and binding.ids.ndim == 1 and at[0] == ref:
-            ids = found.flow.axes(ref)[at[1]]
-            return binding if ids is not None else None
+            return binding
     return None

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.equations import letters_of
 from tfprune.errors import type_name
 from tfprune.sparsity.kernels import Kernel
 from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
@@ -122,7 +123,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
     equation = layer.equation.replace(" ", "")
-    inputs, weights, outputs = equation.replace("->", ",").split(",")
+    inputs, weights, outputs = letters_of(equation)
     if any(c not in weights + outputs for c in inputs if c != "."):
         return f"the equation {equation!r} sums over an axis that the kernel does not have"
     if any(c not in inputs + outputs for c in weights):

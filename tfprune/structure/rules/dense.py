@@ -2,6 +2,7 @@
 
 from keras import layers as kl
 
+from tfprune.equations import letters_of
 from tfprune.structure.flow import Flow
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.rules.activation import activate
@@ -28,8 +29,7 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     """Kernel letters shared with the input are used up or go along; the others are made."""
     layer, site = call.op, flow.site(call.op)
     x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
-    left, _, result = layer.equation.replace(" ", "").partition("->")
-    source, _, weight = left.partition(",")
+    source, weight, result = letters_of(layer.equation)
     filled = _ellipsis(source, result, len(shape))
     if filled is None:
         return stop(flow, call, f"computes {layer.equation}, which has no rule")

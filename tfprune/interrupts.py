@@ -1,4 +1,4 @@
-"""Ctrl-C that is heeded, wherever it comes."""
+"""Ctrl-C that is heeded, wherever it comes and whatever is made of it."""
 
 import signal
 import threading
@@ -9,9 +9,10 @@ from typing import Any
 
 @contextmanager
 def heeded_interrupts() -> Iterator[Callable[[], None]]:
-    """Remember Ctrl-C for the length of a `with` block, and give what raises it again.
+    """Let Ctrl-C be what ends a `with` block, and give what raises it where it was passed over.
 
-    Raised while a finalizer runs, and libraries run many, Python prints it and goes on.
+    Raised while a finalizer runs, and libraries run many, Python prints it and goes on. TensorFlow,
+    interrupted while it converts a number, raises a TypeError in its place.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -31,5 +32,9 @@ def heeded_interrupts() -> Iterator[Callable[[], None]]:
     signal.signal(signal.SIGINT, note)
     try:
         yield check
+    except Exception as error:
+        if asked:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)

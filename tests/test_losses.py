@@ -7,7 +7,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError, OptionError
-from tfprune.structure.losses import loss_of
+from tfprune.losses import loss_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4)).astype("float32")

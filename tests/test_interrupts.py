@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tfprune.pipeline.interrupts import heeded_interrupts
+from tfprune.interrupts import heeded_interrupts
 
 
 class Finalized:
@@ -30,6 +30,19 @@ def test_one_that_a_finalizer_swallowed_is_raised_at_the_next_check() -> None:
 def test_any_other_is_raised_at_once() -> None:
     with heeded_interrupts(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_what_a_library_makes_of_one_is_one_again() -> None:
+    def convert() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise TypeError("Failed to convert elements to Tensor") from None
+
+    with pytest.raises(KeyboardInterrupt), heeded_interrupts():
+        convert()
+    with pytest.raises(TypeError, match="of its own"), heeded_interrupts():
+        raise TypeError("of its own")
 
 
 def test_other_threads_have_no_signals_to_heed() -> None:
