@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfprune.files import write_atomic
 from tfprune.measure.comparison import versions
-from tfprune.measure.device import processor
+from tfprune.measure.devices.device import processor
 from tfprune.measure.latency import ratio_of
 from tfprune.report.data import Ratio
 from tfprune.report.text import markdown_table
+from tfprune.utils.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,8 +21,8 @@ from hub_configs import BACKBONES
 from keras import tree
 
 import tfprune
-from tfprune.files import write_atomic
-from tfprune.structure.site import HEADS
+from tfprune.structure.ids.site import HEADS
+from tfprune.utils.files import write_atomic
 
 SEED = 0
 LENGTH, AUDIO, IMAGE = 16, 1600, 64

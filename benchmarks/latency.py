@@ -18,12 +18,12 @@ import keras
 import numpy as np
 from harness import publish
 
-from tfprune.deploy.artefact import Artefact
 from tfprune.deploy.tflite import to_tflite
+from tfprune.graph.macs import macs
 from tfprune.measure.fidelity import accuracy
 from tfprune.measure.latency import interleaved
-from tfprune.measure.macs import macs
 from tfprune.report.figures import bytes_text, ms, percent, ratio, si
+from tfprune.runtime.artifact import Artefact
 
 SEED = 0
 SPARSITY = 0.8

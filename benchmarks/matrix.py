@@ -20,7 +20,7 @@ from typing import Any
 from cells import read, store
 from harness import publish
 
-from tfprune.deploy.schemes import SCHEMES
+from tfprune.runtime.schemes import SCHEMES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

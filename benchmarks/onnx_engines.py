@@ -23,10 +23,10 @@ import numpy as np
 from harness import publish, ratios_to, take_turns
 from workers import Worker
 
-from tfprune.deploy.onnx import to_onnx
+from tfprune.deploy.onnx.to_onnx import to_onnx
 from tfprune.deploy.tflite import to_tflite
+from tfprune.graph.macs import macs
 from tfprune.measure.latency import ratio_of
-from tfprune.measure.macs import macs
 from tfprune.report.figures import bytes_text, ms, ratio, si
 from tfprune.sparsity.pruning import prune, strip_pruning
 

@@ -17,7 +17,7 @@ import numpy as np
 from harness import publish
 from latency import attention
 
-from tfprune.measure.choose import choose
+from tfprune.deploy.auto import choose
 
 SEED = 0
 

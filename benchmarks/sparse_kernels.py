@@ -32,10 +32,10 @@ def look(paths: list[str], runs: int) -> dict[str, Any]:
     """
     import time
 
+    from tfprune.measure.devices.litert_profile import ProfiledModel
+    from tfprune.measure.devices.timing_worker import load, sample_ms
     from tfprune.measure.latency import pair_schedule
-    from tfprune.measure.litert_profile import ProfiledModel
     from tfprune.measure.profile import steps_of
-    from tfprune.measure.worker import load, sample_ms
 
     steps = {path: steps_of(list(ProfiledModel(path, 1, {}).run(runs))) for path in paths}
     runners = [load(path, 1, {}) for path in (*paths, paths[0])]
@@ -94,12 +94,12 @@ def seen_by(paths: list[str], runs: int, *, hidden: bool) -> dict[str, Any]:
 
 def measure(runs: int) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Return the rows of the table, and their numbers."""
-    from tfprune.deploy.sparse_ready import sparse_ready
-    from tfprune.deploy.sparse_rewrite import make_sparse_ready
+    from tfprune.deploy.make_sparse_ready import make_sparse_ready
     from tfprune.deploy.tflite import to_tflite
-    from tfprune.measure.device import Sample
+    from tfprune.measure.devices.device import Sample
     from tfprune.measure.latency import pair_ratios
     from tfprune.report.figures import bytes_text, percent, ratio
+    from tfprune.runtime.sparse_ready import sparse_ready
 
     rows, numbers = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -18,8 +18,8 @@ import numpy as np
 from harness import publish
 
 import tfprune
+from tfprune.graph.macs import macs
 from tfprune.measure.latency import interleaved
-from tfprune.measure.macs import macs
 from tfprune.report.data import Ratio
 from tfprune.report.figures import ms
 

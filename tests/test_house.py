@@ -29,15 +29,15 @@ LIGHT = [
     "tfprune.cli",
     "tfprune.recipe",
     "tfprune.report",
-    "tfprune.deploy.runtime",
-    "tfprune.deploy.inspect",
+    "tfprune.runtime.litert",
+    "tfprune.runtime.inspect",
     "tfprune.measure.size",
     "tfprune.measure.latency",
-    "tfprune.sparsity.allocation",
-    "tfprune.sparsity.patterns",
-    "tfprune.sparsity.schedules",
-    "tfprune.sparsity.scores",
-    "tfprune.sparsity.selection",
+    "tfprune.sparsity.choices.allocation",
+    "tfprune.sparsity.choices.patterns",
+    "tfprune.sparsity.choices.schedules",
+    "tfprune.sparsity.choices.scores",
+    "tfprune.sparsity.choices.selection",
 ]
 
 

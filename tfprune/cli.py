@@ -33,7 +33,7 @@ from tfprune.errors import (
     RecipeError,
     TfpruneError,
 )
-from tfprune.interrupts import heeded_interrupts
+from tfprune.utils.interrupts import heeded_interrupts
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
@@ -193,7 +193,7 @@ def run_recipe(arguments: argparse.Namespace) -> int:
 
 def inspect_file(arguments: argparse.Namespace) -> int:
     """Print what a `.tflite` file holds."""
-    from tfprune.deploy.inspect import inspect
+    from tfprune.runtime.inspect import inspect
 
     say(str(inspect(arguments.file)))
     return DONE
@@ -201,7 +201,7 @@ def inspect_file(arguments: argparse.Namespace) -> int:
 
 def list_units(arguments: argparse.Namespace) -> int:
     """Print the channels, neurons and heads of a model."""
-    from tfprune.legacy.load import check_model_file, load_model
+    from tfprune.bridge.load import check_model_file, load_model
 
     check_model_file(Path(arguments.file))
     with _native_output():

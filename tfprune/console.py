@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from tfprune.progress import Progress, Task
+from tfprune.utils.progress import Progress, Task
 
 PLAIN_SECONDS = 10.0
 """How often a plain line says how far a task is."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from workers import Job, serve
 
 import tfprune
-from tfprune.deploy import flatbuffer
-from tfprune.deploy.checks import float_operations
-from tfprune.deploy.runtime import Runner
+from tfprune.deploy.verify.operations import float_operations
+from tfprune.runtime import flatbuffer
+from tfprune.runtime.litert import Runner
 
 _loaded: dict[int, tuple[Any, ...]] = {}
 

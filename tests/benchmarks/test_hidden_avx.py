@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.sparse_ready import sparse_ready
 from tfprune.deploy.tflite import to_tflite
+from tfprune.runtime.sparse_ready import sparse_ready
 
 RUNTIME = version("ai-edge-litert")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -23,7 +23,7 @@ import json, sys
 import hidden_avx
 if sys.argv[2] == "hide":
     hidden_avx.hide()
-from tfprune.measure.litert_profile import ProfiledModel
+from tfprune.measure.devices.litert_profile import ProfiledModel
 (events,) = ProfiledModel(sys.argv[1], 1, {}).run(1)
 print(json.dumps([hidden_avx.can_hide(), [name for _, name, _ in events]]))
 """

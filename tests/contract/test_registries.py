@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.allocation import ALLOCATIONS, Share
-from tfprune.sparsity.patterns import PATTERNS, WholeUnits, of_one_kernel
-from tfprune.sparsity.scores import SCORES, Evidence, score_weights
+from tfprune.sparsity.choices.allocation import ALLOCATIONS, Share
+from tfprune.sparsity.choices.patterns import PATTERNS, WholeUnits, of_one_kernel
+from tfprune.sparsity.choices.scores import SCORES, Evidence, score_weights
 
 SHAPES = [(1, 8, 5), (3, 6, 4), (1, 1, 1)]
 SIZES = {"block": (2, 2), "n:m": (2, 4)}

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.artefact import Artefact
 from tfprune.deploy.tflite import to_tflite
+from tfprune.runtime.artifact import Artefact
 
 L = keras.layers
 

@@ -11,12 +11,12 @@ import numpy as np
 import tf_keras
 from sklearn.datasets import load_digits
 
-from tfprune.deploy.interface import interface
-from tfprune.deploy.parity import scale_of
-from tfprune.deploy.reference import answers
-from tfprune.deploy.runtime import Runner
+from tfprune.deploy.model_signature import interface
 from tfprune.deploy.tflite import to_tflite
+from tfprune.deploy.verify.parity import scale_of
+from tfprune.deploy.verify.reference import answers
 from tfprune.errors import ConversionError
+from tfprune.runtime.litert import Runner
 
 GENERATIONS = {"keras": keras, "tf_keras": tf_keras}
 

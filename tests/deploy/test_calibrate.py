@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfprune.deploy.artefact import TensorSpec
 from tfprune.deploy.calibrate import calibration_samples, random_samples
 from tfprune.errors import DataError
+from tfprune.runtime.artifact import TensorSpec
 
 _IMAGE = (TensorSpec("image", (-1, 2, 2), "float32"),)
 _TWO = (TensorSpec("a", (-1, 3), "float32"), TensorSpec("b", (-1,), "int32"))

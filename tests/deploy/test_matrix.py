@@ -7,7 +7,7 @@ tests, and `make slow` a sample.
 import pytest
 
 from tests.deploy.matrix import ARCHITECTURES, GENERATIONS, LARGE, REFUSED, fault, outcome
-from tfprune.deploy.schemes import SCHEMES
+from tfprune.runtime.schemes import SCHEMES
 
 _SAMPLE = {
     ("keras", "squeeze-excite", "int8"),

@@ -11,8 +11,8 @@ from tfprune.deploy.options import (
     check_layers,
     check_time_limit,
 )
-from tfprune.deploy.schemes import SCHEMES
 from tfprune.errors import FilterError, OptionError
+from tfprune.runtime.schemes import SCHEMES
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.runtime import Runner
-from tfprune.deploy.schemes import SCHEMES
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ConversionError, DataError, ModelError, OptionError
+from tfprune.runtime.litert import Runner
+from tfprune.runtime.schemes import SCHEMES
 
 L = keras.layers
 
@@ -153,7 +153,7 @@ def test_a_mask_constraint_does_not_disturb_and_zeros_stay():
         model, scheme="int8", calibration=np.random.default_rng(0).normal(size=(20, 64))
     ).bytes
 
-    from tfprune.deploy import flatbuffer
+    from tfprune.runtime import flatbuffer
 
     contents = flatbuffer.parse(data)
     weights = [t for t in contents.subgraphs[0].tensors if t.shape == (32, 64)]

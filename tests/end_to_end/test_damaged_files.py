@@ -14,9 +14,9 @@ import pytest
 import tf_keras
 
 import tfprune
-from tests.deploy.mutations import mutations
-from tests.legacy.damage import damaged_models
-from tests.legacy.test_load import save
+from tests.bridge.damage import damaged_models
+from tests.bridge.test_load import save
+from tests.runtime.mutations import mutations
 from tfprune.errors import TfpruneError
 
 COUNTS = [

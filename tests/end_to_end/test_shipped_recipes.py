@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfprune.deploy.runtime import Runner
 from tfprune.recipe import find_recipe, load_recipe, shipped_recipes
+from tfprune.runtime.litert import Runner
 
 # Digits stand in for what has to be downloaded. A tiny budget keeps no promise of accuracy.
 BUDGET = {

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfprune.data import load_data
-from tfprune.deploy.artefact import sha256
-from tfprune.deploy.runtime import Runner
+from tfprune.pipeline.datasets import load_data
 from tfprune.pipeline.saving import load_artefact
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
+from tfprune.runtime.artifact import sha256
+from tfprune.runtime.litert import Runner
 
 FOLDER = Path(__file__).parents[2] / "tflite_models"
 MODELS = sorted(FOLDER.glob("*.tflite"))

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.artefact import Artefact
-from tfprune.deploy.onnx import to_onnx
+from tfprune.deploy.onnx.to_onnx import to_onnx
 from tfprune.deploy.tflite import to_tflite
+from tfprune.runtime.artifact import Artefact
 
 L = keras.layers
 

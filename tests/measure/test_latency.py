@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.measure.device import DeviceInfo, Host, Sample, devices
+from tfprune.measure.devices.device import DeviceInfo, Host, Sample, devices
 from tfprune.measure.latency import (
     benchmark,
     interleaved,

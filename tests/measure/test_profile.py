@@ -55,7 +55,7 @@ def test_runs_become_medians_step_by_step() -> None:
     assert steps == (
         KernelTime("A", True, 2.0), KernelTime("A", True, 8.0), KernelTime("SOFTMAX", False, 4.0)
     )  # fmt: skip
-    from tfprune.measure.device import DeviceInfo
+    from tfprune.measure.devices.device import DeviceInfo
 
     found = Profile("m.tflite", steps, 2, 1, DeviceInfo("cpu", "os", "rt"))
     assert found.by_kernel() == {"A": (2, 10.0), "SOFTMAX": (1, 4.0)}

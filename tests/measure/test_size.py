@@ -10,9 +10,9 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfprune.deploy.flatbuffer import Tensor, parse
 from tfprune.errors import ArtefactError
 from tfprune.measure.size import _values, entropy_bytes, sizes, stored_weights
+from tfprune.runtime.flatbuffer import Tensor, parse
 
 
 def test_sizes_are_those_of_the_bytes(float_file) -> None:

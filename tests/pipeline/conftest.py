@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfprune.data import Dataset, as_dataset
+from tfprune.pipeline.datasets import Dataset, as_dataset
 
 TINY: dict[str, Any] = {
     "model": {"source": "mlp", "options": {"width": 16}},

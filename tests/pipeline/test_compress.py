@@ -8,8 +8,6 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.data import Dataset
-from tfprune.deploy.runtime import Runner
 from tfprune.errors import (
     ArtefactError,
     DataError,
@@ -19,7 +17,9 @@ from tfprune.errors import (
     RecipeError,
 )
 from tfprune.pipeline import Result, compress, prepare
+from tfprune.pipeline.datasets import Dataset
 from tfprune.recipe import parse_recipe
+from tfprune.runtime.litert import Runner
 
 FILES = {
     "baseline.keras", "baseline.tflite", "baseline.json", "pruned.keras", "model.keras",

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.data import Dataset
-from tfprune.deploy.inspect import inspect
 from tfprune.pipeline import Result, stages
+from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import Done, RunFolder
 from tfprune.pipeline.saving import load_artefact
-from tfprune.progress import SILENT
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
-from tfprune.structure.recalibrate import recalibrate
+from tfprune.runtime.inspect import inspect
+from tfprune.structure.rebuild.recalibrate import recalibrate
+from tfprune.utils.progress import SILENT
 
 
 @pytest.fixture

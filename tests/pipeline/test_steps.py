@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tfprune.errors import RecipeError
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.recipe import PruneTable, parse_recipe
-from tfprune.sparsity.schedules import ConstantSparsity, PolynomialDecay
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay
 
 
 def test_the_last_batch_of_an_epoch_may_be_short() -> None:

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.data import Dataset, as_dataset
 from tfprune.errors import TrainingError
+from tfprune.pipeline.datasets import Dataset, as_dataset
 from tfprune.pipeline.training import compile_model, fit, gives_probabilities
 
 

@@ -61,12 +61,12 @@ def test_what_is_read_has_the_type_of_its_field() -> None:
 
 
 def test_a_registry_is_asked_for_its_names() -> None:
-    score = kinds.resolved("tfprune.sparsity.scores:resolve", "the name of a score")
+    score = kinds.resolved("tfprune.sparsity.choices.scores:resolve", "the name of a score")
     assert score.read("magnitude") == "magnitude"
     with pytest.raises(kinds.Refused, match="Did you mean magnitude"):
         score.read("magnitud")
     allocation = kinds.resolved(
-        "tfprune.sparsity.allocation:resolve", "a name or a table", str | Mapping
+        "tfprune.sparsity.choices.allocation:resolve", "a name or a table", str | Mapping
     )
     assert allocation.read({"conv": 0.5}) == {"conv": 0.5}
     with pytest.raises(kinds.Refused, match=r"Did you mean 0\.5"):
@@ -76,7 +76,7 @@ def test_a_registry_is_asked_for_its_names() -> None:
 
 
 def test_a_device_may_have_an_address() -> None:
-    device = kinds.registered("tfprune.measure.device:devices", "the name of a device")
+    device = kinds.registered("tfprune.measure.devices.device:devices", "the name of a device")
     assert device.read("adb:emulator-5554") == "adb:emulator-5554"
     for wrong in ("hosst", "hosst:3", 3):
         with pytest.raises(kinds.Refused, match="Known: adb, host"):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from tfprune.pipeline.models import BUILDERS
 from tfprune.recipe.kinds import Refused
 from tfprune.recipe.sources import DATA_SOURCE, MODEL_SOURCE, MODELS, is_file, is_function
-from tfprune.zoo import BUILDERS
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from tfprune.errors import RecipeError
+from tfprune.pipeline.models import BUILDERS
 from tfprune.recipe import parse_recipe
 from tfprune.recipe.sources import MODELS
 from tfprune.recipe.tables import (
@@ -21,8 +22,7 @@ from tfprune.recipe.tables import (
 )
 from tfprune.recipe.toml import to_toml
 from tfprune.report import Gate
-from tfprune.structure.target import COSTS
-from tfprune.zoo import BUILDERS
+from tfprune.structure.select.target import COSTS
 
 
 def test_every_default_is_of_its_kind_and_every_key_has_help() -> None:
@@ -84,8 +84,8 @@ def test_sound_pruning_has_no_faults() -> None:
 
 
 def test_names_listed_for_speed_are_those_of_the_registries() -> None:
-    from tfprune.structure.choice import RANKINGS as KNOWN_RANKINGS
-    from tfprune.structure.importance import IMPORTANCES as KNOWN_IMPORTANCES
+    from tfprune.structure.select.importance import IMPORTANCES as KNOWN_IMPORTANCES
+    from tfprune.structure.select.ranking import RANKINGS as KNOWN_RANKINGS
 
     assert sorted(KNOWN_IMPORTANCES) == list(IMPORTANCES)
     assert sorted(KNOWN_RANKINGS) == list(RANKINGS)

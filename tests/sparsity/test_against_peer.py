@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.sparsity import schedules
+from tfprune.sparsity.choices import schedules
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import Hold, Pruning, holds_of, prunings_of
-from tfprune.sparsity.selection import keep_count
 
 PEER = Path(__file__).parent / "peer"
 sys.path.insert(0, str(PEER))

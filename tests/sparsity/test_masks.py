@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfprune
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import Hold, holds_of, prunings_of
-from tfprune.sparsity.selection import keep_count
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

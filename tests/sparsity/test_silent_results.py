@@ -15,8 +15,8 @@ import tensorflow as tf
 
 import tfprune
 from tfprune.errors import ModelError, ScheduleWarning
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import holds_of, prunings_of
-from tfprune.sparsity.selection import keep_count
 
 pytestmark = pytest.mark.peer
 

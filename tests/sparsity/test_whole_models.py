@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tfprune
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import Hold, holds_of
-from tfprune.sparsity.selection import keep_count
 
 layers = keras.layers
 SPARSITY = 0.6

@@ -8,8 +8,8 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
+from tfprune.sparsity.choices.patterns import WholeUnits, resolve
 from tfprune.sparsity.masks import holds_of, prunings_of
-from tfprune.sparsity.patterns import WholeUnits, resolve
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = (X[:, 0] > 0).astype("int32") + (X[:, 1] > 0)

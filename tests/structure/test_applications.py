@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.structure.budget import Meter
+from tfprune.structure.select.cost_meter import Meter
 
 # Parameters when half of every group stays, counted independently of this package; None where
 # no such count is at hand: there the width of every group is checked.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.artefact import TensorSpec
 from tfprune.errors import DataError, nearest, type_name
+from tfprune.runtime.artifact import TensorSpec
 
 Samples = dict[str, np.ndarray]
 """An array for each input of a model, all with the same number of samples."""

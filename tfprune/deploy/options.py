@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from tfprune.deploy import flatbuffer
-from tfprune.deploy.schemes import SCHEMES, Scheme
-from tfprune.deploy.weights import Rule, weight_rules
+from tfprune.deploy.converter.weight_only import Rule, weight_rules
 from tfprune.errors import OptionError, nearest
+from tfprune.runtime import flatbuffer
+from tfprune.runtime.schemes import SCHEMES, Scheme
 
 
 def check_io(name: str, plan: Scheme, io: str | None) -> str:

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy import child, flatbuffer, runtime, stored
-from tfprune.deploy.arrays import load_arrays, save_arrays
-from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.deploy.calibrate import Samples
-from tfprune.deploy.candidates import AUTO, CHOOSERS, check_scheme
-from tfprune.deploy.checks import check_operations, float_operations
-from tfprune.deploy.export import export, full_precision, recurrent_layers
-from tfprune.deploy.flatbuffer import Contents
-from tfprune.deploy.interface import Interface, check_batch, interface
-from tfprune.deploy.layer_parity import first_disagreement
+from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
+from tfprune.deploy.converter.reorder import reorder
+from tfprune.deploy.converter.weight_only import Rule, resolve
+from tfprune.deploy.converter.zero_points import centre_second_factors
+from tfprune.deploy.error_hints import way_out
+from tfprune.deploy.model_signature import Interface, check_batch, interface
 from tfprune.deploy.options import (
     check_allowed,
     check_bound,
@@ -29,17 +26,25 @@ from tfprune.deploy.options import (
     check_layers,
     check_time_limit,
 )
-from tfprune.deploy.parity import agrees, parity
-from tfprune.deploy.qat import has_trained_ranges, is_quantize_aware, strip_quantization
-from tfprune.deploy.qat_range import traced_for_the_converter
-from tfprune.deploy.reference import answers, check_path, draw, some, versions
-from tfprune.deploy.reorder import reorder
-from tfprune.deploy.schemes import SCHEMES, Scheme
-from tfprune.deploy.troubles import way_out
-from tfprune.deploy.weights import Rule, resolve
-from tfprune.deploy.zero_points import centre_second_factors
+from tfprune.deploy.qat.quantize_aware import (
+    has_trained_ranges,
+    is_quantize_aware,
+    strip_quantization,
+)
+from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.verify.layer_parity import first_disagreement
+from tfprune.deploy.verify.operations import check_operations, float_operations
+from tfprune.deploy.verify.parity import agrees, parity
+from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ConversionError, OptionError, TfpruneError
-from tfprune.progress import SILENT, Progress
+from tfprune.runtime import flatbuffer, litert, stored_numbers
+from tfprune.runtime.artifact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
+from tfprune.runtime.flatbuffer import Contents
+from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, check_scheme
+from tfprune.runtime.schemes import SCHEMES, Scheme
+from tfprune.utils.progress import SILENT, Progress
+from tfprune.workers import pool
+from tfprune.workers.arrays import load_arrays, save_arrays
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
 # one of ten runs on the same input; the other runs are right and equal.
@@ -62,7 +67,7 @@ def to_tflite(
     data: Any = None,
     prefer: str | None = None,
     max_drop: float | None = None,
-    time_limit_s: float = child.CONVERT_LIMIT_S,
+    time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artefact:
     """Return a model as a `.tflite` file that was run and agrees with the model.
@@ -199,7 +204,7 @@ def to_tflite(
         task.advance()
     found = _compare(outputs, expected, actual, contents, origin, bound or plan.bound)
     _check_parity(found, scheme, face, data, compared, bound or plan.bound)
-    inputs, given = stored.specs(contents)
+    inputs, given = stored_numbers.specs(contents)
     report = ConversionReport(
         scheme=scheme,
         io=io,
@@ -244,15 +249,15 @@ def _convert(
         notes.append("recurrent layers are unrolled: integers cannot be calibrated in a loop")
     try:
         return _convert_once(face, settings, samples, batch, unroll)
-    except child.JobError as error:
+    except pool.JobError as error:
         if "element_shape to be static" not in str(error) or batch is not None:
             raise _failure(error, settings, face) from None
-    except child.ChildError as error:
+    except pool.ChildError as error:
         raise _failure(error, settings, face) from None
     notes.append("batch 1: the model loops, which needs it fixed")
     try:
         return _convert_once(face, settings, samples, 1, unroll)
-    except child.ChildError as error:
+    except pool.ChildError as error:
         raise _failure(error, settings, face) from None
 
 
@@ -277,8 +282,8 @@ def _convert_once(
             "batch": batch or max(1, face.inputs[0].shape[0]),
         }
         for _ in range(_ATTEMPTS):
-            child.run_job(
-                "tfprune.deploy.convert:convert_job",
+            pool.run_job(
+                "tfprune.deploy.converter.convert:convert_job",
                 str(saved),
                 str(target),
                 options,
@@ -290,8 +295,8 @@ def _convert_once(
                 break
         if settings.rules is not None:
             rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
-            child.run_job(
-                "tfprune.deploy.weights:quantise_weights",
+            pool.run_job(
+                "tfprune.deploy.converter.weight_only:quantise_weights",
                 str(target),
                 str(target),
                 rules,
@@ -322,11 +327,11 @@ def _left_float(data: bytes) -> dict[str, int]:
     return float_operations(flatbuffer.parse(data, "the converted file"))
 
 
-def _failure(error: child.ChildError, settings: _Settings, face: Interface) -> ConversionError:
+def _failure(error: pool.ChildError, settings: _Settings, face: Interface) -> ConversionError:
     text = " ".join(str(error).split())
     return ConversionError(
         f"model {face.model.name!r} cannot be converted to {settings.name}: "
-        f"{way_out(text, crashed=isinstance(error, child.CrashError))}"
+        f"{way_out(text, crashed=isinstance(error, pool.CrashError))}"
     )
 
 
@@ -336,14 +341,14 @@ def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, n
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)
         try:
-            child.run_job("tfprune.deploy.worker:run", *paths, limit_s=settings.limit_s)
-        except child.ChildError as error:
+            pool.run_job("tfprune.workers.main:run", *paths, limit_s=settings.limit_s)
+        except pool.ChildError as error:
             text = " ".join(str(error).split())
             raise ConversionError(
                 f"the {settings.name} file was made but the runtime fails on it: "
-                f"{way_out(text, crashed=isinstance(error, child.CrashError))}"
+                f"{way_out(text, crashed=isinstance(error, pool.CrashError))}"
             ) from None
-        runtime.remember_loadable(data)
+        litert.remember_loadable(data)
         return load_arrays(paths[2])
 
 
@@ -376,7 +381,7 @@ def _output_steps(contents: Contents) -> dict[str, float]:
         op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs
     }
     steps = {}
-    for spec, index in zip(stored.specs(contents)[1], graph.outputs, strict=True):
+    for spec, index in zip(stored_numbers.specs(contents)[1], graph.outputs, strict=True):
         scales = graph.tensors[source.get(index, index)].scales
         if len(scales) == 1:
             steps[spec.name] = scales[0]

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from tfprune.deploy.artefact import sha256
-from tfprune.deploy.runtime import read_file
 from tfprune.errors import OptionError
 from tfprune.measure.comparison import versions
-from tfprune.measure.device import device_of
+from tfprune.measure.devices.device import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
-from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Conditions
 from tfprune.report.gates import UNCHANGED, Gate, GateResult, hold
+from tfprune.runtime.artifact import sha256
+from tfprune.runtime.litert import read_file
+from tfprune.utils.progress import SILENT, Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import tfprune
-from tfprune.deploy.artefact import Artefact, sha256
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
-from tfprune.measure.device import device_of
+from tfprune.measure.devices.device import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
-from tfprune.measure.runtimes import read_any
 from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, called, name_of
-from tfprune.progress import SILENT, Progress
 from tfprune.report.data import Report, Row
 from tfprune.report.gates import Gate, check_gate
+from tfprune.runtime.artifact import Artefact, sha256
+from tfprune.runtime.registry import read_any
+from tfprune.utils.progress import SILENT, Progress
 
 Entry = Source | tuple[Source, Any]
 
@@ -240,7 +240,7 @@ def _model_figures(subject: _Subject) -> tuple[dict[str, Any], list[str]]:
     """Return what only the Keras model tells, and what it could not."""
     if subject.model is None:
         return {}, []
-    from tfprune.measure.macs import macs  # needs Keras; comparing files does not
+    from tfprune.graph.macs import macs  # needs Keras; comparing files does not
 
     counts = count_weights(subject.model)
     found = {"params": counts.params, "zeros": counts.zeros, "kernels": counts.kernels}

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.artefact import TensorSpec
-from tfprune.deploy.runtime import Runner
-from tfprune.deploy.stored import held
 from tfprune.errors import DataError, OptionError, nearest
-from tfprune.measure.data import Batch, batches
+from tfprune.measure.scoring_data import Batch, batches
 from tfprune.measure.sources import Source, called, name_of
-from tfprune.progress import SILENT, Progress
+from tfprune.runtime.artifact import TensorSpec
+from tfprune.runtime.litert import Runner
+from tfprune.runtime.stored_numbers import held
+from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
 """From this share on, numbers that an input cannot hold are a fault of the data, not its tails."""

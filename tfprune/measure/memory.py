@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 
-from tfprune.measure.child import ask
+from tfprune.measure.devices.timing_client import ask
 from tfprune.measure.sources import Source, name_of, staged
 
 

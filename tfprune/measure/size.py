@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import zstandard
 
-from tfprune.deploy.artefact import gzip_bytes
-from tfprune.deploy.flatbuffer import FLOAT_DTYPES, Contents, Tensor, parse
-from tfprune.deploy.inspect import count_zeros
-from tfprune.deploy.runtime import read_file
 from tfprune.measure.sources import Source
+from tfprune.runtime.artifact import gzip_bytes
+from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor, parse
+from tfprune.runtime.inspect import count_zeros
+from tfprune.runtime.litert import read_file
 
 ZSTD_LEVEL = 19
 """The strongest level that asks for no more memory to unpack than any phone has."""

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfprune.deploy.artefact import Artefact
 from tfprune.errors import ArtefactError
-from tfprune.measure.runtimes import read_any
+from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.registry import read_any
 
 Source = Artefact | bytes | str | os.PathLike[str]
 

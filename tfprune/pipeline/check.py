@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.data import load_data, read_npz
-from tfprune.deploy.artefact import report_path
 from tfprune.errors import ArtefactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
+from tfprune.pipeline.datasets import load_data, read_npz
 from tfprune.pipeline.folder import RECIPE
-from tfprune.progress import SILENT, Progress
 from tfprune.recipe import Recipe, load_recipe
 from tfprune.recipe.tables import MeasureTable
 from tfprune.report.gates import Gate, check_gate
+from tfprune.runtime.artifact import report_path
+from tfprune.utils.progress import SILENT, Progress
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
 """Names of arrays that an `.npz` to check on may have."""

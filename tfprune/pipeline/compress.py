@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfprune.data import Dataset, as_dataset, load_data
-from tfprune.deploy.schemes import SCHEMES
-from tfprune.deploy.weights import weight_rules
+from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import DataError, ModelError, RecipeError, type_name
-from tfprune.interrupts import heeded_interrupts
+from tfprune.pipeline.datasets import Dataset, as_dataset, load_data
 from tfprune.pipeline.folder import check_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
-from tfprune.progress import SILENT, Progress, Task
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.user_code import import_function
+from tfprune.runtime.schemes import SCHEMES
+from tfprune.utils.interrupts import heeded_interrupts
+from tfprune.utils.progress import SILENT, Progress, Task
 
 if TYPE_CHECKING:
     import keras
 
-    from tfprune.deploy.artefact import Artefact
     from tfprune.report.data import Report
+    from tfprune.runtime.artifact import Artefact
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def compress(
             take the recipe's.
         recipe: A `Recipe`, tables as `tomllib` gives them, a path, or the name of a shipped one.
         data: What to train and judge it on, in place of the recipe's [data]: whatever
-            `tfprune.data.as_dataset` takes. None: take the recipe's.
+            `tfprune.pipeline.datasets.as_dataset` takes. None: take the recipe's.
         out: The folder for everything that is written. None: keep nothing but what is returned.
         resume: Go on with the run that is in `out`.
         progress: Where to report to.
@@ -129,7 +129,7 @@ def prepare(
     recipe = _as_recipe(recipe)
     _check_complete(recipe, model, data)
     if model is None and recipe.model is not None and is_file(recipe.model.source):
-        from tfprune.legacy.load import check_model_file
+        from tfprune.bridge.load import check_model_file
 
         check_model_file(Path(recipe.model.source))
     scheme = recipe.quantize.scheme if recipe.quantize else "float32"
@@ -214,7 +214,7 @@ def _as_data(data: Any, recipe: Recipe) -> Dataset:
 
 
 def _begin(job: Job) -> "keras.Model":
-    from tfprune.zoo import build_model
+    from tfprune.pipeline.models import build_model
 
     if job.model is not None:
         return job.model
@@ -248,7 +248,7 @@ def _model_sha256(model: Any) -> str:
 
 
 def _result(folder: Path, *, keep: bool) -> Result:
-    from tfprune.legacy.load import load_model
+    from tfprune.bridge.load import load_model
     from tfprune.pipeline.saving import load_artefact
     from tfprune.report.data import Report
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.files import check_destination, write_atomic
 from tfprune.recipe.tables import Recipe
 from tfprune.recipe.toml import to_toml
+from tfprune.utils.files import check_destination, write_atomic
 
 try:
     import fcntl

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import keras
 
-from tfprune.deploy.artefact import Artefact, ConversionReport
-from tfprune.deploy.runtime import read_file
 from tfprune.errors import ArtefactError
-from tfprune.twins import uncompiled
+from tfprune.runtime.artifact import Artefact, ConversionReport
+from tfprune.runtime.litert import read_file
+from tfprune.utils.cloning import uncompiled
 
 
 def save_model(model: keras.Model, path: Path) -> None:

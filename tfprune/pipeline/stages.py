@@ -11,25 +11,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.data import Dataset, check_for_model
-from tfprune.deploy.candidates import AUTO
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
-from tfprune.files import write_atomic
 from tfprune.measure.comparison import compare
+from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.saving import load_artefact, save_model, saved_aside
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
-from tfprune.progress import Progress
 from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Report, Section, Stage
 from tfprune.report.gates import Gate
+from tfprune.runtime.scheme_choice import AUTO
 from tfprune.sparsity.callbacks import UpdatePruningStep
+from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
-from tfprune.sparsity.scores import SCORES
 from tfprune.sparsity.summary import sparsity_of
+from tfprune.utils.files import write_atomic
+from tfprune.utils.progress import Progress
 
 GRADIENT_EXAMPLES = 1024
 """How many training examples a score that needs gradients is given."""
@@ -58,7 +58,7 @@ class Run:
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
-        from tfprune.legacy.load import load_model
+        from tfprune.bridge.load import load_model
 
         return load_model(self.folder.file(name))
 
@@ -79,7 +79,7 @@ class Run:
 
 def train(run: Run) -> Mapping[str, Any]:
     """Build or load the dense model, train it if the recipe says so, and save it."""
-    from tfprune.legacy.load import load_model
+    from tfprune.bridge.load import load_model
 
     run.seed(1)
     model = run.build()
@@ -118,7 +118,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     From the dense model; or, if what training has closed is to go, from the pruned one.
     """
-    from tfprune.structure.recalibrate import learning_norms, recalibrate
+    from tfprune.structure.rebuild.recalibrate import learning_norms, recalibrate
     from tfprune.structure.shrink import shrink
 
     table = run.recipe.shrink

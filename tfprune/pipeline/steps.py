@@ -4,7 +4,7 @@ import math
 
 from tfprune.errors import OptionError, RecipeError
 from tfprune.recipe.tables import PruneTable, Recipe, TrainTable
-from tfprune.sparsity.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 
 UPDATES = 50
 """About how often masks are made anew where the recipe does not say."""

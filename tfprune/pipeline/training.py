@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.data import Dataset
 from tfprune.errors import TrainingError
-from tfprune.progress import Task
+from tfprune.pipeline.datasets import Dataset
 from tfprune.sparsity.masks import prunings_of
+from tfprune.utils.progress import Task
 
 log = logging.getLogger("tfprune.run")
 

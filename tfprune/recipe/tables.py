@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfprune.deploy.candidates import AUTO, PREFER
-from tfprune.deploy.schemes import SCHEMES
 from tfprune.recipe.kinds import (
     FRACTION,
     NAMES,
@@ -37,7 +35,9 @@ from tfprune.recipe.sources import (
     is_file,
     is_function,
 )
-from tfprune.sparsity.patterns import resolve as resolve_pattern
+from tfprune.runtime.scheme_choice import AUTO, PREFER
+from tfprune.runtime.schemes import SCHEMES
+from tfprune.sparsity.choices.patterns import resolve as resolve_pattern
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
 """What is wrong, received value included, and the keys that say it together, the faulty first."""
@@ -128,7 +128,7 @@ class ShrinkTable(Table):
 
     target: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.structure.target:check_target",
+            "tfprune.structure.select.target:check_target",
             "a table of one cost (channels, macs, params or tflite_bytes) and what of it may stay, "
             "a share or an amount, such as { macs = 0.5 }, or of the blocks that go, "
             "{ blocks = 0.25 }; tflite_bytes are those of the float32 file, whatever [quantize] "
@@ -186,16 +186,16 @@ class PruneTable(Table):
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
         resolved(
-            "tfprune.sparsity.scores:resolve",
+            "tfprune.sparsity.choices.scores:resolve",
             "the name of a score",
-            names=("tfprune.sparsity.scores:SCORES",),
+            names=("tfprune.sparsity.choices.scores:SCORES",),
         ),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
         resolved(
-            "tfprune.sparsity.patterns:resolve",
+            "tfprune.sparsity.choices.patterns:resolve",
             "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
         ),
         "shape of the holes",
@@ -203,10 +203,10 @@ class PruneTable(Table):
     )
     allocation: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.sparsity.allocation:resolve",
+            "tfprune.sparsity.choices.allocation:resolve",
             "the name of an allocation, or a table of layer = sparsity",
             str | Mapping,
-            ("tfprune.sparsity.allocation:ALLOCATIONS",),
+            ("tfprune.sparsity.choices.allocation:ALLOCATIONS",),
         ),
         "how the total is shared out between the layers",
         "uniform",
@@ -278,9 +278,9 @@ class QuantizeTable(Table):
 
     scheme: str = option(
         resolved(
-            "tfprune.deploy.candidates:check_scheme",
+            "tfprune.runtime.scheme_choice:check_scheme",
             "the name of a scheme",
-            names=("tfprune.deploy.schemes:SCHEMES", "tfprune.deploy.candidates:CHOOSERS"),
+            names=("tfprune.runtime.schemes:SCHEMES", "tfprune.runtime.scheme_choice:CHOOSERS"),
         ),
         "numbers of the file; auto: found by measuring",
         "int8",
@@ -329,7 +329,9 @@ class MeasureTable(Table):
     """How the baseline and the result are measured, beside each other in one run."""
 
     device: str = option(
-        registered("tfprune.measure.device:devices", "the name of a device, or name:address"),
+        registered(
+            "tfprune.measure.devices.device:devices", "the name of a device, or name:address"
+        ),
         "where latency is measured",
         "host",
     )

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
-from tfprune.legacy import generation
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
 from tfprune.sparsity.pruning import retrace
+from tfprune.utils import keras_generation
 
 
 class UpdatePruningStep(keras.callbacks.Callback):
@@ -42,12 +42,12 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self._pace = 1  # most optimizer steps that a batch took
 
     def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
-            from tfprune.legacy import tfmot
+        if keras_generation.is_tf_keras(model):
+            from tfprune.tfmot_compat import adapter
 
-            generation.hand_over(self, tfmot.update_pruning_step(), model)
+            keras_generation.hand_over(self, adapter.update_pruning_step(), model)
         else:
-            generation.take_back(self)
+            keras_generation.take_back(self)
             super().set_model(model)
             if not all(hold.in_step for hold in holds_of(model)):
                 # A part of the model was pruned after its step had been compiled.
@@ -167,13 +167,13 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         self._writer: Any = None
 
     def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
-            from tfprune.legacy import tfmot
+        if keras_generation.is_tf_keras(model):
+            from tfprune.tfmot_compat import adapter
 
-            peer = tfmot.pruning_summaries(self.log_dir, **self._options)
-            generation.hand_over(self, peer, model)
+            peer = adapter.pruning_summaries(self.log_dir, **self._options)
+            keras_generation.hand_over(self, peer, model)
         else:
-            generation.take_back(self)
+            keras_generation.take_back(self)
             super().set_model(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfprune.batches import Batch, each_batch
 from tfprune.errors import DataError, OptionError, type_name
-from tfprune.losses import loss_of
+from tfprune.utils.batches import Batch, each_batch
+from tfprune.utils.losses import loss_of
 
 BATCH_SIZE = 64
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.equations import letters_of
 from tfprune.errors import type_name
+from tfprune.utils.einsum import letters_of
 
 KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 

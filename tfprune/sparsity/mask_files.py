@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ArtefactError, ModelError, nearest
-from tfprune.files import as_path, check_destination, write_atomic
-from tfprune.sparsity import allocation, scores
+from tfprune.sparsity.choices import allocation, scores
+from tfprune.sparsity.choices.patterns import Unstructured
+from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
-from tfprune.sparsity.patterns import Unstructured
 from tfprune.sparsity.pruning import retrace
-from tfprune.sparsity.schedules import OneShot
+from tfprune.utils.files import as_path, check_destination, write_atomic
 
 _FORMAT = "tfprune masks 1"
 

@@ -16,13 +16,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
-from tfprune.filters import check_used, choose
-from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
+from tfprune.sparsity.choices.schedules import PruningSchedule
+from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
 from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
-from tfprune.sparsity.patterns import AnyPattern, WholeUnits
-from tfprune.sparsity.schedules import PruningSchedule
-from tfprune.sparsity.scores import SCORES, Evidence, Score, score_weights
 from tfprune.sparsity.whole_units import Joint, are_closed, choose_masks, join
+from tfprune.utils.filters import check_used, choose
 
 
 class Hold(keras.constraints.Constraint):

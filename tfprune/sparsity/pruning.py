@@ -9,20 +9,20 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
-from tfprune.filters import as_filters
-from tfprune.legacy import generation
-from tfprune.sparsity import allocation as allocations
-from tfprune.sparsity import patterns, scores
-from tfprune.sparsity.gradients import gradient_source
-from tfprune.sparsity.kernels import Kernel, walk_layers
-from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
-from tfprune.sparsity.patterns import AnyPattern, Block, KeepOf, Pattern, Unstructured
-from tfprune.sparsity.schedules import (
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices import patterns, scores
+from tfprune.sparsity.choices.patterns import AnyPattern, Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.choices.schedules import (
     ConstantSparsity,
     OneShot,
     PruningSchedule,
     check_sparsity,
 )
+from tfprune.sparsity.gradients import gradient_source
+from tfprune.sparsity.kernels import Kernel, walk_layers
+from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
+from tfprune.utils import keras_generation
+from tfprune.utils.filters import as_filters
 
 _log = logging.getLogger(__name__)
 
@@ -136,10 +136,10 @@ def prune_low_magnitude(
         >>> prune_low_magnitude(model, ConstantSparsity(0.5, begin_step=0)) is model
         True
     """
-    if generation.is_tf_keras(to_prune):
-        from tfprune.legacy import tfmot
+    if keras_generation.is_tf_keras(to_prune):
+        from tfprune.tfmot_compat import adapter
 
-        return tfmot.prune_low_magnitude(
+        return adapter.prune_low_magnitude(
             to_prune,
             pruning_schedule=pruning_schedule,
             block_size=block_size,
@@ -184,10 +184,10 @@ def strip_pruning(model: Any) -> Any:
         >>> strip_pruning(model) is model
         True
     """
-    if generation.is_tf_keras(model):
-        from tfprune.legacy import tfmot
+    if keras_generation.is_tf_keras(model):
+        from tfprune.tfmot_compat import adapter
 
-        return tfmot.strip_pruning(model)
+        return adapter.strip_pruning(model)
     roots = roots_of(model, "strip_pruning")
     holds = [hold for root in roots for hold in holds_of(root)]
     for pruning in (pruning for root in roots for pruning in prunings_of(root)):
@@ -259,7 +259,7 @@ def roots_of(model: Any, call: str) -> list[Any]:
         if not isinstance(root, keras.layers.Layer):
             hint = (
                 " prune_low_magnitude takes tf_keras models."
-                if generation.is_tf_keras(root)
+                if keras_generation.is_tf_keras(root)
                 else ""
             )
             raise ModelError(
@@ -298,10 +298,10 @@ def _names(pruning: Pruning) -> str:
 def _as_schedule(schedule: Any) -> PruningSchedule:
     if isinstance(schedule, PruningSchedule):
         return schedule
-    if generation.is_tfmot(schedule):
-        from tfprune.legacy import tfmot
+    if keras_generation.is_tfmot(schedule):
+        from tfprune.tfmot_compat import adapter
 
-        return tfmot.schedule_from_tfmot(schedule)
+        return adapter.schedule_from_tfmot(schedule)
     raise OptionError(
         f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
     )

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
-from tfprune.sparsity.allocation import Allocation, Share
+from tfprune.sparsity.choices.allocation import Allocation, Share
+from tfprune.sparsity.choices.patterns import WholeUnits
 from tfprune.sparsity.kernels import Kernel, Skipped
-from tfprune.sparsity.patterns import WholeUnits
 
 
 class Joint(Protocol):
@@ -57,7 +57,7 @@ def join(pattern: WholeUnits, roots: Sequence[Any], only: Any, skip: Any) -> Joi
             f"layers. Received {received}. Give the model, and name layers with only="
         )
     # The one place where this part reaches the next: structure imports masks, so not at the top.
-    from tfprune.structure.closing import units_to_close
+    from tfprune.sparsity.unit_masks import units_to_close
 
     return units_to_close(roots[0], pattern.kind, only, skip)
 

@@ -3,9 +3,10 @@
 import importlib
 from types import ModuleType
 
+_PUBLIC = {"layers": "tfprune.structure.gates.layers", "rules": "tfprune.structure.rules"}
+
 
 def __getattr__(name: str) -> ModuleType:
-    """`tfprune.rules` and `tfprune.layers` are modules, loaded when they are first used."""
-    if name in ("rules", "layers"):
-        return importlib.import_module(f"tfprune.structure.{name}")
+    if name in _PUBLIC:
+        return importlib.import_module(_PUBLIC[name])
     raise AttributeError(f"module 'tfprune.structure' has no attribute {name!r}")

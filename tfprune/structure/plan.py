@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import ArtefactError, OptionError, nearest, type_name
-from tfprune.files import read_bytes, write_atomic
-from tfprune.structure.blocks import Block
+from tfprune.graph.residual_blocks import Block
 from tfprune.structure.units import Units, vectors
+from tfprune.utils.files import read_bytes, write_atomic
 
 
 @dataclass(frozen=True)

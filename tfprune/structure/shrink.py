@@ -7,25 +7,25 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.filters import as_filters
-from tfprune.progress import SILENT, Progress
-from tfprune.structure.account import make_report
-from tfprune.structure.branches import Branches, branches_of, prove_branches
-from tfprune.structure.budget import Meter
-from tfprune.structure.choice import RANKINGS, Choice, choose
-from tfprune.structure.dead import dead_branches
-from tfprune.structure.depth import choose_blocks
-from tfprune.structure.importance import IMPORTANCES, Evidence, judge
-from tfprune.structure.oracle import prove
+from tfprune.structure.build_report import make_report
+from tfprune.structure.depth.choose_blocks import choose_blocks
+from tfprune.structure.depth.closed_branches import dead_branches
+from tfprune.structure.depth.remove_branches import Branches, branches_of, prove_branches
+from tfprune.structure.gates.remove_closed import check_gates, sweep
 from tfprune.structure.plan import Plan, blocks_of, removed_by
-from tfprune.structure.rebuild import read_weights, rebuild
-from tfprune.structure.repair import repaired
+from tfprune.structure.proof.prove import prove
+from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.rebuild.repair import repaired
 from tfprune.structure.report import ShrinkReport
-from tfprune.structure.sweep import check_gates, sweep
-from tfprune.structure.target import Target, parse_target
-from tfprune.structure.tflite_size import meet_file_size
+from tfprune.structure.select.cost_meter import Meter
+from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
+from tfprune.structure.select.ranking import RANKINGS, Choice, choose
+from tfprune.structure.select.target import Target, parse_target
+from tfprune.structure.select.tflite_size import meet_file_size
 from tfprune.structure.units import units
-from tfprune.twins import compile_like
+from tfprune.utils.cloning import compile_like
+from tfprune.utils.filters import as_filters
+from tfprune.utils.progress import SILENT, Progress
 
 
 def shrink(

@@ -10,13 +10,13 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
+from tfprune.graph.read import Graph, read
+from tfprune.graph.residual_blocks import Block, find_blocks
 from tfprune.structure import rules
-from tfprune.structure.blocks import Block, find_blocks
-from tfprune.structure.carry import carry
-from tfprune.structure.flow import Flow, Producer, components
-from tfprune.structure.graph import Graph, read
-from tfprune.structure.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
-from tfprune.structure.specs import concrete_shapes, count
+from tfprune.structure.ids.flow import Flow, Producer, components
+from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.shapes import concrete_shapes, count
+from tfprune.structure.ids.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
 
 ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")
 """Labels of what a layer wraps that has one such axis only, and needs no name for it."""
@@ -121,7 +121,7 @@ class Units:
     @property
     def prunable_share(self) -> float:
         """The share of the model's multiplications that lie in operations that can be cut."""
-        from tfprune.structure.budget import reachable
+        from tfprune.structure.select.cost_meter import reachable
 
         return reachable(self)
 

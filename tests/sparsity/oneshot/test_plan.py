@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 
 from tfprune.errors import FilterError, ModelError
-from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.choices.schedules import OneShot
+from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.oneshot.plan import make_plan, shrinking
-from tfprune.sparsity.patterns import Block, KeepOf, Pattern, Unstructured
-from tfprune.sparsity.schedules import OneShot
-from tfprune.sparsity.scores import SCORES
 
 L = keras.layers
 

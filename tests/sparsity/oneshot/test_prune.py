@@ -8,10 +8,10 @@ from sklearn import datasets
 
 import tfprune
 from tfprune.errors import DataError, FilterError, ModelError, OptionError
+from tfprune.sparsity.choices.patterns import KeepOf
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import holds_of
 from tfprune.sparsity.oneshot import work
-from tfprune.sparsity.patterns import KeepOf
-from tfprune.sparsity.selection import keep_count
 
 L = keras.layers
 RNG = np.random.default_rng(0)

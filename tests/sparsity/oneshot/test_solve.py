@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured
+from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.oneshot import solve as module
 from tfprune.sparsity.oneshot.moments import Moments, Problem
 from tfprune.sparsity.oneshot.plan import shrinking
 from tfprune.sparsity.oneshot.solve import Choose, approach, damped, reconstruct, refit, solve
-from tfprune.sparsity.patterns import KeepOf, Pattern, Unstructured
-from tfprune.sparsity.selection import keep_count
 
 
 def problem_of(x: np.ndarray, y: np.ndarray) -> Problem:

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.sparsity import allocation as allocations
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices.patterns import Unstructured
+from tfprune.sparsity.choices.schedules import OneShot
+from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.oneshot import work
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
-from tfprune.sparsity.patterns import Unstructured
-from tfprune.sparsity.schedules import OneShot
-from tfprune.sparsity.scores import SCORES
 
 L = keras.layers
 X = np.random.default_rng(0).standard_normal((60, 6)).astype("float32")

@@ -5,8 +5,8 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
+from tfprune.structure.ids.rule_registry import is_foreign
 from tfprune.structure.rules.foreign import acts_alone
-from tfprune.structure.table import is_foreign
 
 
 def quick_gelu(x):

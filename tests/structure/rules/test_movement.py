@@ -5,7 +5,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.structure.flow import components
+from tfprune.structure.ids.flow import components
 
 
 def test_lenet_flattens_scattered_rows(check, sizes) -> None:

@@ -4,7 +4,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.structure.budget import Meter
+from tfprune.structure.select.cost_meter import Meter
 
 
 def words(length=6):

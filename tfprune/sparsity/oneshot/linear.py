@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.equations import letters_of
 from tfprune.errors import type_name
 from tfprune.sparsity.kernels import Kernel
 from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
+from tfprune.utils.einsum import letters_of
 
 Rows = Callable[[NDArray, int, np.random.Generator], NDArray]
 

@@ -10,20 +10,20 @@ import keras
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, OptionError, nearest, type_name
-from tfprune.filters import as_filters
-from tfprune.legacy import generation
-from tfprune.progress import SILENT, Progress
-from tfprune.sparsity import allocation as allocations
-from tfprune.sparsity import patterns
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices import patterns
+from tfprune.sparsity.choices.patterns import Pattern
+from tfprune.sparsity.choices.schedules import OneShot, check_sparsity
+from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.kernels import Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
 from tfprune.sparsity.oneshot.samples import count_samples, read_samples
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
-from tfprune.sparsity.patterns import Pattern
-from tfprune.sparsity.schedules import OneShot, check_sparsity
-from tfprune.sparsity.scores import SCORES
+from tfprune.utils import keras_generation
+from tfprune.utils.filters import as_filters
+from tfprune.utils.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def prune_oneshot(
 
 
 def _check_model(model: Any) -> None:
-    if generation.is_tf_keras(model):
+    if keras_generation.is_tf_keras(model):
         raise ModelError(
             f"prune_oneshot: expected a Keras 3 model. Received {type_name(model)}; convert it "
             "with tfprune.to_keras3(model)"

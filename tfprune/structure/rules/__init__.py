@@ -21,6 +21,7 @@ Example:
     ...     return axes
 """
 
+from tfprune.structure.ids.rule_registry import Rule, find, register
 from tfprune.structure.rules import (
     attention,
     convolution,
@@ -35,7 +36,6 @@ from tfprune.structure.rules import (
     spatial,
     wrapper,
 )
-from tfprune.structure.table import Rule, find, register
 
 __all__ = [
     "Rule",

@@ -4,11 +4,11 @@ from typing import Any
 
 import keras
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call
+from tfprune.graph.read import Call
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import is_foreign
+from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.foreign import acts_alone
-from tfprune.structure.site import Axes
-from tfprune.structure.table import is_foreign
 
 # fmt: off
 POINTWISE = frozenset({

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call
-from tfprune.structure.site import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep, Site
-from tfprune.structure.table import layers, ops, stop
+from tfprune.graph.read import Call
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, ops, stop
+from tfprune.structure.ids.site import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep, Site
 
 
 def _argument(call: Call, name: str, position: int) -> Any:

@@ -5,11 +5,11 @@ import math
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers
+from tfprune.structure.ids.site import MAKE, USE, Axes, Ids
 from tfprune.structure.rules.activation import activate
-from tfprune.structure.site import MAKE, USE, Axes, Ids
-from tfprune.structure.table import layers
 
 
 def channel_axis(data_format: str, rank: int) -> int:

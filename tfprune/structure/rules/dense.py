@@ -2,12 +2,12 @@
 
 from keras import layers as kl
 
-from tfprune.equations import letters_of
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, newer, stop
+from tfprune.structure.ids.site import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
 from tfprune.structure.rules.activation import activate
-from tfprune.structure.site import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
-from tfprune.structure.table import layers, newer, stop
+from tfprune.utils.einsum import letters_of
 
 
 @layers(kl.Dense)

@@ -8,11 +8,11 @@ from keras import layers as kl
 from keras.src.applications.convnext import StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, ops
+from tfprune.structure.ids.site import Axes, Keep
 from tfprune.structure.rules.activation import activate, mix
-from tfprune.structure.site import Axes, Keep
-from tfprune.structure.table import layers, ops
 
 # fmt: off
 UNARY = (

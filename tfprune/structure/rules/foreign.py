@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.structure.table import find
+from tfprune.structure.ids.rule_registry import find
 
 
 def acts_alone(function: Callable[[Any], Any]) -> bool:

@@ -10,12 +10,12 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.errors import type_name
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, stop
+from tfprune.structure.ids.site import MAKE, USE, Axes, Ids, Site
 from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
-from tfprune.structure.site import MAKE, USE, Axes, Ids, Site
-from tfprune.structure.table import layers, stop
 
 MIRROR = "mirror"
 """Stands for the config of a layer that Keras makes from that of another."""

@@ -4,11 +4,11 @@ from typing import Any
 
 from keras import layers as kl
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, ops, stop
+from tfprune.structure.ids.site import Axes, Ids
 from tfprune.structure.rules.activation import mix
-from tfprune.structure.site import Axes, Ids
-from tfprune.structure.table import layers, ops, stop
 
 _DOTS = "0123456789"
 """What stands for the axes under the dots of an einsum, the last of them at the end."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Ref
-from tfprune.structure.site import Axes, Ids, Keep
-from tfprune.structure.table import layers, ops, stop
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, ops, stop
+from tfprune.structure.ids.site import Axes, Ids, Keep
 
 
 @layers(kl.Concatenate)

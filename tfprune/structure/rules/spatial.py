@@ -6,11 +6,11 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call
+from tfprune.graph.read import Call
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.rule_registry import layers, newer, ops, stop
+from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
-from tfprune.structure.site import Axes
-from tfprune.structure.table import layers, newer, ops, stop
 
 # fmt: off
 ADAPTIVE = (

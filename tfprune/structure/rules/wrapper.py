@@ -7,12 +7,12 @@ import keras
 from keras import layers as kl
 from keras import tree
 
-from tfprune.structure.carry import carry
-from tfprune.structure.flow import Flow
-from tfprune.structure.graph import Call, Graph, Ref, Value, is_function, read
-from tfprune.structure.site import Axes, Keep
-from tfprune.structure.specs import concrete_shapes, count
-from tfprune.structure.table import find, layers, stop
+from tfprune.graph.read import Call, Graph, Ref, Value, is_function, read
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.rule_registry import find, layers, stop
+from tfprune.structure.ids.shapes import concrete_shapes, count
+from tfprune.structure.ids.site import Axes, Keep
 
 Path = tuple[str | int, ...]
 

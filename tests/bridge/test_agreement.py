@@ -1,0 +1,56 @@
+"""Random input fits the model, and a difference is measured in units of the outputs' scale."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.bridge.agreement import Sampler, agree, difference, tolerance
+from tfprune.bridge.layer_configs import Side
+from tfprune.errors import ModelError
+
+SIDE = Side(keras, "keras")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ([0.0, 4.0], [0.0, 4.0], 0.0),
+        ([0.0, 4.0], [1.0, 4.0], 0.25),
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([0.0, 0.0], [0.0, 1.0], np.inf),
+        ([1.0, np.nan], [1.0, np.nan], 0.0),
+        ([1.0, np.nan], [1.0, 2.0], np.inf),
+        ([1.0], [1.0, 1.0], np.inf),
+        ([], [], 0.0),
+    ],
+)
+def test_difference_is_a_part_of_the_scale(left, right, expected) -> None:
+    assert difference(np.array(left), np.array(right)) == expected
+    assert agree(np.array(left), np.array(right), 0.2) == (expected <= 0.2)
+
+
+def test_input_fits_the_model() -> None:
+    tokens = keras.Input((6,), name="tokens")
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5, 3)(tokens))
+    y = keras.layers.GlobalAveragePooling2D()(image)
+    model = keras.Model([tokens, image], [x, y])
+    sampler = Sampler(model, SIDE, padded=True)
+    rows = sampler(tokens)
+    assert rows.dtype == np.float32
+    assert set(np.unique(rows)) <= {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert (rows[-1, 4:] == 0).all()
+    assert (rows[0] > 0).all()
+    assert (Sampler(model, SIDE, padded=False)(tokens) > 0).all()
+    assert sampler(image).shape == (2, 32, 32, 3)
+    assert sampler(keras.Input((2,), batch_size=7, dtype="bool")).shape == (7, 2)
+    with pytest.raises(ModelError, match="strings"):
+        sampler(keras.Input((1,), dtype="string"))
+
+
+def test_half_precision_is_given_more() -> None:
+    def model(dtype: str) -> keras.Model:
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, dtype=dtype)])
+
+    assert tolerance(model("float32"), SIDE) == 1e-5
+    assert tolerance(model("mixed_float16"), SIDE) == 1e-2

@@ -1,0 +1,306 @@
+"""Loading models: whole files of either generation load, all others are refused with one line."""
+
+import json
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tfprune
+from tests.bridge.damage import damaged_models, rewrite_archive
+from tfprune.bridge.load import load_model
+from tfprune.errors import ArtefactError, ModelError, OptionError, TfpruneError
+
+
+@pytest.fixture
+def model() -> keras.Model:
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d")])
+
+
+@pytest.fixture(scope="module")
+def old_model() -> Any:
+    m = tf_keras.layers
+    image = tf_keras.Input((8, 8, 3))
+    x = m.BatchNormalization()(m.DepthwiseConv2D(3, name="depthwise")(image))
+    x = m.Concatenate()([m.LeakyReLU(0.1)(x), m.ReLU(6.0)(x)])
+    model = tf_keras.Model(image, m.Dense(2, name="d")(m.Flatten()(x)))
+    numbers = np.random.default_rng(0)
+    model.set_weights([numbers.uniform(0.1, 1, w.shape) for w in model.get_weights()])
+    model.compile("adam", "mse")
+    return model
+
+
+def save(model: Any, path: Path) -> Path:
+    """Save without the advice to use another format."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+        model.save(path)
+    return path
+
+
+def assert_loads_as(old: Any, path: Path) -> keras.Model:
+    new = load_model(path)
+    assert isinstance(new, keras.Model)
+    x = np.random.default_rng(1).random((2, *old.input_shape[1:]), "float32")
+    np.testing.assert_allclose(new(x), old(x), rtol=1e-5, atol=1e-6)
+    return new
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_whole_file_loads(model: keras.Model, suffix: str, tmp_path: Path) -> None:
+    path = save(model, tmp_path / f"m{suffix}")
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(load_model(path)(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.keras", "m"])
+def test_what_keras_2_wrote_is_brought_over(old_model: Any, name: str, tmp_path: Path) -> None:
+    new = assert_loads_as(old_model, save(old_model, tmp_path / name))
+    assert [layer.name for layer in new.layers] == [layer.name for layer in old_model.layers]
+    assert tfprune.sparsity_of(new).sparsity == 0
+
+
+def test_groups_and_batch_input_shape_are_in_the_files_that_load(
+    old_model: Any, tmp_path: Path
+) -> None:
+    """What Keras 3's own loader stumbles over is there."""
+    path = save(old_model, tmp_path / "m.h5")
+    with h5py.File(path) as file:
+        layers = json.loads(file.attrs["model_config"])["config"]["layers"]
+    assert "batch_input_shape" in layers[0]["config"]
+    assert layers[1]["config"]["groups"] == 1
+    with pytest.raises((ValueError, TypeError), match="groups"):
+        keras.saving.load_model(path, compile=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "home"), [("2.15.0", "keras.src.engine"), ("2.12.0", "keras.engine")]
+)
+def test_archives_from_before_tf_keras_had_its_name(
+    old_model: Any, version: str, home: str, tmp_path: Path
+) -> None:
+    path = save(old_model, tmp_path / "m.keras")
+    rewrite_archive(path, version, lambda text: text.replace("tf_keras.src.engine", home))
+    with zipfile.ZipFile(path) as archive:
+        assert home + ".functional" in archive.read("config.json").decode()
+    assert_loads_as(old_model, path)
+
+
+def plain_objects(value: Any) -> Any:
+    """Return a config as Keras wrote it before 2.11: objects without their modules."""
+    if isinstance(value, list):
+        return [plain_objects(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {k: plain_objects(v) for k, v in value.items() if k not in ("module", "optional")}
+    if "class_name" in kept:
+        kept.pop("registered_name", None)
+    return kept
+
+
+@pytest.mark.parametrize("version", ["2.1.6", "2.4.0", "2.15.0", None])
+def test_h5_files_from_all_of_keras_2(old_model: Any, version: str | None, tmp_path: Path) -> None:
+    path = save(old_model, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        config = plain_objects(json.loads(file.attrs["model_config"]))
+        if version == "2.1.6":  # a functional model was a Model then, and nothing was ragged
+            config["class_name"] = "Model"
+            for layer in config["config"]["layers"]:
+                layer["config"].pop("ragged", None)
+        file.attrs["model_config"] = json.dumps(config).encode()
+        del file.attrs["keras_version"]
+        if version:
+            file.attrs["keras_version"] = version.encode()
+    assert_loads_as(old_model, path)
+
+
+def test_a_sequential_model_of_early_keras_2_was_a_list(tmp_path: Path) -> None:
+    m = tf_keras.layers
+    old = tf_keras.Sequential([m.InputLayer((6,)), m.Dense(4), m.ReLU(), m.Dense(2)])
+    path = save(old, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        layers = plain_objects(json.loads(file.attrs["model_config"]))["config"]["layers"][1:]
+        layers[0]["config"]["batch_input_shape"] = [None, 6]
+        config = {"class_name": "Sequential", "config": layers}
+        file.attrs["model_config"] = json.dumps(config).encode()
+        file.attrs["keras_version"] = b"2.0.8"
+    new = assert_loads_as(old, path)
+    assert isinstance(new, keras.Sequential)
+
+
+def test_keras_1_is_told_apart(old_model: Any, tmp_path: Path) -> None:
+    path = save(old_model, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = b"1.2.2"
+    with pytest.raises(ArtefactError, match=r"written by Keras 1\.2\.2; 2 and 3 can be read"):
+        load_model(path)
+
+
+def test_a_layer_that_keras_3_lacks_is_named(tmp_path: Path) -> None:
+    m = tf_keras.layers
+    old = tf_keras.Sequential([m.InputLayer((6, 2)), m.LocallyConnected1D(3, 2, name="local")])
+    with pytest.raises(ModelError, match="'local' .*keras has no layer LocallyConnected1D"):
+        load_model(save(old, tmp_path / "m.h5"))
+
+
+def test_a_loaded_model_has_the_same_weights_and_can_be_worked_on(
+    old_model: Any, tmp_path: Path
+) -> None:
+    new = load_model(save(old_model, tmp_path / "m.h5"))
+    for a, b in zip(old_model.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    new.compile("sgd", "mse")
+    new.fit(np.ones((4, 8, 8, 3)), np.ones((4, 2)), verbose=0)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("generation", [2, 3])
+def test_a_truncated_file_is_refused(
+    model: keras.Model, old_model: Any, generation: int, suffix: str, part: float, tmp_path: Path
+) -> None:
+    path = save(model if generation == 3 else old_model, tmp_path / f"m{suffix}")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ArtefactError) as error:
+        load_model(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_archive_is_refused(model: keras.Model, tmp_path: Path) -> None:
+    path = save(model, tmp_path / "m.keras")
+    content = bytearray(path.read_bytes())
+    where = content.index(b"\x89HDF")
+    content[where : where + 8] = b"\0" * 8
+    path.write_bytes(bytes(content))
+    with pytest.raises(ArtefactError, match=r"model\.weights\.h5 inside of it is damaged"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "keras_metadata.pb", "variables/variables.index"]
+)
+def test_a_damaged_folder_is_refused(old_model: Any, name: str, tmp_path: Path) -> None:
+    path = save(old_model, tmp_path / "m")
+    part = path / name
+    part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(ArtefactError) as error:
+        load_model(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_graph_without_layers_is_refused(model: keras.Model, tmp_path: Path) -> None:
+    model.export(tmp_path / "graph", verbose=False)
+    with pytest.raises(ArtefactError, match="a SavedModel without Keras layers .* as .keras"):
+        load_model(tmp_path / "graph")
+
+
+def test_what_is_no_model_is_refused(model: keras.Model, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
+        load_model(None)
+    with pytest.raises(ArtefactError, match="no such file"):
+        load_model(tmp_path / "gone.keras")
+    with pytest.raises(ArtefactError, match=r"a folder without saved_model\.pb"):
+        load_model(tmp_path)
+    np.savez(tmp_path / "x.npz", a=np.ones(2))
+    (tmp_path / "x.npz").rename(tmp_path / "x.keras")
+    with pytest.raises(ArtefactError, match=r"no config\.json inside"):
+        load_model(tmp_path / "x.keras")
+    (tmp_path / "x.pt").write_bytes(b"PK")
+    with pytest.raises(ArtefactError, match="expected a name ending in"):
+        load_model(tmp_path / "x.pt")
+    (tmp_path / "x.h5").write_bytes(b"PK")
+    with pytest.raises(ArtefactError, match="not an HDF5 file"):
+        load_model(tmp_path / "x.h5")
+    model.save_weights(tmp_path / "only.weights.h5")
+    with pytest.raises(ArtefactError, match="holds weights without a model"):
+        load_model(tmp_path / "only.weights.h5")
+
+
+def with_lambda(api: Any) -> Any:
+    m = api.layers
+    start = keras.Input((4,)) if api is keras else m.InputLayer((4,))
+    return api.Sequential([start, m.Lambda(lambda x: x + 1, name="f"), m.Dense(2)])
+
+
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [(keras, "m.keras"), (keras, "m.h5"), (tf_keras, "m.keras"), (tf_keras, "m.h5"),
+     (tf_keras, "m")],
+)  # fmt: skip
+def test_code_inside_of_a_file_is_not_run(api: Any, name: str, tmp_path: Path) -> None:
+    path = save(with_lambda(api), tmp_path / name)
+    with pytest.raises(ArtefactError, match="the Lambda layer 'f'.*allow_code=True") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_code_runs_where_the_caller_says_so(suffix: str, tmp_path: Path) -> None:
+    model = with_lambda(keras)
+    loaded = load_model(save(model, tmp_path / f"m{suffix}"), allow_code=True)
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("api", [keras, tf_keras])
+def test_a_class_that_would_have_to_be_imported_is_refused(
+    api: Any, old_model: Any, model: keras.Model, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "payload_module.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    path = save(model if api is keras else old_model, tmp_path / "m.keras")
+    version = "3.15.1" if api is keras else "2.15.0"
+    old, new = (
+        '"module": "keras.layers", "class_name": "Dense"',
+        ('"module": "payload_module", "class_name": "Dense"'),
+    )
+    rewrite_archive(path, version, lambda text: text.replace(old, new))
+    with pytest.raises(ArtefactError, match=r"the class payload_module\.Dense"):
+        load_model(path)
+    assert not marker.exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # What Keras says of what it could not restore.
+def test_damaged_files_load_or_are_refused_with_one_line(
+    model: keras.Model, old_model: Any, tmp_path: Path
+) -> None:
+    sources = []
+    for name, one in (("new", model), ("old", old_model)):
+        sources += [save(one, tmp_path / f"{name}{suffix}") for suffix in (".keras", ".h5")]
+    folder = tmp_path / "mutants"
+    folder.mkdir()
+    refused = []
+    for path in damaged_models(sources, 60, folder):
+        try:
+            load_model(path)
+        except TfpruneError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert not [message for message in refused if "\n" in message]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
+    suffix: str, tmp_path: Path
+) -> None:
+    """Gates, saved between training and shrinking, were not known to the next process."""
+    inputs = keras.Input((4,))
+    x = tfprune.layers.ChannelGate("l1", 0.1)(keras.layers.Dense(3)(inputs))
+    path = tmp_path / f"gated{suffix}"
+    keras.Model(inputs, x).save(path)
+    code = f"import tfprune; print(type(tfprune.load_model({str(path)!r}).layers[-1]).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.strip() == "ChannelGate", done.stderr

@@ -1,0 +1,50 @@
+"""The graph of a SavedModel, changed on disk."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+
+from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    module = tf.Module()
+    module.double = tf.function(lambda x: x * 2.0, [tf.TensorSpec((3,), name="x")])
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_what_is_changed_in_the_block_is_on_disk_after_it(folder) -> None:
+    with functions_of(folder) as functions:
+        for node in [node for function in functions for node in function.node_def]:
+            if node.op == "Mul":
+                node.op = "Sub"
+    double = tf.saved_model.load(str(folder)).double
+    np.testing.assert_array_equal(double(tf.constant([5.0, 6.0, 7.0])), [3.0, 4.0, 5.0])
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was(folder) -> None:
+    before = (folder / "saved_model.pb").read_bytes()
+
+    def fail() -> None:
+        with functions_of(folder) as functions:
+            functions[0].node_def[0].op = "Sub"
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        fail()
+    assert (folder / "saved_model.pb").read_bytes() == before
+
+
+def test_a_constant_is_named_as_an_input() -> None:
+    with tf.Graph().as_default() as graph:
+        tf.constant(0)
+    function = SimpleNamespace(node_def=graph.as_graph_def().node)
+    assert constant(function, "two", [2, 3], types_pb2.DT_INT32) == "two:output:0"
+    made = function.node_def[-1]
+    assert (made.op, made.name) == ("Const", "two")
+    np.testing.assert_array_equal(tf.make_ndarray(made.attr["value"].tensor), [2, 3])

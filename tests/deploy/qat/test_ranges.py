@@ -1,0 +1,42 @@
+"""A range that is found in training."""
+
+import keras
+import numpy as np
+
+from tfprune.deploy.qat.quantize_aware import quantize_aware
+from tfprune.deploy.qat.ranges import ActivationRange
+
+L = keras.layers
+
+
+def test_a_range_about_zero_has_zero_in_its_middle():
+    layer = ActivationRange(about_zero=True)
+    layer(np.array([[-0.5, 1.27]], "float32"), training=True)
+    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.304, 9.0]], "float32"))) / 0.01
+    np.testing.assert_allclose(steps[0], [-128, 0, 30, 127], atol=1e-4)
+    assert ActivationRange.from_config(layer.get_config()).about_zero
+
+
+def test_a_range_widens_at_once_and_narrows_slowly():
+    layer = ActivationRange(momentum=0.9)
+    x = np.array([[-1.0, 0.3, 2.0]], "float32")
+    np.testing.assert_array_equal(layer(x), x)
+    layer(x, training=True)
+    assert [float(weight) for weight in (layer.low, layer.high, layer.seen)] == [-1.0, 2.0, 1.0]
+    layer(x / 2, training=True)
+    np.testing.assert_allclose([layer.low, layer.high], [-0.95, 1.9], rtol=1e-6)
+    # 256 values between −0.95 and 1.9, one of them 0: steps of 2.85 / 255.
+    steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.3, 9.0]], "float32"))) / (2.85 / 255)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
+    np.testing.assert_allclose(steps[0], [-85, 0, 27, 170], atol=1e-4)
+
+
+def test_tensors_of_one_range_narrow_it_together_as_slowly_as_one_does():
+    inputs = keras.Input((4,))
+    halves = [L.Dense(2, name=name)(inputs) for name in ("left", "right")]
+    aware = quantize_aware(keras.Model(inputs, L.Concatenate(name="joined")(halves)))
+    trained = aware.get_layer("joined_range")
+    aware(np.ones((1, 4), "float32"), training=True)
+    wide = float(trained.high - trained.low)
+    aware(np.zeros((1, 4), "float32"), training=True)
+    np.testing.assert_allclose(float(trained.high - trained.low), 0.99 * wide, rtol=1e-5)

@@ -1,0 +1,92 @@
+"""Stock mobile nets rewritten for the sparse kernels."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.make_sparse_ready import make_sparse_ready
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ModelError
+from tfprune.runtime.sparse_ready import sparse_ready
+
+L = keras.layers
+
+
+def _prune_pointwise(model: keras.Model, sparsity: float) -> None:
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if type(layer) is L.Conv2D and layer.kernel_size == (1, 1):
+            kernel = layer.kernel.numpy()
+            keep = rng.permutation(kernel.size) >= sparsity * kernel.size
+            layer.kernel.assign(kernel * keep.reshape(kernel.shape))
+
+
+def _depthwise_net(size: int, *, kernel: int = 3, pad: bool = False) -> keras.Model:
+    inputs = keras.Input((size, size, 4))
+    h = L.ZeroPadding2D(((0, 1), (0, 1)))(inputs) if pad else inputs
+    h = L.DepthwiseConv2D(kernel, strides=2, padding="valid" if pad else "same", name="dw")(h)
+    return keras.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D(name="pool")(L.ReLU()(h))))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _depthwise_net(8),
+        _depthwise_net(9),
+        _depthwise_net(8, pad=True),
+        _depthwise_net(9, kernel=5),
+    ],
+    ids=["same, even", "same, odd", "padded, even", "5×5, odd"],
+)
+def test_depthwise_strides_are_rewritten_exactly(model):
+    x = np.random.default_rng(0).normal(size=(3, *model.inputs[0].shape[1:])).astype("float32")
+    rewritten, changes = make_sparse_ready(model)
+    np.testing.assert_allclose(rewritten(x), model(x), atol=1e-5)
+    assert [note.partition(":")[0] for note in changes.exact] == ["dw", "pool"]
+    assert changes.tune == ()
+    assert rewritten.get_layer("dw").padding == "valid"
+
+
+def test_what_moves_by_a_pixel_is_said():
+    model = _depthwise_net(8, kernel=5)
+    rewritten, changes = make_sparse_ready(model)
+    assert changes.tune == ("dw: padded by 2 on all sides, it looks one pixel further left and up",)
+    assert rewritten.output_shape == model.output_shape
+
+
+def test_masks_go_along():
+    class Mask(keras.constraints.Constraint):
+        def __call__(self, w):
+            return w
+
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, L.Conv2D(4, 1, name="pw")(inputs))
+    mask = model.get_layer("pw").kernel.constraint = Mask()
+    assert make_sparse_ready(model)[0].get_layer("pw").kernel.constraint is mask
+
+
+@pytest.mark.slow
+def test_a_stock_mobilenet_becomes_ready():
+    model = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None, classes=5)
+    _prune_pointwise(model, 0.8)
+    before = sparse_ready(to_tflite(model, scheme="sparse"))
+    assert not before.ready
+    assert any("padded by 1 on all sides" in reason for reason in before.reasons)
+
+    rewritten, changes = make_sparse_ready(model)
+    artefact = to_tflite(rewritten, scheme="sparse")
+    after = sparse_ready(artefact)
+    assert after.ready, after.reasons
+    # 17 blocks: 16 expansions and 17 projections, and the last convolution.
+    assert after.pointwise == 34
+    assert after.sparsity == pytest.approx(0.8, abs=0.01)
+    assert len(changes.tune) == 1
+    assert after.verdict in artefact.report.notes
+
+
+def test_models_in_models_and_others_are_refused():
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(2)], name="inner")
+    with pytest.raises(ModelError, match="'inner' is a model in the model"):
+        make_sparse_ready(keras.Sequential([keras.Input((4,)), inner]))
+    with pytest.raises(ModelError, match="got str"):
+        make_sparse_ready("model")

@@ -1,0 +1,67 @@
+"""How far a file is from the model, in numbers small enough to check by eye."""
+
+import numpy as np
+import pytest
+
+from tfprune.deploy.verify.parity import agrees, parity, scale_of
+from tfprune.errors import DataError
+
+
+def _compare(expected, actual, **options):
+    options = {"data": "random", "fraction": 0.1, **options}
+    return parity("y", np.array(expected), np.array(actual), **options)
+
+
+def test_errors_spread_and_bound():
+    found = _compare([[0.0, 4.0], [4.0, 0.0]], [[0.0, 4.0], [4.0, 2.0]])
+    assert (found.max_error, found.rms_error, found.spread) == (2.0, 1.0, 2.0)
+    assert found.bound == pytest.approx(0.2, abs=1e-5)
+    assert found.agreement == 1.0
+    assert not agrees(found)
+
+
+def test_one_step_of_a_quantised_output_is_always_allowed():
+    # Nearly equal probabilities: the spread is 0.001, and the file knows steps of 1/256 only.
+    expected, actual = [[0.099], [0.101]], [[0.1015625], [0.1015625]]
+    assert not agrees(_compare(expected, actual))
+    assert agrees(_compare(expected, actual, step=1 / 256))
+
+
+def test_few_samples_that_happen_to_be_alike_are_measured_by_their_size():
+    assert scale_of(np.array([[10.0], [10.0]])) == 0.5
+    assert scale_of(np.array([[-1.0], [1.0]])) == 1.0
+    assert scale_of(np.zeros((2, 1))) == 0.0
+    assert agrees(_compare([[10.0]], [[10.04]]))
+    assert not agrees(_compare([[10.0]], [[10.06]]))
+
+
+def test_agreement_counts_rows_with_the_same_winner():
+    assert _compare([[0.0, 1.0], [1.0, 0.0]], [[0.2, 0.3], [0.1, 0.4]]).agreement == 0.5
+
+
+def test_whole_numbers_either_agree_or_not():
+    found = _compare([1, 2, 3, 4], [1, 2, 3, 5])
+    assert (found.rms_error, found.bound) == (0.25, 0.1)
+    assert not agrees(found)
+
+
+def test_nan_in_the_file_is_as_far_as_can_be():
+    found = _compare([[1.0], [2.0]], [[1.0], [np.nan]])
+    assert found.max_error == np.inf
+    assert found.correlation == 0.0
+    assert not agrees(found)
+
+
+def test_nan_in_the_model_means_that_nothing_can_be_said():
+    with pytest.raises(DataError, match="the Keras model gives NaN .* calibration= real samples"):
+        _compare([[np.nan]], [[1.0]])
+
+
+def test_constants_correlate_when_they_are_both_constant():
+    assert _compare([[2.0], [2.0]], [[2.0], [2.0]]).correlation == 1.0
+    assert _compare([[2.0], [2.0]], [[2.0], [3.0]]).correlation == 0.0
+
+
+def test_agreement_of_integers_counts_equal_numbers():
+    found = parity("y", np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), data="random", fraction=0.5)
+    assert (found.rms_error, found.agreement) == (0.25, 0.75)

@@ -1,0 +1,65 @@
+"""What files are compared with: samples drawn, chosen, and answered by the model."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.model_signature import interface
+from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
+from tfprune.errors import ModelError, OptionError
+
+
+def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None:
+    face = interface(convnet)
+    (one, origin), (two, _) = draw(face, None, []), draw(face, None, [])
+    assert origin == "random"
+    assert one["image"].shape == (8, 8, 8, 1)
+    np.testing.assert_array_equal(one["image"], two["image"])
+
+
+def test_what_is_left_out_of_the_data_is_noted(convnet) -> None:
+    notes: list[str] = []
+    data = np.zeros((600, 8, 8, 1), "float32")
+    samples, origin = draw(interface(convnet), data, notes)
+    assert (len(samples["image"]), origin) == (512, "calibration")
+    assert notes == ["of 600 calibration samples 512 were used"]
+
+
+def test_a_few_samples_are_taken_from_all_over() -> None:
+    assert some({"x": np.arange(63)})["x"].tolist() == list(range(0, 63, 2))
+    assert some({"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
+
+
+def test_a_fixed_batch_is_filled_up_and_cut_again() -> None:
+    inputs = keras.Input(batch_shape=(4, 2), name="x")
+    model = keras.Model(inputs, keras.layers.Rescaling(2.0, name="double")(inputs))
+    x = np.arange(12, dtype="float32").reshape(6, 2)
+    (output,) = answers(interface(model), {"x": x}).values()
+    np.testing.assert_array_equal(output, 2 * x)
+
+
+def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
+    check_path(None, ".onnx")
+    check_path(tmp_path / "model.onnx", ".onnx")
+    with pytest.raises(OptionError, match="is a folder"):
+        check_path(tmp_path, ".onnx")
+    with pytest.raises(OptionError, match="expected the name of a file, got 3"):
+        check_path(3, ".onnx")
+    (tmp_path / "taken.onnx.json").mkdir()
+    with pytest.raises(OptionError, match=r"taken\.onnx\.json is a folder"):
+        check_path(tmp_path / "taken.onnx", ".onnx")
+    for name in ("model", "model.json", "model.tflite", "model.bin"):
+        with pytest.raises(OptionError, match=rf"expected a name in \.onnx, got '.*{name}'"):
+            check_path(tmp_path / name, ".onnx")
+
+
+def test_versions_name_the_generation_of_the_model(convnet) -> None:
+    assert list(versions(convnet, ["numpy"])) == ["python", "tfprune", "tensorflow", "keras",
+                                                  "numpy"]  # fmt: skip
+
+
+def test_an_output_that_does_not_count_the_samples_is_refused() -> None:
+    inputs = keras.Input((2,), name="x")
+    model = keras.Model(inputs, keras.ops.sum(inputs, 0))
+    with pytest.raises(ModelError, match=r"has shape \(2,\) for 6 samples; give it a first axis"):
+        answers(interface(model), {"x": np.zeros((6, 2), "float32")})

@@ -1,0 +1,69 @@
+"""Batches as a model takes them, and a clear line for any other."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import DataError
+from tfprune.graph.inputs import flat_inputs
+from tfprune.structure.units import units
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 4)).astype("float32")
+
+
+def net() -> keras.Model:
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, kl.Dense(2)(kl.Dense(16, name="h")(inputs)))
+
+
+def test_inputs_by_name_are_not_taken_in_the_order_of_the_alphabet() -> None:
+    z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    x = kl.Dense(16, name="h")(kl.Concatenate()([z, a]))
+    graph = units(keras.Model([z, a], kl.Dense(2)(x))).graph
+    first, _ = flat_inputs(graph, {"a": X, "z": 2 * X})
+    np.testing.assert_array_equal(first, 2 * X)
+    with pytest.raises(DataError, match="data=: no input 'z'"):
+        flat_inputs(graph, {"a": X, "b": X})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (X[:, :3], r"expected a batch of shape \(None, 4\). Received \(40, 3\)"),
+        (X[0], r"expected a batch of shape \(None, 4\). Received \(4,\)"),
+        ([X, X], "the model takes 1 inputs. Received 2"),
+        (X * np.nan, "repair= holds NaN or infinity"),
+    ],
+)
+def test_a_batch_has_to_be_what_the_model_takes(inputs, message) -> None:
+    with pytest.raises(DataError, match=message):
+        flat_inputs(units(net()).graph, inputs, "repair")
+
+
+@pytest.mark.parametrize("option", ["repair", "data"])
+def test_two_inputs_are_given_as_a_list_or_by_name(option: str) -> None:
+    one, two = keras.Input((4,), name="one"), keras.Input((4,), name="two")
+    x = kl.Dense(16, activation="relu", name="h")(one) + kl.Dense(16)(two)
+    for inputs, data in (
+        ([one, two], [X, 2 * X]),
+        ({"one": one, "two": two}, {"two": 2 * X, "one": X}),
+    ):
+        model = keras.Model(inputs, kl.Dense(2)(x))
+        small, report = tfprune.shrink(
+            model, {"channels": 0.5}, importance="activation" if option == "data" else "l2",
+            **{option: data},
+        )  # fmt: skip
+        assert report.error <= 1e-5
+        assert small.get_layer("h").units == 8
+    with pytest.raises(DataError, match="no input 'two'. Received"):
+        tfprune.shrink(model, {"channels": 0.5}, repair={"one": X, "c": X})
+
+
+def test_nothing_is_repaired_with_data_that_is_not_finite() -> None:
+    with pytest.raises(DataError, match="repair= holds NaN"):
+        tfprune.shrink(net(), {"channels": 0.5}, repair=X * np.nan, verify=False)
+    with pytest.raises(DataError, match="data= holds NaN"):
+        tfprune.shrink(net(), {"channels": 0.5}, importance="activation", data=X * np.nan)

@@ -1,0 +1,86 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+
+import tfprune
+from tfprune.errors import ModelError
+from tfprune.graph.own_weights import as_tensors
+
+
+class Patches(keras.layers.Layer):
+    """Patches with a class token before them and a place for each, as vision models have them."""
+
+    def build(self, shape):
+        self.embed = kl.Conv2D(12, 2, strides=2, name="embed")
+        self.embed.build(shape)
+        normal = "random_normal"
+        self.token = self.add_weight(shape=(1, 1, 12), initializer=normal, name="token")
+        self.places = self.add_weight(shape=(1, 5, 12), initializer=normal, name="places")
+        self.scale = self.add_weight(shape=(12,), initializer="ones", name="scale")
+        self.shift = self.add_weight(shape=(), initializer="ones", name="shift")
+        self.fixed = self.add_weight(shape=(12,), initializer="ones", trainable=False, name="fixed")
+
+    def call(self, x):
+        batch = ops.shape(x)[0]
+        y = ops.reshape(self.embed(x), (batch, -1, 12))
+        y = ops.concatenate([ops.tile(self.token, (batch, 1, 1)), y], axis=1) + self.places
+        return y * self.scale + self.shift * 0.5 - self.fixed
+
+
+def net():
+    inputs = keras.Input((4, 4, 3))
+    x = Patches(name="patches")(inputs)
+    return keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="hidden")(x)))
+
+
+def test_a_token_and_places_become_tables_that_are_saved_and_trained(check) -> None:
+    model = net()
+    small, report = check(model, exact=True, only="hidden")
+    # All of the original's weights are there: none became a constant but the one that is fixed.
+    assert report.before.params == model.count_params() - 12
+    tables = {layer.name for layer in small.layers if isinstance(layer, kl.Embedding)}
+    assert tables == {f"patches_{name}" for name in ("token", "places", "scale", "shift")}
+    before = small.get_layer("patches_token").get_weights()[0].copy()
+    small.compile("sgd", "mse")
+    small.fit(np.ones((4, 4, 4, 3)), np.ones((4, 5, 2)), verbose=0)
+    assert not np.array_equal(before, small.get_layer("patches_token").get_weights()[0])
+
+
+def test_all_that_is_added_to_patches_is_as_wide_as_they_are(sizes) -> None:
+    found = tfprune.units(net())
+    held = [line for line in found.frozen if line.layer in ("embed", "patches_token")]
+    assert held, "a fixed vector of the full width keeps them"
+    assert sizes(net()) == {"hidden": 8}
+
+
+def test_the_layer_keeps_its_weights() -> None:
+    layer = net().get_layer("patches")
+    token = layer.token
+    with as_tensors(layer, keras.Input((4, 4, 3))):
+        assert isinstance(layer.token, keras.KerasTensor)
+        assert tuple(layer.token.shape) == (1, 1, 12)
+        np.testing.assert_array_equal(layer.fixed, np.ones(12))
+    assert layer.token is token
+    assert len(layer.weights) == 7
+
+
+class Listed(keras.layers.Layer):
+    def build(self, shape):
+        self.inner = kl.Dense(4)
+        self.inner.build(shape)
+        self.scales = [self.add_weight(shape=(4,), name="first")]
+
+    def call(self, x):
+        return self.inner(x) * self.scales[0]
+
+
+def test_weights_in_a_list_keep_the_layer_whole() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(6, name="after")(Listed(name="l")(inputs))))
+    found = tfprune.units(model)
+    assert [group.name for group in found] == ["after"]
+    assert any("its weight first is in no attribute" in note for note in found.graph.notes)
+    with pytest.raises(ModelError, match="in no attribute"):
+        as_tensors(model.get_layer("l"), inputs).__enter__()

@@ -1,0 +1,147 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+
+import tfprune
+from tfprune.graph.unknown_sizes import OpenSizeError, Size, open_sizes
+
+X = np.random.default_rng(0).normal(size=(3, 5, 8)).astype("float32")
+
+
+def traced(function):
+    """What a function does, traced with open sizes, as a model."""
+    inputs = keras.Input((None, 8))
+    with open_sizes():
+        batch, length, _ = ops.shape(inputs)
+        return keras.Model(inputs, function(inputs, batch, length))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x, b, n: ops.arange(n, dtype="float32"), np.arange(5.0)),
+        (lambda x, b, n: ops.arange(0, b), np.arange(3)),
+        (lambda x, b, n: ops.zeros((b, 2)), np.zeros((3, 2))),
+        (lambda x, b, n: ops.ones((b, 1, n)), np.ones((3, 1, 5))),
+        (lambda x, b, n: ops.full((n,), 7), np.full(5, 7)),
+        (lambda x, b, n: ops.tile([[[1.0, 2.0]]], (b, 2, 1)), np.tile([[[1.0, 2.0]]], (3, 2, 1))),
+        (lambda x, b, n: ops.broadcast_to([[True, False]], (b, 2)), [[True, False]] * 3),
+        (lambda x, b, n: ops.reshape(x, (b, n, 2, 4)), X.reshape(3, 5, 2, 4)),
+        (lambda x, b, n: ops.reshape(x, (b, n, -1, 2)), X.reshape(3, 5, 4, 2)),
+        (lambda x, b, n: ops.reshape(x, (b * 5, 8)), X.reshape(15, 8)),
+        (lambda x, b, n: ops.reshape(x, (b, -1)), X.reshape(3, 40)),
+    ],
+)
+def test_what_takes_sizes_is_worked_out_when_data_arrives(function, expected) -> None:
+    np.testing.assert_array_equal(traced(function)(X), expected)
+
+
+def test_a_causal_mask_is_right_for_every_length() -> None:
+    def mask(x, batch, length):
+        i = ops.expand_dims(ops.arange(length), 1)
+        return ops.broadcast_to(
+            ops.expand_dims(i >= ops.arange(length), 0), (batch, length, length)
+        )
+
+    model = traced(mask)
+    for length in (1, 4, 9):
+        got = model(np.zeros((2, length, 8), "float32"))
+        np.testing.assert_array_equal(got, np.tile(np.tri(length, dtype=bool), (2, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, b, n: ops.arange(n + 1),
+        lambda x, b, n: ops.arange(1, n),
+        lambda x, b, n: ops.reshape(x, (n, b, 8)),
+        lambda x, b, n: ops.reshape(ops.reshape(x, (-1, 8)), (b, n, 8)),
+        lambda x, b, n: x if n > 3 else -x,
+        lambda x, b, n: ops.tile(x, (1, 1, n)),
+        lambda x, b, n: ops.broadcast_to(x[:, :1, :1], (b, 4, n)),
+    ],
+)
+def test_what_needs_a_number_is_refused(function) -> None:
+    with pytest.raises(OpenSizeError):
+        traced(function)
+
+
+def test_sizes_are_equal_only_to_themselves_and_numbers_that_change_nothing_are_taken() -> None:
+    x = keras.Input((None, 8))
+    size = Size(x, 1)
+    assert size == Size(x, 1)
+    assert size + 0 is size
+    assert size * 1 is size
+    assert not (size * 2).plain
+    with pytest.raises(OpenSizeError, match="is compared"):
+        assert size == 3
+
+
+def test_keras_is_left_as_it_was() -> None:
+    before = ops.shape, ops.reshape
+    with open_sizes():
+        assert ops.shape is not before[0]
+        assert ops.shape(np.ones((2, 3))) == (2, 3)
+        assert ops.reshape(np.ones(6), (2, 3)).shape == (2, 3)
+    assert (ops.shape, ops.reshape) == before
+    assert ops.shape(keras.Input((None, 8))) == (None, None, 8)
+
+
+class Causal(keras.layers.Layer):
+    """Attention as decoders of language models write it, for any length."""
+
+    def __init__(self, heads, width, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.width = heads, width
+        self.qkv = [kl.Dense(heads * width, name=name) for name in ("q", "k", "v")]
+        self.out = kl.Dense(12, name="out")
+
+    def build(self, shape):
+        for layer in self.qkv:
+            layer.build(shape)
+        self.out.build((*shape[:-1], self.heads * self.width))
+
+    def call(self, x, training=None):
+        batch, length, _ = ops.shape(x)
+        q, k, v = (ops.reshape(one(x), (batch, length, self.heads, self.width)) for one in self.qkv)
+        i = ops.arange(length)
+        mask = ops.broadcast_to(i[:, None] >= i, (batch, 1, length, length))
+        scores = ops.einsum("bqhd,bkhd->bhqk", q, k) / self.width**0.5
+        scores = ops.softmax(ops.where(mask, scores, -1e9), axis=-1)
+        y = ops.reshape(ops.einsum("bhqk,bkhd->bqhd", scores, v), (batch, length, -1))
+        return self.out(y) + x
+
+
+def test_a_decoder_of_open_length_is_unrolled_and_cut(check, sizes) -> None:
+    inputs = keras.Input((None, 12))
+    x = Causal(4, 6, name="decoder")(kl.Dense(12, name="embed")(inputs))
+    model = keras.Model(inputs, kl.Dense(3)(x))
+    found = tfprune.units(model)
+    assert not [note for note in found.graph.notes if "stays whole" in note]
+    assert sizes(model)["embed"] == 12
+    small, _ = check(model)
+    data = np.random.default_rng(1).normal(size=(2, 7, 12)).astype("float32")
+    # Nothing of an answer may depend on what comes after it.
+    np.testing.assert_allclose(small(data)[:, :4], small(data[:, :4]), atol=1e-5)
+
+
+class Sliced(keras.layers.Layer):
+    """It cuts one tensor to the length of another, which is open."""
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        y = self.dense(x)
+        return ops.repeat(y, 2, axis=1)[:, : ops.shape(y)[1]]
+
+
+def test_a_slice_to_an_open_size_keeps_the_layer_whole() -> None:
+    inputs = keras.Input((None, 4))
+    x = kl.Dense(5, name="after")(Sliced(name="sliced")(inputs))
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
+    assert [group.name for group in found] == ["after"]
+    assert any("sliced" in note and "stays whole" in note for note in found.graph.notes)

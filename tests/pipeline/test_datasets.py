@@ -1,0 +1,239 @@
+"""Data: what is read, what is refused with one line, how it is split."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfprune.errors import DataError
+from tfprune.pipeline.datasets import Dataset, as_dataset, check_for_model, load_data
+from tfprune.recipe import DataTable
+
+
+def arrays(count: int = 20, test: int = 5) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.random((count, 4), np.float32),
+        "y_train": np.arange(count) % 3,
+        "x_test": rng.random((test, 4), np.float32),
+        "y_test": np.arange(test) % 3,
+    }
+
+
+def test_digits_are_split_the_same_every_time_and_never_twice() -> None:
+    one, two = load_data(DataTable("digits")), load_data(DataTable("digits"))
+    assert one.sha256() == two.sha256()
+    assert {name: len(split) for name, split in one.splits.items()} == {
+        "train": 1213,
+        "validation": 135,
+        "test": 449,
+    }
+    assert one.input_shape == (8, 8, 1)
+    assert one.classes == 10
+    assert one.train.x.max() == 1.0
+    assert load_data(DataTable("digits", seed=1)).sha256() != one.sha256()
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.9), st.integers(0, 5))
+def test_validation_takes_from_training_what_it_holds(count: int, part: float, seed: int) -> None:
+    x = np.arange(count, dtype=np.float32)[:, None]
+    y = np.zeros(count, int)
+    if max(round(part * count), 1) >= count:
+        with pytest.raises(DataError, match="too few"):
+            as_dataset(((x, y), (x, y)), validation=part, seed=seed)
+        return
+    data = as_dataset(((x, y), (x, y)), validation=part, seed=seed)
+    assert data.validation is not None
+    assert len(data.validation) == max(round(part * count), 1)
+    joined = np.concatenate([data.train.x, data.validation.x]).ravel()
+    assert sorted(joined) == list(range(count))
+
+
+def test_no_validation_is_put_aside_when_none_is_wanted_or_one_is_given() -> None:
+    assert as_dataset(arrays(), validation=0).validation is None
+    more = arrays() | {"x_validation": np.ones((2, 4)), "y_validation": [0, 1]}
+    data = as_dataset(more)
+    assert len(data.train) == 20
+    assert data.validation is not None
+    assert len(data.validation) == 2
+
+
+def test_limit_takes_the_first_of_each() -> None:
+    data = load_data(DataTable("digits", limit=7))
+    assert [len(split) for split in data.splits.values()] == [7, 7, 7]
+
+
+def test_one_hot_and_column_labels_become_class_numbers() -> None:
+    given_arrays = arrays()
+    one_hot = given_arrays | {"y_train": np.eye(3)[given_arrays["y_train"]]}
+    column = given_arrays | {"y_train": given_arrays["y_train"][:, None].astype(float)}
+    plain = as_dataset(given_arrays).sha256()
+    assert as_dataset(one_hot).sha256() == plain
+    assert as_dataset(column).sha256() == plain
+
+
+def test_scale_makes_bytes_into_fractions_and_tokens_stay() -> None:
+    given_arrays = arrays() | {"x_train": np.full((20, 4), 255, np.uint8)}
+    given_arrays["x_test"] = given_arrays["x_test"].astype(np.uint8)
+    unscaled = as_dataset(given_arrays).train.x
+    assert (unscaled.dtype, unscaled.max()) == (np.float32, 255)
+    tokens = as_dataset(given_arrays | {"x_train": np.arange(80).reshape(20, 4)})
+    assert tokens.train.x.dtype == np.int64
+    scaled = as_dataset(given_arrays, scale=1 / 255).train.x
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, 1.0, rtol=1e-6)
+
+
+def with_nan() -> dict[str, Any]:
+    bad = arrays()
+    bad["x_train"][17, 2] = np.nan
+    return bad
+
+
+def with_infinity() -> dict[str, Any]:
+    bad = arrays()
+    bad["x_test"][0] = np.inf
+    return bad
+
+
+def empty() -> dict[str, Any]:
+    return arrays() | {"x_train": np.zeros((0, 4)), "y_train": np.zeros(0, int)}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (empty(), "data: the train set is empty: (0, 4) and (0,). Give at least one example."),
+        (
+            with_nan(),
+            "data: the train set: examples hold NaN, 1 of 20 are not finite, the first is number "
+            "17. Drop or fill them.",
+        ),
+        (with_infinity(), "data: the test set: examples hold infinity, 1 of 5 are"),
+        (arrays() | {"y_test": np.array([0, 1, -2, 0, 1])}, "data: the test set has label -2 at "),
+        (arrays() | {"y_test": np.full(5, 0.5)}, "data: the test set has label 0.5 at example 0"),
+        (arrays() | {"y_test": np.full(5, np.nan)}, "data: the test set: labels hold NaN"),
+        (arrays() | {"y_test": np.ones((5, 3))}, "data: the test set: labels of shape (5, 3) are"),
+        (arrays() | {"y_test": np.zeros(4, int)}, "data: the test set: 5 examples but 4 labels."),
+        (arrays() | {"x_test": np.zeros((5, 3))}, "data: the test set has examples of shape (3,)"),
+        (arrays() | {"y_test": np.array(["a"] * 5)}, "data: the test set: labels of type <U1"),
+        (arrays() | {"x_validation": np.ones((2, 4))}, "data: x_validation alone."),
+        ({"x": 1}, "data: no array x_train, y_train, x_test, y_test. Found: x."),
+        (3, "data: expected (train, test) or (train, validation, test)"),
+        ([(1, 2, 3), (1, 2)], "data: expected a pair (x, y) or a tf.data.Dataset of pairs."),
+    ],
+)
+def test_wrong_data_is_refused_in_one_line(bad: Any, message: str) -> None:
+    with pytest.raises(DataError) as error:
+        as_dataset(bad)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_gets_only_data_it_can_work_on() -> None:
+    data = as_dataset(arrays())
+    check_for_model(data, (4,), "float32", 3, "the model")
+    check_for_model(data, (None,), "float32", 5, "the model")
+    with pytest.raises(DataError, match=r"shape \(4,\), the model takes \(8, 8, 1\)"):
+        check_for_model(data, (8, 8, 1), "float32", 3, "the model")
+    with pytest.raises(DataError, match=r"has label 2 at example \d+, the model has 2 outputs"):
+        check_for_model(data, (4,), "float32", 2, "the model")
+    with pytest.raises(DataError, match="examples are float32, the model takes int32"):
+        check_for_model(data, (4,), "int32", 3, "the model")
+
+
+def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, **arrays())
+    data = load_data(DataTable(str(path)))
+    assert len(data.test) == 5
+    assert data.name == f"[data] {path}"
+    np.savez(path, **(arrays() | {"x_train": np.array([{}], dtype=object)}), allow_pickle=True)
+    with pytest.raises(DataError, match=r"not a sound \.npz"):
+        load_data(DataTable(str(path)))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"not a sound \.npz"):
+        load_data(DataTable(str(path)))
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match=r"not a sound \.npz .* one array without a name"):
+        load_data(DataTable(str(path)))
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        load_data(DataTable(str(tmp_path / "gone.npz")))
+
+
+def test_one_pair_alone_lacks_its_test_set() -> None:
+    pair = np.zeros((9, 4), np.float32), np.zeros(9, int)
+    with pytest.raises(
+        DataError, match=r"one pair \(x, y\); give \(\(x, y\), \(x_test, y_test\)\)"
+    ):
+        as_dataset(pair)
+
+
+def test_a_function_may_give_tf_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_data_module.py").write_text(
+        "import numpy as np, tensorflow as tf\n"
+        "def load():\n"
+        "    x, y = np.arange(12, dtype='float32').reshape(6, 2), np.arange(6) % 2\n"
+        "    whole = tf.data.Dataset.from_tensor_slices((x, y))\n"
+        "    return whole.batch(4), whole\n"
+        "def nothing():\n"
+        "    return load()[0].take(0), load()[1]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = load_data(DataTable("my_data_module:load", validation=0.0))
+    np.testing.assert_array_equal(data.train.x, data.test.x)
+    np.testing.assert_array_equal(data.train.y, [0, 1, 0, 1, 0, 1])
+    with pytest.raises(DataError, match="gave no element"):
+        load_data(DataTable("my_data_module:nothing"))
+
+
+def in_keras_home(home: Path, code: str) -> str:
+    """Run code in a process whose keras.datasets live in `home` and which cannot go online."""
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tfprune.pipeline.datasets import *\n{code}"],
+        env=os.environ | nowhere | {"KERAS_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_a_download_that_fails_is_one_line(tmp_path: Path) -> None:
+    code = """
+try:
+    load_data(DataTable("mnist"))
+except DataError as error:
+    print(error)
+"""
+    line = in_keras_home(tmp_path, code)
+    assert line.startswith("[data] mnist: URL fetch failure on https://")
+    assert line.endswith("Go online once, or name an .npz with x_train, y_train, x_test, y_test.")
+
+
+@pytest.mark.data
+def test_keras_datasets_are_images_in_zero_to_one(tmp_path: Path, data_dir: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "fashion-mnist").symlink_to(data_dir / "fashion_mnist")
+    code = """
+data = load_data(DataTable("fashion_mnist"))
+print([s.x.shape for s in data.splits.values()], data.train.x.dtype, data.train.x.max())
+"""
+    line = in_keras_home(tmp_path, code)
+    assert line == "[(54000, 28, 28, 1), (6000, 28, 28, 1), (10000, 28, 28, 1)] float32 1.0"
+
+
+def test_a_dataset_is_taken_as_it_is() -> None:
+    data = as_dataset(arrays())
+    assert isinstance(data, Dataset)
+    assert as_dataset(data) is data

@@ -1,0 +1,81 @@
+"""Models that a recipe names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfprune.errors import ArtefactError, ModelError, OptionError
+from tfprune.pipeline.models import BUILDERS, build_model
+from tfprune.recipe import ModelTable
+
+SHAPE = (8, 8, 1)
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_a_built_in_model_fits_the_data(name: str) -> None:
+    model = build_model(ModelTable(name), SHAPE, 7)
+    assert model(np.zeros((2, *SHAPE), np.float32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", list(BUILDERS))
+def test_width_is_an_option_and_others_are_refused_by_name(name: str) -> None:
+    small = build_model(ModelTable(name, options={"width": 8}), SHAPE, 7)
+    assert small.count_params() < build_model(ModelTable(name), SHAPE, 7).count_params()
+    with pytest.raises(OptionError, match=f"{name} has no 'widht'. .*Did you mean width"):
+        build_model(ModelTable(name, options={"widht": 8}), SHAPE, 7)
+
+
+def test_convnet_has_the_parameters_that_hand_arithmetic_gives() -> None:
+    convolutions = (9 * 1 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 64 + 64)
+    dense = (2 * 2 * 64 * 256 + 256) + (256 * 10 + 10)
+    assert build_model(ModelTable("convnet"), SHAPE, 10).count_params() == convolutions + dense
+
+
+def test_attention_knows_the_order_of_the_rows() -> None:
+    model = build_model(ModelTable("attention"), SHAPE, 7)
+    x = np.random.default_rng(0).random((1, *SHAPE), np.float32)
+    assert np.abs(model(x) - model(x[:, ::-1])).max() > 1e-3
+
+
+def test_flat_data_are_sent_to_mlp() -> None:
+    with pytest.raises(ModelError, match=r"convnet takes images .*the data have \(64,\)\. .*mlp"):
+        build_model(ModelTable("convnet"), (64,), 10)
+    assert build_model(ModelTable("mlp"), (64,), 10).output_shape == (None, 10)
+
+
+def test_attention_says_what_width_its_heads_need() -> None:
+    with pytest.raises(OptionError, match="width = 30 is no multiple of heads = 4"):
+        build_model(ModelTable("attention", options={"width": 30}), SHAPE, 10)
+
+
+def test_applications_are_fitted_to_the_data() -> None:
+    source = "keras.applications.MobileNetV2"
+    model = build_model(ModelTable(source, options={"alpha": 0.35}), (32, 32, 3), 4)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 4)
+    with pytest.raises(OptionError, match="Did you mean MobileNetV2"):
+        build_model(ModelTable("keras.applications.MobilNetV2"), (32, 32, 3), 4)
+    with pytest.raises(ModelError, match=r"examples of shape \(8, 8, 1\)"):
+        build_model(ModelTable(source), SHAPE, 4)
+
+
+def test_files_and_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.keras"
+    model = build_model(ModelTable("mlp"), SHAPE, 3)
+    model.save(path)
+    loaded = build_model(ModelTable(str(path)), SHAPE, 3)
+    x = np.ones((1, *SHAPE), np.float32)
+    np.testing.assert_array_equal(loaded(x), model(x))
+    with pytest.raises(ArtefactError):
+        build_model(ModelTable(str(tmp_path / "gone.keras")), SHAPE, 3)
+    (tmp_path / "my_zoo_module.py").write_text(
+        "from tfprune.pipeline.models import BUILDERS\n"
+        "def make(width): return BUILDERS['mlp']((8, 8, 1), 3, width)\n"
+        "def wrong(): return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = build_model(ModelTable("my_zoo_module:make", options={"width": 4}), SHAPE, 3)
+    assert made.output_shape == (None, 3)
+    with pytest.raises(ModelError, match="returned int, not a"):
+        build_model(ModelTable("my_zoo_module:wrong"), SHAPE, 3)

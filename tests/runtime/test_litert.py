@@ -1,0 +1,149 @@
+"""Running a file: floats in, floats out, and no crash."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.runtime.mutations import mutations
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.runtime import litert
+from tfprune.runtime.litert import Runner, read_file
+
+L = keras.layers
+
+
+def test_any_batch_size_gives_the_same_rows(float_file, images):
+    runner = Runner(float_file)
+    whole = runner(images)
+    assert whole.shape == (50, 4)
+    np.testing.assert_array_equal(whole[:1], runner(images[:1]))
+    np.testing.assert_array_equal(whole[7:9], runner(images[7:9]))
+
+
+def test_path_bytes_and_artefact_are_the_same(float_file, images, tmp_path):
+    path = float_file.save(tmp_path / "m.tflite").path
+    expected = Runner(float_file)(images[:2])
+    for source in (path, str(path), float_file.bytes):
+        np.testing.assert_array_equal(Runner(source)(images[:2]), expected)
+        assert read_file(source) == float_file.bytes
+
+
+def test_int8_is_quantised_on_the_way_in_and_out(convnet, int8_file, images):
+    runner = Runner(int8_file)
+    assert runner.inputs[0].dtype == "int8"
+    got = runner(images)
+    assert got.dtype == np.float32
+    steps = got / runner.outputs[0].scale
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+    assert np.corrcoef(got.ravel(), convnet.predict(images, verbose=0).ravel())[0, 1] > 0.999
+
+
+def test_sizes_left_open_are_set_by_the_data():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, L.Conv1D(3, 2)(inputs))
+    runner = Runner(to_tflite(model))
+    for length in (5, 9, 5):
+        x = np.random.default_rng(0).normal(size=(2, length, 4)).astype("float32")
+        np.testing.assert_allclose(runner(x), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_prepare_and_invoke_for_timing(int8_file, images):
+    runner = Runner(int8_file, threads=2)
+    runner.prepare()
+    assert runner.invoke_ms() >= 0
+    runner.prepare(images)
+    assert 0 < runner.invoke_ms(wall=True) < 1000
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (np.zeros((2, 8, 8, 3)), r"expected an array of shape \(n, 8, 8, 1\), got \(2, 8, 8, 3\)"),
+        (np.zeros((0, 8, 8, 1)), "the batch is empty"),
+        (np.full((1, 8, 8, 1), np.nan), "holds NaN or infinity"),
+        (np.array([["a"]]), "expected numbers"),
+        ({"imag": np.zeros((1, 8, 8, 1))}, "Did you mean image"),
+        ({}, "no data for input 'image'"),
+    ],
+)
+def test_data_that_does_not_fit_is_one_line(float_file, x, text):
+    with pytest.raises(DataError, match=text):
+        Runner(float_file)(x)
+
+
+def test_threads_are_checked(float_file):
+    with pytest.raises(OptionError, match="threads: expected an integer of at least 1, got 0"):
+        Runner(float_file, threads=0)
+
+
+def test_a_file_with_flex_operations_is_refused_by_name(tmp_path):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32)])
+    def erf(x):
+        return tf.math.erf(x)
+
+    module = tf.Module()
+    module.erf = erf
+    tf.saved_model.save(module, str(tmp_path), signatures=erf)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    with pytest.raises(ArtefactError, match="Flex operations"):
+        Runner(converter.convert())
+
+
+def test_mutated_files_never_take_the_caller_along(int8_file):
+    outcomes = _survive(int8_file.bytes, 60)
+    assert outcomes["refused"] > 30
+    assert outcomes["ran"] > 3
+
+
+def _survive(data: bytes, count: int) -> dict[str, int]:
+    ran, messages = 0, []
+    for copy in mutations(data, count):
+        try:
+            runner = Runner(copy)
+            runner.prepare()
+            runner.invoke()
+            ran += 1
+        except (ArtefactError, DataError) as error:
+            messages.append(str(error))
+    assert not any("\n" in message for message in messages)
+    return {"ran": ran, "refused": len(messages)}
+
+
+def test_the_trial_in_a_child_is_done_once(float_file, monkeypatch):
+    changed = bytearray(float_file.bytes)
+    # The description is free text: another content, the same file.
+    at = changed.find(b"MLIR Converted.")
+    changed[at : at + 4] = b"Mlir"
+    Runner(bytes(changed))
+    assert litert.sha256(bytes(changed)) in litert._LOADABLE
+
+
+def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):
+    import tensorflow as tf
+
+    serve = tf.function(
+        lambda x: {"flat": tf.reshape(x, (6,))}, input_signature=[tf.TensorSpec((1, 6), name="x")]
+    )
+    module = tf.Module()
+    tf.saved_model.save(module, str(tmp_path), signatures=serve.get_concrete_function())
+    data = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    with pytest.raises(ArtefactError, match=r"output 'flat' has shape \(6,\) for a batch of 1"):
+        Runner(data)(np.zeros((1, 6), "float32"))
+
+
+def test_what_is_prepared_runs_as_one_batch(convnet, images):
+    def batch_of(runner, x=None):
+        runner.prepare(x)
+        runner.invoke()
+        return len(runner._outputs()[0])
+
+    free, fixed = Runner(to_tflite(convnet)), Runner(to_tflite(convnet, batch=3))
+    assert [batch_of(free, images[:7]), batch_of(free)] == [7, 1]
+    assert [batch_of(fixed, images[:7]), batch_of(fixed, images[:2]), batch_of(fixed)] == [3, 3, 3]

@@ -1,0 +1,46 @@
+"""Which runtime a file is for, and what it takes to load it."""
+
+import numpy as np
+import pytest
+
+from tfprune.errors import ArtefactError
+from tfprune.runtime.artifact import TensorSpec
+from tfprune.runtime.registry import noise, of_ending, read_any, runtimes
+
+
+def test_a_name_decides_and_then_the_content(float_file, onnx_file, tmp_path) -> None:
+    assert read_any(float_file)[1] is runtimes["litert"]
+    assert read_any(float_file.bytes)[1] is runtimes["litert"]
+    assert read_any(onnx_file.bytes)[1] is runtimes["onnx"]
+    saved = onnx_file.save(tmp_path / "model.onnx")
+    assert read_any(saved) == (onnx_file.bytes, runtimes["onnx"])
+    assert read_any(str(saved.path))[1] is runtimes["onnx"]
+    wrong = tmp_path / "model.tflite"
+    wrong.write_bytes(onnx_file.bytes)
+    with pytest.raises(ArtefactError, match=r"model\.tflite"):
+        read_any(wrong)
+
+
+@pytest.mark.parametrize("name", list(runtimes))
+def test_a_runtime_loads_its_files(name, float_file, onnx_file, images) -> None:
+    runtime = runtimes[name]
+    data = {"litert": float_file, "onnx": onnx_file}[name].bytes
+    loaded = runtime.open(data, 1)
+    assert [(spec.name, spec.shape[1:]) for spec in loaded.inputs] == [("image", (12, 12, 1))]
+    loaded.prepare({"image": images[:1]})
+    loaded.invoke()
+    assert runtime.installed
+    assert runtime.version.startswith(f"{runtime.package} ")
+
+
+def test_an_ending_nobody_knows_is_left_to_litert(tmp_path) -> None:
+    assert of_ending(tmp_path / "a.onnx") is runtimes["onnx"]
+    assert of_ending(tmp_path / "a.bin") is runtimes["litert"]
+
+
+def test_whole_numbers_are_zeros_since_they_may_be_indexes() -> None:
+    random = np.random.default_rng(0)
+    assert noise(TensorSpec("x", (-1, 3), "float32"), (1, 3), random).std() > 0
+    assert noise(TensorSpec("x", (-1, 3), "int8", 0.1), (1, 3), random).std() > 0
+    ids = noise(TensorSpec("x", (-1, 3), "int32"), (1, 3), random)
+    assert (ids.dtype, ids.tolist()) == (np.int32, [[0, 0, 0]])

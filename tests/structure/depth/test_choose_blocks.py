@@ -1,0 +1,367 @@
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import DataError, FilterError, ModelError, OptionError
+from tfprune.graph.residual_blocks import addends
+from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES, judge_blocks
+from tfprune.structure.rebuild.rebuild import execute, read_weights
+from tfprune.structure.select.importance import IMPORTANCES, Evidence
+from tfprune.structure.units import units
+
+
+def deep(count=4, width=8, norm=True):
+    """A stem, residual blocks of two convolutions, and a head."""
+    inputs = keras.Input((6, 6, 3))
+    x = kl.Conv2D(width, 3, name="stem")(inputs)
+    for number in range(count):
+        y = kl.Conv2D(6, 3, padding="same", name=f"up_{number}")(x)
+        y = kl.BatchNormalization(beta_initializer="normal")(y) if norm else y
+        y = kl.Conv2D(width, 1, name=f"down_{number}")(kl.ReLU()(y))
+        x = kl.Add(name=f"sum_{number}")([x, y])
+    return keras.Model(inputs, kl.Dense(2, name="out")(kl.Flatten()(x)), name="deep")
+
+
+def weaken(model, numbers, by=1e-3):
+    for number in numbers:
+        for name in (f"up_{number}", f"down_{number}"):
+            layer = model.get_layer(name)
+            layer.set_weights([weight * by for weight in layer.get_weights()])
+
+
+def removed(report):
+    return [block.name for block in report.blocks if block.removed]
+
+
+def silenced(model, names, data):
+    """What the model gives when some branches add nothing: done by hand, not by the package."""
+    found = units(model)
+    muted = {block.arm for block in found.blocks if block.name in names}
+    places = {id(call): place for place, call in enumerate(found.graph.calls)}
+
+    def run(call, args, kwargs):
+        for at, position in muted:
+            if places[id(call)] == at:
+                flat = list(args[0]) if isinstance(args[0], (list, tuple)) else list(args)
+                assert len(flat) == len(addends(call))
+                flat[position] = flat[position] * 0
+                args = (flat,) if isinstance(args[0], (list, tuple)) else tuple(flat)
+        return call.op(*args, **kwargs)
+
+    return execute(found.graph, [keras.ops.convert_to_tensor(data)], run)
+
+
+LABELLED = (
+    np.random.default_rng(0).normal(size=(16, 6, 6, 3)).astype("float32"),
+    np.random.default_rng(1).integers(0, 2, 16),
+)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def spread(rows: np.ndarray) -> np.ndarray:
+    return np.ptp(rows, axis=1)
+
+
+@pytest.mark.parametrize(
+    "importance", [*sorted(set(IMPORTANCES) - {"bn_scale", "random", "lamp"}), spread]
+)
+def test_the_weakest_blocks_go(importance) -> None:
+    model = deep()
+    weaken(model, [1, 3])
+    small, report = tfprune.shrink(
+        model, {"blocks": 0.5}, importance=importance, data=LABELLED, loss=LOSS
+    )
+    assert removed(report) == ["sum_1", "sum_3"]
+    assert report.achieved == 0.5
+    assert report.error <= 1e-5
+    assert report.exact
+    assert report.after.params == small.count_params()
+    assert report.after.macs == tfprune.macs(small).total
+    np.testing.assert_allclose(
+        small(LABELLED[0]), silenced(model, removed(report), LABELLED[0]), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("importance", ["random", "lamp"])
+def test_others_choose_as_many(importance) -> None:
+    _, report = tfprune.shrink(deep(), {"blocks": 0.5}, importance=importance, seed=4)
+    assert len(removed(report)) == 2
+
+
+def test_bn_scale_needs_normalisations_on_the_branch() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(8)(inputs)
+    for number in range(3):
+        y = kl.BatchNormalization(name=f"bn_{number}")(kl.Dense(8, name=f"d_{number}")(x))
+        x = kl.Add(name=f"sum_{number}")([x, y])
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    model.get_layer("bn_1").gamma.assign(np.full(8, 0.01))
+    assert removed(tfprune.shrink(model, {"blocks": 0.3}, importance="bn_scale")[1]) == ["sum_1"]
+    with pytest.raises(OptionError, match="bn_scale' has nothing to judge any of the 4 blocks by"):
+        tfprune.shrink(deep(norm=False), {"blocks": 0.5}, importance="bn_scale")
+
+
+def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
+    @keras.saving.register_keras_serializable("tests")
+    class Own(kl.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1],), name="w")
+
+        def call(self, x):
+            return x * self.w
+
+    x = inputs = keras.Input((4,))
+    for number in range(2):
+        x = x + Own(name=f"own_{number}")(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    with pytest.raises(OptionError, match="'l2' has nothing .* Take taylor or activation with"):
+        tfprune.shrink(model, {"blocks": 0.5}, importance="l2")
+
+
+def test_a_judge_of_blocks_is_a_known_importance() -> None:
+    assert set(BLOCK_JUDGES) <= set(IMPORTANCES)
+
+
+def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
+    model = deep(2)
+    found = units(model)
+    evidence = Evidence(found, read_weights(found), LABELLED, LOSS)
+    scores = judge_blocks("taylor", evidence, found.blocks)
+    for block, score in zip(found.blocks, scores, strict=True):
+        layer = model.get_layer(block.layers[-1])
+        kept = layer.get_weights()
+
+        def loss_at(gate, layer=layer, kept=kept):
+            layer.set_weights([weight * gate for weight in kept])
+            return float(LOSS(LABELLED[1], model(LABELLED[0])))
+
+        slope = (loss_at(1.01) - loss_at(0.99)) / 0.02
+        layer.set_weights(kept)
+        assert score == pytest.approx(abs(slope), rel=2e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("share", "count"), [(0.01, 1), (0.25, 1), (0.5, 2), (0.7, 3), (1, 4), (1.0, 4)]
+)
+def test_the_share_is_rounded_and_never_nothing(share, count) -> None:
+    _, report = tfprune.shrink(deep(norm=False), {"blocks": share}, verify=False)
+    assert len(removed(report)) == count
+
+
+def test_only_and_skip_name_blocks_or_their_layers() -> None:
+    model = deep()
+    weaken(model, [1, 3])
+    options = {"verify": False}
+    report = tfprune.shrink(model, {"blocks": 0.5}, skip="sum_1", **options)[1]
+    assert "sum_1" not in removed(report)
+    assert "sum_3" in removed(report)
+    report = tfprune.shrink(model, {"blocks": 0.5}, only=["up_0", "sum_2"], **options)[1]
+    assert len(removed(report)) == 1
+    report = tfprune.shrink(model, {"blocks": 1}, only=lambda b: "up_0" in b.layers, **options)[1]
+    assert removed(report) == ["sum_0"]
+    with pytest.raises(FilterError, match="only: 'sum_9' matches no block.*Did you mean sum_"):
+        tfprune.shrink(model, {"blocks": 0.5}, only="sum_9")
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (0, "blocks: expected the share in"),
+        (-0.5, "blocks: expected the share in"),
+        (25, r"expected the share in \(0, 1\].*Received 25. Did you mean 0.25\?"),
+        (True, "expected the share"),
+        ("all", "Received 'all'"),
+        (float("nan"), "Received nan"),
+    ],
+)
+def test_a_share_that_is_none_is_refused(share, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        tfprune.shrink("not even a model", {"blocks": share})
+
+
+def test_what_does_not_go_with_blocks_is_said() -> None:
+    with pytest.raises(OptionError, match="ratios= and repair= are about channels"):
+        tfprune.shrink(deep(), {"blocks": 0.5}, ratios={"stem": 0.5})
+    for target in ("zeros", tfprune.Plan("deep", ())):
+        with pytest.raises(OptionError, match="it says itself what goes: leave out only="):
+            tfprune.shrink(deep(), target, only="stem")
+    with pytest.raises(OptionError, match="target zeros: it loses nothing to repair"):
+        tfprune.shrink(deep(), "zeros", repair=LABELLED[0])
+    with pytest.raises(DataError, match="data=: there is none"):
+        tfprune.shrink(deep(), {"blocks": 0.5}, importance="taylor", loss=LOSS)
+
+
+def test_a_model_without_blocks_is_said_and_why() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(4)(inputs)
+    plain = keras.Model(inputs, kl.Dense(2)(x), name="plain")
+    with pytest.raises(ModelError, match="'plain' has no residual block that could be taken out"):
+        tfprune.shrink(plain, {"blocks": 0.5})
+    x = kl.Add(name="sum")([kl.Dense(5, name="skip")(x), kl.Dense(5)(kl.Dense(3)(x))])
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    with pytest.raises(ModelError, match="sum: its skip path is no identity.*skip"):
+        tfprune.shrink(model, {"blocks": 0.5})
+    model = keras.Model(inputs, kl.Add(name="fine")([x, kl.Dense(5)(x)]))
+    with pytest.raises(FilterError, match="only: 'sum' cannot be taken out: its skip path"):
+        tfprune.shrink(model, {"blocks": 0.5}, only="sum")
+
+
+def test_the_report_names_what_went_and_what_could_not() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(6)(inputs)
+    x = kl.Add(name="one")([x, kl.Dense(6, name="a")(x)])
+    y = kl.Dense(5, name="c")(kl.Dense(7, name="b")(x))
+    x = kl.Add(name="two")([y, kl.Dense(5, name="skip")(x)])
+    _, report = tfprune.shrink(keras.Model(inputs, kl.Dense(2)(x)), {"blocks": 1})
+    text = str(report)
+    assert "1 of 2 residual blocks taken out" in text
+    assert "one  (a)" in text
+    assert "from the original with the removed units and branches silenced" in text
+    assert "two cannot go: its skip path is no identity: it goes through skip" in text
+    data = json.loads(json.dumps(report.to_json()))
+    assert [block["removed"] for block in data["blocks"]] == [True, False]
+
+
+def test_a_plan_of_blocks_and_channels(tmp_path: Path) -> None:
+    model = deep()
+    _, first = tfprune.shrink(model, {"blocks": 0.5})
+    half, _ = tfprune.shrink(model, first.plan)
+    _, second = tfprune.shrink(half, {"channels": 0.5}, round_to=1)
+    plan = tfprune.Plan(model.name, second.plan.removals, first.plan.blocks)
+    plan.save(tmp_path / "plan.json")
+    plan = tfprune.Plan.load(tmp_path / "plan.json")
+    # Keras counts on, so the normalisations of another building have other names.
+    small, report = tfprune.shrink(deep(), plan)
+    assert report.plan.removals == plan.removals
+    assert report.error <= 1e-5
+    assert report.after.params == second.after.params == small.count_params()
+    assert removed(report) == removed(first)
+
+
+def test_a_plan_that_does_not_fit_is_refused() -> None:
+    plan = tfprune.shrink(deep(), {"blocks": 0.5})[1].plan
+    inputs = keras.Input((6, 6, 3))
+    x = kl.Conv2D(8, 3)(inputs)
+    name = plan.blocks[0].block
+    y = kl.Add(name=name)([x, kl.Conv2D(8, 1, name="another")(x)])
+    with pytest.raises(OptionError, match=f"block '{name}' should be made of up_"):
+        tfprune.shrink(keras.Model(inputs, y), plan)
+    y = kl.Add(name="else")([x, kl.Conv2D(8, 1, name="another")(x)])
+    with pytest.raises(OptionError, match=f"has no block '{name}'"):
+        tfprune.shrink(keras.Model(inputs, y), plan)
+
+
+def test_an_error_in_taking_out_is_seen(monkeypatch) -> None:
+    """The proof is against the original with the branch silenced, so another graph fails it."""
+    from tfprune.structure.depth.choose_blocks import remove_branches
+
+    right = remove_branches.without
+
+    def wrong(graph, arms):
+        places = [place for place, call in enumerate(graph.calls) if addends(call)]
+        others = [place for place in places if (place, 1) not in arms]
+        return right(graph, {(others[0], 1): None})
+
+    monkeypatch.setattr(remove_branches, "without", wrong)
+    with pytest.raises(ModelError, match="differs from the original"):
+        tfprune.shrink(deep(), {"blocks": 0.25})
+
+
+def test_a_branch_at_the_end_and_one_over_several_inputs(loose_inputs: bool) -> None:
+    inputs, memory = keras.Input((5, 8)), keras.Input((7, 8))
+    x = kl.Dense(8)(inputs)
+    y = kl.MultiHeadAttention(2, 4, name="cross")(x, kl.Dense(8, name="key")(memory))
+    model = keras.Model([inputs, memory], x + y)
+    if not loose_inputs:
+        with pytest.raises(ModelError, match="an input does not reach an output any more"):
+            tfprune.shrink(model, {"blocks": 1})
+        return
+    small, report = tfprune.shrink(model, {"blocks": 1})
+    assert report.error <= 1e-6
+    assert report.blocks[0].layers == ("key", "cross")
+    assert len(small.inputs) == 2
+
+
+def encoder(x, number, causal=False):
+    y = kl.LayerNormalization(name=f"norm_a{number}")(x)
+    y = kl.MultiHeadAttention(2, 8, name=f"mha_{number}")(y, y, use_causal_mask=causal)
+    x = x + kl.Dropout(0.1)(y)
+    y = kl.LayerNormalization(name=f"norm_b{number}")(x)
+    y = kl.Dense(16, name=f"down_{number}")(kl.Dense(32, "gelu", name=f"up_{number}")(y))
+    return kl.Add(name=f"sum_{number}")([x, y])
+
+
+def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
+    inputs = keras.Input((6,), dtype="int32")
+    x = kl.Embedding(20, 16)(inputs)
+    for number in range(3):
+        x = encoder(x, number)
+    model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling1D()(x)))
+    for name in ("mha_1", "down_2"):
+        layer = model.get_layer(name)
+        layer.set_weights([weight * 1e-3 for weight in layer.get_weights()])
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 20, (16, 6)), rng.integers(0, 2, 16)
+    for importance in ("l2", "activation", "taylor"):
+        small, report = tfprune.shrink(
+            model, {"blocks": 1 / 3}, importance=importance, data=data, loss=LOSS
+        )
+        assert report.error <= 1e-5
+        assert report.exact
+        if importance != "l2":  # which sees the input kernels too
+            assert [b.layers[1] for b in report.blocks if b.removed] == ["mha_1", "up_2"]
+        np.testing.assert_allclose(
+            small(data[0]), silenced(model, removed(report), data[0]), atol=1e-5
+        )
+
+
+@settings(
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    count=st.integers(1, 5),
+    share=st.floats(0.05, 1.0),
+    importance=st.sampled_from(["l1", "l2", "random"]),
+    norm=st.booleans(),
+)
+def test_whatever_goes_the_proof_holds(count, share, importance, norm) -> None:
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(count)
+    model = deep(count, norm=norm)
+    small, report = tfprune.shrink(model, {"blocks": share}, importance=importance, seed=count)
+    assert len(removed(report)) == max(round(share * count), 1)
+    assert report.error <= 1e-5
+    data = LABELLED[0][:3]
+    np.testing.assert_allclose(small(data), silenced(model, removed(report), data), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["ResNet50", "ConvNeXtTiny", "EfficientNetB0", "MobileNetV2", "InceptionResNetV2"]
+)
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_applications_get_less_deep(name: str, share: float, tmp_path: Path) -> None:
+    side = 96 if name == "InceptionResNetV2" else 64
+    model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3))
+    can = sum(block.removable for block in tfprune.units(model).blocks)
+    small, report = tfprune.shrink(model, {"blocks": share})
+    assert report.error <= 1e-4
+    assert report.exact
+    assert len(removed(report)) == round(share * can)
+    assert report.after.params == small.count_params() < report.before.params
+    assert report.after.macs < report.before.macs
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    data = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype("float32")
+    np.testing.assert_allclose(loaded(data), small(data), atol=1e-6)
+    # What is left can be cut in width like any other.
+    _, narrow = tfprune.shrink(small, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert narrow.error <= 1e-4

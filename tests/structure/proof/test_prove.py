@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import ModelError, OptionError
+from tfprune.structure.proof.prove import prove
+from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.units import units
+
+
+def conv_net(activation="softmax"):
+    inputs = keras.Input((6, 6, 3))
+    x = kl.ReLU()(kl.BatchNormalization(name="bn")(kl.Conv2D(8, 3, name="conv")(inputs)))
+    x = kl.Dense(3, activation=activation, name="out")(kl.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+def cut_in_half(model):
+    found = units(model)
+    alive = found.alive(found[0].units[:4])
+    weights = read_weights(found)
+    small, ops = rebuild(found, alive, weights)
+    return found, alive, weights, small, ops
+
+
+def test_a_right_cut_is_proven() -> None:
+    model = conv_net()
+    proof = prove(*cut_in_half(model))
+    assert proof.error <= 1e-6
+    assert proof.outputs == 1
+    assert model.get_layer("out").activation is keras.activations.softmax
+
+
+@pytest.mark.parametrize("layer", ["conv", "bn", "out"])
+def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
+    """The rows of one weight are taken at other positions than those that live."""
+    model = conv_net()
+    found, alive, weights, small, ops = cut_in_half(model)
+    for site in found.sites:
+        if site.op.name == layer:
+            site.bindings[:] = [
+                type(b)(b.weight, b.axis, b.ids[::-1], b.role, b.along, b.scale)
+                if len(b.ids) == 8
+                else b
+                for b in site.bindings
+            ]
+    with pytest.raises(ModelError, match="differs from the original with its removed units"):
+        prove(found, alive, weights, small, ops)
+
+
+def test_a_factor_that_is_missing_is_seen() -> None:
+    inputs = keras.Input((5, 6))
+    y = kl.MultiHeadAttention(2, 8, name="mha")(inputs, inputs)
+    model = keras.Model(inputs, y)
+    found = units(model)
+    (group,) = [group for group in found if group.name == "mha.key_dim"]
+    alive, weights = found.alive(group.units[:6]), read_weights(found)
+    small, ops = rebuild(found, alive, weights)
+    assert prove(found, alive, weights, small, ops).error <= 1e-5
+    for site in found.sites:
+        site.factors.clear()
+    with pytest.raises(ModelError, match="nothing was returned"):
+        prove(found, alive, weights, small, ops)
+
+
+def test_the_models_are_left_as_they_were() -> None:
+    model = conv_net()
+    found, alive, weights, small, ops = cut_in_half(model)
+    before = [w.copy() for w in model.get_weights()], [w.copy() for w in small.get_weights()]
+    prove(found, alive, weights, small, ops)
+    for old, new in zip(before[0], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    for old, new in zip(before[1], small.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_layers_that_augment_are_run_as_in_inference() -> None:
+    """They augment by themselves where nobody says that it is not training."""
+    inputs = keras.Input((8, 8, 3))
+    x = kl.RandomContrast(0.5)(kl.RandomRotation(0.3)(inputs))
+    x = kl.GlobalAveragePooling2D()(kl.Conv2D(16, 3, activation="relu", name="conv")(x))
+    model = keras.Model(inputs, kl.Dense(3)(kl.Dropout(0.5)(x)))
+    small, report = tfprune.shrink(model, {"channels": 0.5})
+    assert report.error <= 1e-5
+    assert small.get_layer("conv").filters == 8
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    model = conv_net()
+    model.get_layer("conv").kernel.assign(model.get_layer("conv").kernel * np.nan)
+    with pytest.raises(ModelError, match="gives NaN .* layer 'conv' has such weights; mend it"):
+        tfprune.shrink(model, {"channels": 1.0})
+    with pytest.raises(OptionError, match="none of 8 goes with .*conv stays whole"):
+        tfprune.shrink(model, {"channels": 0.5})
+
+
+def test_masks_that_are_carried_along_reach_what_stands_behind_a_silenced_call() -> None:
+    ids = keras.Input((12,), dtype="int32")
+    x = kl.Embedding(20, 16, mask_zero=True)(ids)
+    for norm in (kl.LayerNormalization(), kl.BatchNormalization(), kl.UnitNormalization()):
+        x = norm(x)
+        x = kl.Dense(16)(x)
+        y = kl.MultiHeadAttention(2, 8)(x, x)
+        z = kl.Attention()([x, y])
+    model = keras.Model(ids, kl.Dense(2)(y + z))
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-5
+
+
+class Sampled(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def test_both_models_draw_the_same_random_numbers() -> None:
+    inputs = keras.Input((4,))
+    x = Sampled()(kl.Dense(3)(kl.Dense(16)(inputs)))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8)(x)))
+    model(np.ones((2, 4)))
+    before = [int(v.numpy()[1]) for v in model.non_trainable_variables]
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-5
+    assert [int(v.numpy()[1]) for v in model.non_trainable_variables] == before
+
+
+def test_a_network_that_leaves_one_position_is_proven_all_the_same() -> None:
+    model = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None)
+    _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4

@@ -1,0 +1,234 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import FilterError, ModelError, OptionError
+from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, candidates, check_filters
+from tfprune.structure.units import Group, units
+
+
+def net(widths=(16, 24, 40)):
+    x = inputs = keras.Input((4,))
+    for number, width in enumerate(widths):
+        x = kl.Dense(width, activation="relu", name=f"d{number}")(x)
+    return keras.Model(inputs, kl.Dense(2, name="out")(x))
+
+
+def pool(model, score=None, **options):
+    found = units(model)
+    score = np.arange(found.flow.size, dtype=float) if score is None else score
+    options = {"round_to": 1, "cap": 1.0, "only": (), "skip": (), "heads": True, **options}
+    return candidates(found, score, **options)[0]
+
+
+def test_uniform_takes_the_same_share_of_each() -> None:
+    assert RANKINGS["uniform"](pool(net()), 0.25) == [12, 18, 30]
+
+
+def test_global_measures_each_by_its_own_mean() -> None:
+    found = units(net((4, 4)))
+    score = np.ones(found.flow.size)
+    score[found[0].units] = [1, 1, 1, 1]
+    score[found[1].units] = [10, 10, 10, 370]
+    first, second = RANKINGS["global"](pool(found.model, score), 3 / 8)
+    assert (first, second) == (4, 1)
+
+
+def test_isomorphic_shares_out_within_kinds() -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(8, name="plain")(inputs)
+    for number in range(2):
+        x = kl.BatchNormalization()(kl.Dense(8, name=f"normed{number}")(x))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    chosen = pool(model)
+    kept = RANKINGS["isomorphic"](chosen, 0.5)
+    by_name = {c.group.name: count for c, count in zip(chosen, kept, strict=True)}
+    assert by_name["plain"] == 4
+    assert by_name["normed0"] + by_name["normed1"] == 8
+
+
+@pytest.mark.parametrize("ranking", RANKINGS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_every_ranking_asks_for_counts_within_the_groups(ranking: str, share: float) -> None:
+    chosen = pool(net())
+    kept = RANKINGS[ranking](chosen, share)
+    assert all(0 <= k <= len(c.bundles) for c, k in zip(chosen, kept, strict=True))
+    if share == 0.0:
+        assert kept == [len(c.bundles) for c in chosen]
+    assert RANKINGS[ranking]([], share) == []
+
+
+def test_among_equals_the_lower_index_stays() -> None:
+    group = units(net((5,)))[0]
+    bundles, scores = bundle(group, np.array([1.0, 2, 1, 2, 1]))
+    assert bundles.ravel().tolist() == group.units[[4, 2, 0, 3, 1]].tolist()
+    assert scores.tolist() == [1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("cost", ["macs", "params"])
+@pytest.mark.parametrize("ranking", RANKINGS)
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.2])
+def test_a_cost_is_met_and_not_by_far_too_much(cost, ranking, share) -> None:
+    _, report = tfprune.shrink(net((64, 96)), {cost: share}, ranking=ranking, verify=False)
+    assert share - 0.2 < report.achieved <= share
+
+
+def test_amounts_and_shares_of_one_cost_agree() -> None:
+    model = net((64, 96))
+    _, by_share = tfprune.shrink(model, {"params": 0.5}, verify=False)
+    _, by_amount = tfprune.shrink(model, {"params": model.count_params() // 2}, verify=False)
+    assert by_share.plan == by_amount.plan
+
+
+def test_widths_are_multiples_and_never_nothing() -> None:
+    small, _ = tfprune.shrink(net((64, 4, 40)), {"channels": 0.01}, cap=1.0, verify=False)
+    assert [small.get_layer(f"d{n}").units for n in range(3)] == [8, 4, 8]
+
+
+def test_the_cap_holds_in_every_group() -> None:
+    small, _ = tfprune.shrink(net((64, 64)), {"channels": 0.1}, cap=0.5, round_to=1, verify=False)
+    assert [small.get_layer(f"d{n}").units for n in range(2)] == [32, 32]
+
+
+@pytest.mark.parametrize(("width", "cap", "stay"), [(64, 0.8, 16), (512, 0.95, 32)])
+def test_the_cap_leaves_multiples_too(width, cap, stay) -> None:
+    small, _ = tfprune.shrink(net((width,)), {"channels": 0.01}, cap=cap, verify=False)
+    assert small.get_layer("d0").units == stay
+
+
+@given(
+    count=st.integers(1, 600),
+    step=st.integers(1, 64),
+    cap=st.floats(0, 1),
+    asked=st.floats(0, 1),
+)
+def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, cap, asked) -> None:
+    where, most = np.arange(count), math.floor(cap * count + 1e-9)
+    group = Group(0, "d0", "channels", where, np.zeros(count, int), (), (), True, ())
+    kept = Candidate(group, where[:, None], np.zeros(count), step, most).kept(asked * count)
+    assert 1 <= kept <= count
+    assert kept % step == 0 or kept == count
+    assert kept >= count - most
+
+
+def test_what_cannot_be_met_says_how_far_it_gets() -> None:
+    with pytest.raises(
+        OptionError,
+        match=r"params 0\.05: at least [\d,]+ of [\d,]+ \([\d.]+%\) stay with cap=0.5, round_to=8 "
+        r".*; asked for 2\d\d\. Raise cap, lower round_to",
+    ):
+        tfprune.shrink(net((64, 64)), {"params": 0.05}, cap=0.5)
+
+
+def test_per_cent_where_a_share_was_meant_is_recognised() -> None:
+    with pytest.raises(OptionError, match=r"macs 50: at least .* Did you mean 0\.5\?"):
+        tfprune.shrink(net((64, 64)), {"macs": 50})
+
+
+@pytest.mark.parametrize("options", [{"round_to": 16}, {"skip": "d0"}, {"round_to": 10**9}])
+def test_channels_of_which_none_can_go_are_said(options) -> None:
+    with pytest.raises(OptionError, match=r"channels 0.5: none of 16 goes with .*groups that may"):
+        tfprune.shrink(net((16,)), {"channels": 0.5}, **options)
+
+
+def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
+    _, report = tfprune.shrink(net((24, 16)), {"channels": 1e-9}, verify=False)
+    (note,) = report.notes
+    assert note == (
+        "0.40 of the channels that may be cut stay, where 1e-09 were asked for: no nearer with "
+        "cap=0.95, round_to=8 and 2 groups that may be cut"
+    )
+    near = tfprune.shrink(net((24, 16)), {"channels": 0.6}, round_to=1, verify=False)[1]
+    assert not near.notes
+
+
+@pytest.mark.parametrize("cost", ["macs", "params", "channels"])
+def test_more_than_the_model_has_is_noted(cost) -> None:
+    _, report = tfprune.shrink(net((16,)), {cost: 2_000_000}, verify=False)
+    assert report.notes == (f"the model is within its target of {cost} 2,000,000 as it is",)
+
+
+def test_only_skip_and_ratios() -> None:
+    model = net((16, 24, 40))
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, only=["d0", "d2"], ranking="uniform",
+                              round_to=1, verify=False)  # fmt: skip
+    assert [small.get_layer(f"d{n}").units for n in range(3)] == [8, 24, 20]
+    small, _ = tfprune.shrink(model, {"channels": 0.5}, skip="d[12]", ranking="uniform",
+                              round_to=1, verify=False)  # fmt: skip
+    assert [small.get_layer(f"d{n}").units for n in range(3)] == [8, 24, 40]
+    small, _ = tfprune.shrink(model, None, ratios={"d0": 0.25, "d2": 0.75}, round_to=1,
+                              verify=False)  # fmt: skip
+    assert [small.get_layer(f"d{n}").units for n in range(3)] == [4, 24, 30]
+
+
+def test_a_ratio_of_what_another_option_keeps_whole_is_an_error() -> None:
+    for options in ({"only": "d1"}, {"skip": "d0"}):
+        with pytest.raises(FilterError, match="ratios: 'd0' is not cut: only=, skip="):
+            tfprune.shrink(net(), None, ratios={"d0": 0.5}, **options)
+
+
+def test_a_ratio_that_is_rounded_away_is_noted() -> None:
+    small, report = tfprune.shrink(net((16, 32)), None, ratios={"d.": 0.25})
+    assert [small.get_layer(f"d{n}").units for n in range(2)] == [8, 8]
+    assert report.notes == (
+        "d0: 8 of 16 stay, where a share of 0.25 was asked for: counts are multiples of 8",
+    )
+
+
+def test_filters_that_match_nothing_are_errors() -> None:
+    found = units(net())
+    with pytest.raises(FilterError, match="only: 'dd1' matches nothing.*Did you mean d1"):
+        check_filters(found, "only", ["dd1"])
+    with pytest.raises(FilterError, match="'out' cannot be cut: it is an output of the model"):
+        tfprune.shrink(found.model, {"channels": 0.5}, skip=["out"])
+    with pytest.raises(FilterError, match="ratios: 'x' matches nothing"):
+        tfprune.shrink(found.model, None, ratios={"x": 0.5})
+    with pytest.raises(OptionError, match="expected the share that stays"):
+        tfprune.shrink(found.model, None, ratios={"d0": 1.5})
+
+
+def test_a_model_of_which_nothing_can_go_is_said() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2, name="only")(inputs), name="net")
+    with pytest.raises(ModelError, match="'net' has no unit.*only: it is an output of the model"):
+        tfprune.shrink(model, {"channels": 0.5})
+
+
+class Twice(kl.Layer):
+    """A layer of a user's own, with a weight and no rule."""
+
+    def build(self, shape) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], 4), name="kernel")
+
+    def call(self, x):
+        return keras.ops.matmul(x, self.kernel)
+
+
+def test_what_has_no_rule_is_named_where_nothing_can_go() -> None:
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, kl.Dense(2, name="out")(Twice(name="own")(inputs)))
+    assert "own: 4 stay: own has no rule" in str(tfprune.units(model))
+    with pytest.raises(ModelError, match=r"own has no rule \(.*Twice\)"):
+        tfprune.shrink(model, {"macs": 0.5})
+
+
+def test_no_tensor_is_emptied() -> None:
+    """The second half of a split holds the least important units of all."""
+    inputs = keras.Input((4,))
+    x = kl.Dense(8, name="in")(inputs)
+    left, right = keras.ops.split(x, 2, axis=-1)
+    outputs = kl.Dense(2, name="l")(left) + kl.Dense(2, name="r")(right)
+    model = keras.Model(inputs, outputs)
+    kernel = np.ones((4, 8), "float32")
+    kernel[:, 4:] = 0.01
+    model.get_layer("in").set_weights([kernel, np.zeros(8)])
+    small, _ = tfprune.shrink(
+        model, {"channels": 0.5}, round_to=1, only="in", importance=lambda r: np.abs(r).sum(1)
+    )
+    assert small.get_layer("r").kernel.shape[0] >= 1

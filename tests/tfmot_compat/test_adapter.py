@@ -1,0 +1,292 @@
+"""`tf_keras` models through tfprune's names: pruned by tensorflow-model-optimization itself."""
+
+import os
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+import tfprune
+from tfprune.errors import ModelError, OptionError, ScheduleWarning
+from tfprune.sparsity.choices.schedules import PruningSchedule
+from tfprune.tfmot_compat import adapter
+
+X = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
+Y = np.random.default_rng(1).standard_normal((64, 1)).astype("float32")
+
+
+def dense() -> tf_keras.Model:
+    layers = tf_keras.layers
+    return tf_keras.Sequential([layers.Input((8,)), layers.Dense(10), layers.Dense(1)])
+
+
+def fit(model, epochs: int = 2):
+    """Train 8 steps an epoch."""
+    model.compile("adam", "mse")
+    callbacks = [tfprune.UpdatePruningStep()]
+    model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, callbacks=callbacks)
+    return model
+
+
+def left(model) -> list[int]:
+    return [int(np.count_nonzero(w.numpy())) for w in model.weights if "kernel" in w.name]
+
+
+class EveryOther(PruningSchedule):
+    def __call__(self, step):
+        return step % 2 == 0, 0.8
+
+    def get_config(self):
+        return {"class_name": "EveryOther", "config": {}}
+
+
+SCHEDULES = [
+    (tfprune.ConstantSparsity(0.5, 0, frequency=1), [40, 5]),
+    (tfprune.PolynomialDecay(0.0, 0.8, 0, 16, frequency=1), [16, 2]),
+    (tfprune.OneShot(0.5), [40, 5]),
+    (tfprune.Geometric(0.8, rounds=2, round_steps=5), [16, 2]),
+    (EveryOther(), [16, 2]),
+]
+
+
+@pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
+def test_every_schedule_prunes_a_model(schedule, expected) -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), schedule)
+    assert isinstance(wrapped.layers[0], adapter.type_of_wrapper())
+    stripped = tfprune.strip_pruning(fit(wrapped))
+    assert left(stripped) == expected
+    assert type(stripped.layers[0]) is tf_keras.layers.Dense
+
+
+@pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_wrapped_model_is_saved_and_goes_on(schedule, expected, suffix, tmp_path) -> None:
+    wrapped = fit(tfprune.prune_low_magnitude(dense(), schedule))
+    path = tmp_path / f"wrapped{suffix}"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are saving your model as an HDF5", UserWarning)
+        wrapped.save(path)
+    with tfprune.prune_scope():
+        loaded = tf_keras.models.load_model(path)
+    again = loaded.layers[0].pruning_schedule
+    assert again.get_config() == schedule.get_config()
+    callbacks = [tfprune.UpdatePruningStep()]
+    loaded.fit(X, Y, batch_size=8, verbose=0, callbacks=callbacks)
+    assert int(loaded.layers[0].pruning_step) == 24
+    assert left(tfprune.strip_pruning(loaded)) == expected
+
+
+def test_layers_and_lists_are_wrapped() -> None:
+    schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+    first = tfprune.prune_low_magnitude(tf_keras.layers.Dense(10), schedule, input_shape=(8,))
+    rest = tfprune.prune_low_magnitude([tf_keras.layers.Dense(1)], schedule)
+    assert left(tfprune.strip_pruning(fit(tf_keras.Sequential([first, *rest])))) == [40, 5]
+
+
+def test_options_reach_the_peer() -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), block_size=(2, 1), block_pooling_type="MAX")
+    layer = wrapped.layers[0]
+    assert (layer.block_size, layer.block_pooling_type) == ((2, 1), "MAX")
+    wrapped = tfprune.prune_low_magnitude(dense(), sparsity_m_by_n=(2, 4))
+    assert left(tfprune.strip_pruning(fit(wrapped))) == [40, 6]
+
+
+class FirstOnly(tfprune.PruningPolicy):
+    def allow_pruning(self, layer):
+        return layer.units == 10
+
+    def ensure_model_supports_pruning(self, model):
+        assert len(model.layers) == 2
+
+
+def test_policies_reach_the_peer() -> None:
+    schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+    wrapped = tfprune.prune_low_magnitude(dense(), schedule, pruning_policy=FirstOnly())
+    assert left(tfprune.strip_pruning(fit(wrapped))) == [40, 10]
+    with pytest.raises(ValueError, match="Could not find `Conv2D 3x3` layer"):
+        tfprune.prune_low_magnitude(
+            dense(), schedule, pruning_policy=tfprune.PruneForLatencyOnXNNPack()
+        )
+
+
+class Table(tf_keras.layers.Layer, tfprune.PrunableLayer):
+    def build(self, shape):
+        self.table = self.add_weight(name="table", shape=(8, 4), initializer="normal")
+
+    def call(self, x):
+        return x @ self.table
+
+    def get_prunable_weights(self):
+        return [self.table]
+
+
+def test_a_prunable_layer_is_pruned() -> None:
+    layers = [tf_keras.layers.Input((8,)), Table(), tf_keras.layers.Dense(1)]
+    schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+    wrapped = fit(tfprune.prune_low_magnitude(tf_keras.Sequential(layers), schedule))
+    assert np.count_nonzero(tfprune.strip_pruning(wrapped).layers[0].table.numpy()) == 16
+
+
+def test_strip_pruning_applies_the_masks() -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 0, frequency=1))
+    wrapped.compile("adam", "mse")
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(wrapped)
+    callback.on_train_begin()
+    for _ in range(5):
+        wrapped.train_on_batch(X, Y)
+    assert left(wrapped) != [40, 5]
+    assert left(tfprune.strip_pruning(wrapped)) == [40, 5]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (tfprune.ConstantSparsity(0.5, 0), "never fires: .*step 16.*every `frequency` steps"),
+        (tfprune.PolynomialDecay(0.0, 0.8, 0, 16), "never fires"),
+        (tfprune.PolynomialDecay(0.0, 0.8, 0, 16, frequency=10), r"ends at 0\.758 of 0\.8"),
+        (tfprune.Geometric(0.8, rounds=2, round_steps=20), "of 0.8: this training ends at step 16"),
+    ],
+)
+def test_a_training_too_short_for_its_schedule_is_warned_of(schedule, message) -> None:
+    with pytest.raises(ScheduleWarning, match=message):
+        fit(tfprune.prune_low_magnitude(dense(), schedule))
+
+
+def test_a_schedule_that_never_fired_is_warned_of_when_stripped() -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 100))
+    with pytest.warns(ScheduleWarning, match="nothing was pruned of dense.*, dense.*never fired"):
+        tfprune.strip_pruning(wrapped)
+
+
+class Block(tf_keras.layers.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+        self.inner = tfprune.prune_low_magnitude(tf_keras.layers.Dense(4), schedule)
+
+    def build(self, shape) -> None:
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_wrappers_inside_a_custom_layer_are_found() -> None:
+    block = Block()
+    fit(tf_keras.Sequential([tf_keras.layers.Input((8,)), block, tf_keras.layers.Dense(1)]))
+    assert np.count_nonzero(block.inner.layer.kernel.numpy()) == 16
+
+
+class Subclassed(tf_keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block()
+
+    def call(self, x):
+        return self.block(x)
+
+
+def test_a_subclassed_model_is_built_first_and_not_stripped() -> None:
+    model = Subclassed()
+    with pytest.raises(ModelError, match="has no weights yet; build the model first"):
+        fit(model)
+    model(X)
+    fit(model)
+    assert np.count_nonzero(model.block.inner.layer.kernel.numpy()) == 16
+    with pytest.raises(ModelError, match=r"Received .*Subclassed"):
+        tfprune.strip_pruning(model)
+
+
+def test_the_callback_without_anything_pruned_is_an_error() -> None:
+    with pytest.raises(ModelError, match="nothing of the model 'sequential.*' is pruned"):
+        fit(dense())
+
+
+def test_no_schedule_is_one_line() -> None:
+    with pytest.raises(OptionError, match="expected a tfprune.PruningSchedule. Received float"):
+        tfprune.prune_low_magnitude(dense(), 0.5)
+
+
+def test_summaries_are_written_for_tensorboard(tmp_path) -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 0, frequency=1))
+    wrapped.compile("adam", "mse")
+    callbacks = [tfprune.UpdatePruningStep(), tfprune.PruningSummaries(str(tmp_path))]
+    wrapped.fit(X, Y, verbose=0, callbacks=callbacks)
+    tags = set()
+    for path in tmp_path.glob("metrics/*"):
+        for record in tf.compat.v1.io.tf_record_iterator(str(path)):
+            event = tf.compat.v1.Event.FromString(record)
+            tags |= {value.tag for value in event.summary.value}
+    assert any(tag.endswith("mask:0/sparsity") for tag in tags)
+
+
+def test_the_peers_schedules_are_taken_on_keras_3() -> None:
+    api = adapter.sparsity_api()
+
+    class Mine(api.PruningSchedule):
+        def __call__(self, step):
+            return step >= 3, tf.constant(0.8)
+
+        def get_config(self):
+            return {"class_name": "Mine", "config": {}}
+
+    for schedule, expected in (
+        (api.PolynomialDecay(0.0, 0.8, 0, 16), [16, 2]),
+        (api.ConstantSparsity(0.5, 0), [40, 5]),
+        (Mine(), [16, 2]),
+    ):
+        layers = [keras.Input((8,)), keras.layers.Dense(10), keras.layers.Dense(1)]
+        model = tfprune.prune_low_magnitude(keras.Sequential(layers), schedule)
+        fit(model)
+        kernels = [layer.kernel.numpy() for layer in tfprune.strip_pruning(model).layers]
+        assert [np.count_nonzero(kernel) for kernel in kernels] == expected
+
+
+SCRIPT = """
+import tfprune as sparsity
+
+pruning_params = {
+    "pruning_schedule": sparsity.PolynomialDecay(
+        initial_sparsity=0.2, final_sparsity=0.8, begin_step=1, end_step=13, frequency=3
+    ),
+    "block_size": (1, 1),
+    "block_pooling_type": "AVG",
+}
+model = keras.Sequential([
+    keras.layers.InputLayer((8,)),
+    keras.layers.Dense(10, activation="relu"),
+    sparsity.prune_low_magnitude(
+        keras.layers.Dense(10), sparsity.ConstantSparsity(0.5, begin_step=2, frequency=2)
+    ),
+    keras.layers.Dense(1),
+])
+model = sparsity.prune_low_magnitude(model, **pruning_params)
+model.compile("adam", "mse")
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[
+    sparsity.UpdatePruningStep(), sparsity.PruningSummaries(log_dir=log_dir)
+])
+model.save(f"{log_dir}/pruned.keras")
+with sparsity.prune_scope():
+    loaded = keras.models.load_model(f"{log_dir}/pruned.keras")
+stripped = sparsity.strip_pruning(loaded if keras.__name__ == "tf_keras" else model)
+stripped.save(f"{log_dir}/stripped.keras")
+kept = [int((w != 0).sum()) for w in
+        keras.models.load_model(f"{log_dir}/stripped.keras").get_weights()[::2]]
+"""
+
+
+@pytest.mark.parametrize("generation", [tf_keras, keras])
+def test_a_script_for_the_peer_runs_with_its_import_changed(generation, tmp_path) -> None:
+    names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}
+    exec(SCRIPT, names)
+    assert names["kept"] == [16, 50, 2]
+
+
+def test_the_environment_and_tf_keras_stay() -> None:
+    adapter.sparsity_api()
+    assert "TF_USE_LEGACY_KERAS" not in os.environ
+    assert tf.keras.__version__ == keras.__version__

@@ -1,0 +1,121 @@
+"""Do two models give the same? Random input for a model, and how far two outputs are apart."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.bridge.graphs import dtype_of, flatten, layers_within, operation_of
+from tfprune.bridge.layer_configs import Side
+from tfprune.errors import ModelError
+
+TOLERANCE = 1e-5
+# What half precision leaves of agreement: the order of a sum differs between the generations.
+_HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2}
+# Sizes for what a model leaves open, by the number of dimensions of space or time.
+_OPEN_SIZE = {1: 12, 2: 32, 3: 12}
+
+
+class Sampler:
+    """Makes a random array for an input: indices for what feeds an Embedding.
+
+    Args:
+        model: The model of the input.
+        side: The generation of Keras it is of.
+        padded: Whether some rows of indices end in zeros.
+    """
+
+    def __init__(self, model: Any, side: Side, *, padded: bool) -> None:
+        self.padded = padded
+        self.random = np.random.default_rng(0)
+        layers = list(layers_within(model, side))
+        sizes = [layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"]
+        sizes += [
+            layer.num_tokens for layer in layers if type(layer).__name__ == "CategoryEncoding"
+        ]
+        self.classes = min(sizes, default=10)
+        # tf_keras gives an input of indices the type float32 unless it is told otherwise.
+        self.has_embedding = bool(sizes)
+
+    def __call__(self, tensor: Any) -> NDArray[Any]:
+        rest = tuple(tensor.shape)[1:]
+        batch = tensor.shape[0] or 2
+        shape = (batch, *(size or _OPEN_SIZE.get(len(rest) - 1, 8) for size in rest))
+        dtype = dtype_of(tensor)
+        if dtype == "string":
+            raise ModelError("an input of strings cannot be compared on random input: take it off")
+        if dtype == "bool":
+            return self.random.random(shape) < 0.5
+        if "int" in dtype or (self.has_embedding and _feeds_embedding(tensor)):
+            return self._indices(shape).astype(dtype)
+        if dtype == "bfloat16":
+            dtype = "float32"
+        return self.random.standard_normal(shape).astype(dtype)
+
+    def _indices(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return indices; 0, which may mean padding, stands at the end of a row alone."""
+        indices = self.random.integers(min(1, self.classes - 1), self.classes, shape)
+        if self.padded and indices.ndim > 1:
+            indices[-1, indices.shape[1] // 2 + 1 :] = 0
+        return indices
+
+
+def _feeds_embedding(tensor: Any) -> bool:
+    history = tensor._keras_history
+    layer = history.layer if hasattr(history, "layer") else history.operation
+    for node in layer._outbound_nodes:
+        taker = operation_of(node)
+        if type(taker).__name__ in ("Embedding", "CategoryEncoding"):
+            return True
+        function = getattr(taker, "_functional", None) or taker
+        starts = getattr(function, "inputs", None)
+        if starts and any(_feeds_embedding(start) for start in starts):
+            return True
+    return False
+
+
+def tolerance(model: Any, side: Side) -> float:
+    """Return by how much of their scale outputs may differ, which half precision widens."""
+    policies = {layer.dtype_policy.compute_dtype for layer in layers_within(model, side)}
+    return max([_HALF_TOLERANCE.get(name, TOLERANCE) for name in policies], default=TOLERANCE)
+
+
+def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
+    """Return the largest difference in units of the scale of `left`; inf where shapes differ.
+
+    Example:
+        >>> difference(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+        0.5
+    """
+    if left.shape != right.shape:
+        return float("inf")
+    if not left.size:
+        return 0.0
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    same_holes = np.array_equal(np.isnan(left), np.isnan(right))
+    gap = np.nanmax(np.abs(left - right), initial=0.0) if same_holes else float("inf")
+    scale = np.nanmax(np.abs(left), initial=0.0)
+    return 0.0 if gap == 0 else float(gap / scale) if scale else float("inf")
+
+
+def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two outputs without the positions that their mask says mean nothing."""
+    mask = getattr(left, "_keras_mask", None)
+    first, second = np.asarray(left), np.asarray(right)
+    if mask is None or first.shape != second.shape:
+        return first, second
+    chosen = np.asarray(mask)
+    if chosen.shape != first.shape[: chosen.ndim]:  # the mask of another output of the layer
+        return first, second
+    return first[chosen], second[chosen]
+
+
+def agree(left: Any, right: Any, limit: float) -> bool:
+    """Say whether all outputs differ by no more than a part of their scale."""
+    pairs = zip(flatten(left), flatten(right), strict=True)
+    return all(difference(*unpadded(a, b)) <= limit for a, b in pairs)
+
+
+def shapes(samples: Any) -> str:
+    """Return the shapes of a structure of arrays, as text."""
+    return ", ".join(str(array.shape) for array in flatten(samples))

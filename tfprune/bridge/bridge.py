@@ -1,0 +1,371 @@
+"""The same model in the other generation of Keras: layers, weights, and outputs that agree.
+
+The graph is read call by call, every layer is made anew from its config, and the new one is
+called as the old one was, so that shared layers, several inputs and outputs and nested models
+come over as they are. Every call ends with both models run on random input.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfprune.bridge import functions
+from tfprune.bridge.agreement import Sampler, agree, difference, shapes, tolerance, unpadded
+from tfprune.bridge.graphs import (
+    arguments,
+    dtype_of,
+    ends,
+    flatten,
+    is_function,
+    layers_within,
+    map_structure,
+    needed,
+    operation_of,
+)
+from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
+from tfprune.bridge.pair_weights import pair_weights
+from tfprune.errors import ModelError, type_name
+
+_logger = logging.getLogger(__name__)
+
+
+def to_keras3(model: Any) -> Any:
+    """Return a `tf_keras` model as a Keras 3 model: same layers, names, weights and outputs.
+
+    What belongs to training (optimizer, loss, metrics) stays behind: compile the result.
+
+    Args:
+        model: A built Sequential or functional `tf_keras` model.
+
+    Returns:
+        A `keras.Sequential` or functional `keras.Model`. The given model is not changed.
+
+    Raises:
+        ModelError: Something in it has no counterpart, or the outputs of the two differ on random
+            input by more than 1e-5 of their scale; the message names the layer.
+
+    Example:
+        >>> import tf_keras
+        >>> old = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(2)])
+        >>> to_keras3(old).count_params()
+        10
+    """
+    return _bring_over(model, "to_keras3", _tf_keras(), _keras())
+
+
+def to_tf_keras(model: Any) -> Any:
+    """Return a Keras 3 model as a `tf_keras` model: same layers, names, weights and outputs.
+
+    What belongs to training (optimizer, loss, metrics) stays behind: compile the result.
+
+    Args:
+        model: A built Sequential or functional Keras 3 model, not under pruning.
+
+    Returns:
+        A `tf_keras.Sequential` or functional `tf_keras.Model`. The given model is not changed.
+
+    Raises:
+        ModelError: As for `to_keras3`.
+
+    Example:
+        >>> import keras
+        >>> to_tf_keras(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])).count_params()
+        10
+    """
+    return _bring_over(model, "to_tf_keras", _keras(), _tf_keras())
+
+
+def _keras() -> Side:
+    import keras
+
+    return Side(keras, "keras")
+
+
+def _tf_keras() -> Side:
+    # By its own name: `tf.keras` and the environment variable that redirects it are left alone.
+    import tf_keras
+
+    return Side(tf_keras, "tf_keras")
+
+
+def _bring_over(model: Any, caller: str, source: Side, target: Side) -> Any:
+    if not isinstance(model, source.api.Model):
+        other = "to_tf_keras" if source.name == "tf_keras" else "to_keras3"
+        hint = (
+            f"; tfprune.{other} goes the other way" if isinstance(model, target.api.Model) else ""
+        )
+        raise ModelError(f"{caller}: expected a {source.name}.Model, got {type_name(model)}{hint}")
+    if source.name == "keras":
+        _refuse_pruned(model, caller)
+    bridge = _Bridge(caller, source, target)
+    result = bridge.model(model)
+    bridge.carry()
+    bridge.verify(model, result)
+    return result
+
+
+def _refuse_pruned(model: Any, caller: str) -> None:
+    from tfprune.sparsity.masks import holds_of
+
+    if holds_of(model):
+        raise ModelError(
+            f"{caller}: the model {model.name!r} is under pruning, and its masks cannot come "
+            "along: call tfprune.strip_pruning first"
+        )
+
+
+class _Bridge:
+    def __init__(self, caller: str, source: Side, target: Side) -> None:
+        self.caller = caller
+        self.source = source
+        self.target = target
+        # By the identity of what it was made from; outer ones come before what is inside.
+        self.made: dict[int, tuple[Any, Any]] = {}
+        self.tensors: list[tuple[Any, Any, str]] = []
+
+    # -- the graph ---------------------------------------------------------------------------
+
+    def layer(self, layer: Any) -> Any:
+        if id(layer) in self.made:
+            return self.made[id(layer)][1]
+        if isinstance(layer, self.source.api.Model):
+            return self.model(layer)
+        # The place is taken first, so that the outer one comes before the inner ones.
+        self.made[id(layer)] = (layer, None)
+        try:
+            new = translate(layer, self.source, self.target, self.layer)
+        except ModelError as error:
+            del self.made[id(layer)]
+            raise ModelError(_prefixed(self.caller, error)) from error
+        if new.name != layer.name and type(layer).__name__ != "Bidirectional":
+            _logger.warning("%s: layer %r is now %r", self.caller, layer.name, new.name)
+        self.made[id(layer)] = (layer, new)
+        return new
+
+    def model(self, model: Any) -> Any:
+        if id(model) in self.made:
+            return self.made[id(model)][1]
+        graph = self._graph(model)
+        self.made[id(model)] = (model, None)
+        new = (
+            self._sequential(model)
+            if isinstance(model, self.source.api.Sequential)
+            else self._functional(model, graph)
+        )
+        self.made[id(model)] = (model, new)
+        return new
+
+    def _graph(self, model: Any) -> Any:
+        """Return the functional graph of a model."""
+        where = f"{self.caller}: the model {model.name!r} ({type_name(model)})"
+        api = self.source.api
+        if isinstance(model, api.Sequential):
+            if type(model).call is not api.Sequential.call:
+                raise ModelError(f"{where} has a call of its own: rebuild it as a functional model")
+            function = model if self.source.name == "tf_keras" else model._functional
+            if function is None or not getattr(function, "inputs", None):
+                raise ModelError(
+                    f"{where} is not built: begin it with an Input layer, or call "
+                    "model.build(input_shape)"
+                )
+            return function
+        functional = type(api.Model(*_tiny(api)))
+        if not isinstance(model, functional) or type(model).call is not functional.call:
+            raise ModelError(
+                f"{where} is subclassed: its layers are joined by Python code. Rebuild it as a "
+                "functional model"
+            )
+        if type(model) is not functional:
+            _logger.warning(
+                "%s: %r is a %s; its own methods stay behind, its graph comes over",
+                self.caller, model.name, type_name(model),
+            )  # fmt: skip
+        return model
+
+    def _sequential(self, model: Any) -> Any:
+        function = self._graph(model)
+        tensor = function.inputs[0]
+        layers = [self._input(tensor), *(self.layer(layer) for layer in model.layers)]
+        try:
+            return self.target.api.Sequential(layers, name=target_name(model.name, self.target))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{self.caller}: the layers of {model.name!r} cannot be put together in "
+                f"{self.target.name}: {one_line(error)}"
+            ) from error
+
+    def _input(self, tensor: Any) -> Any:
+        history = tensor._keras_history
+        layer = history.layer if self.source.name == "tf_keras" else history.operation
+        config = layer.get_config()
+        if config.get("ragged"):
+            raise ModelError(f"{self.caller}: input {layer.name!r} is ragged; make it dense")
+        name = "batch_input_shape" if self.target.name == "tf_keras" else "batch_shape"
+        new = self.target.api.layers.InputLayer(
+            **{name: tuple(tensor.shape)},
+            dtype=dtype_of(tensor),
+            sparse=bool(config.get("sparse")),
+            name=target_name(layer.name, self.target),
+        )
+        self.made[id(layer)] = (layer, new)
+        return new
+
+    def _functional(self, model: Any, graph: Any) -> Any:
+        inputs, outputs = ends(graph, self.source)
+        known: dict[int, Any] = {}
+        for tensor in flatten(inputs):
+            known[id(tensor)] = self._input(tensor).output
+        for node in needed(outputs, known, self.source):
+            result = self._call(node, known)
+            for old, new in zip(flatten(node.outputs), flatten(result), strict=True):
+                known[id(old)] = new
+                self.tensors.append((old, new, operation_of(node).name))
+
+        def find(tensor: Any) -> Any:
+            return known[id(tensor)]
+
+        return self.target.api.Model(
+            map_structure(find, inputs),
+            map_structure(find, outputs),
+            name=target_name(model.name, self.target),
+        )
+
+    def _call(self, node: Any, known: dict[int, Any]) -> Any:
+        operation = operation_of(node)
+
+        def find(value: Any) -> Any:
+            if id(value) in known:
+                return known[id(value)]
+            return np.asarray(value) if hasattr(value, "numpy") else value
+
+        if is_function(operation, self.source):
+            return self._answer(node, find)
+        first, options = arguments(node, self.source)
+        new = self.layer(operation)
+        if "training" in options:
+            _logger.warning(
+                "%s: %r is called with training=%r, which holds in tf_keras while a model trains; "
+                "Keras 3 overrides it in fit. Set trainable=False where it must hold",
+                self.caller, operation.name, options["training"],
+            )  # fmt: skip
+        try:
+            return new(map_structure(find, first), **map_structure(find, options))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{self.caller}: layer {operation.name!r} ({type_name(operation)}) cannot be "
+                f"called in {self.target.name} as it is in {self.source.name}: {one_line(error)}"
+            ) from error
+
+    def _answer(self, node: Any, find: Callable[[Any], Any]) -> Any:
+        """Return what the other generation's function gives."""
+        try:
+            return functions.call(node, self.source, find)
+        except ModelError as error:
+            raise ModelError(_prefixed(self.caller, error)) from error
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{self.caller}: the function {operation_of(node).name!r} cannot be called in "
+                f"{self.target.name} as it is in {self.source.name}: {one_line(error)}"
+            ) from error
+
+    # -- the weights -------------------------------------------------------------------------
+
+    def carry(self) -> None:
+        """Give the new layers the weights and the `trainable` flags of the old ones."""
+        for old, new in self.made.values():
+            if isinstance(old, self.source.api.Model):
+                continue
+            for theirs, ours in self._pairs(old, new):
+                ours.assign(np.asarray(theirs))
+            if type(old).__name__ == "Normalization":
+                new.finalize_state()
+        for old, new in self.made.values():
+            _copy_flag(old, new)
+
+    def _pairs(self, old: Any, new: Any) -> list[tuple[Any, Any]]:
+        try:
+            return pair_weights(old, new)
+        except ModelError as error:
+            raise ModelError(_prefixed(self.caller, error)) from error
+
+    # -- the proof ---------------------------------------------------------------------------
+
+    def verify(self, old: Any, new: Any) -> None:
+        """Raise unless both models give the same outputs on random input."""
+        inputs, _ = ends(self._graph(old), self.source)
+        limit = tolerance(old, self.source)
+        samples = map_structure(Sampler(old, self.source, padded=True), inputs)
+        worst = self._worst(old, new, samples)
+        if not worst <= limit and self._has_attention(old):
+            # What attention gives where there is nothing to attend to is defined by neither.
+            plain = map_structure(Sampler(old, self.source, padded=False), inputs)
+            again = self._worst(old, new, plain)
+            if again <= limit:
+                _logger.warning(
+                    "%s: %r gives other values for padded positions in %s, where attention has "
+                    "nothing to attend to; all others agree",
+                    self.caller, old.name, self.target.name,
+                )  # fmt: skip
+                return
+            samples, worst = plain, again
+        if not worst <= limit:
+            raise ModelError(
+                f"{self.caller}: the outputs of {old.name!r} differ by {worst:.2g} of their scale "
+                f"(allowed {limit:g}), beginning at {self._beginning(old, new, samples, limit)}"
+            )
+
+    def _worst(self, old: Any, new: Any, samples: Any) -> float:
+        try:
+            theirs = flatten(old(samples, training=False))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{self.caller}: the model {old.name!r} does not run on random input of shape "
+                f"{shapes(samples)}: {one_line(error)}"
+            ) from error
+        ours = flatten(new(samples, training=False))
+        return max(
+            (difference(*unpadded(a, b)) for a, b in zip(theirs, ours, strict=True)), default=0.0
+        )
+
+    def _has_attention(self, model: Any) -> bool:
+        names = {type(layer).__name__ for layer in layers_within(model, self.source)}
+        return bool(names & {"MultiHeadAttention", "Attention", "AdditiveAttention"})
+
+    def _beginning(self, old: Any, new: Any, samples: Any, limit: float) -> str:
+        if isinstance(old, self.source.api.Sequential):
+            mine = theirs = samples
+            pairs = list(zip(old.layers, new.layers, strict=True))
+            for layer, other in pairs:
+                theirs, mine = layer(theirs, training=False), other(mine, training=False)
+                if not agree(theirs, mine, limit):
+                    return f"layer {layer.name!r} ({type_name(layer)}). Replace that layer"
+            return "its last layer. Replace that layer"
+        for before, after, name in self._tensors_of(old):
+            left = self.source.api.Model(ends(old, self.source)[0], before)(samples)
+            right = self.target.api.Model(ends(new, self.target)[0], after)(samples)
+            if not agree(left, right, limit):
+                return f"layer {name!r}. Replace that layer"
+        return "its end"
+
+    def _tensors_of(self, model: Any) -> list[tuple[Any, Any, str]]:
+        nodes = needed(ends(model, self.source)[1], {}, self.source)
+        ids = {id(t) for node in nodes for t in flatten(node.outputs)}
+        return [entry for entry in self.tensors if id(entry[0]) in ids]
+
+
+def _prefixed(caller: str, error: ModelError) -> str:
+    text = str(error)
+    return text if text.startswith(caller) else f"{caller}: {text}"
+
+
+def _tiny(api: Any) -> tuple[Any, Any]:
+    tensor = api.Input((1,))
+    # Older Keras refuses a model whose output is its input.
+    return tensor, api.layers.Flatten()(tensor)
+
+
+def _copy_flag(old: Any, new: Any) -> None:
+    if new.trainable != old.trainable:
+        new.trainable = old.trainable

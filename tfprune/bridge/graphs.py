@@ -1,0 +1,153 @@
+"""Graphs of either generation of Keras, read with the same words: ends, calls, arguments."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tfprune.bridge.layer_configs import Side
+
+
+def ends(model: Any, side: Side) -> tuple[Any, Any]:
+    """Return the structures of the inputs and the outputs of a graph."""
+    if side.name == "tf_keras":
+        return model._nested_inputs, model._nested_outputs
+    function = model._functional if isinstance(model, side.api.Sequential) else model
+    return function._inputs_struct, function._outputs_struct
+
+
+def operation_of(node: Any) -> Any:
+    """Return the layer or operation that a node is a call of."""
+    return node.layer if hasattr(node, "layer") else node.operation
+
+
+def is_function(operation: Any, side: Side) -> bool:
+    """Say whether what a node calls is a function, not a layer."""
+    if side.name == "keras":
+        return not isinstance(operation, side.api.layers.Layer)
+    return type(operation).__name__ in _FUNCTION_NODES
+
+
+# The classes of tf_keras that stand for a call of a TensorFlow function.
+_FUNCTION_NODES = {
+    "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty",
+    "TensorFlowOpLayer",
+}  # fmt: skip
+
+
+def given_to(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call as they were given: by place and by name."""
+    if hasattr(node, "layer"):
+        return tuple(node.call_args), dict(node.call_kwargs)
+    return tuple(node.arguments.args), dict(node.arguments.kwargs)
+
+
+def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
+    """Return the nodes that the outputs depend on, each after those it needs."""
+    order: list[Any] = []
+    seen: set[int] = set()
+    stack = [(tensor, False) for tensor in reversed(flatten(outputs))]
+    while stack:
+        tensor, ready = stack.pop()
+        node = _node_of(tensor, side)
+        if node is None or id(tensor) in known or _is_input(node):
+            continue
+        if ready:
+            if id(node) not in seen:
+                seen.add(id(node))
+                order.append(node)
+            continue
+        if id(node) in seen:
+            continue
+        stack.append((tensor, True))
+        given = given_to(node) if is_function(operation_of(node), side) else arguments(node, side)
+        found = [t for t in flatten(list(given)) if hasattr(t, "_keras_history")]
+        stack += [(t, False) for t in reversed(found)]
+    return order
+
+
+def _node_of(tensor: Any, side: Side) -> Any:
+    history = tensor._keras_history
+    layer = history.layer if side.name == "tf_keras" else history.operation
+    return layer._inbound_nodes[history.node_index]
+
+
+def _is_input(node: Any) -> bool:
+    return bool(node.is_input)
+
+
+def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:
+    """Return the first argument of a call and the others by their names, defaults left out."""
+    operation = operation_of(node)
+    args, kwargs = given_to(node)
+    if side.name == "keras":
+        # Keras 3 notes here the default of the layer, and overrides it in `fit` and `predict`;
+        # tf_keras would hold it for ever.
+        kwargs.pop("training", None)
+    names = [name for name in inspect.signature(operation.call).parameters if name != "self"]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    first = given.pop(names[0])
+    if type(operation).__name__ in _RECURRENT and isinstance(first, (list, tuple)):
+        given["initial_state"] = list(first[1:])
+        first = first[0]
+    named = {names[0]: first, **given}
+    return first, {
+        name: value
+        for name, value in given.items()
+        if value is not None and not _is_implied_mask(name, value, named, names[0])
+    }
+
+
+_RECURRENT = {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D",
+              "ConvLSTM3D"}  # fmt: skip
+
+
+def _is_implied_mask(name: str, value: Any, given: dict[str, Any], first: str) -> bool:
+    """Say whether a mask is the one that Keras found on the tensor itself, not a caller's."""
+    if name == "mask":
+        owner = given[first]
+    elif name.endswith("_mask") and name.removesuffix("_mask") in given:
+        owner = given[name.removesuffix("_mask")]
+    else:
+        return False
+    masks = [getattr(tensor, "_keras_mask", None) for tensor in flatten(owner)]
+    values = flatten(value)
+    return len(masks) == len(values) and all(a is b for a, b in zip(masks, values, strict=True))
+
+
+def dtype_of(tensor: Any) -> str:
+    """Return the name of a tensor's type."""
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+def layers_within(model: Any, side: Side) -> Iterator[Any]:
+    """Return all layers of a model and of the models inside of it, wrapped ones too."""
+    for layer in model.layers:
+        if isinstance(layer, side.api.Model):
+            yield from layers_within(layer, side)
+        else:
+            yield layer
+            inner = getattr(layer, "layer", None)
+            if inner is not None:
+                yield from (
+                    layers_within(inner, side) if isinstance(inner, side.api.Model) else [inner]
+                )
+
+
+def map_structure(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return lists, tuples and dicts with every leaf replaced."""
+    if isinstance(value, dict):
+        return {key: map_structure(function, item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map_structure(function, item) for item in value)
+    if isinstance(value, list):
+        return [map_structure(function, item) for item in value]
+    return function(value)
+
+
+def flatten(value: Any) -> list[Any]:
+    """Return the leaves of lists, tuples and dicts, those of a dict in the order of its keys."""
+    if isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in flatten(value[key])]
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in flatten(item)]
+    return [value]

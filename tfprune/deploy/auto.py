@@ -1,0 +1,313 @@
+"""The scheme for a model, found by measuring: every candidate is built, scored and timed."""
+
+import dataclasses
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.model_signature import interface, symbolic_inputs
+from tfprune.deploy.tflite import to_tflite
+from tfprune.deploy.verify.parity import scale_of
+from tfprune.deploy.verify.reference import check_path, draw
+from tfprune.errors import ConversionError, OptionError
+from tfprune.measure.devices.device import device_of
+from tfprune.measure.fidelity import Metric, name_of_metric, score_files
+from tfprune.measure.latency import Interleaved, check_counts, interleaved
+from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.litert import Runner
+from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
+from tfprune.runtime.schemes import SCHEMES
+from tfprune.utils.progress import SILENT, Progress
+from tfprune.workers import pool
+
+BASE = "float32"
+CANDIDATES = (BASE, "float16", "dynamic", "int8")
+SMALLER = ("weight_int8", "int4")
+"""What is tried besides where size is preferred and ai-edge-quantizer is installed."""
+
+
+def choose(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    calibration: Any = None,
+    data: Any = None,
+    prefer: str = "latency",
+    max_drop: float = 0.01,
+    candidates: Sequence[str] | None = None,
+    metric: Metric = "accuracy",
+    device: str = "host",
+    threads: int = 1,
+    runs: int = 50,
+    io: str | None = None,
+    batch: int | None = None,
+    input_signature: Any = None,
+    allow_float: Sequence[str] = (),
+    bound: float | None = None,
+    time_limit_s: float = pool.CONVERT_LIMIT_S,
+    progress: Progress = SILENT,
+) -> Artefact:
+    """Return a model as the `.tflite` file that measured best; `to_tflite(scheme="auto")`.
+
+    Every candidate is converted, which compares it with the model as always. Their latencies are
+    taken in one interleaved run beside the float32 file. Those that lose no more than `max_drop`
+    are within the gate, and of these the fastest (or smallest) is taken. Where latencies are equal
+    within the noise of the machine, the smaller file is.
+
+    Args:
+        model: A built `keras.Model` or `tf_keras.Model`.
+        path: Where to write the file; its report, with a row for each candidate, goes beside it.
+        calibration: Samples of the model's input; needed.
+        data: A pair (x, y) or a dataset of batches with labels, to score the files on. None judges
+            them by how often they agree with the float32 file on the calibration samples.
+        prefer: "latency" or "size".
+        max_drop: What a file may lose against the float32 file: of accuracy where there are
+            labels, else of agreement. For outputs without classes: the root mean squared
+            difference from the float32 file, as a fraction of the output's scale.
+        candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
+            prefer="size" weight_int8 and int4 too, where ai-edge-quantizer is installed.
+        metric: How labelled data is scored: as in `compare`.
+        device: Where latency is measured.
+        threads: Threads of the runtime.
+        runs: How many pairs are timed of each candidate and the float32 file.
+        io: As in `to_tflite`, for those candidates that can have it.
+        batch: As in `to_tflite`.
+        input_signature: As in `to_tflite`.
+        allow_float: As in `to_tflite`.
+        bound: As in `to_tflite`.
+        time_limit_s: Seconds each conversion may take.
+        progress: Told of the steps.
+
+    Returns:
+        The file; `report.choice` tells of all.
+
+    Raises:
+        OptionError: An argument is outside of what is allowed.
+        ModelError: The model is none, is not built, or takes text.
+        DataError: The data does not fit.
+        ConversionError: Not even the float32 file can be made.
+
+    Example:
+        artefact = choose(model, "model.tflite", calibration=x[:200], data=(x_val, y_val))
+        print(artefact.report.choice)
+    """
+    check_prefer(prefer)
+    check_path(path, ".tflite")
+    check_counts(threads=threads, runs=runs)
+    device_of(device)
+    if isinstance(max_drop, bool) or not isinstance(max_drop, int | float) or not max_drop >= 0:
+        raise OptionError(f"max_drop: expected a number >= 0. Received {max_drop!r}")
+    if calibration is None:
+        raise OptionError(
+            f"calibration: scheme {AUTO!r} needs samples of the model's input to compare its "
+            "candidates on; give calibration=x_train[:200]"
+        )
+    notes: list[str] = []
+    names = _names(candidates, prefer, notes)
+    _check_io(io, names)
+    face = interface(model, input_signature, calibration)
+    # Read once: what gives batches may give them only once.
+    samples, _ = draw(face, calibration, notes)
+    if input_signature is None and symbolic_inputs(model) is None:
+        # The samples have names now, which are not what such a model's call takes.
+        input_signature = face.arguments({spec.name: spec for spec in face.inputs})
+    files, failed = {}, {}
+    with progress.task("candidates", len(names)) as task:
+        for name in names:
+            try:
+                files[name] = to_tflite(
+                    model,
+                    scheme=name,
+                    calibration=samples,
+                    io=io if io in SCHEMES[name].io else None,
+                    batch=batch,
+                    input_signature=input_signature,
+                    allow_float=allow_float,
+                    bound=bound,
+                    time_limit_s=time_limit_s,
+                )
+            except ConversionError as error:
+                if name == BASE:
+                    raise
+                failed[name] = str(error)
+            task.advance()
+    timed = interleaved(
+        list(files.values()),
+        names=list(files),
+        device=device,
+        threads=threads,
+        runs=runs,
+        # Sizes that the files leave open are those of the samples.
+        input_shapes={
+            spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
+            for spec in face.inputs
+            if -1 in spec.shape[1:]
+        },
+        progress=progress,
+    )
+    if timed.conditions.fake:
+        raise OptionError(f"device: {device} is a stand-in; its times are no reason to choose by")
+    judged_by, losses, scores = _losses(files, data, samples, metric, progress)
+    rows = _rows(names, files, failed, timed, losses, scores, max_drop)
+    best = pick(rows, prefer)
+    choice = _choice(rows, best, prefer, max_drop, judged_by, timed)
+    artefact = files[best.scheme]
+    report = dataclasses.replace(
+        artefact.report, notes=(*artefact.report.notes, *notes, choice.why), choice=choice
+    )
+    artefact = dataclasses.replace(artefact, report=report)
+    return artefact if path is None else artefact.save(path)
+
+
+def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> list[str]:
+    if candidates is not None:
+        if isinstance(candidates, str) or not candidates:
+            raise OptionError(f"candidates: expected a list of schemes, got {candidates!r}")
+        for name in candidates:
+            SCHEMES[name]
+        return list(dict.fromkeys([BASE, *candidates]))
+    names = list(CANDIDATES)
+    if prefer == "size":
+        if importlib.util.find_spec("ai_edge_quantizer") is None:
+            notes.append(f"{', '.join(SMALLER)} were not tried: ai-edge-quantizer is not installed")
+        else:
+            names += SMALLER
+    return names
+
+
+def _check_io(io: str | None, names: Sequence[str]) -> None:
+    allowed = list(dict.fromkeys(kind for name in names for kind in SCHEMES[name].io))
+    if io is not None and io not in allowed:
+        raise OptionError(f"io: these candidates allow {', '.join(allowed)}; got {io!r}")
+
+
+def _losses(
+    files: Mapping[str, Artefact], data: Any, samples: Any, metric: Metric, progress: Progress
+) -> tuple[str, dict[str, float], dict[str, float | None]]:
+    """Return what losses are of, the loss of each file, and its score where there are labels."""
+    names = list(files)
+    if data is not None:
+        found = score_files(
+            list(files.values()), data, names=names, metric=metric, progress=progress
+        )
+        base = found[0].score
+        return (
+            name_of_metric(metric),
+            {name: base - one.score for name, one in zip(names, found, strict=True)},
+            {name: one.score for name, one in zip(names, found, strict=True)},
+        )
+    outputs = {name: Runner(file).run_named(samples) for name, file in files.items()}
+    expected = outputs[BASE]
+    none: dict[str, float | None] = dict.fromkeys(names)
+    if all(map(_has_classes, expected.values())):
+        return "agreement", {n: _disagreement(expected, outputs[n]) for n in names}, none
+    return "error", {n: _error(expected, outputs[n]) for n in names}, none
+
+
+def _has_classes(array: np.ndarray) -> bool:
+    """Tell scores of classes, or decisions, from other numbers."""
+    return _is_whole(array) or (array.ndim > 1 and array.shape[-1] > 1)
+
+
+def _is_whole(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biu"
+
+
+def _answers(array: np.ndarray) -> np.ndarray:
+    """Return the top classes of scores; decisions as they are."""
+    return array if _is_whole(array) else array.argmax(-1)
+
+
+def _disagreement(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    """Return the share of answers with another top class, of the output where it is largest."""
+    return max(
+        float((_answers(expected[name]) != _answers(found[name])).mean()) for name in expected
+    )
+
+
+def _error(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+    return max(
+        _disagreement({n: expected[n]}, {n: found[n]})
+        if _is_whole(expected[n])
+        else float(((expected[n] - found[n]) ** 2).mean() ** 0.5) / (scale_of(expected[n]) or 1.0)
+        for n in expected
+    )
+
+
+def _rows(
+    names: Sequence[str],
+    files: Mapping[str, Artefact],
+    failed: Mapping[str, str],
+    timed: Interleaved,
+    losses: Mapping[str, float],
+    scores: Mapping[str, float | None],
+    max_drop: float,
+) -> list[Candidate]:
+    latencies = {latency.name: latency for latency in timed.latencies}
+    ratios = dict(zip(list(files)[1:], timed.ratios, strict=True))
+    rows = []
+    for name in names:
+        if name in failed:
+            rows.append(Candidate(name, reason=f"not made: {failed[name]}"))
+            continue
+        ratio, report = ratios.get(name), files[name].report
+        passed = losses[name] <= max_drop + 1e-9
+        rows.append(
+            Candidate(
+                scheme=name,
+                raw_bytes=report.raw_bytes,
+                gzip_bytes=report.gzip_bytes,
+                median_ms=latencies[name].median_ms,
+                ratio=ratio.median if ratio else 1.0,
+                q1=ratio.q1 if ratio else 1.0,
+                q3=ratio.q3 if ratio else 1.0,
+                score=scores[name],
+                drop=losses[name],
+                passed=passed,
+                reason="" if passed else f"loses {losses[name]:.4f}, allowed {max_drop:g}",
+            )
+        )
+    return rows
+
+
+def _choice(
+    rows: Sequence[Candidate],
+    best: Candidate,
+    prefer: str,
+    max_drop: float,
+    judged_by: str,
+    timed: Interleaved,
+) -> Choice:
+    seen = timed.conditions
+    able = sum(row.passed for row in rows)
+    rule = {"latency": "the fastest", "size": "the smallest"}[prefer]
+    why = (
+        f"{best.scheme} is {rule} of {able} of {len(rows)} candidates that lose at most "
+        f"{max_drop:g} of {judged_by}: {best.ratio:.2f}x the time of float32, "
+        f"{(best.gzip_bytes or 0) / 1e3:.1f} KB under gzip"
+    )
+    shown = []
+    for row in rows:
+        if row.reason or row.scheme == best.scheme:
+            shown.append(row)
+        elif prefer == "size":
+            shown.append(dataclasses.replace(row, reason="larger"))
+        else:
+            slower = (row.ratio or 0.0) > (best.ratio or 0.0)
+            shown.append(dataclasses.replace(row, reason="slower" if slower else "as fast, larger"))
+    return Choice(
+        taken=best.scheme,
+        why=why,
+        prefer=prefer,
+        max_drop=max_drop,
+        judged_by=judged_by,
+        measured_on=(
+            f"{seen.device}: {seen.machine}, {seen.runtime}, {seen.threads} thread(s), "
+            f"{seen.clock}, {seen.runs} interleaved pairs, A/A {seen.noise.median:.2f}x "
+            f"[{seen.noise.q1:.2f}, {seen.noise.q3:.2f}]"
+        ),
+        rows=tuple(shown),
+    )

@@ -1,0 +1,82 @@
+"""The conversion itself: a SavedModel in, a `.tflite` file out. Runs in a child process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.converter.integer_rewrites import rewrite_for_integers
+from tfprune.deploy.converter.kernel_rewrites import rewrite_for_the_runtime
+from tfprune.workers.arrays import load_arrays
+
+
+def convert_saved_model(
+    folder: str,
+    target: str,
+    *,
+    quantise: bool,
+    activations: str,
+    float16: bool,
+    sparse: bool,
+    io: str,
+    samples: str | None,
+    batch: int,
+) -> None:
+    """Convert with TensorFlow's converter.
+
+    Args:
+        folder: The SavedModel.
+        target: The file to write.
+        quantise: As in `Scheme`.
+        activations: As in `Scheme`.
+        float16: As in `Scheme`.
+        sparse: As in `Scheme`.
+        io: The type of float inputs and outputs.
+        samples: An `.npz` with one array for each input, to calibrate on. None: the model says
+            itself how its tensors are rounded.
+        batch: How many of them to show at a time.
+    """
+    import tensorflow as tf
+
+    rewrite_for_the_runtime(Path(folder), integers=activations != "float")
+    if activations != "float":
+        rewrite_for_integers(Path(folder), prelu=activations == "int8")
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    # Without Flex: the default runtime cannot run it. Built-in float operations stay allowed, so
+    # that the one that cannot be quantised is found by name in the file.
+    operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    optimizations = []
+    if quantise or float16:
+        optimizations.append(tf.lite.Optimize.DEFAULT)
+    if sparse:
+        optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
+    converter.optimizations = optimizations
+    if float16:
+        converter.target_spec.supported_types = [tf.float16]
+    if activations == "int8" and samples is not None:
+        operations.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
+    elif activations == "int16":
+        operations.insert(
+            0, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        )
+    converter.target_spec.supported_ops = operations
+    if samples is not None:
+        arrays = load_arrays(samples)
+        converter.representative_dataset = lambda: _pieces(arrays, batch)
+    if io != "float32":
+        converter.inference_input_type = tf.as_dtype(io)
+        converter.inference_output_type = tf.as_dtype(io)
+    Path(target).write_bytes(converter.convert())
+
+
+def _pieces(arrays: dict[str, np.ndarray], batch: int) -> Iterator[dict[str, Any]]:
+    count = len(next(iter(arrays.values())))
+    for start in range(0, count, batch):
+        index = np.arange(start, start + batch) % count
+        yield {name: array[index] for name, array in arrays.items()}
+
+
+def convert_job(folder: str, target: str, settings: dict[str, Any]) -> None:
+    """Run `convert_saved_model` with its options as one dict, which is what a job can take."""
+    convert_saved_model(folder, target, **settings)

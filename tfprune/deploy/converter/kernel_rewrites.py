@@ -1,0 +1,217 @@
+"""Changes to the graph of a SavedModel for operations that the runtime has no kernel for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+
+_LEAST = float(np.finfo("float32").tiny)
+
+
+def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
+    """Write what the runtime has no kernel for as what it has one for.
+
+    Args:
+        folder: The SavedModel; its graph is changed in place.
+        integers: Activations will be integers.
+    """
+    with functions_of(folder) as functions:
+        for function in functions:
+            take_zeros_for_equal(function)
+            trust_shapes(function)
+            count_by_one_hot(function)
+            if integers:
+                one_hot_by_comparing(function)
+                square_by_multiplying(function)
+
+
+def take_zeros_for_equal(function: Any) -> None:
+    """Let argmax and argmin of Keras 3 see -0.0 as 0.0, which it equals.
+
+    Keras puts the least negative number in its place, and finds it by the bits of the floats.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "SelectV2"]:
+        condition, least, kept = node.input[:3]
+        if _value(by_name, least) == -_LEAST and "Bitcast" in _operations_before(
+            by_name, condition
+        ):
+            _become(node, "Identity", [kept])
+
+
+def trust_shapes(function: Any) -> None:
+    """Leave out the checks of `tf.ensure_shape`.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    for node in function.node_def:
+        if node.op == "EnsureShape":
+            _become(node, "Identity", [node.input[0]])
+
+
+def count_by_one_hot(function: Any) -> None:
+    """Count the values of each row, as CategoryEncoding does, by summing one-hot vectors.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    from tensorflow.core.framework import types_pb2
+
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "DenseBincount"]:
+        values, size, weights = node.input[:3]
+        weighted, depth = _constant_of(by_name, weights), _size(by_name, size)
+        if weighted is None or weighted.size or depth is None:
+            continue
+        kind, presence = node.attr["T"].type, node.attr["binary_output"].b
+        hot = function.node_def.add(name=f"{node.name}_hot", op="OneHot")
+        hot.input.append(values)
+        for name, number, dtype in (
+            ("depth", depth, types_pb2.DT_INT32),
+            ("on", 1, kind),
+            ("off", 0, kind),
+        ):
+            hot.input.append(constant(function, f"{node.name}_{name}", number, dtype))
+        hot.attr["T"].type, hot.attr["TI"].type = kind, node.attr["Tidx"].type
+        hot.attr["axis"].i = -1
+        axis = constant(function, f"{node.name}_axis", -2, types_pb2.DT_INT32)
+        _become(node, "Max" if presence else "Sum", [f"{hot.name}:output:0", axis])
+        node.attr["Tidx"].type = types_pb2.DT_INT32
+
+
+def one_hot_by_comparing(function: Any) -> None:
+    """Make one-hot vectors by comparing the indices with 0, 1, 2 …
+
+    The converter gives the ones and zeros of a quantised one-hot scales of their own.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "OneHot"]:
+        kind = node.attr["T"].type
+        # A SavedModel leaves defaults out.
+        index = node.attr["TI"].type if "TI" in node.attr else types_pb2.DT_INT64
+        last = "axis" not in node.attr or node.attr["axis"].i == -1
+        depth, *bounds = (_value(by_name, name) for name in node.input[1:4])
+        if depth is None or bounds != [1.0, 0.0] or not last:
+            continue
+        if not tf.as_dtype(kind).is_floating or index == types_pb2.DT_UINT8:
+            continue
+        apart = function.node_def.add(name=f"{node.name}_apart", op="ExpandDims")
+        axis = constant(function, f"{node.name}_last", -1, types_pb2.DT_INT32)
+        apart.input.extend([node.input[0], axis])
+        apart.attr["T"].type, apart.attr["Tdim"].type = index, types_pb2.DT_INT32
+        places = constant(function, f"{node.name}_places", list(range(int(depth))), index)
+        same = function.node_def.add(name=f"{node.name}_same", op="Equal")
+        same.input.extend([f"{apart.name}:output:0", places])
+        same.attr["T"].type, same.attr["incompatible_shape_error"].b = index, True
+        cast = function.node_def.add(name=f"{node.name}_float", op="Cast")
+        cast.input.append(f"{same.name}:z:0")
+        cast.attr["SrcT"].type, cast.attr["DstT"].type = types_pb2.DT_BOOL, kind
+        _become(node, "Identity", [f"{cast.name}:y:0"])
+
+
+def square_by_multiplying(function: Any) -> None:
+    """Write x² as x·x: the converter keeps a square float.
+
+    It makes one itself of a squared difference of more than four axes, as GroupNormalization has.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    renamed = {}
+    by_name = {node.name: node for node in function.node_def}
+    for node in [node for node in function.node_def if node.op == "SquaredDifference"]:
+        if _axes(by_name, node.input[0]) > 4:
+            difference = function.node_def.add(name=f"{node.name}_difference", op="Sub")
+            difference.input.extend(node.input[:2])
+            difference.attr["T"].CopyFrom(node.attr["T"])
+            # Its one output is called z already.
+            _become(node, "Mul", [f"{difference.name}:z:0"] * 2)
+    for node in [node for node in function.node_def if node.op == "Square"]:
+        before = _node(by_name, node.input[0])
+        if before is not None and before.op == "Sub":
+            continue  # The converter makes one operation of the two, which is integer.
+        _become(node, "Mul", [node.input[0], node.input[0]])
+        # The one output of Square is called y, that of Mul z.
+        renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
+    for node in function.node_def:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    for key, name in function.ret.items():
+        function.ret[key] = renamed.get(name, name)
+
+
+def _become(node: Any, kind: str, inputs: list[str]) -> None:
+    """Make another operation of a node whose output keeps its name; control inputs stay."""
+    control = [name for name in node.input if name.startswith("^")]
+    dtype = node.attr["T"].type
+    del node.input[:]
+    node.input.extend([*inputs, *control])
+    node.attr.clear()
+    node.attr["T"].type = dtype
+    node.op = kind
+
+
+def _node(by_name: Mapping[str, Any], name: str) -> Any:
+    return by_name.get(name.lstrip("^").partition(":")[0])
+
+
+def _constant_of(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
+    import tensorflow as tf
+
+    node = _node(by_name, name)
+    if node is None or node.op != "Const":
+        return None
+    return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
+
+
+def _size(by_name: Mapping[str, Any], name: str) -> int | None:
+    """Return how many values are counted, which is their greatest but no less than a and at most b.
+
+    None where a and b differ.
+    """
+    size = _value(by_name, name)
+    node = _node(by_name, name)
+    if size is None and node is not None and node.op == "Minimum":
+        most, inner = _value(by_name, node.input[0]), _node(by_name, node.input[1])
+        if inner is not None and inner.op == "Maximum" and _value(by_name, inner.input[0]) == most:
+            size = most
+    return None if size is None else int(size)
+
+
+def _axes(by_name: Mapping[str, Any], name: str) -> int:
+    """Return how many axes the output of a reshape has; 0 for other operations."""
+    node = _node(by_name, name)
+    if node is None or node.op != "Reshape":
+        return 0
+    sizes, known = _node(by_name, node.input[1]), _constant_of(by_name, node.input[1])
+    if known is not None:
+        return known.size
+    return len(sizes.input) if sizes is not None and sizes.op == "Pack" else 0
+
+
+def _value(by_name: Mapping[str, Any], name: str) -> float | None:
+    value = _constant_of(by_name, name)
+    return float(value.ravel()[0]) if value is not None and value.size == 1 else None
+
+
+def _operations_before(by_name: Mapping[str, Any], name: str, steps: int = 4) -> set[str]:
+    """Return the kinds of the operations up to some steps before an input."""
+    found, names = set(), {name}
+    for _ in range(steps):
+        nodes = [node for node in (_node(by_name, name) for name in names) if node is not None]
+        found |= {node.op for node in nodes}
+        names = {name for node in nodes for name in node.input}
+    return found

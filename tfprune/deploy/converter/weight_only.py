@@ -1,0 +1,109 @@
+"""Weights in 4 or 8 bits, layer by layer, by ai-edge-quantizer on a float file."""
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfprune.errors import FilterError, OptionError, nearest
+from tfprune.runtime.flatbuffer import Contents
+from tfprune.runtime.schemes import SCHEMES, Scheme
+
+Rule = tuple[str, int | None, bool]
+"""A pattern for names, the bits of a weight (None: it stays float), whether it is used as float."""
+
+
+def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
+    """Return what to do with which weights, the later rule before the earlier.
+
+    Args:
+        name: The scheme of all layers.
+        layers: Other schemes, by regular expression.
+
+    Raises:
+        OptionError: A scheme that cannot be had layer by layer, or the package is missing.
+        FilterError: A pattern is no regular expression.
+
+    Example:
+        >>> weight_rules("int4", {"dense_1/": "float32"})
+        [('.*', 4, False), ('dense_1/', None, False)]
+    """
+    allowed = [key for key in SCHEMES if SCHEMES[key].weight_bits is not None] + ["float32"]
+    rules = [_rule(".*", SCHEMES[name])]
+    for pattern, scheme in layers.items():
+        if scheme not in allowed:
+            raise OptionError(f"layers[{pattern!r}]: {scheme!r}. {nearest(str(scheme), allowed)}")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise FilterError(f"layers: {pattern!r} is no regular expression: {error}") from None
+        rules.append(_rule(pattern, SCHEMES[scheme]))
+    if importlib.util.find_spec("ai_edge_quantizer") is None:
+        raise OptionError(
+            f"scheme {name!r} needs the package ai-edge-quantizer: pip install 'tfprune[quantizer]'"
+        )
+    return rules
+
+
+def _rule(pattern: str, scheme: Scheme) -> Rule:
+    return pattern, scheme.weight_bits, scheme.float_arithmetic
+
+
+def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
+    """Return the rules with patterns that name operations of the float file exactly.
+
+    A pattern is looked for in the names of an operation's outputs and constants: the output of the
+    last layer has the name of the graph's output, and only its weights tell the layer.
+
+    Raises:
+        FilterError: A pattern is found nowhere.
+    """
+    graph = contents.subgraphs[0]
+    operations = []
+    for op in graph.ops:
+        constants = [graph.tensors[i] for i in op.inputs if i != -1]
+        names = [tensor.name for tensor in constants if contents.raw(tensor)]
+        outputs = [graph.tensors[i].name for i in op.outputs]
+        operations.append((outputs, outputs + names))
+    resolved = []
+    for pattern, bits, float_arithmetic in rules:
+        matched = [
+            outputs[0]
+            for outputs, names in operations
+            if outputs and any(re.search(pattern, name) for name in names)
+        ]
+        if not matched:
+            # Of the last layer only the weights have a name of its own.
+            known = ", ".join(dict.fromkeys(names[-1] for _, names in operations[:5] if names))
+            raise FilterError(
+                f"layers: {pattern!r} matches no operation of the file; names are such as {known}"
+            )
+        resolved += [(f"^{re.escape(name)}(;|$)", bits, float_arithmetic) for name in matched]
+    return resolved
+
+
+def quantise_weights(source: str, target: str, rules: list[Any]) -> None:
+    """Quantise a float file; runs in a child process.
+
+    Args:
+        source: The float file.
+        target: The file to write.
+        rules: What `resolve` gave.
+    """
+    from ai_edge_quantizer import quantizer
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    plan = quantizer.Quantizer(bytearray(Path(source).read_bytes()))
+    everything = TFLOperationName.ALL_SUPPORTED
+    for pattern, bits, float_arithmetic in rules:
+        if bits is None:
+            plan.update_quantization_recipe(
+                pattern, everything, algorithm_key=AlgorithmName.NO_QUANTIZE
+            )
+        elif float_arithmetic:
+            plan.add_weight_only_config(pattern, everything, bits)
+        else:
+            plan.add_dynamic_config(pattern, everything, bits)
+    Path(target).write_bytes(bytes(plan.quantize().quantized_model))

@@ -1,0 +1,173 @@
+"""A mobile net in the shape whose sparse 1×1 convolutions XNNPACK runs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.errors import ModelError, type_name
+from tfprune.utils.cloning import carry_compile, settle, uncompiled
+
+
+@dataclass(frozen=True)
+class SparseRewrite:
+    """What `make_sparse_ready` changed.
+
+    Attributes:
+        exact: Changes that leave every output as it was.
+        tune: Changes that move what a layer looks at by one pixel: fine-tune after them.
+    """
+
+    exact: tuple[str, ...]
+    tune: tuple[str, ...]
+
+
+@dataclass
+class _Edits:
+    """Changes of configs, and layers to put before or behind a layer, by layer name."""
+
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pad_before: dict[str, int] = field(default_factory=dict)
+    flatten_after: set[str] = field(default_factory=set)
+    grown: set[str] = field(default_factory=set)
+    exact: list[str] = field(default_factory=list)
+    tune: list[str] = field(default_factory=list)
+
+
+def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
+    """Return a model whose sparse file XNNPACK can run with its sparse kernels.
+
+    Where a stride of 2 pads one side only, which XNNPACK cannot do channels-first:
+
+    - a 3×3 depthwise kernel becomes 5×5 with zeros at its left and top, padded by 2 on all sides:
+      the same numbers;
+    - the first convolution and a 5×5 depthwise one are padded on all sides alike and look one
+      pixel further left and up: nearly the same, so fine-tune after it.
+
+    Global average pooling keeps its axes, and is flattened behind: the same numbers. The model
+    given is left as it is; masks of pruning go along where the shape of the weight stays.
+
+    Args:
+        model: A functional or sequential `keras.Model` without models in it.
+
+    Returns:
+        The new model, and what was changed. `sparse_ready` on its file says whether it was enough.
+
+    Raises:
+        ModelError: It is no such model.
+
+    Example:
+        model, changes = make_sparse_ready(keras.applications.MobileNetV2(weights=None))
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    if nested:
+        raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")
+    edits = _plan(model)
+
+    def clone(layer: Any) -> Any:
+        return layer.__class__.from_config(
+            {**layer.get_config(), **edits.configs.get(layer.name, {})}
+        )
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer.name in edits.pad_before:
+            padding = keras.layers.ZeroPadding2D(
+                edits.pad_before[layer.name], name=f"{layer.name}_padding"
+            )
+            args = (padding(args[0]), *args[1:])
+        outputs = layer(*args, **kwargs)
+        if layer.name in edits.flatten_after:
+            outputs = keras.layers.Flatten(name=f"{layer.name}_flatten")(outputs)
+        return outputs
+
+    functional = (
+        model
+        if not isinstance(model, keras.Sequential)
+        else keras.Model(model.inputs, model.outputs, name=model.name)
+    )
+    with uncompiled(functional):
+        rewritten = keras.models.clone_model(functional, clone_function=clone, call_function=call)
+    for layer in (layer for layer in functional.layers if layer.variables):
+        _copy_weights(layer, rewritten.get_layer(layer.name), layer.name in edits.grown)
+    carry_compile(model, rewritten)
+    return rewritten, SparseRewrite(tuple(edits.exact), tuple(edits.tune))
+
+
+def _plan(model: keras.Model) -> _Edits:
+    edits = _Edits()
+    for layer in model.layers:
+        if type(layer) is keras.layers.GlobalAveragePooling2D and not layer.keepdims:
+            edits.configs[layer.name] = {"keepdims": True}
+            edits.flatten_after.add(layer.name)
+            edits.exact.append(f"{layer.name}: keeps its axes, flattened behind")
+        elif type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
+            _plan_convolution(layer, edits)
+    return edits
+
+
+def _plan_convolution(layer: Any, edits: _Edits) -> None:
+    depthwise = type(layer) is keras.layers.DepthwiseConv2D
+    size = layer.kernel_size[0]
+    if tuple(layer.strides) != (2, 2) or tuple(layer.dilation_rate) != (1, 1):
+        return
+    if tuple(layer.kernel_size) not in ((3, 3), *(((5, 5),) if depthwise else ())):
+        return
+    before = layer.input._keras_history.operation
+    padded = type(before) is keras.layers.ZeroPadding2D and len(before._outbound_nodes) == 1
+    height, width = (before.input if padded else layer.input).shape[1:3]
+    if layer.padding == "same":
+        # TensorFlow pads an even size by one less before than behind, an odd size alike.
+        if None in (height, width):
+            return
+        behind = {size // 2 if n % 2 else size // 2 - 1 for n in (height, width)}
+        start = behind.pop() if len(behind) == 1 else None
+        sides = None if start is None else (start, size // 2)
+    elif padded:
+        found = {tuple(pair) for pair in before.padding}
+        sides = found.pop() if len(found) == 1 else None
+        if None in (height, width) or height % 2 or width % 2:
+            return
+    else:
+        return
+    half = size // 2
+    if sides == (half, half):
+        if layer.padding == "same":
+            _pad(layer, None, half, edits)
+            edits.exact.append(f"{layer.name}: its padding of {half} is a layer of its own")
+    elif sides == (half - 1, half):
+        grow = depthwise and size == 3
+        _pad(layer, before if padded else None, 2 if grow else half, edits)
+        if grow:
+            edits.configs[layer.name]["kernel_size"] = (5, 5)
+            edits.grown.add(layer.name)
+            edits.exact.append(f"{layer.name}: kernel 5×5 with the old one at its right and bottom")
+        else:
+            edits.tune.append(
+                f"{layer.name}: padded by {half} on all sides, it looks one pixel further left "
+                "and up"
+            )
+
+
+def _pad(layer: Any, before: Any, amount: int, edits: _Edits) -> None:
+    edits.configs[layer.name] = {"padding": "valid"}
+    if before is None:
+        edits.pad_before[layer.name] = amount
+    else:
+        edits.configs[before.name] = {"padding": ((amount, amount), (amount, amount))}
+
+
+def _copy_weights(old: Any, new: Any, grown: bool) -> None:
+    values = old.get_weights()
+    if grown:
+        kernel = np.zeros((5, 5, *values[0].shape[2:]), values[0].dtype)
+        kernel[2:, 2:] = values[0]
+        values[0] = kernel
+    new.set_weights(values)
+    settle(new, old)
+    for mine, theirs in zip(new.variables, old.variables, strict=True):
+        constraint = getattr(theirs, "constraint", None)
+        if constraint is not None and mine.shape == theirs.shape:
+            mine.constraint = constraint

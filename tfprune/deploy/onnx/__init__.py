@@ -1,0 +1,1 @@
+"""The same model as an ONNX file."""

@@ -1,0 +1,152 @@
+"""The conversion itself: a SavedModel in, an ONNX file out. Runs in a child process."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfprune.deploy.onnx.names import rename
+
+
+def convert_job(
+    folder: str, target: str, inputs: Sequence[str], outputs: Sequence[str], opset: int
+) -> None:
+    """Convert with tf2onnx.
+
+    Args:
+        folder: The SavedModel.
+        target: The file to write.
+        inputs: The names of all inputs, in the order that the file should have.
+        outputs: The names of all outputs, likewise.
+        opset: The version of the ONNX operators.
+
+    Raises:
+        ValueError: An operation has no counterpart in ONNX.
+    """
+    import onnx
+    import tf2onnx
+
+    graph, takes, gives = _frozen(folder)
+    split_complementary_error_function(graph)
+    names = {**{tensor: name for name, tensor in takes.items()},
+             **{tensor: name for name, tensor in gives.items()}}  # fmt: skip
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph,
+        name="model",
+        input_names=[takes[name] for name in inputs],
+        output_names=[gives[name] for name in outputs],
+        opset=opset,
+        tensors_to_rename=names,
+    )
+    unknown = sorted(_unknown(model.graph, opset))
+    if unknown:
+        raise ValueError(f"ONNX has no operation for {', '.join(unknown)}")
+    put_in_order(model, inputs, outputs)
+    rename(model.graph, {*inputs, *outputs})
+    onnx.checker.check_model(model, full_check=True)
+    Path(target).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+    """Return the graph without variables, and its inputs and outputs by their names in the model.
+
+    Constants that the function only captured, such as the mean of a Normalization layer, become
+    constants too: left as they are, they would be inputs that nobody can give.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    loaded = tf.saved_model.load(folder)
+    function = loaded.signatures["serving_default"]
+    frozen = convert_variables_to_constants_v2(
+        function, lower_control_flow=False, aggressive_inlining=True
+    )
+    # Both are in the order of the sorted names; captured tensors come behind the inputs.
+    names = sorted(function.structured_input_signature[1])
+    takes = [tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource]
+    if len(takes) != len(names):
+        raise ValueError(f"the graph takes {takes}, the model {names}")
+    gives = [tensor.name for tensor in frozen.outputs]
+    return (
+        frozen.graph.as_graph_def(),
+        dict(zip(names, takes, strict=True)),
+        dict(zip(sorted(function.structured_outputs), gives, strict=True)),
+    )
+
+
+def split_complementary_error_function(graph: Any) -> None:
+    """Rewrite erfc(x), which exact GELU is made of and ONNX lacks, as 1 - erf(x).
+
+    Args:
+        graph: A GraphDef, changed in place.
+    """
+    _split(graph.node, inside=False)
+    for function in graph.library.function:
+        renamed = _split(function.node_def, inside=True)
+        for key, name in function.ret.items():
+            function.ret[key] = renamed.get(name, name)
+
+
+def _split(nodes: Any, *, inside: bool) -> dict[str, str]:
+    """Rewrite the nodes of a graph, or inside of a function; return the outputs' new names."""
+    import tensorflow as tf
+
+    renamed: dict[str, str] = {}
+    for node in [node for node in nodes if node.op == "Erfc"]:
+        inner, one = nodes.add(), nodes.add()
+        kind = node.attr["T"].type
+        one.name, one.op = f"{node.name}_one", "Const"
+        one.attr["dtype"].type = kind
+        one.attr["value"].tensor.CopyFrom(
+            tf.make_tensor_proto(1, dtype=tf.as_dtype(kind), shape=[])
+        )
+        inner.name, inner.op = f"{node.name}_erf", "Erf"
+        inner.attr["T"].type = kind
+        inner.input.extend(node.input)
+        node.op = "Sub"
+        node.input[:] = [
+            f"{one.name}:output:0" if inside else one.name,
+            f"{inner.name}:y:0" if inside else inner.name,
+        ]
+        # The one output of Erfc is called y, that of Sub z.
+        renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    return renamed
+
+
+def _unknown(graph: Any, opset: int) -> set[str]:
+    """Return the operations that ONNX does not define, of a graph and those inside of its nodes."""
+    import onnx
+
+    found: set[str] = set()
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, opset, ""):
+            found.add(node.op_type)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _unknown(attribute.g, opset)
+    return found
+
+
+def put_in_order(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Put inputs and outputs in the model's order.
+
+    Args:
+        model: An ONNX model, changed in place.
+        inputs: The names of all inputs.
+        outputs: The names of all outputs.
+
+    Raises:
+        ValueError: The file has other names.
+    """
+    graph = model.graph
+    for entries, names in ((graph.input, inputs), (graph.output, outputs)):
+        by_name = {entry.name: entry for entry in entries}
+        if sorted(by_name) != sorted(names):
+            raise ValueError(f"the file has {sorted(by_name)}, the model {sorted(names)}")
+        ordered = [type(entries[0]).FromString(by_name[name].SerializeToString()) for name in names]
+        del entries[:]
+        entries.extend(ordered)
+    model.doc_string = ""

@@ -1,0 +1,217 @@
+"""A Keras model as an ONNX file, for ONNX Runtime, TensorRT and DeepSparse."""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.deploy.calibrate import Samples
+from tfprune.deploy.converter.export import export, full_precision
+from tfprune.deploy.error_hints import way_out
+from tfprune.deploy.model_signature import Interface, check_batch, interface
+from tfprune.deploy.onnx.layout import products
+from tfprune.deploy.options import check_bound, check_time_limit
+from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
+from tfprune.deploy.verify.parity import agrees, parity
+from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
+from tfprune.errors import ConversionError, OptionError
+from tfprune.runtime.artifact import (
+    Artefact,
+    ConversionReport,
+    Parity,
+    TensorSpec,
+    gzip_bytes,
+    sha256,
+    spec_of,
+)
+from tfprune.runtime.onnx import ENDING, check_installed
+from tfprune.utils.progress import SILENT, Progress
+from tfprune.workers import pool
+from tfprune.workers.arrays import load_arrays, save_arrays
+
+OPSETS = range(13, 19)
+"""Versions of the ONNX operators that tf2onnx knows and ONNX Runtime still runs."""
+
+BOUND = 1e-3
+"""How far the file may lie from the model: the same as for a float32 `.tflite`."""
+
+
+def to_onnx(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    calibration: Any = None,
+    batch: int | None = None,
+    input_signature: Any = None,
+    opset: int = 15,
+    bound: float = BOUND,
+    time_limit_s: float = pool.CONVERT_LIMIT_S,
+    progress: Progress = SILENT,
+) -> Artefact:
+    """Return a model as an ONNX file that ONNX Runtime ran and that agrees with the model.
+
+    Weights stay 32-bit floats and zeros stay where they are: weights that were pruned 2:4 are 2:4
+    in the file along the axis that TensorRT's and PyTorch's semi-structured kernels sum over, and
+    the report says how many are.
+
+    Args:
+        model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
+            What `quantize_aware` gave is converted without its rounding.
+        path: Where to write the file, and its report beside it as `NAME.onnx.json`. None writes
+            nothing.
+        calibration: Samples of the model's input to compare on, in any of the forms that
+            `to_tflite` takes. None compares on random ones.
+        batch: A batch size to fix in the file, which DeepSparse and TensorRT like. None leaves it
+            open.
+        input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell.
+        opset: The version of the ONNX operators: 13 to 18.
+        bound: How far the file may lie from the model: root mean squared difference as a fraction
+            of the output's standard deviation (at least of a twentieth of its largest number).
+        time_limit_s: Seconds the conversion may take.
+        progress: Told of the steps.
+
+    Returns:
+        The file with its report, whose scheme is "onnx".
+
+    Raises:
+        OptionError: An argument is outside of what is allowed, or the extra `onnx` is missing.
+        ModelError: The model is none, is not built, or takes text.
+        DataError: The samples do not fit.
+        ConversionError: The file cannot be made, cannot be run, or disagrees with the model.
+
+    Example:
+        to_onnx(model, "model.onnx").report.parity
+    """
+    check_installed("to_onnx", "tf2onnx", "onnx", "onnxruntime")
+    check_path(path, ENDING)
+    check_batch(batch)
+    if isinstance(opset, bool) or opset not in OPSETS:
+        raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
+    check_bound(bound)
+    check_time_limit(time_limit_s)
+    notes: list[str] = []
+    if is_quantize_aware(model):
+        model = strip_quantization(model)
+        notes.append("the rounding of quantize_aware is left out: the file computes in floats")
+    face = interface(model, input_signature, calibration)
+    samples, origin = draw(face, calibration, notes)
+    compared = some(samples)
+    with progress.task("convert to ONNX", 3) as task, full_precision(model) as lowered:
+        if lowered:
+            notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
+        data, outputs = _convert(face, batch, opset, time_limit_s)
+        task.advance()
+        actual, specs = _run(data, compared, time_limit_s)
+        task.advance()
+        expected = answers(face, compared)
+        task.advance()
+    found = tuple(
+        parity(name, expected[name], actual[name], data=origin, fraction=bound) for name in outputs
+    )
+    bad = [entry for entry in found if not agrees(entry)]
+    if bad:
+        worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
+        raise ConversionError(
+            f"the ONNX file disagrees with the model: output {worst.output!r} differs by "
+            f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "
+            f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples; compare on data "
+            "like that of use (calibration=), or accept it with bound="
+        )
+    notes += _layout(data)
+    used = versions(model, ["tf2onnx", "onnx", "onnxruntime"])
+    report = _report(data, specs, used, found, notes)
+    artefact = Artefact(data, None, report)
+    return artefact if path is None else artefact.save(path)
+
+
+def _convert(
+    face: Interface, batch: int | None, opset: int, limit_s: float
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the file and the names of the outputs in the model's order."""
+    name = face.model.name
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        saved, target = Path(folder, "saved_model"), Path(folder, f"model{ENDING}")
+        try:
+            outputs = export(face, saved, batch=batch)
+        except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
+            # The user's own layers run here, as a graph, and may fail in any of these ways.
+            text = " ".join(str(error).split())
+            raise ConversionError(
+                f"model {name!r} cannot be traced for ONNX: {way_out(text)}"
+            ) from error
+        try:
+            pool.run_job(
+                "tfprune.deploy.onnx.convert:convert_job",
+                str(saved),
+                str(target),
+                [spec.name for spec in face.inputs],
+                list(outputs),
+                opset,
+                limit_s=limit_s,
+                kind="converter",
+            )
+        except pool.ChildError as error:
+            text = " ".join(str(error).split())
+            raise ConversionError(
+                f"model {name!r} cannot be converted to ONNX: {way_out(text)}"
+            ) from None
+        return target.read_bytes(), outputs
+
+
+def _run(
+    data: bytes, samples: Samples, limit_s: float
+) -> tuple[dict[str, np.ndarray], tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
+    """Return the outputs of the file, and what it takes and gives."""
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        paths = [str(Path(folder, name)) for name in (f"model{ENDING}", "in.npz", "out.npz")]
+        Path(paths[0]).write_bytes(data)
+        save_arrays(paths[1], samples)
+        try:
+            told = pool.run_job("tfprune.runtime.onnx:run_job", *paths, limit_s=limit_s)
+        except pool.ChildError as error:
+            text = " ".join(str(error).split())
+            raise ConversionError(
+                f"the ONNX file was made but ONNX Runtime fails on it: {text}"
+            ) from None
+        takes, gives = (tuple(map(spec_of, entries)) for entries in told)
+        return load_arrays(paths[2]), (takes, gives)
+
+
+def _layout(data: bytes) -> list[str]:
+    found = products(data)
+    holed = [entry for entry in found if entry.two_in_four]
+    if not holed:
+        return []
+    return [
+        f"{len(holed)} of {len(found)} weights of matrix products and convolutions are 2:4 along "
+        "the axis that is summed over"
+    ]
+
+
+def _report(
+    data: bytes,
+    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+    found_versions: dict[str, str],
+    found: tuple[Parity, ...],
+    notes: Sequence[str],
+) -> ConversionReport:
+    import onnx
+
+    nodes = onnx.ModelProto.FromString(data).graph.node
+    return ConversionReport(
+        scheme="onnx",
+        io="float32",
+        versions=found_versions,
+        sha256=sha256(data),
+        raw_bytes=len(data),
+        gzip_bytes=gzip_bytes(data),
+        ops=dict(sorted(Counter(node.op_type for node in nodes).items())),
+        inputs=specs[0],
+        outputs=specs[1],
+        parity=found,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,1 @@
+"""Quantization-aware training: ranges and rounding while a Keras 3 model trains."""

@@ -1,0 +1,175 @@
+"""Attention and layer normalisation that train under the rounding that an int8 file will do."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfprune.deploy.converter.integer_rewrites import HIDDEN_BELOW
+from tfprune.deploy.qat.layers import QuantisedEinsumDense
+from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
+
+_PROJECTIONS = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
+
+
+def projections(attention: Any) -> Iterator[Any]:
+    """Yield the layers in a MultiHeadAttention layer that have its weights."""
+    for name in _PROJECTIONS:
+        layer = getattr(attention, name, None)
+        if layer is not None:
+            yield layer
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
+    """A MultiHeadAttention layer that trains under 8-bit weights and activations.
+
+    Its four projections are rounded channel by channel, as the converter will, and so is every
+    tensor between them that the file stores.
+    """
+
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+        """Make the weights of the layer, the masks, and the ranges of what is in between."""
+        super().build(query_shape, value_shape, key_shape)
+        for dense in projections(self):
+            # Keras makes these itself and is not asked what of: they become ours when they stand.
+            dense.__class__ = QuantisedEinsumDense
+            dense._tracker.unlock()
+            dense.add_masks()
+            dense._tracker.lock()
+        # Queries and values are second factors of a matrix product, as Keras writes its equations.
+        self.query_range = _range("query_range", about_zero=True)
+        self.key_range = _range("key_range")
+        self.value_range = _range("value_range", about_zero=True)
+        self.product_range = _range("product_range")
+        self.score_range = _range("score_range")
+        self.context_range = _range("context_range")
+
+    def _compute_attention(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        attention_mask: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return what attention gives and its scores, rounded where the file stores a tensor."""
+        query = self.query_range(query, training=training)
+        key = self.key_range(key, training=training)
+        value = self.value_range(value, training=training)
+        product = ops.einsum(self._dot_product_equation, key, query)
+        product = self.product_range(product, training=training)
+        scale = ops.cast(self._inverse_sqrt_key_dim, product.dtype)
+        scores = ops.multiply(product, scale)
+        if attention_mask is None:
+            scores = self.score_range(scores, training=training)
+        else:
+            while len(attention_mask.shape) < len(scores.shape):
+                attention_mask = ops.expand_dims(
+                    attention_mask, axis=-2 * len(self._attention_axes) - 1
+                )
+            scores = self._hidden(scores, attention_mask, training)
+        scores = self._softmax(scores)
+        rounded = tf.quantization.fake_quant_with_min_max_args(
+            ops.cast(scores, "float32"), *FIXED_LIMITS["softmax"]
+        )
+        scores = ops.cast(rounded, scores.dtype)
+        kept = self._dropout_layer(scores, training=training) if self._dropout > 0 else scores
+        context = ops.einsum(self._combine_equation, kept, value)
+        context = self.context_range(context, training=training)
+        return context, scores
+
+    def _hidden(self, scores: Any, mask: Any, training: bool | None) -> Any:
+        """Return scores rounded, those that the mask hides a little below the range of all.
+
+        Keras's own -1e9 would leave no steps for the others.
+        """
+        scores32 = ops.cast(scores, "float32")
+        low, high, seen = self.score_range.limits(scores32, training)
+        if not traced():
+            low = ops.where(seen > 0, low, ops.stop_gradient(ops.min(scores32)))
+        below = low - HIDDEN_BELOW
+        scores32 = ops.where(ops.cast(mask, "bool"), scores32, below)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(scores32, below, high)
+        if not traced():
+            rounded = ops.where(seen > 0, rounded, scores32)
+        return ops.cast(rounded, scores.dtype)
+
+    def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
+        """Set the weights from those of the plain layer."""
+        rest = iter(values)
+        for dense in projections(self):
+            dense.take([next(rest) for _ in dense.own_variables()], keep_zeros)
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        return [value for dense in projections(self) for value in dense.plain()]
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedLayerNormalization(keras.layers.LayerNormalization):
+    """A LayerNormalization layer that rounds every tensor that the file stores on the way.
+
+    The file has no such operation: it computes mean, variance and the rest one by one, each
+    rounded to 8 bits.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights of the layer and the ranges of what is in between."""
+        super().build(input_shape)
+        self.mean_range = _range("mean_range")
+        self.square_range = _range("square_range")
+        self.variance_range = _range("variance_range")
+        self.root_range = _range("root_range")
+        self.factor_range = _range("factor_range")
+        self.scaled_range = _range("scaled_range")
+        self.shift_range = _range("shift_range")
+        self.offset_range = _range("offset_range")
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the inputs normalised.
+
+        With m the mean, v the variance, g and b the weights, f = g / √(v + ε): x·f + (b − m·f).
+        """
+        x = ops.cast(inputs, "float32")
+        shape = [1] * len(x.shape)
+        for axis in [self.axis] if isinstance(self.axis, int) else self.axis:
+            shape[axis] = x.shape[axis]
+        mean = self.mean_range(ops.mean(x, self.axis, keepdims=True), training=training)
+        square = self.square_range(ops.square(x - mean), training=training)
+        variance = ops.mean(square, self.axis, keepdims=True)
+        variance = self.variance_range(variance + self.epsilon, training=training)
+        # A variance that is rounded to 0 is 0 in the file too, where its root has a limit.
+        factor = self.root_range(ops.rsqrt(ops.maximum(variance, self.epsilon)), training=training)
+        if self.gamma is not None:
+            gamma = ops.reshape(ops.cast(self.gamma, "float32"), shape)
+            factor = self.factor_range(factor * gamma, training=training)
+        scaled = self.scaled_range(x * factor, training=training)
+        shift = self.shift_range(mean * factor, training=training)
+        if self.beta is None:
+            return ops.cast(scaled - shift, self.compute_dtype)
+        beta = ops.reshape(ops.cast(self.beta, "float32"), shape)
+        offset = self.offset_range(beta - shift, training=training)
+        return ops.cast(scaled + offset, self.compute_dtype)
+
+    def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
+        """Set the weights from those of the plain layer; none of them is a kernel."""
+        for variable, value in zip(self._own_variables(), values, strict=True):
+            variable.assign(value)
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        return [np.array(variable) for variable in self._own_variables()]
+
+    def _own_variables(self) -> list[Any]:
+        return [variable for variable in (self.gamma, self.beta) if variable is not None]
+
+
+def _range(name: str, about_zero: bool = False) -> ActivationRange:
+    made = ActivationRange(name=name, about_zero=about_zero)
+    made.build(())
+    return made

@@ -1,0 +1,107 @@
+"""Which layer trains under rounding in the place of which, and what becomes of its weights."""
+
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.deploy.qat import layers as own
+from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.errors import ModelError, type_name
+from tfprune.utils.einsum import is_product
+from tfprune.utils.filters import Filter, check_used, choose
+
+QUANTISED: dict[type, Any] = {
+    keras.layers.Dense: own.QuantisedDense,
+    keras.layers.Conv1D: own.QuantisedConv1D,
+    keras.layers.Conv2D: own.QuantisedConv2D,
+    keras.layers.DepthwiseConv1D: own.QuantisedDepthwiseConv1D,
+    keras.layers.DepthwiseConv2D: own.QuantisedDepthwiseConv2D,
+    keras.layers.Conv1DTranspose: own.QuantisedConv1DTranspose,
+    keras.layers.Conv2DTranspose: own.QuantisedConv2DTranspose,
+    keras.layers.SeparableConv1D: own.QuantisedSeparableConv1D,
+    keras.layers.SeparableConv2D: own.QuantisedSeparableConv2D,
+    keras.layers.PReLU: own.QuantisedPReLU,
+    keras.layers.EinsumDense: own.QuantisedEinsumDense,
+    keras.layers.Embedding: own.QuantisedEmbedding,
+    keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
+    keras.layers.LayerNormalization: QuantisedLayerNormalization,
+}
+"""The layer that trains in the place of another."""
+
+# BatchNormalization behind these becomes a part of them.
+FOLDABLE = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+
+def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any]:
+    """Return the class that trains in the place of each layer that is rounded, by its name.
+
+    Raises:
+        FilterError: A filter matches no layer.
+        ModelError: A layer has weights that no rule is for, and no filter names it.
+    """
+    layers = list(model.layers)
+    check_used(layers, lambda layer: [layer.name], skip=skip)
+    found = {}
+    chosen = choose(layers, lambda layer: [layer.name], skip=skip)
+    for layer in itertools.compress(layers, chosen):
+        reason, instead = "", ""
+        if type(layer) in QUANTISED:
+            reason = _obstacle(layer)
+            found[layer.name] = QUANTISED[type(layer)]
+        elif isinstance(layer, _RECURRENT):
+            reason = "there is no rule for a loop, whose states the converter would keep float"
+            instead = (
+                ", where the file takes all its ranges from calibration=, or quantise the model "
+                "itself with scheme='int8' and calibration=, or with scheme='dynamic'"
+            )
+        elif any(len(weight.shape) > 1 for weight in layer.weights):
+            reason = "it has weights and there is no rule for its kind"
+        if reason:
+            raise ModelError(
+                f"layer {layer.name!r} ({type_name(layer)}) cannot train under rounding: {reason}; "
+                f"give skip=[{layer.name!r}] to train it as it is{instead}"
+            )
+    return found
+
+
+def _obstacle(layer: Any) -> str:
+    """Say why the rule for a layer's kind is not for this layer; nothing if it is."""
+    if isinstance(layer, keras.layers.EinsumDense) and not is_product(layer.equation):
+        return "its input and its kernel share an axis that stays"
+    if getattr(layer, "rms_scaling", False):
+        return "with rms_scaling it computes something else"
+    return ""
+
+
+def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
+    """Return kernels and bias of a layer with its BatchNormalization inside."""
+    bias = values.pop() if layer.use_bias else 0.0
+    weights = {weight.name: np.asarray(weight.numpy(), np.float64) for weight in norm.weights}
+    factor = weights.get("gamma", 1.0) / np.sqrt(weights["moving_variance"] + norm.epsilon)
+    moved = weights.get("beta", 0.0) + (bias - weights["moving_mean"]) * factor
+    # Of the two kernels of a separable convolution the last one makes the channels.
+    *before, kernel = values
+    # The channels of a depthwise kernel are its last two axes, of a transposed one the last but
+    # one, of the others the last one.
+    if isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
+        shape = kernel.shape[-2:]
+    elif isinstance(layer, keras.layers.Conv1DTranspose | keras.layers.Conv2DTranspose):
+        shape = (kernel.shape[-2], 1)
+    else:
+        shape = kernel.shape[-1:]
+    scaled = kernel * np.reshape(factor, shape)
+    return [*before, scaled.astype(kernel.dtype), np.asarray(moved, kernel.dtype)]

@@ -1,0 +1,379 @@
+"""Keras layers that train under the rounding that an int8 file will do."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tfprune.deploy.qat.ranges import ActivationRange, traced
+from tfprune.utils.einsum import is_matrix_product, summed_axes
+
+# The converter makes these a part of the operation before them, or they change nothing.
+_WITHOUT_TENSOR = (
+    keras.activations.linear,
+    keras.activations.relu,
+    keras.activations.relu6,
+)
+
+_AXES = "abcdefghijklmnop"
+_NEARLY_ZERO = 1e-30
+
+
+def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
+    """Return a kernel as it will be stored: 8 bits, symmetric, a scale for each channel.
+
+    Args:
+        kernel: The weights.
+        axes: What is reduced to have the largest of a channel; all make one scale for the tensor.
+            None: one scale, which the converter finds too.
+    """
+    if traced() and axes is not None and len(axes) == len(kernel.shape):
+        # The converter would find a scale for each channel by itself. This tells it of the one.
+        largest = ops.max(ops.abs(kernel))
+        return tf.quantization.fake_quant_with_min_max_vars(
+            kernel, -largest, largest, narrow_range=True
+        )
+    axes = range(len(kernel.shape)) if axes is None else axes
+    kernel32 = ops.cast(kernel, "float32")
+    largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
+    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
+    # The gradient passes the rounding as if it were not there.
+    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
+    return ops.cast(rounded, kernel.dtype)
+
+
+class _Masked:
+    """Keeps masks beside the weights that are rounded.
+
+    Where one is 0 neither the weight nor its gradient gets through, so that zeros stay.
+    """
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, and the masks."""
+        super().build(input_shape)  # type: ignore[misc]
+        self.add_masks()
+
+    def add_masks(self) -> None:
+        """Make the masks, of the shapes of the weights that are rounded."""
+        options = {"initializer": "ones", "trainable": False, "autocast": False}
+        self.masks = [
+            self.add_weight(name="mask", shape=raw.shape, **options)  # type: ignore[attr-defined]
+            for raw in self._raws()
+        ]
+
+    def _raws(self) -> list[Any]:
+        return [self._kernel]  # type: ignore[attr-defined]
+
+    def _kept(self, index: int = 0) -> Any:
+        raw = ops.convert_to_tensor(self._raws()[index])
+        return ops.multiply(raw, ops.cast(self.masks[index], raw.dtype))
+
+    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+        """Set the weights from those of the plain layer, the first of which are rounded."""
+        # There may be a bias behind those that have masks.
+        for mask, value in zip(self.masks, values, strict=False):
+            mask.assign((value != 0) if keep_zeros else np.ones_like(value))
+        for variable, value in zip(self.own_variables(), values, strict=True):
+            variable.assign(value)
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        values = [np.array(variable) for variable in self.own_variables()]
+        for value, mask in zip(values, self.masks, strict=False):
+            value *= np.array(mask)
+        return values
+
+    def own_variables(self) -> list[Any]:
+        """Return the variables that the plain layer has too, in its order."""
+        bias = getattr(self, "bias", None)
+        return [*self._raws(), *([] if bias is None else [bias])]
+
+    # Keras's own would save the rounded weights, and no mask.
+    def save_own_variables(self, store: Any) -> None:
+        """Save weights and mask."""
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load what `save_own_variables` saved."""
+        keras.layers.Layer.load_own_variables(self, store)
+
+
+class _QuantisedKernel(_Masked):
+    """Gives its `kernel` as it will be stored, and rounds what its activation is given."""
+
+    kernel_axes: ClassVar[tuple[int, ...]]
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, the masks, and the range before the activation."""
+        super().build(input_shape)
+        if getattr(self, "activation", None) not in (None, *_WITHOUT_TENSOR):
+            self.before_activation = ActivationRange(name="before_activation")
+            self.before_activation.build(())
+
+    @property
+    def kernel(self) -> Any:
+        """The rounded kernel."""
+        return rounded_symmetric(self._kept(), self.kernel_axes)
+
+    @kernel.setter
+    def kernel(self, variable: Any) -> None:
+        # DepthwiseConv2D keeps its kernel under this name, the others under the other.
+        self._kernel = variable
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return what the file will: its activation reads a tensor of 256 values."""
+        inner = getattr(self, "before_activation", None)
+        if inner is None:
+            return self.product(inputs, training)
+        activation: Any = self.activation  # type: ignore[has-type]
+        self.activation = keras.activations.linear
+        try:
+            outputs = self.product(inputs, training)
+        finally:
+            self.activation = activation
+        return activation(inner(outputs, training=training))
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives for this kernel."""
+        return super().call(inputs)  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
+    """A Dense layer that trains under 8-bit weights.
+
+    They have one scale: with one for each unit all of them would be spread over the 255 integers,
+    and a zipped file would be larger by a seventh. Training makes up for the coarser steps.
+    """
+
+    kernel_axes = (0, 1)
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, of any rank as one product and its bias.
+
+        Keras brings what has more than two axes down to two and back. The converter would then
+        leave the bias behind as an addition of floats.
+        """
+        axes = _AXES[: len(inputs.shape) - 1]
+        outputs = ops.einsum(f"{axes}y,yz->{axes}z", inputs, self.kernel)
+        if self.bias is not None:
+            outputs = ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv1D(_QuantisedKernel, keras.layers.Conv1D):
+    """A Conv1D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv2D(_QuantisedKernel, keras.layers.Conv2D):
+    """A Conv2D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1, 2)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDepthwiseConv1D(_QuantisedKernel, keras.layers.DepthwiseConv1D):
+    """A DepthwiseConv1D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0,)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedDepthwiseConv2D(_QuantisedKernel, keras.layers.DepthwiseConv2D):
+    """A DepthwiseConv2D layer that trains under 8-bit weights."""
+
+    kernel_axes = (0, 1)
+
+
+class _Transposed(_QuantisedKernel):
+    """A transposed convolution: its file has a scale for each channel of the output."""
+
+    rank: int
+    strides: tuple[int, ...]
+    padding: str
+    output_padding: Any
+    data_format: str
+    dilation_rate: tuple[int, ...]
+
+    @property
+    def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """All axes of the kernel but that of the output, the last but one."""
+        return (*range(self.rank), self.rank + 1)
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, for the converter always with a bias.
+
+        It makes a ReLU part of a transposed convolution with a bias that is not 0, of no other. A
+        bias far below a step is 0 in the file.
+        """
+        outputs = ops.conv_transpose(
+            inputs,
+            self.kernel,
+            list(self.strides),
+            padding=self.padding,
+            output_padding=self.output_padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        bias = getattr(self, "bias", None)
+        if traced():
+            bias = (ops.zeros(self._kernel.shape[-2]) if bias is None else bias) + _NEARLY_ZERO
+        outputs = _add_bias(outputs, bias, self.data_format)
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the layer is made again from, all of it: Keras 3.10 leaves something out."""
+        return {**super().get_config(), "output_padding": self.output_padding}  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv1DTranspose(_Transposed, keras.layers.Conv1DTranspose):
+    """A Conv1DTranspose layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
+    """A Conv2DTranspose layer that trains under 8-bit weights."""
+
+
+class _Separable(_QuantisedKernel):
+    """Rounds both kernels of a separable convolution, and what the first of them gives."""
+
+    rank: int
+    strides: tuple[int, ...]
+    padding: str
+    data_format: str
+    dilation_rate: tuple[int, ...]
+    depthwise_kernel: Any
+    pointwise_kernel: Any
+
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights of the layer, the masks, and the range between the two."""
+        super().build(input_shape)
+        self.between = ActivationRange(name="between")
+        self.between.build(())
+
+    def _raws(self) -> list[Any]:
+        return [self.depthwise_kernel, self.pointwise_kernel]
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, of a sequence as of a picture of one row."""
+        spatial = tuple(range(self.rank))
+        depthwise = rounded_symmetric(self._kept(0), spatial)
+        pointwise = rounded_symmetric(self._kept(1), (*spatial, self.rank))
+        strides, dilations = self.strides, self.dilation_rate
+        row = 2 if self.data_format == "channels_first" else 1
+        if self.rank == 1:
+            inputs = ops.expand_dims(inputs, row)
+            depthwise, pointwise = depthwise[None], pointwise[None]
+            strides, dilations = strides * 2, (1, *dilations)
+        outputs = ops.depthwise_conv(
+            inputs, depthwise, strides, self.padding, self.data_format, dilations
+        )
+        outputs = self.between(outputs, training=training)
+        outputs = ops.conv(outputs, pointwise, data_format=self.data_format)
+        outputs = _add_bias(outputs, getattr(self, "bias", None), self.data_format)
+        outputs = outputs if self.activation is None else self.activation(outputs)
+        return ops.squeeze(outputs, row) if self.rank == 1 else outputs
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedSeparableConv1D(_Separable, keras.layers.SeparableConv1D):
+    """A SeparableConv1D layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedSeparableConv2D(_Separable, keras.layers.SeparableConv2D):
+    """A SeparableConv2D layer that trains under 8-bit weights."""
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedPReLU(keras.layers.PReLU):
+    """A PReLU layer that trains under 8-bit slopes, which have one scale.
+
+    A slope that is 0 may leave it: that is where most of them start.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Return what the plain layer gives, written as the converter knows it."""
+        slopes = rounded_symmetric(ops.convert_to_tensor(self.alpha), None)
+        above, below = ops.relu(inputs), ops.relu(ops.negative(inputs))
+        return ops.add(above, ops.multiply(ops.negative(slopes), below))
+
+    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+        """Set the slopes from those of the plain layer."""
+        self.alpha.assign(values[0])
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        return [np.array(self.alpha)]
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
+    """An EinsumDense layer that trains under 8-bit weights."""
+
+    @property
+    def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
+        """All axes of the kernel: one scale, as for a Dense layer."""
+        return tuple(range(len(self._kernel.shape)))
+
+    def product(self, inputs: Any, training: bool | None) -> Any:
+        """Return what the plain layer gives, where that is possible as one matrix product.
+
+        The converter makes the bias a part of that, and leaves it an addition of floats otherwise.
+        """
+        summed = len(summed_axes(self.equation))
+        shape = [-1 if size is None else size for size in inputs.shape]
+        free = shape[: len(shape) - summed]
+        if not is_matrix_product(self.equation) or free.count(-1) > 1:
+            return super().product(inputs, training)
+        new = self._kernel.shape[summed:]
+        kernel = ops.reshape(self._kept(), (-1, math.prod(new)))
+        kernel = rounded_symmetric(kernel, (0, 1))
+        axes = _AXES[: len(free)]
+        inputs = ops.reshape(inputs, (*free, kernel.shape[0])) if summed > 1 else inputs
+        outputs = ops.einsum(f"{axes}y,yz->{axes}z", inputs, kernel)
+        if self.bias is not None:
+            bias = ops.broadcast_to(self.bias, new)
+            outputs = ops.add(outputs, ops.reshape(bias, (-1,)))
+        if self.activation is not None:
+            outputs = self.activation(outputs)
+        return ops.reshape(outputs, (*free, *new)) if len(new) > 1 else outputs
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedEmbedding(_Masked, keras.layers.Embedding):
+    """An Embedding layer that trains under an 8-bit table."""
+
+    def _raws(self) -> list[Any]:
+        return [self._embeddings]
+
+    @property
+    def embeddings(self) -> Any:
+        """The table, zeros kept."""
+        return self._kept()
+
+    def call(self, inputs: Any) -> Any:
+        """Return rows of the table as it will be stored: 256 values of its range."""
+        table = ops.cast(ops.stop_gradient(self._kept()), "float32")
+        low, high = ops.minimum(ops.min(table), 0.0), ops.maximum(ops.max(table), 1e-6)
+        rows = super().call(inputs)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(ops.cast(rows, "float32"), low, high)
+        return ops.cast(rounded, rows.dtype)
+
+
+def _add_bias(outputs: Any, bias: Any, data_format: str) -> Any:
+    if bias is None:
+        return outputs
+    if data_format == "channels_first":
+        bias = ops.reshape(bias, (-1, *[1] * (len(outputs.shape) - 2)))
+    return ops.add(outputs, bias)

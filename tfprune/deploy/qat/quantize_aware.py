@@ -1,0 +1,227 @@
+"""Training that knows it will be quantised."""
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.deploy.model_signature import generation
+from tfprune.deploy.qat.layer_map import QUANTISED, fold, kinds_of
+from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
+from tfprune.deploy.qat.rounding_points import (
+    Graph,
+    fixed_limits,
+    foldable,
+    has_range,
+    range_names,
+    second_factors,
+)
+from tfprune.errors import ModelError, type_name
+from tfprune.utils.cloning import carry_compile, settle, uncompiled
+from tfprune.utils.filters import as_filters
+
+_RANGE = "_range"
+
+
+def quantize_aware(
+    model: keras.Model, *, keep_zeros: bool = True, skip: str | Sequence[str] = ()
+) -> keras.Model:
+    """Return a model that trains under the rounding of an int8 file.
+
+    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter
+    will; kernels are rounded to 8 bits, those of convolutions with a scale for each channel; and
+    every tensor is rounded to 256 values of the range that training shows. Compile and fit the
+    result for a few epochs at a small learning rate, then give it to `to_tflite` with
+    scheme="int8": the file rounds by the same ranges.
+
+    Args:
+        model: A trained functional or sequential `keras.Model` without models in it. It is left as
+            it is.
+        keep_zeros: Weights of kernels that are zero now, by pruning or else, stay zero.
+        skip: Names or patterns of layers that train as they are: those with weights that there is
+            no rule for must be named. The file quantises them all the same.
+
+    Returns:
+        A model of the same layer names.
+
+    Raises:
+        ModelError: It is no such model, or has weights that no rule is for and `skip` does not
+            name.
+        FilterError: An entry of `skip` matches no layer.
+
+    Example:
+        aware = quantize_aware(model)
+        aware.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy")
+        aware.fit(x, y, epochs=2)
+        to_tflite(aware, "model.tflite", scheme="int8")
+    """
+    functional = _functional(model)
+    kinds = kinds_of(functional, as_filters("skip", skip))
+    graph = Graph(functional)
+    folded = foldable(graph, kinds)
+    into = {norm: layer for layer, norm in folded.items()}
+    names = range_names(graph)
+    rounded = Counter(
+        names[name]
+        for name, operation in graph.operations.items()
+        if isinstance(operation, keras.layers.InputLayer) or has_range(operation, folded, graph)
+    )
+    about_zero = {names[name] for name in second_factors(graph, folded)}
+    add_range = _RangeMaker(names, rounded, about_zero)
+
+    def clone(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name in folded:
+            config["use_bias"] = True
+        # Keras 3.10 leaves this out of configs, and gives operations that are no layers new names.
+        if hasattr(layer, "output_padding"):
+            config["output_padding"] = layer.output_padding
+        made = kinds.get(layer.name, type(layer)).from_config(config)
+        made.name = layer.name
+        return made
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = keras.tree.map_structure(add_range.behind_input, (args, kwargs))
+        outputs = args[0] if layer.name in into else layer(*args, **kwargs)
+        original = graph.operations.get(layer.name)
+        if original is None or not has_range(original, folded, graph):
+            return outputs
+        first = graph.operations.get(names[layer.name])
+        return add_range.behind(layer.name, outputs, fixed_limits(first))
+
+    with uncompiled(functional):
+        aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
+    for layer in functional.layers:
+        if layer.name in into or not layer.weights:
+            continue
+        values = [np.asarray(value) for value in layer.get_weights()]
+        if layer.name in folded:
+            values = fold(layer, values, functional.get_layer(folded[layer.name]))
+        twin = aware.get_layer(layer.name)
+        if type(twin) in QUANTISED.values():
+            twin.take(values, keep_zeros)
+        else:
+            twin.set_weights(values)
+            settle(twin, layer)
+        twin.trainable = layer.trainable
+    carry_compile(model, aware)
+    return aware
+
+
+def is_quantize_aware(model: Any) -> bool:
+    """Tell whether a model is one that `quantize_aware` made."""
+    if not isinstance(model, keras.Model):
+        return False
+    return any(type(layer) in QUANTISED.values() for layer in model.layers)
+
+
+def has_trained_ranges(model: Any) -> bool:
+    """Tell whether training has shown every tensor that a quantisation-aware model rounds."""
+    ranges = [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+        if isinstance(layer, ActivationRange)
+    ]
+    return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
+
+
+def strip_quantization(model: keras.Model) -> keras.Model:
+    """Return the ordinary model inside of a quantisation-aware one, with the zeros it kept.
+
+    Args:
+        model: What `quantize_aware` gave, trained or not. Other models are given back.
+
+    Raises:
+        ModelError: It is no model.
+    """
+    if generation(model) is None:
+        raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
+    if not is_quantize_aware(model):
+        return model
+    plain = {quantised: kind for kind, quantised in QUANTISED.items()}
+
+    def clone(layer: Any) -> Any:
+        kind: Any = plain.get(type(layer), type(layer))
+        return kind.from_config(layer.get_config())
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if type(layer) is ActivationRange else layer(*args, **kwargs)
+
+    with uncompiled(model):
+        stripped = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer in model.layers:
+        if type(layer) is ActivationRange or not layer.weights:
+            continue
+        values = layer.plain() if type(layer) in plain else layer.get_weights()
+        plainly = stripped.get_layer(layer.name)
+        plainly.set_weights(values)
+        settle(plainly, layer)
+    carry_compile(model, stripped)
+    return stripped
+
+
+def _functional(model: Any) -> keras.Model:
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ModelError(
+            f"expected a functional or sequential keras.Model, got {type_name(model)}; a tf_keras "
+            "model has its own in tensorflow_model_optimization"
+        )
+    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    if nested:
+        raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")
+    if is_quantize_aware(model):
+        raise ModelError(f"model {model.name!r} is quantisation-aware already")
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
+
+
+class _RangeMaker:
+    """Puts ranges behind tensors, one behind each, with names that are free.
+
+    Args:
+        names: What the range behind each operation is named after: those of one name share it.
+        rounded: How many operations there are behind which the range of a name stands.
+        about_zero: The names of ranges that have zero in their middle.
+    """
+
+    def __init__(
+        self, names: Mapping[str, str], rounded: Mapping[str, int], about_zero: Container[str]
+    ) -> None:
+        self._names = names
+        self._rounded = rounded
+        self._about_zero = about_zero
+        self._made: dict[str, ActivationRange] = {}
+        self._behind_inputs: dict[int, Any] = {}
+
+    def behind(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
+        """Return a tensor rounded, as the output of the operation of a name is."""
+        name = self._names[name]
+        free = name + _RANGE
+        tensors = self._rounded[name]
+        if tensors > 1 and free in self._made:
+            return self._made[free](tensor)
+        while free in self._made:  # a layer that is used several times
+            free += "_again"
+        centred = name in self._about_zero
+        self._made[free] = ActivationRange(
+            # All tensors of a batch together narrow it as much as one does.
+            momentum=MOMENTUM ** (1 / tensors),
+            about_zero=centred,
+            fixed=None if centred else limits,
+            name=free,
+        )
+        return self._made[free](tensor)
+
+    def behind_input(self, tensor: Any) -> Any:
+        """Return a tensor, rounded if it is a float input of the model; others as they are."""
+        if not isinstance(tensor, keras.KerasTensor) or not tensor.dtype.startswith("float"):
+            return tensor
+        source = tensor._keras_history.operation
+        if not isinstance(source, keras.layers.InputLayer):
+            return tensor
+        if id(tensor) not in self._behind_inputs:
+            self._behind_inputs[id(tensor)] = self.behind(source.name, tensor)
+        return self._behind_inputs[id(tensor)]

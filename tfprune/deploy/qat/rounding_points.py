@@ -1,0 +1,187 @@
+"""Where in a model an int8 file rounds, and which tensors it rounds alike."""
+
+from collections.abc import Container
+from typing import Any
+
+import keras
+
+from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
+from tfprune.deploy.qat.ranges import FIXED_LIMITS
+
+# They hand on the numbers they are given, so that no new range arises.
+_MOVERS = (
+    "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
+    "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
+    "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D", "Embedding", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze",
+    "GetItem", "Split", "Tile", "Repeat", "Max", "Min", "UpSampling1D",
+)  # fmt: skip
+
+# They make new numbers, which the file rounds as it rounded what they are given …
+_KEEPERS = ("AveragePooling1D", "AveragePooling2D", "UpSampling2D", "Pad", "Clip", "Flip")
+# … and of these all inputs too as what they give.
+_CUTS = ("Maximum", "Minimum")
+_JOINS = ("Concatenate", "Stack", "Where", *_CUTS)
+
+# Products of two tensors. The file rounds the second about zero, so that every runtime computes it.
+_PRODUCTS = ("Matmul", "Einsum", "Dot")
+
+
+class Graph:
+    """Says what reads what in a model, and not in others that share its layers.
+
+    Args:
+        model: A functional model.
+
+    Attributes:
+        model: The same.
+        operations: Its operations by name, each behind what it reads.
+        given: The names of those whose output the model gives.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.operations: dict[str, Any] = {each.name: each for each in model.operations}
+        self.given = {tensor._keras_history.operation.name for tensor in model.outputs}
+
+    def sources(self, operation: Any) -> list[Any]:
+        """Return the operations that an operation reads floats of."""
+        read = [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
+        sources = [
+            tensor._keras_history.operation for tensor in read if tensor.dtype.startswith("float")
+        ]
+        return [source for source in sources if source.name in self.operations]
+
+    def readers(self, operation: Any) -> list[Any]:
+        """Return what reads the output of an operation, None for who calls the model."""
+        after = [node.operation for node in operation._outbound_nodes]
+        inside = [reader for reader in after if reader.name in self.operations]
+        return [*inside, None] if operation.name in self.given else inside
+
+
+def foldable(graph: Graph, kinds: Container[str]) -> dict[str, str]:
+    """Return which BatchNormalization is folded into which of these layers, by name."""
+    found = {}
+    for layer in graph.model.layers:
+        if layer.name not in kinds or type(layer) not in FOLDABLE:
+            continue
+        if layer.activation is not keras.activations.linear:
+            continue
+        after = graph.readers(layer)
+        if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
+            continue
+        if after[0].axis in (-1, len(layer.output.shape) - 1):
+            found[layer.name] = after[0].name
+    return found
+
+
+def range_names(graph: Graph) -> dict[str, str]:
+    """Return the operation that the range of each operation's output is named after.
+
+    Those of one name have one range, since the file has one scale for them. An input of a join has
+    its own where something else reads it too: the file rounds it again in front of the join. A
+    join that is read by another has the range of that in any case, or a chain of them would round
+    the same numbers again and again.
+    """
+    operations = graph.operations
+    names = {name: name for name in operations}
+
+    def name_alike(old: str, new: str) -> None:
+        names.update({name: new for name, first in names.items() if first == old})
+
+    for name, operation in operations.items():
+        if _kind(operation) in _MOVERS + _KEEPERS:
+            for source in graph.sources(operation):
+                name_alike(names[name], names[source.name])
+    # Those that something else reads than joins, or than what has the same range.
+    bound = {
+        names[name]
+        for name, operation in operations.items()
+        for reader in graph.readers(operation)
+        if _kind(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
+    }
+    free = {
+        name
+        for name, first in names.items()
+        if _kind(operations[first]) in _JOINS
+        or (first not in bound and fixed_limits(operations[first]) is None)
+    }
+    for name, operation in operations.items():
+        if _kind(operation) in _JOINS:
+            for source in graph.sources(operation):
+                if source.name in free:
+                    name_alike(names[source.name], names[name])
+    for tensor in graph.model.inputs:  # a clone names the layers of inputs after their tensors
+        name = tensor._keras_history.operation.name
+        if names[name] == name:
+            name_alike(name, tensor.name)
+        names[tensor.name] = names[name]
+    return names
+
+
+def _kind(operation: Any) -> str:
+    """Return the name of Keras's class of an operation; nothing for those of others."""
+    kind = type(operation)
+    return kind.__name__ if kind.__module__.startswith("keras.") else ""
+
+
+def has_range(operation: Any, folded: Container[str], graph: Graph) -> bool:
+    """Tell whether the file stores the output of this operation as a tensor of its own."""
+    if _kind(operation) in _MOVERS:
+        return False
+    outputs = operation.output
+    if not isinstance(outputs, keras.KerasTensor) or not outputs.dtype.startswith("float"):
+        return False
+    if operation.name in folded:
+        return False
+    if isinstance(operation, keras.layers.PReLU) or _kind(operation) in _KEEPERS + _JOINS:
+        return True
+    # The converter makes a ReLU part of what is before it, of these alone not. What others cut off
+    # is not stored either.
+    after = graph.readers(operation)
+    if len(after) != 1:
+        return True
+    cut = _kind(after[0]) in _CUTS and fixed_limits(operation) is None
+    return not (cut or _is_relu(after[0]))
+
+
+def fixed_limits(operation: Any) -> tuple[float, float] | None:
+    """Return the range that the runtime's kernel has for what it gives, whatever it has seen."""
+    if isinstance(operation, (keras.layers.Activation, *QUANTISED)):
+        activation = getattr(operation, "activation", None)
+        for name, limits in FIXED_LIMITS.items():
+            if activation is getattr(keras.activations, name):
+                return limits
+        return None
+    return FIXED_LIMITS.get(_kind(operation).lower())
+
+
+def second_factors(graph: Graph, folded: Container[str]) -> set[str]:
+    """Return the operations whose output is the second factor of a product, by name."""
+    found: set[str] = set()
+    operations: list[Any] = []
+    for operation in graph.operations.values():
+        if _kind(operation) in _PRODUCTS:
+            for node in operation._inbound_nodes:
+                factors = keras.tree.flatten(node.arguments.args)
+                second = factors[1] if len(factors) == 2 else None
+                if isinstance(second, keras.KerasTensor):
+                    operations.append(second._keras_history.operation)
+    while operations:
+        operation = operations.pop()
+        if operation.name in found or operation.name not in graph.operations:
+            continue
+        found.add(operation.name)
+        if not has_range(operation, folded, graph):
+            operations += graph.sources(operation)
+    return found
+
+
+def _is_relu(operation: Any) -> bool:
+    if isinstance(operation, keras.layers.ReLU):
+        return not operation.negative_slope and not operation.threshold
+    kind = getattr(operation, "activation", None)
+    return isinstance(operation, keras.layers.Activation) and kind in (
+        keras.activations.relu,
+        keras.activations.relu6,
+    )

@@ -1,0 +1,1 @@
+"""The checks that a file passes before it is handed over."""

@@ -1,0 +1,225 @@
+"""Where a file begins to disagree with its Keras model: a table, layer by layer."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.deploy.calibrate import calibration_samples
+from tfprune.deploy.converter.export import called, full_precision
+from tfprune.deploy.model_signature import Interface, interface, symbolic_inputs
+from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.verify.parity import scale_of
+from tfprune.errors import ConversionError, ModelError, type_name
+from tfprune.runtime import flatbuffer, litert, stored_numbers
+from tfprune.workers import pool
+from tfprune.workers.arrays import load_arrays, save_arrays
+
+_SAMPLES = 4
+# Two operations of the model give the same: further apart, one of them does something else.
+_SAME = 1e-4
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """One layer of the model beside the tensor of the file that holds its output.
+
+    Attributes:
+        layer: The layer's name.
+        tensor: The tensor's name in the file.
+        error: Root mean squared difference, as a fraction of `scale_of` the layer's output.
+        correlation: Pearson's.
+    """
+
+    layer: str
+    tensor: str
+    error: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """All layers that have a tensor of their own in the file, in the order of the model.
+
+    Attributes:
+        rows: One for each such layer.
+        unmatched: The others: the converter made them part of one.
+    """
+
+    rows: tuple[LayerParity, ...]
+    unmatched: tuple[str, ...]
+
+    def begins(self, error: float) -> LayerParity | None:
+        """Return the first layer that is off by more than `error`, if there is one."""
+        return next((row for row in self.rows if row.error > error), None)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self) -> str:
+        """Return the table as text."""
+        width = max([len(row.layer) for row in self.rows] + [len("layer")])
+        lines = [f"{'layer'.ljust(width)}     error  correlation  tensor"]
+        lines += [
+            f"{row.layer.ljust(width)}  {row.error:8.4f}  {row.correlation:11.4f}  {row.tensor}"
+            for row in self.rows
+        ]
+        if self.unmatched:
+            lines.append(f"part of another: {', '.join(self.unmatched)}")
+        return "\n".join(lines)
+
+
+def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> LayerTable:
+    """Compare every layer of a model with a file made of it.
+
+    A tensor of the file is named after the operations of the model that it was made of: it holds
+    what the last of them gives, and belongs to the layers that give the same. A convolution whose
+    BatchNormalization was folded into it has no such tensor, and that is said. The file runs
+    without the delegate that the default runtime uses, which keeps no tensors between.
+
+    Args:
+        model: A functional or sequential `keras.Model`.
+        source: The file: an artefact, bytes, or a path.
+        samples: Data of the model's input; the first few are used.
+
+    Raises:
+        ModelError: The layers of the model are not known, as it is subclassed.
+        ArtefactError: The file is missing or damaged.
+        ConversionError: The runtime fails on it.
+
+    Example:
+        print(compare_layers(model, artefact, x[:4]).to_text())
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    data, where = litert.read_source(source)
+    contents = flatbuffer.parse(data, where)
+    face = interface(model)
+    graph, (takes, gives) = contents.subgraphs[0], stored_numbers.specs(contents)
+    names = {index: graph.tensors[index].name for op in graph.ops for index in op.outputs}
+    arrays, _ = calibration_samples(samples, face.inputs, limit=_SAMPLES)
+    fixed = max(spec.shape[0] for spec in (*face.inputs, *takes))
+    if fixed > 0:
+        arrays = {key: np.resize(x, (fixed, *x.shape[1:])) for key, x in arrays.items()}
+    with full_precision(model):
+        layers = _layer_outputs(face, arrays)
+        outputs, operations = _operations(face, arrays, names)
+    # The outputs of a file have names of their own.
+    by_index = {i: spec.name for i, spec in zip(graph.outputs, gives, strict=True)}
+    operations |= {i: outputs[name] for i, name in by_index.items() if name in outputs}
+    tensors = _file_tensors(data, arrays)
+    rows, unmatched = [], []
+    for name, wanted in layers.items():
+        found = {
+            index: _error(wanted, tensors[index])
+            for index, value in operations.items()
+            if index in tensors
+            and wanted.shape == value.shape == tensors[index].shape
+            and _error(wanted, value) <= _SAME
+        }
+        if not found:
+            unmatched.append(name)
+            continue
+        index = min(found, key=found.__getitem__)
+        similar = _correlation(wanted, tensors[index])
+        rows.append(LayerParity(name, names[index], found[index], similar))
+    return LayerTable(tuple(rows), tuple(unmatched))
+
+
+def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
+        Path(paths[0]).write_bytes(data)
+        save_arrays(paths[1], samples)
+        try:
+            pool.run_job("tfprune.workers.main:trace", *paths, limit_s=pool.LOAD_LIMIT_S)
+        except pool.ChildError as error:
+            text = " ".join(str(error).split())
+            raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
+        return {int(index): value for index, value in load_arrays(paths[2]).items()}
+
+
+def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    model = face.model
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    symbols = {
+        operation.name: operation.output
+        for operation in model.operations
+        if type(operation).__name__ != "InputLayer"
+        and isinstance(operation.output, keras.KerasTensor)
+        and operation.output.dtype.startswith("float")
+    }
+    inner = keras.Model(symbolic_inputs(face.model), list(symbols.values()))
+    values = inner(face.arguments(arrays), training=False)
+    values = values if isinstance(values, list | tuple) else [values]
+    return {name: np.asarray(value) for name, value in zip(symbols, values, strict=True)}
+
+
+def _operations(
+    face: Interface, arrays: Mapping[str, np.ndarray], names: Mapping[int, str]
+) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+    """Return the outputs of a model, and what it gives where the tensors of a file are made.
+
+    Args:
+        face: The model.
+        arrays: Its inputs.
+        names: Of the tensors, by their indices.
+    """
+    import tensorflow as tf
+
+    @tf.function(autograph=False)
+    def trace(arrays: Mapping[str, Any]) -> Any:
+        outputs = called(face, arrays)
+        inside = tf.compat.v1.get_default_graph().get_operations()
+        order = {operation.name: i for i, operation in enumerate(inside)}
+        last = {index: _last(name.split(";"), order) for index, name in names.items()}
+        made = {i: inside[at].outputs for i, at in last.items() if at is not None}
+        return outputs, {i: x[0] for i, x in made.items() if len(x) == 1 and x[0].dtype.is_floating}
+
+    with traced_for_the_converter():
+        found = trace({name: tf.constant(array) for name, array in arrays.items()})
+    outputs, made = ({key: np.asarray(x) for key, x in part.items()} for part in found)
+    return outputs, made
+
+
+def _last(parts: Sequence[str], order: Mapping[str, int]) -> int | None:
+    """Return the place of the last operation that a tensor's name is put together of."""
+    places = [order[name] for name in (_known(part, order) for part in parts) if name]
+    return max(places, default=None)
+
+
+def _known(name: str, order: Mapping[str, int]) -> str:
+    """Return the operation that a part of a name is about: the converter may add a number to it."""
+    while name and name not in order:
+        name = name[:-1] if name[-1].isdigit() else ""
+    return name
+
+
+def _error(expected: np.ndarray, actual: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((expected - actual) ** 2))) / (scale_of(expected) or 1.0)
+
+
+def _correlation(expected: np.ndarray, actual: np.ndarray) -> float:
+    a, b = expected.ravel() - expected.mean(), actual.ravel() - actual.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm else 0.0
+
+
+def first_disagreement(
+    model: Any, data: bytes, samples: Mapping[str, np.ndarray], error: float
+) -> str:
+    """Return a clause for an error message: where a file begins to disagree, if that is known."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return ""
+    try:
+        row = compare_layers(model, data, dict(samples)).begins(error)
+    except ConversionError:
+        return ""
+    if row is None:
+        return ""
+    return f"; it begins at layer {row.layer!r}, off by {row.error:.2g} of its scale"

@@ -1,0 +1,99 @@
+"""What a fresh file may not contain, and what about it is worth a note."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from tfprune.errors import ConversionError
+from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor
+from tfprune.runtime.schemes import SCHEMES
+from tfprune.runtime.sparse_ready import readiness
+
+# Operations that only change the type of their input: they may stand at the border of an integer
+# plan.
+_CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+
+
+def check_operations(contents: Contents, name: str, allowed: Collection[str]) -> list[str]:
+    """Return what is worth a note about the operations and weights of a file.
+
+    Args:
+        contents: The file.
+        name: The scheme it was made by.
+        allowed: Names of operations that may stay float in an integer plan.
+
+    Raises:
+        ConversionError: The default runtime cannot run an operation, weights are not frozen, an
+            operation stayed float that may not, or nothing is sparse in a sparse file.
+    """
+    plan = SCHEMES[name]
+    notes: list[str] = []
+    custom = sorted({op.name for op in contents.ops() if op.custom})
+    if custom:
+        raise ConversionError(
+            f"the {name} file has operations that the default runtime cannot run: "
+            f"{', '.join(custom)}; replace their layers"
+        )
+    kept = sorted({op.name for op in contents.ops()} & _VARIABLES)
+    if kept:
+        raise ConversionError(
+            f"the {name} file keeps variables ({', '.join(kept)}): its weights are not "
+            "frozen or the model changes its own state; remove stateful layers (stateful=True)"
+        )
+    if plan.sparse:
+        notes.extend(_sparsity(contents, name))
+    if plan.quantise or plan.weight_bits is not None:
+        notes.extend(_unquantised(contents))
+    if not plan.needs_calibration:
+        return notes
+    left = float_operations(contents)
+    refused = sorted(set(left).difference(allowed))
+    if refused:
+        raise ConversionError(
+            f"{', '.join(refused)} stayed float in the {name} file; "
+            f"allow it with allow_float={refused}, or use scheme 'dynamic'"
+        )
+    return notes + [f"{op} stays float ({count} times), as allowed" for op, count in left.items()]
+
+
+def _sparsity(contents: Contents, name: str) -> Iterator[str]:
+    """Say how much is stored sparse and whether it will be faster; refuse when nothing is."""
+    weights = _float_weights(contents)
+    sparse = sum(tensor.sparse for tensor in weights)
+    if not sparse:
+        raise ConversionError(
+            f"no weight has zeros enough to be stored sparse in a {name} file; prune the model "
+            "first, or use scheme 'float32' or 'float16'"
+        )
+    yield f"{sparse} of {len(weights)} weights are stored sparse"
+    yield readiness(contents).verdict
+
+
+def _unquantised(contents: Contents) -> Iterator[str]:
+    sizes = [tensor.elements for tensor in _float_weights(contents)]
+    if sizes:
+        yield (
+            f"{len(sizes)} constants of {sum(sizes)} numbers stay float, the largest of "
+            f"{max(sizes)} (of small ones, under 1024, the converter makes no integers)"
+        )
+
+
+def _float_weights(contents: Contents) -> list[Tensor]:
+    return [
+        tensor
+        for graph in contents.subgraphs
+        for tensor in graph.tensors
+        if tensor.dtype in FLOAT_DTYPES and len(tensor.shape) > 1 and contents.raw(tensor)
+    ]
+
+
+def float_operations(contents: Contents) -> dict[str, int]:
+    """Return which operations compute with floats, and how often each does."""
+    found: Counter[str] = Counter()
+    for graph in contents.subgraphs:
+        for op in graph.ops:
+            touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
+            computed = [tensor for tensor in touched if not contents.raw(tensor)]
+            if op.name not in _CASTS and any(t.dtype in FLOAT_DTYPES for t in computed):
+                found[op.name] += 1
+    return dict(sorted(found.items()))

@@ -1,0 +1,414 @@
+"""A model read as a flat list of calls of primitive operations.
+
+Nested models, composite layers and subclassed models are all unrolled, so that everything that
+follows sees one kind of thing. `model.layers` hides operations such as `x + y`; the nodes do not.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
+
+from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.graph.symbolic_calls import accepted
+from tfprune.graph.trace import Trace, can_open, stands_alone
+from tfprune.graph.unknown_sizes import Size
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor of the graph, by its position in `Graph.values`."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a tensor without computing it."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of one operation: tensors in its arguments stand as `Ref`s."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Ref, ...]
+    path: str
+
+    @property
+    def inputs(self) -> tuple[Ref, ...]:
+        """The tensors that the call reads, in the order of its arguments."""
+        leaves = tree.flatten((self.args, self.kwargs))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Ref))
+
+
+@dataclass(eq=False)
+class Graph:
+    """A model as calls in the order they run."""
+
+    model: Any
+    inputs: Any
+    outputs: Any
+    input_layers: list[Any]
+    values: list[Value] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    traced: list[str] = field(default_factory=list)
+    nested: list[tuple[Any, Ref]] = field(default_factory=list)
+    """The input layers of models in the model, and what these are given."""
+
+    def move(self, offset: int) -> None:
+        """Number the tensors from another number on: the graph becomes part of another."""
+
+        def moved(leaf: Any) -> Any:
+            return Ref(leaf.index + offset) if isinstance(leaf, Ref) else leaf
+
+        self.inputs, self.outputs = (
+            tree.map_structure(moved, r) for r in (self.inputs, self.outputs)
+        )
+        self.nested = [(layer, moved(ref)) for layer, ref in self.nested]
+        for call in self.calls:
+            call.args, call.kwargs, call.outputs = (
+                tree.map_structure(moved, part) for part in (call.args, call.kwargs, call.outputs)
+            )
+
+    def shape(self, ref: Ref) -> Shape:
+        """The shape of a tensor, batch first; None where it is not known."""
+        return self.values[ref.index].shape
+
+    def only_reader(self, ref: Ref) -> Call | None:
+        """The call that alone reads a tensor, if there is one and the model does not show it."""
+        readers = [call for call in self.calls if ref in call.inputs]
+        if len(readers) != 1 or ref in tree.flatten(self.outputs):
+            return None
+        return readers[0]
+
+    def producers(self) -> dict[int, Call]:
+        """For each tensor, the call that made it."""
+        return {ref.index: call for call in self.calls for ref in call.outputs}
+
+
+Leaf = Callable[[Any], bool]
+
+
+def is_function(op: object) -> bool:
+    """Tell whether an operation is a graph of its own that can be walked into."""
+    if isinstance(op, keras.Sequential):
+        return type(op).call is keras.Sequential.call
+    return isinstance(op, Functional) and type(op).call is Functional.call
+
+
+def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
+    """Flatten a model into calls of operations for which `is_leaf` holds.
+
+    What is neither a leaf nor a graph is traced through its `call`; what cannot be traced stays
+    a call of its own, with a note that says why.
+
+    Args:
+        model: A built Keras 3 model: sequential, functional or subclassed.
+        is_leaf: Tells the operations that must not be opened.
+        input_shape: For a subclassed model that was not called yet: the shape of its input,
+            without the batch, or a structure of such shapes.
+
+    Raises:
+        ModelError: The model is not a Keras 3 model, is not built, or cannot be traced.
+        OptionError: `input_shape` is no shape, or not one that the model takes.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"expected a keras.Model of Keras {keras.__version__}. Received {type_name(model)}. "
+            "Bring a tf_keras model over with tfprune.to_keras3(model)"
+        )
+    if input_shape is not None:
+        _check_shapes(
+            input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
+        )
+    return _Reader(is_leaf).read(model, input_shape)
+
+
+def fits(shape: Shape, wanted: Shape) -> bool:
+    """Tell whether a shape is one of those that leave some of their sizes open."""
+    return len(shape) == len(wanted) and all(
+        size is None or size == here for size, here in zip(wanted, shape, strict=True)
+    )
+
+
+def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
+    """Raise unless shapes without the batch are what a model takes."""
+    shapes = list(given_shapes(given))
+    if takes and len(shapes) != len(takes):
+        raise OptionError(
+            f"input_shape: the model takes {len(takes)} inputs. Received {len(shapes)} shapes"
+        )
+    for shape, wanted in zip(shapes, takes, strict=False):
+        if not fits(shape, wanted[1:]):
+            raise OptionError(
+                f"input_shape: expected a shape like {wanted[1:]}, without the batch. "
+                f"Received {shape}"
+            )
+
+
+def given_shapes(given: Any) -> Iterator[Shape]:
+    """The shapes of an `input_shape`, in the order of the model's inputs."""
+    if isinstance(given, dict):
+        for key in sorted(given):
+            yield from given_shapes(given[key])
+    elif isinstance(given, list | tuple):
+        if all(size is None or _is_size(size) for size in given):
+            yield tuple(None if size is None else int(size) for size in given)
+            return
+        for part in given:
+            yield from given_shapes(part)
+    else:
+        raise OptionError(
+            "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "
+            f"for several inputs. Received {given!r}"
+        )
+
+
+def _is_size(size: Any) -> bool:
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    return whole and int(size) > 0
+
+
+class _Reader:
+    def __init__(self, is_leaf: Leaf) -> None:
+        self.is_leaf = is_leaf
+        self.values: list[Value] = []
+        self.calls: list[Call] = []
+        self.notes: list[str] = []
+        self.traced: list[str] = []
+        self.nested: list[tuple[Any, Ref]] = []
+
+    def read(self, model: Any, input_shape: Any) -> Graph:
+        if isinstance(model, keras.Sequential) and not model.built:
+            raise ModelError(
+                f"model {model.name!r} is not built: begin it with keras.Input, "
+                "or call model.build(input_shape)"
+            )
+        function, trace = model, None
+        if isinstance(model, keras.Sequential) and is_function(model):
+            function = model._functional
+        elif not is_function(model):
+            starts = _inputs_of(model, input_shape)
+            trace = Trace(model, starts, (starts,), {})
+            function = trace.function
+            self.traced.append(model.name)
+            self._note_reads(model.name, trace)
+            self.notes.append(
+                f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
+            )
+        elif type(model) not in (Functional, keras.Sequential):
+            self.notes.append(
+                f"{model.name} ({type_name(model)}) becomes a plain functional model: its own "
+                "class and methods stay behind"
+            )
+        try:
+            refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
+            layers = [tensor._keras_history.operation for tensor in function.inputs]
+            self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
+            graph = Graph(
+                model,
+                tree.map_structure(lambda t: refs[id(t)], function._inputs_struct),
+                tree.map_structure(lambda t: refs[id(t)], function._outputs_struct),
+                layers,
+                self.values,
+                self.calls,
+                self.notes,
+                self.traced,
+                self.nested,
+            )
+        finally:
+            if trace is not None:
+                trace.forget()
+        return graph
+
+    def _note_reads(self, name: str, trace: Trace) -> None:
+        for weight in dict.fromkeys(trace.reads):
+            self.notes.append(
+                f"{name} reads {weight} past the call of its layer: here it becomes a constant, "
+                "neither cut, counted nor trained with that layer any more"
+            )
+
+    def _value(self, tensor: Any) -> Ref:
+        self.values.append(
+            Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
+        )
+        return Ref(len(self.values) - 1)
+
+    def _walk(
+        self, function: Any, refs: dict[int, Ref], path: str, context: Mapping, plain: bool = False
+    ) -> None:
+        """Add the calls of a graph; `refs` maps its tensors and is filled as they are made.
+
+        The graph inside of a Sequential is `plain`: the `training` that it was traced with is
+        nobody's choice.
+        """
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input or all(id(t) in refs for t in node.outputs):
+                    continue
+
+                def known(leaf: Any) -> Any:
+                    return refs[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+
+                args = tree.map_structure(known, node.arguments.args)
+                kwargs = tree.map_structure(known, dict(node.arguments.kwargs))
+                if plain:
+                    kwargs.pop("training", None)
+                for name, value in context.items():
+                    if value is not None and name in getattr(
+                        node.operation, "_call_context_args", ()
+                    ):
+                        kwargs[name] = value
+                self._call(node.operation, args, kwargs, node.outputs, refs, path)
+
+    def _call(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, path: str
+    ) -> None:
+        here = f"{path}{op.name}"
+        if path and type(op) is keras.layers.Identity and isinstance((*args, None)[0], Ref):
+            # Inside of another layer it is a placeholder, and often has no config.
+            refs[id(outputs[0])] = args[0]
+            return
+        if not self.is_leaf(op):
+            if is_function(op):
+                self._open(op, args, kwargs, outputs, refs, here)
+                return
+            if self._trace(op, args, kwargs, outputs, refs, here):
+                return
+        if not args and isinstance(op, keras.Layer):
+            # Rules find the first tensor in the first place, also if it was given by name.
+            first = next(iter(inspect.signature(op.call).parameters), None)
+            if first in kwargs:
+                args = (kwargs.pop(first),)
+        made = tuple(self._value(tensor) for tensor in outputs)
+        refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
+        self.calls.append(Call(op, tuple(args), kwargs, made, here))
+
+    def _open(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> None:
+        given = args[0] if args else kwargs["inputs"]
+        sequential = isinstance(op, keras.Sequential)
+        function = op._functional if sequential else op
+        struct = function._inputs_struct
+        if isinstance(given, Mapping) and isinstance(struct, Mapping):
+            flat = [ref for key in sorted(struct) for ref in tree.flatten(given[key])]
+            inner = [tensor for key in sorted(struct) for tensor in tree.flatten(struct[key])]
+        else:
+            flat, inner = tree.flatten(given), tree.flatten(struct)
+        given_to = list(zip(inner, flat, strict=True))
+        local = {id(tensor): ref for tensor, ref in given_to}
+        self.nested += [(tensor._keras_history.operation, ref) for tensor, ref in given_to]
+        context = {"training": kwargs.get("training")}
+        self._walk(function, local, f"{here}/", context, plain=sequential)
+        made = [local[id(tensor)] for tensor in tree.flatten(function._outputs_struct)]
+        refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
+
+    def _trace(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> bool:
+        """Unroll a layer made of layers. False: it stays whole, and a note says why."""
+        if not can_open(op):
+            return False
+        why = self._unroll(op, args, accepted(op, kwargs), outputs, refs, here)
+        if why is not None:
+            self.notes.append(f"{here} ({type_name(op)}) stays whole: {why}")
+        return why is None
+
+    def _unroll(
+        self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
+    ) -> str | None:
+        """Add what a layer's `call` does. A reason if it cannot be done: then nothing is added."""
+        starts: dict[Ref, Any] = {}
+        for leaf in tree.flatten((args, kwargs)):
+            if isinstance(leaf, Ref):
+                value = self.values[leaf.index]
+                starts[leaf] = keras.Input(batch_shape=value.shape, dtype=value.dtype)
+
+        def given(leaf: Any) -> Any:
+            return starts[leaf] if isinstance(leaf, Ref) else leaf
+
+        symbols = tree.map_structure(given, (args, kwargs))
+        try:
+            trace = Trace(op, list(starts.values()), *symbols)
+        except Exception as error:  # noqa: BLE001 — any code of the user's runs in here
+            return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
+        try:
+            local = {id(start): ref for ref, start in starts.items()}
+            made = tree.flatten(trace.function._outputs_struct)
+            if len(made) != len(outputs):
+                return "traced, it has another number of outputs"
+            lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
+            before = [len(one) for one in lists]
+            self._walk(trace.function, local, f"{here}/", {})
+            for call in self.calls[before[1] :]:
+                why = _cannot_stand(call)
+                if why is not None:
+                    for one, count in zip(lists, before, strict=True):
+                        del one[count:]
+                    return why
+            self.traced.append(here)
+            self._note_reads(here, trace)
+            refs.update(
+                (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
+            )
+        finally:
+            trace.forget()
+        return None
+
+
+def _cannot_stand(call: Call) -> str | None:
+    """Say why a call that was found inside of a layer cannot be one of the graph."""
+    if not stands_alone(call.op):
+        return f"{call.op.name} in it cannot be made from its config"
+    for leaf in tree.flatten((call.args, call.kwargs)):
+        parts = (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,)
+        if any(isinstance(part, Size) for part in parts):
+            return f"{call.op.name} in it is given a size that is open"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:160]
+
+
+def _inputs_of(model: Any, input_shape: Any) -> Any:
+    """Symbolic inputs for a subclassed model, of the shapes it was built with."""
+    if input_shape is None:
+        shapes = getattr(model, "_build_shapes_dict", None)
+        if not model.built or not shapes:
+            raise ModelError(
+                f"model {model.name!r} ({type_name(model)}) is subclassed and was never called: "
+                "call it on a batch of data, or pass input_shape="
+            )
+        if len(shapes) != 1:
+            raise ModelError(
+                f"model {model.name!r} takes {len(shapes)} arguments ({', '.join(shapes)}): "
+                "a model that is subclassed must take one (a list or dict of tensors will do)"
+            )
+        found = next(iter(shapes.values()))
+        return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
+    return tree.map_shape_structure(lambda s: keras.Input(shape=s), _plain(input_shape))
+
+
+def _plain(given: Any) -> Any:
+    """An `input_shape` with sizes of numpy as the numbers they are."""
+    if isinstance(given, dict):
+        return {key: _plain(part) for key, part in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_plain(part) for part in given)
+    return given if given is None else int(given)

@@ -1,0 +1,287 @@
+"""Residual branches: what lies between the point where a skip path leaves and the sum it ends in.
+
+A branch belongs to its sum alone: nothing else reads what it makes. Where the other addend is
+the very tensor that the branch starts from, the branch can be taken out whole, and the sum with
+it: the tensor goes on as it is.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from keras.src.utils.naming import to_snake_case
+
+from tfprune.graph.read import Call, Graph, Ref
+
+Arm = tuple[int, int]
+"""One addend of one sum: the position of the call in the graph, and that of the addend."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A residual branch.
+
+    Attributes:
+        name: That of the sum, or of the branch's last layer where Keras named the sum, or a
+            number where it named them all.
+        arm: Where it is added.
+        branch: The tensor that is added.
+        calls: What makes it, and nothing else.
+        layers: The names of its layers that have weights.
+        reason: Why it cannot be taken out whole, or "" where it can.
+    """
+
+    name: str
+    arm: Arm
+    branch: Ref
+    calls: tuple[Call, ...]
+    layers: tuple[str, ...]
+    reason: str
+
+    @property
+    def removable(self) -> bool:
+        """Whether it can be taken out."""
+        return not self.reason
+
+    @property
+    def names(self) -> list[str]:
+        """What a filter may call it."""
+        return [self.name, *self.layers]
+
+
+def addends(call: Call) -> tuple[Ref, ...]:
+    """The tensors that a call adds up or subtracts (none: it is no sum of tensors)."""
+    kind = type(call.op)
+    if kind in (keras.layers.Add, keras.layers.Subtract, CustomScaleLayer):
+        leaves = tuple(call.args[0])
+    elif kind.__name__ in ("Add", "Subtract") and kind.__module__.startswith("keras.src.ops."):
+        leaves = (*call.args, *call.kwargs.values())
+    else:
+        return ()
+    several = len(leaves) > 1 and all(isinstance(leaf, Ref) for leaf in leaves)
+    return leaves if several and len(set(leaves)) == len(leaves) else ()
+
+
+def can_go(call: Call, position: int) -> bool:
+    """Tell whether a sum without this addend is the others as they are."""
+    plain = type(call.op).__name__ == "Add"
+    return plain or position > 0
+
+
+def find_blocks(graph: Graph) -> tuple[Block, ...]:
+    """All residual branches of a graph, in the order in which they run.
+
+    A sum is residual if one of its addends starts from another, or from where another starts.
+    What has no weights is no block: `y * gate + y` saves nothing when it goes.
+    """
+    readers = readers_of(graph)
+    producers = {ref.index: place for place, call in enumerate(graph.calls) for ref in call.outputs}
+    shown = {ref.index for ref in tree.flatten(graph.outputs)}
+    blocks: list[Block] = []
+    for place, call in enumerate(graph.calls):
+        parts = addends(call)
+        own = [_exclusive(graph, readers, producers, shown, place, ref) for ref in parts]
+        starts = [_entries(calls) for calls in own]
+        for position, ref in enumerate(parts):
+            others = [p for p in range(len(parts)) if p != position]
+            skips = [parts[p] for p in others if parts[p].index in starts[position]]
+            forks = [p for p in others if own[p] and starts[p] & starts[position]]
+            # Of two branches, the shorter is the skip path.
+            shorter = any((len(own[p]), -p) > (len(own[position]), -position) for p in forks)
+            if not any(map(_has_weights, own[position])) or (forks and not skips and shorter):
+                continue
+            if skips:
+                reason = _reason(graph, call, position)
+            elif forks:
+                reason = f"its skip path is no identity: it goes through {_through(own[forks[0]])}"
+            else:
+                before = _ancestors(graph, producers, starts[position])
+                if not before.intersection(parts[p].index for p in others):
+                    continue
+                shared = sorted(
+                    graph.calls[producers[index]].path
+                    for index in starts[position]
+                    if index in producers
+                )
+                reason = f"a part of it is used elsewhere too: {', '.join(shared)}"
+            blocks.append(_block(call, (place, position), ref, own[position], reason, len(blocks)))
+    return _unique(blocks)
+
+
+def readers_of(graph: Graph) -> dict[int, list[int]]:
+    """For each tensor, the positions of the calls that read it."""
+    readers: dict[int, list[int]] = {}
+    for place, call in enumerate(graph.calls):
+        for ref in call.inputs:
+            readers.setdefault(ref.index, []).append(place)
+    return readers
+
+
+def _has_weights(call: Call) -> bool:
+    given = tree.flatten((call.args, call.kwargs))
+    return bool(getattr(call.op, "weights", ())) or any(
+        isinstance(leaf, keras.Variable) for leaf in given
+    )
+
+
+def _exclusive(
+    graph: Graph,
+    readers: Mapping[int, list[int]],
+    producers: Mapping[int, int],
+    shown: set[int],
+    place: int,
+    end: Ref,
+) -> tuple[Call, ...]:
+    """The calls that work for one addend alone, in order."""
+    mine: set[int] = set()
+    waiting = [end.index]
+    while waiting:
+        # The latest maker first, so that all who read what it makes have been settled.
+        waiting.sort(key=lambda index: producers.get(index, -1))
+        index = waiting.pop()
+        maker = producers.get(index)
+        if maker is None or maker in mine:
+            continue
+        outputs = [ref.index for ref in graph.calls[maker].outputs]
+        read = {reader for output in outputs for reader in readers.get(output, ())}
+        outside = read - mine - ({place} if index == end.index else set())
+        if outside or shown.intersection(outputs):
+            continue
+        mine.add(maker)
+        waiting += [ref.index for ref in graph.calls[maker].inputs]
+    return tuple(graph.calls[maker] for maker in sorted(mine))
+
+
+def _entries(calls: tuple[Call, ...]) -> set[int]:
+    """The tensors that some calls read and do not make."""
+    made = {ref.index for call in calls for ref in call.outputs}
+    return {ref.index for call in calls for ref in call.inputs} - made
+
+
+def _ancestors(graph: Graph, producers: Mapping[int, int], ends: set[int]) -> set[int]:
+    """The tensors that some tensors come from."""
+    seen: set[int] = set()
+    waiting = list(ends)
+    while waiting:
+        maker = producers.get(waiting.pop())
+        if maker is not None:
+            fresh = {ref.index for ref in graph.calls[maker].inputs} - seen
+            seen |= fresh
+            waiting += fresh
+    return seen
+
+
+def _through(calls: tuple[Call, ...]) -> str:
+    """What stands on a skip path."""
+    layers = [call.path for call in calls if getattr(call.op, "weights", None)]
+    return ", ".join(layers[:2]) or calls[0].path
+
+
+def _reason(graph: Graph, call: Call, position: int) -> str:
+    if not can_go(call, position):
+        return f"{call.path} changes the addend that would be left"
+    if not keeps_the_sum(graph, call, {position}):
+        return "the sum has another shape or type than what would be left of it"
+    return ""
+
+
+def keeps_the_sum(graph: Graph, call: Call, gone: set[int]) -> bool:
+    """Tell whether a sum without these addends has the shape and type that it has."""
+    left = [ref for position, ref in enumerate(addends(call)) if position not in gone]
+    total = graph.values[call.outputs[0].index]
+    return any(graph.values[ref.index].shape == total.shape for ref in left) and all(
+        graph.values[ref.index].dtype == total.dtype for ref in left
+    )
+
+
+def _block(
+    call: Call, arm: Arm, ref: Ref, calls: tuple[Call, ...], reason: str, number: int
+) -> Block:
+    layers = [c for c in calls if getattr(c.op, "weights", None)]
+    # The sum has the last word, unless Keras named it.
+    named = [c.path for c in (*layers, call) if not is_counted(c.op)]
+    name = named[-1] if named else f"block_{number}"
+    return Block(name, arm, ref, calls, tuple(dict.fromkeys(c.path for c in layers)), reason)
+
+
+def is_counted(op: Any) -> bool:
+    """Tell whether Keras named an operation by counting: other in every building of a model."""
+    return bool(re.fullmatch(rf"{to_snake_case(type(op).__name__)}(_\d+)?", op.name))
+
+
+def _unique(blocks: list[Block]) -> tuple[Block, ...]:
+    taken: set[str] = set()
+    result = []
+    for block in blocks:
+        name = block.name
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        result.append(replace(block, name=name))
+    return tuple(result)
+
+
+def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
+    """The graph with addends taken out of their sums, and all that worked for them alone.
+
+    Args:
+        graph: It is not changed.
+        arms: The addends; None, or the constant that is added in the place of one of two.
+    """
+    shown = {ref.index for ref in tree.flatten(graph.outputs)}
+    worked = _needed(graph.calls, shown)
+    stands_for: dict[int, Ref] = {}
+
+    def now(leaf: Any) -> Any:
+        while isinstance(leaf, Ref) and leaf.index in stands_for:
+            leaf = stands_for[leaf.index]
+        return leaf
+
+    calls: list[Call] = []
+    for place, call in enumerate(graph.calls):
+        here = {position: value for (at, position), value in arms.items() if at == place}
+        if here:
+            parts = [now(ref) for p, ref in enumerate(addends(call)) if p not in here]
+            constants = [value for value in here.values() if value is not None]
+            summed = _summed(call, parts, constants)
+            if isinstance(summed, Ref):
+                (out,) = call.outputs
+                stands_for[out.index] = summed
+                continue
+            call = summed
+        elif any(now(ref) is not ref for ref in call.inputs):
+            args, kwargs = tree.map_structure(now, (call.args, call.kwargs))
+            call = replace(call, args=args, kwargs=kwargs)
+        calls.append(call)
+    outputs = tree.map_structure(now, graph.outputs)
+    # What led nowhere before is nobody's branch, and keeps what it reads.
+    wanted = {ref.index for ref in tree.flatten(outputs)}
+    wanted |= {ref.index for call in graph.calls if id(call) not in worked for ref in call.outputs}
+    working = _needed(calls, wanted)
+    return replace(graph, outputs=outputs, calls=[call for call in calls if id(call) in working])
+
+
+def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call | Ref:
+    """A sum of what is left, or the one tensor that it would be."""
+    if constants:
+        (part,), (constant,) = parts, constants
+        op = keras.src.ops.numpy.Add(name=f"{call.op.name}_constant")
+        return replace(call, op=op, args=(part, constant), kwargs={})
+    if len(parts) == 1:
+        return parts[0]
+    return replace(call, args=(list(parts), *call.args[1:]))
+
+
+def _needed(calls: list[Call], shown: set[int]) -> set[int]:
+    """The `id`s of the calls that the outputs depend on."""
+    wanted, found = set(shown), set()
+    for call in reversed(calls):
+        if any(ref.index in wanted for ref in call.outputs):
+            found.add(id(call))
+            wanted.update(ref.index for ref in call.inputs)
+    return found

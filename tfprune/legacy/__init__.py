@@ -1,1 +1,0 @@
-"""The other generation of Keras: tfmot, the bridge, and the loader of old files."""

@@ -1,0 +1,1 @@
+"""Where a file is timed: this machine, an Android device, another computer."""

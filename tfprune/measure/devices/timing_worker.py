@@ -1,0 +1,187 @@
+"""The process that times files and weighs them in memory: a crash in a kernel ends only it.
+
+It is started as `python -m tfprune.measure.devices.timing_worker JOB`, where JOB is a JSON file,
+and answers with one JSON object a line on its standard output. It imports the runtime and numpy,
+no TensorFlow.
+"""
+
+import gc
+import importlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from tfprune.errors import OptionError, TfpruneError
+from tfprune.measure.devices.litert_profile import ProfiledModel
+from tfprune.runtime.registry import Loaded, check_inputs, noise, of_ending, shape_of
+
+MIN_SAMPLE_MS = 5.0
+WARM_UP_MS = 20.0
+MAX_CALLS = 1000
+PLACES = 10
+"""How often files are loaded for a measurement, at most."""
+MEMORY_BYTES = 12 << 30  # more than any phone has
+
+
+def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
+    """Return a loaded file with its inputs filled with noise.
+
+    Raises:
+        OptionError: The file leaves more than the batch free, and no shape was given.
+    """
+    runner = of_ending(Path(path)).open(Path(path).read_bytes(), threads)
+    random = np.random.default_rng(0)
+    samples = {}
+    for spec in runner.inputs:
+        shape = shape_of(spec, shapes)
+        samples[spec.name] = noise(spec, shape, random)
+    runner.prepare(samples)
+    return runner
+
+
+def sample_ms(invoke: Callable[[], None], calls: int, clock: Callable[[], int]) -> float:
+    """Return the mean milliseconds of `calls` calls, after as many that warm the caches."""
+    for _ in range(calls):
+        invoke()
+    start = clock()
+    for _ in range(calls):
+        invoke()
+    return (clock() - start) / calls / 1e6
+
+
+def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> int:
+    """Warm a model up and return how many calls make a sample long enough for the clock."""
+    spent, calls = 0.0, 0
+    while (spent < WARM_UP_MS and calls < MAX_CALLS) or calls < 3:
+        spent += sample_ms(invoke, 1, clock)
+        calls += 1
+    wanted = math.ceil(MIN_SAMPLE_MS * calls / max(spent, 1e-6) - 1e-6)
+    return min(max(wanted, 1), MAX_CALLS)
+
+
+def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Load every file, then take one sample for each entry of the schedule, in its order.
+
+    Where in memory a file comes to lie makes it up to a tenth faster or slower. So all are loaded
+    anew several times on the way, each time in the other order.
+    """
+    clock = time.thread_time_ns if job["threads"] == 1 else time.perf_counter_ns
+    paths, schedule = job["files"], job["schedule"]
+    loaded: dict[int, Loaded] = {}
+    calls = dict.fromkeys(range(len(paths)), 0)
+
+    def load_all(order: Iterable[int]) -> None:
+        loaded.clear()
+        for index in order:
+            say(stage="load", file=index)
+            loaded[index] = load(paths[index], job["threads"], job["shapes"])
+            say(stage="run", file=index)
+            calls[index] = calls[index] or calls_per_sample(loaded[index].invoke, clock)
+
+    load_all(calls)
+    check_inputs(job["shapes"], [spec for runner in loaded.values() for spec in runner.inputs])
+    say(calls=list(calls.values()))
+    gc.disable()
+    length = 2 * (len(paths) - 1) or 1
+    for number, part in enumerate(parts(schedule, length)):
+        if number:
+            load_all(sorted(calls, reverse=bool(number % 2)))
+        # What has just been loaded is slower for a while, not for one call.
+        for index in calls:
+            sample_ms(loaded[index].invoke, calls[index], clock)
+        for index in part:
+            say(sample=sample_ms(loaded[index].invoke, calls[index], clock), file=index)
+
+
+def parts(schedule: Sequence[int], length: int) -> Iterator[Sequence[int]]:
+    """Cut a schedule into at most PLACES parts of whole rounds.
+
+    Example:
+        >>> [len(part) for part in parts(range(60), 4)]
+        [8, 8, 8, 8, 8, 8, 8, 4]
+    """
+    rounds = math.ceil(len(schedule) / length)
+    size = length * max(math.ceil(rounds / PLACES), 1)
+    for start in range(0, len(schedule), size):
+        yield schedule[start : start + size]
+
+
+def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Say how much memory loading one file and running it once adds to this process at its peak."""
+    # The weight of the runtime itself is not the file's.
+    importlib.import_module(of_ending(Path(job["files"][0])).module)
+    say(stage="load", file=0)
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak counts from here on
+    except OSError:
+        pass  # not allowed in some containers; the peak so far is the weight of the imports
+    before = _status_bytes("VmRSS")
+    runner = load(job["files"][0], job["threads"], job["shapes"])
+    say(stage="run", file=0)
+    runner.invoke()
+    say(peak_bytes=max(_status_bytes("VmHWM") - before, 0))
+
+
+def profile_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """Run one file once for each entry of the schedule and say which kernels ran, and how long."""
+    say(stage="load", file=0)
+    model = ProfiledModel(job["files"][0], job["threads"], job["shapes"])
+    say(stage="run", file=0)
+    for events in model.run(len(job["schedule"])):
+        say(events=events)
+
+
+def _status_bytes(key: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/self/status has no {key}")
+
+
+TASKS = {"time": time_files, "peak": weigh_file, "profile": profile_file}
+
+
+def limit_memory() -> None:
+    """Keep a damaged file, which may ask for any amount, from taking all memory."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def main(argv: Sequence[str], out: TextIO) -> None:
+    """Do the job that the file `argv[0]` describes and answer on `out`."""
+
+    def say(**message: Any) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    with open(argv[0]) as file:
+        job = json.load(file)
+    try:
+        TASKS[job["task"]](job, say)
+    except OptionError as error:
+        say(error=str(error), option=True)
+        return
+    except (TfpruneError, RuntimeError, ValueError, MemoryError, OSError) as error:
+        say(error=" ".join(str(error).split()) or type(error).__name__)
+        return
+    say(done=True)
+
+
+if __name__ == "__main__":
+    # Kernels may print; what they print must not mix with the answers.
+    limit_memory()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    main(sys.argv[1:], answers)

@@ -1,0 +1,184 @@
+"""Small models that tfprune builds to fit the data, and every other model a recipe may name.
+
+They end in logits, one a class: int8 keeps more of a logit than of a probability.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.recipe.sources import APPLICATIONS, is_file, is_function
+from tfprune.recipe.tables import ModelTable
+from tfprune.recipe.user_code import import_function
+from tfprune.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import keras
+
+BUILDERS: "Registry[Callable[..., keras.Model]]" = Registry("built-in model")
+"""Functions `(input_shape, classes, **options) -> keras.Model`."""
+
+
+def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -> "keras.Model":
+    """Return the model that a recipe names, built or loaded.
+
+    Args:
+        table: The recipe's [model].
+        input_shape: Of one example, for models that are built to fit.
+        classes: How many outputs such a model gets.
+
+    Raises:
+        ModelError, ArtefactError, OptionError: One line, if there is no such model.
+    """
+    import keras
+
+    source = table.source
+    options = dict(table.options or {})
+    if is_file(source):
+        from tfprune.bridge.load import load_model
+
+        return load_model(source)
+    if is_function(source):
+        model = import_function(source)(**options)
+    elif source.startswith(APPLICATIONS):
+        model = _application(source, table.weights, input_shape, classes, options)
+    else:
+        model = _call(source, BUILDERS[source], input_shape, classes, **options)
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"[model] {source} returned {type_name(model)}, not a keras.Model.")
+    return model
+
+
+def _call(source: str, build: "Callable[..., Any]", *args: Any, **options: Any) -> Any:
+    known = list(inspect.signature(build).parameters)[len(args) :]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"[model] options: {source} has no {name!r}. {nearest(name, known)}")
+    return build(*args, **options)
+
+
+def _application(
+    source: str,
+    weights: str | None,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any],
+) -> "keras.Model":
+    import keras
+
+    name = source.removeprefix(APPLICATIONS)
+    known = [key for key, value in vars(keras.applications).items() if _builds(key, value)]
+    if name not in known:
+        raise OptionError(f"[model] {source}: no such application. {nearest(name, known)}")
+    build = getattr(keras.applications, name)
+    given = {"input_shape": input_shape, "classes": classes, "weights": weights}
+    try:
+        return build(**{**given, **options})
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"[model] {source} for examples of shape {input_shape}: {reason}"
+        ) from None
+
+
+def _builds(name: str, value: object) -> bool:
+    return name[0].isupper() and callable(value)
+
+
+def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise ModelError(
+            f"[model] {name} takes images of shape (height, width, channels); the data have "
+            f"{shape}. Add the channel axis, x[..., None], or use mlp."
+        )
+    return shape
+
+
+@BUILDERS.register("convnet")
+def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "keras.Model":
+    """Three 3×3 convolutions and two dense layers.
+
+    Args:
+        input_shape: Height, width and channels of an image.
+        classes: Outputs.
+        width: Filters of the first convolution; the others have twice as many.
+    """
+    from keras import Input, Sequential, layers
+
+    return Sequential(
+        [
+            Input(_image_shape("convnet", input_shape)),
+            layers.Conv2D(width, 3, padding="same", activation="relu", name="conv1"),
+            layers.Conv2D(2 * width, 3, padding="same", activation="relu", name="conv2"),
+            layers.MaxPooling2D(name="pool1"),
+            layers.Conv2D(2 * width, 3, padding="same", activation="relu", name="conv3"),
+            layers.MaxPooling2D(padding="same", name="pool2"),
+            layers.Flatten(name="flatten"),
+            layers.Dropout(0.3, name="dropout"),
+            layers.Dense(8 * width, activation="relu", name="dense"),
+            layers.Dense(classes, name="logits"),
+        ],
+        name="convnet",
+    )
+
+
+@BUILDERS.register("mlp")
+def mlp(input_shape: tuple[int, ...], classes: int, width: int = 256) -> "keras.Model":
+    """Two dense layers and the logits, on examples of any shape.
+
+    Args:
+        input_shape: Of one example.
+        classes: Outputs.
+        width: Units of the first layer; the second has half as many.
+    """
+    from keras import Input, Sequential, layers
+
+    return Sequential(
+        [
+            Input(input_shape),
+            layers.Flatten(name="flatten"),
+            layers.Dense(width, activation="relu", name="dense1"),
+            layers.Dense(width // 2, activation="relu", name="dense2"),
+            layers.Dense(classes, name="logits"),
+        ],
+        name="mlp",
+    )
+
+
+@BUILDERS.register("attention")
+def attention(
+    input_shape: tuple[int, ...], classes: int, width: int = 64, heads: int = 4, blocks: int = 2
+) -> "keras.Model":
+    """A small transformer that reads an image row by row.
+
+    Args:
+        input_shape: Height, width and channels of an image.
+        classes: Outputs.
+        width: Of the embedding; the dense layers between have twice as many units.
+        heads: Of each attention layer; they share `width` between them.
+        blocks: How many pairs of attention and dense layers.
+    """
+    from keras import Input, Model, layers
+
+    height, columns, channels = _image_shape("attention", input_shape)
+    if width % heads:
+        raise OptionError(f"[model] options: width = {width} is no multiple of heads = {heads}.")
+    image = Input((height, columns, channels), name="image")
+    # A convolution over the width of the image is one embedding a row; with `same` padding above
+    # and below, each row also sees its neighbours, and so the order of the rows is not lost.
+    x = layers.ZeroPadding2D(((1, 1), (0, 0)), name="pad")(image)
+    x = layers.Conv2D(width, (3, columns), name="embed")(x)
+    x = layers.Reshape((height, width), name="rows")(x)
+    for number in range(1, blocks + 1):
+        seen = layers.LayerNormalization(name=f"norm{number}a")(x)
+        attend = layers.MultiHeadAttention(heads, width // heads, name=f"attention{number}")
+        x = layers.Add(name=f"add{number}a")([x, attend(seen, seen)])
+        hidden = layers.LayerNormalization(name=f"norm{number}b")(x)
+        hidden = layers.Dense(2 * width, activation="relu", name=f"expand{number}")(hidden)
+        hidden = layers.Dense(width, name=f"contract{number}")(hidden)
+        x = layers.Add(name=f"add{number}b")([x, hidden])
+    x = layers.Flatten(name="flatten")(layers.LayerNormalization(name="norm")(x))
+    return Model(image, layers.Dense(classes, name="logits")(x), name="attention")

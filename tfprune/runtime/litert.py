@@ -1,0 +1,358 @@
+"""Running a `.tflite` file with the LiteRT interpreter: floats in, floats out, no TensorFlow.
+
+A file whose content has not been seen before is first loaded and run in a child process: some
+files end the process that loads them.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
+from tfprune.runtime import flatbuffer
+from tfprune.runtime.artifact import Artefact, TensorSpec, sha256
+from tfprune.runtime.flatbuffer import Contents
+from tfprune.runtime.stored_numbers import dequantise, quantise, specs
+from tfprune.utils.files import read_bytes
+from tfprune.workers import pool
+
+Source = Artefact | bytes | str | os.PathLike[str]
+
+# Contents that a child has loaded and run without harm, by SHA-256.
+_LOADABLE: set[str] = set()
+
+
+def read_file(source: Source) -> bytes:
+    """Return the bytes of a `.tflite` file after checking that it is whole.
+
+    Args:
+        source: An artefact, the bytes themselves, or a path.
+
+    Raises:
+        ArtefactError: It is missing, truncated, or no `.tflite` file.
+    """
+    data, where = read_source(source)
+    flatbuffer.parse(data, where)
+    return data
+
+
+def read_source(source: Source) -> tuple[bytes, str]:
+    """Return the bytes of a file, unchecked, and what to call it in errors."""
+    if isinstance(source, Artefact):
+        return source.bytes, str(source.path or "the artefact")
+    if isinstance(source, bytes):
+        return source, "the file"
+    if not isinstance(source, str | os.PathLike):
+        raise ArtefactError(
+            f"expected an Artefact, bytes or the path of a .tflite file, got {type_name(source)}"
+        )
+    return read_bytes(source, "convert a model to it first"), str(Path(source))
+
+
+def open_interpreter(
+    data: bytes, threads: int = 1, *, preserve_all: bool = False, allocate: bool = True
+) -> Any:
+    """Return a LiteRT interpreter.
+
+    This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
+
+    Args:
+        data: The file.
+        threads: For the kernels that can use several.
+        preserve_all: Keep the values of all intermediate tensors.
+        allocate: Allocate its tensors. A file with sizes left open, other than the batch, may not
+            allow that before they are set.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data,
+        num_threads=threads,
+        experimental_preserve_all_tensors=preserve_all,
+        # The default resolver warns when it is asked to preserve; this one is what it falls to.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if preserve_all
+        else OpResolverType.AUTO,
+    )
+    if allocate:
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+@contextlib.contextmanager
+def on_disk(data: bytes) -> Iterator[Path]:
+    """Give the path of a temporary file with this content, for the length of a `with` block."""
+    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        path = Path(folder) / "content.tflite"
+        path.write_bytes(data)
+        yield path
+
+
+def ensure_loadable(
+    data: bytes, where: str = "the file", *, limit_s: float = pool.LOAD_LIMIT_S
+) -> None:
+    """Load a file and run it on zeros in a child process; do nothing if that was done before.
+
+    Args:
+        data: The file.
+        where: What to call it in errors.
+        limit_s: Seconds it may take.
+
+    Raises:
+        ArtefactError: The runtime refuses the file, crashes or hangs on it.
+    """
+    digest = sha256(data)
+    if digest in _LOADABLE:
+        return
+    with on_disk(data) as path:
+        try:
+            pool.run_job("tfprune.workers.main:load", str(path), limit_s=limit_s)
+        except pool.ChildError as error:
+            raise ArtefactError(f"{where}: {_refusal(error)}") from None
+    _LOADABLE.add(digest)
+
+
+def remember_loadable(data: bytes) -> None:
+    """Note that a child has run this content, so that it need not be tried again."""
+    _LOADABLE.add(sha256(data))
+
+
+def _refusal(error: pool.ChildError) -> str:
+    text = " ".join(str(error).split())
+    if "Select TensorFlow op" in text:
+        text = (
+            "it holds Flex operations, which only TensorFlow can run; convert it with built-in "
+            "operations only"
+        )
+    if isinstance(error, pool.CrashError):
+        return f"the runtime crashes on it: {text}"
+    if isinstance(error, pool.LimitError):
+        return f"the runtime hangs on it: loading {text}"
+    return f"the runtime refuses it: {text}"
+
+
+class Runner:
+    """A loaded file that takes and gives floats.
+
+    Inputs are quantised and outputs dequantised as the file says. A batch of any size is run in
+    pieces of the file's own batch (1, when that is open), which is how a phone runs it.
+
+    Args:
+        source: An artefact, the bytes of a file, or its path.
+        threads: Threads of the runtime.
+
+    Attributes:
+        inputs: What the file takes, in its order.
+        outputs: What it gives, in its order.
+
+    Raises:
+        ArtefactError: The file is missing, truncated, foreign, or the runtime fails on it.
+
+    Example:
+        runner = Runner("model.tflite")
+        probabilities = runner(images)          # (n, 10) for n images
+    """
+
+    def __init__(self, source: Source, threads: int = 1) -> None:
+        data, where = read_source(source)
+        contents = flatbuffer.parse(data, where)
+        ensure_loadable(data, where)
+        self._start(data, contents, threads)
+
+    @classmethod
+    def trusting(cls, data: bytes, threads: int = 1) -> "Runner":
+        """Build one without the trial in a child: only for inside of a child."""
+        runner = cls.__new__(cls)
+        runner._start(data, flatbuffer.parse(data), threads)
+        return runner
+
+    def _start(self, data: bytes, contents: Contents, threads: int) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise OptionError(f"threads: expected an integer of at least 1, got {threads!r}")
+        self._interpreter = open_interpreter(data, threads, allocate=False)
+        self._allocated = False
+        graph = contents.subgraphs[0]
+        self._has_state = any(tensor.variable for tensor in graph.tensors) or any(
+            op.name == "VAR_HANDLE" for op in graph.ops
+        )
+        self.inputs, self.outputs = specs(contents)
+
+    def __call__(self, x: Any) -> Any:
+        """Return the outputs for a batch.
+
+        Args:
+            x: An array (one input), a dict from input name to array, or a list or tuple in the
+                order of `inputs`; the first axis counts the samples. Real numbers: they are
+                quantised here where the file wants integers in their place.
+
+        Returns:
+            An array when the file has one output, else a dict from output name to array.
+
+        Raises:
+            DataError: The data does not fit the inputs.
+        """
+        results = self.run_named(x)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def run_named(self, x: Any) -> dict[str, np.ndarray]:
+        """Return the outputs for a batch as a dict, however many there are."""
+        arrays = self.arrays(x)
+        count = len(arrays[0])
+        step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
+        self._resize(arrays, step)
+        pieces: list[list[np.ndarray]] = []
+        for start in range(0, count, step):
+            chunk = [array[start : start + step] for array in arrays]
+            missing = step - len(chunk[0])
+            if missing:
+                chunk = [np.concatenate([part, part[-1:].repeat(missing, 0)]) for part in chunk]
+            self._set(chunk)
+            self.invoke()
+            outputs = self._outputs()
+            for output, spec in zip(outputs, self.outputs, strict=True):
+                if output.shape[:1] != (step,):
+                    raise ArtefactError(
+                        f"output {spec.name!r} has shape {output.shape} for a batch of {step}: it "
+                        "does not count the samples, so that it cannot be told which is whose"
+                    )
+            pieces.append([output[: step - missing] for output in outputs])
+        return {
+            spec.name: np.concatenate([piece[i] for piece in pieces])
+            for i, spec in enumerate(self.outputs)
+        }
+
+    def prepare(self, x: Any = None) -> None:
+        """Set the inputs to `x`, for `invoke` to be timed.
+
+        Args:
+            x: As many samples as are to run at once; of more, or fewer, than a batch that the file
+                fixes, the first ones, or again from the first. None: one batch of zeros.
+        """
+        fixed = max((spec.shape[0] if spec.shape else 1) for spec in self.inputs)
+        step = max(1, fixed)
+        if x is None:
+            x = {
+                spec.name: np.zeros((step, *(max(size, 1) for size in spec.shape[1:])), np.float32)
+                for spec in self.inputs
+            }
+        arrays = self.arrays(x)
+        if fixed < 1:
+            step = len(arrays[0])
+        arrays = [np.resize(array, (step, *array.shape[1:])) for array in arrays]
+        self._resize(arrays, step)
+        self._set(arrays)
+
+    def invoke(self) -> None:
+        """Run the file once on the inputs that are set."""
+        if self._has_state:
+            self._interpreter.reset_all_variables()
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise ArtefactError(f"the runtime failed on this input: {text}") from None
+
+    def invoke_ms(self, *, wall: bool = False) -> float:
+        """Run once and return the milliseconds it took.
+
+        Args:
+            wall: Wall time. The default is the CPU time of this thread, which other processes
+                do not lengthen, and which is right for one thread only.
+        """
+        clock = time.perf_counter_ns if wall else time.thread_time_ns
+        start = clock()
+        self.invoke()
+        return (clock() - start) / 1e6
+
+    def arrays(self, x: Any) -> list[np.ndarray]:
+        """Return a batch as arrays in the order of `inputs`.
+
+        Raises:
+            DataError: The data does not fit the inputs.
+        """
+        if isinstance(x, Mapping):
+            names = [spec.name for spec in self.inputs]
+            for name in x:
+                if name not in names:
+                    raise DataError(
+                        f"input {name!r} is not one of the file's. {nearest(name, names)}"
+                    )
+            missing = [name for name in names if name not in x]
+            if missing:
+                raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
+            parts: list[Any] = [x[name] for name in names]
+        elif isinstance(x, list | tuple) and (
+            len(self.inputs) > 1 or (len(x) == 1 and np.ndim(x[0]) == len(self.inputs[0].shape))
+        ):
+            parts = list(x)
+        else:
+            parts = [x]
+        if len(parts) != len(self.inputs):
+            raise DataError(f"expected {len(self.inputs)} inputs, got {len(parts)}")
+        arrays = [
+            _fit(np.asarray(part), spec) for part, spec in zip(parts, self.inputs, strict=True)
+        ]
+        counts = {len(array) for array in arrays}
+        if len(counts) > 1:
+            raise DataError(f"the inputs have different numbers of samples: {sorted(counts)}")
+        if 0 in counts:
+            raise DataError("the batch is empty; give at least one sample")
+        return arrays
+
+    def _resize(self, arrays: Iterable[np.ndarray], step: int) -> None:
+        changed = not self._allocated
+        for detail, array in zip(self._interpreter.get_input_details(), arrays, strict=True):
+            shape = [step, *array.shape[1:]]
+            if list(detail["shape"]) != shape:
+                self._interpreter.resize_tensor_input(detail["index"], shape)
+                changed = True
+        if changed:
+            try:
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as error:
+                text = " ".join(str(error).split())
+                raise ArtefactError(f"the file cannot take inputs of this shape: {text}") from None
+            self._allocated = True
+
+    def _set(self, arrays: Iterable[np.ndarray]) -> None:
+        details = self._interpreter.get_input_details()
+        for detail, spec, array in zip(details, self.inputs, arrays, strict=True):
+            self._interpreter.set_tensor(detail["index"], quantise(array, spec))
+
+    def _outputs(self) -> list[np.ndarray]:
+        details = self._interpreter.get_output_details()
+        return [
+            dequantise(self._interpreter.get_tensor(detail["index"]), spec)
+            for detail, spec in zip(details, self.outputs, strict=True)
+        ]
+
+
+def _fit(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Check one input against what the file takes."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"input {spec.name!r}: expected numbers, got {array.dtype}")
+    expected = spec.shape
+    fits = array.ndim == len(expected) and all(
+        want in (-1, size) for want, size in zip(expected[1:], array.shape[1:], strict=True)
+    )
+    if not fits:
+        shape = ", ".join(["n", *("any" if size == -1 else str(size) for size in expected[1:])])
+        raise DataError(
+            f"input {spec.name!r}: expected an array of shape ({shape}), got {array.shape}"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"input {spec.name!r} holds NaN or infinity; clean the data first")
+        if (
+            not spec.scale
+            and np.dtype(spec.dtype).kind in "biu"
+            and (array != np.trunc(array)).any()
+        ):
+            raise DataError(f"input {spec.name!r}: the file takes {spec.dtype}, got fractions")
+    return array

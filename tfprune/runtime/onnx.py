@@ -1,0 +1,170 @@
+"""Running an ONNX file with ONNX Runtime: a second opinion beside LiteRT. No TensorFlow.
+
+What is here loads a file in this process; callers do it in a child, as with `.tflite` files.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfprune.errors import ArtefactError, DataError, OptionError, nearest
+from tfprune.runtime.artifact import TensorSpec
+from tfprune.workers.arrays import load_arrays, save_arrays
+
+ENDING = ".onnx"
+
+_DTYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bool": "bool",
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+def check_installed(what: str, *packages: str) -> None:
+    """Refuse what needs packages of the extra `onnx` that are not there.
+
+    Raises:
+        OptionError: One is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise OptionError(f"{what} needs {', '.join(missing)}: pip install 'tfprune[onnx]'")
+
+
+def is_onnx(data: bytes) -> bool:
+    """Tell whether bytes begin as an ONNX file does: with the number of its format, a small one.
+
+    Example:
+        >>> is_onnx(bytes([8, 8, 18, 7]) + b"tf2onnx"), is_onnx(bytes([28, 0, 0, 0]) + b"TFL3")
+        (True, False)
+    """
+    return len(data) > 2 and data[0] == 0x08 and data[1] < 0x20 and data[4:8] != b"TFL3"
+
+
+class OnnxRunner:
+    """A loaded ONNX file.
+
+    Args:
+        data: The file.
+        threads: Threads of the runtime.
+
+    Attributes:
+        inputs: What the file takes, in its order; -1 for sizes left open.
+        outputs: What it gives, in its order.
+
+    Raises:
+        ArtefactError: The runtime refuses the file.
+    """
+
+    def __init__(self, data: bytes, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        self._failures = failures()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except self._failures as error:
+            raise ArtefactError(f"ONNX Runtime refuses it: {_line(error)}") from None
+        self.inputs = tuple(map(_spec, self._session.get_inputs()))
+        self.outputs = tuple(map(_spec, self._session.get_outputs()))
+        self._binding = self._session.io_binding()
+
+    def run_named(self, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the outputs by name, run in pieces of the file's own batch (1, when open).
+
+        Raises:
+            DataError: An input is missing or unknown.
+            ArtefactError: The runtime fails on this input.
+        """
+        arrays = self._arrays(x)
+        count = len(next(iter(arrays.values())))
+        step = max(1, *(spec.shape[0] for spec in self.inputs))
+        pieces = []
+        for start in range(0, count, step):
+            index = np.arange(start, start + step) % count
+            try:
+                found = self._session.run(
+                    None, {name: array[index] for name, array in arrays.items()}
+                )
+            except self._failures as error:
+                raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
+            pieces.append([part[: count - start] for part in found])
+        return {
+            spec.name: np.concatenate([piece[i] for piece in pieces])
+            for i, spec in enumerate(self.outputs)
+        }
+
+    def prepare(self, x: Mapping[str, np.ndarray]) -> None:
+        """Put inputs in place, for `invoke` to be timed without any copying."""
+        import onnxruntime
+
+        binding = self._session.io_binding()
+        for name, array in self._arrays(x).items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+            binding.bind_ortvalue_input(name, value)
+        for spec in self.outputs:
+            binding.bind_output(spec.name)
+        self._binding = binding
+
+    def invoke(self) -> None:
+        """Run the file once on the inputs that are set."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except self._failures as error:
+            raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
+
+    def _arrays(self, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [spec.name for spec in self.inputs]
+        for name in x:
+            if name not in names:
+                raise DataError(f"input {name!r} is not one of the file's. {nearest(name, names)}")
+        missing = [name for name in names if name not in x]
+        if missing:
+            raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
+        return {spec.name: np.asarray(x[spec.name], spec.dtype) for spec in self.inputs}
+
+
+def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
+    """Run a file on the arrays of one `.npz` and write its outputs to another; for a child.
+
+    Returns:
+        Its inputs and its outputs, each as the fields of a `TensorSpec`.
+    """
+    with open(path, "rb") as file:
+        runner = OnnxRunner(file.read())
+    save_arrays(outputs, runner.run_named(load_arrays(inputs)))
+    return [list(map(dataclasses.asdict, specs)) for specs in (runner.inputs, runner.outputs)]
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return the exceptions of ONNX Runtime, which share no base; a bound run raises another."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.EPFail, state.EngineError, state.Fail, state.InvalidArgument, state.InvalidGraph,
+        state.InvalidProtobuf, state.ModelLoaded, state.NoModel, state.NoSuchFile,
+        state.NotImplemented, state.RuntimeException, RuntimeError,
+    )  # fmt: skip
+
+
+def _spec(argument: Any) -> TensorSpec:
+    kind = argument.type.removeprefix("tensor(").removesuffix(")")
+    if kind not in _DTYPES:
+        raise ArtefactError(f"{argument.name!r} is a {argument.type}, which is no array of numbers")
+    shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
+    return TensorSpec(argument.name, shape, _DTYPES[kind])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

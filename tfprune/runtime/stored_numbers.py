@@ -1,0 +1,71 @@
+"""How a `.tflite` file stores real numbers, and which of them it takes and gives."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tfprune.runtime import flatbuffer
+from tfprune.runtime.artifact import TensorSpec
+from tfprune.runtime.flatbuffer import Contents
+
+
+def quantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Return real numbers as the file stores them; halves are rounded away from 0, as it does."""
+    dtype = np.dtype(spec.dtype)
+    if not spec.scale:
+        return array.astype(dtype)
+    steps = array.astype(np.float64) / spec.scale
+    rounded = np.trunc(steps + np.copysign(0.5, steps)) + spec.zero_point
+    limits = np.iinfo(dtype)
+    return np.clip(rounded, limits.min, limits.max).astype(dtype)
+
+
+def held(spec: TensorSpec) -> tuple[float, float]:
+    """Return the least and the largest number that a tensor of integers stands for."""
+    limits = np.iinfo(np.dtype(spec.dtype))
+    low, high = (spec.scale * (int(end) - spec.zero_point) for end in (limits.min, limits.max))
+    return low, high
+
+
+def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    """Return the real numbers (float32) that stored ones stand for; others stay as they are."""
+    if not spec.scale:
+        return array
+    return ((array.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)).astype(
+        np.float32
+    )
+
+
+def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
+    """Return how a tensor of a file stores real numbers."""
+    quantised = len(tensor.scales) == 1
+    return TensorSpec(
+        name=name or tensor.name,
+        shape=tensor.signature,
+        dtype=tensor.dtype,
+        scale=tensor.scales[0] if quantised else 0.0,
+        zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
+    )
+
+
+def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Return the inputs and the outputs of a file, in its order.
+
+    Names are those of its signature, or of the tensors where it has none. A tensor that is several
+    outputs has a name for each.
+    """
+    graph = contents.subgraphs[0]
+    signature = next((entry for entry in contents.signatures if entry.subgraph == 0), None)
+
+    def describe(indices: Iterable[int], names: Iterable[tuple[str, int]]) -> Iterator[TensorSpec]:
+        by_index: dict[int, list[str]] = {}
+        for name, index in names:
+            by_index.setdefault(index, []).append(name)
+        for index in indices:
+            tensor, left = graph.tensors[index], by_index.get(index)
+            yield tensor_spec(tensor, left.pop(0) if left else tensor.name)
+
+    return (
+        tuple(describe(graph.inputs, signature.inputs if signature else ())),
+        tuple(describe(graph.outputs, signature.outputs if signature else ())),
+    )

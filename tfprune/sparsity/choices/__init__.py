@@ -1,0 +1,1 @@
+"""Which weights to prune: scores, patterns, allocations, schedules. NumPy only."""

@@ -1,0 +1,275 @@
+"""What shape may the holes have? A pattern pools scores into units and spreads units back.
+
+A kernel comes to a pattern as an array of three axes: (outer, inputs, outputs). For a Dense layer
+`outer` is 1; for a convolution it is the window positions. So one pattern serves every layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import OptionError
+from tfprune.sparsity.choices.selection import keep_largest
+from tfprune.utils.registry import Registry
+
+
+class Pattern(Protocol):
+    """A shape of holes. `fixed` patterns set their sparsity themselves and ignore the schedule's.
+
+    A pattern works on the (outer, inputs, outputs) view of a kernel's scores.
+    """
+
+    @property
+    def fixed(self) -> float | None:
+        """The sparsity that the pattern itself gives, or None where any can be asked for."""
+
+    def pool(self, scores: NDArray) -> NDArray:
+        """Return one score a unit."""
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        """Return the mask over all weights in which the `kept` units stay."""
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        """Return the mask that keeps the `count` best units."""
+
+
+class _Pooling:
+    """Patterns whose units compete with one another for `count` places."""
+
+    fixed: float | None = None
+
+    def pool(self, scores: NDArray) -> NDArray:
+        raise NotImplementedError
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        raise NotImplementedError
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        o, i, u = scores.shape
+        return self.spread(keep_largest(self.pool(scores), count), (o, i, u))
+
+
+@dataclass(frozen=True)
+class Unstructured(_Pooling):
+    """Every weight for itself.
+
+    Example:
+        >>> Unstructured().mask(np.array([[[1.0, 4.0], [3.0, 2.0]]]), 2).astype(int).tolist()
+        [[[0, 1], [1, 0]]]
+    """
+
+    def pool(self, scores: NDArray) -> NDArray:
+        return scores
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        return kept.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Block(_Pooling):
+    """Blocks of `height` inputs by `width` outputs, kept or dropped together.
+
+    A convolution is seen as the matrix (window positions × inputs, outputs). Blocks at the lower
+    and right edge may be smaller; they are judged by the weights they have.
+
+    Args:
+        height: Inputs in a block.
+        width: Outputs in a block.
+        pooling: `"AVG"` or `"MAX"` of the scores in it.
+
+    Example:
+        >>> scores = np.array([[[1.0, 1.0, 9.0], [1.0, 1.0, 0.0]]])
+        >>> Block(2, 2).mask(scores, 1).astype(int).tolist()
+        [[[0, 0, 1], [0, 0, 1]]]
+    """
+
+    height: int
+    width: int
+    pooling: str = "AVG"
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise OptionError(
+                    f"block {name}: expected a whole number >= 1. Received {value!r}."
+                )
+        if self.pooling not in ("AVG", "MAX"):
+            raise OptionError(f"block pooling: expected 'AVG' or 'MAX'. Received {self.pooling!r}.")
+
+    def pool(self, scores: NDArray) -> NDArray:
+        matrix = scores.reshape(-1, scores.shape[-1])
+        if self.pooling == "MAX":
+            tall = np.maximum.reduceat(matrix, np.arange(0, matrix.shape[0], self.height), axis=0)
+            return np.maximum.reduceat(tall, np.arange(0, matrix.shape[1], self.width), axis=1)
+        return _mean_runs(_mean_runs(matrix, self.height, 0), self.width, 1)
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        rows, columns = shape[0] * shape[1], shape[2]
+        tall = np.repeat(np.repeat(kept, self.height, axis=0), self.width, axis=1)
+        return tall[:rows, :columns].reshape(shape)
+
+
+def _mean_runs(matrix: NDArray, run: int, axis: int) -> NDArray:
+    size = matrix.shape[axis]
+    starts = np.arange(0, size, run)
+    lengths = np.minimum(starts + run, size) - starts
+    sums = np.add.reduceat(matrix, starts, axis=axis)
+    return sums / np.expand_dims(lengths, 1 - axis).astype(matrix.dtype)
+
+
+@dataclass(frozen=True)
+class KeepOf:
+    """`keep` of every `of` consecutive inputs stay, for each output: 2 of 4 is what GPUs run.
+
+    It runs along the input axis. A rest shorter than `of` keeps up to `keep`: padded with zeros,
+    as hardware does, it has the pattern.
+
+    Args:
+        keep: How many stay.
+        of: Of how many.
+
+    Example:
+        >>> scores = np.array([[[4.0], [3.0], [2.0], [1.0], [1.0], [1.0]]])
+        >>> KeepOf(2, 4).mask(scores, 0).astype(int).ravel().tolist()
+        [1, 1, 0, 0, 1, 1]
+    """
+
+    keep: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep < self.of:
+            raise OptionError(
+                f"n:m pattern: expected 0 < n < m, n weights kept of every m. "
+                f"Received {self.keep}:{self.of}."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.keep}:{self.of}"
+
+    @property
+    def fixed(self) -> float:
+        return 1 - self.keep / self.of
+
+    def pool(self, scores: NDArray) -> NDArray:
+        return scores
+
+    def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        return kept.reshape(shape)
+
+    def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
+        outer, inputs, outputs = scores.shape
+        groups = -(-inputs // self.of)
+        padded = np.full((outer, groups * self.of, outputs), -np.inf, np.result_type(scores, "f4"))
+        padded[:, :inputs] = scores
+        grouped = padded.reshape(outer, groups, self.of, outputs)
+        order = np.argsort(-grouped, axis=2, kind="stable")
+        kept = np.zeros(grouped.shape, bool)
+        np.put_along_axis(kept, order[:, :, : self.keep], True, axis=2)
+        return kept.reshape(outer, groups * self.of, outputs)[:, :inputs]
+
+
+@dataclass(frozen=True)
+class WholeUnits:
+    """Channels or attention heads, closed in every weight that makes them or speaks for them.
+
+    Its units reach over several kernels, so it is no `Pattern` of one kernel; the model itself
+    says which slices belong together (see `tfprune.units`). What it has closed,
+    `shrink(model, "zeros")` removes.
+
+    Args:
+        kind: `"channel"` (channels, neurons and widths) or `"head"`.
+    """
+
+    kind: str
+
+    fixed: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("channel", "head"):
+            raise OptionError(f"whole units: expected 'channel' or 'head'. Received {self.kind!r}.")
+
+
+AnyPattern = Pattern | WholeUnits
+
+PATTERNS: Registry[Callable[..., AnyPattern]] = Registry("pattern")
+PATTERNS.register("unstructured")(Unstructured)
+PATTERNS.register("block")(Block)
+PATTERNS.register("n:m")(KeepOf)
+PATTERNS.register("channel")(partial(WholeUnits, "channel"))
+PATTERNS.register("head")(partial(WholeUnits, "head"))
+
+
+def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
+    """Return the pattern for a call that takes kernels one by one.
+
+    Example:
+        >>> of_one_kernel("2:4", "prune_oneshot")
+        KeepOf(keep=2, of=4)
+    """
+    found = resolve(pattern)
+    if isinstance(found, WholeUnits):
+        raise OptionError(
+            f"{call}: pattern {found.kind!r} closes units over several layers, which this does "
+            "not. Use tfprune.prune for zeros while training, or tfprune.shrink to remove units"
+        )
+    return found
+
+
+def check_fixed(call: str, pattern: AnyPattern, sparsity: float, allocation: object) -> None:
+    """Refuse another sparsity or allocation than a pattern that sets its own can give.
+
+    Example:
+        >>> check_fixed("prune", KeepOf(2, 4), 0.7, "uniform")
+        Traceback (most recent call last):
+        tfprune.errors.OptionError: prune: pattern 2:4 makes 50% zeros; give sparsity=0.5. \
+Received 0.7.
+    """
+    if pattern.fixed is None:
+        return
+    if not np.isclose(pattern.fixed, sparsity, atol=1e-3):
+        raise OptionError(
+            f"{call}: pattern {pattern} makes {pattern.fixed:.0%} zeros; give "
+            f"sparsity={pattern.fixed:.4g}. Received {sparsity:g}."
+        )
+    if allocation != "uniform":
+        raise OptionError(
+            f"{call}: pattern {pattern} sets {pattern.fixed:.0%} zeros everywhere; it goes with "
+            "allocation='uniform' only"
+        )
+
+
+def resolve(pattern: "str | AnyPattern") -> AnyPattern:
+    """Return the pattern that a name stands for: `unstructured`, `block(4,1)`, `2:4`, `channel`.
+
+    Example:
+        >>> resolve("2:4"), resolve("block(4,1)")
+        (KeepOf(keep=2, of=4), Block(height=4, width=1, pooling='AVG'))
+    """
+    if not isinstance(pattern, str):
+        if isinstance(pattern, WholeUnits):
+            return pattern
+        if all(hasattr(pattern, name) for name in ("fixed", "pool", "spread", "mask")):
+            return pattern
+        raise OptionError(f"pattern: expected a name or a Pattern. Received {pattern!r}.")
+    text = pattern.replace(" ", "")
+    keep, colon, of = text.partition(":")
+    if colon and keep.isdigit() and of.isdigit():
+        return PATTERNS["n:m"](int(keep), int(of))
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        if name in ("block", "n:m"):
+            raise OptionError(f"pattern {name!r} needs sizes: write 'block(4,1)' or '2:4'")
+        return PATTERNS[name]()
+    sizes = rest.rstrip(")").split(",")
+    if not rest.endswith(")") or not all(size.isdigit() for size in sizes):
+        raise OptionError(f"pattern: expected the form 'block(4,1)'. Received {pattern!r}.")
+    make = PATTERNS[name]
+    try:
+        return make(*map(int, sizes))
+    except TypeError as error:
+        raise OptionError(f"pattern {pattern!r}: {error}") from None

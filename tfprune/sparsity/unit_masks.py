@@ -1,0 +1,287 @@
+"""Units that can be held at zero while a model trains, so that nothing of them is left to speak.
+
+A unit is closed where it is made: in its slices of the kernels, and in the biases, gammas and
+betas behind them. Whether it is silent then is tried, not assumed: one unit of every group is
+closed in a copy of the weights, and only groups whose unit `shrink(model, "zeros")` would remove
+are held.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import ModelError, type_name
+from tfprune.sparsity.choices.allocation import Share
+from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
+from tfprune.structure.gates.closed_units import closed_units
+from tfprune.structure.ids.site import HEADS, MAKE, USE, Binding
+from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
+from tfprune.structure.select.importance import positions
+from tfprune.structure.select.ranking import bundle, check_filters, names_of
+from tfprune.structure.units import Group, Units, units, vectors
+from tfprune.utils.filters import as_filters
+from tfprune.utils.filters import choose as select
+
+LOUD = (
+    "closed where it is made, it would still speak: behind a BatchNormalization without gamma, an "
+    "activation that makes something of zero, or a layer that cannot take up a constant"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A variable that is held, with the axes along which its units lie."""
+
+    kernel: Kernel
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Closing:
+    """The units of a model that can be closed; see `tfprune.sparsity.whole_units.Joint`.
+
+    Attributes:
+        found: All units of the model.
+        groups: Those whose units are closed.
+        held: The variables with slices of them.
+        skipped: The other groups, and why.
+    """
+
+    found: Units
+    groups: tuple[Group, ...]
+    held: tuple[_Held, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """Every variable that is held."""
+        return [entry.kernel for entry in self.held]
+
+    @cached_property
+    def lines(self) -> list[np.ndarray]:
+        """The axes of tensors and weights that consist of such units alone: none may be emptied."""
+        ours = np.zeros(self.found.flow.size, bool)
+        for group in self.groups:
+            ours[group.units] = True
+        lines = [np.unique(self.found.root[ids]) for ids in vectors(self.found) if ids.size]
+        return [line for line in lines if ours[line].all()]
+
+    def shares(self, scores: Sequence[NDArray]) -> list[Share]:
+        """A share for each group: the scores of its bundles, from the least to the largest."""
+        result: list[Share] = []
+        for group, judged in zip(self.groups, self._judge(scores), strict=True):
+            bundles, sums = bundle(group, judged)
+            result.append(UnitShare(group.name, self._shape(group), sums, bundles))
+        return result
+
+    def masks(self, shares: Sequence[Share], counts: Sequence[int]) -> list[NDArray[np.bool_]]:
+        """The mask of every variable when so many bundles of each group stay."""
+        gone = np.zeros(self.found.flow.size, bool)
+        home: dict[int, tuple[float, np.ndarray]] = {}
+        for share, count in zip(shares, counts, strict=True):
+            assert isinstance(share, UnitShare)
+            for row in range(len(share.units) - count):
+                units_here = share.bundles[row]
+                gone[units_here] = True
+                home.update((int(unit), (share.units[row], units_here)) for unit in units_here)
+        for line in self.lines:
+            if gone[line].all():
+                _, best = max((home[int(unit)] for unit in line), key=lambda entry: entry[0])
+                gone[best] = False
+        return self.masks_of(gone)
+
+    def masks_of(self, gone: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """The mask of every variable when the units of these roots are closed."""
+        alive = ~gone[self.found.root]
+        masks = []
+        for entry in self.held:
+            mask = np.ones(entry.kernel.shape, bool)
+            for binding in entry.bindings:
+                # What `_rows` gives are views: writing to them writes to the mask.
+                for ids, rows in _rows(mask, binding):
+                    rows[~alive[ids]] = False
+            masks.append(mask)
+        return masks
+
+    def _shape(self, group: Group) -> tuple[int, ...]:
+        """The shape of the first kernel that makes the units of a group."""
+        ours = np.isin(self.found.root, group.units)
+        return next(
+            entry.kernel.shape
+            for entry in self.held
+            for binding in entry.bindings
+            if binding.role == MAKE and ours[binding.ids].any()
+        )
+
+    def _judge(self, scores: Sequence[NDArray]) -> list[NDArray]:
+        """The score of each unit of each group."""
+        size, root = self.found.flow.size, self.found.root
+        total = [np.zeros(len(group.units)) for group in self.groups]
+        members = np.zeros(len(self.groups))
+        for entry, array in zip(self.held, scores, strict=True):
+            for binding in entry.bindings:
+                if binding.role != MAKE or array.ndim < 2:
+                    continue
+                sums, counts = np.zeros(size), np.zeros(size)
+                for ids, rows in positions(np.asarray(array, np.float64), binding):
+                    np.add.at(sums, root[ids], rows.mean(axis=1))
+                    np.add.at(counts, root[ids], 1)
+                for place, group in enumerate(self.groups):
+                    here = counts[group.units]
+                    if here.any():
+                        means = sums[group.units] / np.maximum(here, 1)
+                        scale = np.abs(means).mean()
+                        total[place] += means / scale if scale > 0 else means
+                        members[place] += 1
+        # The mean over the members, or units that many layers make would always outweigh others.
+        return [part / max(count, 1) for part, count in zip(total, members, strict=True)]
+
+
+@dataclass(frozen=True)
+class UnitShare(Share):
+    """A share whose units are bundles of roots, in the order of their scores."""
+
+    bundles: NDArray
+
+
+def _rows(mask: NDArray[np.bool_], binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids along an axis of a mask, and the mask seen with that axis first."""
+    if binding.along is None:
+        yield binding.ids, np.moveaxis(mask, binding.axis, 0)
+        return
+    for ids, block in zip(binding.ids, np.split(mask, len(binding.ids), axis=-1), strict=True):
+        yield ids, np.moveaxis(block, binding.axis, 0)
+
+
+def units_to_close(model: Any, kind: str, only: Any, skip: Any) -> Closing:
+    """The units of a model that can be closed while it trains.
+
+    Args:
+        model: A built Keras 3 model.
+        kind: "head" for attention heads, "channel" for all other units.
+        only: Names or regular expressions of layers, or predicates of a `Group`.
+        skip: Those that are left alone.
+
+    Raises:
+        ModelError: The model cannot be read, or has no such units.
+        FilterError: A filter matches no group.
+    """
+    found = units(model)
+    only, skip = as_filters("only", only), as_filters("skip", skip)
+    check_filters(found, "only", only)
+    check_filters(found, "skip", skip)
+    mine = [group for group in found.groups if (group.kind == HEADS) == (kind == "head")]
+    several = [group for group in mine if group.bundle_count > 1]
+    taken = select(several, names_of, only, skip)
+    chosen = [group for group, take in zip(several, taken, strict=True) if take]
+    skipped = [
+        _skipped(group, "left out by only= or skip=", usual=True)
+        for group, take in zip(several, taken, strict=True)
+        if not take
+    ]
+    skipped += [_skipped(g, "a single unit", usual=True) for g in mine if g.bundle_count == 1]
+    closing = Closing(found, tuple(chosen), _held(found, chosen))
+    silent, loud = _try(closing)
+    skipped += loud
+    if kind == "channel":
+        lines = dict.fromkeys((line.layer, line.reason) for line in found.frozen)
+        skipped += [Skipped(layer, "units", reason, usual=True) for layer, reason in lines]
+    if not silent:
+        why = "; ".join(f"{entry.layer}: {entry.reason}" for entry in skipped[:3])
+        raise ModelError(
+            f"prune: pattern {kind!r} finds no units to close in model {model.name!r}"
+            + (f" ({why})" if why else "")
+        )
+    return Closing(found, silent, _held(found, silent), tuple(skipped))
+
+
+def _skipped(group: Group, reason: str, *, usual: bool) -> Skipped:
+    return Skipped(group.name, type_name(group.producers[0].op), reason, usual)
+
+
+def _held(found: Units, groups: Sequence[Group]) -> tuple[_Held, ...]:
+    """The variables that make the units of some groups, or run along them and are trained."""
+    ours = np.zeros(found.flow.size, bool)
+    for group in groups:
+        ours[group.units] = True
+    ours = ours[found.root]
+    statistics = {
+        id(variable)
+        for op in operations(found.graph)
+        if isinstance(op, keras.Layer)
+        for layer in op._flatten_layers()
+        for variable in layer._non_trainable_variables
+    }
+    axes: dict[int, list[Binding]] = {}
+    for _, binding in found.bindings:
+        if binding.role != USE and id(binding.weight) not in statistics and ours[binding.ids].any():
+            axes.setdefault(id(binding.weight), []).append(binding)
+    kernels = {id(kernel.variable): kernel for kernel in find_variables([found.model])}
+    # What is not among the model's own weights cannot be held; the trial finds out if it speaks.
+    return tuple(_Held(kernels[key], tuple(axes[key])) for key in axes if key in kernels)
+
+
+def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:
+    """The groups of which a closed unit can be removed, and the others with the reason."""
+    found = closing.found
+    gone = np.zeros(found.flow.size, bool)
+    for group in closing.groups:
+        rows = np.stack([group.units[group.blocks == b] for b in range(group.block_count)], axis=1)
+        for row in rows:
+            gone[row] = True
+            if not any(gone[line].all() for line in closing.lines):
+                break
+            gone[row] = False
+    weights = read_weights(found)
+    masks = {
+        id(entry.kernel.variable): mask
+        for entry, mask in zip(closing.held, closing.masks_of(gone), strict=True)
+    }
+    went = np.ones(found.flow.size, bool)
+    # A rectifier may hide what a mean of one sign leaves behind: both are tried.
+    for sign in (1, -1):
+        trial = _trial(found, weights, masks, sign)
+        mapping = [
+            (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
+            for op in operations(found.graph)
+            if isinstance(op, keras.Layer)
+            for variable, array in zip(op.weights, trial[id(op)], strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=mapping):
+            removed = closed_units(found, trial, gates=False).removed
+        went &= np.isin(np.arange(found.flow.size), removed)
+    silent, loud = [], []
+    for group in closing.groups:
+        tried = group.units[gone[group.units]]
+        if len(tried) and went[tried].all():
+            silent.append(group)
+        else:
+            reason = group.reasons[0] if group.reasons else LOUD
+            loud.append(_skipped(group, reason, usual=False))
+    return tuple(silent), loud
+
+
+def _trial(
+    found: Units, weights: Weights, masks: dict[int, NDArray[np.bool_]], sign: int
+) -> Weights:
+    """The weights with some units closed, and with statistics as training may leave them."""
+    rng = np.random.default_rng(0)
+    result: Weights = {}
+    for op in operations(found.graph):
+        if not isinstance(op, keras.Layer):
+            continue
+        arrays = []
+        for variable, array in zip(op.weights, weights[id(op)], strict=True):
+            if variable.name in ("moving_mean", "moving_variance"):
+                spread = rng.uniform(0.5, 1.5, array.shape).astype(array.dtype)
+                array = sign * spread if variable.name == "moving_mean" else spread
+            elif id(variable) in masks:
+                array = np.where(masks[id(variable)], array, 0).astype(array.dtype)
+            arrays.append(array)
+        result[id(op)] = arrays
+    return result

@@ -1,0 +1,240 @@
+"""Which residual branches go when depth is asked for: the least important of those that can."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import DataError, FilterError, ModelError, OptionError, nearest
+from tfprune.graph.inputs import flat_inputs
+from tfprune.graph.read import Call, Ref
+from tfprune.graph.residual_blocks import Block
+from tfprune.structure.depth.remove_branches import Branches, branches_of
+from tfprune.structure.ids.site import Binding, Site
+from tfprune.structure.rebuild.rebuild import execute, perform
+from tfprune.structure.select.importance import Evidence, judge
+from tfprune.structure.units import Units
+from tfprune.utils.filters import Filter, as_filters, matches
+from tfprune.utils.filters import choose as select
+from tfprune.utils.losses import loss_of
+from tfprune.utils.registry import Registry
+
+BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]
+"""A number for each block; high means keep, NaN that there is nothing to judge it by."""
+
+BLOCK_JUDGES: Registry[BlockJudge] = Registry("importance of blocks")
+"""Importances that are measured on what a branch adds. All others are those of its units."""
+
+
+def choose_blocks(
+    found: Units,
+    evidence: Evidence,
+    importance: str | Callable,
+    share: float,
+    only: Sequence[Filter],
+    skip: Sequence[Filter],
+) -> Branches:
+    """The blocks to take out, and notes on those that nothing could be said about.
+
+    Args:
+        found: The units of the model.
+        evidence: What blocks are judged by.
+        importance: How.
+        share: Of those that may go: rounded, and at least one.
+        only: Names, regular expressions or predicates of blocks: no others go.
+        skip: Those that stay.
+
+    Raises:
+        ModelError: There is no block that could go.
+        FilterError: A filter matches no block that could go.
+    """
+    pool = [block for block in found.blocks if block.removable]
+    if not pool:
+        why = [f"{block.name}: {block.reason}" for block in found.blocks]
+        raise ModelError(
+            f"model {found.model.name!r} has no residual block that could be taken out"
+            + (f" ({'; '.join(why[:3])})" if why else "")
+        )
+    check_filters(found, "only", only)
+    check_filters(found, "skip", skip)
+    taken = select(pool, lambda block: block.names, tuple(only), tuple(skip))
+    pool = [block for block, take in zip(pool, taken, strict=True) if take]
+    scores = judge_blocks(importance, evidence, pool)
+    known = np.flatnonzero(~np.isnan(scores))
+    notes = tuple(
+        f"block {block.name} stays: the importance has nothing to judge it by"
+        for block, score in zip(pool, scores, strict=True)
+        if np.isnan(score)
+    )
+    if not len(known):
+        raise OptionError(
+            f"shrink importance: {importance!r} has nothing to judge any of the "
+            f"{len(pool)} blocks by, which it judges by the channels that they add to. Take taylor "
+            "or activation with data=: they judge what a block adds"
+        )
+    count = max(round(share * len(pool)), 1)
+    # Among equals the earlier stays.
+    order = known[np.lexsort((-known, scores[known]))]
+    return branches_of([pool[place] for place in sorted(order[:count])], notes)
+
+
+def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
+    """Raise for a filter that is about no block that could go, saying why where it is known.
+
+    Raises:
+        FilterError: Naming the filter, and what there is.
+    """
+    for entry in as_filters(option, filters):
+        hits = [block for block in found.blocks if matches(entry, block, block.names)]
+        if any(block.removable for block in hits):
+            continue
+        what = "the predicate" if callable(entry) else repr(entry)
+        if hits:
+            raise FilterError(f"{option}: {what} cannot be taken out: {hits[0].reason}")
+        known = [block.name for block in found.blocks if block.removable]
+        raise FilterError(f"{option}: {what} matches no block. {nearest(str(entry), known)}")
+
+
+def judge_blocks(
+    importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
+) -> np.ndarray:
+    """The importance of each block.
+
+    Taylor, hessian and activation are measured on what the branch adds; any other importance is
+    summed over the channels that it adds to, counting the branch's own weights only, as a share
+    of what all members of those channels come to: a branch counts for less where many add.
+    """
+    if isinstance(importance, str) and importance in BLOCK_JUDGES:
+        return BLOCK_JUDGES[importance](evidence, blocks)
+    return _by_units(importance, evidence, blocks)
+
+
+def _by_units(
+    importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
+) -> np.ndarray:
+    found = evidence.found
+    everything = judge(importance, evidence)
+    streams = [_stream(found, block) for block in blocks]
+    own = np.full(len(blocks), np.nan)
+    for place, (block, stream) in enumerate(zip(blocks, streams, strict=True)):
+        ops = frozenset(id(call.op) for call in block.calls)
+        alone = judge(importance, replace(evidence, found=_Part.of(found, ops)))
+        if len(stream) and not np.isnan(alone[stream]).all():
+            own[place] = np.nansum(alone[stream])
+    total = np.zeros(len(blocks))
+    for place, stream in enumerate(streams):
+        together = [np.array_equal(stream, other) for other in streams]
+        members = np.nansum(everything[stream]) if len(stream) else 0.0
+        total[place] = max(members, np.nansum(own[together]))
+    return np.where(total > 0, own / np.where(total > 0, total, 1), own)
+
+
+def _stream(found: Units, block: Block) -> np.ndarray:
+    """The roots of the channels that a branch adds to."""
+    ids = [axis for axis in found.flow.axes(block.branch) if axis is not None]
+    return np.unique(found.root[ids[-1]]) if ids else np.zeros(0, int)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part(Units):
+    """The units of a model as some of its operations alone know them."""
+
+    ops: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, found: Units, ops: frozenset[int]) -> "_Part":
+        return cls(
+            found.model, found.graph, found.flow, found.root, found.groups, found.frozen, ops
+        )
+
+    @cached_property
+    def bindings(self) -> list[tuple[Site, Binding]]:
+        return [
+            (site, binding)
+            for site in self.sites
+            if id(site.op) in self.ops
+            for binding in site.bindings
+        ]
+
+
+@BLOCK_JUDGES.register("random")
+def at_random(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+    """The control: what any other must beat."""
+    return np.random.default_rng(evidence.seed).uniform(size=len(blocks))
+
+
+@BLOCK_JUDGES.register("taylor")
+def taylor(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+    """|Σ F·∂L/∂F| of what a branch adds, root mean square over the batches."""
+    squares = [np.square(slopes) for slopes in _slopes(evidence, blocks)]
+    return np.sqrt(np.mean(squares, axis=0))
+
+
+@BLOCK_JUDGES.register("hessian")
+def hessian(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+    """½·E[(Σ F·∂L/∂F)²]: the curvature along a branch's own gate, by its Fisher information."""
+    return 0.5 * np.mean([np.square(slopes) for slopes in _slopes(evidence, blocks)], axis=0)
+
+
+@BLOCK_JUDGES.register("activation")
+def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+    """The root mean square of what a branch adds over that of the sum, over the data."""
+    found = evidence.found
+    at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
+    added, sums = dict.fromkeys(at, 0.0), dict.fromkeys(at, 0.0)
+
+    def power(tensor: Any) -> float:
+        return float(keras.ops.sum(keras.ops.square(keras.ops.cast(tensor, "float32"))))
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = perform(call.op, args, kwargs)
+        index = call.outputs[0].index
+        if index in at:
+            specs = tree.flatten((call.args, call.kwargs))
+            values = tree.flatten((args, kwargs))
+            given = {s.index: v for s, v in zip(specs, values, strict=True) if isinstance(s, Ref)}
+            added[index] += power(given[at[index].branch.index])
+            sums[index] += power(made)
+        return made
+
+    for batch in evidence.batches:
+        execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
+    return np.array([np.sqrt(added[index] / (sums[index] or 1.0)) for index in at])
+
+
+def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]:
+    """∂L/∂g of each batch, where g = 1 multiplies what a branch adds."""
+    import tensorflow as tf
+
+    found = evidence.found
+    loss = loss_of(found.model, evidence.loss)
+    gates = tf.Variable(tf.ones(len(blocks)))
+    at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
+    places = {index: place for place, index in enumerate(at)}
+    for batch in evidence.batches:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(gates)
+
+            def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+                index = call.outputs[0].index
+                if index not in at:
+                    return perform(call.op, args, kwargs)
+
+                def gated(spec: Any, tensor: Any) -> Any:
+                    if spec != at[index].branch:
+                        return tensor
+                    return tensor * keras.ops.cast(gates[places[index]], tensor.dtype)
+
+                args = tree.map_structure(gated, call.args, args)
+                return perform(call.op, args, tree.map_structure(gated, call.kwargs, kwargs))
+
+            outputs = execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
+            value = loss(batch.labels, outputs, batch.weights)
+        slopes = tape.gradient(value, gates)
+        if slopes is None or not np.isfinite(slopes.numpy()).all():
+            raise DataError("data= gives gradients that are not finite: look for NaN in it")
+        yield slopes.numpy().astype(np.float64)

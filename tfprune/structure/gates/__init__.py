@@ -1,0 +1,1 @@
+"""Gates on units, and removing what training has closed."""

@@ -1,0 +1,1 @@
+"""Channel ids that flow through the graph, and the registry of layer rules."""

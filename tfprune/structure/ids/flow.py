@@ -1,0 +1,312 @@
+"""Channel ids on their way through a graph, and what every operation does to them.
+
+Each axis of each tensor carries a vector of integer ids, or None where nothing can be removed
+along it. Rules (see `tfprune.structure.rules`) say what an operation does to the ids of its
+inputs; this module offers them the vocabulary: make, join, freeze, bind to a weight.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfprune.graph.read import Call, Graph, Ref, Shape
+from tfprune.structure.ids.site import CHANNELS, Axes, Ids, Rewrite, Site
+
+
+def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:
+    """The sizes of some axes multiplied (None: not known), and the ids of the others."""
+    factor, vectors = 1.0, []
+    for extent in extents:
+        if isinstance(extent, np.ndarray):
+            vectors.append(extent)
+        else:
+            factor *= math.nan if extent is None else extent
+    return factor, tuple(vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Multiplications of one call: `factor` times the living positions of each vector."""
+
+    call: Call
+    factor: float
+    vectors: tuple[Ids, ...]
+
+    @property
+    def now(self) -> float:
+        """What it comes to while everything lives."""
+        return self.factor * math.prod(ids.size for ids in self.vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class Silence:
+    """An input that a call sums over without a weight of its own: zero it where ids are gone."""
+
+    call: Call
+    ref: Ref
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True)
+class Producer:
+    """An operation's axis that made ids: `start` up to `stop`."""
+
+    op: Any
+    kind: str
+    key: str
+    start: int
+    stop: int
+
+
+class Flow:
+    """The state that rules read and write while the ids go through a graph."""
+
+    def __init__(
+        self, graph: Graph, shapes: Sequence[Shape] | None = None, sizes: Sequence[Shape] = ()
+    ) -> None:
+        self.graph = graph
+        self.shapes = list(shapes) if shapes else [value.shape for value in graph.values]
+        self.sizes = list(sizes) if sizes else list(self.shapes)
+        self.axes_of: dict[int, Axes] = {}
+        self.sites: dict[int, Site] = {}
+        self.producers: list[Producer] = []
+        self.edges: list[tuple[Ids, Ids]] = []
+        self.frozen: list[tuple[Ids, str]] = []
+        self.changed: list[tuple[Ids, str]] = []
+        self.blocks: list[Ids] = []
+        self.costs: list[Cost] = []
+        self.silences: list[Silence] = []
+        self.rewrites: dict[int, Rewrite] = {}
+        self.gathered: dict[int, list[Ids]] = {}
+        self.vocabulary: dict[int, int] = {}
+        self.size = 0
+        self._calls: dict[int, int] = {}
+        for call in graph.calls:
+            self._calls[id(call.op)] = self._calls.get(id(call.op), 0) + 1
+
+    # reading
+
+    def calls_of(self, op: Any) -> int:
+        """How often an operation is called in this graph."""
+        return self._calls.get(id(op), 1)
+
+    def axes(self, ref: Any) -> Axes:
+        """The ids of each axis of a tensor; of an array or number in the arguments: none."""
+        if isinstance(ref, Ref):
+            return self.axes_of[ref.index]
+        return (None,) * len(getattr(ref, "shape", ()))
+
+    def shape(self, ref: Any) -> tuple[int | None, ...]:
+        """The shape of a tensor, or of an array or number in the arguments."""
+        if isinstance(ref, Ref):
+            return tuple(self.shapes[ref.index])
+        return tuple(getattr(ref, "shape", ()))
+
+    def extents(self, ref: Any) -> list[Ids | int | None]:
+        """What each axis of a tensor multiplies a cost by: its ids, or its size for one sample."""
+        sizes = self.sizes[ref.index] if isinstance(ref, Ref) else self.shape(ref)
+        return [
+            size if ids is None else ids for size, ids in zip(sizes, self.axes(ref), strict=True)
+        ]
+
+    def site(self, op: Any) -> Site:
+        """The memory of an operation."""
+        if id(op) not in self.sites:
+            self.sites[id(op)] = Site(op, self)
+        return self.sites[id(op)]
+
+    # writing
+
+    def fresh(self, size: int, op: Any, kind: str = CHANNELS, key: str = "") -> Ids:
+        """New ids, one for each position."""
+        ids = np.arange(self.size, self.size + size)
+        self.size += size
+        self.producers.append(Producer(op, kind, key, int(ids[0]), int(ids[-1]) + 1))
+        return ids
+
+    def fixed(self, size: int, why: str) -> Ids:
+        """New ids that can never be removed: positions of an input among removable ones."""
+        ids = np.arange(self.size, self.size + size)
+        self.size += size
+        self.frozen.append((ids, why))
+        return ids
+
+    def freeze(self, ids: Ids | None, why: str) -> None:
+        """Keep ids for good, and remember why."""
+        if ids is not None and ids.size:
+            self.frozen.append((ids.ravel(), why))
+
+    def freeze_axes(self, axes: Axes, why: str) -> None:
+        """Keep everything a tensor carries."""
+        for ids in axes:
+            self.freeze(ids, why)
+
+    def keep_whole(self, call: Call, why: str) -> None:
+        """Name a layer with weights none of whose outputs can go, so that it is not passed over."""
+        site = self.site(call.op)
+        if getattr(call.op, "weights", ()) and not site.makes:
+            size = self.sizes[call.outputs[0].index][-1]
+            self.freeze(site.make("output", size or 1, resize=False), why)
+
+    def join(self, a: Ids | None, b: Ids | None, why: str) -> Ids | None:
+        """Make the ids at each position of two axes live and die together.
+
+        An axis of one position broadcasts and is not joined; ids that meet an axis that
+        carries none are frozen.
+        """
+        if a is None and b is None:
+            return None
+        if a is None or b is None:
+            self.freeze(b if a is None else a, why)
+            return None
+        if a is b:
+            return a
+        if a.shape == b.shape:
+            self.edges.append((a.ravel(), b.ravel()))
+            return a
+        self.freeze(a, why)
+        self.freeze(b, why)
+        return None
+
+    def merge(self, parts: Sequence[Any], why: str) -> Axes:
+        """The axes of an elementwise operation's result: its inputs joined, as they broadcast.
+
+        Arrays and numbers among the arguments are not joined: their positions are cut to what
+        stays (see `tfprune.structure.rules.elementwise`).
+        """
+        parts = [part for part in parts if isinstance(part, Ref)]
+        shapes = [self.shape(part) for part in parts]
+        axes = [self.axes(part) for part in parts]
+        rank = max(len(shape) for shape in shapes)
+        merged: list[Ids | None] = []
+        for position in range(-rank, 0):
+            here = [
+                (shape[position], ids[position])
+                for shape, ids in zip(shapes, axes, strict=True)
+                if len(shape) >= -position
+            ]
+            wide = [ids for size, ids in here if size != 1] or [ids for _, ids in here]
+            if any(ids is None for ids in wide):
+                for ids in wide:
+                    self.freeze(ids, why)
+                merged.append(None)
+                continue
+            result = wide[0]
+            for ids in wide[1:]:
+                result = self.join(result, ids, why)
+            merged.append(result)
+        return tuple(merged)
+
+    def adopt(self, graph: Graph, sizes: Sequence[Shape], times: int) -> None:
+        """Take in the tensors and calls of a graph that one call of this one stands for.
+
+        Args:
+            graph: A graph of its own, whose tensors get places after those that are known.
+            sizes: The sizes of its tensors for one sample.
+            times: How often the call that it stands for is made.
+        """
+        graph.move(len(self.shapes))
+        self.shapes += [value.shape for value in graph.values]
+        self.sizes += sizes
+        counts = Counter(id(call.op) for call in graph.calls)
+        self._calls.update((key, count * times) for key, count in counts.items())
+
+    def leave(self, call: Call, graph: Graph) -> None:
+        """Charge a call with what an adopted graph asked for inside of it.
+
+        The call runs as one piece. So an input that would have to be silenced inside of it, and
+        a size that stands in the arguments of an inner call, stay as they are.
+        """
+        inner = {id(one): one for one in graph.calls}
+        for item in self.silences:
+            if id(item.call) in inner:
+                self.freeze(item.ids, f"{item.call.path} inside of {call.path} sums over it")
+        self.silences = [item for item in self.silences if id(item.call) not in inner]
+        for key, one in inner.items():
+            for ids in self.gathered.pop(key, ()):
+                self.gather(call, ids)
+            if self.rewrites.pop(key, None) is not None:
+                why = f"its size stands in the arguments of {one.path} inside of {call.path}"
+                for ref in (*one.inputs, *one.outputs):
+                    self.freeze_axes(self.axes(ref), why)
+
+    def tie(self, ids: Ids) -> Ids:
+        """Join the rows of an array of ids, so that its columns live and die together."""
+        for row in ids[1:]:
+            self.edges.append((ids[0], row))
+        return ids[0]
+
+    def block(self, ids: Ids, blocks: int) -> None:
+        """Ask that as many ids stay in each of `blocks` equal parts of an axis."""
+        if 1 < blocks < len(ids):
+            self.blocks.append(ids.reshape(blocks, -1))
+
+    def change(self, ids: Ids | None, why: str) -> None:
+        """Say that removing these ids changes the mathematics of what stays, and why."""
+        if ids is not None:
+            self.changed.append((ids.ravel(), why))
+
+    def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
+        """Count multiplications: a factor times the length of each vector (None: not known)."""
+        sizes, living = product(vectors)
+        self.costs.append(Cost(call, factor * sizes, living))
+
+    def complete(self, call: Call, since: int, macs: float) -> None:
+        """Count what a call multiplies beyond the costs since then: no unit takes that away."""
+        known = sum(cost.now for cost in self.costs[since:])
+        if macs > known or (math.isnan(macs) and since == len(self.costs)):
+            self.costs.append(Cost(call, macs - known, ()))
+
+    def repeat_costs(self, since: int, call: Call, times: int | None) -> None:
+        """Charge the costs counted since then to a call that runs its layer several times."""
+        factor = math.nan if times is None else times
+        self.costs[since:] = [
+            Cost(call, cost.factor * factor, cost.vectors) for cost in self.costs[since:]
+        ]
+
+    def silence(self, call: Call, ref: Any, axis: int, ids: Ids | None) -> None:
+        """Say that a call sums an input over ids without a weight that could be zero there."""
+        if ids is not None and isinstance(ref, Ref):
+            self.silences.append(Silence(call, ref, axis % len(self.shape(ref)), ids))
+
+    def gather(self, call: Call, ids: Ids) -> None:
+        """Say that a call mixes the positions of an axis: what stays is computed without the rest.
+
+        The reference of the proof computes such a call on the living positions only.
+        """
+        self.gathered.setdefault(id(call), []).append(ids)
+
+    def rewrite(self, call: Call, change: Rewrite) -> None:
+        """Change the arguments of a call to what stays."""
+        self.rewrites[id(call)] = change
+
+
+def components(size: int, edges: Sequence[tuple[Ids, Ids]]) -> np.ndarray:
+    """The smallest id that each id is joined to, directly or through others.
+
+    Example:
+        >>> components(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist()
+        [0, 1, 2, 1, 1]
+    """
+    root = np.arange(size)
+    if not edges:
+        return root
+    a = np.concatenate([edge[0] for edge in edges])
+    b = np.concatenate([edge[1] for edge in edges])
+    while True:
+        ra, rb = root[a], root[b]
+        apart = ra != rb
+        if not apart.any():
+            return root
+        low, high = np.minimum(ra, rb)[apart], np.maximum(ra, rb)[apart]
+        np.minimum.at(root, high, low)
+        while True:
+            jumped = root[root]
+            if np.array_equal(jumped, root):
+                break
+            root = jumped

@@ -1,0 +1,128 @@
+"""The table of rules: which function speaks for which layer class or operation."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+
+from tfprune.errors import OptionError, type_name
+from tfprune.graph.read import Call
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.site import Axes
+
+HOMES = ("keras.", "tensorflow.")
+
+
+class Rule(Protocol):
+    """Says what one kind of operation does to ids.
+
+    It reads the ids of the inputs with `flow.axes`, binds weight axes with
+    `flow.site(call.op).bind`, makes ids with `site.make`, and returns the ids of each axis of
+    the output: a tuple, or a list of tuples for several outputs.
+    """
+
+    def __call__(self, flow: Flow, call: Call) -> Axes | list[Axes]:
+        """Carry the ids through one call."""
+
+
+_LAYERS: dict[type, Rule] = {}
+_OPS: dict[str, Rule] = {}
+
+
+def register(kind: type) -> Callable[[Rule], Rule]:
+    """Return a decorator that makes a function the rule of a layer class.
+
+    Raises:
+        OptionError: The class is not a layer class, or has a rule already.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, keras.Layer)):
+        raise OptionError(f"rules.register: expected a class of layers. Received {type_name(kind)}")
+    if kind in _LAYERS:
+        raise OptionError(f"rules.register: {kind.__name__} has a rule already")
+
+    def store(rule: Rule) -> Rule:
+        if not callable(rule):
+            raise OptionError(
+                f"rules.register: expected a function of the flow and a call as the rule of "
+                f"{kind.__name__}. Received {rule!r}"
+            )
+        _LAYERS[kind] = rule
+        return rule
+
+    return store
+
+
+def forget(kind: type) -> None:
+    """Take a rule out of the table again."""
+    del _LAYERS[kind]
+
+
+def newer(name: str) -> tuple[type, ...]:
+    """Return the layer class of Keras with this name, or nothing if this Keras is too old."""
+    kind = getattr(keras.layers, name, None)
+    return () if kind is None else (kind,)
+
+
+def layers(*kinds: type) -> Callable[[Rule], Rule]:
+    """Make a function the rule of several layer classes."""
+
+    def store(rule: Rule) -> Rule:
+        for kind in kinds:
+            register(kind)(rule)
+        return rule
+
+    return store
+
+
+def ops(*names: str) -> Callable[[Rule], Rule]:
+    """Make a function the rule of the Keras operations of these class names."""
+
+    def store(rule: Rule) -> Rule:
+        for name in names:
+            if name in _OPS:
+                raise OptionError(f"the operation {name} has a rule already")
+            _OPS[name] = rule
+        return rule
+
+    return store
+
+
+def is_foreign(function: Any) -> bool:
+    """Tell whether an activation is a function of neither Keras's nor TensorFlow's."""
+    home = getattr(function, "__module__", "") or ""
+    plain = callable(function) and not isinstance(function, keras.Layer | type)
+    return plain and not home.startswith(HOMES)
+
+
+def find(op: Any) -> Rule | None:
+    """The rule of an operation, or None.
+
+    A subclass has its parent's rule only if it leaves `call` and `build` as they are: with
+    another `call` it may do anything.
+    """
+    kind = type(op)
+    if kind is keras.layers.Activation and is_foreign(op.activation):
+        return None  # It is opened, and what the function does has rules.
+    if not isinstance(op, keras.Layer):
+        ours = kind.__module__.startswith("keras.src.ops.")
+        return _OPS.get(kind.__name__) if ours else None
+    for parent in kind.__mro__:
+        rule = _LAYERS.get(parent)
+        if rule is not None:
+            same = all(getattr(kind, name) is getattr(parent, name) for name in ("call", "build"))
+            return rule if same else None
+    return None
+
+
+def known_layers() -> list[type]:
+    """The layer classes that have a rule."""
+    return list(_LAYERS)
+
+
+def stop(flow: Flow, call: Call, why: str) -> Any:
+    """Freeze all that a call touches, and say why."""
+    for ref in call.inputs:
+        flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
+    flow.keep_whole(call, f"{call.path} {why}")
+    fixed = [(None,) * len(flow.shape(ref)) for ref in call.outputs]
+    return fixed[0] if len(fixed) == 1 else fixed

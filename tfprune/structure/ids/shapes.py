@@ -1,0 +1,106 @@
+"""The shapes of what calls make, and what they cost, worked out without making it."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from tfprune.errors import ModelError
+from tfprune.graph.macs import is_free, macs_of_call, output_spec
+from tfprune.graph.read import Call, Graph, Ref, given_shapes
+from tfprune.graph.symbolic_calls import accepted
+from tfprune.structure.ids.rule_registry import find
+
+
+def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
+    """Symbolic outputs of a call on symbolic arguments.
+
+    A layer without a rule may be unable to say, and its call may not be one that symbols can
+    follow: then its outputs keep the shapes that the model gave.
+
+    Raises:
+        ModelError: The operation cannot take tensors of these shapes.
+    """
+    if isinstance(call.op, keras.Layer):
+        kwargs = accepted(call.op, kwargs)
+    if find(call.op) is not None:
+        try:
+            return tree.flatten(output_spec(call.op, args, kwargs))
+        except Exception as error:
+            raise ModelError(_too_small(call, args, kwargs, error)) from error
+    # What a layer of the user's own says of its output may be wrong: then it is asked to compute.
+    with contextlib.suppress(Exception):
+        return tree.flatten(output_spec(call.op, args, kwargs))
+    with contextlib.suppress(Exception):
+        return tree.flatten(keras.Operation.compute_output_spec(call.op, *args, **kwargs))
+    values = [graph.values[ref.index] for ref in call.outputs]
+    return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
+
+
+def _too_small(call: Call, args: Any, kwargs: Any, error: Exception) -> str:
+    tensors = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return (
+        f"{call.path} cannot take tensors of shapes {shapes}, batch first: {reason}. "
+        "Pass another input_shape="
+    )
+
+
+def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
+    """The shape of every tensor, worked out from `input_shape` where the model leaves it open."""
+    static = [value.shape for value in graph.values]
+    if input_shape is None or all(None not in shape[1:] for shape in static):
+        return list(static)
+    given = list(given_shapes(input_shape))
+    refs = tree.flatten(graph.inputs)
+    specs: dict[int, Any] = {}
+    for ref, shape in zip(refs, given, strict=True):
+        value = graph.values[ref.index]
+        specs[ref.index] = keras.KerasTensor((value.shape[0], *shape), dtype=value.dtype)
+    for call in graph.calls:
+
+        def spec(leaf: Any) -> Any:
+            return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
+            specs[ref.index] = out
+    return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
+
+
+def count(
+    graph: Graph, shapes: Sequence[tuple[int | None, ...]]
+) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
+    """The sizes of all tensors for one sample, and what each call multiplies with them.
+
+    The batch counts as one sample wherever it stands and whatever is made of it. A call on sizes
+    that are open is NaN, if it multiplies; one that cannot be counted is named in the notes.
+    """
+    specs: dict[int, Any] = {}
+    for ref in tree.flatten(graph.inputs):
+        batch, *rest = shapes[ref.index]
+        dtype = graph.values[ref.index].dtype
+        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
+
+    def spec(leaf: Any) -> Any:
+        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    counts: dict[int, float] = {}
+    for call in graph.calls:
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        made = outputs_of(graph, call, args, kwargs)
+        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
+            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
+            continue
+        # Looking into a layer may draw random numbers: the user's are not to go on by that.
+        with keras.StatelessScope():
+            known = macs_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(known.total)
+        notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
+        graph.notes.extend(note for note in notes if note not in graph.notes)
+    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts

@@ -1,0 +1,158 @@
+"""What is remembered of one operation: the ids that it makes, and the axes that they index."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tfprune.structure.ids.flow import Flow
+
+Ids = np.ndarray
+Axes = tuple[Ids | None, ...]
+
+CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
+"""What a made axis counts: `round_to` is for channels and widths, never for heads."""
+
+MAKE, USE, ALONG = "make", "use", "along"
+"""A weight axis makes ids, uses them up (a silenced unit is zero here), or runs along them."""
+
+
+class Keep:
+    """Which ids live. `count` and `mask` are what rules edit sizes and constants with."""
+
+    def __init__(self, alive: np.ndarray) -> None:
+        self.alive = alive
+
+    def mask(self, ids: Ids) -> np.ndarray:
+        """True at each position that stays."""
+        return self.alive[ids]
+
+    def count(self, ids: Ids) -> int:
+        """How many positions of an axis stay."""
+        return int(np.count_nonzero(self.alive[ids]))
+
+    def all(self, ids: Ids | None) -> bool:
+        """Tell whether an axis stays whole."""
+        return ids is None or bool(self.alive[ids].all())
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """An axis of a weight and the ids it is indexed by.
+
+    `ids` of two dimensions are those of a grouped kernel: position p of the axis means
+    `ids[b, p]` for the b-th block of `along`, the ids of the kernel's last axis.
+    """
+
+    weight: Any
+    axis: int
+    ids: Ids
+    role: str
+    along: Ids | None = None
+    scale: bool = False
+
+
+def places(op: Any) -> dict[int, int]:
+    """Where each weight of an operation stands among its weights, by the `id` of the variable."""
+    return {id(weight): place for place, weight in enumerate(getattr(op, "weights", ()))}
+
+
+Edit = Callable[[Keep], Any]
+Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@dataclass(eq=False)
+class Site:
+    """What is remembered of one operation, however often it is called."""
+
+    op: Any
+    flow: "Flow"
+    prefix: tuple[str | int, ...] = ()
+    labels: tuple[str, ...] = ()
+    bindings: list[Binding] = field(default_factory=list)
+    edits: dict[tuple[str | int, ...], Edit] = field(default_factory=dict)
+    made: dict[str, Ids] = field(default_factory=dict)
+    factors: list[tuple[Any, Edit]] = field(default_factory=list)
+    hushed: list[Binding] = field(default_factory=list)
+    inner: dict[tuple[str | int, ...], "Site"] = field(default_factory=dict)
+    owner: Any = None
+
+    def make(self, key: str, size: int, *, kind: str = CHANNELS, resize: bool = True) -> Ids:
+        """Ids of an axis that this operation makes; the same ones each time it is called.
+
+        Args:
+            key: The entry of the layer's config that holds the size.
+            size: How many positions the axis has.
+            kind: What is counted: CHANNELS, HEADS or WIDTH.
+            resize: False if the config has no such entry.
+        """
+        if key not in self.made:
+            name = ".".join([*self.labels, key])
+            ids = self.flow.fresh(size, self.owner or self.op, kind, name)
+            self.made[key] = ids
+            if resize:
+                self.edit(key, lambda keep: keep.count(ids))
+        return self.made[key]
+
+    def edit(self, key: str, change: Edit) -> None:
+        """Set an entry of the layer's config from what stays."""
+        self.edits[(*self.prefix, key)] = change
+
+    def bind(
+        self,
+        weight: Any,
+        axis: int,
+        ids: Ids | None,
+        role: str = ALONG,
+        *,
+        along: Ids | None = None,
+        scale: bool = False,
+    ) -> None:
+        """Say that an axis of a weight is indexed by ids. On a later call the ids are joined."""
+        if weight is None:
+            return
+        axis %= len(weight.shape)
+        for old in self.bindings:
+            if old.weight is weight and old.axis == axis:
+                if ids is not old.ids:
+                    self.flow.join(ids, old.ids, f"{self.op.name} is shared")
+                return
+        if ids is not None:
+            self.bindings.append(Binding(weight, axis, ids, role, along, scale))
+        elif self.flow.calls_of(self.op) > 1:
+            fixed = self.flow.fixed(weight.shape[axis], f"{self.op.name} is shared")
+            self.bindings.append(Binding(weight, axis, fixed, role, along, scale))
+
+    def factor(self, weight: Any, change: Edit) -> None:
+        """Multiply a weight by a number that depends on what stays."""
+        if not any(old is weight for old, _ in self.factors):
+            self.factors.append((weight, change))
+
+    def hush(self, weight: Any, axis: int, ids: Ids) -> None:
+        """Zero a weight where ids are gone, in the reference of the proof (besides USE axes)."""
+        if not any(old.weight is weight and old.axis == axis for old in self.hushed):
+            self.hushed.append(Binding(weight, axis, ids, USE))
+
+    def inside(self, op: Any, *path: str | int, label: str = "") -> "Site":
+        """The site of a layer that this one holds.
+
+        Args:
+            op: The inner layer.
+            path: Where in this layer's config the inner one lies.
+            label: What the inner one's axes are known by; by default the name of that place.
+        """
+        if path not in self.inner:
+            labels = (*self.labels, label or str(path[0]))
+            inner = Site(op, self.flow, (*self.prefix, *path, "config"), labels)
+            inner.bindings, inner.edits = self.bindings, self.edits
+            inner.factors, inner.hushed = self.factors, self.hushed
+            inner.owner = self.owner or self.op
+            self.inner[path] = inner
+        return self.inner[path]
+
+    @property
+    def makes(self) -> bool:
+        """Tell whether this operation or one that it holds has made ids."""
+        return bool(self.made) or any(inner.makes for inner in self.inner.values())

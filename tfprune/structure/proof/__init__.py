@@ -1,0 +1,1 @@
+"""The equivalence check of a shrunk model against the original."""

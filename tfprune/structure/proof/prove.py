@@ -1,0 +1,311 @@
+"""The proof: the small model against the original with the removed units silenced.
+
+A unit is silenced where it is used, not where it is made: after a zeroed filter the beta of a
+BatchNormalization would still speak. Both models get random inputs, and in the place of fresh
+weights that are all alike (ones, zeros) random ones, since those hide mistakes.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import ModelError
+from tfprune.graph.read import Call, Ref
+from tfprune.structure.ids.site import Axes, Keep
+from tfprune.structure.proof.check_unrolling import check_unrolling
+from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
+from tfprune.structure.rebuild.rebuild import (
+    Weights,
+    cut,
+    execute,
+    perform,
+    rebuild,
+    silenced,
+    states_of,
+)
+from tfprune.structure.units import Units
+
+TOLERANCE = 1e-4
+"""The largest difference that is allowed, as a share of the output's largest number."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How far the small model is from the original with the removed units silenced."""
+
+    error: float
+    outputs: int
+
+
+def prove(
+    found: Units,
+    alive: np.ndarray,
+    weights: Weights,
+    small: Any,
+    ops: dict[int, Any],
+    *,
+    seed: int = 0,
+    input_shape: Any = None,
+    left: Units | None = None,
+    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
+) -> Proof:
+    """Compare a small model with its original, neither of which is changed.
+
+    Where whole branches were taken out, `left` are the units of what was left of the graph, and
+    `muted` the tensors that are zero in the original, by the `id` of the call that adds them.
+
+    Where an operation mixes the channels that are cut (LayerNormalization, softmax), the
+    reference computes it on the living positions only: the cut itself is proven, not that
+    nothing changed.
+
+    Raises:
+        ModelError: They differ by more than TOLERANCE.
+    """
+    rng = np.random.default_rng(seed)
+    keep = Keep(alive)
+    if has_low_precision(found):
+        _full, full_ops = rebuild(found, np.ones_like(alive), weights, dtype="float32")
+        small, ops = rebuild(left or found, alive, weights, dtype="float32")
+        originals = full_ops
+    else:
+        originals = {id(call.op): call.op for call in found.graph.calls}
+    inputs = random_inputs(found, rng, input_shape)
+    check_unrolling(found, inputs, low_precision=has_low_precision(found))
+    noisy = varied(weights, rng)
+    quiet = silenced(found, noisy, keep)
+    statistics = Statistics(found, originals, quiet, rng)
+    with _state(originals, quiet), _plain_ends(found, originals):
+        small_weights = cut(found, noisy, keep)
+        expected = _reference(
+            found, originals, inputs, keep, ops, small_weights, first=statistics.normalise,
+            muted=muted,
+        )  # fmt: skip
+    small_weights |= cut(found, statistics.weights(noisy), keep)
+    with _state(ops, small_weights), _plain_ends(found, ops):
+        struct = tree.pack_sequence_as(found.graph.inputs, inputs)
+        actual = small(struct, training=False)
+    left, right = tree.flatten(expected), tree.flatten(actual)
+    worst = max(_apart(a, b) for a, b in zip(left, right, strict=True))
+    if not np.isfinite(worst):
+        spoilt = [
+            call.op.name
+            for call in found.graph.calls
+            if not all(np.isfinite(array).all() for array in weights.get(id(call.op), ()))
+        ]
+        cause = f"layer {spoilt[0]!r} has such weights" if spoilt else "its outputs overflow"
+        raise ModelError(
+            f"model {found.model.name!r} gives NaN or infinity on random inputs, so that nothing "
+            f"can be proven: {cause}; mend it, or leave the proof out with verify=False"
+        )
+    if not worst <= TOLERANCE:
+        raise ModelError(
+            f"model {found.model.name!r}: the shrunken model differs from the original with its "
+            f"removed units silenced by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
+            "nothing was returned. Freeze the layer at fault with skip="
+        )
+    return Proof(worst, len(left))
+
+
+def drift(found: Units, one: Any, other: Any, inputs: list[np.ndarray]) -> float:
+    """How far two models are apart on the same inputs, as a share of the largest number."""
+    struct = tree.pack_sequence_as(found.graph.inputs, inputs)
+    expected, actual = (tree.flatten(model(struct, training=False)) for model in (one, other))
+    return max(_apart(a, b) for a, b in zip(expected, actual, strict=True))
+
+
+def _apart(expected: Any, actual: Any) -> float:
+    a = np.asarray(keras.ops.convert_to_numpy(expected), np.float64)
+    b = np.asarray(keras.ops.convert_to_numpy(actual), np.float64)
+    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
+
+
+def has_low_precision(found: Units) -> bool:
+    """Tell whether a layer computes in less than float32."""
+    layers = [call.op for call in found.graph.calls if isinstance(call.op, keras.Layer)]
+    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+
+
+class _state:
+    """While it is entered, layers have other weights and empty states; they are not changed."""
+
+    def __init__(self, ops: dict[int, Any], weights: Weights) -> None:
+        mapping = [
+            (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
+            for key, op in ops.items()
+            if isinstance(op, keras.Layer)
+            for variable, array in zip(op.weights, weights[key], strict=True)
+        ]
+        states = [state for op in ops.values() for state in states_of(op)]
+        states += [drawn.state for op in ops.values() for drawn in _generators(op)]
+        mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
+        self.scope = keras.StatelessScope(state_mapping=mapping)
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.scope.__exit__(*error)
+
+
+def _generators(op: Any) -> list[Any]:
+    """What an operation's random numbers come from: both models are to draw the same ones."""
+    layers = op._flatten_layers() if isinstance(op, keras.Layer) else ()
+    return [one for layer in layers for one in layer._seed_generators]
+
+
+class _plain_ends:
+    """While it is entered, layers that make outputs have no saturating activation.
+
+    A softmax or sigmoid far from zero would hide what went wrong before it.
+    """
+
+    def __init__(self, found: Units, ops: dict[int, Any]) -> None:
+        producers = found.graph.producers()
+        makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
+        # A sum at the end is not there any more where its branch was taken out.
+        made = [call for call in makers if call is not None and id(call.op) in ops]
+        layers = {id(call.op): ops[id(call.op)] for call in made}
+        saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
+        self.changed = [
+            (layer, layer.activation)
+            for layer in layers.values()
+            if getattr(layer, "activation", None) in saturating
+            and not isinstance(layer, keras.layers.RNN)
+        ]
+
+    def __enter__(self) -> None:
+        for layer, _ in self.changed:
+            layer.activation = keras.activations.linear
+
+    def __exit__(self, *error: Any) -> None:
+        for layer, activation in self.changed:
+            layer.activation = activation
+
+
+def _reference(
+    found: Units,
+    originals: dict[int, Any],
+    inputs: list[np.ndarray],
+    keep: Keep,
+    ops: dict[int, Any],
+    small_weights: Weights,
+    *,
+    first: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
+) -> Any:
+    """Run the original, silencing inputs of calls that have no weight to silence them."""
+    flow = found.flow
+    silences: dict[int, list[tuple[Ref, int, np.ndarray]]] = {}
+    for item in flow.silences:
+        if not keep.all(item.ids):
+            mask = keep.mask(item.ids)
+            silences.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = compute(call, args, kwargs)
+        _carry_mask(call.op, args, made)
+        return made
+
+    def compute(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = first(call, args, kwargs)
+        if made is not None:
+            return made
+        if any(not keep.all(ids) for ids in flow.gathered.get(id(call), ())):
+            return _on_the_living(found, call, args, kwargs, keep, ops, small_weights)
+        if id(call) in muted:
+            indices = muted[id(call)]
+
+            def mute(spec: Any, tensor: Any) -> Any:
+                silent = isinstance(spec, Ref) and spec.index in indices
+                return keras.ops.zeros_like(tensor) if silent else tensor
+
+            args = tree.map_structure(mute, call.args, args)
+            kwargs = tree.map_structure(mute, call.kwargs, kwargs)
+        for ref, axis, mask in silences.get(id(call), ()):
+            shape = [-1 if position == axis else 1 for position in range(len(flow.shape(ref)))]
+            quiet = mask.reshape(shape)
+
+            def hush(spec: Any, tensor: Any, ref: Ref = ref, quiet: np.ndarray = quiet) -> Any:
+                if spec is not ref and spec != ref:
+                    return tensor
+                return _masked_as(tensor, tensor * keras.ops.cast(quiet, tensor.dtype))
+
+            args = tree.map_structure(hush, call.args, args)
+            kwargs = tree.map_structure(hush, call.kwargs, kwargs)
+        return perform(originals[id(call.op)], args, kwargs)
+
+    tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
+    return execute(found.graph, tensors, run)
+
+
+def _masked_as(before: Any, tensor: Any) -> Any:
+    """A tensor with the mask that Keras carries along with another."""
+    mask = keras.src.backend.get_keras_mask(before)
+    if mask is not None:
+        keras.src.backend.set_keras_mask(tensor, mask)
+    return tensor
+
+
+def _carry_mask(op: Any, args: tuple[Any, ...], made: Any) -> None:
+    """Give what stands for a layer's output the mask that Keras would carry along with it."""
+    if not (isinstance(op, keras.Layer) and op.supports_masking and args):
+        return
+    masks = tree.map_structure(keras.src.backend.get_keras_mask, args[0])
+    if any(mask is not None for mask in tree.flatten(masks)):
+        op._set_mask_metadata(args[0], made, masks)
+
+
+def _on_the_living(
+    found: Units,
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    keep: Keep,
+    ops: dict[int, Any],
+    small_weights: Weights,
+) -> Any:
+    """A call computed on the living positions, its outputs put back among zeros."""
+    flow = found.flow
+
+    def gather(spec: Any, tensor: Any) -> Any:
+        if not isinstance(spec, Ref):
+            return tensor
+        for axis, ids in enumerate(flow.axes(spec)):
+            if ids is not None and not keep.all(ids):
+                fewer = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
+                tensor = _masked_as(tensor, fewer) if axis == len(tensor.shape) - 1 else fewer
+        return tensor
+
+    args = tree.map_structure(gather, call.args, args)
+    kwargs = tree.map_structure(gather, call.kwargs, kwargs)
+    change = flow.rewrites.get(id(call))
+    if change is not None:
+        args, kwargs = change(keep, args, kwargs)
+    op = ops[id(call.op)]
+    if isinstance(op, keras.Layer):
+        with _state({id(call.op): op}, small_weights):
+            made = perform(op, args, kwargs)
+    else:
+        made = perform(op, args, kwargs)
+    flat = [
+        _scatter(tensor, flow.axes(ref), keep)
+        for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True)
+    ]
+    return tree.pack_sequence_as(made, flat)
+
+
+def _scatter(tensor: Any, axes: Axes, keep: Keep) -> Any:
+    for axis, ids in enumerate(axes):
+        if ids is None or keep.all(ids):
+            continue
+        mask = keep.mask(ids)
+        # Dead positions read the zero that is put after the living ones.
+        where = np.where(mask, np.cumsum(mask) - 1, int(mask.sum()))
+        width = [(0, int(position == axis)) for position in range(len(tensor.shape))]
+        tensor = keras.ops.take(keras.ops.pad(tensor, width), where, axis=axis)
+    return tensor

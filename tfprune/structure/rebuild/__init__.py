@@ -1,0 +1,1 @@
+"""The smaller model: weights sliced, layers rebuilt, kernels repaired."""

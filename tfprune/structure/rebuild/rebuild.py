@@ -1,0 +1,379 @@
+"""A model built anew from its graph: the same operations, with what stays of their weights."""
+
+import contextlib
+import inspect
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import ModelError, type_name
+from tfprune.graph.read import Call, Graph, Ref
+from tfprune.structure.ids.rule_registry import is_foreign
+from tfprune.structure.ids.site import Binding, Keep, Site, places
+from tfprune.structure.units import Units
+from tfprune.utils.cloning import settle
+
+Weights = dict[int, list[np.ndarray]]
+"""The arrays of each layer, under the `id` of the original layer."""
+
+
+def read_weights(found: Units) -> Weights:
+    """All weights of a model, layer by layer: the numbers themselves, not to be written to."""
+    return {
+        id(op): [_view(variable) for variable in op.weights]
+        for op in operations(found.graph)
+        if isinstance(op, keras.Layer)
+    }
+
+
+def _view(variable: Any) -> np.ndarray:
+    """The memory of a variable; TensorFlow leaves it as it is when the variable changes."""
+    array = np.asarray(variable.value.read_value())
+    array.flags.writeable = False
+    return array
+
+
+def operations(graph: Graph) -> list[Any]:
+    """Each operation once, in the order of its first call."""
+    return list({id(call.op): call.op for call in graph.calls}.values())
+
+
+def cut(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """What stays of these weights, which may be those of some layers only."""
+    result = dict(weights)
+    for site in found.sites:
+        if id(site.op) in weights:
+            result[id(site.op)] = _cut_site(site, weights[id(site.op)], keep)
+    return result
+
+
+def _cut_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.ndarray]:
+    result = list(weights)
+    place = places(site.op)
+    for binding in sorted(site.bindings, key=lambda b: b.along is None):
+        index = place[id(binding.weight)]
+        result[index] = _cut_axis(result[index], binding, keep)
+    for weight, change in site.factors:
+        index = place[id(weight)]
+        result[index] = (result[index] * change(keep)).astype(result[index].dtype)
+    return result
+
+
+def _cut_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    if keep.all(binding.ids):
+        return weight
+    if binding.along is None:
+        return np.compress(keep.mask(binding.ids), weight, axis=binding.axis)
+    blocks = np.split(weight, len(binding.ids), axis=-1)
+    kept = [
+        np.compress(keep.mask(row), block, axis=binding.axis)
+        for row, block in zip(binding.ids, blocks, strict=True)
+    ]
+    return np.concatenate(kept, axis=-1)
+
+
+def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """All weights in full size, zero wherever they would use what is gone."""
+    result = dict(weights)
+    for site in found.sites:
+        used = [b for b in site.bindings if b.role == "use" and not keep.all(b.ids)]
+        used += [b for b in site.hushed if not keep.all(b.ids)]
+        if not used:
+            continue
+        arrays = list(weights[id(site.op)])
+        place = places(site.op)
+        for binding in used:
+            index = place[id(binding.weight)]
+            arrays[index] = _silence_axis(arrays[index], binding, keep)
+        result[id(site.op)] = arrays
+    return result
+
+
+def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    if binding.along is None:
+        shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
+        return weight * keep.mask(binding.ids).reshape(shape).astype(weight.dtype)
+    blocks = np.split(weight, len(binding.ids), axis=-1)
+    shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
+    return np.concatenate(
+        [
+            block * keep.mask(row).reshape(shape).astype(weight.dtype)
+            for row, block in zip(binding.ids, blocks, strict=True)
+        ],
+        axis=-1,
+    )
+
+
+Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
+
+
+def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What an operation gives in inference, where a model says so to all of its layers."""
+    if getattr(op, "_call_has_training_arg", False):
+        place = list(inspect.signature(op.call).parameters).index("training")
+        if len(args) <= place:
+            kwargs = {**kwargs, "training": False}
+    return op(*args, **kwargs)
+
+
+def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
+    """Go through the calls with real or symbolic tensors; `run` makes each call's output."""
+    tensors: dict[int, Any] = {
+        ref.index: tensor for ref, tensor in zip(tree.flatten(graph.inputs), inputs, strict=True)
+    }
+
+    def given(leaf: Any) -> Any:
+        return tensors[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    for call in graph.calls:
+        made = run(
+            call, tree.map_structure(given, call.args), tree.map_structure(given, call.kwargs)
+        )
+        for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True):
+            tensors[ref.index] = tensor
+    return tree.map_structure(lambda ref: tensors[ref.index], graph.outputs)
+
+
+def rebuild(
+    found: Units,
+    alive: np.ndarray,
+    weights: Weights,
+    *,
+    dtype: str | None = None,
+    drop: Collection[int] = (),
+    after: Mapping[int, Callable[[Any], Any]] | None = None,
+) -> tuple[Any, dict[int, Any]]:
+    """An ordinary Keras model with what lives, and its operations by the `id` of the original.
+
+    Args:
+        found: The units of the model.
+        alive: For each id whether it stays.
+        weights: The arrays of the original, in full size.
+        dtype: A dtype policy for every layer in place of its own.
+        drop: The `id`s of operations that are left out: they give what they are given.
+        after: By the `id` of a call, what is done to its output.
+
+    Raises:
+        ModelError: A layer cannot be made from its config, or an input is left that nothing reads
+            and Keras is too old for that.
+    """
+    keep = Keep(alive)
+    graph, flow = found.graph, found.flow
+    names = _names(graph)
+    ops: dict[int, Any] = {}
+    for op in operations(graph):
+        if id(op) in drop:
+            continue
+        site = flow.sites.get(id(op))
+        ops[id(op)] = _remake(op, site, keep, names[id(op)], dtype)
+    inputs = [_remake_input(layer) for layer in graph.input_layers]
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        change = flow.rewrites.get(id(call))
+        if change is not None:
+            args, kwargs = change(keep, args, kwargs)
+        if id(call.op) in drop:
+            return args[0]
+        made = ops[id(call.op)](*args, **kwargs)
+        return after[id(call)](made) if after and id(call) in after else made
+
+    kept = cut(found, weights, keep)
+    # In this scope variables are made without a value, and given one when it is left: so no
+    # initializer has to make numbers that would only be written over. The states of a stateful
+    # layer cannot be made in it.
+    stateful = any(True for op in operations(graph) for _ in states_of(op))
+    with contextlib.nullcontext() if stateful else keras.StatelessScope():
+        if not after and _is_chain(found):
+            layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
+            model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
+            model.name = found.model.name
+        else:
+            outputs = execute(graph, inputs, run)
+            by_ref = dict(zip(tree.flatten(graph.inputs), inputs, strict=True))
+            shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
+            model = _functional(shaped, outputs, found.model.name)
+        late = [
+            load(op, kept[key], weights[key])
+            for key, op in ops.items()
+            if isinstance(op, keras.Layer)
+        ]
+    for variable, array in itertools.chain.from_iterable(late):
+        variable.assign(array)
+    for op in operations(graph):
+        if isinstance(op, keras.Layer) and id(op) in ops:
+            settle(ops[id(op)], op)
+    return model, ops
+
+
+def _functional(inputs: Any, outputs: Any, name: str) -> Any:
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    except ValueError as error:
+        if "not connected" not in str(error):
+            raise
+        raise ModelError(
+            f"model {name!r}: without what was to go, an input does not reach an output any more, "
+            f"and Keras {keras.__version__} has no such models; keep the branch that reads it "
+            "(skip=), or take a newer Keras"
+        ) from None
+
+
+def states_of(op: Any) -> Iterator[Any]:
+    """The variables in which a stateful layer carries its states from batch to batch."""
+    if isinstance(op, keras.Layer):
+        for layer in op._flatten_layers():
+            if isinstance(layer, keras.layers.RNN) and layer.stateful:
+                yield from tree.flatten(layer.states)
+
+
+def load(
+    layer: Any, arrays: list[np.ndarray], shared: Sequence[np.ndarray] = ()
+) -> list[tuple[Any, np.ndarray]]:
+    """Let a layer's variables begin with these numbers, naming the layer if they do not fit.
+
+    Args:
+        layer: A layer that was built, in the `keras.StatelessScope` if one is still entered.
+        arrays: One for each of its weights.
+        shared: Arrays that belong to something else, and must be copied.
+
+    Returns:
+        The variables that had a value already, each with the one it is to be given.
+    """
+    have = [tuple(weight.shape) for weight in layer.weights]
+    want = [array.shape for array in arrays]
+    if have != want:
+        raise ModelError(f"layer {layer.name!r} was rebuilt with weights {have}, not {want}")
+    # TensorFlow takes over the memory of an array: what trains one model would train the other.
+    own = [array.copy() if any(array is other for other in shared) else array for array in arrays]
+    late = []
+    for variable, array in zip(layer.weights, own, strict=True):
+        if variable._value is None:
+            variable._initializer = partial(_given, array)
+        else:
+            late.append((variable, array))
+    return late
+
+
+def _given(array: np.ndarray, shape: Any, dtype: Any = None) -> Any:
+    """An initializer that gives an array."""
+    return keras.ops.convert_to_tensor(array, dtype=dtype)
+
+
+def _is_chain(found: Units) -> bool:
+    """Tell whether a model is a Sequential whose layers stand one after another."""
+    graph = found.graph
+    if type(found.model) is not keras.Sequential:
+        return False
+    before = graph.inputs if isinstance(graph.inputs, Ref) else tree.flatten(graph.inputs)[0]
+    seen = set()
+    for call in graph.calls:
+        plain = isinstance(call.op, keras.Layer) and call.args == (before,)
+        if not plain or call.kwargs or id(call.op) in seen or len(call.outputs) != 1:
+            return False
+        if id(call) in found.flow.rewrites:
+            return False
+        seen.add(id(call.op))
+        before = call.outputs[0]
+    return True
+
+
+def _names(graph: Graph) -> dict[int, str]:
+    """A name for each operation: its own, or its path where two have the same."""
+    taken: set[str] = {layer.name for layer in graph.input_layers}
+    names: dict[int, str] = {}
+    for call in graph.calls:
+        if id(call.op) in names:
+            continue
+        name = call.op.name
+        if name in taken:
+            name = call.path.replace("/", "_")
+        base, number = name, 1
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        names[id(call.op)] = name
+    return names
+
+
+def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> Any:
+    if type(op) is keras.layers.Lambda:
+        return keras.layers.Lambda(
+            op.function,
+            output_shape=op._output_shape,
+            mask=op.mask,
+            arguments=op.arguments,
+            name=name,
+            dtype=dtype or op.dtype_policy,
+        )
+    own = {key: function for key, function in _activations(op) if is_foreign(function)}
+    try:
+        config = {**_config(op, site, keep, name, dtype), **dict.fromkeys(own, "linear")}
+        made = type(op).from_config(config)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+        raise ModelError(
+            f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {lines[0]}"
+        ) from error
+    for key, function in own.items():
+        # A function of the user's own need not be one that a config can bring back.
+        setattr(_cell(made), key, function)
+    if isinstance(op, keras.Layer):
+        made.trainable = op.trainable
+    return made
+
+
+def _cell(op: Any) -> Any:
+    """What holds the activations of a layer: a recurrent one leaves them to its cell."""
+    return op.cell if isinstance(op, keras.layers.RNN) and type(op) is not keras.layers.RNN else op
+
+
+def _activations(op: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(op, keras.Layer):
+        for key in ("activation", "recurrent_activation"):
+            yield key, getattr(_cell(op), key, None)
+
+
+def _config(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> dict:
+    """The config of an operation with the sizes that stay."""
+    config = _without_shapes(op.get_config())
+    if "name" in config:
+        config["name"] = name
+    for path, change in site.edits.items() if site is not None else ():
+        _set(config, path, change(keep))
+    if dtype is not None and "dtype" in config:
+        config["dtype"] = dtype
+        if isinstance(config.get("layer"), dict):
+            config["layer"] = _with_dtype(config["layer"], dtype)
+    return config
+
+
+def _without_shapes(config: Any) -> Any:
+    """A config whose inner layers are not built with the shapes they had."""
+    if isinstance(config, dict):
+        return {
+            key: _without_shapes(value)
+            for key, value in config.items()
+            if not (key == "build_config" and "class_name" in config)
+        }
+    return [_without_shapes(item) for item in config] if isinstance(config, list) else config
+
+
+def _with_dtype(serialized: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    inner = dict(serialized)
+    inner["config"] = {**inner["config"], "dtype": dtype}
+    return inner
+
+
+def _set(config: Any, path: tuple[str | int, ...], value: Any) -> None:
+    for key in path[:-1]:
+        config = config[key]
+    config[path[-1]] = value
+
+
+def _remake_input(layer: Any) -> Any:
+    return keras.layers.InputLayer.from_config(layer.get_config()).output

@@ -1,0 +1,117 @@
+"""BatchNormalization statistics estimated anew, after channels went."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfprune.errors import DataError, ModelError, type_name
+from tfprune.graph.inputs import by_name, check_batch
+from tfprune.utils.batches import each_batch
+
+OPTION = "recalibrate data"
+
+
+def recalibrate(model: Any, data: Any) -> Any:
+    """The model with its BatchNormalization statistics taken from data.
+
+    The moving mean and variance become the average over all batches, each weighing as much as it
+    has samples; where a layer is called several times, over all of its calls. Nothing else of the
+    model changes; labels, if there are any, are not read.
+
+    Args:
+        model: A Keras model. It is changed in place.
+        data: Inputs, (inputs, labels), or batches of them; 32 samples make a batch of arrays.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ModelError: The model has no BatchNormalization whose statistics may change.
+        DataError: The data is empty, or gives statistics that are not finite.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
+    learning = learning_norms(model)
+    if not learning:
+        frozen = [layer.name for layer in _norms(model)]
+        what = f"all are frozen ({', '.join(frozen)})" if frozen else "there is none"
+        raise ModelError(f"model {model.name!r} has no BatchNormalization to recalibrate: {what}")
+    # What is read here is a snapshot: TensorFlow writes to another buffer while it is held.
+    before = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
+    new: set[int] = set()
+    try:
+        with contextlib.ExitStack() as stack:
+            for layer in learning:
+                stack.enter_context(_averaging(layer))
+            for inputs in _inputs(model, data):
+                model(inputs, training=True)
+        bad = [layer.name for layer in learning if not _is_finite(layer)]
+        if bad:
+            raise DataError(f"recalibrate: the data gives {bad[0]} statistics that are not finite")
+        new.update(
+            id(value) for one in learning for value in (one.moving_mean, one.moving_variance)
+        )
+    finally:
+        # Dropout, spectral norms and layers of one's own change with every training call.
+        for variable, value in before:
+            if id(variable) not in new:
+                variable.assign(value)
+    return model
+
+
+def learning_norms(model: Any) -> list[Any]:
+    """The BatchNormalizations of a model whose statistics change while it trains."""
+    return [layer for layer in _norms(model) if layer.trainable]
+
+
+def _norms(model: Any) -> list[Any]:
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _inputs(model: Any, data: Any) -> Iterator[Any]:
+    """The checked inputs of each batch, as the model takes them."""
+    takes = getattr(model, "inputs", None) or ()
+    names = [tensor.name for tensor in takes]
+    struct = getattr(model, "_inputs_struct", None)
+    for batch in each_batch(data, OPTION, len(takes)):
+        inputs = by_name(batch.inputs, struct, names, OPTION) if takes else batch.inputs
+        check_batch([tensor.shape for tensor in takes], inputs, OPTION)
+        yield inputs
+
+
+@contextlib.contextmanager
+def _averaging(layer: Any) -> Iterator[None]:
+    """Let a normalisation average over all its calls, each weighing as many samples as it has."""
+    momentum, own, call = layer.momentum, vars(layer).get("call"), layer.call
+    seen = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
+    @functools.wraps(call)
+    def count_then_call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        before = seen.read_value()
+        now = before + tf.cast(tf.shape(inputs)[0], tf.float64)
+        seen.assign(now)
+        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        layer.momentum = tf.cast(before / now, dtype)
+        return call(inputs, *args, **kwargs)
+
+    layer.call = count_then_call
+    try:
+        yield
+    finally:
+        layer.momentum = momentum
+        if own is not None:
+            layer.call = own
+        else:
+            del layer.call
+
+
+def _is_finite(layer: Any) -> bool:
+    return all(
+        bool(keras.ops.all(keras.ops.isfinite(value)))
+        for value in (layer.moving_mean, layer.moving_variance)
+    )

@@ -1,0 +1,168 @@
+"""What a model costs when some of its ids are gone, counted without building it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.errors import ModelError
+from tfprune.structure.ids.site import Ids
+from tfprune.structure.rebuild.rebuild import operations
+from tfprune.structure.units import Units
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """A sum of products: each a factor times the living lengths of some vectors."""
+
+    factors: np.ndarray
+    terms: list[list[int]]
+
+    def total(self, lengths: np.ndarray) -> float:
+        return float(sum(self.each(lengths)))
+
+    def each(self, lengths: np.ndarray) -> list[float]:
+        return [
+            factor * math.prod(lengths[index] for index in term)
+            for factor, term in zip(self.factors, self.terms, strict=True)
+        ]
+
+
+class Meter:
+    """Counts parameters, multiplications and channels of a model cut down to what lives."""
+
+    def __init__(self, found: Units) -> None:
+        self.found = found
+        self._vectors: list[Ids] = []
+        self._index: dict[int, int] = {}
+        self._params = self._weigh(lambda op: True)
+        self._file = self._weigh(lambda op: not isinstance(op, keras.layers.BatchNormalization))
+        self._macs = self._multiply()
+        self._flat = np.concatenate([np.zeros(0, int), *self._vectors])
+        sizes = [len(vector) for vector in self._vectors]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(int)
+
+    def _vector(self, ids: Ids) -> int:
+        if id(ids) not in self._index:
+            self._index[id(ids)] = len(self._vectors)
+            self._vectors.append(ids)
+        return self._index[id(ids)]
+
+    def _weigh(self, counts: Callable[[Any], bool]) -> _Products:
+        bound: dict[int, dict[int, tuple[int, int]]] = {}
+        for _, binding in self.found.bindings:
+            blocks = len(binding.ids) if binding.ids.ndim == 2 else 1
+            ids = binding.ids.ravel() if binding.ids.ndim == 2 else binding.ids
+            bound.setdefault(id(binding.weight), {})[binding.axis] = (self._vector(ids), blocks)
+        factors, terms = [], []
+        for op in operations(self.found.graph):
+            if not isinstance(op, keras.Layer) or not counts(op):
+                continue
+            for weight in op.weights:
+                factor, term = 1.0, []
+                for axis, size in enumerate(weight.shape):
+                    if axis in bound.get(id(weight), {}):
+                        index, blocks = bound[id(weight)][axis]
+                        term.append(index)
+                        factor /= blocks
+                    else:
+                        factor *= size
+                factors.append(factor)
+                terms.append(term)
+        return _Products(np.array(factors), terms)
+
+    def _multiply(self) -> _Products:
+        costs = self.found.flow.costs
+        return _Products(
+            np.array([cost.factor for cost in costs]),
+            [[self._vector(ids) for ids in cost.vectors] for cost in costs],
+        )
+
+    def _lengths(self, alive: np.ndarray) -> np.ndarray:
+        if not len(self._flat):
+            return np.zeros(0)
+        return np.add.reduceat(alive[self._flat].astype(np.int64), self._starts)
+
+    @cached_property
+    def everything(self) -> np.ndarray:
+        """All ids alive."""
+        return np.ones(self.found.flow.size, bool)
+
+    def params(self, alive: np.ndarray) -> float:
+        """Weights of all kinds, as `model.count_params` counts them."""
+        return round(self._params.total(self._lengths(alive)))
+
+    def macs(self, alive: np.ndarray) -> float:
+        """Multiplications of one sample; NaN where the model leaves sizes open."""
+        return self._macs.total(self._lengths(alive))
+
+    def file_bytes(self, alive: np.ndarray) -> float:
+        """Bytes of the weights in a float32 file, where BatchNormalization is folded away."""
+        return 4 * self._file.total(self._lengths(alive))
+
+    def channels(self, alive: np.ndarray) -> float:
+        """Units of all groups that can be cut."""
+        return float(sum(int(alive[group.units].sum()) for group in self.found.groups))
+
+    def macs_by_call(self, alive: np.ndarray) -> dict[str, float]:
+        """Multiplications of each call that has some, by its path."""
+        result: dict[str, float] = {}
+        each = self._macs.each(self._lengths(alive))
+        for cost, macs in zip(self.found.flow.costs, each, strict=True):
+            result[cost.call.path] = result.get(cost.call.path, 0.0) + macs
+        return result
+
+    def measure(self, kind: str, alive: np.ndarray) -> float:
+        """One of the costs, by its name in a target.
+
+        Raises:
+            ModelError: Multiplications cannot be counted.
+        """
+        if kind == "macs":
+            macs = self.macs(alive)
+            if math.isnan(macs):
+                raise ModelError(
+                    f"model {self.found.model.name!r} leaves sizes of its input open, so its "
+                    "multiplications cannot be counted: pass input_shape=, without the batch"
+                )
+            return macs
+        return {"params": self.params, "channels": self.channels, "tflite_bytes": self.file_bytes}[
+            kind
+        ](alive)
+
+
+def reachable(found: Units) -> float:
+    """The share of multiplications in calls that lose some when units go (NaN: not known)."""
+    free = np.zeros(found.flow.size, bool)
+    for group in found.groups:
+        free[group.units] = True
+    free = free[found.root]
+    total = reach = 0.0
+    for cost in found.flow.costs:
+        total += cost.now
+        if any(free[vector].any() for vector in cost.vectors):
+            reach += cost.now
+    return reach / total if total else 0.0
+
+
+def nearest_multiple(asked: float, step: int, most: int) -> int:
+    """The count to keep: the multiple of `step` nearest to what is asked, or all.
+
+    Never nothing: at least one step, or all where there are fewer.
+
+    Example:
+        >>> [nearest_multiple(asked, 8, 20) for asked in (20, 19, 17, 13, 3, 0)]
+        [20, 20, 16, 16, 8, 8]
+        >>> nearest_multiple(1, 8, 4), nearest_multiple(0.5 * 11, 1, 11), nearest_multiple(0, 1, 3)
+        (4, 6, 1)
+    """
+    if asked >= most or most <= step:
+        return most
+    multiple = max(round(asked / step), 1) * step
+    if multiple >= most or most - asked < abs(multiple - asked):
+        return most
+    return multiple

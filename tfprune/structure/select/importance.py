@@ -1,0 +1,322 @@
+"""How much each unit matters: a number for every id's root; high means keep.
+
+Each is a plain function of the evidence. What is measured on weights is summed over all the
+members of a unit; a unit that has nothing to be measured by is NaN, and its group stays whole.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import DataError, OptionError
+from tfprune.graph.inputs import flat_inputs
+from tfprune.graph.read import Call
+from tfprune.structure.ids.site import MAKE, USE, Binding, places
+from tfprune.structure.rebuild.rebuild import Weights, execute, perform
+from tfprune.structure.units import Units
+from tfprune.utils.batches import Batch, as_batches
+from tfprune.utils.losses import loss_of
+from tfprune.utils.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a unit's importance can be judged by."""
+
+    found: Units
+    weights: Weights
+    data: Any = None
+    loss: Any = None
+    seed: int = 0
+
+    def array(self, binding: Binding, site_op: Any) -> np.ndarray:
+        """A weight, from the arrays that are being judged."""
+        return self.weights[id(site_op)][self._places[id(site_op), id(binding.weight)]]
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, int], int]:
+        return {
+            (id(site.op), weight): place
+            for site in self.found.sites
+            for weight, place in places(site.op).items()
+        }
+
+    def members(self, *roles: str) -> Iterator[tuple[Any, Binding]]:
+        """The weight axes of these roles, with their layer."""
+        for site, binding in self.found.bindings:
+            if binding.role in roles:
+                yield site.op, binding
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """The data as batches of inputs, labels and weights.
+
+        Raises:
+            DataError: There is none, or it is empty.
+        """
+        if self.data is None:
+            raise DataError(
+                "data=: there is none, which this importance judges by: give (inputs, labels), "
+                "inputs where it reads no labels, or an iterable of batches"
+            )
+        return as_batches(self.data, "data", len(self.found.graph.input_layers))
+
+    @property
+    def samples(self) -> int:
+        """How many samples the batches hold."""
+        return sum(batch.size for batch in self.batches)
+
+
+class Importance(Protocol):
+    """A number for each id, right at the roots of units; NaN where there is no evidence."""
+
+    def __call__(self, evidence: Evidence) -> np.ndarray:
+        """Judge all units."""
+
+
+IMPORTANCES: Registry[Importance] = Registry("importance")
+
+
+def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
+    """An importance from a function of a weight laid out as (positions, everything else)."""
+
+    def importance(evidence: Evidence) -> np.ndarray:
+        score = np.zeros(evidence.found.flow.size)
+        root = evidence.found.root
+        for op, binding in evidence.members(MAKE, USE):
+            array = evidence.array(binding, op)
+            for ids, rows in positions(array, binding):
+                given = measure(rows)
+                try:
+                    values = np.asarray(given, np.float64)
+                except (TypeError, ValueError):
+                    raise OptionError(
+                        f"importance: the callable must give numbers. Received {given!r}"
+                    ) from None
+                if values.shape != (len(rows),):
+                    raise OptionError(
+                        f"importance: the callable must give one number for each of {len(rows)} "
+                        f"positions. Received an array of shape {values.shape}"
+                    )
+                np.add.at(score, root[ids], values)
+        return score
+
+    return importance
+
+
+def positions(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids along a weight's axis, and the weight with that axis first and the rest flat."""
+    for ids, block in blocks(array, binding):
+        rows = np.moveaxis(block, binding.axis, 0)
+        yield ids, rows.reshape(len(rows), -1)
+
+
+def blocks(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The ids along a weight's axis with the weight, or with each block of a grouped kernel."""
+    if binding.along is None:
+        yield binding.ids, array
+        return
+    yield from zip(binding.ids, np.split(array, len(binding.ids), axis=-1), strict=True)
+
+
+IMPORTANCES.register("l1")(by_weights(lambda rows: np.abs(rows).sum(axis=1)))
+
+
+@IMPORTANCES.register("l2")
+def l2(evidence: Evidence) -> np.ndarray:
+    """√Σw² of each weight that makes or uses a unit."""
+    score = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for op, binding in evidence.members(MAKE, USE):
+        for ids, block in blocks(evidence.array(binding, op), binding):
+            np.add.at(score, root[ids], np.sqrt(squares(block, binding.axis)))
+    return score
+
+
+def squares(array: np.ndarray, axis: int) -> np.ndarray:
+    """The sum of squares at each position of an axis, without a copy of the array.
+
+    Example:
+        >>> squares(np.array([[1.0, 2.0], [3.0, 4.0]]), 1).tolist()
+        [10.0, 20.0]
+    """
+    if array.itemsize < 4:
+        array = array.astype(np.float32)
+    flat = array.reshape(math.prod(array.shape[:axis]), array.shape[axis], -1)
+    return np.einsum("iaj,iaj->a", flat, flat)
+
+
+@IMPORTANCES.register("lamp")
+def lamp(evidence: Evidence) -> np.ndarray:
+    """u² over the sum of all that are at least as large in its group (Lee et al., 2021)."""
+    score = np.zeros(evidence.found.flow.size)
+    root = evidence.found.root
+    for op, binding in evidence.members(MAKE, USE):
+        for ids, rows in positions(evidence.array(binding, op), binding):
+            np.add.at(score, root[ids], np.square(rows.astype(np.float64)).sum(axis=1))
+    for group in evidence.found.groups:
+        mine = score[group.units]
+        order = np.argsort(mine, kind="stable")
+        rest = np.cumsum(mine[order][::-1])[::-1]
+        score[group.units[order]] = mine[order] / np.where(rest > 0, rest, 1)
+    return score
+
+
+@IMPORTANCES.register("fpgm")
+def fpgm(evidence: Evidence) -> np.ndarray:
+    """The distance of a filter to all others: one near their median can be replaced by them."""
+    score = np.zeros(evidence.found.flow.size)
+    for op, binding in evidence.members(MAKE):
+        for ids, rows in positions(evidence.array(binding, op), binding):
+            rows = rows.astype(np.float64)
+            square = np.square(rows).sum(axis=1)
+            distance = square[:, None] + square[None, :] - 2 * rows @ rows.T
+            total = np.sqrt(np.maximum(distance, 0)).sum(axis=1)
+            np.add.at(score, evidence.found.root[ids], total)
+    return score
+
+
+@IMPORTANCES.register("bn_scale")
+def bn_scale(evidence: Evidence) -> np.ndarray:
+    """|γ| of the BatchNormalizations that a unit goes through (Liu et al., 2017)."""
+    score = np.full(evidence.found.flow.size, np.nan)
+    root = evidence.found.root
+    for _, binding in evidence.found.bindings:
+        if binding.scale:
+            at = root[binding.ids]
+            score[at] = np.nan_to_num(score[at])
+    for site, binding in evidence.found.bindings:
+        if binding.scale:
+            gamma = np.abs(evidence.array(binding, site.op)).astype(np.float64)
+            np.add.at(score, root[binding.ids], gamma)
+    return score
+
+
+@IMPORTANCES.register("random")
+def at_random(evidence: Evidence) -> np.ndarray:
+    """The control: what any other must beat."""
+    return np.random.default_rng(evidence.seed).uniform(size=evidence.found.flow.size)
+
+
+@IMPORTANCES.register("taylor")
+def taylor(evidence: Evidence) -> np.ndarray:
+    """|Σ w·∂L/∂w| over what a removal zeroes, root mean square over the batches, by their size.
+
+    It is the change of the loss that a removal makes, to first order: at the weights that use a
+    unit, Σ w·∂L/∂w is Σ x·∂L/∂x of all that comes in by it, with what BatchNormalizations and
+    biases on the way have added.
+    """
+    total = np.zeros(evidence.found.flow.size)
+    for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
+        here = np.zeros_like(total)
+        for op, binding, counts in _zeroed(evidence):
+            product = evidence.array(binding, op).astype(np.float64) * gradients[id(binding.weight)]
+            for ids, rows in positions(product, binding):
+                roots = evidence.found.root[ids]
+                np.add.at(here, roots, counts[roots] * rows.sum(axis=1))
+        total += batch.size * np.square(here)
+    return np.sqrt(total / evidence.samples)
+
+
+@IMPORTANCES.register("hessian")
+def hessian(evidence: Evidence) -> np.ndarray:
+    """½·w²·E[(∂L/∂w)²] over what a removal zeroes: the loss's curvature by Fisher information."""
+    total = np.zeros(evidence.found.flow.size)
+    for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
+        for op, binding, counts in _zeroed(evidence):
+            array = evidence.array(binding, op).astype(np.float64)
+            for ids, rows in positions(np.square(array * gradients[id(binding.weight)]), binding):
+                roots = evidence.found.root[ids]
+                np.add.at(total, roots, batch.size * counts[roots] * 0.5 * rows.sum(axis=1))
+    return total / evidence.samples
+
+
+def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
+    """The weights that a removal zeroes, with whether it does so to a unit's share in them.
+
+    Those that use a unit; those that make it where none uses it, as for the queries and keys of
+    attention.
+    """
+    used = np.zeros(evidence.found.flow.size, bool)
+    for _, binding in evidence.members(USE):
+        used[evidence.found.root[binding.ids]] = True
+    for op, binding in evidence.members(USE):
+        yield op, binding, used
+    for op, binding in evidence.members(MAKE):
+        if not used[evidence.found.root[binding.ids]].all():
+            yield op, binding, ~used
+
+
+@IMPORTANCES.register("activation")
+def activation(evidence: Evidence) -> np.ndarray:
+    """The mean absolute value of a unit's tensor positions, over the data."""
+    found = evidence.found
+    size = found.flow.size
+    score, seen, weight = np.zeros(size), np.zeros(size, bool), 0.0
+    makers = {id(site.op) for site, binding in found.bindings if binding.role == MAKE}
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = perform(call.op, args, kwargs)
+        if id(call.op) in makers:
+            for ref, tensor in zip(call.outputs, tree.flatten(made), strict=True):
+                for axis, ids in enumerate(found.flow.axes(ref)):
+                    if ids is None:
+                        continue
+                    others = [p for p in range(len(tensor.shape)) if p != axis]
+                    mean = keras.ops.mean(keras.ops.abs(keras.ops.cast(tensor, "float32")), others)
+                    share = weight * keras.ops.convert_to_numpy(mean)
+                    np.add.at(score, found.root[ids], share)
+                    seen[found.root[ids]] = True
+        return made
+
+    for batch in evidence.batches:
+        weight = batch.size / evidence.samples
+        execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
+    return np.where(seen, score, np.nan)
+
+
+def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
+    """The gradient of the loss on each batch, for every bound weight."""
+    import tensorflow as tf
+
+    found = evidence.found
+    loss = loss_of(found.model, evidence.loss)
+    bound = {id(binding.weight): binding.weight for _, binding, _ in _zeroed(evidence)}
+    for batch in evidence.batches:
+        given = flat_inputs(found.graph, batch.inputs)
+        struct = tree.pack_sequence_as(found.graph.inputs, given)
+        values = [variable.value for variable in bound.values()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            value = loss(batch.labels, found.model(struct, training=False), batch.weights)
+        found_gradients = tape.gradient(value, values)
+        result = {}
+        for key, variable, gradient in zip(bound, bound.values(), found_gradients, strict=True):
+            if gradient is None:
+                result[key] = np.zeros(variable.shape)
+            else:
+                result[key] = np.asarray(tf.convert_to_tensor(gradient), np.float64)
+        if not all(np.isfinite(array).all() for array in result.values()):
+            raise DataError("data= gives gradients that are not finite: look for NaN in it")
+        yield result
+
+
+def judge(importance: str | Callable, evidence: Evidence) -> np.ndarray:
+    """The scores of all ids.
+
+    Raises:
+        OptionError: The importance is not known, or gives numbers that are not finite.
+    """
+    if callable(importance):
+        score = by_weights(importance)(evidence)
+    else:
+        score = IMPORTANCES[importance](evidence)
+    if np.isinf(score).any():
+        raise OptionError(f"importance {importance!r} gave infinite scores")
+    return score

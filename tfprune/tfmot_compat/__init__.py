@@ -1,0 +1,1 @@
+"""tensorflow-model-optimization's names, for both generations of Keras."""

@@ -1,0 +1,295 @@
+"""tensorflow-model-optimization, for `tf_keras` models: the only module that imports it.
+
+Importing it would set an environment variable and, where `tf.keras` has not been touched yet,
+turn `tf.keras` into `tf_keras` for the whole process. Both are put right here.
+"""
+
+import contextlib
+import functools
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
+from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack
+from tfprune.utils.keras_generation import is_tfmot
+
+_SWITCH = "TF_USE_LEGACY_KERAS"
+
+
+@functools.cache
+def sparsity_api() -> Any:
+    """Return `tfmot.sparsity.keras`, imported so that `tf.keras` and the environment stay."""
+    import tensorflow as tf
+
+    # An attribute access makes TensorFlow's lazy loader decide now, before the switch is set.
+    _ = tf.keras.layers
+    before = os.environ.get(_SWITCH)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "distutils Version classes", DeprecationWarning)
+            import tensorflow_model_optimization as tfmot
+    finally:
+        if before is None:
+            os.environ.pop(_SWITCH, None)
+        else:
+            os.environ[_SWITCH] = before
+    return tfmot.sparsity.keras
+
+
+def prune_low_magnitude(
+    to_prune: Any, *, pruning_schedule: Any, pruning_policy: Any, **options: Any
+) -> Any:
+    """Hand a `tf_keras` model, layer or list to tensorflow-model-optimization."""
+    return sparsity_api().prune_low_magnitude(
+        to_prune,
+        pruning_schedule=schedule_to_tfmot(pruning_schedule),
+        pruning_policy=_policy_to_tfmot(pruning_policy),
+        **options,
+    )
+
+
+def strip_pruning(model: Any) -> Any:
+    """Return a `tf_keras` model without its wrappers, its masks applied a last time.
+
+    tensorflow-model-optimization's own function leaves out the masks: weights that the last
+    steps brought back would stay.
+
+    Raises:
+        ModelError: If it is no Sequential or functional model.
+    """
+    import tf_keras
+
+    # A subclassed model is Functional when it was made by `tf_keras.Model(inputs, outputs)`.
+    if not isinstance(model, tf_keras.Sequential) and not getattr(
+        model, "_is_graph_network", False
+    ):
+        raise ModelError(
+            "strip_pruning: expected a Sequential or functional model of tf_keras. "
+            f"Received {type_name(model)}. Rebuild it as one, or use Keras 3"
+        )
+    wrapped = wrapped_layers(model)
+    idle = [w.layer.name for w in wrapped if w.pruning_vars and not _has_fired(w)]
+    if idle:
+        warnings.warn(
+            f"strip_pruning: nothing was pruned of {', '.join(idle)}: the schedule never fired. "
+            "Make its frequency or begin_step smaller, or train longer",
+            ScheduleWarning,
+            stacklevel=3,
+        )
+    for layer in wrapped:
+        for weight, mask, _ in layer.pruning_vars:
+            weight.assign(weight * mask)
+    return sparsity_api().strip_pruning(model)
+
+
+def _has_fired(wrapper: Any) -> bool:
+    # A mask update sets the threshold too, which begins at zero.
+    return any(
+        float(threshold) != 0 or not bool(mask.numpy().all())
+        for _, mask, threshold in wrapper.pruning_vars
+    )
+
+
+def wrapped_layers(model: Any) -> list[Any]:
+    """Return the wrappers in a model, also those inside layers and models of the user's own."""
+    wrapper = type_of_wrapper()
+    return [layer for layer in model.submodules if isinstance(layer, wrapper)]
+
+
+def type_of_wrapper() -> type:
+    """Return tensorflow-model-optimization's wrapper class."""
+    sparsity_api()
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+
+    wrapper: type = pruning_wrapper.PruneLowMagnitude
+    return wrapper
+
+
+def update_pruning_step() -> Any:
+    """Return tensorflow-model-optimization's callback, which then finds every wrapper.
+
+    Its own one looks at `model.layers` alone and fails for wrappers further inside; says nothing
+    where none is found; and says nothing of a training too short for the schedule.
+    """
+    return _callback_type()()
+
+
+@functools.cache
+def _callback_type() -> type:
+    class UpdatePruningStep(sparsity_api().UpdatePruningStep):  # type: ignore[misc]
+        params: dict[str, Any] | None = None  # a loop of one's own sets none
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.prunable_layers = wrapped_layers(self.model)
+            if not self.prunable_layers:
+                raise ModelError(
+                    f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned; call "
+                    "prune_low_magnitude() on it first, or take the callback away"
+                )
+            unbuilt = [w.layer.name for w in self.prunable_layers if not w.built]
+            if unbuilt:
+                raise ModelError(
+                    f"UpdatePruningStep: {', '.join(unbuilt)} of the model {self.model.name!r} "
+                    "has no weights yet; build the model first: call it on a batch"
+                )
+            for wrapper in self.prunable_layers:
+                if int(wrapper.pruning_step) == -1:
+                    wrapper.pruning_step.assign(0)
+            self._warn_if_short()
+
+        def _warn_if_short(self) -> None:
+            steps, epochs = (self.params or {}).get("steps"), (self.params or {}).get("epochs")
+            if not steps or not epochs:
+                return
+            messages = {
+                _shortfall(w.pruning_schedule, int(w.pruning_step) + steps * epochs)
+                for w in self.prunable_layers
+                if w.pruning_vars and not w.sparsity_m_by_n
+            }
+            for message in sorted(messages - {""}):
+                warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
+
+    return UpdatePruningStep
+
+
+def _shortfall(schedule: Any, last: int) -> str:
+    """Say what a schedule will not have reached at a wrapper's step, or nothing if it will."""
+    ours: Any
+    if isinstance(schedule, _adapted_type()):
+        ours, due, shown = schedule.schedule, schedule.schedule.last_due(last - 1), ""
+    elif type(schedule).__name__ in _COUNTERPARTS and is_tfmot(schedule):
+        ours = schedule_from_tfmot(schedule)
+        end = last if ours.end_step < 0 else min(last, ours.end_step)
+        due = end - (end - ours.begin_step) % ours.frequency if end >= ours.begin_step else None
+        due = due or None  # wrappers count from 1
+        shown = " In a tf_keras model masks are updated every `frequency` steps alone."
+    else:
+        return ""
+    reached, final = (float(ours(due)[1]) if due is not None else 0.0), ours.final()
+    if due is not None and (final is None or reached >= final):
+        return ""
+    word = "never fires" if due is None else f"ends at {reached:.3g} of {final:.3g}"
+    return f"{ours} {word}: this training ends at step {last}.{shown} Make frequency smaller."
+
+
+def pruning_summaries(log_dir: str, **options: Any) -> Any:
+    """Return tensorflow-model-optimization's own TensorBoard callback."""
+    return sparsity_api().PruningSummaries(log_dir, **options)
+
+
+@contextlib.contextmanager
+def prune_scope() -> Iterator[None]:
+    """Return the scope in which files of wrapped `tf_keras` models can be loaded.
+
+    Schedules of one's own are found in it by the name of their class. Files of Keras 3 models
+    pruned by tfprune need no scope: they hold no custom objects.
+    """
+    import tf_keras
+
+    api = sparsity_api()
+    theirs = {kind.__name__: kind for kind in _subclasses(api.PruningSchedule)}
+    ours = {kind.__name__: _loader(kind) for kind in _subclasses(PruningSchedule)}
+    known = {name: ours[name] for name in ours if name not in _COUNTERPARTS}
+    with tf_keras.utils.custom_object_scope({**theirs, **known}), api.prune_scope():
+        yield
+
+
+def _subclasses(kind: Any) -> Iterator[type]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _loader(kind: Any) -> Any:
+    """Return a class whose `from_config` reads a schedule of ours for a `tf_keras` wrapper."""
+
+    class Loader:
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            return schedule_to_tfmot(kind.from_config(config))
+
+    return Loader
+
+
+_COUNTERPARTS = {kind.__name__: kind for kind in (PolynomialDecay, ConstantSparsity)}
+
+
+def schedule_to_tfmot(schedule: Any) -> Any:
+    """Return a schedule that tensorflow-model-optimization takes.
+
+    Raises:
+        OptionError: If it is no schedule of either package.
+    """
+    api = sparsity_api()
+    if type(schedule) in _COUNTERPARTS.values():
+        return getattr(api, type(schedule).__name__)(**schedule.get_config()["config"])
+    if isinstance(schedule, PruningSchedule):
+        return _adapted_type()(schedule)
+    if not isinstance(schedule, api.PruningSchedule):
+        raise OptionError(
+            f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
+        )
+    return schedule
+
+
+def schedule_from_tfmot(schedule: Any) -> PruningSchedule:
+    """Return tfprune's counterpart of a schedule of tensorflow-model-optimization."""
+    api = sparsity_api()
+    if type(schedule) in (api.PolynomialDecay, api.ConstantSparsity):
+        config = schedule.get_config()
+        return _COUNTERPARTS[config["class_name"]](**config["config"])
+    return _Evaluated(schedule)
+
+
+class _Evaluated(PruningSchedule):
+    """A user's subclass of tensorflow-model-optimization's schedule, its tensors read."""
+
+    def __init__(self, schedule: Any) -> None:
+        self.schedule = schedule
+
+    def __call__(self, step: int) -> tuple[bool, float]:
+        due, sparsity = self.schedule(step)
+        return bool(due), float(sparsity)
+
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = self.schedule.get_config()
+        return config
+
+    def __repr__(self) -> str:
+        return type_name(self.schedule)
+
+
+@functools.cache
+def _adapted_type() -> Any:
+    import numpy as np
+    import tensorflow as tf
+
+    class Adapted(sparsity_api().PruningSchedule):  # type: ignore[misc]
+        """A tfprune schedule inside a tf_keras graph. Wrappers count their first step as 1."""
+
+        def __init__(self, schedule: PruningSchedule) -> None:
+            self.schedule = schedule
+
+        def __call__(self, step: Any) -> tuple[Any, Any]:
+            def evaluate(number: Any) -> tuple[Any, Any]:
+                due, sparsity = self.schedule(int(number) - 1)
+                return np.bool_(due), np.float32(sparsity)
+
+            due, sparsity = tf.numpy_function(evaluate, [step], [tf.bool, tf.float32])
+            due.set_shape(())
+            sparsity.set_shape(())
+            return due, sparsity
+
+        def get_config(self) -> dict[str, Any]:
+            return self.schedule.get_config()
+
+    return Adapted
+
+
+def _policy_to_tfmot(policy: Any) -> Any:
+    if isinstance(policy, PruneForLatencyOnXNNPack):
+        return sparsity_api().PruneForLatencyOnXNNPack()
+    return policy

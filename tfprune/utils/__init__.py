@@ -1,0 +1,1 @@
+"""What every part uses: registries, files, batches, progress, Keras helpers."""

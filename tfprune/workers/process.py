@@ -1,0 +1,125 @@
+"""A process that answers line by line, and may crash or hang without taking the caller along."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_TAIL_BYTES = 4000
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Return what starts a module of this package; see `module_environment`."""
+    # -P: a module in the current folder must not stand in for one of ours.
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def module_environment() -> dict[str, str]:
+    """Return the variables by which such a module finds this very package."""
+    package_folder = str(Path(__file__).resolve().parents[2])
+    paths = [package_folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+class LineProcess:
+    """A running process.
+
+    Args:
+        command: What starts it.
+        environment: Variables to set for it, beside those of this process.
+
+    Example:
+        >>> process = LineProcess([sys.executable, "-c", "print(input().upper())"], {})
+        >>> process.send(b"hello")
+        True
+        >>> process.receive(timeout_s=60)
+        b'HELLO\\n'
+        >>> process.receive(timeout_s=60)
+        b''
+        >>> process.ending()
+        'exit code 0'
+        >>> process.end()
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **environment},
+        )
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        # A thread, since a pipe cannot be read with a time limit on every system.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def alive(self) -> bool:
+        """Tell whether it is running."""
+        return self._process.poll() is None
+
+    def send(self, line: bytes) -> bool:
+        """Write a line to its standard input; False if it is gone."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(line + b"\n")
+            stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+    def receive(self, timeout_s: float) -> bytes:
+        """Return the next line that it writes; empty when it writes no more.
+
+        Raises:
+            TimeoutError: It wrote nothing for so long.
+        """
+        try:
+            return self._lines.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def code(self) -> int:
+        """Wait for its end and return its exit code; below 0 that of a signal."""
+        return self._process.wait()
+
+    def ending(self) -> str:
+        """Wait for its end and return how it came."""
+        code = self.code()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote to its standard error."""
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - _TAIL_BYTES))
+        text = self._errors.read().decode(errors="replace")
+        return next((line for line in map(str.strip, reversed(text.splitlines())) if line), "")
+
+    def forget_words(self) -> None:
+        """Drop what it wrote to its standard error so far."""
+        self._errors.seek(0)
+        self._errors.truncate()
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
