@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.measure.comparison import versions
-from tfprune.measure.devices.device import processor
+from tfprune.measure.devices.host import processor
 from tfprune.measure.latency import ratio_of
 from tfprune.report.data import Ratio
-from tfprune.report.text import markdown_table
 from tfprune.utils.files import write_atomic
+from tfprune.utils.text_table import markdown_table
 
 RESULTS = Path(__file__).parent / "results"
 

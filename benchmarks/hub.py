@@ -21,7 +21,7 @@ from hub_configs import BACKBONES
 from keras import tree
 
 import tfprune
-from tfprune.structure.ids.site import HEADS
+from tfprune.structure.ids.ids import HEADS
 from tfprune.utils.files import write_atomic
 
 SEED = 0

@@ -36,7 +36,7 @@ _HOME = {
     "recalibrate": "structure.rebuild.recalibrate",
     "rules": "structure",
     "shrink": "structure.shrink",
-    "units": "structure.units",
+    "units": "structure.groups.units",
     # deploy: the file a phone runs
     "Artefact": "runtime.artifact",
     "Runner": "runtime.litert",
@@ -50,7 +50,7 @@ _HOME = {
     "to_tflite": "deploy.tflite",
     # measure: the truth about it
     "Gate": "report.gates",
-    "Report": "report.data",
+    "Report": "report.report",
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
     "macs": "graph.macs",

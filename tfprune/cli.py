@@ -205,7 +205,7 @@ def list_units(arguments: argparse.Namespace) -> int:
 
     check_model_file(Path(arguments.file))
     with _native_output():
-        from tfprune.structure.units import units
+        from tfprune.structure.groups.units import units
 
         found = units(load_model(arguments.file))
     say(str(found))

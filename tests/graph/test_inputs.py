@@ -8,7 +8,7 @@ from keras import layers as kl
 import tfprune
 from tfprune.errors import DataError
 from tfprune.graph.inputs import flat_inputs
-from tfprune.structure.units import units
+from tfprune.structure.groups.units import units
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4)).astype("float32")

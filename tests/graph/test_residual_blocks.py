@@ -5,8 +5,8 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.graph.residual_blocks import find_blocks, without
+from tfprune.structure.groups.units import units, units_of
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
-from tfprune.structure.units import units, units_of
 
 
 def conv_block(x, name, width=8):

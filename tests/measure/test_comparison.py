@@ -6,8 +6,8 @@ import pytest
 
 from tfprune.errors import ArtefactError, OptionError
 from tfprune.measure.comparison import compare, versions
-from tfprune.report.data import Report
 from tfprune.report.gates import Gate
+from tfprune.report.report import Report
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.measure.devices.device import DeviceInfo, Host, Sample, devices
+from tfprune.measure.devices.device import DeviceInfo, Sample
+from tfprune.measure.devices.host import Host
+from tfprune.measure.devices.registry import devices
 from tfprune.measure.latency import (
     benchmark,
     interleaved,

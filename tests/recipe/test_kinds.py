@@ -76,7 +76,7 @@ def test_a_registry_is_asked_for_its_names() -> None:
 
 
 def test_a_device_may_have_an_address() -> None:
-    device = kinds.registered("tfprune.measure.devices.device:devices", "the name of a device")
+    device = kinds.registered("tfprune.measure.devices.registry:devices", "the name of a device")
     assert device.read("adb:emulator-5554") == "adb:emulator-5554"
     for wrong in ("hosst", "hosst:3", 3):
         with pytest.raises(kinds.Refused, match="Known: adb, host"):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfprune.report.text import grid, markdown_table
+from tfprune.utils.text_table import grid, markdown_table
 
 
 def test_everything_is_in_the_text(report) -> None:

@@ -10,8 +10,8 @@ import pytest
 from keras import tree
 
 import tfprune
+from tfprune.structure.groups.units import units
 from tfprune.structure.report import ShrinkReport
-from tfprune.structure.units import units
 
 
 @pytest.fixture(autouse=True)

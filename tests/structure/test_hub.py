@@ -10,7 +10,7 @@ from keras import layers as kl
 from keras import tree
 
 import tfprune
-from tfprune.structure.ids.site import HEADS
+from tfprune.structure.ids.ids import HEADS
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.parity import scale_of
 from tfprune.deploy.verify.reference import check_path, draw
 from tfprune.errors import ConversionError, OptionError
-from tfprune.measure.devices.device import device_of
+from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.runtime.artifact import Artefact

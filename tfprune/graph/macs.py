@@ -61,7 +61,7 @@ class Macs:
     unknown: tuple[str, ...]
 
     def __str__(self) -> str:
-        from tfprune.report.text import grid
+        from tfprune.utils.text_table import grid
 
         lines = [f"{self.total:,} multiply-accumulates"]
         if self.operations:

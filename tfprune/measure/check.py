@@ -7,13 +7,13 @@ from typing import Any
 
 from tfprune.errors import OptionError
 from tfprune.measure.comparison import versions
-from tfprune.measure.devices.device import device_of
+from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
-from tfprune.report.data import Conditions
-from tfprune.report.gates import UNCHANGED, Gate, GateResult, hold
+from tfprune.report.data import UNCHANGED, Conditions, GateResult
+from tfprune.report.gates import Gate, hold
 from tfprune.runtime.artifact import sha256
 from tfprune.runtime.litert import read_file
 from tfprune.utils.progress import SILENT, Progress

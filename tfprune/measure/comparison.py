@@ -10,14 +10,15 @@ from typing import Any
 import tfprune
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
-from tfprune.measure.devices.device import device_of
+from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, called, name_of
-from tfprune.report.data import Report, Row
+from tfprune.report.data import Row
 from tfprune.report.gates import Gate, check_gate
+from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.registry import read_any
 from tfprune.utils.progress import SILENT, Progress

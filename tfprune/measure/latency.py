@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.measure.devices.device import Device, Sample, device_of
+from tfprune.measure.devices.device import Device, Sample
+from tfprune.measure.devices.registry import device_of
 from tfprune.measure.sources import Source, name_of, staged
 from tfprune.report.data import Conditions, Ratio
 from tfprune.utils.progress import SILENT, Progress

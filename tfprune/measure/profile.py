@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.measure.devices.device import DeviceInfo, Host
+from tfprune.measure.devices.device import DeviceInfo
+from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.litert_profile import check_version
 from tfprune.measure.devices.timing_client import ask
 from tfprune.measure.latency import check_counts, check_shapes
 from tfprune.measure.sources import Source, name_of, staged
-from tfprune.report.text import grid
 from tfprune.runtime.registry import of_ending
 from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.text_table import grid
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tfprune.utils.progress import SILENT, Progress, Task
 if TYPE_CHECKING:
     import keras
 
-    from tfprune.report.data import Report
+    from tfprune.report.report import Report
     from tfprune.runtime.artifact import Artefact
 
 
@@ -250,7 +250,7 @@ def _model_sha256(model: Any) -> str:
 def _result(folder: Path, *, keep: bool) -> Result:
     from tfprune.bridge.load import load_model
     from tfprune.pipeline.saving import load_artefact
-    from tfprune.report.data import Report
+    from tfprune.report.report import Report
 
     artefact, baseline = (load_artefact(folder / f"{n}.tflite") for n in ("model", "baseline"))
     if not keep:

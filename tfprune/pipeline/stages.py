@@ -21,8 +21,9 @@ from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
 from tfprune.recipe.toml import to_toml
-from tfprune.report.data import Curve, Report, Section, Stage
+from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
+from tfprune.report.report import Report
 from tfprune.runtime.scheme_choice import AUTO
 from tfprune.sparsity.callbacks import UpdatePruningStep
 from tfprune.sparsity.choices.scores import SCORES

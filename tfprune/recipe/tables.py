@@ -330,7 +330,7 @@ class MeasureTable(Table):
 
     device: str = option(
         registered(
-            "tfprune.measure.devices.device:devices", "the name of a device, or name:address"
+            "tfprune.measure.devices.registry:devices", "the name of a device, or name:address"
         ),
         "where latency is measured",
         "host",

@@ -1,16 +1,8 @@
 """A report is data; text, Markdown, JSON and HTML are renderings of it."""
 
-from tfprune.report.data import (
-    Conditions,
-    Curve,
-    Kernel,
-    Ratio,
-    Report,
-    Row,
-    Section,
-    Stage,
-)
-from tfprune.report.gates import Gate, GateResult
+from tfprune.report.data import Conditions, Curve, GateResult, Kernel, Ratio, Row, Section, Stage
+from tfprune.report.gates import Gate
+from tfprune.report.report import Report
 
 __all__ = [
     "Conditions",

@@ -4,15 +4,7 @@ Everything here is plain data. It knows nothing of how a figure was found, and a
 found is None, which every rendering shows as a dash.
 """
 
-import dataclasses
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from tfprune.errors import ArtefactError
-from tfprune.report.gates import Gate, GateResult, check_gate, judge
+from dataclasses import dataclass
 
 Cell = str | int | float | None
 
@@ -175,160 +167,48 @@ class Curve:
     stage: str = ""
 
 
+# 0.97 - 0.96 is a little more than 0.01 in binary; such a result keeps a limit of 0.01.
+ROUNDING = 1e-9
+
+
+UNCHANGED = "unchanged"
+"""The verdict on a file whose hash is on record: 1 where it is still that one."""
+
+
 @dataclass(frozen=True)
-class Report:
-    """Models beside their baseline, all measured in one run.
+class GateResult:
+    """The verdict of one limit on one file.
 
     Attributes:
-        title: The heading.
-        rows: The baseline first, then the candidates.
-        metric: What `Row.score` is: `accuracy`, or the name of the user's function.
-        samples: How many samples of the data it was taken on.
-        conditions: Where and how latency was measured; None when it was not.
-        gates: What was promised and whether it was kept.
-        stages: The stages of the run that made the files.
-        history: Curves of the training.
-        sections: Further tables and paragraphs, in order.
-        notes: Lines that a reader must not miss: what was skipped, and why.
-        recipe: The text of the recipe that was run.
-        versions: Packages and their versions.
+        name: The limit: `max_accuracy_drop`.
+        row: The file it was held against.
+        limit: What was allowed.
+        value: What was found; None when the figure was not measured, which is a miss.
+        passed: Whether it was kept.
     """
 
-    title: str
-    rows: tuple[Row, ...]
-    metric: str = "accuracy"
-    samples: int = 0
-    conditions: Conditions | None = None
-    gates: tuple[GateResult, ...] = ()
-    stages: tuple[Stage, ...] = ()
-    history: tuple[Curve, ...] = ()
-    sections: tuple[Section, ...] = ()
-    notes: tuple[str, ...] = ()
-    recipe: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def baseline(self) -> Row:
-        """Return the row that the others are compared with."""
-        return self.rows[0]
-
-    @property
-    def candidates(self) -> tuple[Row, ...]:
-        """Return the rows that are compared with the baseline."""
-        return self.rows[1:]
-
-    @property
-    def passed(self) -> bool:
-        """Return whether every gate was kept; True when there is none."""
-        return all(gate.passed for gate in self.gates)
-
-    def row(self, name: str) -> Row:
-        """Return the row of a name; KeyError lists the names there are."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(f"no row {name!r}; there are: {', '.join(row.name for row in self.rows)}")
-
-    def with_gate(self, gate: Gate) -> "Report":
-        """Return this report with the verdict of `gate` on every candidate."""
-        check_gate(gate)
-        return dataclasses.replace(self, gates=self.gates + judge(self, gate))
-
-    def with_run(
-        self,
-        *,
-        stages: Sequence[Stage] = (),
-        history: Sequence[Curve] = (),
-        sections: Sequence[Section] = (),
-        notes: Sequence[str] = (),
-        recipe: str | None = None,
-    ) -> "Report":
-        """Return this report with what only the run that made the files can tell."""
-        return dataclasses.replace(
-            self,
-            stages=self.stages + tuple(stages),
-            history=self.history + tuple(history),
-            sections=self.sections + tuple(sections),
-            notes=self.notes + tuple(notes),
-            recipe=self.recipe if recipe is None else recipe,
-        )
-
-    def to_json(self) -> str:
-        """Return everything as JSON text, which `from_json` reads back.
-
-        A curve may hold what JSON cannot: a loss that is not a number is null there.
-        """
-        data = dataclasses.asdict(self)
-        for curve in data["history"]:
-            curve["values"] = [value if math.isfinite(value) else None for value in curve["values"]]
-        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """Return the report that `to_json` wrote.
-
-        Raises:
-            ArtefactError: The text is not such a report.
-        """
-        try:
-            return _report(json.loads(text))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ArtefactError(
-                f"not a report that this version of tfprune wrote: {type(error).__name__}: {error}"
-            ) from error
-
-    def to_text(self) -> str:
-        """Return tables for a terminal."""
-        from tfprune.report.text import to_text
-
-        return to_text(self)
-
-    def to_markdown(self) -> str:
-        """Return Markdown, for a README or a pull request."""
-        from tfprune.report.text import to_markdown
-
-        return to_markdown(self)
-
-    def to_html(self) -> str:
-        """Return one self-contained HTML page with plots, for light and dark screens."""
-        from tfprune.report.html import to_html
-
-        return to_html(self)
+    name: str
+    row: str
+    limit: float
+    value: float | None
+    passed: bool
 
     def __str__(self) -> str:
-        return self.to_text()
+        verdict = "passed" if self.passed else "MISSED"
+        if self.name == UNCHANGED:
+            found = "it is" if self.passed else "it is not"
+            return f"{verdict}: {self.name} of {self.row}: {found} the file of its report"
+        return f"{verdict}: {self.name} of {self.row}: {self.found}, limit {self.allowed}"
 
+    @property
+    def found(self) -> str:
+        """Return what was found, as one reads it."""
+        return "not measured" if self.value is None else self._shown(self.value, ".4g")
 
-def _report(data: dict[str, Any]) -> Report:
-    """Build a report from its parsed JSON; an unknown key is a TypeError."""
-    conditions = data.pop("conditions")
-    return Report(
-        rows=tuple(_row(row) for row in data.pop("rows")),
-        conditions=conditions
-        and Conditions(**{**conditions, "noise": Ratio(**conditions["noise"])}),
-        gates=tuple(GateResult(**gate) for gate in data.pop("gates")),
-        stages=tuple(Stage(**stage) for stage in data.pop("stages")),
-        history=tuple(_curve(curve) for curve in data.pop("history")),
-        sections=tuple(_section(section) for section in data.pop("sections")),
-        notes=tuple(data.pop("notes")),
-        **data,
-    )
+    @property
+    def allowed(self) -> str:
+        """Return the limit, as one reads it."""
+        return self._shown(self.limit, "g")
 
-
-def _row(data: dict[str, Any]) -> Row:
-    ratio = data.pop("latency_ratio")
-    kernels = tuple(
-        Kernel(kernel["name"], tuple(kernel["shape"]), kernel["zeros"])
-        for kernel in data.pop("kernels")
-    )
-    return Row(latency_ratio=ratio and Ratio(**ratio), kernels=kernels, **data)
-
-
-def _curve(data: dict[str, Any]) -> Curve:
-    values = (math.nan if value is None else value for value in data.pop("values"))
-    return Curve(values=tuple(values), **data)
-
-
-def _section(data: dict[str, Any]) -> Section:
-    columns, rows = data.pop("columns"), data.pop("rows")
-    return Section(columns=tuple(columns), rows=tuple(tuple(row) for row in rows), **data)
+    def _shown(self, figure: float, form: str) -> str:
+        return format(figure, ",.0f" if self.name.endswith("bytes") else form)

@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tfprune.report.data import Cell, Ratio, Report, Row
+from tfprune.report.data import Cell, Ratio, Row
+
+if TYPE_CHECKING:
+    from tfprune.report.report import Report
+
 
 NONE = "–"
 
@@ -23,7 +28,7 @@ class Figure:
     best: tuple[int, ...] = ()
 
 
-def figures(report: Report) -> tuple[Figure, ...]:
+def figures(report: "Report") -> tuple[Figure, ...]:
     """Return every figure that at least one row of a report has."""
     base, fake = report.baseline, report.conditions is not None and report.conditions.fake
 
@@ -80,7 +85,7 @@ def figures(report: Report) -> tuple[Figure, ...]:
     return tuple(found)
 
 
-def _best(report: Report) -> dict[str, tuple[int, ...]]:
+def _best(report: "Report") -> dict[str, tuple[int, ...]]:
     """Say which rows are best, where more than one row has the figure."""
 
     def rows(values: list[float | None], high: bool = False) -> tuple[int, ...]:
@@ -100,7 +105,7 @@ def _best(report: Report) -> dict[str, tuple[int, ...]]:
     }
 
 
-def conditions_text(report: Report) -> str:
+def conditions_text(report: "Report") -> str:
     """Return one sentence on where and how latency was measured; empty when it was not."""
     seen = report.conditions
     if seen is None:
@@ -115,7 +120,7 @@ def conditions_text(report: Report) -> str:
     )
 
 
-def samples_text(report: Report) -> str:
+def samples_text(report: "Report") -> str:
     """Return one sentence on what the metric was taken on; empty when it was not."""
     if not report.samples:
         return ""
@@ -125,7 +130,7 @@ def samples_text(report: Report) -> str:
     )
 
 
-def versions_text(report: Report) -> str:
+def versions_text(report: "Report") -> str:
     """Return the versions of packages in a line."""
     return ", ".join(f"{package} {version}" for package, version in report.versions.items())
 

@@ -1,19 +1,10 @@
 """What a compression promised, and whether it kept the promise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tfprune.errors import OptionError, type_name
-
-if TYPE_CHECKING:
-    from tfprune.report.data import Report, Row
-
-# 0.97 - 0.96 is a little more than 0.01 in binary; such a result keeps a limit of 0.01.
-ROUNDING = 1e-9
-
-UNCHANGED = "unchanged"
-"""The verdict on a file whose hash is on record: 1 where it is still that one."""
+from tfprune.report.data import ROUNDING, Conditions, GateResult, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,54 +57,16 @@ def check_limits(limits: Mapping[str, object]) -> None:
             raise OptionError(f"gate {name}: expected a number >= 0. Received {limit!r}")
 
 
-@dataclass(frozen=True)
-class GateResult:
-    """The verdict of one limit on one file.
-
-    Attributes:
-        name: The limit: `max_accuracy_drop`.
-        row: The file it was held against.
-        limit: What was allowed.
-        value: What was found; None when the figure was not measured, which is a miss.
-        passed: Whether it was kept.
-    """
-
-    name: str
-    row: str
-    limit: float
-    value: float | None
-    passed: bool
-
-    def __str__(self) -> str:
-        verdict = "passed" if self.passed else "MISSED"
-        if self.name == UNCHANGED:
-            found = "it is" if self.passed else "it is not"
-            return f"{verdict}: {self.name} of {self.row}: {found} the file of its report"
-        return f"{verdict}: {self.name} of {self.row}: {self.found}, limit {self.allowed}"
-
-    @property
-    def found(self) -> str:
-        """Return what was found, as one reads it."""
-        return "not measured" if self.value is None else self._shown(self.value, ".4g")
-
-    @property
-    def allowed(self) -> str:
-        """Return the limit, as one reads it."""
-        return self._shown(self.limit, "g")
-
-    def _shown(self, figure: float, form: str) -> str:
-        return format(figure, ",.0f" if self.name.endswith("bytes") else form)
-
-
-def judge(report: "Report", gate: Gate) -> tuple[GateResult, ...]:
-    """Return the verdict of every limit that is set, on every candidate of a report.
+def judge(rows: Sequence[Row], conditions: Conditions | None, gate: Gate) -> tuple[GateResult, ...]:
+    """Return the verdict of every limit that is set, on every row after the first, the baseline.
 
     A figure that was not measured, or was played by a stand-in device, misses its limit: a promise
     that nobody looked at is not kept.
     """
     results = []
-    for row in report.candidates:
-        for name, limit, value in _figures(report, row, gate):
+    real = conditions is not None and not conditions.fake
+    for row in rows[1:]:
+        for name, limit, value in _figures(rows[0], row, real, gate):
             results.append(hold(name, row.name, limit, value))
     return tuple(results)
 
@@ -127,19 +80,17 @@ def hold(name: str, row: str, limit: float, value: float | None) -> GateResult:
     return GateResult(name, row, limit, value, passed)
 
 
-def _figures(report: "Report", row: "Row", gate: Gate) -> list[tuple[str, float, float | None]]:
+def _figures(base: Row, row: Row, timed: bool, gate: Gate) -> list[tuple[str, float, float | None]]:
     """Pair each limit that is set with what was found."""
-    base = report.baseline
-    real = report.conditions is not None and not report.conditions.fake
     known = base.score is not None and row.score is not None
-    ratio = row.latency_ratio.median if real and row.latency_ratio else None
+    ratio = row.latency_ratio.median if timed and row.latency_ratio else None
     found = {
         "min_accuracy": row.score,
         "max_accuracy_drop": base.score - row.score if known else None,  # type: ignore[operator]
         "max_bytes": row.raw_bytes,
         "max_gzip_bytes": row.gzip_bytes,
         "min_compression": base.gzip_bytes / row.gzip_bytes,
-        "max_latency_ms": row.median_ms if real else None,
+        "max_latency_ms": row.median_ms if timed else None,
         "max_latency_ratio": ratio,
     }
     return [(name, limit, found[name]) for name, limit in vars(gate).items() if limit is not None]

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from tfprune.report import plots
-from tfprune.report.data import Cell, Report, Row
+from tfprune.report.data import Cell, Row
 from tfprune.report.figures import (
     NONE,
     bytes_text,
@@ -18,8 +19,11 @@ from tfprune.report.figures import (
 )
 from tfprune.report.style import STYLE
 
+if TYPE_CHECKING:
+    from tfprune.report.report import Report
 
-def to_html(report: Report) -> str:
+
+def to_html(report: "Report") -> str:
     """Return the page."""
     body = "\n".join(
         part
@@ -48,7 +52,7 @@ def to_html(report: Report) -> str:
     )
 
 
-def _head(report: Report) -> str:
+def _head(report: "Report") -> str:
     remarks = [line for line in (samples_text(report), conditions_text(report)) if line]
     lines = "".join(f"<p>{escape(line)}</p>" for line in remarks)
     badge = ""
@@ -63,7 +67,7 @@ def _head(report: Report) -> str:
     return f"<header><h1>{escape(report.title)} {badge}</h1>{lines}</header>"
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: "Report") -> str:
     """Show the best of the candidates in each figure, large."""
     base, rows = report.baseline, report.candidates
     if not rows:
@@ -111,7 +115,7 @@ def _figure(svg: str, label: str) -> str:
     return f'<figure role="img" aria-label="{escape(label)}">{svg}</figure>'
 
 
-def _figures_table(report: Report) -> str:
+def _figures_table(report: "Report") -> str:
     names = "".join(f"<th>{escape(row.name)}</th>" for row in report.rows)
     lines = []
     for figure in figures(report):
@@ -129,7 +133,7 @@ def _figures_table(report: Report) -> str:
     )
 
 
-def _gates(report: Report) -> str:
+def _gates(report: "Report") -> str:
     if not report.gates:
         return ""
     rows = "".join(
@@ -156,14 +160,14 @@ def _zeros(row: Row) -> str:
     return f"<section><h2>{title}</h2>{rest}{_figure(svg, title)}</section>"
 
 
-def _training(report: Report) -> str:
+def _training(report: "Report") -> str:
     svg = plots.training(report.history)
     if not svg:
         return ""
     return f"<section><h2>Training</h2>{_figure(svg, 'Curves of the training')}</section>"
 
 
-def _stages(report: Report) -> str:
+def _stages(report: "Report") -> str:
     if not report.stages:
         return ""
     longest = max(max(stage.seconds for stage in report.stages), 1e-9)
@@ -176,7 +180,7 @@ def _stages(report: Report) -> str:
     return f'<section><h2>Stages</h2><div class="wide"><table>{rows}</table></div></section>'
 
 
-def _sections(report: Report) -> str:
+def _sections(report: "Report") -> str:
     parts = []
     for section in report.sections:
         text = f"<p>{escape(section.text)}</p>" if section.text else ""
@@ -199,14 +203,14 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     return f'<div class="wide">{table}</div>'
 
 
-def _notes(report: Report) -> str:
+def _notes(report: "Report") -> str:
     if not report.notes:
         return ""
     items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     return f'<section class="notes"><h2>Notes</h2><ul>{items}</ul></section>'
 
 
-def _recipe(report: Report) -> str:
+def _recipe(report: "Report") -> str:
     if not report.recipe:
         return ""
     text = escape(report.recipe.strip())

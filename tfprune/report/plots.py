@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfprune.report.data import Curve, Kernel, Report, Row
+from tfprune.report.data import Curve, Kernel, Row
 from tfprune.report.figures import bytes_text, ms, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from tfprune.report.report import Report
 
 # Matplotlib knows fixed colours only. These stand for the page's variables, which differ between
 # light and dark screens, and are exchanged in the finished SVG.
@@ -32,7 +34,7 @@ MAX_LETTERS = 36
 WIDTH_INCHES = 9.6
 
 
-def comparison(report: Report) -> str:
+def comparison(report: "Report") -> str:
     """Return bars of metric, download and latency, the baseline in grey; empty without figures."""
     names = [row.name for row in report.rows]
     real = report.conditions is not None and not report.conditions.fake

@@ -1,9 +1,8 @@
 """A report as plain text and as Markdown."""
 
 import textwrap
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tfprune.report.data import Report
 from tfprune.report.figures import (
     cell,
     conditions_text,
@@ -12,12 +11,17 @@ from tfprune.report.figures import (
     seconds,
     versions_text,
 )
+from tfprune.utils.text_table import grid, markdown_table
+
+if TYPE_CHECKING:
+    from tfprune.report.report import Report
+
 
 MODELS_PER_TABLE = 4
 LINE_WIDTH = 100
 
 
-def to_text(report: Report) -> str:
+def to_text(report: "Report") -> str:
     """Return a report for a terminal: figures down, files across, the baseline always first."""
     parts = [report.title, "=" * len(report.title), ""]
     for header, rows in _tables(report):
@@ -36,7 +40,7 @@ def to_text(report: Report) -> str:
     return "\n".join(parts) + "\n"
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: "Report") -> str:
     """Return a report as Markdown."""
     parts = [f"# {report.title}", ""]
     for header, rows in _tables(report):
@@ -74,34 +78,7 @@ def to_markdown(report: Report) -> str:
     return "\n".join(parts)
 
 
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in aligned columns.
-
-    Example:
-        >>> print(grid(("", "dense", "small"), [("file", "3.6 MB", "0.9 MB")]))
-              dense   small
-        ----  ------  ------
-        file  3.6 MB  0.9 MB
-    """
-    table = [tuple(header), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown; a bar inside of a cell is escaped."""
-
-    def line(words: Sequence[str]) -> str:
-        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
-
-    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
-
-
-def _tables(report: Report) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+def _tables(report: "Report") -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """Cut many files into tables of a few, each with the baseline in its first column."""
     candidates = range(1, len(report.rows))
     groups = [
@@ -120,9 +97,9 @@ def _tables(report: Report) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]
     ]
 
 
-def _remarks(report: Report) -> list[str]:
+def _remarks(report: "Report") -> list[str]:
     return [line for line in (samples_text(report), conditions_text(report)) if line]
 
 
-def _stages(report: Report) -> list[tuple[str, str, str]]:
+def _stages(report: "Report") -> list[tuple[str, str, str]]:
     return [(stage.name, seconds(stage.seconds), stage.detail) for stage in report.stages]

@@ -19,11 +19,11 @@ from tfprune.errors import ModelError, type_name
 from tfprune.sparsity.choices.allocation import Share
 from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
 from tfprune.structure.gates.closed_units import closed_units
-from tfprune.structure.ids.site import HEADS, MAKE, USE, Binding
+from tfprune.structure.groups.grouping import Group
+from tfprune.structure.groups.units import Units, units, vectors
+from tfprune.structure.ids.ids import HEADS, MAKE, USE, Binding, positions
 from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
-from tfprune.structure.select.importance import positions
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
-from tfprune.structure.units import Group, Units, units, vectors
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from tfprune.sparsity.masks import holds_of
 from tfprune.structure.depth.remove_branches import Branches
+from tfprune.structure.groups.units import Units
 from tfprune.structure.plan import plan_of
 from tfprune.structure.rebuild.rebuild import operations
 from tfprune.structure.report import BlockChange, Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.ranking import Choice
-from tfprune.structure.units import Units
 
 
 def make_report(

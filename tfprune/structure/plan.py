@@ -11,7 +11,7 @@ import numpy as np
 
 from tfprune.errors import ArtefactError, OptionError, nearest, type_name
 from tfprune.graph.residual_blocks import Block
-from tfprune.structure.units import Units, vectors
+from tfprune.structure.groups.units import Units, vectors
 from tfprune.utils.files import read_bytes, write_atomic
 
 

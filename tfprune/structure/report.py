@@ -1,14 +1,14 @@
 """What happened when a model was shrunk, as data and as text."""
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from tfprune.structure.groups.units import span
 from tfprune.structure.plan import Plan
 
 if TYPE_CHECKING:
-    from tfprune.structure.units import Units
+    pass
 
 
 @dataclass(frozen=True)
@@ -123,47 +123,3 @@ class ShrinkReport:
             if change.before != change.after
         )
         return "\n".join(lines)
-
-
-def span(layers: tuple[str, ...]) -> str:
-    """The layers of a block, from the first to the last.
-
-    Example:
-        >>> span(("up", "norm", "down")), span(("up",)), span(())
-        ('up … down, 3 layers', 'up', 'no weights')
-    """
-    if len(layers) < 2:
-        return layers[0] if layers else "no weights"
-    return f"{layers[0]} … {layers[-1]}, {len(layers)} layers"
-
-
-def describe_units(found: "Units") -> str:
-    """The units of a model as a table."""
-    share = found.prunable_share
-    reach = "not known" if math.isnan(share) else f"{share:.1%}"
-    lines = [
-        f"{found.model.name}: {sum(len(g.units) for g in found.groups):,} units in "
-        f"{len(found.groups)} groups; share of multiplications within reach: {reach}"
-    ]
-    width = max([len(group.name) for group in found.groups], default=0)
-    for group in found.groups:
-        exact = "" if group.exact else "  not exact"
-        blocks = f" in {group.block_count} blocks" if group.block_count > 1 else ""
-        lines.append(
-            f"  {group.name:<{width}}  {len(group.units):>5} {group.kind}{blocks}  "
-            f"{len(group.members)} weight axes{exact}"
-        )
-    for line in found.frozen:
-        lines.append(f"  {line.layer}: {line.size} stay: {line.reason}")
-    if found.blocks:
-        can = sum(block.removable for block in found.blocks)
-        lines.append(
-            f"  {len(found.blocks)} residual blocks, {can} of which can be taken out whole"
-        )
-        lines.extend(
-            f"    {block.name}  ({span(block.layers)})"
-            + (f": stays: {block.reason}" if block.reason else "")
-            for block in found.blocks
-        )
-    lines.extend(f"  note: {note}" for note in found.graph.notes)
-    return "\n".join(lines)

@@ -12,6 +12,7 @@ from tfprune.structure.depth.choose_blocks import choose_blocks
 from tfprune.structure.depth.closed_branches import dead_branches
 from tfprune.structure.depth.remove_branches import Branches, branches_of, prove_branches
 from tfprune.structure.gates.remove_closed import check_gates, sweep
+from tfprune.structure.groups.units import units
 from tfprune.structure.plan import Plan, blocks_of, removed_by
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
@@ -22,7 +23,6 @@ from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
 from tfprune.structure.select.ranking import RANKINGS, Choice, choose
 from tfprune.structure.select.target import Target, parse_target
 from tfprune.structure.select.tflite_size import meet_file_size
-from tfprune.structure.units import units
 from tfprune.utils.cloning import compile_like
 from tfprune.utils.filters import as_filters
 from tfprune.utils.progress import SILENT, Progress

@@ -3,7 +3,8 @@
 import pytest
 
 from tfprune.errors import OptionError
-from tfprune.measure.devices.device import Host, device_of, devices, processor
+from tfprune.measure.devices.host import Host, processor
+from tfprune.measure.devices.registry import device_of, devices
 
 
 def test_this_machine_says_what_it_is() -> None:

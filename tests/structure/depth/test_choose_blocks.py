@@ -12,9 +12,9 @@ import tfprune
 from tfprune.errors import DataError, FilterError, ModelError, OptionError
 from tfprune.graph.residual_blocks import addends
 from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES, judge_blocks
+from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.rebuild import execute, read_weights
 from tfprune.structure.select.importance import IMPORTANCES, Evidence
-from tfprune.structure.units import units
 
 
 def deep(count=4, width=8, norm=True):

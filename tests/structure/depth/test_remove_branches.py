@@ -5,8 +5,8 @@ from keras import layers as kl
 
 from tfprune.errors import ModelError
 from tfprune.structure.depth.remove_branches import Branches, branches_of, prove_branches
+from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.rebuild import read_weights
-from tfprune.structure.units import units
 
 
 def net():

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 
 from tfprune.graph.read import Call, Graph, Ref, Value
-from tfprune.structure.ids.flow import Flow, components
+from tfprune.structure.groups.grouping import components
+from tfprune.structure.ids.flow import Flow
 
 
 def flow_of(*shapes):

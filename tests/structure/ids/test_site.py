@@ -2,8 +2,10 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.read import Graph
-from tfprune.structure.ids.flow import Flow, components
-from tfprune.structure.ids.site import MAKE, Keep, Site
+from tfprune.structure.groups.grouping import components
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import MAKE, Keep
+from tfprune.structure.ids.site import Site
 
 
 def flow() -> Flow:

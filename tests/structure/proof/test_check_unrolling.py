@@ -5,8 +5,8 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError
+from tfprune.structure.groups.units import units
 from tfprune.structure.proof.check_unrolling import check_unrolling
-from tfprune.structure.units import units
 
 
 class Inner(keras.layers.Layer):

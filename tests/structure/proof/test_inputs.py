@@ -2,9 +2,9 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from tfprune.structure.groups.units import units
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.rebuild import read_weights
-from tfprune.structure.units import units
 
 
 def test_inputs_are_of_the_kind_that_the_model_reads() -> None:

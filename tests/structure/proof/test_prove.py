@@ -5,9 +5,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
+from tfprune.structure.groups.units import units
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
-from tfprune.structure.units import units
 
 
 def conv_net(activation="softmax"):

@@ -5,9 +5,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError
-from tfprune.structure.ids.site import Keep
+from tfprune.structure.groups.units import units
+from tfprune.structure.ids.ids import Keep
 from tfprune.structure.rebuild.rebuild import cut, load, read_weights, rebuild, silenced
-from tfprune.structure.units import units
 
 
 def chain():

@@ -5,7 +5,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.structure.ids.flow import components
+from tfprune.structure.groups.grouping import components
 
 
 def test_lenet_flattens_scattered_rows(check, sizes) -> None:

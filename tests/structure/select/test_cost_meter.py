@@ -8,9 +8,9 @@ from keras import ops
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
+from tfprune.structure.groups.units import reachable, units
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
-from tfprune.structure.select.cost_meter import Meter, nearest_multiple, reachable
-from tfprune.structure.units import units
+from tfprune.structure.select.cost_meter import Meter, nearest_multiple
 
 
 def grouped():

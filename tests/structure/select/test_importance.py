@@ -7,9 +7,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError, OptionError
+from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.rebuild import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
-from tfprune.structure.units import units
 
 RNG = np.random.default_rng(0)
 DATA = (RNG.normal(size=(40, 4)).astype("float32"), RNG.integers(0, 2, 40))

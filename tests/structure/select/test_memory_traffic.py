@@ -6,9 +6,9 @@ from keras import ops
 
 import tfprune
 from tfprune.errors import OptionError
+from tfprune.structure.groups.units import units
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.memory_traffic import MACS_PER_NUMBER, intensities
-from tfprune.structure.units import units
 
 
 def two_stages(size=16):

@@ -9,8 +9,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import FilterError, ModelError, OptionError
+from tfprune.structure.groups.grouping import Group
+from tfprune.structure.groups.units import units
 from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, candidates, check_filters
-from tfprune.structure.units import Group, units
 
 
 def net(widths=(16, 24, 40)):

@@ -20,7 +20,8 @@ from pathlib import Path
 import tfprune
 from tfprune.errors import DeviceError
 from tfprune.measure.devices.benchmark_tool import last_line
-from tfprune.measure.devices.device import DeviceInfo, Host, Sample
+from tfprune.measure.devices.device import DeviceInfo, Sample
+from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.timing_client import converse, job_text
 
 PYTHON_VARIABLE = "TFPRUNE_SSH_PYTHON"

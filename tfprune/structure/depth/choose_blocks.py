@@ -14,10 +14,11 @@ from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
 from tfprune.graph.residual_blocks import Block
 from tfprune.structure.depth.remove_branches import Branches, branches_of
-from tfprune.structure.ids.site import Binding, Site
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Binding
+from tfprune.structure.ids.site import Site
 from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.select.importance import Evidence, judge
-from tfprune.structure.units import Units
 from tfprune.utils.filters import Filter, as_filters, matches
 from tfprune.utils.filters import choose as select
 from tfprune.utils.losses import loss_of

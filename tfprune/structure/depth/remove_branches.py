@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tfprune.graph.residual_blocks import Arm, Block, addends, without
+from tfprune.structure.groups.units import Units, units_of
 from tfprune.structure.proof.prove import Proof, prove
 from tfprune.structure.rebuild.rebuild import Weights, rebuild
-from tfprune.structure.units import Units, units_of
 
 
 @dataclass(frozen=True, eq=False)

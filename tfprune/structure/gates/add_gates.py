@@ -11,10 +11,11 @@ import numpy as np
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.ids.site import CHANNELS, WIDTH
+from tfprune.structure.groups.grouping import Group
+from tfprune.structure.groups.units import Units, units
+from tfprune.structure.ids.ids import CHANNELS, WIDTH
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
 from tfprune.structure.select.ranking import check_filters, names_of
-from tfprune.structure.units import Group, Units, units
 from tfprune.utils.cloning import carry_compile
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select

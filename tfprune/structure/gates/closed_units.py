@@ -13,10 +13,10 @@ from keras import tree
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.ids.site import MAKE, USE, Ids, places
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import MAKE, USE, Ids, places
 from tfprune.structure.proof.inputs import random_inputs
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.structure.units import Units
 
 QUIET = 1e-6
 """A voice that varies by less than this share of its tensor's largest number is constant."""
@@ -92,7 +92,7 @@ def _free(found: Units) -> np.ndarray:
 
 def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
     """Roots all of whose slices of this role are zero, and that have some."""
-    from tfprune.structure.select.importance import positions
+    from tfprune.structure.ids.ids import positions
 
     has, speaks = np.zeros(found.flow.size, bool), np.zeros(found.flow.size, bool)
     for site, binding in found.bindings:
@@ -182,7 +182,7 @@ def _internal(found: Units, weights: Weights, candidates: np.ndarray) -> np.ndar
 
     Heads and recurrent units say nothing where their biases are zero too.
     """
-    from tfprune.structure.select.importance import positions
+    from tfprune.structure.ids.ids import positions
 
     speaking = np.zeros(found.flow.size, bool)
     for call in found.graph.calls:
@@ -239,7 +239,7 @@ def _fold(
 
 def _even(found: Units, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
     """What may go so that blocks stay equal and nothing is emptied."""
-    from tfprune.structure.units import vectors
+    from tfprune.structure.groups.units import vectors
 
     gone = candidates.copy()
     for group in found.groups:

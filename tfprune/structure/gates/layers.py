@@ -13,8 +13,8 @@ from keras import ops
 from tfprune.errors import OptionError, nearest
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers as rule_for
-from tfprune.structure.ids.site import Axes
 
 KINDS = ("hard", "l1", "hard_concrete")
 

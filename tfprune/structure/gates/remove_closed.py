@@ -11,13 +11,13 @@ from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.ids.site import USE, Binding, places
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.proof.inputs import random_inputs
 from tfprune.structure.proof.prove import TOLERANCE, drift, has_low_precision
 from tfprune.structure.rebuild.rebuild import Weights, rebuild
 from tfprune.structure.rebuild.repair import LINEAR, TRANSPOSED, source_of
 from tfprune.structure.select.ranking import Choice
-from tfprune.structure.units import Units
 
 # f(g·x) = g·f(x) for g ≥ 0
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from tfprune.graph.read import Call, Graph, Ref, Shape
-from tfprune.structure.ids.site import CHANNELS, Axes, Ids, Rewrite, Site
+from tfprune.structure.ids.ids import CHANNELS, Axes, Ids, Rewrite
+from tfprune.structure.ids.site import Site
 
 
 def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:
@@ -284,29 +285,3 @@ class Flow:
     def rewrite(self, call: Call, change: Rewrite) -> None:
         """Change the arguments of a call to what stays."""
         self.rewrites[id(call)] = change
-
-
-def components(size: int, edges: Sequence[tuple[Ids, Ids]]) -> np.ndarray:
-    """The smallest id that each id is joined to, directly or through others.
-
-    Example:
-        >>> components(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist()
-        [0, 1, 2, 1, 1]
-    """
-    root = np.arange(size)
-    if not edges:
-        return root
-    a = np.concatenate([edge[0] for edge in edges])
-    b = np.concatenate([edge[1] for edge in edges])
-    while True:
-        ra, rb = root[a], root[b]
-        apart = ra != rb
-        if not apart.any():
-            return root
-        low, high = np.minimum(ra, rb)[apart], np.maximum(ra, rb)[apart]
-        np.minimum.at(root, high, low)
-        while True:
-            jumped = root[root]
-            if np.array_equal(jumped, root):
-                break
-            root = jumped

@@ -8,7 +8,7 @@ import keras
 from tfprune.errors import OptionError, type_name
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.site import Axes
+from tfprune.structure.ids.ids import Axes
 
 HOMES = ("keras.", "tensorflow.")
 

@@ -1,66 +1,12 @@
 """What is remembered of one operation: the ids that it makes, and the axes that they index."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from tfprune.structure.ids.ids import ALONG, CHANNELS, USE, Binding, Edit, Ids
 
 if TYPE_CHECKING:
     from tfprune.structure.ids.flow import Flow
-
-Ids = np.ndarray
-Axes = tuple[Ids | None, ...]
-
-CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
-"""What a made axis counts: `round_to` is for channels and widths, never for heads."""
-
-MAKE, USE, ALONG = "make", "use", "along"
-"""A weight axis makes ids, uses them up (a silenced unit is zero here), or runs along them."""
-
-
-class Keep:
-    """Which ids live. `count` and `mask` are what rules edit sizes and constants with."""
-
-    def __init__(self, alive: np.ndarray) -> None:
-        self.alive = alive
-
-    def mask(self, ids: Ids) -> np.ndarray:
-        """True at each position that stays."""
-        return self.alive[ids]
-
-    def count(self, ids: Ids) -> int:
-        """How many positions of an axis stay."""
-        return int(np.count_nonzero(self.alive[ids]))
-
-    def all(self, ids: Ids | None) -> bool:
-        """Tell whether an axis stays whole."""
-        return ids is None or bool(self.alive[ids].all())
-
-
-@dataclass(frozen=True, eq=False)
-class Binding:
-    """An axis of a weight and the ids it is indexed by.
-
-    `ids` of two dimensions are those of a grouped kernel: position p of the axis means
-    `ids[b, p]` for the b-th block of `along`, the ids of the kernel's last axis.
-    """
-
-    weight: Any
-    axis: int
-    ids: Ids
-    role: str
-    along: Ids | None = None
-    scale: bool = False
-
-
-def places(op: Any) -> dict[int, int]:
-    """Where each weight of an operation stands among its weights, by the `id` of the variable."""
-    return {id(weight): place for place, weight in enumerate(getattr(op, "weights", ()))}
-
-
-Edit = Callable[[Keep], Any]
-Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 @dataclass(eq=False)

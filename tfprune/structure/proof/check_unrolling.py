@@ -8,8 +8,8 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call
+from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.structure.units import Units
 
 CLOSE = {"float32": 1e-4, "float16": 2e-2}
 """How far both may be apart, as a share of the output's largest number."""

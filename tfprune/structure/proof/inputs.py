@@ -8,8 +8,8 @@ import numpy as np
 from keras import tree
 
 from tfprune.graph.read import Call, given_shapes
+from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import Weights
-from tfprune.structure.units import Units
 
 SMALL = 10_000
 """Inputs of at most so many numbers are cheap to run several of."""

@@ -16,7 +16,8 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
-from tfprune.structure.ids.site import Axes, Keep
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.proof.check_unrolling import check_unrolling
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.rebuild import (
@@ -28,7 +29,6 @@ from tfprune.structure.rebuild.rebuild import (
     silenced,
     states_of,
 )
-from tfprune.structure.units import Units
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""

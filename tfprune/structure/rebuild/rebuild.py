@@ -13,9 +13,10 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.read import Call, Graph, Ref
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Binding, Keep, places
 from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.ids.site import Binding, Keep, Site, places
-from tfprune.structure.units import Units
+from tfprune.structure.ids.site import Site
 from tfprune.utils.cloning import settle
 
 Weights = dict[int, list[np.ndarray]]

@@ -17,9 +17,9 @@ from keras import tree
 
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
-from tfprune.structure.ids.site import USE, Binding, places
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.structure.units import Units
 from tfprune.utils.batches import each_batch
 from tfprune.utils.einsum import letters_of
 

@@ -6,8 +6,8 @@ import keras
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.foreign import acts_alone
 
 # fmt: off

@@ -7,8 +7,8 @@ from keras import layers as kl
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids
 from tfprune.structure.ids.rule_registry import layers
-from tfprune.structure.ids.site import MAKE, USE, Axes, Ids
 from tfprune.structure.rules.activation import activate
 
 

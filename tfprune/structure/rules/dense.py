@@ -4,8 +4,8 @@ from keras import layers as kl
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
 from tfprune.structure.ids.rule_registry import layers, newer, stop
-from tfprune.structure.ids.site import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
 from tfprune.structure.rules.activation import activate
 from tfprune.utils.einsum import letters_of
 

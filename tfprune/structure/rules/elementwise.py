@@ -10,8 +10,8 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.rule_registry import layers, ops
-from tfprune.structure.ids.site import Axes, Keep
 from tfprune.structure.rules.activation import activate, mix
 
 # fmt: off

@@ -9,8 +9,8 @@ from keras import layers as kl
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
-from tfprune.structure.ids.site import Axes, Ids, Keep
 
 UNKNOWN = 2
 """Stands for the batch and other sizes that are not known while positions are moved."""

@@ -6,8 +6,8 @@ from keras.src.applications.convnext import LayerScale
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, stop
-from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.activation import mix
 
 

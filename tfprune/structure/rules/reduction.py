@@ -6,8 +6,8 @@ from keras import layers as kl
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes, Ids
 from tfprune.structure.ids.rule_registry import layers, ops, stop
-from tfprune.structure.ids.site import Axes, Ids
 from tfprune.structure.rules.activation import mix
 
 _DOTS = "0123456789"

@@ -8,8 +8,8 @@ from keras import layers as kl
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, newer, ops, stop
-from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 
 # fmt: off

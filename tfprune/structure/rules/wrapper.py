@@ -9,10 +9,10 @@ from keras import tree
 
 from tfprune.graph.read import Call, Graph, Ref, Value, is_function, read
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.rule_registry import find, layers, stop
 from tfprune.structure.ids.shapes import concrete_shapes, count
-from tfprune.structure.ids.site import Axes, Keep
 
 Path = tuple[str | int, ...]
 

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError
-from tfprune.structure.ids.site import Ids
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Ids
 from tfprune.structure.rebuild.rebuild import operations
-from tfprune.structure.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,20 +133,6 @@ class Meter:
         return {"params": self.params, "channels": self.channels, "tflite_bytes": self.file_bytes}[
             kind
         ](alive)
-
-
-def reachable(found: Units) -> float:
-    """The share of multiplications in calls that lose some when units go (NaN: not known)."""
-    free = np.zeros(found.flow.size, bool)
-    for group in found.groups:
-        free[group.units] = True
-    free = free[found.root]
-    total = reach = 0.0
-    for cost in found.flow.costs:
-        total += cost.now
-        if any(free[vector].any() for vector in cost.vectors):
-            reach += cost.now
-    return reach / total if total else 0.0
 
 
 def nearest_multiple(asked: float, step: int, most: int) -> int:

@@ -17,9 +17,9 @@ from keras import tree
 from tfprune.errors import DataError, OptionError
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call
-from tfprune.structure.ids.site import MAKE, USE, Binding, places
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import MAKE, USE, Binding, blocks, places, positions
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.structure.units import Units
 from tfprune.utils.batches import Batch, as_batches
 from tfprune.utils.losses import loss_of
 from tfprune.utils.registry import Registry
@@ -108,21 +108,6 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
         return score
 
     return importance
-
-
-def positions(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids along a weight's axis, and the weight with that axis first and the rest flat."""
-    for ids, block in blocks(array, binding):
-        rows = np.moveaxis(block, binding.axis, 0)
-        yield ids, rows.reshape(len(rows), -1)
-
-
-def blocks(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids along a weight's axis with the weight, or with each block of a grouped kernel."""
-    if binding.along is None:
-        yield binding.ids, array
-        return
-    yield from zip(binding.ids, np.split(array, len(binding.ids), axis=-1), strict=True)
 
 
 IMPORTANCES.register("l1")(by_weights(lambda rows: np.abs(rows).sum(axis=1)))

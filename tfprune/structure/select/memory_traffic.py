@@ -12,9 +12,9 @@ import keras
 import numpy as np
 
 from tfprune.graph.read import Call
+from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.flow import product
-from tfprune.structure.ids.site import Ids
-from tfprune.structure.units import Units
+from tfprune.structure.ids.ids import Ids
 
 MACS_PER_NUMBER = 25
 """Multiplications that take as long as one number read or written (XNNPACK, x86, one thread)."""

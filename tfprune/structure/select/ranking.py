@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tfprune.errors import FilterError, ModelError, OptionError, nearest
-from tfprune.structure.ids.site import HEADS
+from tfprune.structure.groups.grouping import Group
+from tfprune.structure.groups.units import Units, vectors
+from tfprune.structure.ids.ids import HEADS
 from tfprune.structure.select.cost_meter import Meter, nearest_multiple
 from tfprune.structure.select.memory_traffic import intensities
 from tfprune.structure.select.target import OutOfReach, Target, per_cent
-from tfprune.structure.units import Group, Units, vectors
 from tfprune.utils.filters import Filter, as_filters, matches
 from tfprune.utils.filters import choose as select
 from tfprune.utils.registry import Registry

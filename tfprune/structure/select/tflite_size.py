@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tfprune.errors import OptionError
+from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import Weights, rebuild
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.ranking import AGAINST, Choice
 from tfprune.structure.select.target import OutOfReach, Target
-from tfprune.structure.units import Units
 
 ATTEMPTS = 4
 """How often a choice is corrected by what its file weighs."""

@@ -4,7 +4,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
-from tfprune.structure.ids.site import HEADS
+from tfprune.structure.ids.ids import HEADS
 
 
 def small():

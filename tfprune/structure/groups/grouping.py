@@ -1,22 +1,12 @@
-"""What can be removed from a model: units, in groups, with everything that holds them together."""
+"""Which units form a group: made by the same axes, bound by the same constraints."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import keras
 import numpy as np
-from keras import tree
 
-from tfprune.errors import ModelError
-from tfprune.graph.read import Graph, read
-from tfprune.graph.residual_blocks import Block, find_blocks
-from tfprune.structure import rules
-from tfprune.structure.ids.flow import Flow, Producer, components
-from tfprune.structure.ids.propagate import carry
-from tfprune.structure.ids.shapes import concrete_shapes, count
-from tfprune.structure.ids.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
+from tfprune.structure.ids.flow import Flow, Producer
+from tfprune.structure.ids.ids import CHANNELS, HEADS, Ids
 
 ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")
 """Labels of what a layer wraps that has one such axis only, and needs no name for it."""
@@ -76,120 +66,8 @@ class Frozen:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
-class Units:
-    """A model's prunable units, printable and iterable by group."""
-
-    model: Any
-    graph: Graph
-    flow: Flow
-    root: np.ndarray
-    groups: tuple[Group, ...]
-    frozen: tuple[Frozen, ...]
-
-    def __iter__(self) -> Iterator[Group]:
-        return iter(self.groups)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, index: int) -> Group:
-        return self.groups[index]
-
-    @cached_property
-    def sites(self) -> list[Site]:
-        """The sites of the model's operations, in the order they are first called."""
-        seen = dict.fromkeys(id(call.op) for call in self.graph.calls)
-        return [self.flow.sites[key] for key in seen if key in self.flow.sites]
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """The residual branches, in the order in which they run."""
-        return find_blocks(self.graph)
-
-    @cached_property
-    def bindings(self) -> list[tuple[Site, Binding]]:
-        """Every weight axis that carries ids."""
-        return [(site, binding) for site in self.sites for binding in site.bindings]
-
-    def alive(self, removed: np.ndarray) -> np.ndarray:
-        """For each id, whether it lives when the units of these roots are removed."""
-        dead = np.zeros(self.flow.size, bool)
-        dead[removed] = True
-        return ~dead[self.root]
-
-    @property
-    def prunable_share(self) -> float:
-        """The share of the model's multiplications that lie in operations that can be cut."""
-        from tfprune.structure.select.cost_meter import reachable
-
-        return reachable(self)
-
-    def __str__(self) -> str:
-        from tfprune.structure.report import describe_units
-
-        return describe_units(self)
-
-
-def units(model: Any, *, input_shape: Any = None) -> Units:
-    """What can be removed from a model: groups of units with their members, and what is frozen.
-
-    Args:
-        model: A built Keras 3 model of any kind.
-        input_shape: The shape of the input without the batch (or a structure of shapes), for
-            multiplications to be counted where the model leaves sizes open.
-
-    Raises:
-        ModelError: The model cannot be read, or holds quantised or LoRA layers.
-
-    Example:
-        >>> import keras
-        >>> import tfprune
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
-        ...                           keras.layers.Dense(2)])
-        >>> [(group.name, len(group.units)) for group in tfprune.units(model)]
-        [('hidden', 3)]
-    """
-    graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
-    refuse(graph)
-    return units_of(model, graph, input_shape=input_shape)
-
-
-def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
-    """The units of a graph that was read from a model, or of what is left of one."""
-    shapes = concrete_shapes(graph, input_shape)
-    sizes, counts = count(graph, shapes)
-    flow = Flow(graph, shapes, sizes)
-    for ref in tree.flatten(graph.inputs):
-        flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))
-    carry(flow, graph, counts)
-    for ref in tree.flatten(graph.outputs):
-        flow.freeze_axes(flow.axes(ref), "it is an output of the model")
-    return _group(model, graph, flow)
-
-
-def refuse(graph: Graph) -> None:
-    """Raise for layers whose weights are not what their shape says."""
-    for call in graph.calls:
-        if not isinstance(call.op, keras.Layer):
-            continue
-        for layer in call.op._flatten_layers():
-            if getattr(layer, "lora_enabled", False):
-                raise ModelError(
-                    f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "
-                    "first (save the model and load its weights into one without LoRA)"
-                )
-            if getattr(layer, "quantization_mode", None):
-                raise ModelError(
-                    f"layer {layer.name!r} is quantised ({layer.quantization_mode}) and cannot "
-                    "be cut: shrink the float model first, then quantise"
-                )
-
-
-# grouping
-
-
-def _group(model: Any, graph: Graph, flow: Flow) -> Units:
+def group_units(flow: Flow) -> tuple[np.ndarray, tuple[Group, ...], tuple[Frozen, ...]]:
+    """The root of each id's unit, the groups of units that can be removed, and what stays."""
     root = components(flow.size, flow.edges)
     blocks = list(flow.blocks)
     while True:
@@ -242,7 +120,7 @@ def _group(model: Any, graph: Graph, flow: Flow) -> Units:
                 reasons,
             )
         )
-    return Units(model, graph, flow, root, tuple(groups), _frozen(flow, root, label, frozen_ids))
+    return root, tuple(groups), _frozen(flow, root, label, frozen_ids)
 
 
 def _name(makers: list[Producer]) -> str:
@@ -355,14 +233,27 @@ def _frozen(
     return tuple(lines)
 
 
-def vectors(found: Units) -> list[Ids]:
-    """Every distinct vector of ids that a tensor or weight axis has: none may be emptied."""
-    seen: dict[bytes, Ids] = {}
-    for axes in found.flow.axes_of.values():
-        for ids in axes:
-            if ids is not None:
-                seen.setdefault(np.ascontiguousarray(ids).tobytes(), ids)
-    for _, binding in found.bindings:
-        if binding.ids.ndim == 1 and binding.role == MAKE:
-            seen.setdefault(np.ascontiguousarray(binding.ids).tobytes(), binding.ids)
-    return list(seen.values())
+def components(size: int, edges: Sequence[tuple[Ids, Ids]]) -> np.ndarray:
+    """The smallest id that each id is joined to, directly or through others.
+
+    Example:
+        >>> components(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist()
+        [0, 1, 2, 1, 1]
+    """
+    root = np.arange(size)
+    if not edges:
+        return root
+    a = np.concatenate([edge[0] for edge in edges])
+    b = np.concatenate([edge[1] for edge in edges])
+    while True:
+        ra, rb = root[a], root[b]
+        apart = ra != rb
+        if not apart.any():
+            return root
+        low, high = np.minimum(ra, rb)[apart], np.maximum(ra, rb)[apart]
+        np.minimum.at(root, high, low)
+        while True:
+            jumped = root[root]
+            if np.array_equal(jumped, root):
+                break
+            root = jumped

@@ -1,0 +1,201 @@
+"""What can be removed from a model: units, in groups, with everything that holds them together."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from tfprune.errors import ModelError
+from tfprune.graph.read import Graph, read
+from tfprune.graph.residual_blocks import Block, find_blocks
+from tfprune.structure import rules
+from tfprune.structure.groups.grouping import Frozen, Group, group_units
+from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import MAKE, Binding, Ids
+from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.shapes import concrete_shapes, count
+from tfprune.structure.ids.site import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """A model's prunable units, printable and iterable by group."""
+
+    model: Any
+    graph: Graph
+    flow: Flow
+    root: np.ndarray
+    groups: tuple[Group, ...]
+    frozen: tuple[Frozen, ...]
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Group:
+        return self.groups[index]
+
+    @cached_property
+    def sites(self) -> list[Site]:
+        """The sites of the model's operations, in the order they are first called."""
+        seen = dict.fromkeys(id(call.op) for call in self.graph.calls)
+        return [self.flow.sites[key] for key in seen if key in self.flow.sites]
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The residual branches, in the order in which they run."""
+        return find_blocks(self.graph)
+
+    @cached_property
+    def bindings(self) -> list[tuple[Site, Binding]]:
+        """Every weight axis that carries ids."""
+        return [(site, binding) for site in self.sites for binding in site.bindings]
+
+    def alive(self, removed: np.ndarray) -> np.ndarray:
+        """For each id, whether it lives when the units of these roots are removed."""
+        dead = np.zeros(self.flow.size, bool)
+        dead[removed] = True
+        return ~dead[self.root]
+
+    @property
+    def prunable_share(self) -> float:
+        """The share of the model's multiplications that lie in operations that can be cut."""
+
+        return reachable(self)
+
+    def __str__(self) -> str:
+
+        return describe_units(self)
+
+
+def units(model: Any, *, input_shape: Any = None) -> Units:
+    """What can be removed from a model: groups of units with their members, and what is frozen.
+
+    Args:
+        model: A built Keras 3 model of any kind.
+        input_shape: The shape of the input without the batch (or a structure of shapes), for
+            multiplications to be counted where the model leaves sizes open.
+
+    Raises:
+        ModelError: The model cannot be read, or holds quantised or LoRA layers.
+
+    Example:
+        >>> import keras
+        >>> import tfprune
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"),
+        ...                           keras.layers.Dense(2)])
+        >>> [(group.name, len(group.units)) for group in tfprune.units(model)]
+        [('hidden', 3)]
+    """
+    graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
+    refuse(graph)
+    return units_of(model, graph, input_shape=input_shape)
+
+
+def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
+    """The units of a graph that was read from a model, or of what is left of one."""
+    shapes = concrete_shapes(graph, input_shape)
+    sizes, counts = count(graph, shapes)
+    flow = Flow(graph, shapes, sizes)
+    for ref in tree.flatten(graph.inputs):
+        flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))
+    carry(flow, graph, counts)
+    for ref in tree.flatten(graph.outputs):
+        flow.freeze_axes(flow.axes(ref), "it is an output of the model")
+    return Units(model, graph, flow, *group_units(flow))
+
+
+def refuse(graph: Graph) -> None:
+    """Raise for layers whose weights are not what their shape says."""
+    for call in graph.calls:
+        if not isinstance(call.op, keras.Layer):
+            continue
+        for layer in call.op._flatten_layers():
+            if getattr(layer, "lora_enabled", False):
+                raise ModelError(
+                    f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "
+                    "first (save the model and load its weights into one without LoRA)"
+                )
+            if getattr(layer, "quantization_mode", None):
+                raise ModelError(
+                    f"layer {layer.name!r} is quantised ({layer.quantization_mode}) and cannot "
+                    "be cut: shrink the float model first, then quantise"
+                )
+
+
+def vectors(found: Units) -> list[Ids]:
+    """Every distinct vector of ids that a tensor or weight axis has: none may be emptied."""
+    seen: dict[bytes, Ids] = {}
+    for axes in found.flow.axes_of.values():
+        for ids in axes:
+            if ids is not None:
+                seen.setdefault(np.ascontiguousarray(ids).tobytes(), ids)
+    for _, binding in found.bindings:
+        if binding.ids.ndim == 1 and binding.role == MAKE:
+            seen.setdefault(np.ascontiguousarray(binding.ids).tobytes(), binding.ids)
+    return list(seen.values())
+
+
+def reachable(found: Units) -> float:
+    """The share of multiplications in calls that lose some when units go (NaN: not known)."""
+    free = np.zeros(found.flow.size, bool)
+    for group in found.groups:
+        free[group.units] = True
+    free = free[found.root]
+    total = reach = 0.0
+    for cost in found.flow.costs:
+        total += cost.now
+        if any(free[vector].any() for vector in cost.vectors):
+            reach += cost.now
+    return reach / total if total else 0.0
+
+
+def span(layers: tuple[str, ...]) -> str:
+    """The layers of a block, from the first to the last.
+
+    Example:
+        >>> span(("up", "norm", "down")), span(("up",)), span(())
+        ('up … down, 3 layers', 'up', 'no weights')
+    """
+    if len(layers) < 2:
+        return layers[0] if layers else "no weights"
+    return f"{layers[0]} … {layers[-1]}, {len(layers)} layers"
+
+
+def describe_units(found: "Units") -> str:
+    """The units of a model as a table."""
+    share = found.prunable_share
+    reach = "not known" if math.isnan(share) else f"{share:.1%}"
+    lines = [
+        f"{found.model.name}: {sum(len(g.units) for g in found.groups):,} units in "
+        f"{len(found.groups)} groups; share of multiplications within reach: {reach}"
+    ]
+    width = max([len(group.name) for group in found.groups], default=0)
+    for group in found.groups:
+        exact = "" if group.exact else "  not exact"
+        blocks = f" in {group.block_count} blocks" if group.block_count > 1 else ""
+        lines.append(
+            f"  {group.name:<{width}}  {len(group.units):>5} {group.kind}{blocks}  "
+            f"{len(group.members)} weight axes{exact}"
+        )
+    for line in found.frozen:
+        lines.append(f"  {line.layer}: {line.size} stay: {line.reason}")
+    if found.blocks:
+        can = sum(block.removable for block in found.blocks)
+        lines.append(
+            f"  {len(found.blocks)} residual blocks, {can} of which can be taken out whole"
+        )
+        lines.extend(
+            f"    {block.name}  ({span(block.layers)})"
+            + (f": stays: {block.reason}" if block.reason else "")
+            for block in found.blocks
+        )
+    lines.extend(f"  note: {note}" for note in found.graph.notes)
+    return "\n".join(lines)
