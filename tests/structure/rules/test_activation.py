@@ -1,8 +1,12 @@
 import keras
+import numpy as np
 import pytest
 from keras import layers as kl
+from keras import ops
 
-from tfprune.structure.rules.activation import MIXING, POINTWISE
+import tfprune
+from tfprune.structure.ids.rule_registry import is_foreign
+from tfprune.structure.rules.activation import MIXING, POINTWISE, acts_alone
 
 NAMES = sorted(
     name for name in POINTWISE if hasattr(keras.activations, name) and name != "threshold"
@@ -37,3 +41,58 @@ def test_an_activation_may_be_a_layer_or_a_function_of_tensorflow(sizes) -> None
     x = kl.Dense(8, activation=kl.ReLU(), name="b")(x)
     x = kl.Dense(6, activation=tf.nn.relu, name="c")(x)
     assert sizes(keras.Model(inputs, kl.Dense(2)(x))) == {"a": 8, "b": 8, "c": 6}
+
+
+def quick_gelu(x):
+    return x * ops.sigmoid(1.702 * x)
+
+
+@pytest.mark.parametrize(
+    ("function", "alone"),
+    [
+        (quick_gelu, True),
+        (lambda x: x * x, True),
+        (lambda x: keras.activations.gelu(x, approximate=True), True),
+        (lambda x: ops.where(x > 0, x, 0.1 * x), True),
+        (lambda x: x * np.arange(5, dtype="float32"), False),
+        (lambda x: x - ops.max(x), False),
+        (lambda x: x[..., ::-1], False),
+        (lambda x: ops.transpose(x), False),
+        (lambda x: ops.softmax(x, axis=-1), False),
+        (lambda x: float(x), False),
+        (lambda x: 3, False),
+    ],
+)
+def test_only_elementwise_operations_and_numbers_act_alone(function, alone) -> None:
+    assert acts_alone(function) is alone
+
+
+def test_whose_function_it_is() -> None:
+    assert is_foreign(quick_gelu)
+    assert not is_foreign(keras.activations.relu)
+    assert not is_foreign(kl.ReLU())
+    assert not is_foreign(None)
+
+
+def test_units_under_a_function_of_ones_own_can_go(sizes) -> None:
+    inputs = keras.Input((6,))
+    x = kl.Dense(8, activation=quick_gelu, name="a")(inputs)
+    x = kl.Activation(quick_gelu)(kl.Dense(8, name="b")(x))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    assert sizes(model) == {"a": 8, "b": 8}
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4
+    assert small.get_layer("a").activation is quick_gelu
+    data = np.random.default_rng(0).normal(size=(3, 6)).astype("float32")
+    full, _ = tfprune.shrink(model, {"channels": 1.0})
+    np.testing.assert_allclose(full(data), model(data), atol=1e-6)
+    # The function that stood alone is operations of Keras now.
+    assert not [layer for layer in small.layers if isinstance(layer, kl.Activation)]
+
+
+def test_a_function_that_mixes_channels_freezes_them_and_is_named() -> None:
+    inputs = keras.Input((6,))
+    x = kl.Dense(8, activation=lambda x: x[..., ::-1], name="odd")(inputs)
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
+    assert len(found) == 0
+    assert "odd has an activation without a rule" in found.frozen[0].reason

@@ -27,6 +27,8 @@ class Rule(Protocol):
 
 _LAYERS: dict[type, Rule] = {}
 _OPS: dict[str, Rule] = {}
+# Rules of operations that give each number from the numbers at its own place.
+_ELEMENTWISE: list[Rule] = []
 
 
 def register(kind: type) -> Callable[[Rule], Rule]:
@@ -74,10 +76,17 @@ def layers(*kinds: type) -> Callable[[Rule], Rule]:
     return store
 
 
-def ops(*names: str) -> Callable[[Rule], Rule]:
-    """Make a function the rule of the Keras operations of these class names."""
+def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
+    """Make a function the rule of the Keras operations of these class names.
+
+    Args:
+        names: Their names.
+        elementwise: Whether each gives a number from the numbers at the same place alone.
+    """
 
     def store(rule: Rule) -> Rule:
+        if elementwise:
+            _ELEMENTWISE.append(rule)
         for name in names:
             if name in _OPS:
                 raise OptionError(f"the operation {name} has a rule already")
@@ -112,6 +121,11 @@ def find(op: Any) -> Rule | None:
             same = all(getattr(kind, name) is getattr(parent, name) for name in ("call", "build"))
             return rule if same else None
     return None
+
+
+def is_elementwise(op: Any) -> bool:
+    """Tell whether an operation that is no layer gives each number from those at its place."""
+    return not isinstance(op, keras.Layer) and find(op) in _ELEMENTWISE
 
 
 def known_layers() -> list[type]:

@@ -1,14 +1,16 @@
 """Activation functions: which act on each number alone, and which mix the channels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
+from keras import tree
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
-from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.rules.foreign import acts_alone
+from tfprune.structure.ids.rule_registry import is_elementwise, is_foreign
 
 # fmt: off
 POINTWISE = frozenset({
@@ -36,6 +38,44 @@ def is_pointwise(activation: Any) -> bool:
     """Tell whether an activation gives each number from that number alone."""
     name, trusted = _name(activation)
     return (trusted and name in POINTWISE) or (is_foreign(activation) and acts_alone(activation))
+
+
+def acts_alone(function: Callable[[Any], Any]) -> bool:
+    """Tell whether a function gives each number from that number alone.
+
+    It is run on a symbolic tensor: all that it does must be elementwise operations of Keras, with
+    no constants but numbers.
+
+    Example:
+        >>> import keras
+        >>> acts_alone(lambda x: x * keras.ops.sigmoid(1.702 * x))
+        True
+        >>> acts_alone(lambda x: x - keras.ops.mean(x, axis=-1, keepdims=True))
+        False
+    """
+    start = keras.KerasTensor((3, 5))
+    try:
+        end = function(start)
+    except Exception:  # noqa: BLE001 — any code of the user's runs in here
+        return False
+    if not isinstance(end, keras.KerasTensor) or tuple(end.shape) != (3, 5):
+        return False
+    stack, seen = [end], set()
+    while stack:
+        here = stack.pop()
+        if here is start or id(here) in seen:
+            continue
+        seen.add(id(here))
+        operation, number, _ = here._keras_history
+        if not is_elementwise(operation):
+            return False
+        given = operation._inbound_nodes[number].arguments
+        for leaf in tree.flatten((given.args, given.kwargs)):
+            if isinstance(leaf, keras.KerasTensor):
+                stack.append(leaf)
+            elif isinstance(leaf, keras.Variable) or np.ndim(leaf) > 0:
+                return False
+    return True
 
 
 def _name(activation: Any) -> tuple[str, bool]:

@@ -50,7 +50,7 @@ BINARY = (
     kl.Masking,
     StochasticDepth,
 )
-@ops(*UNARY)
+@ops(*UNARY, elementwise=True)
 def same(flow: Flow, call: Call) -> Axes:
     """Each number goes its own way."""
     shape = getattr(call.op, "noise_shape", None)
@@ -100,7 +100,7 @@ def custom_scale(flow: Flow, call: Call) -> Axes:
     return flow.merge(call.args[0], f"{call.path} joins this to something that cannot be removed")
 
 
-@ops(*BINARY)
+@ops(*BINARY, elementwise=True)
 def binary(flow: Flow, call: Call) -> Axes:
     """Tensors are joined; constants are cut to what stays."""
     parts = [*call.args, *call.kwargs.values()]
