@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfprune.measure.devices.registry import devices
 from tfprune.recipe import kinds
+from tfprune.sparsity.choices import allocation, scores
 
 
 @given(st.floats(0, 1, exclude_max=True))
@@ -61,22 +63,20 @@ def test_what_is_read_has_the_type_of_its_field() -> None:
 
 
 def test_a_registry_is_asked_for_its_names() -> None:
-    score = kinds.resolved("tfprune.sparsity.choices.scores:resolve", "the name of a score")
+    score = kinds.resolved(scores.resolve, "the name of a score")
     assert score.read("magnitude") == "magnitude"
     with pytest.raises(kinds.Refused, match="Did you mean magnitude"):
         score.read("magnitud")
-    allocation = kinds.resolved(
-        "tfprune.sparsity.choices.allocation:resolve", "a name or a table", str | Mapping
-    )
-    assert allocation.read({"conv": 0.5}) == {"conv": 0.5}
+    shares = kinds.resolved(allocation.resolve, "a name or a table", str | Mapping)
+    assert shares.read({"conv": 0.5}) == {"conv": 0.5}
     with pytest.raises(kinds.Refused, match=r"Did you mean 0\.5"):
-        allocation.read({"conv": 50})
+        shares.read({"conv": 50})
     with pytest.raises(kinds.Refused):
         score.read({"conv": 0.5})
 
 
 def test_a_device_may_have_an_address() -> None:
-    device = kinds.registered("tfprune.measure.devices.registry:devices", "the name of a device")
+    device = kinds.registered(devices, "the name of a device")
     assert device.read("adb:emulator-5554") == "adb:emulator-5554"
     for wrong in ("hosst", "hosst:3", 3):
         with pytest.raises(kinds.Refused, match="Known: adb, host"):

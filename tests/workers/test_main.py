@@ -1,38 +1,22 @@
-"""The jobs of the child process, called directly."""
+"""The child process: one JSON line in, one out, and it leaves when its parent does."""
 
-import numpy as np
-import pytest
+import json
+import subprocess
 
-from tfprune.workers import main
-from tfprune.workers.arrays import load_arrays, save_arrays
-
-
-@pytest.fixture
-def path(float_file, tmp_path) -> str:
-    """The convnet's file on disk."""
-    return str(float_file.save(tmp_path / "m.tflite").path)
+from tfprune.workers.process import module_command
 
 
-def test_load_accepts_a_good_file_and_raises_on_a_foreign_one(path, tmp_path):
-    main.load(path)
-    bad = tmp_path / "bad.tflite"
-    bad.write_bytes(b"\0\0\0\0TFL3" + b"\0" * 100)
-    with pytest.raises(ValueError):
-        main.load(str(bad))
+def ask(*lines: str) -> list[dict]:
+    """Start a child, give it lines, and return its answers."""
+    done = subprocess.run(
+        module_command("tfprune.workers.main", "converter"),
+        input="".join(f"{line}\n" for line in lines),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_run_writes_the_outputs_by_name(path, convnet, images, tmp_path):
-    save_arrays(tmp_path / "in.npz", {"image": images[:5]})
-    main.run(path, str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
-    outputs = load_arrays(tmp_path / "out.npz")
-    assert list(outputs) == ["output_0"]
-    expected = convnet.predict(images[:5], verbose=0)
-    np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
-
-
-def test_trace_writes_every_tensor_that_is_computed(path, convnet, images, tmp_path):
-    save_arrays(tmp_path / "in.npz", {"image": images[:3]})
-    main.trace(path, str(tmp_path / "in.npz"), str(tmp_path / "out.npz"))
-    found = [value for value in load_arrays(tmp_path / "out.npz").values() if value.shape == (3, 4)]
-    expected = convnet.predict(images[:3], verbose=0)
-    assert min(np.abs(value - expected).max() for value in found) < 1e-5
+def test_it_ends_when_its_input_does() -> None:
+    assert ask() == []

@@ -155,9 +155,7 @@ def _ask_for_h5(path: Path) -> dict[str, Any]:
 
     limit_s = _H5_LIMIT_S + path.stat().st_size / 20e6
     try:
-        reply: dict[str, Any] = run_job(
-            "tfprune.bridge.model_files:read_h5", str(path.resolve()), limit_s=limit_s
-        )
+        reply: dict[str, Any] = run_job(read_h5, str(path.resolve()), limit_s=limit_s)
     except ChildError as error:
         reason = " ".join(str(error).split())
         raise ArtefactError(f"{path}: a damaged HDF5 file: {reason}. {_AGAIN}") from None

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from tfprune.deploy.calibrate import Samples
+from tfprune.deploy.converter.convert import convert_job
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
 from tfprune.deploy.converter.reorder import reorder
-from tfprune.deploy.converter.weight_only import Rule, resolve
+from tfprune.deploy.converter.weight_only import Rule, quantise_weights, resolve
 from tfprune.deploy.converter.zero_points import centre_second_factors
 from tfprune.deploy.error_hints import way_out
 from tfprune.deploy.model_signature import Interface, check_batch, interface
@@ -37,7 +38,7 @@ from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ConversionError, OptionError, TfpruneError
-from tfprune.runtime import flatbuffer, litert, stored_numbers
+from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.runtime.artifact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, check_scheme
@@ -283,7 +284,7 @@ def _convert_once(
         }
         for _ in range(_ATTEMPTS):
             pool.run_job(
-                "tfprune.deploy.converter.convert:convert_job",
+                convert_job,
                 str(saved),
                 str(target),
                 options,
@@ -296,7 +297,7 @@ def _convert_once(
         if settings.rules is not None:
             rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
             pool.run_job(
-                "tfprune.deploy.converter.weight_only:quantise_weights",
+                quantise_weights,
                 str(target),
                 str(target),
                 rules,
@@ -341,7 +342,7 @@ def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, n
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)
         try:
-            pool.run_job("tfprune.workers.main:run", *paths, limit_s=settings.limit_s)
+            pool.run_job(jobs.run, *paths, limit_s=settings.limit_s)
         except pool.ChildError as error:
             text = " ".join(str(error).split())
             raise ConversionError(

@@ -1,16 +1,16 @@
 """What a key of a recipe may hold: the text that says so, and the function that checks it."""
 
 import dataclasses
-import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import UnionType
 from typing import Any
 
 from tfprune.errors import OptionError, nearest, type_name
+from tfprune.utils.registry import Registry
 
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """`package.module:function`, as a recipe names code of the user's own."""
@@ -27,26 +27,20 @@ class Kind:
     Args:
         allowed: The end of the sentence "expected …".
         read: Takes what TOML gave and returns what the dataclass holds, or raises `Refused`.
-        names: The registries, such as `package.module:devices`, whose names it may hold.
+        names: The registries whose names it may hold.
     """
 
     allowed: str
     read: Callable[[object], Any]
-    names: tuple[str, ...] = ()
+    names: tuple[Iterable[str], ...] = ()
 
     def described(self) -> str:
         """Return what is allowed with the names that are known, for help."""
         if not self.names:
             return self.allowed
-        known = sorted(name for registry in self.names for name in _named(registry))
+        known = sorted(name for registry in self.names for name in registry)
         head, comma, tail = self.allowed.partition(",")
         return f"{head} ({', '.join(known)}){comma}{tail}"
-
-
-def _named(path: str) -> Any:
-    """Import what `package.module:name` stands for."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
@@ -181,18 +175,21 @@ def choice(*names: str) -> Kind:
 
 
 def resolved(
-    function: str, allowed: str, takes: type | UnionType = str, names: tuple[str, ...] = ()
+    function: Callable[[Any], Any],
+    allowed: str,
+    takes: type | UnionType = str,
+    names: tuple[Iterable[str], ...] = (),
 ) -> Kind:
-    """What a function takes without an OptionError, such as `package.module:resolve`.
+    """What a function takes without an OptionError.
 
-    Only modules that load no TensorFlow may be named here: a recipe is read without.
+    It must come from a module that loads no TensorFlow: a recipe is read without.
     """
 
     def read(value: object) -> Any:
         if not isinstance(value, takes):
             raise Refused
         try:
-            _named(function)(value)
+            function(value)
         except OptionError as error:
             raise Refused(f"{str(error)[0].upper()}{str(error)[1:]}") from None
         return value
@@ -200,13 +197,12 @@ def resolved(
     return Kind(allowed, read, names)
 
 
-def registered(registry: str, allowed: str) -> Kind:
-    """A name in a registry, such as `package.module:devices`, with or without `:address`."""
+def registered(registry: Registry[Any], allowed: str) -> Kind:
+    """A name in a registry, with or without `:address`."""
 
     def read(value: object) -> str:
-        known = _named(registry)
-        if not isinstance(value, str) or value.partition(":")[0] not in known:
-            raise Refused(nearest(str(value), known))
+        if not isinstance(value, str) or value.partition(":")[0] not in registry:
+            raise Refused(nearest(str(value), registry))
         return value
 
     return Kind(allowed, read, (registry,))

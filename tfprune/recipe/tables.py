@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfprune.measure.devices.registry import devices
 from tfprune.recipe.kinds import (
     FRACTION,
     NAMES,
@@ -35,9 +36,14 @@ from tfprune.recipe.sources import (
     is_file,
     is_function,
 )
-from tfprune.runtime.scheme_choice import AUTO, PREFER
+from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, PREFER, check_scheme
 from tfprune.runtime.schemes import SCHEMES
+from tfprune.sparsity.choices.allocation import ALLOCATIONS
+from tfprune.sparsity.choices.allocation import resolve as resolve_allocation
 from tfprune.sparsity.choices.patterns import resolve as resolve_pattern
+from tfprune.sparsity.choices.scores import SCORES
+from tfprune.sparsity.choices.scores import resolve as resolve_score
+from tfprune.structure.select.target import check_target
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
 """What is wrong, received value included, and the keys that say it together, the faulty first."""
@@ -128,7 +134,7 @@ class ShrinkTable(Table):
 
     target: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.structure.select.target:check_target",
+            check_target,
             "a table of one cost (channels, macs, params or tflite_bytes) and what of it may stay, "
             "a share or an amount, such as { macs = 0.5 }, or of the blocks that go, "
             "{ blocks = 0.25 }; tflite_bytes are those of the float32 file, whatever [quantize] "
@@ -186,16 +192,16 @@ class PruneTable(Table):
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
         resolved(
-            "tfprune.sparsity.choices.scores:resolve",
+            resolve_score,
             "the name of a score",
-            names=("tfprune.sparsity.choices.scores:SCORES",),
+            names=(SCORES,),
         ),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
         resolved(
-            "tfprune.sparsity.choices.patterns:resolve",
+            resolve_pattern,
             "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
         ),
         "shape of the holes",
@@ -203,10 +209,10 @@ class PruneTable(Table):
     )
     allocation: str | Mapping[str, float] = option(
         resolved(
-            "tfprune.sparsity.choices.allocation:resolve",
+            resolve_allocation,
             "the name of an allocation, or a table of layer = sparsity",
             str | Mapping,
-            ("tfprune.sparsity.choices.allocation:ALLOCATIONS",),
+            (ALLOCATIONS,),
         ),
         "how the total is shared out between the layers",
         "uniform",
@@ -278,9 +284,9 @@ class QuantizeTable(Table):
 
     scheme: str = option(
         resolved(
-            "tfprune.runtime.scheme_choice:check_scheme",
+            check_scheme,
             "the name of a scheme",
-            names=("tfprune.runtime.schemes:SCHEMES", "tfprune.runtime.scheme_choice:CHOOSERS"),
+            names=(SCHEMES, CHOOSERS),
         ),
         "numbers of the file; auto: found by measuring",
         "int8",
@@ -329,9 +335,7 @@ class MeasureTable(Table):
     """How the baseline and the result are measured, beside each other in one run."""
 
     device: str = option(
-        registered(
-            "tfprune.measure.devices.registry:devices", "the name of a device, or name:address"
-        ),
+        registered(devices, "the name of a device, or name:address"),
         "where latency is measured",
         "host",
     )

@@ -18,6 +18,7 @@ from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import Artefact, TensorSpec, sha256
 from tfprune.runtime.flatbuffer import Contents
+from tfprune.runtime.interpreter import load, open_interpreter
 from tfprune.runtime.stored_numbers import dequantise, quantise, specs
 from tfprune.utils.files import read_bytes
 from tfprune.workers import pool
@@ -55,36 +56,6 @@ def read_source(source: Source) -> tuple[bytes, str]:
     return read_bytes(source, "convert a model to it first"), str(Path(source))
 
 
-def open_interpreter(
-    data: bytes, threads: int = 1, *, preserve_all: bool = False, allocate: bool = True
-) -> Any:
-    """Return a LiteRT interpreter.
-
-    This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
-
-    Args:
-        data: The file.
-        threads: For the kernels that can use several.
-        preserve_all: Keep the values of all intermediate tensors.
-        allocate: Allocate its tensors. A file with sizes left open, other than the batch, may not
-            allow that before they are set.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=data,
-        num_threads=threads,
-        experimental_preserve_all_tensors=preserve_all,
-        # The default resolver warns when it is asked to preserve; this one is what it falls to.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        if preserve_all
-        else OpResolverType.AUTO,
-    )
-    if allocate:
-        interpreter.allocate_tensors()
-    return interpreter
-
-
 @contextlib.contextmanager
 def on_disk(data: bytes) -> Iterator[Path]:
     """Give the path of a temporary file with this content, for the length of a `with` block."""
@@ -112,7 +83,7 @@ def ensure_loadable(
         return
     with on_disk(data) as path:
         try:
-            pool.run_job("tfprune.workers.main:load", str(path), limit_s=limit_s)
+            pool.run_job(load, str(path), limit_s=limit_s)
         except pool.ChildError as error:
             raise ArtefactError(f"{where}: {_refusal(error)}") from None
     _LOADABLE.add(digest)

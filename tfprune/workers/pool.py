@@ -9,6 +9,7 @@ import atexit
 import json
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tfprune.errors import TfpruneError
@@ -34,11 +35,11 @@ class LimitError(ChildError):
     """The job took longer than its limit, and the child was ended."""
 
 
-def run_job(job: str, *arguments: Any, limit_s: float, kind: str = "runtime") -> Any:
+def run_job(job: Callable[..., Any], *arguments: Any, limit_s: float, kind: str = "runtime") -> Any:
     """Run a function in a child process.
 
     Args:
-        job: The function, as `package.module:function`.
+        job: The function, one that its module names.
         *arguments: Its positional arguments, of what JSON can hold.
         limit_s: Seconds after which the child is ended.
         kind: "runtime" (its memory is limited) or "converter".
@@ -52,10 +53,12 @@ def run_job(job: str, *arguments: Any, limit_s: float, kind: str = "runtime") ->
         LimitError: Time was up.
 
     Example:
-        >>> run_job("math:sqrt", 9, limit_s=60)
+        >>> import math
+        >>> run_job(math.sqrt, 9, limit_s=60)
         3.0
     """
-    request = json.dumps({"job": job, "arguments": arguments}).encode()
+    name = f"{job.__module__}:{job.__qualname__}"
+    request = json.dumps({"job": name, "arguments": arguments}).encode()
     with _LOCK:
         child: _Child | None = _CHILDREN.get(kind)
         fresh = child is None or child.owner != os.getpid() or not child.alive()

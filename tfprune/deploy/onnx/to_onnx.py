@@ -13,12 +13,14 @@ from tfprune.deploy.calibrate import Samples
 from tfprune.deploy.converter.export import export, full_precision
 from tfprune.deploy.error_hints import way_out
 from tfprune.deploy.model_signature import Interface, check_batch, interface
+from tfprune.deploy.onnx.convert import convert_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.options import check_bound, check_time_limit
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
 from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ConversionError, OptionError
+from tfprune.runtime import onnx
 from tfprune.runtime.artifact import (
     Artefact,
     ConversionReport,
@@ -145,7 +147,7 @@ def _convert(
             ) from error
         try:
             pool.run_job(
-                "tfprune.deploy.onnx.convert:convert_job",
+                convert_job,
                 str(saved),
                 str(target),
                 [spec.name for spec in face.inputs],
@@ -171,7 +173,7 @@ def _run(
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)
         try:
-            told = pool.run_job("tfprune.runtime.onnx:run_job", *paths, limit_s=limit_s)
+            told = pool.run_job(onnx.run_job, *paths, limit_s=limit_s)
         except pool.ChildError as error:
             text = " ".join(str(error).split())
             raise ConversionError(

@@ -15,7 +15,7 @@ from tfprune.deploy.model_signature import Interface, interface, symbolic_inputs
 from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.parity import scale_of
 from tfprune.errors import ConversionError, ModelError, type_name
-from tfprune.runtime import flatbuffer, litert, stored_numbers
+from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -136,7 +136,7 @@ def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, n
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)
         try:
-            pool.run_job("tfprune.workers.main:trace", *paths, limit_s=pool.LOAD_LIMIT_S)
+            pool.run_job(jobs.trace, *paths, limit_s=pool.LOAD_LIMIT_S)
         except pool.ChildError as error:
             text = " ".join(str(error).split())
             raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None

@@ -1,0 +1,54 @@
+"""LiteRT's interpreter: opening it, and trying a file in it."""
+
+from typing import Any
+
+import numpy as np
+
+
+def open_interpreter(
+    data: bytes, threads: int = 1, *, preserve_all: bool = False, allocate: bool = True
+) -> Any:
+    """Return a LiteRT interpreter.
+
+    This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
+
+    Args:
+        data: The file.
+        threads: For the kernels that can use several.
+        preserve_all: Keep the values of all intermediate tensors.
+        allocate: Allocate its tensors. A file with sizes left open, other than the batch, may not
+            allow that before they are set.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data,
+        num_threads=threads,
+        experimental_preserve_all_tensors=preserve_all,
+        # The default resolver warns when it is asked to preserve; this one is what it falls to.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if preserve_all
+        else OpResolverType.AUTO,
+    )
+    if allocate:
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def load(path: str) -> None:
+    """Load a file, and run it once on zeros when its shapes say how large they are."""
+
+    with open(path, "rb") as file:
+        interpreter = open_interpreter(file.read(), allocate=False)
+    details = interpreter.get_input_details()
+    try:
+        interpreter.allocate_tensors()
+        for detail in details:
+            if detail["dtype"] is np.bytes_:
+                return
+            interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (RuntimeError, ValueError):
+        # With sizes open to the caller, zeros of size 1 prove nothing.
+        if all(-1 not in detail["shape_signature"][1:] for detail in details):
+            raise
