@@ -14,6 +14,7 @@ import keras
 
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.mac_rules import FREE, Tensors, einsum_shape, rule_of
+from tfprune.utils.text_table import grid
 
 Shape = Sequence[int | None]
 
@@ -61,8 +62,6 @@ class Macs:
     unknown: tuple[str, ...]
 
     def __str__(self) -> str:
-        from tfprune.utils.text_table import grid
-
         lines = [f"{self.total:,} multiply-accumulates"]
         if self.operations:
             rows = [

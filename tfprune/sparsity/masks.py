@@ -21,7 +21,7 @@ from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
 from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
-from tfprune.sparsity.whole_units import Joint, are_closed, choose_masks, join
+from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
 from tfprune.utils.filters import check_used, choose
 
 
@@ -32,6 +32,8 @@ class Hold(keras.constraints.Constraint):
         kernel: What is held.
         pruning: The call of `prune` it belongs to, which decides its mask.
     """
+
+    is_pruning_mask = True  # how parts that know nothing of pruning tell it from other constraints
 
     def __init__(self, kernel: Kernel, pruning: "Pruning") -> None:
         self.kernel = kernel
@@ -149,7 +151,7 @@ class Pruning:
     skipped: list[Skipped] = field(default_factory=list)
     step: int | None = None
     sparsity: float | None = None
-    joint: Joint | None = None
+    joint: Closing | None = None
     _offset: int = 0
     _seen: list[Kernel] = field(default_factory=list)
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
-from tfprune.sparsity.choices.allocation import Share
+from tfprune.sparsity.choices.allocation import Allocation, Share
+from tfprune.sparsity.choices.patterns import WholeUnits
 from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
 from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.groups.grouping import Group
@@ -43,7 +44,7 @@ class _Held:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """The units of a model that can be closed; see `tfprune.sparsity.whole_units.Joint`.
+    """The units of a model that can be closed, in groups that are alike.
 
     Attributes:
         found: All units of the model.
@@ -72,7 +73,11 @@ class Closing:
         return [line for line in lines if ours[line].all()]
 
     def shares(self, scores: Sequence[NDArray]) -> list[Share]:
-        """A share for each group: the scores of its bundles, from the least to the largest."""
+        """A share for each group, from the scores of every variable in full shape.
+
+        A unit's score is the mean over the kernels that make it, each measured by the mean of
+        its group in that kernel, so that no kernel and no group outweighs another.
+        """
         result: list[Share] = []
         for group, judged in zip(self.groups, self._judge(scores), strict=True):
             bundles, sums = bundle(group, judged)
@@ -285,3 +290,44 @@ def _trial(
             arrays.append(array)
         result[id(op)] = arrays
     return result
+
+
+def join(pattern: WholeUnits, roots: Sequence[Any], only: Any, skip: Any) -> Closing:
+    """Return the units of a model that a pattern is about.
+
+    Raises:
+        ModelError: If there is no whole built model, or it has no such unit.
+        FilterError: If a filter matches no group of units.
+    """
+    if len(roots) != 1 or not isinstance(roots[0], keras.Model):
+        received = ", ".join(type_name(root) for root in roots)
+        raise ModelError(
+            f"prune: pattern {pattern.kind!r} needs the whole model, since units reach over its "
+            f"layers. Received {received}. Give the model, and name layers with only="
+        )
+    return units_to_close(roots[0], pattern.kind, only, skip)
+
+
+def choose_masks(
+    joint: Closing,
+    scores: Sequence[NDArray],
+    allocation: Allocation,
+    sparsity: float,
+    progress: float,
+) -> list[NDArray[np.bool_]]:
+    """Return the mask of every variable that a joint holds."""
+    shares = joint.shares(scores)
+    return joint.masks(shares, allocation(shares, sparsity, progress))
+
+
+def are_closed(
+    joint: Closing, arrays: Sequence[NDArray], allocation: Allocation, sparsity: float
+) -> bool:
+    """Say whether as many units are zero as a sparsity asks for."""
+    shares = joint.shares([np.abs(array) for array in arrays])
+    asked = sum(
+        share.units.size - count
+        for share, count in zip(shares, allocation(shares, sparsity, 1.0), strict=True)
+    )
+    zero = sum(int(np.count_nonzero(share.units == 0)) for share in shares)
+    return zero >= 0.99 * asked

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.sparsity.masks import holds_of
 from tfprune.structure.depth.remove_branches import Branches
 from tfprune.structure.groups.units import Units
 from tfprune.structure.plan import plan_of
@@ -118,7 +117,10 @@ def _achieved(
 
 
 def _masks_left(found: Units) -> list[str]:
-    count = len(holds_of(found.model))
+    count = sum(
+        getattr(getattr(weight, "constraint", None), "is_pruning_mask", False)
+        for weight in found.model.weights
+    )
     if not count:
         return []
     return [
