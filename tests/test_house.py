@@ -1,9 +1,12 @@
-"""The walls of the house: what may import what, what stays light, what is tested."""
+"""The layout of the package: what may import what, what stays light, what is tested."""
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +16,58 @@ import tfprune
 PACKAGE = Path(tfprune.__file__).parent
 TESTS = Path(__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+NAMES = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in MODULES}
 
-# Each part may import itself and those before it. `legacy` stands beside the flow: any part may
-# reach it from inside a function, and it may reach any part.
-FLOW = ["foundation", "sparsity", "structure", "deploy", "report", "measure", "recipe", "pipeline",
-        "cli"]  # fmt: skip
-FOUNDATION = {"errors", "registry", "progress", "processes", "files", "filters", "twins", "batches",
-              "losses", "equations", "interrupts"}  # fmt: skip
-# Needed before their own part is reached, and free of imports from it.
-EARLY = {"legacy.generation", "measure.macs", "measure.mac_rules"}
+# From the ground up. A module imports from its own folder and from those above it in this list,
+# wherever the import stands: at the top of the file or inside a function.
+ORDER = [
+    "errors",
+    "utils",
+    "workers",
+    "runtime",
+    "graph",
+    "report",
+    "measure.devices",
+    "measure",
+    "deploy.converter",
+    "deploy.qat",
+    "deploy.verify",
+    "deploy.onnx",
+    "deploy",
+    "structure.ids",
+    "structure.rules",
+    "structure.groups",
+    "structure.rebuild",
+    "structure.proof",
+    "structure.select",
+    "structure.gates",
+    "structure.depth",
+    "structure",
+    "sparsity.choices",
+    "sparsity",
+    "sparsity.oneshot",
+    "tfmot_compat",
+    "bridge",
+    "recipe",
+    "pipeline",
+    "console",
+    "cli",
+    "__init__",
+]
+MOST_FILES = 12
+
+# Modules that import others of the package inside functions: what they import there loads
+# TensorFlow or Keras, and they are used without (see LIGHT).
+LAZY = {
+    "bridge.load",
+    "bridge.model_files",
+    "cli",
+    "measure.comparison",
+    "measure.devices.registry",
+    "pipeline.compress",
+    "pipeline.models",
+    "structure.select.tflite_size",
+}
 
 # What a caller may import without waiting for TensorFlow.
 LIGHT = [
@@ -41,39 +87,104 @@ LIGHT = [
 ]
 
 
-def part_of(name: str) -> str:
-    top = name.split(".")[0]
-    if top in FOUNDATION or name in EARLY:
-        return "foundation"
-    return {"data": "recipe", "zoo": "recipe", "console": "cli"}.get(top, top)
+def name_of(path: Path) -> str:
+    """Return the dotted name of a module below `tfprune`."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_at_the_top(path: Path) -> list[str]:
-    """Return the modules below tfprune that a module imports when it is imported itself."""
-    found = []
-    for node in ast.parse((PACKAGE / path).read_text()).body:
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            base = node.module
-            found += [
-                f"{base}.{alias.name}"
-                if (PACKAGE.parent / base.replace(".", "/") / f"{alias.name}.py").exists()
-                else base
-                for alias in node.names
-            ]
-    return [name.removeprefix("tfprune.") for name in found if name.startswith("tfprune.")]
+def folder_of(name: str) -> str:
+    """Return the folder that a module lies in; a module of the root stands for itself."""
+    if (PACKAGE / name.replace(".", "/")).is_dir():
+        return name
+    return name.rpartition(".")[0] or name
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the modules below `tfprune` that a module imports, and whether inside a function.
+
+    Imports for type checkers alone do not count: nothing is loaded.
+    """
+
+    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    if alias.name.startswith("tfprune."):
+                        yield alias.name.removeprefix("tfprune."), inside
+            if isinstance(child, ast.ImportFrom) and (child.module or "").startswith("tfprune."):
+                base = str(child.module).removeprefix("tfprune.")
+                for alias in child.names:
+                    name = f"{base}.{alias.name}"
+                    yield name if name in NAMES else base, inside
+            yield from visit(child, inside or isinstance(child, ast.FunctionDef | ast.Lambda))
+
+    yield from visit(ast.parse((PACKAGE / path).read_text()), False)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p != Path("__init__.py")], ids=str)
+def test_a_module_imports_only_from_its_folder_and_those_below(path: Path) -> None:
+    own = folder_of(name_of(path))
+    for name, _ in imports_of(path):
+        folder = folder_of(name)
+        assert ORDER.index(folder) <= ORDER.index(own), f"{path} imports {name}, which is above it"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    below = {name_of(p): {name for name, _ in imports_of(p)} - {name_of(p)} for p in MODULES}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join([*way[way.index(name) :], name])
+        if name not in done:
+            for other in sorted(below.get(name, ())):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(below):
+        visit(name, ())
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_part_imports_only_what_comes_before_it(path: Path) -> None:
-    own = part_of(".".join(path.with_suffix("").parts))
-    if own in ("__init__", "legacy"):
-        return
-    for name in imports_at_the_top(path):
-        part = part_of(name)
-        assert part != "legacy", f"{path} imports {name} at its top; import it where it is used"
-        assert FLOW.index(part) <= FLOW.index(own), f"{path} ({own}) imports {name} ({part})"
+def test_imports_inside_functions_are_for_what_must_stay_light(path: Path) -> None:
+    inside = sorted({name for name, lazily in imports_of(path) if lazily})
+    assert not inside or name_of(path) in LAZY, f"{path} imports {inside} inside a function"
+
+
+def test_what_is_listed_as_lazy_is() -> None:
+    lazy = {name_of(path) for path in MODULES if any(inside for _, inside in imports_of(path))}
+    assert lazy == LAZY
+
+
+def test_no_folder_has_more_files_than_one_sees_at_once() -> None:
+    files = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert {folder: count for folder, count in files.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p != Path("__init__.py")], ids=str)
+def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
+    """Such an import is seen by nobody: neither by readers nor by the test of the order."""
+    found = [
+        node.value
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"tfprune(\.\w+)+(:\w+)?", node.value)
+        and node.value.removeprefix("tfprune.").partition(":")[0] in NAMES
+    ]
+    assert found == [] or path in MAY_NAME_MODULES
+
+
+# Child processes are started by the name of a module; layers of ours are registered with Keras
+# when their module is imported, which is when a file that has them is read.
+MAY_NAME_MODULES = [
+    Path("bridge/load.py"),
+    Path("measure/devices/ssh.py"),
+    Path("measure/devices/timing_client.py"),
+    Path("structure/__init__.py"),
+    Path("workers/pool.py"),
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)
