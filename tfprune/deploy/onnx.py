@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,10 @@ from tfprune.deploy.troubles import way_out
 from tfprune.errors import ConversionError, OptionError
 from tfprune.progress import SILENT, Progress
 
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
 OPSETS = range(13, 19)
 """Versions of the ONNX operators that tf2onnx knows and ONNX Runtime still runs."""
 
@@ -41,7 +45,7 @@ BOUND = 1e-3
 
 
 def to_onnx(
-    model: Any,
+    model: "keras.Model | tf_keras.Model",
     path: str | os.PathLike[str] | None = None,
     *,
     calibration: Any = None,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -41,6 +41,10 @@ from tfprune.deploy.zero_points import centre_second_factors
 from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.progress import SILENT, Progress
 
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
 # one of ten runs on the same input; the other runs are right and equal.
 _UNSTEADY = frozenset({"SPLIT"})
@@ -48,7 +52,7 @@ _ATTEMPTS = 6
 
 
 def to_tflite(
-    model: Any,
+    model: "keras.Model | tf_keras.Model",
     path: str | os.PathLike[str] | None = None,
     *,
     scheme: str = "float32",
@@ -60,7 +64,7 @@ def to_tflite(
     allow_float: Sequence[str] = (),
     bound: float | None = None,
     data: Any = None,
-    prefer: str | None = None,
+    prefer: Literal["latency", "size"] | None = None,
     max_drop: float | None = None,
     time_limit_s: float = child.CONVERT_LIMIT_S,
     progress: Progress = SILENT,

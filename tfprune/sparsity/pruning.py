@@ -4,13 +4,14 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
-from tfprune.filters import as_filters
+from tfprune.filters import Filters, as_filters
 from tfprune.legacy import generation
+from tfprune.losses import Loss
 from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity import patterns, scores
 from tfprune.sparsity.gradients import gradient_source
@@ -26,22 +27,24 @@ from tfprune.sparsity.schedules import (
 
 _log = logging.getLogger(__name__)
 
+M = TypeVar("M")  # a model, a layer, or a list of layers
+
 
 def prune(
-    model: Any,
+    model: M,
     sparsity: float = 0.8,
     *,
     score: "str | scores.ScoreFunction" = "magnitude",
     pattern: "str | AnyPattern" = "unstructured",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
     schedule: PruningSchedule | None = None,
-    only: Any = (),
-    skip: Any = (),
+    only: Filters[Kernel] = (),
+    skip: Filters[Kernel] = (),
     data: Any = None,
-    loss: Any = None,
+    loss: Loss | None = None,
     strict: bool = False,
     seed: int = 0,
-) -> Any:
+) -> M:
     """Return the same model with its kernels pruned, and held so while it trains on.
 
     Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
@@ -104,7 +107,7 @@ def prune_low_magnitude(
     to_prune: Any,
     pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),  # noqa: B008 - it is frozen
     block_size: tuple[int, int] = (1, 1),
-    block_pooling_type: str = "AVG",
+    block_pooling_type: Literal["AVG", "MAX"] = "AVG",
     pruning_policy: Any = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
     *,
@@ -165,7 +168,7 @@ def prune_low_magnitude(
     return _start(to_prune, choices, strict)
 
 
-def strip_pruning(model: Any) -> Any:
+def strip_pruning(model: M) -> M:
     """Return the model with its masks applied a last time and then let go.
 
     Args:

@@ -2,17 +2,17 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from tfprune.errors import ModelError
-from tfprune.filters import as_filters
+from tfprune.filters import Filters, as_filters
 from tfprune.filters import choose as select
 from tfprune.structure.choice import check_filters, names_of
-from tfprune.structure.graph import Call
+from tfprune.structure.graph import Call, InputShape
 from tfprune.structure.layers import ChannelGate
 from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.site import CHANNELS, WIDTH
@@ -21,14 +21,14 @@ from tfprune.twins import carry_compile
 
 
 def add_gates(
-    model: Any,
+    model: keras.Model,
     *,
-    kind: str = "hard_concrete",
+    kind: Literal["hard", "l1", "hard_concrete"] = "hard_concrete",
     penalty: float = 0.0,
-    only: str | Sequence[str | Callable] = (),
-    skip: str | Sequence[str | Callable] = (),
-    input_shape: Any = None,
-) -> Any:
+    only: Filters[Group] = (),
+    skip: Filters[Group] = (),
+    input_shape: InputShape | None = None,
+) -> keras.Model:
     """A copy of a model with a `ChannelGate` after each layer that makes removable units.
 
     A gate stands after the BatchNormalization that follows its layer, where there is one: there

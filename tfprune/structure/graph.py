@@ -20,6 +20,8 @@ from tfprune.structure.symbolic import accepted
 from tfprune.structure.trace import Trace, can_open, stands_alone
 
 Shape = tuple[int | None, ...]
+InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
+"""Sizes without the batch; for several inputs a list or dict of these."""
 
 
 @dataclass(frozen=True)

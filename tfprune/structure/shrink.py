@@ -1,13 +1,15 @@
 """The front door: a smaller model for a cost that is asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.filters import as_filters
+from tfprune.filters import Filters, as_filters
+from tfprune.losses import Loss
 from tfprune.progress import SILENT, Progress
 from tfprune.structure.account import make_report
 from tfprune.structure.branches import Branches, branches_of, prove_branches
@@ -15,6 +17,7 @@ from tfprune.structure.budget import Meter
 from tfprune.structure.choice import RANKINGS, Choice, choose
 from tfprune.structure.dead import dead_branches
 from tfprune.structure.depth import choose_blocks
+from tfprune.structure.graph import InputShape
 from tfprune.structure.importance import IMPORTANCES, Evidence, judge
 from tfprune.structure.oracle import prove
 from tfprune.structure.plan import Plan, blocks_of, removed_by
@@ -29,25 +32,25 @@ from tfprune.twins import compile_like
 
 
 def shrink(
-    model: Any,
-    target: Any,
+    model: keras.Model,
+    target: dict[str, float] | str | Plan | None,
     *,
     importance: str | Callable[[np.ndarray], np.ndarray] = "l2",
     ranking: str = "global",
     data: Any = None,
-    loss: Any = None,
+    loss: Loss | None = None,
     round_to: int = 8,
-    only: str | Sequence[str | Callable] = (),
-    skip: str | Sequence[str | Callable] = (),
+    only: Filters[Any] = (),
+    skip: Filters[Any] = (),
     ratios: Mapping[str, float] | None = None,
     cap: float = 0.95,
     heads: bool = True,
     verify: bool = True,
     repair: Any = None,
     seed: int = 0,
-    input_shape: Any = None,
+    input_shape: InputShape | None = None,
     progress: Progress = SILENT,
-) -> tuple[Any, ShrinkReport]:
+) -> tuple[keras.Model, ShrinkReport]:
     """A smaller model with whole units removed, and the report that proves it.
 
     The model that is given is not changed.
@@ -190,7 +193,7 @@ def shrink(
             small, ops = rebuild(left, alive, weights)
         task.advance()
         if verify and not closed:
-            proof = {"seed": seed, "input_shape": input_shape}
+            proof: dict[str, Any] = {"seed": seed, "input_shape": input_shape}
             error = 0.0
             if branches.arms:
                 built = None if len(choice.removed) else (small, ops)

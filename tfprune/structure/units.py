@@ -14,7 +14,7 @@ from tfprune.structure import rules
 from tfprune.structure.blocks import Block, find_blocks
 from tfprune.structure.carry import carry
 from tfprune.structure.flow import Flow, Producer, components
-from tfprune.structure.graph import Graph, read
+from tfprune.structure.graph import Graph, InputShape, read
 from tfprune.structure.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
 from tfprune.structure.specs import concrete_shapes, count
 
@@ -131,7 +131,7 @@ class Units:
         return describe_units(self)
 
 
-def units(model: Any, *, input_shape: Any = None) -> Units:
+def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units:
     """What can be removed from a model: groups of units with their members, and what is frozen.
 
     Args:

@@ -4,18 +4,18 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import keras
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, OptionError, nearest, type_name
-from tfprune.filters import as_filters
+from tfprune.filters import Filters, as_filters
 from tfprune.legacy import generation
 from tfprune.progress import SILENT, Progress
 from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity import patterns
-from tfprune.sparsity.kernels import Skipped
+from tfprune.sparsity.kernels import Kernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
@@ -29,22 +29,24 @@ _log = logging.getLogger(__name__)
 
 METHODS = ("reconstruct", "wanda")
 
+M = TypeVar("M", bound=keras.Model)
+
 
 def prune_oneshot(
-    model: Any,
+    model: M,
     data: Any,
     sparsity: float,
     *,
     pattern: "str | Pattern" = "unstructured",
-    method: str = "reconstruct",
+    method: Literal["reconstruct", "wanda"] = "reconstruct",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
-    only: Any = (),
-    skip: Any = (),
+    only: Filters[Kernel] = (),
+    skip: Filters[Kernel] = (),
     damping: float = 0.01,
     batch_size: int = 64,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Any:
+) -> M:
     """Return the same model, pruned without training so that its layers give what they gave.
 
     Layer after layer, in the order in which the model runs them, weights are taken away and (with
