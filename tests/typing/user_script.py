@@ -50,6 +50,7 @@ small, report = tfprune.shrink(
     model, {"macs": 0.5}, importance="l1", only="dense", ratios={"conv": 0.5}, input_shape=(4,)
 )
 reveal_type(report)  # reveal: ShrinkReport
+reveal_type(report.target)  # reveal: dict[str, float] | str | None
 reveal_type(report.after.macs)  # reveal: int | None
 small, report = tfprune.shrink(tfprune.add_gates(model, kind="l1", penalty=0.1), "gates")
 small, report = tfprune.shrink(model, tfprune.Plan.load("plan.json"), data=(x, y), loss="mse")
@@ -69,7 +70,7 @@ tfprune.to_tflite(model, scheme="auto", calibration=x, data=(x, y), prefer="size
 reveal_type(artefact)  # reveal: Artefact
 reveal_type(artefact.report.gzip_bytes)  # reveal: int
 reveal_type(tfprune.to_onnx(tfprune.strip_quantization(aware), opset=15))  # reveal: Artefact
-reveal_type(tfprune.Runner("model.tflite").arrays(x))  # reveal: list[ndarray]
+reveal_type(tfprune.Runner("model.tflite").invoke_ms())  # reveal: float
 reveal_type(tfprune.inspect(artefact))  # reveal: Inspection
 reveal_type(tfprune.sparse_ready("model.tflite"))  # reveal: Readiness
 reveal_type(tfprune.make_sparse_ready(model)[1])  # reveal: SparseRewrite

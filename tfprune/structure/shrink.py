@@ -203,7 +203,7 @@ def shrink(
         task.advance()
     compile_anew(small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
-    shown: Any = {wanted.cost: wanted.value} if wanted else closed
+    shown: dict[str, float] | str | None = {wanted.cost: wanted.value} if wanted else closed
     judged = not closed and not isinstance(target, Plan)
     silenced = "units and branches" if branches.arms else "units"
     if isinstance(target, Plan):
