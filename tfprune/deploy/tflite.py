@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from tfprune.deploy import child, flatbuffer, runtime, stored
 from tfprune.deploy.arrays import load_arrays, save_arrays
 from tfprune.deploy.artefact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.deploy.calibrate import Samples
-from tfprune.deploy.candidates import AUTO, CHOOSERS, check_scheme
+from tfprune.deploy.candidates import AUTO, CHOOSERS, Prefer, check_scheme
 from tfprune.deploy.checks import check_operations, float_operations
 from tfprune.deploy.export import export, full_precision, recurrent_layers
 from tfprune.deploy.flatbuffer import Contents
@@ -64,7 +64,7 @@ def to_tflite(
     allow_float: Sequence[str] = (),
     bound: float | None = None,
     data: Any = None,
-    prefer: Literal["latency", "size"] | None = None,
+    prefer: Prefer | None = None,
     max_drop: float | None = None,
     time_limit_s: float = child.CONVERT_LIMIT_S,
     progress: Progress = SILENT,

@@ -4,7 +4,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import keras
 
@@ -107,7 +107,7 @@ def prune_low_magnitude(
     to_prune: Any,
     pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),  # noqa: B008 - it is frozen
     block_size: tuple[int, int] = (1, 1),
-    block_pooling_type: Literal["AVG", "MAX"] = "AVG",
+    block_pooling_type: patterns.BlockPooling = "AVG",
     pruning_policy: Any = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
     *,
@@ -331,7 +331,9 @@ def _check_choices(choices: Choices) -> None:
 
 
 def _low_magnitude_pattern(
-    block_size: Iterable[int], pooling: str, sparsity_m_by_n: tuple[int, int] | None
+    block_size: Iterable[int],
+    pooling: patterns.BlockPooling,
+    sparsity_m_by_n: tuple[int, int] | None,
 ) -> Pattern:
     block = tuple(block_size)
     if len(block) != 2:

@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from tfprune.filters import Filters, as_filters
 from tfprune.filters import choose as select
 from tfprune.structure.choice import check_filters, names_of
 from tfprune.structure.graph import Call, InputShape
-from tfprune.structure.layers import ChannelGate
+from tfprune.structure.layers import ChannelGate, Kind
 from tfprune.structure.rebuild import read_weights, rebuild
 from tfprune.structure.site import CHANNELS, WIDTH
 from tfprune.structure.units import Group, Units, units
@@ -23,7 +23,7 @@ from tfprune.twins import carry_compile
 def add_gates(
     model: keras.Model,
     *,
-    kind: Literal["hard", "l1", "hard_concrete"] = "hard_concrete",
+    kind: Kind = "hard_concrete",
     penalty: float = 0.0,
     only: Filters[Group] = (),
     skip: Filters[Group] = (),
@@ -102,7 +102,7 @@ def add_gates(
     return gated
 
 
-def _gate(kind: str, penalty: float, name: str) -> Callable[[Any], Any]:
+def _gate(kind: Kind, penalty: float, name: str) -> Callable[[Any], Any]:
     return lambda tensor: ChannelGate(kind, penalty, name=name)(tensor)
 
 

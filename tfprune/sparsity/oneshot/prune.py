@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import keras
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ from tfprune.sparsity.scores import SCORES
 
 _log = logging.getLogger(__name__)
 
-METHODS = ("reconstruct", "wanda")
+Method = Literal["reconstruct", "wanda"]
+METHODS = get_args(Method)
 
 M = TypeVar("M", bound=keras.Model)
 
@@ -38,7 +39,7 @@ def prune_oneshot(
     sparsity: float,
     *,
     pattern: "str | Pattern" = "unstructured",
-    method: Literal["reconstruct", "wanda"] = "reconstruct",
+    method: Method = "reconstruct",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
     only: Filters[Kernel] = (),
     skip: Filters[Kernel] = (),
