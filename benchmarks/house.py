@@ -217,7 +217,7 @@ def publish(before: Mapping[str, Any], after: Mapping[str, Any], folder: Path) -
         seeds=[0],
         remarks=[
             "Counted in the source by benchmarks/house.py, which says what each figure is. What a "
-            "call enters is that of a small convolutional model in one process, without the "
+            "call enters is that of a small residual network in one process, without the "
             "processes that it starts; a call between folders is a pair of files.",
         ],
         folder=folder,
