@@ -5,7 +5,7 @@ BIN := .venv/bin
 PARALLEL := -n auto --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint slow exhaustive bench bench-data bench-peers clean
+.PHONY: demo test lint api slow exhaustive bench bench-data bench-peers clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -21,6 +21,10 @@ test: .venv/installed
 	@start=$$(date +%s); \
 	$(BIN)/python -m pytest -q $(PARALLEL) -m 'not slow and not exhaustive' tfprune tests && \
 	echo "make test took $$(( $$(date +%s) - start )) s"
+
+# After a change of a public signature; `git diff tests/golden` is what users will see of it.
+api: .venv/installed
+	$(BIN)/python -m tests.public_api
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -q $(PARALLEL) -m 'slow and not exhaustive' tests

@@ -182,7 +182,6 @@ MAY_NAME_MODULES = [
     Path("bridge/load.py"),
     Path("measure/devices/ssh.py"),
     Path("measure/devices/timing_client.py"),
-    Path("structure/__init__.py"),
     Path("workers/pool.py"),
 ]
 

@@ -1,4 +1,4 @@
-"""Smaller, faster, still accurate Keras models, as `.tflite` files with the proof beside them.
+"""Prune, shrink and quantize Keras 3 models, and export verified `.tflite` files.
 
 Every public name lives in the module named here and is imported when it is first used, so that
 `import tfprune` costs nothing and loads neither TensorFlow nor tf_keras.
@@ -9,7 +9,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    # sparsity: zeros that hold while the model trains
+    # pruning: weights held at zero while the model trains
     "ConstantSparsity": "sparsity.choices.schedules",
     "Geometric": "sparsity.choices.schedules",
     "OneShot": "sparsity.choices.schedules",
@@ -28,16 +28,16 @@ _HOME = {
     "save_masks": "sparsity.mask_files",
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "sparsity.pruning",
-    # structure: units really removed
+    # shrinking: channels, heads and blocks removed
     "Plan": "structure.plan",
     "ShrinkReport": "structure.report",
     "add_gates": "structure.gates.add_gates",
-    "layers": "structure",
+    "layers": "structure.gates",
     "recalibrate": "structure.rebuild.recalibrate",
     "rules": "structure",
     "shrink": "structure.shrink",
     "units": "structure.groups.units",
-    # deploy: the file a phone runs
+    # files
     "Artefact": "runtime.artifact",
     "Runner": "runtime.litert",
     "compare_layers": "deploy.verify.layer_parity",
@@ -48,30 +48,90 @@ _HOME = {
     "strip_quantization": "deploy.qat.quantize_aware",
     "to_onnx": "deploy.onnx.to_onnx",
     "to_tflite": "deploy.tflite",
-    # measure: the truth about it
+    # measuring
     "Gate": "report.gates",
     "Report": "report.report",
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
     "macs": "graph.macs",
     "profile": "measure.profile",
-    # legacy: the other generation of Keras
+    # the other generation of Keras
     "load_model": "bridge.load",
     "prune_scope": "tfmot_compat.adapter",
     "to_keras3": "bridge.bridge",
     "to_tf_keras": "bridge.bridge",
-    # the whole of it, as one run
-    "check": "pipeline",
-    "compress": "pipeline",
+    # the whole pipeline
+    "check": "pipeline.check",
+    "compress": "pipeline.compress",
 }
+
+# Names of modules, where all others are of functions and classes.
+_MODULES = ("layers", "rules")
 
 __all__ = ["__version__", *_HOME]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"tfprune.{_HOME[name]}"), name)
+# What type checkers and editors read; a name that is not there is an error to them. They know this
+# variable by its name, and `typing`, which has one, takes longer to import than this file.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tfprune.bridge.bridge import to_keras3 as to_keras3
+    from tfprune.bridge.bridge import to_tf_keras as to_tf_keras
+    from tfprune.bridge.load import load_model as load_model
+    from tfprune.deploy.make_sparse_ready import make_sparse_ready as make_sparse_ready
+    from tfprune.deploy.onnx.to_onnx import to_onnx as to_onnx
+    from tfprune.deploy.qat.quantize_aware import quantize_aware as quantize_aware
+    from tfprune.deploy.qat.quantize_aware import strip_quantization as strip_quantization
+    from tfprune.deploy.tflite import to_tflite as to_tflite
+    from tfprune.deploy.verify.layer_parity import compare_layers as compare_layers
+    from tfprune.graph.macs import macs as macs
+    from tfprune.measure.comparison import compare as compare
+    from tfprune.measure.latency import benchmark as benchmark
+    from tfprune.measure.profile import profile as profile
+    from tfprune.pipeline.check import check as check
+    from tfprune.pipeline.compress import compress as compress
+    from tfprune.report.gates import Gate as Gate
+    from tfprune.report.report import Report as Report
+    from tfprune.runtime.artifact import Artefact as Artefact
+    from tfprune.runtime.inspect import inspect as inspect
+    from tfprune.runtime.litert import Runner as Runner
+    from tfprune.runtime.sparse_ready import sparse_ready as sparse_ready
+    from tfprune.sparsity.callbacks import PruningSummaries as PruningSummaries
+    from tfprune.sparsity.callbacks import UpdatePruningStep as UpdatePruningStep
+    from tfprune.sparsity.choices.schedules import ConstantSparsity as ConstantSparsity
+    from tfprune.sparsity.choices.schedules import Geometric as Geometric
+    from tfprune.sparsity.choices.schedules import OneShot as OneShot
+    from tfprune.sparsity.choices.schedules import PolynomialDecay as PolynomialDecay
+    from tfprune.sparsity.choices.schedules import PruningSchedule as PruningSchedule
+    from tfprune.sparsity.mask_files import load_masks as load_masks
+    from tfprune.sparsity.mask_files import save_masks as save_masks
+    from tfprune.sparsity.oneshot.prune import prune_oneshot as prune_oneshot
+    from tfprune.sparsity.oneshot.report import oneshot_report as oneshot_report
+    from tfprune.sparsity.pruning import prune as prune
+    from tfprune.sparsity.pruning import prune_low_magnitude as prune_low_magnitude
+    from tfprune.sparsity.pruning import strip_pruning as strip_pruning
+    from tfprune.sparsity.summary import sparsity_of as sparsity_of
+    from tfprune.structure import rules as rules
+    from tfprune.structure.gates import layers as layers
+    from tfprune.structure.gates.add_gates import add_gates as add_gates
+    from tfprune.structure.groups.units import units as units
+    from tfprune.structure.plan import Plan as Plan
+    from tfprune.structure.rebuild.recalibrate import recalibrate as recalibrate
+    from tfprune.structure.report import ShrinkReport as ShrinkReport
+    from tfprune.structure.shrink import shrink as shrink
+    from tfprune.tfmot_compat.adapter import prune_scope as prune_scope
+    from tfprune.tfmot_compat.policies import PrunableLayer as PrunableLayer
+    from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
+    from tfprune.tfmot_compat.policies import PruningPolicy as PruningPolicy
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
+        home = f"tfprune.{_HOME[name]}"
+        if name in _MODULES:
+            return importlib.import_module(f"{home}.{name}")
+        return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

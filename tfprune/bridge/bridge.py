@@ -7,7 +7,7 @@ come over as they are. Every call ends with both models run on random input.
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,10 +28,14 @@ from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
 
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
 _logger = logging.getLogger(__name__)
 
 
-def to_keras3(model: Any) -> Any:
+def to_keras3(model: "tf_keras.Model") -> "keras.Model":
     """Return a `tf_keras` model as a Keras 3 model: same layers, names, weights and outputs.
 
     What belongs to training (optimizer, loss, metrics) stays behind: compile the result.
@@ -55,7 +59,7 @@ def to_keras3(model: Any) -> Any:
     return _bring_over(model, "to_keras3", _tf_keras(), _keras())
 
 
-def to_tf_keras(model: Any) -> Any:
+def to_tf_keras(model: "keras.Model") -> "tf_keras.Model":
     """Return a Keras 3 model as a `tf_keras` model: same layers, names, weights and outputs.
 
     What belongs to training (optimizer, loss, metrics) stays behind: compile the result.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,11 +41,15 @@ from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.runtime.artifact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents
-from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, check_scheme
+from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, Prefer, check_scheme
 from tfprune.runtime.schemes import SCHEMES, Scheme
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
+
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
 # one of ten runs on the same input; the other runs are right and equal.
@@ -54,7 +58,7 @@ _ATTEMPTS = 6
 
 
 def to_tflite(
-    model: Any,
+    model: "keras.Model | tf_keras.Model",
     path: str | os.PathLike[str] | None = None,
     *,
     scheme: str = "float32",
@@ -66,7 +70,7 @@ def to_tflite(
     allow_float: Sequence[str] = (),
     bound: float | None = None,
     data: Any = None,
-    prefer: str | None = None,
+    prefer: Prefer | None = None,
     max_drop: float | None = None,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,

@@ -78,7 +78,7 @@ class Macs:
         return "\n".join(lines)
 
 
-def macs(model: Any, input_shape: Shape | Mapping[str, Shape] | None = None) -> Macs:
+def macs(model: keras.layers.Layer, input_shape: Shape | Mapping[str, Shape] | None = None) -> Macs:
     """Return the multiply-accumulates of one call of a model.
 
     Args:

@@ -20,6 +20,8 @@ from tfprune.graph.trace import Trace, can_open, stands_alone
 from tfprune.graph.unknown_sizes import Size
 
 Shape = tuple[int | None, ...]
+InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
+"""Sizes without the batch; for several inputs a list or dict of these."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime.schemes import SCHEMES
@@ -10,7 +11,8 @@ from tfprune.utils.registry import Registry
 AUTO = "auto"
 """The scheme that builds candidates, measures them and takes one."""
 
-PREFER = ("latency", "size")
+Prefer = Literal["latency", "size"]
+PREFER = get_args(Prefer)
 TIE = 0.03
 """Ratios of latency nearer than this are equal: two runs of one file differ by as much."""
 

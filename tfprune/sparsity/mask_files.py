@@ -7,8 +7,9 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +24,10 @@ from tfprune.utils.files import as_path, check_destination, write_atomic
 
 _FORMAT = "tfprune masks 1"
 
+M = TypeVar("M", bound=keras.Model)
 
-def save_masks(model: Any, path: str | os.PathLike[str]) -> Path:
+
+def save_masks(model: keras.Model, path: str | os.PathLike[str]) -> Path:
     """Write the masks of a model's held weights to one `.npz` file, one bit a weight.
 
     Args:
@@ -55,7 +58,7 @@ def save_masks(model: Any, path: str | os.PathLike[str]) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def load_masks(model: Any, path: str | os.PathLike[str]) -> Any:
+def load_masks(model: M, path: str | os.PathLike[str]) -> M:
     """Return the model with the masks of a file applied and held while it trains on.
 
     A kernel that is held already keeps its place on its schedule and takes the mask; the others

@@ -4,7 +4,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -22,26 +22,29 @@ from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import Kernel, walk_layers
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
 from tfprune.utils import keras_generation
-from tfprune.utils.filters import as_filters
+from tfprune.utils.filters import Filters, as_filters
+from tfprune.utils.losses import Loss
 
 _log = logging.getLogger(__name__)
 
+M = TypeVar("M")  # a model, a layer, or a list of layers
+
 
 def prune(
-    model: Any,
+    model: M,
     sparsity: float = 0.8,
     *,
     score: "str | scores.ScoreFunction" = "magnitude",
     pattern: "str | AnyPattern" = "unstructured",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
     schedule: PruningSchedule | None = None,
-    only: Any = (),
-    skip: Any = (),
+    only: Filters[Kernel] = (),
+    skip: Filters[Kernel] = (),
     data: Any = None,
-    loss: Any = None,
+    loss: Loss | None = None,
     strict: bool = False,
     seed: int = 0,
-) -> Any:
+) -> M:
     """Return the same model with its kernels pruned, and held so while it trains on.
 
     Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
@@ -104,7 +107,7 @@ def prune_low_magnitude(
     to_prune: Any,
     pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),  # noqa: B008 - it is frozen
     block_size: tuple[int, int] = (1, 1),
-    block_pooling_type: str = "AVG",
+    block_pooling_type: patterns.BlockPooling = "AVG",
     pruning_policy: Any = None,
     sparsity_m_by_n: tuple[int, int] | None = None,
     *,
@@ -165,7 +168,7 @@ def prune_low_magnitude(
     return _start(to_prune, choices, strict)
 
 
-def strip_pruning(model: Any) -> Any:
+def strip_pruning(model: M) -> M:
     """Return the model with its masks applied a last time and then let go.
 
     Args:
@@ -328,7 +331,9 @@ def _check_choices(choices: Choices) -> None:
 
 
 def _low_magnitude_pattern(
-    block_size: Iterable[int], pooling: str, sparsity_m_by_n: tuple[int, int] | None
+    block_size: Iterable[int],
+    pooling: patterns.BlockPooling,
+    sparsity_m_by_n: tuple[int, int] | None,
 ) -> Pattern:
     block = tuple(block_size)
     if len(block) != 2:

@@ -1,9 +1,9 @@
 """How sparse is a model? A table, one row a kernel."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import keras
 import numpy as np
 
 from tfprune.sparsity.kernels import Skipped, find_kernels
@@ -90,7 +90,7 @@ class Sparsity:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def sparsity_of(model: Any) -> Sparsity:
+def sparsity_of(model: keras.layers.Layer | Sequence[keras.layers.Layer]) -> Sparsity:
     """Return how many weights of each kernel are zero.
 
     Raises:

@@ -26,7 +26,7 @@ def make_report(
     error: float | None,
     *,
     meter_left: Meter,
-    target: Any,
+    target: dict[str, float] | str | None,
     importance: str | None,
     ranking: str | None,
     round_to: int,
@@ -98,7 +98,7 @@ def _groups(found: Units, left: Units, alive: np.ndarray) -> tuple[GroupChange, 
 
 
 def _achieved(
-    target: Any,
+    target: dict[str, float] | str | None,
     found: Units,
     branches: Branches,
     meter: Meter,

@@ -62,7 +62,7 @@ class ShrinkReport:
     """
 
     model: str
-    target: Any
+    target: dict[str, float] | str | None
     importance: str | None
     ranking: str | None
     round_to: int

@@ -1,12 +1,14 @@
 """The front door: a smaller model for a cost that is asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfprune.errors import OptionError
+from tfprune.graph.read import InputShape
 from tfprune.structure.build_report import make_report
 from tfprune.structure.depth.choose_blocks import choose_blocks
 from tfprune.structure.depth.closed_branches import dead_branches
@@ -24,30 +26,31 @@ from tfprune.structure.select.ranking import RANKINGS, Choice, choose
 from tfprune.structure.select.target import Target, parse_target
 from tfprune.structure.select.tflite_size import meet_file_size
 from tfprune.utils.cloning import compile_like
-from tfprune.utils.filters import as_filters
+from tfprune.utils.filters import Filters, as_filters
+from tfprune.utils.losses import Loss
 from tfprune.utils.progress import SILENT, Progress
 
 
 def shrink(
-    model: Any,
-    target: Any,
+    model: keras.Model,
+    target: dict[str, float] | str | Plan | None,
     *,
     importance: str | Callable[[np.ndarray], np.ndarray] = "l2",
     ranking: str = "global",
     data: Any = None,
-    loss: Any = None,
+    loss: Loss | None = None,
     round_to: int = 8,
-    only: str | Sequence[str | Callable] = (),
-    skip: str | Sequence[str | Callable] = (),
+    only: Filters[Any] = (),
+    skip: Filters[Any] = (),
     ratios: Mapping[str, float] | None = None,
     cap: float = 0.95,
     heads: bool = True,
     verify: bool = True,
     repair: Any = None,
     seed: int = 0,
-    input_shape: Any = None,
+    input_shape: InputShape | None = None,
     progress: Progress = SILENT,
-) -> tuple[Any, ShrinkReport]:
+) -> tuple[keras.Model, ShrinkReport]:
     """A smaller model with whole units removed, and the report that proves it.
 
     The model that is given is not changed.
@@ -190,7 +193,7 @@ def shrink(
             small, ops = rebuild(left, alive, weights)
         task.advance()
         if verify and not closed:
-            proof = {"seed": seed, "input_shape": input_shape}
+            proof: dict[str, Any] = {"seed": seed, "input_shape": input_shape}
             error = 0.0
             if branches.arms:
                 built = None if len(choice.removed) else (small, ops)
@@ -200,7 +203,7 @@ def shrink(
         task.advance()
     compile_anew(small)
     name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
-    shown: Any = {wanted.cost: wanted.value} if wanted else closed
+    shown: dict[str, float] | str | None = {wanted.cost: wanted.value} if wanted else closed
     judged = not closed and not isinstance(target, Plan)
     silenced = "units and branches" if branches.arms else "units"
     if isinstance(target, Plan):

@@ -8,9 +8,11 @@ from tfprune.errors import FilterError, OptionError, nearest
 
 T = TypeVar("T")
 Filter = str | Callable[[T], bool]
+Filters = str | Callable[[T], bool] | Iterable[str | Callable[[T], bool]]
+"""What `only` and `skip` take: one filter, or several."""
 
 
-def as_filters(name: str, filters: "Filter[T] | Iterable[Filter[T]]") -> tuple["Filter[T]", ...]:
+def as_filters(name: str, filters: Filters[T]) -> tuple["Filter[T]", ...]:
     """Return filters as a tuple: one name, regex or predicate, or several, are all accepted.
 
     Raises:

@@ -11,6 +11,9 @@ from keras.src.trainers.compile_utils import CompileLoss  # what `compile` makes
 from tfprune.errors import DataError, OptionError
 from tfprune.utils.cloning import compile_options
 
+Loss = str | Callable[..., Any] | list[Any] | dict[str, Any]
+"""What `compile` takes: a name, a function, a `keras.Loss`, or a list or dict of these."""
+
 
 def loss_of(model: Any, loss: Any) -> Callable[..., Any]:
     """The loss, averaged over the batch, and over the outputs as `compile` would.

@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
+if TYPE_CHECKING:
+    import keras
+    import tf_keras
+
 OPSETS = range(13, 19)
 """Versions of the ONNX operators that tf2onnx knows and ONNX Runtime still runs."""
 
@@ -43,7 +47,7 @@ BOUND = 1e-3
 
 
 def to_onnx(
-    model: Any,
+    model: "keras.Model | tf_keras.Model",
     path: str | os.PathLike[str] | None = None,
     *,
     calibration: Any = None,

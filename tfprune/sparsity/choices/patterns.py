@@ -7,7 +7,7 @@ A kernel comes to a pattern as an array of three axes: (outer, inputs, outputs).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from tfprune.errors import OptionError
 from tfprune.sparsity.choices.selection import keep_largest
 from tfprune.utils.registry import Registry
+
+BlockPooling = Literal["AVG", "MAX"]
 
 
 class Pattern(Protocol):
@@ -89,7 +91,7 @@ class Block(_Pooling):
 
     height: int
     width: int
-    pooling: str = "AVG"
+    pooling: BlockPooling = "AVG"
 
     def __post_init__(self) -> None:
         for name, value in (("height", self.height), ("width", self.width)):
@@ -97,7 +99,7 @@ class Block(_Pooling):
                 raise OptionError(
                     f"block {name}: expected a whole number >= 1. Received {value!r}."
                 )
-        if self.pooling not in ("AVG", "MAX"):
+        if self.pooling not in get_args(BlockPooling):
             raise OptionError(f"block pooling: expected 'AVG' or 'MAX'. Received {self.pooling!r}.")
 
     def pool(self, scores: NDArray) -> NDArray:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 import keras
 from numpy.typing import NDArray
@@ -15,36 +15,39 @@ from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern
 from tfprune.sparsity.choices.schedules import OneShot, check_sparsity
 from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.kernels import Skipped
+from tfprune.sparsity.kernels import Kernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
 from tfprune.sparsity.oneshot.samples import count_samples, read_samples
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 from tfprune.utils import keras_generation
-from tfprune.utils.filters import as_filters
+from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
 
-METHODS = ("reconstruct", "wanda")
+Method = Literal["reconstruct", "wanda"]
+METHODS = get_args(Method)
+
+M = TypeVar("M", bound=keras.Model)
 
 
 def prune_oneshot(
-    model: Any,
+    model: M,
     data: Any,
     sparsity: float,
     *,
     pattern: "str | Pattern" = "unstructured",
-    method: str = "reconstruct",
+    method: Method = "reconstruct",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
-    only: Any = (),
-    skip: Any = (),
+    only: Filters[Kernel] = (),
+    skip: Filters[Kernel] = (),
     damping: float = 0.01,
     batch_size: int = 64,
     seed: int = 0,
     progress: Progress = SILENT,
-) -> Any:
+) -> M:
     """Return the same model, pruned without training so that its layers give what they gave.
 
     Layer after layer, in the order in which the model runs them, weights are taken away and (with

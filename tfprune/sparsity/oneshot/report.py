@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
+
 from tfprune.errors import ModelError, type_name
 from tfprune.sparsity.kernels import Skipped
 
@@ -101,7 +103,7 @@ def keep_report(model: Any, report: OneShotReport) -> None:
     _reports[model] = report
 
 
-def oneshot_report(model: Any) -> OneShotReport:
+def oneshot_report(model: keras.Model) -> OneShotReport:
     """Return what the last `prune_oneshot` of a model did to each of its layers.
 
     Args:

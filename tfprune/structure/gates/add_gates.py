@@ -2,34 +2,34 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfprune.errors import ModelError
-from tfprune.graph.read import Call
-from tfprune.structure.gates.layers import ChannelGate
+from tfprune.graph.read import Call, InputShape
+from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units
 from tfprune.structure.ids.ids import CHANNELS, WIDTH
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
 from tfprune.structure.select.ranking import check_filters, names_of
 from tfprune.utils.cloning import carry_compile
-from tfprune.utils.filters import as_filters
+from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.filters import choose as select
 
 
 def add_gates(
-    model: Any,
+    model: keras.Model,
     *,
-    kind: str = "hard_concrete",
+    kind: Kind = "hard_concrete",
     penalty: float = 0.0,
-    only: str | Sequence[str | Callable] = (),
-    skip: str | Sequence[str | Callable] = (),
-    input_shape: Any = None,
-) -> Any:
+    only: Filters[Group] = (),
+    skip: Filters[Group] = (),
+    input_shape: InputShape | None = None,
+) -> keras.Model:
     """A copy of a model with a `ChannelGate` after each layer that makes removable units.
 
     A gate stands after the BatchNormalization that follows its layer, where there is one: there
@@ -103,7 +103,7 @@ def add_gates(
     return gated
 
 
-def _gate(kind: str, penalty: float, name: str) -> Callable[[Any], Any]:
+def _gate(kind: Kind, penalty: float, name: str) -> Callable[[Any], Any]:
     return lambda tensor: ChannelGate(kind, penalty, name=name)(tensor)
 
 

@@ -5,7 +5,7 @@ is closed and takes the gates out again.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
@@ -16,7 +16,8 @@ from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers as rule_for
 
-KINDS = ("hard", "l1", "hard_concrete")
+Kind = Literal["hard", "l1", "hard_concrete"]
+KINDS = get_args(Kind)
 
 # The stretched and clipped concrete distribution of Louizos, Welling and Kingma (2018).
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
@@ -48,7 +49,7 @@ class ChannelGate(keras.layers.Layer):
 
     def __init__(
         self,
-        kind: str = "hard",
+        kind: Kind = "hard",
         penalty: float = 0.0,
         axis: int = -1,
         threshold: float = 1e-3,
@@ -159,7 +160,7 @@ class ChannelGate(keras.layers.Layer):
 class HeadGate(ChannelGate):
     """A gate for each head of a tensor (…, heads, width), as EinsumDense makes them."""
 
-    def __init__(self, kind: str = "hard", penalty: float = 0.0, axis: int = -2, **kwargs: Any):
+    def __init__(self, kind: Kind = "hard", penalty: float = 0.0, axis: int = -2, **kwargs: Any):
         super().__init__(kind, penalty, axis, **kwargs)
 
 

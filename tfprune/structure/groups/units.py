@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
-from tfprune.graph.read import Graph, read
+from tfprune.graph.read import Graph, InputShape, read
 from tfprune.graph.residual_blocks import Block, find_blocks
 from tfprune.structure import rules
 from tfprune.structure.groups.grouping import Frozen, Group, group_units
@@ -75,7 +75,7 @@ class Units:
         return describe_units(self)
 
 
-def units(model: Any, *, input_shape: Any = None) -> Units:
+def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units:
     """What can be removed from a model: groups of units with their members, and what is frozen.
 
     Args:

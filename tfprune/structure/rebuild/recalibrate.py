@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -14,8 +14,10 @@ from tfprune.utils.batches import each_batch
 
 OPTION = "recalibrate data"
 
+M = TypeVar("M", bound=keras.Model)
 
-def recalibrate(model: Any, data: Any) -> Any:
+
+def recalibrate(model: M, data: Any) -> M:
     """The model with its BatchNormalization statistics taken from data.
 
     The moving mean and variance become the average over all batches, each weighing as much as it

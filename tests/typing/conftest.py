@@ -1,0 +1,3 @@
+"""The scripts here are read by a type checker and never run."""
+
+collect_ignore_glob = ["*_script.py"]

@@ -1,0 +1,106 @@
+"""A user's script: every verb, called as it is meant to be. `reveal:` is what the checker sees."""
+
+from typing import reveal_type
+
+import keras
+import numpy as np
+
+import tfprune
+
+x = np.zeros((8, 4), np.float32)
+y = np.zeros(8, np.int64)
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+
+# Zeros that hold while the model trains.
+schedule = tfprune.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=100)
+tfprune.prune(model, 0.5, score="magnitude", pattern="2:4", allocation={"dense": 0.5})
+tfprune.prune(model, schedule=schedule, only="dense", skip=[lambda kernel: kernel.path == "head"])
+tfprune.prune([keras.layers.Dense(2)], score=lambda weights, evidence: np.abs(weights))
+tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0), block_pooling_type="MAX")
+tfprune.prune_oneshot(model, x, 0.5, method="wanda", only=["dense"])
+model.fit(x, y, callbacks=[tfprune.UpdatePruningStep(), tfprune.PruningSummaries("logs")])
+reveal_type(tfprune.sparsity_of(model).sparsity)  # reveal: float
+reveal_type(tfprune.oneshot_report(model))  # reveal: OneShotReport
+reveal_type(tfprune.save_masks(model, "masks.npz"))  # reveal: Path
+model = tfprune.strip_pruning(tfprune.load_masks(model, "masks.npz"))
+reveal_type(tfprune.OneShot(0.5)(0))  # reveal: tuple[bool, float]
+reveal_type(tfprune.Geometric(0.9, 3, 100).final())  # reveal: float
+
+
+class Policy(tfprune.PruningPolicy):
+    spared: tuple[keras.layers.Layer, ...] = ()
+
+    def allow_pruning(self, layer: keras.layers.Layer) -> bool:
+        return layer not in self.spared
+
+    def ensure_model_supports_pruning(self, model: keras.Model) -> None:
+        pass
+
+
+class Scale(keras.layers.Layer, tfprune.PrunableLayer):  # type: ignore[misc]  # Keras has no types
+    def get_prunable_weights(self) -> list[keras.Variable]:
+        return [self.table]
+
+
+tfprune.prune_low_magnitude(model, pruning_policy=Policy())
+tfprune.prune_low_magnitude(model, pruning_policy=tfprune.PruneForLatencyOnXNNPack())
+
+# Units really removed.
+small, report = tfprune.shrink(
+    model, {"macs": 0.5}, importance="l1", only="dense", ratios={"conv": 0.5}, input_shape=(4,)
+)
+reveal_type(report)  # reveal: ShrinkReport
+reveal_type(report.target)  # reveal: dict[str, float] | str | None
+reveal_type(report.after.macs)  # reveal: int | None
+small, report = tfprune.shrink(tfprune.add_gates(model, kind="l1", penalty=0.1), "gates")
+small, report = tfprune.shrink(model, tfprune.Plan.load("plan.json"), data=(x, y), loss="mse")
+small, report = tfprune.shrink(model, {"tflite_bytes": 200_000}, skip=(lambda g: g.exact, "head"))
+reveal_type(report.plan)  # reveal: Plan
+reveal_type([group.name for group in tfprune.units(model)])  # reveal: list[str]
+small = tfprune.recalibrate(small, x)
+reveal_type(tfprune.layers.ChannelGate(kind="hard"))  # reveal: ChannelGate
+reveal_type(tfprune.rules.find(model.layers[0]))  # reveal: Rule | None
+
+# The file a phone runs.
+aware = tfprune.quantize_aware(model, skip="head")
+artefact = tfprune.to_tflite(
+    aware, "model.tflite", scheme="int8", calibration=x, io="float32", allow_float=["SOFTMAX"]
+)
+tfprune.to_tflite(model, scheme="auto", calibration=x, data=(x, y), prefer="size", max_drop=0.01)
+reveal_type(artefact)  # reveal: Artefact
+reveal_type(artefact.report.gzip_bytes)  # reveal: int
+reveal_type(tfprune.to_onnx(tfprune.strip_quantization(aware), opset=15))  # reveal: Artefact
+reveal_type(tfprune.Runner("model.tflite").invoke_ms())  # reveal: float
+reveal_type(tfprune.inspect(artefact))  # reveal: Inspection
+reveal_type(tfprune.sparse_ready("model.tflite"))  # reveal: Readiness
+reveal_type(tfprune.make_sparse_ready(model)[1])  # reveal: SparseRewrite
+reveal_type(tfprune.compare_layers(model, artefact, x))  # reveal: LayerTable
+
+# Measured.
+gate = tfprune.Gate(min_accuracy=0.9)
+reveal_type(tfprune.benchmark(artefact, threads=2, runs=10))  # reveal: Latency
+reveal_type(tfprune.compare("a.tflite", {"int8": artefact}, (x, y), gate=gate))  # reveal: Report
+reveal_type(tfprune.Report.from_json("{}").passed)  # reveal: bool
+reveal_type(tfprune.macs(model, (4,)).total)  # reveal: int
+reveal_type(tfprune.profile("model.tflite").steps[0].median_us)  # reveal: float
+
+# The other generation of Keras.
+with tfprune.prune_scope():
+    loaded = tfprune.load_model("old.h5")
+tfprune.to_keras3(tfprune.to_tf_keras(loaded))
+
+
+# Names to annotate with.
+def constant(share: float) -> tfprune.PruningSchedule:
+    return tfprune.ConstantSparsity(share, 0)
+
+
+def shrunk(model: keras.Model) -> tuple[tfprune.Artefact, tfprune.ShrinkReport]:
+    small, report = tfprune.shrink(model, {"macs": 0.5})
+    return tfprune.to_tflite(small), report
+
+
+# One run.
+reveal_type(tfprune.compress(model, {"prune": {"sparsity": 0.5}}, (x, y)).report)  # reveal: Report
+reveal_type(tfprune.check("runs/one", limits=gate).passed)  # reveal: bool
+reveal_type(tfprune.__version__)  # reveal: str
