@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and paths that are refused before any work is done."""
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -64,6 +65,27 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
         raise ArtefactError(f"{source}: no such file; {fix}") from None
     except OSError as error:
         raise ArtefactError(f"{source}: cannot be read ({error.strerror})") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON text says; NaN and infinity, which are no JSON, are refused.
+
+    Raises:
+        ValueError: It is none, in one line.
+
+    Example:
+        >>> parse_json("[1, NaN]")
+        Traceback (most recent call last):
+        ValueError: NaN is no number of JSON
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
