@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 FLOW = ["foundation", "sparsity", "structure", "deploy", "report", "measure", "recipe", "pipeline",
         "cli"]  # fmt: skip
 FOUNDATION = {"errors", "registry", "progress", "processes", "files", "filters", "twins", "batches",
-              "losses", "equations", "interrupts", "archives"}  # fmt: skip
+              "losses", "equations", "interrupts", "archives", "scratch"}  # fmt: skip
 # Needed before their own part is reached, and free of imports from it.
 EARLY = {"legacy.generation", "measure.macs", "measure.mac_rules"}
 
@@ -108,6 +109,16 @@ def test_every_module_can_be_imported_before_all_others() -> None:
         [sys.executable, "-c", ALONE, *names], capture_output=True, text=True, check=True
     )
     assert done.stdout == ""
+
+
+def test_temporary_folders_are_of_the_kind_that_is_swept() -> None:
+    """But those of a run's own folder, which the run sweeps."""
+    made = {
+        str(path)
+        for path in MODULES
+        if re.search("TemporaryDirectory|mkdtemp|NamedTemporaryFile", (PACKAGE / path).read_text())
+    }
+    assert made == {"scratch.py", "pipeline/saving.py"}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=str)

@@ -1,6 +1,5 @@
 """Where a file begins to disagree with its Keras model: a table, layer by layer."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tfprune.deploy.interface import Interface, interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.qat_range import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name
+from tfprune.scratch import scratch_folder
 
 _SAMPLES = 4
 # Two operations of the model give the same: further apart, one of them does something else.
@@ -130,7 +130,7 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
 
 
 def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)

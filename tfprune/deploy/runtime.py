@@ -6,7 +6,6 @@ files end the process that loads them.
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from tfprune.deploy.flatbuffer import Contents
 from tfprune.deploy.stored import dequantise, quantise, specs
 from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
 from tfprune.files import read_bytes
+from tfprune.scratch import scratch_folder
 
 Source = Artefact | bytes | str | os.PathLike[str]
 
@@ -87,7 +87,7 @@ def open_interpreter(
 @contextlib.contextmanager
 def on_disk(data: bytes) -> Iterator[Path]:
     """Give the path of a temporary file with this content, for the length of a `with` block."""
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "content.tflite"
         path.write_bytes(data)
         yield path

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from tfprune.deploy.weights import Rule, resolve
 from tfprune.deploy.zero_points import centre_second_factors
 from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.progress import SILENT, Progress
+from tfprune.scratch import scratch_folder
 
 # The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
 # one of ten runs on the same input; the other runs are right and equal.
@@ -259,7 +259,7 @@ def _convert(
 def _convert_once(
     face: Interface, settings: _Settings, samples: Samples | None, batch: int | None, unroll: bool
 ) -> tuple[bytes, tuple[str, ...]]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
         outputs = _export(face, saved, batch, unroll, settings)
         archive = None
@@ -331,7 +331,7 @@ def _failure(error: child.ChildError, settings: _Settings, face: Interface) -> C
 
 
 def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tfprune.progress import SILENT, Progress, Task
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.user_code import import_function
+from tfprune.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import keras
@@ -153,7 +153,7 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     if origin := _origin(job):
         identity["model"] = origin
     with contextlib.ExitStack() as stack:
-        place = job.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfprune-")))
+        place = job.out or stack.enter_context(scratch_folder())
         folder = stack.enter_context(open_folder(place, job.recipe, identity, resume=job.resume))
         check_interrupt = stack.enter_context(heeded_interrupts())
         planned = stages.plan(job.recipe)
