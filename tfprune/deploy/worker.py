@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.deploy.arrays import load_arrays, save_arrays
+from tfprune.processes import heed_only_the_parent, limit_memory
 
 _IDLE_S = 60.0
 # A damaged file may ask for any amount of memory. Phones have less than this.
@@ -103,10 +104,11 @@ def _value(interpreter: Any, index: int) -> np.ndarray | None:
 
 def main() -> None:
     """Answer jobs until the input ends or nothing has come for a minute."""
+    heed_only_the_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.argv[1] == "runtime":
-        _limit_memory()
+        limit_memory(_RUNTIME_MEMORY_BYTES)
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
     while True:
@@ -129,14 +131,6 @@ def _read_jobs(jobs: "queue.Queue[str]") -> None:
         jobs.put(line)
     # The parent is gone; a job under way has nobody to answer.
     os._exit(0)
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit.
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (_RUNTIME_MEMORY_BYTES, _RUNTIME_MEMORY_BYTES))
 
 
 if __name__ == "__main__":
