@@ -75,8 +75,12 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
         raise ArtefactError(f"{source}: cannot be read ({error.strerror})") from None
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return what JSON text says; NaN and infinity, which are no JSON, are refused.
+def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
+    """Return what JSON text says.
+
+    Args:
+        text: Bytes are of UTF-8, or of UTF-16 or UTF-32.
+        nan: Take NaN and infinity too, which Python writes and which are no JSON.
 
     Raises:
         ValueError: It is none, in one line.
@@ -87,7 +91,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: NaN is no number of JSON
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=None if nan else _refuse)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import ArtefactError, OptionError, nearest, type_name
-from tfprune.files import read_bytes, write_atomic
+from tfprune.files import parse_json, read_bytes, write_atomic
 from tfprune.structure.blocks import Block
 from tfprune.structure.units import Units, vectors
 
@@ -100,7 +100,7 @@ class Plan:
         """
         content = read_bytes(path, "save a plan to it first")
         try:
-            data = json.loads(content)
+            data = parse_json(content)
         except ValueError as error:
             raise ArtefactError(f"{path}: not a plan that tfprune wrote ({error})") from None
         return cls.from_json(data)
