@@ -1,5 +1,7 @@
 """A report as plain text and as Markdown."""
 
+import html
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -37,11 +39,11 @@ def to_text(report: Report) -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """Return a report as Markdown."""
-    parts = [f"# {report.title}", ""]
+    """Return a report as Markdown, in which names and notes stand as they are."""
+    parts = [f"# {escaped(report.title)}", ""]
     for header, rows in _tables(report):
         parts += [markdown_table(header, rows), ""]
-    parts += ["\n\n".join(_remarks(report)), ""]
+    parts += ["\n\n".join(map(escaped, _remarks(report))), ""]
     if report.gates:
         rows = [
             (
@@ -49,7 +51,7 @@ def to_markdown(report: Report) -> str:
                 gate.row,
                 gate.allowed,
                 gate.found,
-                "passed" if gate.passed else "**missed**",
+                "passed" if gate.passed else Markup("**missed**"),
             )
             for gate in report.gates
         ]
@@ -59,18 +61,19 @@ def to_markdown(report: Report) -> str:
         header = ("stage", "time", "")
         parts += ["## Stages", "", markdown_table(header, _stages(report)), ""]
     for section in report.sections:
-        parts += [f"## {section.title}", ""]
+        parts += [f"## {escaped(section.title)}", ""]
         if section.text:
-            parts += [section.text, ""]
+            parts += [escaped(section.text), ""]
         if section.rows:
             rows = [tuple(map(cell, row)) for row in section.rows]
             parts += [markdown_table(section.columns, rows), ""]
     if report.notes:
-        parts += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+        parts += ["## Notes", "", *(f"- {escaped(note)}" for note in report.notes), ""]
     if report.recipe:
-        parts += ["## Recipe", "", "```toml", report.recipe.strip(), "```", ""]
+        fence = _fence(report.recipe)
+        parts += ["## Recipe", "", f"{fence}toml", report.recipe.strip(), fence, ""]
     if report.versions:
-        parts += [f"Versions: {versions_text(report)}.", ""]
+        parts += [f"Versions: {escaped(versions_text(report))}.", ""]
     return "\n".join(parts)
 
 
@@ -93,12 +96,39 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown; a bar inside of a cell is escaped."""
+    """Return a table of Markdown, whose cells stand as they are unless they are `Markup`."""
 
     def line(words: Sequence[str]) -> str:
-        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+        shown = [word if isinstance(word, Markup) else escaped(word) for word in words]
+        return "| " + " | ".join(shown) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+class Markup(str):
+    """Words that are Markdown already."""
+
+    __slots__ = ()
+
+
+# An underscore inside of a word is one for every reader of Markdown.
+_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+
+
+def escaped(words: str) -> str:
+    """Return words of any origin so that Markdown shows them as they are: in one line, no HTML.
+
+    Example:
+        >>> print(escaped("<b>a|b</b> *c* d_e"))
+        &lt;b&gt;a\\|b&lt;/b&gt; \\*c\\* d_e
+    """
+    words = html.escape(" ".join(words.split()), quote=False)
+    return _SPECIAL.sub(lambda found: f"\\{found.group()}", words)
+
+
+def _fence(text: str) -> str:
+    """Return what ends a block of code that holds this text: more ticks than stand in it."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _tables(report: Report) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
