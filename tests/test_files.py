@@ -48,6 +48,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         read_bytes(tmp_path / "gone", "make it first")
     with pytest.raises(ArtefactError, match="cannot be read"):
         read_bytes(tmp_path, "make it first")
+    with pytest.raises(ArtefactError, match="/dev/zero: is a device; name a file"):
+        read_bytes("/dev/zero", "make it first")
     with pytest.raises(OptionError, match="expected the name of a file, got None"):
         as_path(None)
 

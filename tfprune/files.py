@@ -68,6 +68,8 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
     """
     source = as_path(path)
     try:
+        if source.is_char_device():  # /dev/zero has no end
+            raise ArtefactError(f"{source}: is a device; name a file")
         return source.read_bytes()
     except FileNotFoundError:
         raise ArtefactError(f"{source}: no such file; {fix}") from None

@@ -101,8 +101,12 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_killed_in_every_stage_in_turn(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     before: dict[str, Any] = {}
     for number, stage in enumerate(STAGES):
         kill_in(out, stage)
@@ -120,6 +124,7 @@ def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
     for stage in STAGES:
         assert log.count(f"{stage}: done in") == 1
     assert_same(out, unbroken)
+    assert not list(temporary.glob("tfprune-*"))
 
 
 @pytest.mark.slow

@@ -225,8 +225,9 @@ def _read_state(folder: Path) -> _State | None:
         if "sha256" in fields and fields["sha256"] != _state_hash(fields):
             raise ValueError("it was changed")
     except (OSError, ValueError) as error:
+        why = str(error).removeprefix(f"{path}: ")
         raise OptionError(
-            f"{path}: not what tfprune wrote ({error}). Restore it, or remove the folder and begin "
+            f"{path}: not what tfprune wrote ({why}). Restore it, or remove the folder and begin "
             "anew."
         ) from None
     return state
