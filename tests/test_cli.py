@@ -15,6 +15,7 @@ import tfprune
 from tfprune import cli
 from tfprune.errors import ConversionError, GateError, OptionError
 from tfprune.recipe import shipped_recipes
+from tfprune.utils.interrupts import Terminated
 
 HEAVY = ("tensorflow", "keras", "tf_keras", "tensorflow_model_optimization", "sklearn", "rich")
 
@@ -108,6 +109,7 @@ def test_every_shipped_recipe_is_listed_and_printed(capsys: pytest.CaptureFixtur
         (ConversionError("failed"), 1),
         (GateError("missed"), 1),
         (KeyboardInterrupt(), 1),
+        (Terminated(signal.SIGTERM), 143),
     ],
     ids=str,
 )
@@ -121,8 +123,10 @@ def test_errors_become_one_line_and_a_code(
 
     arguments.work = fail
     assert cli.execute(arguments) == code
-    shown = capsys.readouterr().err
-    assert shown == f"tfprune: {str(error) or 'interrupted'}\n"
+    said = str(error)
+    if isinstance(error, KeyboardInterrupt):
+        said = f"interrupted by {said}" if said else "interrupted"
+    assert capsys.readouterr().err == f"tfprune: {said}\n"
 
 
 def test_an_unexpected_error_is_one_line_and_a_file(capsys: pytest.CaptureFixture) -> None:

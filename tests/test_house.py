@@ -220,6 +220,16 @@ def test_every_module_can_be_imported_before_all_others() -> None:
     assert done.stdout == ""
 
 
+def test_temporary_folders_are_of_the_kind_that_is_swept() -> None:
+    """But those of a run's own folder, which the run sweeps."""
+    made = {
+        str(path)
+        for path in MODULES
+        if re.search("TemporaryDirectory|mkdtemp|NamedTemporaryFile", (PACKAGE / path).read_text())
+    }
+    assert made == {"utils/scratch.py", "pipeline/saving.py"}
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=str)
 def test_every_module_has_a_test_of_its_name(path: Path) -> None:
     assert (TESTS / path.parent / f"test_{path.stem.lstrip('_')}.py").exists()

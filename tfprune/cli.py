@@ -33,10 +33,13 @@ from tfprune.errors import (
     RecipeError,
     TfpruneError,
 )
-from tfprune.utils.interrupts import heeded_interrupts
+from tfprune.utils.interrupts import Terminated, heeded_interrupts
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
+
+_BY_SIGNAL = 128
+"""What shells add to the number of the signal that ended a process: 143 for SIGTERM."""
 
 WRONG_ERRORS = (ArtefactError, DataError, ModelError, OptionError, RecipeError)
 
@@ -69,7 +72,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="tfprune",
         description="Make Keras models smaller and faster, as .tflite files, with the proof.",
         epilog="Exit codes: 0 done, 1 the work failed or a gate was missed, 2 the call, the "
-        "recipe or a file was wrong.",
+        "recipe or a file was wrong, 143 ended by SIGTERM.",
     )
     parser.add_argument("--version", action="version", version=f"tfprune {tfprune.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -147,9 +150,9 @@ def execute(arguments: argparse.Namespace) -> int:
         except TfpruneError as error:
             complain(str(error))
             return FAILED
-        except KeyboardInterrupt:
-            complain("interrupted")
-            return FAILED
+        except KeyboardInterrupt as error:
+            complain(_interrupted(error))
+            return _code(error)
         except BrokenPipeError:
             # Whoever read the output has closed it, as `| head` does.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -180,9 +183,9 @@ def run_recipe(arguments: argparse.Namespace) -> int:
             _load_tensorflow()
             with shown_progress() as progress:
                 result = carry_out(job, progress)
-    except KeyboardInterrupt:
-        complain(f"interrupted. Go on with: {_again(arguments)}")
-        return FAILED
+    except KeyboardInterrupt as error:
+        complain(f"{_interrupted(error)}. Go on with: {_again(arguments)}")
+        return _code(error)
     say(str(result.report))
     say(f"Everything is in {result.folder}: model.tflite, model.keras, report.html …")
     missed = [str(gate) for gate in result.report.gates if not gate.passed]
@@ -353,6 +356,15 @@ def _one_line_messages() -> Iterator[None]:
 class _Complain(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         complain(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _interrupted(error: KeyboardInterrupt) -> str:
+    return f"interrupted by {error}" if isinstance(error, Terminated) else "interrupted"
+
+
+def _code(error: KeyboardInterrupt) -> int:
+    """Return how the process is to end: asked to by a signal, as shells tell of that."""
+    return _BY_SIGNAL + error.number if isinstance(error, Terminated) else FAILED
 
 
 def _again(arguments: argparse.Namespace) -> str:

@@ -25,6 +25,16 @@ from tfprune.deploy.error_hints import way_out
             "RuntimeError: Unsupported input type INT16 for input tensor 0 of type FLOAT32.",
             "an input cannot be an integer",
         ),
+        (
+            "the process died (SIGABRT): what(): std::bad_alloc",
+            "it ran out of memory; raise its limit if there is one (ulimit -v)",
+        ),
+        ("MemoryError: ", "it ran out of memory"),
+        ("the process died (SIGKILL)", "as it does where memory runs out; free some"),
+        (
+            "the process died (SIGSEGV, with 4.0 GiB of memory allowed): x.cc:3",
+            "died (SIGSEGV) where it may take 4.0 GiB of memory, which may be too little; raise",
+        ),
         ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
     ],
 )

@@ -3,7 +3,11 @@
 The calls are made in this very process, which a crash would end.
 """
 
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,7 @@ import tf_keras
 import tfprune
 from tests.bridge.damage import damaged_models
 from tests.bridge.test_load import save
+from tests.end_to_end.entrances import MOST_BYTES
 from tests.runtime.mutations import mutations
 from tfprune.errors import TfpruneError
 
@@ -91,3 +96,36 @@ def test_damaged_model_files(suffix, count, tmp_path):
     assert found["inspect"] == found["benchmark"] == {"refused": count}
     assert found["load_model"].total() == count
     assert found["load_model"]["refused"] > count // 4
+
+
+CHEAP = ["load_masks", "run --resume", "plan", "recipe", "report", "sidecar", "check's sidecar",
+         "data .npz", "inspect", "sparse_ready", "check"]  # fmt: skip
+"""Entrances that start no process for each file."""
+MANY = [
+    pytest.param(40, CHEAP, id="some"),
+    pytest.param(
+        5000,
+        [*CHEAP, "Runner", "benchmark", "profile", "compare", "benchmark .onnx"],
+        id="all",
+        marks=[pytest.mark.exhaustive, pytest.mark.timeout(12 * 3600)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("count", "names"), MANY)
+def test_every_entrance_that_takes_files(count, names, tmp_path):
+    """In a process of its own, whose memory is this alone; TFPRUNE_FUZZ_LOG goes on with a log."""
+    log = Path(os.environ.get("TFPRUNE_FUZZ_LOG", tmp_path / "log"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.end_to_end.entrances", str(count), "--log", str(log),
+         "--folder", str(tmp_path / "files"), "--only", *names],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = {line["name"]: line for line in map(json.loads, log.read_text().splitlines())}
+    assert list(found) == names
+    for name, last in found.items():
+        assert last["done"] >= count
+        assert last["faults"] == []
+        assert last["outcomes"]["refused"] > count // 8, name
+        assert last["peak_bytes"] < MOST_BYTES

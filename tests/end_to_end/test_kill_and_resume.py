@@ -101,8 +101,12 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+def test_killed_in_every_stage_in_turn(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     before: dict[str, Any] = {}
     for number, stage in enumerate(STAGES):
         kill_in(out, stage)
@@ -120,6 +124,7 @@ def test_killed_in_every_stage_in_turn(unbroken: Path, tmp_path: Path) -> None:
     for stage in STAGES:
         assert log.count(f"{stage}: done in") == 1
     assert_same(out, unbroken)
+    assert not list(temporary.glob("tfprune-*"))
 
 
 @pytest.mark.slow
@@ -140,17 +145,45 @@ def test_killed_at_any_moment(unbroken: Path, tmp_path: Path, part: float) -> No
     assert_same(out, unbroken)
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
-    out = tmp_path / "run"
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 1, "interrupted"),
+        (signal.SIGTERM, 128 + signal.SIGTERM, "interrupted by SIGTERM"),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+@pytest.mark.parametrize("stage", ["train", "baseline"])
+def test_an_interrupted_run_tidies_up_and_says_how_to_go_on(
+    tmp_path: Path, number: int, code: int, said: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, temporary = tmp_path / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     run = start(out)
-    while state(out)["running"] != "train":
+    while state(out)["running"] != stage:
         assert run.poll() is None
         time.sleep(0.01)
     time.sleep(0.5)
-    os.kill(run.pid, signal.SIGINT)
+    if number == signal.SIGTERM:
+        os.killpg(run.pid, number)  # as `systemctl stop` and schedulers do: to the children, too
+    else:
+        os.kill(run.pid, number)
     _, errors = run.communicate(timeout=120)
-    assert run.returncode == 1
+    assert run.returncode == code
     last = errors.splitlines()[-1]
-    assert last.startswith("tfprune: interrupted. Go on with: tfprune run quickstart --set ")
+    assert last.startswith(f"tfprune: {said}. Go on with: tfprune run quickstart --set ")
     assert last.endswith(f"--out {out} --resume")
     assert "Traceback" not in errors
+    assert not list(temporary.glob("tfprune-*"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(run.pid, 0)  # nobody of its group is left
+    names = {path.name for path in out.iterdir()}
+    assert names <= {
+        "state.json",
+        "recipe.toml",
+        "run.log",
+        "native.log",
+        ".lock",
+        "baseline.keras",
+    }

@@ -168,3 +168,46 @@ def test_a_folder_that_holds_another_run(tmp_path: Path) -> None:
         "with it, or another folder."
     ]
     assert not loaded
+
+
+def damaged_state(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "state.json").write_text('{"identity": 3, "stages": {"train": [1e999]}}')
+    return folder
+
+
+def link(folder: Path) -> Path:
+    folder.symlink_to("gone")
+    return folder
+
+
+def round_link(folder: Path) -> Path:
+    folder.symlink_to(folder.name)
+    return folder
+
+
+def link_to_a_file(folder: Path) -> Path:
+    folder.with_name("thesis.txt").write_text("thesis")
+    folder.symlink_to("thesis.txt")
+    return folder
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resume"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (damaged_state, "state.json: not what tfprune wrote (identity: expected a table."),
+        (link, "out: a link to nothing. Name a folder for the run."),
+        (round_link, "out: a link to nothing. Name a folder for the run."),
+        (link_to_a_file, "out: a file. Name a folder for the run."),
+    ],
+)
+def test_a_folder_that_no_run_can_be_in(make, said: str, resume: list[str], tmp_path: Path) -> None:
+    out = make(tmp_path / "out")
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    code, lines, loaded = run("--out", str(out), *resume)
+    assert code == 2
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not loaded
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before

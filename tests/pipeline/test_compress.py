@@ -1,6 +1,8 @@
 """The whole of it in one call."""
 
 import json
+import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tfprune.errors import (
 )
 from tfprune.pipeline import Result, compress, prepare
 from tfprune.pipeline.datasets import Dataset
+from tfprune.pipeline.folder import STATE
 from tfprune.recipe import parse_recipe
 from tfprune.runtime.litert import Runner
 
@@ -106,6 +109,22 @@ def test_a_model_that_is_given_stays_as_it_is_and_nothing_is_kept(tiny_data: Dat
     assert [stage.name for stage in result.report.stages] == [
         "train", "baseline", "quantize", "measure"
     ]  # fmt: skip
+
+
+def test_a_run_remembers_the_versions_it_was_begun_with(
+    finished: Result, tiny: dict[str, Any], tiny_data: Dataset, tmp_path: Path, caplog
+) -> None:
+    state = json.loads((finished.folder / STATE).read_text())
+    assert state["versions"] == {
+        name: metadata.version(name) for name in ("tfprune", "tensorflow", "keras")
+    }
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    state["versions"]["keras"] = "3.0.0"
+    del state["sha256"]
+    (folder / STATE).write_text(json.dumps(state))
+    assert compress(None, tiny, tiny_data, out=folder, resume=True).passed
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"begun with keras 3.0.0, now {keras.__version__}" in said
 
 
 def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path: Path) -> None:

@@ -163,11 +163,146 @@ def test_one_process_at_a_time(work: Work) -> None:
         pass
 
 
-def test_a_spoilt_state_is_named(work: Work) -> None:
+def changed(text: str, **fields: object) -> str:
+    """The state with some of its fields changed, by a dot for what lies inside."""
+    state = json.loads(text)
+    for place, value in fields.items():
+        *above, name = place.split("__")
+        inner = state
+        for key in above:
+            inner = inner[key]
+        inner[name] = value
+    return json.dumps(state)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: "{",
+        lambda text: "[]",
+        lambda text: "3",
+        lambda text: "{}",
+        lambda text: "[" * 100_000,
+        lambda text: "1" * 5000,
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace("two", "tow"),
+        lambda text: changed(text, stages=None),
+        lambda text: changed(text, stages=[]),
+        lambda text: changed(text, stages__one=3),
+        lambda text: changed(text, stages__one={}),
+        lambda text: changed(text, stages__one__more=3),
+        lambda text: changed(text, stages__one__files=[1]),
+        lambda text: changed(text, stages__one__files={"one.bin": 3}),
+        lambda text: changed(text, stages__one__seconds="long"),
+        lambda text: changed(text, stages__one__seconds=float("nan")),
+        lambda text: changed(text, stages__one__seconds=10**400),
+        lambda text: changed(text, stages__one__facts=3),
+        lambda text: changed(text, stages__one__facts={"said": "another"}),
+        lambda text: changed(text, identity=3),
+        lambda text: changed(text, identity={"data": ["same"]}),
+        lambda text: changed(text, running=["one"]),
+        lambda text: changed(text, more=1),
+    ],
+    ids=range(25),
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_spoilt_state_is_one_line_and_nothing_is_lost(work: Work, spoil, resume) -> None:
     work.run()
-    (work.folder / STATE).write_text("{")
-    with pytest.raises(OptionError, match="not what tfprune wrote"):
+    path = work.folder / STATE
+    path.write_text(spoil(path.read_text()))
+    before = {file.name: file.read_bytes() for file in work.folder.iterdir()}
+    with pytest.raises(OptionError, match=r"state\.json: not what tfprune wrote \(") as caught:
+        work.run(resume=resume)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert {file.name: file.read_bytes() for file in work.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["bytes", "folder", "pipe", "link to nothing", "round link"])
+def test_what_is_no_text_in_place_of_the_state_is_one_line(work: Work, kind: str) -> None:
+    work.run()
+    path = work.folder / STATE
+    path.unlink()
+    if kind == "bytes":
+        path.write_bytes(b"\xff\xfe\xff")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("gone" if kind == "link to nothing" else STATE)
+    with pytest.raises(OptionError, match=r"state\.json: not what tfprune wrote"):
         work.run(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("dangling", "gone"), ("round", "round"), ("file", "a.txt")]
+)
+def test_a_link_that_is_no_folder_is_refused(tmp_path: Path, name: str, target: str) -> None:
+    (tmp_path / "a.txt").write_text("thesis")
+    (tmp_path / name).symlink_to(target)
+    for resume in (False, True):
+        for folder in (tmp_path / name, tmp_path / name / "below"):
+            with pytest.raises(OptionError, match=rf"{name}.*(Name a folder|name another place)"):
+                check_folder(folder, resume=resume)
+    assert (tmp_path / "a.txt").read_text() == "thesis"
+    assert sorted(os.listdir(tmp_path)) == sorted({"a.txt", name})
+
+
+def test_a_link_to_a_folder_is_one(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    work.folder.symlink_to("disk")
+    work.run(stop="three")
+    assert list(work.run(resume=True).done) == ["one", "two", "three"]
+    assert (tmp_path / "disk" / STATE).is_file()
+
+
+@pytest.mark.parametrize("name", [LOG, RECIPE, ".lock"])
+def test_a_folder_in_place_of_another_file_of_the_run_is_refused(work: Work, name: str) -> None:
+    work.run()
+    (work.folder / name).unlink()
+    (work.folder / name).mkdir()
+    with pytest.raises(OptionError, match=rf"{name} is a folder"):
+        work.run(resume=True)
+
+
+def test_a_state_of_before_there_were_hashes_is_gone_on_with(work: Work) -> None:
+    work.run(stop="three")
+    state = json.loads((work.folder / STATE).read_text())
+    for name in ("sha256", "versions"):
+        del state[name]
+    (work.folder / STATE).write_text(json.dumps(state))
+    work.calls.clear()
+    work.run(resume=True)
+    assert work.calls == ["three"]
+
+
+def test_a_fact_that_is_no_number_is_kept(work: Work) -> None:
+    with open_folder(work.folder, RECIPE_A, {}) as run:
+        run.stage("one", (), lambda: {"curves": {"val_loss": [0.5, float("nan")]}})
+    with open_folder(work.folder, RECIPE_A, {}, resume=True) as run:
+        assert str(run.done["one"].facts["curves"]["val_loss"]) == "[0.5, nan]"
+
+
+def test_other_versions_are_warned_of_with_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def go_on(keras: str) -> list[str]:
+        caplog.clear()
+        versions = {"keras": keras, "tensorflow": "2.21.0"}
+        with open_folder(tmp_path, RECIPE_A, {}, versions=versions, resume=True) as run:
+            run.stage("one", (), dict)
+        return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+    assert go_on("3.10.0") == []
+    assert go_on("3.10.0") == []
+    for _ in range(2):
+        (said,) = go_on("3.15.1")
+        assert said.startswith(
+            "the run was begun with keras 3.10.0, now 3.15.1: what is done stays"
+        )
+    assert go_on("3.10.0") == []
 
 
 def test_the_log_gets_everything_and_callers_what_they_asked_for(

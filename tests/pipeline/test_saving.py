@@ -1,6 +1,8 @@
 """The models and files of a run: whole under their names, or not there."""
 
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import keras
@@ -24,6 +26,17 @@ def test_saving_replaces_at_once_and_leaves_no_optimizer(finished: Result, tmp_p
     assert [file.name for file in tmp_path.iterdir()] == ["m.keras"]
     assert not keras.saving.load_model(path).compiled
     assert path.stat().st_size < 1.2 * before.stat().st_size
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o077, 0o600)])
+def test_a_model_gets_the_rights_of_any_other_file(umask: int, mode: int, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    before = os.umask(umask)
+    try:
+        save_model(model, tmp_path / "m.keras")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "m.keras").stat().st_mode) == mode
 
 
 def test_what_is_saved_aside_is_gone_after(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Text and Markdown: everything is in them, aligned and escaped."""
 
 import dataclasses
+import re
 
+from tfprune.report import Section, Stage
+from tfprune.report.text import escaped
 from tfprune.utils.text_table import grid, markdown_table
 
 
@@ -39,3 +42,42 @@ def test_everything_is_in_the_markdown(report) -> None:
 def test_a_table_of_markdown_has_as_many_cells_in_every_line() -> None:
     lines = markdown_table(("a", "b"), [("1", "2|3")]).splitlines()
     assert lines == ["| a | b |", "|---|---|", "| 1 | 2\\|3 |"]
+
+
+HOSTILE = "<img src=x onerror=alert(1)> & [a](javascript:b) | *c* `d` __e__\n# f"
+
+
+def test_no_name_is_markup_in_markdown(report) -> None:
+    rows = tuple(dataclasses.replace(row, name=HOSTILE, scheme=HOSTILE) for row in report.rows)
+    gates = tuple(dataclasses.replace(gate, row=HOSTILE, name=HOSTILE) for gate in report.gates)
+    text = dataclasses.replace(
+        report,
+        title=HOSTILE,
+        rows=rows,
+        metric=HOSTILE,
+        gates=gates,
+        stages=(Stage(HOSTILE, 1.0, HOSTILE),),
+        sections=(Section(HOSTILE, HOSTILE, (HOSTILE,), ((HOSTILE,),)),),
+        notes=(HOSTILE,),
+        recipe=f"# ```\n```\n{HOSTILE}",
+        versions={HOSTILE: HOSTILE},
+        conditions=dataclasses.replace(report.conditions, machine=HOSTILE),
+    ).to_markdown()
+    before, after = text.split("````toml")
+    recipe, after = after.split("````")
+    assert HOSTILE in recipe
+    for part in (before, after):
+        assert "alert(1)" in part
+        assert not re.search(r"<|>|(?<!\\)[\[\]`]|\n# f|(?<!\\)__e", part)
+        bold = re.sub(r"\*\*missed\*\*", "", part)
+        assert not re.search(r"(?<!\\)\*", bold)
+    tables = [block.splitlines() for block in before.split("\n\n") if block.startswith("|")]
+    assert len(tables) > 3
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_names_that_need_no_escape_stand_as_they_are() -> None:
+    assert escaped("max_accuracy_drop of conv2d_1/kernel (3×3), 0.5x") == (
+        "max_accuracy_drop of conv2d_1/kernel (3×3), 0.5x"
+    )

@@ -1,3 +1,6 @@
+import json
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -74,6 +77,63 @@ def test_a_changed_bit_is_found(model, saved, tmp_path) -> None:
     np.savez(tmp_path / "flipped.npz", **arrays)
     with pytest.raises(ArtefactError, match="the mask of 'hidden/kernel' is damaged"):
         tfprune.load_masks(model, tmp_path / "flipped.npz")
+
+
+def changed_entry(**fields):
+    def change(index):
+        index["masks"][0].update(fields)
+        return index
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (changed_entry(path=True), "no path, shape and sha256"),
+        (changed_entry(path=["hidden/kernel"]), "no path, shape and sha256"),
+        (changed_entry(sha256=None), "no path, shape and sha256"),
+        (changed_entry(shape=[12.0, 20]), "no path, shape and sha256"),
+        (changed_entry(shape=[-12, -20]), "no path, shape and sha256"),
+        (changed_entry(shape=[True, 20]), "no path, shape and sha256"),
+        (changed_entry(shape=[float("nan"), 20]), "NaN is no number of JSON"),
+        (changed_entry(shape=[10**18]), r"0000,\), the kernel \(12, 20\)"),
+        (lambda index: {**index, "masks": index["masks"] * 2}, "lists 'hidden/kernel' twice"),
+        (lambda index: {**index, "masks": []}, "lists no masks"),
+        (lambda index: {**index, "masks": [3]}, "lists 3 for a mask"),
+        (lambda index: {**index, "format": "tfprune masks 9"}, "of the format 'tfprune masks 1'"),
+        (lambda index: [index], "of the format 'tfprune masks 1'"),
+    ],
+)
+def test_a_damaged_index_is_one_line_and_changes_nothing(model, saved, tmp_path, change, said):
+    other = keras.models.clone_model(model)
+    with np.load(saved) as file:
+        arrays = dict(file)
+    arrays["index"] = np.array(json.dumps(change(json.loads(str(arrays["index"])))))
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises((ArtefactError, ModelError), match=said) as caught:
+        tfprune.load_masks(other, tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+    assert holds_of(other) == []
+
+
+def test_an_index_that_is_nested_too_deep_is_one_line(model, saved, tmp_path) -> None:
+    np.savez(tmp_path / "deep.npz", index=np.array("[" * 100_000))
+    with pytest.raises(ArtefactError, match="nested too deep"):
+        tfprune.load_masks(model, tmp_path / "deep.npz")
+
+
+def test_a_mask_is_no_larger_than_its_kernel_whatever_the_file_holds(model, saved, tmp_path):
+    with np.load(saved) as file:
+        arrays = dict(file)
+    arrays["mask_0"] = np.zeros(1 << 28, np.uint8)  # a quarter of a gigabyte in 260 KB
+    np.savez_compressed(tmp_path / "bomb.npz", **arrays)
+    tracemalloc.start()
+    with pytest.raises(ArtefactError, match="takes 268435456 bytes, more than 30"):
+        tfprune.load_masks(model, tmp_path / "bomb.npz")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 24
 
 
 def test_a_model_that_holds_nothing_has_no_masks(model, tmp_path) -> None:

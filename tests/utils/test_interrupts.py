@@ -1,12 +1,13 @@
 """Ctrl-C that is heeded, wherever it comes."""
 
+import contextlib
 import os
 import signal
 import threading
 
 import pytest
 
-from tfprune.utils.interrupts import heeded_interrupts
+from tfprune.utils.interrupts import Terminated, heeded_interrupts
 
 
 class Finalized:
@@ -57,3 +58,52 @@ def test_other_threads_have_no_signals_to_heed() -> None:
     thread.start()
     thread.join()
     assert found == [True]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt) as caught, heeded_interrupts(), heeded_interrupts():
+        signal.raise_signal(number)
+    assert isinstance(caught.value, Terminated)
+    assert caught.value.number == number
+    assert str(caught.value) == signal.Signals(number).name
+    assert signal.getsignal(number) is before
+
+
+def test_one_that_was_passed_over_is_raised_at_the_next_check_of_every_block() -> None:
+    with heeded_interrupts() as outer, heeded_interrupts() as inner:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        for check in (inner, outer):
+            with pytest.raises(Terminated):
+                check()
+
+
+def test_a_handler_of_the_caller_and_a_signal_that_is_ignored_stay_so() -> None:
+    told: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        told.append(number)
+
+    before = signal.signal(signal.SIGTERM, handle), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heeded_interrupts() as check:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGHUP)
+            check()
+        assert told == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGHUP, before[1])
+
+
+def test_sigterm_is_heeded_where_ctrl_c_is_ignored() -> None:
+    """As in what a shell starts with `&`."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(Terminated), heeded_interrupts():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

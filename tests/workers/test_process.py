@@ -1,7 +1,9 @@
 """A process that answers line by line, whatever becomes of it."""
 
 import os
+import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -51,6 +53,49 @@ def test_silence_has_a_limit_and_the_dead_take_no_lines() -> None:
     gone.code()
     assert not gone.send(b"x" * 10**6)
     gone.end()
+
+
+LIMITED = """
+import resource
+from pathlib import Path
+import tfprune
+from tfprune.deploy import child
+from tfprune.processes import memory_limit
+assert memory_limit() is None
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+assert memory_limit() == 6 << 30
+print(child.run_job("tfprune.workers.process:memory_limit", limit_s=60) >> 30)
+print(child.run_job("tfprune.workers.process:memory_limit", limit_s=60, kind="converter") >> 30)
+try:
+    child.run_job("os:abort", limit_s=60, kind="converter")
+except child.CrashError as error:
+    print(error)
+print(tfprune.benchmark(Path("tflite_models/quickstart.tflite"), runs=1).median_ms > 0)
+"""
+
+
+def test_under_a_hard_limit_of_memory_children_work_and_say_so() -> None:
+    """`ulimit -v` is hard: a child cannot raise it to what it would allow itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "6",
+        "6",
+        "the process died (SIGABRT, with 6.0 GiB of memory allowed)",
+        "True",
+    ]
+
+
+def test_a_lower_limit_stays() -> None:
+    code = (
+        "import resource; from tfprune.workers.process import limit_memory, memory_limit\n"
+        "limit_memory(8 << 30); limit_memory(9 << 30); limit_memory(7 << 30)\n"
+        "print(memory_limit() >> 30, resource.getrlimit(resource.RLIMIT_AS)[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["7", str(resource.RLIM_INFINITY)]
 
 
 def test_a_module_is_this_package_wherever_one_stands(tmp_path, monkeypatch) -> None:

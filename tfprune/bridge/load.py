@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tfprune.bridge.model_files import ModelFile, check_model_file, code_in, look_into
 from tfprune.errors import ArtefactError, TfpruneError
 from tfprune.utils.files import as_path
+from tfprune.utils.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import keras
@@ -100,7 +100,7 @@ def _load_old(found: ModelFile, allow_code: bool) -> Any:
     if found.format != "keras":
         # What is code in these was looked for above: their loaders have no safe mode.
         return to_keras3(tf_keras.models.load_model(str(found.path), compile=False))
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "model.keras"
         _copy_with_new_homes(found, path)
         model = tf_keras.models.load_model(str(path), compile=False, safe_mode=not allow_code)

@@ -7,6 +7,21 @@ _LENGTH = 300
 # A pattern in their text, what it means, and what helps. The first that matches is told.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
+        r"bad_alloc|MemoryError|[Cc]annot allocate memory|failed to map segment",
+        "it ran out of memory",
+        "raise its limit if there is one (ulimit -v), or convert where there is more",
+    ),
+    (
+        r"died \(SIGKILL",
+        "the system ended the process, as it does where memory runs out",
+        "free some, or convert where there is more",
+    ),
+    (
+        r"died \((?P<how>[^,()]+), with (?P<limit>[\d.]+ GiB) of memory allowed",
+        "the process died ({how}) where it may take {limit} of memory, which may be too little",
+        "raise the limit (ulimit -v); if that does not help, use scheme 'dynamic' or 'float16'",
+    ),
+    (
         r"Flex\w*Erf|tf\.Erf|\bErf\b",
         "exact GELU needs the Erf function, which the runtime does not have",
         "use activation=lambda x: keras.activations.gelu(x, approximate=True)",

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +43,7 @@ from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, Prefer, check_scheme
 from tfprune.runtime.schemes import SCHEMES, Scheme
 from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -269,7 +269,7 @@ def _convert(
 def _convert_once(
     face: Interface, settings: _Settings, samples: Samples | None, batch: int | None, unroll: bool
 ) -> tuple[bytes, tuple[str, ...]]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
         outputs = _export(face, saved, batch, unroll, settings)
         archive = None
@@ -341,7 +341,7 @@ def _failure(error: pool.ChildError, settings: _Settings, face: Interface) -> Co
 
 
 def _run_file(data: bytes, samples: Samples, settings: _Settings) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tfprune.errors import ArtefactError
 from tfprune.runtime.artifact import Artefact
 from tfprune.runtime.registry import read_any
+from tfprune.utils.scratch import scratch_folder
 
 Source = Artefact | bytes | str | os.PathLike[str]
 
@@ -40,7 +40,7 @@ def staged(sources: Sequence[Source]) -> Iterator[list[Path]]:
         ArtefactError: One is missing, truncated, or no `.tflite` or `.onnx`.
         OptionError: The runtime of one is not installed.
     """
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         files = []
         for index, source in enumerate(sources):
             data, runtime = read_any(source)

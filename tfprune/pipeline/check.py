@@ -1,9 +1,7 @@
 """A stored artefact found and checked: the folder of a run, or a file with its report beside it."""
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,9 @@ from tfprune.recipe import Recipe, load_recipe
 from tfprune.recipe.tables import MeasureTable
 from tfprune.report.gates import Gate, check_gate
 from tfprune.runtime.artifact import report_path
+from tfprune.utils.files import parse_json, read_bytes
 from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.records import record
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
 """Names of arrays that an `.npz` to check on may have."""
@@ -32,6 +32,15 @@ class _Stored:
     recorded: str
     limits: Limits
     recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """What was written down of a file when it was made, as far as it is held to it."""
+
+    sha256: str
+    raw_bytes: int
+    gzip_bytes: int
 
 
 def check(
@@ -101,33 +110,34 @@ def check(
 
 def _find(path: Path) -> _Stored:
     if not path.is_dir():
-        fields = _record(report_path(path))
-        kept = Limits(max_bytes=fields["raw_bytes"], max_gzip_bytes=fields["gzip_bytes"])
-        return _Stored(path, None, fields["sha256"], kept, None)
+        made = _recorded(report_path(path))
+        kept = Limits(max_bytes=made.raw_bytes, max_gzip_bytes=made.gzip_bytes)
+        return _Stored(path, None, made.sha256, kept, None)
     file = path / "model.tflite"
-    fields = _record(report_path(file))
+    made = _recorded(report_path(file))
     recipe = load_recipe(path / RECIPE) if (path / RECIPE).exists() else None
     limits = Limits(**asdict(recipe.gate)) if recipe and recipe.gate else Limits()
-    return _Stored(file, path / "baseline.tflite", fields["sha256"], limits, recipe)
+    return _Stored(file, path / "baseline.tflite", made.sha256, limits, recipe)
 
 
-def _record(path: Path) -> Mapping[str, Any]:
-    """Return the report that was stored beside a file."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields["sha256"], str):
-            raise TypeError("sha256 is no text")
-        return {
-            "sha256": fields["sha256"],
-            "raw_bytes": int(fields["raw_bytes"]),
-            "gzip_bytes": int(fields["gzip_bytes"]),
-        }
-    except FileNotFoundError:
+def _recorded(path: Path) -> _Recorded:
+    """Return what the report that was stored beside a file says of it, whatever else it says."""
+    if not path.exists():
         raise ArtefactError(
             f"{path}: no such file; check a run's folder, or a file with its report beside it"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        )
+    content = read_bytes(path, "convert the model again")
+    names = [field.name for field in fields(_Recorded)]
+    try:
+        found = parse_json(content)
+        if not isinstance(found, dict):
+            raise ValueError("no table")
+        made = record(_Recorded, {name: found[name] for name in names if name in found})
+        if min(made.raw_bytes, made.gzip_bytes) < 0:
+            raise ValueError("a size below 0")
+    except ValueError as error:
         raise ArtefactError(f"{path}: not the report of a file: {error}") from None
+    return made
 
 
 def _baseline(given: str | os.PathLike[str] | None, stored: _Stored, limits: Limits) -> Path | None:

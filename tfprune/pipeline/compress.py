@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tfprune.recipe.user_code import import_function
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.utils.interrupts import heeded_interrupts
 from tfprune.utils.progress import SILENT, Progress, Task
+from tfprune.utils.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import keras
@@ -153,8 +153,10 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     if origin := _origin(job):
         identity["model"] = origin
     with contextlib.ExitStack() as stack:
-        place = job.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfprune-")))
-        folder = stack.enter_context(open_folder(place, job.recipe, identity, resume=job.resume))
+        place = job.out or stack.enter_context(scratch_folder())
+        folder = stack.enter_context(
+            open_folder(place, job.recipe, identity, versions=_versions(), resume=job.resume)
+        )
         check_interrupt = stack.enter_context(heeded_interrupts())
         planned = stages.plan(job.recipe)
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
@@ -163,6 +165,14 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
             check_interrupt()
         return _result(place, keep=job.out is not None)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions that the numbers of a run depend on."""
+    from tfprune.measure.comparison import versions
+
+    found = versions()
+    return {name: found[name] for name in ("tfprune", "tensorflow", "keras") if name in found}
 
 
 @dataclass(frozen=True)
@@ -259,6 +269,6 @@ def _result(folder: Path, *, keep: bool) -> Result:
         model=load_model(folder / "model.keras"),
         artefact=artefact,
         baseline=baseline,
-        report=Report.from_json((folder / "report.json").read_text()),
+        report=Report.load(folder / "report.json"),
         folder=folder if keep else None,
     )

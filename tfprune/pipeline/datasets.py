@@ -4,7 +4,6 @@ The test set is used for the final report alone; calibration and validation come
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from tfprune.errors import DataError, type_name
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
+from tfprune.utils.archives import ArchiveFault, open_archive
 
 
 @dataclass(frozen=True)
@@ -278,17 +278,12 @@ def read_npz(path: str, name: str) -> dict[str, NDArray]:
         DataError: It is missing or damaged; the message begins with `name`.
     """
     try:
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise ValueError("it holds one array without a name, as an .npy does")
-            with file:
-                return {key: file[key] for key in file.files}
+        with open_archive(path) as archive:
+            return {key: archive.read(key) for key in archive.names}
     except FileNotFoundError:
         raise DataError(f"{name}: no such file.") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{name}: not a sound .npz of plain arrays: {reason}") from None
+    except ArchiveFault as fault:
+        raise DataError(f"{name}: not a sound .npz of plain arrays: {fault}") from None
 
 
 TEST_FRACTION = 0.25

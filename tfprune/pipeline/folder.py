@@ -21,7 +21,8 @@ from typing import Any
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
 from tfprune.recipe.tables import Recipe
 from tfprune.recipe.toml import to_toml
-from tfprune.utils.files import check_destination, write_atomic
+from tfprune.utils.files import check_destination, parse_json, read_bytes, write_atomic
+from tfprune.utils.records import record
 
 try:
     import fcntl
@@ -39,6 +40,7 @@ EARLY = {RECIPE, LOG, NATIVE_LOG, LOCK, "traceback.txt"}
 """What may be there before the state is."""
 UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.\w{8}$")
 """Temporary names of files that were being written when a run was killed."""
+_MOST_STATE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,25 @@ class Done:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _State:
+    """What `state.json` holds; see `RunFolder`.
+
+    Args:
+        identity: Of the run.
+        stages: Those that are done.
+        running: The one that is at work.
+        versions: Of the packages that the run was begun with.
+        sha256: Of all the rest: a number that was changed is as wrong as a missing stage.
+    """
+
+    identity: dict[str, str]
+    stages: dict[str, Done]
+    running: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+
 @dataclass
 class RunFolder:
     """The state of a run, in memory and on disk.
@@ -64,11 +85,13 @@ class RunFolder:
         path: The folder.
         identity: Hashes of what the run is made from; a run is gone on with only while they stay.
         done: The finished stages, in order.
+        versions: Of the packages that the run was begun with.
     """
 
     path: Path
     identity: dict[str, str]
     done: dict[str, Done] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the run."""
@@ -113,12 +136,10 @@ class RunFolder:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
     def _write(self, running: str | None) -> None:
-        state = {
-            "identity": self.identity,
-            "running": running,
-            "stages": {name: dataclasses.asdict(done) for name, done in self.done.items()},
-        }
-        write_atomic(self.path / STATE, json.dumps(state, indent=2) + "\n")
+        state = _State(self.identity, self.done, running, self.versions)
+        fields = json.loads(json.dumps(dataclasses.asdict(state)))
+        fields["sha256"] = _state_hash(fields)
+        write_atomic(self.path / STATE, json.dumps(fields, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -127,6 +148,7 @@ def open_folder(
     recipe: Recipe,
     identity: Mapping[str, str],
     *,
+    versions: Mapping[str, str] | None = None,
     resume: bool = False,
 ) -> Iterator[RunFolder]:
     """Give the folder of a run, with its log open, for the length of a `with` block.
@@ -135,6 +157,8 @@ def open_folder(
         path: The folder; it is made when missing.
         recipe: What is run; written to `recipe.toml` as resolved.
         identity: Hashes of what else the run is made from: data, a model that was handed over.
+        versions: Of the packages that its numbers depend on; others than those it was begun with
+            are warned of.
         resume: Go on with the run that is in the folder. Without one there it begins.
 
     Raises:
@@ -146,29 +170,35 @@ def open_folder(
     folder = Path(path)
     check_folder(folder, resume=resume)
     state = _read_state(folder)
-    if state is not None and not state["stages"]:
+    if state is not None and not state.stages:
         state = None  # nothing is lost by beginning anew
     identity = {"recipe": recipe.sha256(), **identity}
     if state is not None:
-        _check_same(folder, state["identity"], identity)
+        _check_same(folder, state.identity, identity)
     folder.mkdir(parents=True, exist_ok=True)
-    done = {name: Done(**stage) for name, stage in (state or {"stages": {}})["stages"].items()}
+    now = dict(versions or {})
+    done = dict(state.stages) if state else {}
     with _locked(folder), _logging(folder / LOG):
         _sweep(folder)
         if resume:
             log.info("goes on, with %s done", ", ".join(done) or "no stage")
         if state is None:
             write_atomic(folder / RECIPE, to_toml(recipe.to_dict()))
-        yield RunFolder(folder, identity, done)
+        else:
+            _check_versions(state.versions, now)
+        begun = state.versions if state and state.versions else now
+        yield RunFolder(folder, identity, done, begun)
 
 
 def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
     """Raise OptionError unless a run may begin in a folder, or go on there."""
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder}: a file. Name a folder for the run.")
-    check_destination(folder / STATE)
+    if os.path.lexists(folder) and not folder.is_dir():
+        what = "a file" if folder.exists() else "a link to nothing"
+        raise OptionError(f"{folder}: {what}. Name a folder for the run.")
     state = _read_state(folder)
+    for name in (STATE, RECIPE, LOG, NATIVE_LOG, LOCK):
+        check_destination(folder / name)
     if state is None:
         found = os.listdir(folder) if folder.is_dir() else []
         others = sorted(name for name in found if name not in EARLY and not UNFINISHED.match(name))
@@ -176,22 +206,52 @@ def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
             raise OptionError(
                 f"{folder}: not empty ({others[0]} …), and no run of tfprune. Name another folder."
             )
-    elif not resume and (done := len(state["stages"])):
+    elif not resume and (done := len(state.stages)):
         raise OptionError(
             f"{folder}: holds a run already, with {done} stage{'s' if done > 1 else ''} done. "
             "Give --resume to go on with it, or another folder."
         )
 
 
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / STATE).read_text())
-    except FileNotFoundError:
+def _read_state(folder: Path) -> _State | None:
+    path = folder / STATE
+    if not os.path.lexists(path):
         return None
-    except json.JSONDecodeError as error:
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_STATE_BYTES:
+            raise ValueError("no file of its size and kind")
+        fields = parse_json(read_bytes(path, "restore it"), nan=True)
+        state = record(_State, fields)
+        if "sha256" in fields and fields["sha256"] != _state_hash(fields):
+            raise ValueError("it was changed")
+    except (OSError, ValueError) as error:
+        why = str(error).removeprefix(f"{path}: ")
         raise OptionError(
-            f"{folder / STATE}: not what tfprune wrote ({error}). Remove the folder."
+            f"{path}: not what tfprune wrote ({why}). Restore it, or remove the folder and begin "
+            "anew."
         ) from None
+    return state
+
+
+def _state_hash(fields: Mapping[str, Any]) -> str:
+    """Return a hash of a state, its own hash aside, as JSON gives it back."""
+    kept = {name: value for name, value in fields.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def _check_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Warn where a run goes on with other versions than it began with: the numbers may differ."""
+    changed = [
+        f"{name} {before[name]}, now {now.get(name, 'gone')}"
+        for name in before
+        if before[name] != now.get(name)
+    ]
+    if changed:
+        log.warning(
+            "the run was begun with %s: what is done stays, and what follows may differ from an "
+            "unbroken run; install the versions of before to go on as it began",
+            "; ".join(changed),
+        )
 
 
 def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

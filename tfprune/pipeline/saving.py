@@ -1,7 +1,6 @@
 """The models and files of a run on disk: whole under their names, or not there."""
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import keras
 
-from tfprune.errors import ArtefactError
-from tfprune.runtime.artifact import Artefact, ConversionReport
+from tfprune.runtime.artifact import Artefact, ConversionReport, report_path
 from tfprune.runtime.litert import read_file
 from tfprune.utils.cloning import uncompiled
 
@@ -38,9 +36,4 @@ def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
 
 def load_artefact(path: Path) -> Artefact:
     """Read a file and the report beside it."""
-    beside = path.with_suffix(".json")
-    try:
-        fields = json.loads(beside.read_text())
-        return Artefact(read_file(path), path, ConversionReport.from_dict(fields))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{beside}: not the report of a file: {error}") from None
+    return Artefact(read_file(path), path, ConversionReport.load(report_path(path)))

@@ -274,7 +274,7 @@ def measure(run: Run) -> Mapping[str, Any]:
 
 def write_report(run: Run) -> Mapping[str, Any]:
     """Hold what was measured against the gate, and write the report in every form."""
-    report = Report.from_json(run.folder.file("measured.json").read_text())
+    report = Report.load(run.folder.file("measured.json"))
     gate = run.recipe.gate
     if gate is not None:
         report = report.with_gate(Gate(**asdict(gate)))

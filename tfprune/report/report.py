@@ -3,15 +3,17 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tfprune.errors import ArtefactError
-from tfprune.report.data import Conditions, Curve, GateResult, Kernel, Ratio, Row, Section, Stage
+from tfprune.report.data import Conditions, Curve, GateResult, Row, Section, Stage
 from tfprune.report.gates import Gate, check_gate, judge
 from tfprune.report.html import to_html
 from tfprune.report.text import to_markdown, to_text
+from tfprune.utils.files import parse_json, read_bytes
+from tfprune.utils.records import record
 
 
 @dataclass(frozen=True)
@@ -103,18 +105,33 @@ class Report:
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Report":
+    def from_json(cls, text: str | bytes) -> "Report":
         """Return the report that `to_json` wrote.
 
         Raises:
             ArtefactError: The text is not such a report.
         """
         try:
-            return _report(json.loads(text))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            report = record(Report, parse_json(text))
+            _check_sound(report)
+        except ValueError as error:
             raise ArtefactError(
-                f"not a report that this version of tfprune wrote: {type(error).__name__}: {error}"
-            ) from error
+                f"not a report that this version of tfprune wrote: {error}"
+            ) from None
+        return report
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Report":
+        """Return the report of a `.json` file.
+
+        Raises:
+            ArtefactError: It is missing, or no such report.
+        """
+        content = read_bytes(path, "run the recipe that makes it first")
+        try:
+            return cls.from_json(content)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
 
     def to_text(self) -> str:
         """Return tables for a terminal."""
@@ -132,36 +149,15 @@ class Report:
         return self.to_text()
 
 
-def _report(data: dict[str, Any]) -> Report:
-    """Build a report from its parsed JSON; an unknown key is a TypeError."""
-    conditions = data.pop("conditions")
-    return Report(
-        rows=tuple(_row(row) for row in data.pop("rows")),
-        conditions=conditions
-        and Conditions(**{**conditions, "noise": Ratio(**conditions["noise"])}),
-        gates=tuple(GateResult(**gate) for gate in data.pop("gates")),
-        stages=tuple(Stage(**stage) for stage in data.pop("stages")),
-        history=tuple(_curve(curve) for curve in data.pop("history")),
-        sections=tuple(_section(section) for section in data.pop("sections")),
-        notes=tuple(data.pop("notes")),
-        **data,
-    )
-
-
-def _row(data: dict[str, Any]) -> Row:
-    ratio = data.pop("latency_ratio")
-    kernels = tuple(
-        Kernel(kernel["name"], tuple(kernel["shape"]), kernel["zeros"])
-        for kernel in data.pop("kernels")
-    )
-    return Row(latency_ratio=ratio and Ratio(**ratio), kernels=kernels, **data)
-
-
-def _curve(data: dict[str, Any]) -> Curve:
-    values = (math.nan if value is None else value for value in data.pop("values"))
-    return Curve(values=tuple(values), **data)
-
-
-def _section(data: dict[str, Any]) -> Section:
-    columns, rows = data.pop("columns"), data.pop("rows")
-    return Section(columns=tuple(columns), rows=tuple(tuple(row) for row in rows), **data)
+def _check_sound(report: Report) -> None:
+    """Raise ValueError for a report that cannot be shown, of whatever types its fields are."""
+    if not report.rows:
+        raise ValueError("it has no rows")
+    for row in report.rows:
+        if min(row.raw_bytes, row.gzip_bytes) < 1:
+            raise ValueError(f"the file {row.name!r} weighs nothing")
+        if any(side < 0 for kernel in row.kernels for side in kernel.shape):
+            raise ValueError(f"a shape of {row.name!r} has a side below 0")
+    for section in report.sections:
+        if any(len(row) != len(section.columns) for row in section.rows):
+            raise ValueError(f"a row of {section.title!r} is not as long as its head")

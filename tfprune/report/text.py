@@ -1,5 +1,6 @@
 """A report as plain text and as Markdown."""
 
+import re
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tfprune.report.figures import (
     seconds,
     versions_text,
 )
-from tfprune.utils.text_table import grid, markdown_table
+from tfprune.utils.text_table import Markup, escaped, grid, markdown_table
 
 if TYPE_CHECKING:
     from tfprune.report.report import Report
@@ -40,12 +41,12 @@ def to_text(report: "Report") -> str:
     return "\n".join(parts) + "\n"
 
 
-def to_markdown(report: "Report") -> str:
-    """Return a report as Markdown."""
-    parts = [f"# {report.title}", ""]
+def to_markdown(report: Report) -> str:
+    """Return a report as Markdown, in which names and notes stand as they are."""
+    parts = [f"# {escaped(report.title)}", ""]
     for header, rows in _tables(report):
         parts += [markdown_table(header, rows), ""]
-    parts += ["\n\n".join(_remarks(report)), ""]
+    parts += ["\n\n".join(map(escaped, _remarks(report))), ""]
     if report.gates:
         rows = [
             (
@@ -53,7 +54,7 @@ def to_markdown(report: "Report") -> str:
                 gate.row,
                 gate.allowed,
                 gate.found,
-                "passed" if gate.passed else "**missed**",
+                "passed" if gate.passed else Markup("**missed**"),
             )
             for gate in report.gates
         ]
@@ -63,19 +64,25 @@ def to_markdown(report: "Report") -> str:
         header = ("stage", "time", "")
         parts += ["## Stages", "", markdown_table(header, _stages(report)), ""]
     for section in report.sections:
-        parts += [f"## {section.title}", ""]
+        parts += [f"## {escaped(section.title)}", ""]
         if section.text:
-            parts += [section.text, ""]
+            parts += [escaped(section.text), ""]
         if section.rows:
             rows = [tuple(map(cell, row)) for row in section.rows]
             parts += [markdown_table(section.columns, rows), ""]
     if report.notes:
-        parts += ["## Notes", "", *(f"- {note}" for note in report.notes), ""]
+        parts += ["## Notes", "", *(f"- {escaped(note)}" for note in report.notes), ""]
     if report.recipe:
-        parts += ["## Recipe", "", "```toml", report.recipe.strip(), "```", ""]
+        fence = _fence(report.recipe)
+        parts += ["## Recipe", "", f"{fence}toml", report.recipe.strip(), fence, ""]
     if report.versions:
-        parts += [f"Versions: {versions_text(report)}.", ""]
+        parts += [f"Versions: {escaped(versions_text(report))}.", ""]
     return "\n".join(parts)
+
+
+def _fence(text: str) -> str:
+    """Return what ends a block of code that holds this text: more ticks than stand in it."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _tables(report: "Report") -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

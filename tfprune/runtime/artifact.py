@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfprune.runtime.scheme_choice import Candidate, Choice
-from tfprune.utils.files import write_together
+from tfprune.errors import ArtefactError
+from tfprune.runtime.scheme_choice import Choice
+from tfprune.utils.files import parse_json, read_bytes, write_together
+from tfprune.utils.records import record
 
 
 @dataclass(frozen=True)
@@ -133,23 +135,26 @@ class ConversionReport:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ConversionReport":
-        """Build a report from what `to_dict` or a `.json` file gives."""
-        return cls(
-            **{
-                **fields,
-                "inputs": tuple(spec_of(entry) for entry in fields["inputs"]),
-                "outputs": tuple(spec_of(entry) for entry in fields["outputs"]),
-                "parity": tuple(Parity(**entry) for entry in fields["parity"]),
-                "notes": tuple(fields["notes"]),
-                "choice": _choice(fields.get("choice")),
-            }
-        )
+        """Build a report from what `to_dict` or a `.json` file gives.
 
+        Raises:
+            RecordFault: A ValueError: it is something else.
+        """
+        return record(cls, fields)
 
-def _choice(fields: dict[str, Any] | None) -> Choice | None:
-    if fields is None:
-        return None
-    return Choice(**{**fields, "rows": tuple(Candidate(**row) for row in fields["rows"])})
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "ConversionReport":
+        """Return the report that was written beside a file.
+
+        Raises:
+            ArtefactError: It is missing, or not such a report.
+        """
+        try:
+            return cls.from_dict(parse_json(read_bytes(path, "convert the model again")))
+        except ArtefactError:
+            raise
+        except ValueError as error:
+            raise ArtefactError(f"{path}: not the report of a file: {error}") from None
 
 
 def spec_of(fields: dict[str, Any]) -> TensorSpec:

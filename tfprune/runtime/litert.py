@@ -6,7 +6,6 @@ files end the process that loads them.
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.interpreter import load, open_interpreter
 from tfprune.runtime.stored_numbers import dequantise, quantise, specs
 from tfprune.utils.files import read_bytes
+from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 
 Source = Artefact | bytes | str | os.PathLike[str]
@@ -59,7 +59,7 @@ def read_source(source: Source) -> tuple[bytes, str]:
 @contextlib.contextmanager
 def on_disk(data: bytes) -> Iterator[Path]:
     """Give the path of a temporary file with this content, for the length of a `with` block."""
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "content.tflite"
         path.write_bytes(data)
         yield path

@@ -3,11 +3,13 @@
 import hashlib
 import io
 import json
+import math
 import os
-import zipfile
-import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -20,9 +22,11 @@ from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
 from tfprune.sparsity.pruning import retrace
-from tfprune.utils.files import as_path, check_destination, write_atomic
+from tfprune.utils.archives import Archive, ArchiveFault, open_archive
+from tfprune.utils.files import as_path, check_destination, parse_json, write_atomic
 
 _FORMAT = "tfprune masks 1"
+_INDEX_BYTES = 1 << 26  # of 100,000 masks, and more than of any model
 
 M = TypeVar("M", bound=keras.Model)
 
@@ -76,21 +80,21 @@ def load_masks(model: M, path: str | os.PathLike[str]) -> M:
         ModelError: If the file names a kernel that the model has not, or one of another shape.
             Nothing is changed then.
     """
-    masks = _read(as_path(path))
     kernels = {kernel.path: kernel for kernel in find_variables([model])}
-    for name, mask in masks.items():
-        if name not in kernels:
-            raise ModelError(
-                f"load_masks: {path} has a mask for {name!r}, which the model {model.name!r} has "
-                f"not. {nearest(name, kernels)}"
-            )
-        if kernels[name].shape != mask.shape:
-            raise ModelError(
-                f"load_masks: {path}: the mask of {name!r} has the shape {mask.shape}, the kernel "
-                f"{kernels[name].shape}"
-            )
+    try:
+        with open_archive(as_path(path)) as archive:
+            entries = _index(archive)
+            # Before they are read, so that what is read is no larger than the model.
+            _check_fits(path, model, entries, kernels)
+            masks = {entry.path: _mask(archive, i, entry) for i, entry in enumerate(entries)}
+    except FileNotFoundError:
+        raise ArtefactError(f"load_masks: {path}: no such file") from None
+    except ArchiveFault as fault:
+        raise ArtefactError(
+            f"load_masks: {path} is not a file that save_masks wrote, or it is damaged: {fault}"
+        ) from None
     kept = sum(int(mask.sum()) for mask in masks.values())
-    sparsity = 1 - kept / sum(mask.size for mask in masks.values())
+    sparsity = 1 - kept / max(sum(mask.size for mask in masks.values()), 1)
     fixed = Choices(
         scores.SCORES["magnitude"], Unstructured(), allocation.uniform, OneShot(sparsity)
     )
@@ -109,37 +113,73 @@ def _hash(mask: NDArray[np.bool_]) -> str:
     return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, NDArray[np.bool_]]:
-    if not path.is_file():
-        raise ArtefactError(f"load_masks: {path}: no such file")
+@dataclass(frozen=True)
+class _Entry:
+    """What the index of a file says of one mask."""
+
+    path: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @property
+    def packed_bytes(self) -> int:
+        return -(-math.prod(self.shape) // 8)
+
+
+def _index(archive: Archive) -> list[_Entry]:
+    stored = archive.read("index", _INDEX_BYTES)
+    if stored.shape or stored.dtype.kind != "U":
+        raise ArchiveFault("its index is no text")
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            index = json.loads(str(file["index"]))
-            entries = index["masks"] if index["format"] == _FORMAT else None
-            packed = [file[f"mask_{i}"] for i in range(len(entries or []))]
-        if entries is None:
-            raise ValueError(f"format {index['format']!r}")
-        masks = {
-            entry["path"]: _unpack(bits, tuple(entry["shape"]))
-            for entry, bits in zip(entries, packed, strict=True)
-        }
-        damaged = [e["path"] for e in entries if _hash(masks[e["path"]]) != e["sha256"]]
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ArtefactError(
-            f"load_masks: {path} is not a file that save_masks wrote, or it is damaged: {error}"
-        ) from error
-    if damaged:
-        raise ArtefactError(f"load_masks: {path}: the mask of {damaged[0]!r} is damaged")
-    return masks
+        index = parse_json(str(stored))
+    except ValueError as error:
+        raise ArchiveFault(f"its index is damaged: {error}") from None
+    if not isinstance(index, dict) or index.get("format") != _FORMAT:
+        raise ArchiveFault(f"it does not say that it is of the format {_FORMAT!r}")
+    masks = index.get("masks")
+    if not isinstance(masks, list) or not masks:
+        raise ArchiveFault("its index lists no masks")
+    entries = [_entry(fields) for fields in masks]
+    paths = Counter(entry.path for entry in entries)
+    twice = [path for path, count in paths.items() if count > 1]
+    if twice:
+        raise ArchiveFault(f"its index lists {twice[0]!r} twice")
+    return entries
 
 
-def _unpack(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+def _entry(fields: Any) -> _Entry:
+    if not isinstance(fields, dict):
+        raise ArchiveFault(f"its index lists {fields!r} for a mask")
+    path, shape, sha256 = (fields.get(key) for key in ("path", "shape", "sha256"))
+    if (
+        not isinstance(path, str)
+        or not isinstance(sha256, str)
+        or not isinstance(shape, list)
+        or not all(type(side) is int and side >= 0 for side in shape)
+    ):
+        raise ArchiveFault("an entry of its index has no path, shape and sha256")
+    return _Entry(path, tuple(shape), sha256)
+
+
+def _check_fits(path: Any, model: Any, entries: list[_Entry], kernels: Mapping[str, Any]) -> None:
+    for entry in entries:
+        if entry.path not in kernels:
+            raise ModelError(
+                f"load_masks: {path} has a mask for {entry.path!r}, which the model "
+                f"{model.name!r} has not. {nearest(entry.path, kernels)}"
+            )
+        if kernels[entry.path].shape != entry.shape:
+            raise ModelError(
+                f"load_masks: {path}: the mask of {entry.path!r} has the shape {entry.shape}, the "
+                f"kernel {kernels[entry.path].shape}"
+            )
+
+
+def _mask(archive: Archive, number: int, entry: _Entry) -> NDArray[np.bool_]:
+    bits = archive.read(f"mask_{number}", entry.packed_bytes)
+    if bits.dtype != np.uint8 or bits.shape != (entry.packed_bytes,):
+        raise ArchiveFault(f"the mask of {entry.path!r} is not of its shape {entry.shape}")
+    mask = np.unpackbits(bits, count=math.prod(entry.shape)).astype(bool).reshape(entry.shape)
+    if _hash(mask) != entry.sha256:
+        raise ArchiveFault(f"the mask of {entry.path!r} is damaged")
+    return mask

@@ -12,7 +12,7 @@ import numpy as np
 from tfprune.errors import ArtefactError, OptionError, nearest, type_name
 from tfprune.graph.residual_blocks import Block
 from tfprune.structure.groups.units import Units, vectors
-from tfprune.utils.files import read_bytes, write_atomic
+from tfprune.utils.files import parse_json, read_bytes, write_atomic
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Plan:
         """
         content = read_bytes(path, "save a plan to it first")
         try:
-            data = json.loads(content)
+            data = parse_json(content)
         except ValueError as error:
             raise ArtefactError(f"{path}: not a plan that tfprune wrote ({error})") from None
         return cls.from_json(data)

@@ -1,13 +1,13 @@
 """What a copy of a model needs beside the layers and weights of the original."""
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.scratch import scratch_folder
 
 
 @contextlib.contextmanager
@@ -89,6 +89,6 @@ def settle(layer: Any, original: Any) -> None:
         if isinstance(new, keras.layers.Normalization):
             new.finalize_state()
         elif isinstance(new, keras.layers.StringLookup | keras.layers.IntegerLookup):
-            with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
-                old.save_assets(folder)
-                new.load_assets(folder)
+            with scratch_folder() as folder:
+                old.save_assets(str(folder))
+                new.load_assets(str(folder))

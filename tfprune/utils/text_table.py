@@ -1,5 +1,7 @@
 """Tables as text."""
 
+import html
+import re
 from collections.abc import Sequence
 
 
@@ -22,9 +24,31 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown; a bar inside of a cell is escaped."""
+    """Return a table of Markdown, whose cells stand as they are unless they are `Markup`."""
 
     def line(words: Sequence[str]) -> str:
-        return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+        shown = [word if isinstance(word, Markup) else escaped(word) for word in words]
+        return "| " + " | ".join(shown) + " |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+class Markup(str):
+    """Words that are Markdown already."""
+
+    __slots__ = ()
+
+
+# An underscore inside of a word is one for every reader of Markdown.
+_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+
+
+def escaped(words: str) -> str:
+    """Return words of any origin so that Markdown shows them as they are: in one line, no HTML.
+
+    Example:
+        >>> print(escaped("<b>a|b</b> *c* d_e"))
+        &lt;b&gt;a\\|b&lt;/b&gt; \\*c\\* d_e
+    """
+    words = html.escape(" ".join(words.split()), quote=False)
+    return _SPECIAL.sub(lambda found: f"\\{found.group()}", words)

@@ -11,6 +11,8 @@ import queue
 import sys
 import threading
 
+from tfprune.workers.process import heed_only_the_parent, limit_memory
+
 _IDLE_S = 60.0
 # A damaged file may ask for any amount of memory. Phones have less than this.
 _RUNTIME_MEMORY_BYTES = 12 << 30
@@ -18,10 +20,11 @@ _RUNTIME_MEMORY_BYTES = 12 << 30
 
 def main() -> None:
     """Answer jobs until the input ends or nothing has come for a minute."""
+    heed_only_the_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.argv[1] == "runtime":
-        _limit_memory()
+        limit_memory(_RUNTIME_MEMORY_BYTES)
     jobs: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(jobs,), daemon=True).start()
     while True:
@@ -44,14 +47,6 @@ def _read_jobs(jobs: "queue.Queue[str]") -> None:
         jobs.put(line)
     # The parent is gone; a job under way has nobody to answer.
     os._exit(0)
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit.
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (_RUNTIME_MEMORY_BYTES, _RUNTIME_MEMORY_BYTES))
 
 
 if __name__ == "__main__":

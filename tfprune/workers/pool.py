@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfprune.errors import TfpruneError
-from tfprune.workers.process import LineProcess, module_command, module_environment
+from tfprune.workers.process import LineProcess, memory_limit, module_command, module_environment
 
 LOAD_LIMIT_S = 120.0
 CONVERT_LIMIT_S = 1200.0
@@ -121,8 +121,9 @@ class _Child(LineProcess):
         return self.code() == 0
 
     def obituary(self) -> str:
-        words = self.last_words()
-        return f"the process died ({self.ending()})" + (f": {words}" if words else "")
+        words, limit = self.last_words(), memory_limit()
+        allowed = f", with {limit / 2**30:.1f} GiB of memory allowed" if limit else ""
+        return f"the process died ({self.ending()}{allowed})" + (f": {words}" if words else "")
 
 
 _LOCK = threading.RLock()

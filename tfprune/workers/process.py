@@ -11,6 +11,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits.
+    resource = None  # type: ignore[assignment]
+
 _TAIL_BYTES = 4000
 
 
@@ -25,6 +30,33 @@ def module_environment() -> dict[str, str]:
     package_folder = str(Path(__file__).resolve().parents[2])
     paths = [package_folder, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def heed_only_the_parent() -> None:
+    """Ignore what asks a whole group of processes to end: the parent is asked, and ends this one.
+
+    A child that ended before would be taken for one that crashed.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def limit_memory(most_bytes: int) -> None:
+    """Let this process take so much memory at most, or less where it may take less already."""
+    if resource is None:
+        return
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    known = [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([most_bytes, *known]), limits[1]))
+
+
+def memory_limit() -> int | None:
+    """Return how much memory this process and those it starts may take; None without a limit."""
+    if resource is None:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 class LineProcess:

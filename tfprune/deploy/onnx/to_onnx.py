@@ -1,7 +1,6 @@
 """A Keras model as an ONNX file, for ONNX Runtime, TensorRT and DeepSparse."""
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from tfprune.runtime.artifact import (
 )
 from tfprune.runtime.onnx import ENDING, check_installed
 from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -139,7 +139,7 @@ def _convert(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the file and the names of the outputs in the model's order."""
     name = face.model.name
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, f"model{ENDING}")
         try:
             outputs = export(face, saved, batch=batch)
@@ -172,7 +172,7 @@ def _run(
     data: bytes, samples: Samples, limit_s: float
 ) -> tuple[dict[str, np.ndarray], tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
     """Return the outputs of the file, and what it takes and gives."""
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in (f"model{ENDING}", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)

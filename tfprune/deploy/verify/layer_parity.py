@@ -1,6 +1,5 @@
 """Where a file begins to disagree with its Keras model: a table, layer by layer."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.parity import scale_of
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
+from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -131,7 +131,7 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
 
 
 def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
         Path(paths[0]).write_bytes(data)
         save_arrays(paths[1], samples)

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import sha256
 from tfprune.runtime.registry import check_inputs
 from tfprune.runtime.stored_numbers import specs
+from tfprune.utils.scratch import scratch_folder
 
 TOOL_VARIABLE = "TFPRUNE_BENCHMARK_MODEL"
 COMMAND_LIMIT_S = 600.0
@@ -141,7 +141,7 @@ class Adb:
                 f"{name}: benchmark_model fails on {self.serial} with code {done.returncode}: "
                 f"{last_line(said)}"
             )
-        with tempfile.TemporaryDirectory(prefix="tfprune-") as here:
+        with scratch_folder() as here:
             local = Path(here, "result.pb")
             # Old builds write no result file; what they print is less exact but enough.
             self._adb("pull", result_file, str(local), check=False)

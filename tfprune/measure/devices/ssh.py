@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tfprune.measure.devices.benchmark_tool import last_line
 from tfprune.measure.devices.device import DeviceInfo, Sample
 from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.timing_client import converse, job_text
+from tfprune.utils.scratch import scratch_folder
 
 PYTHON_VARIABLE = "TFPRUNE_SSH_PYTHON"
 COMMAND_LIMIT_S = 300.0
@@ -125,7 +125,7 @@ class Ssh:
 
     def _send(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Copy files, and tfprune itself, into a folder there."""
-        with tempfile.TemporaryDirectory(prefix="tfprune-") as here:
+        with scratch_folder() as here:
             for name, content in {**files, "tfprune.zip": _package()}.items():
                 Path(here, name).write_bytes(content)
             paths = [str(path) for path in sorted(Path(here).iterdir())]

@@ -1,12 +1,12 @@
 """Run the worker in a process of its own, and turn its end into data or one clear error."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtefactError, DeviceError, OptionError
+from tfprune.utils.scratch import scratch_folder
 from tfprune.workers.process import LineProcess, module_command, module_environment
 
 STALL_S = 120.0
@@ -36,7 +36,7 @@ def ask(
     Raises:
         ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
     """
-    with tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+    with scratch_folder() as folder:
         job_file = Path(folder, "job.json")
         job_file.write_text(job_text(task, list(map(str, files)), threads, schedule, shapes))
         yield from converse(

@@ -21,6 +21,7 @@ import numpy as np
 from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.devices.litert_profile import ProfiledModel
 from tfprune.runtime.registry import Loaded, check_inputs, noise, of_ending, shape_of
+from tfprune.workers.process import heed_only_the_parent, limit_memory
 
 MIN_SAMPLE_MS = 5.0
 WARM_UP_MS = 20.0
@@ -150,15 +151,6 @@ def _status_bytes(key: str) -> int:
 TASKS = {"time": time_files, "peak": weigh_file, "profile": profile_file}
 
 
-def limit_memory() -> None:
-    """Keep a damaged file, which may ask for any amount, from taking all memory."""
-    try:
-        import resource
-    except ImportError:
-        return  # Windows has no such limit
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-
-
 def main(argv: Sequence[str], out: TextIO) -> None:
     """Do the job that the file `argv[0]` describes and answer on `out`."""
 
@@ -181,7 +173,8 @@ def main(argv: Sequence[str], out: TextIO) -> None:
 
 if __name__ == "__main__":
     # Kernels may print; what they print must not mix with the answers.
-    limit_memory()
+    heed_only_the_parent()
+    limit_memory(MEMORY_BYTES)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     main(sys.argv[1:], answers)
