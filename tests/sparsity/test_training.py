@@ -17,6 +17,10 @@ no_trainable_weights = pytest.mark.filterwarnings(  # which Keras says of frozen
     "ignore:The model does not have any trainable weights:UserWarning"
 )
 
+distills = pytest.mark.skipif(
+    not hasattr(keras, "distillation"), reason="this Keras has no keras.distillation yet"
+)
+
 
 def dense(units: int = 10) -> keras.Model:
     layers = [keras.Input((8,)), keras.layers.Dense(units), keras.layers.Dense(1)]
@@ -94,6 +98,7 @@ def test_frozen_in_the_middle_of_a_training() -> None:
     assert prunings_of(model)[0].step == 16
 
 
+@distills
 @pytest.mark.parametrize("part", ["teacher", "student"])
 def test_a_part_of_a_distiller_follows_its_schedule(part) -> None:
     parts = {"teacher": dense(), "student": dense(4)}
@@ -104,6 +109,7 @@ def test_a_part_of_a_distiller_follows_its_schedule(part) -> None:
     assert_half_is_zero(parts[part])
 
 
+@distills
 @no_trainable_weights
 def test_a_teacher_that_a_distiller_froze_follows_its_schedule() -> None:
     teacher = dense()
@@ -141,7 +147,12 @@ def several(optimizer: Adam) -> keras.optimizers.Optimizer:
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(optimizer))
 
 
-@pytest.mark.parametrize("wrap", [wrapped, several])
+without_several = pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="this Keras has no MultiOptimizer yet"
+)
+
+
+@pytest.mark.parametrize("wrap", [wrapped, pytest.param(several, marks=without_several)])
 def test_averages_of_an_optimizer_within_another(wrap) -> None:
     assert_half_is_zero(fit(scheduled(), wrap(Adam(use_ema=True))))
 

@@ -104,13 +104,11 @@ class UpdatePruningStep(keras.callbacks.Callback):
         unfinished = [pruning for pruning in self._prunings if not pruning.is_finished()]
         if unfinished:
             _watch(self.model, unfinished)
-        overwritten = {
-            hold.kernel.path: count
-            for hold in holds_of(self.model)
-            if (count := hold.count_overwritten())
-        }
+        overwritten = {}
         for hold in holds_of(self.model):
-            hold.apply()
+            if count := hold.count_overwritten():
+                hold.apply()
+                overwritten[hold.kernel.path] = count
         for pruning in unfinished:
             if pruning not in self._warned and (message := shortfall(pruning, pruning.step or 0)):
                 warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)

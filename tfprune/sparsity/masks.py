@@ -113,7 +113,7 @@ class Hold(keras.constraints.Constraint):
 
     def count_overwritten(self) -> int:
         """Return how many masked weights something has set to other than zero."""
-        return int(np.count_nonzero(self.weights()[~self.mask_array()]))
+        return int(np.count_nonzero((self.weights() != 0) & ~self.mask_array()))
 
     def undo(self) -> None:
         """Let go as if this call of `prune` had not been."""
