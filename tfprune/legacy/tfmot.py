@@ -148,8 +148,9 @@ def _callback_type() -> type:
             for wrapper in self.prunable_layers:
                 if int(wrapper.pruning_step) == -1:
                     wrapper.pruning_step.assign(0)
-            steps, epochs = (self.params or {}).get("steps"), (self.params or {}).get("epochs")
-            self._short = bool(steps and epochs) and self._warn_if_short(steps * epochs)
+            params = self.params or {}
+            steps, epochs = params.get("steps") or 0, params.get("epochs") or 0
+            self._short = bool(steps * epochs) and self._warn_if_short(steps * epochs)
 
         def on_train_end(self, logs: Any = None) -> None:
             put_back = _apply_masks(self.prunable_layers)
