@@ -9,6 +9,11 @@ from tfprune.sparsity.masks import holds_of, prunings_of
 L = keras.layers
 
 
+by_hand = pytest.mark.filterwarnings(  # these steps are meant to go without the schedule
+    "ignore:the model trains, but nothing follows:tfprune.errors.ScheduleWarning"
+)
+
+
 def zeros(model) -> dict[str, int]:
     return {row.path: row.zeros for row in tfprune.sparsity_of(model)}
 
@@ -82,6 +87,7 @@ def test_movement_is_gathered_in_training_and_may_revive(model, data) -> None:
     assert tfprune.sparsity_of(model)["hidden/kernel"].revived > 0
 
 
+@by_hand
 def test_movement_is_the_sum_of_weight_times_update(data) -> None:
     dense = L.Dense(3, use_bias=False)
     model = keras.Sequential([keras.Input((12,)), dense])
@@ -97,6 +103,7 @@ def test_movement_is_the_sum_of_weight_times_update(data) -> None:
     np.testing.assert_allclose(hold.movement.numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
+@by_hand
 def test_movement_leaves_the_scores_of_pruned_weights_as_they_were(data) -> None:
     dense = L.Dense(3, use_bias=False)
     model = keras.Sequential([keras.Input((12,)), dense])

@@ -187,14 +187,15 @@ def test_pruning_makes_no_second_model_that_shares_the_layers(peer) -> None:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_training_without_the_callback_is_said_when_stripped(peer, jit_compile) -> None:
+def test_training_without_the_callback_is_said_then_and_when_stripped(peer, jit_compile) -> None:
     assert "requires the UpdatePruningStep callback" in peer["no_callback"]["graph"]
     assert peer["no_callback"]["jit_compile"] == ""
     assert peer["no_callback"]["step"] == 7
     assert peer["no_callback"]["zeros"] < 0.4
     model = tfprune.prune_low_magnitude(dense(), every_step())
     model.compile("adam", "mse", jit_compile=jit_compile)
-    model.fit(X, Y, batch_size=8, verbose=0)
+    with pytest.warns(ScheduleWarning, match="nothing follows ConstantSparsity"):
+        model.fit(X, Y, batch_size=8, verbose=0)
     with pytest.warns(ScheduleWarning, match=r"never fired\. Was UpdatePruningStep\(\) among"):
         tfprune.strip_pruning(model)
 

@@ -156,6 +156,45 @@ def test_a_training_too_short_for_its_schedule_is_warned_of(schedule, message) -
         fit(tfprune.prune_low_magnitude(dense(), schedule))
 
 
+def pruned() -> tf_keras.Model:
+    schedule = tfprune.PolynomialDecay(0.0, 0.5, 0, 12, frequency=4)
+    return tfprune.prune_low_magnitude(dense(), schedule)
+
+
+def test_a_training_that_is_stopped_early_is_warned_of() -> None:
+    model = pruned()
+    stop = tf_keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: setattr(model, "stop_training", batch == 5)
+    )
+    model.compile("adam", "mse")
+    with pytest.warns(ScheduleWarning, match="training ends at step 6"):
+        model.fit(X, Y, batch_size=8, epochs=2, verbose=0,
+                  callbacks=[tfprune.UpdatePruningStep(), stop])  # fmt: skip
+
+
+@pytest.mark.parametrize("frequency", [None, 5])
+def test_the_averages_that_an_optimizer_ends_with_have_the_zeros(frequency) -> None:
+    model = pruned()
+    optimizer = tf_keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=frequency)
+    model.compile(optimizer, "mse")
+    callbacks = [tfprune.UpdatePruningStep()]
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+    assert left(model) == [40, 5]
+
+
+def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None:
+    model = pruned()
+    before = model.layers[0].layer.kernel.numpy()
+    restore = tf_keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: model.layers[0].layer.kernel.assign(before)
+    )
+    model.compile("adam", "mse")
+    with pytest.warns(ScheduleWarning, match="masked weights of dense.* put back"):
+        model.fit(X, Y, batch_size=8, epochs=2, verbose=0,
+                  callbacks=[restore, tfprune.UpdatePruningStep()])  # fmt: skip
+    assert left(model) == [40, 5]
+
+
 def test_a_schedule_that_never_fired_is_warned_of_when_stripped() -> None:
     wrapped = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 100))
     with pytest.warns(ScheduleWarning, match="nothing was pruned of dense.*, dense.*never fired"):

@@ -32,7 +32,8 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
     """Load a model from a `.keras` or `.h5` file or a SavedModel folder, as a Keras 3 model.
 
     The file itself says which Keras wrote it. What Keras 2 wrote is loaded by `tf_keras` and
-    brought over by `to_keras3`, which compares the outputs; its optimizer stays behind.
+    brought over by `to_keras3`, which compares the outputs; its optimizer stays behind. If it has
+    zeros, training it says that nothing holds them: no file carries masks.
 
     Args:
         path: The file or folder.
@@ -62,10 +63,12 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             )
     import tensorflow as tf
 
+    from tfprune.sparsity.unheld import watch_zeros
+
     try:
         if found.generation == 3:
-            return _load_new(found, allow_code)
-        return _load_old(found, allow_code)
+            return watch_zeros(_load_new(found, allow_code))
+        return watch_zeros(_load_old(found, allow_code))
     except TfpruneError:
         raise
     except (*_REFUSALS, tf.errors.OpError) as error:

@@ -1,26 +1,35 @@
 """Callbacks for `fit`: one follows the schedule, one writes its course for TensorBoard."""
 
+import functools
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
+from tfprune.sparsity.optimizers import batches_of, batches_per_update, optimizer_of, updates_of
 from tfprune.sparsity.pruning import retrace
+from tfprune.sparsity.unheld import describe, unheld_zeros
 from tfprune.utils import keras_generation
 
 
 class UpdatePruningStep(keras.callbacks.Callback):
     """Updates the masks when the schedule says so, by the number of steps the optimizer has done.
 
-    It has to be among the callbacks of `fit` when a model is pruned on a schedule. In a training
-    loop of your own, call `set_model(model)`, `on_train_begin()`, and `on_train_batch_end(batch)`
-    after every step; `model.optimizer` has to be the optimizer in use.
+    It has to be among the callbacks of `fit` when a model is pruned on a schedule; behind those
+    that set weights when training ends, as EarlyStopping may. In a training loop of your own, call
+    `set_model(model)`, `on_train_begin()`, `on_train_batch_end(batch)` after every step, and
+    `on_train_end()`; `model.optimizer` has to be the optimizer in use. Where nothing of the model
+    is trainable, batches are counted instead of steps. A saved model carries no masks: call
+    `prune` again after loading, and the schedule goes on where it was.
 
     Warns:
-        ScheduleWarning: Before the first epoch, if the training is too short for a schedule.
+        ScheduleWarning: Before the first epoch, if the training is too short for a schedule or
+            something of the model is no longer held; at the end, if the schedule was cut short,
+            or weights had been put back that are masked.
 
     Example:
         >>> import numpy as np, tfprune
@@ -36,10 +45,14 @@ class UpdatePruningStep(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._prunings: list[Pruning] = []
-        self._seen = 0  # optimizer steps, when they were last looked at
-        self._batches = 0  # since then
+        self._warned: list[Pruning] = []  # of a training too short
+        self._first = 0  # batches the optimizer had been given before this training
+        self._trained = 0  # batches since, as far as Keras says
+        self._last = -1  # number of the last batch in its epoch
+        self._seen = 0  # steps, when they were last looked at
+        self._batches = 0  # calls since then
         self._patience = 1  # how many batches may pass before the next look
-        self._pace = 1  # most optimizer steps that a batch took
+        self._pace = 1  # most steps that a batch took
 
     def set_model(self, model: Any) -> None:
         if keras_generation.is_tf_keras(model):
@@ -49,29 +62,34 @@ class UpdatePruningStep(keras.callbacks.Callback):
         else:
             keras_generation.take_back(self)
             super().set_model(model)
+            _unwatch(model)
             if not all(hold.in_step for hold in holds_of(model)):
                 # A part of the model was pruned after its step had been compiled.
                 retrace(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._prunings = prunings_of(self.model)
+        self._prunings, self._warned = prunings_of(self.model), []
         if not self._prunings:
-            raise ModelError(
-                f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned; call "
-                "prune() or prune_low_magnitude() on it first, or take the callback away"
-            )
-        iterations = self._iterations()
+            self._refuse()
+        self._first, self._trained, self._last = batches_of(optimizer_of(self.model)), 0, -1
+        steps = self._steps()
         for pruning in self._prunings:
-            self._warn_if_unfit(pruning, iterations)
+            self._warn_if_replaced(pruning)
+            self._warn_if_unfit(pruning, steps)
+            pruning.follow(self)
         for hold in holds_of(self.model):
             hold.apply()
         self._advance()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._last = -1
         # Another callback may have restored an earlier run when the training began.
         self._advance()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # Keras names the last of the batches that `steps_per_execution` runs at once.
+        self._trained += max(batch - self._last, 1)
+        self._last = batch
         self._batches += 1
         if self._batches >= self._patience:
             self._advance()
@@ -79,36 +97,109 @@ class UpdatePruningStep(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._advance()
 
-    def _iterations(self) -> int:
-        optimizer = getattr(self.model, "optimizer", None)
-        if optimizer is None:
-            raise ModelError(
-                "UpdatePruningStep: the model has no optimizer to count steps by; compile it, or "
-                "set model.optimizer to the one your training loop uses"
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._advance()
+        for pruning in self._prunings:
+            pruning.follow(None)
+        unfinished = [pruning for pruning in self._prunings if not pruning.is_finished()]
+        if unfinished:
+            _watch(self.model, unfinished)
+        overwritten = {}
+        for hold in holds_of(self.model):
+            if count := hold.count_overwritten():
+                hold.apply()
+                overwritten[hold.kernel.path] = count
+        for pruning in unfinished:
+            if pruning not in self._warned and (message := shortfall(pruning, pruning.step or 0)):
+                warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
+        if overwritten:
+            warnings.warn(
+                f"UpdatePruningStep: set {sum(overwritten.values()):,} weights of "
+                f"{', '.join(overwritten)} to zero that something other than the optimizer had "
+                "put back when training ended (restored weights): evaluate the model again",
+                ScheduleWarning,
+                stacklevel=2,
             )
-        return int(optimizer.iterations.value.numpy())
+
+    def _refuse(self) -> None:
+        zeros = unheld_zeros(self.model)
+        found = (
+            f", and nothing holds the zeros of {describe(zeros)}: saved models carry no masks"
+            if zeros
+            else ""
+        )
+        raise ModelError(
+            f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned{found}; call "
+            "prune() or prune_low_magnitude() on it first, or take the callback away"
+        )
+
+    def _steps(self) -> int:
+        optimizer = optimizer_of(self.model)
+        if self.model.trainable_weights:
+            return updates_of(optimizer)
+        # The optimizer has nothing to update, and so counts nothing.
+        return (self._first + self._trained) // batches_per_update(optimizer)
 
     def _advance(self) -> None:
-        iterations = self._iterations()
+        steps = self._steps()
         for pruning in self._prunings:
-            pruning.advance(iterations)
+            pruning.advance(steps)
         if self._batches:
-            self._pace = max(self._pace, -(-(iterations - self._seen) // self._batches))
+            self._pace = max(self._pace, -(-(steps - self._seen) // self._batches))
         # Reading the counter waits for the step, so it is not read where no update can be due.
         # Only half of the way there goes unwatched: a batch may come to take more steps.
         quiet = min(pruning.quiet_steps() for pruning in self._prunings)
         self._patience = quiet // (2 * self._pace) + 1
-        self._seen, self._batches = iterations, 0
+        self._seen, self._batches = steps, 0
 
-    def _warn_if_unfit(self, pruning: Pruning, iterations: int) -> None:
+    def _warn_if_unfit(self, pruning: Pruning, steps: int) -> None:
         params = self.params or {}
-        steps, epochs = params.get("steps"), params.get("epochs")
-        first = pruning.position(iterations)
+        batches, epochs = params.get("steps"), params.get("epochs")
+        first = pruning.position(steps)
         message = head_start(pruning, first)
-        if not message and steps and epochs:
-            message = shortfall(pruning, first + steps * epochs)
+        if not message and batches and epochs:
+            per_update = batches_per_update(self.model.optimizer)
+            last = (self._first + batches * epochs) // per_update
+            message = shortfall(pruning, first + last - self._first // per_update)
         if message:
+            self._warned.append(pruning)
             warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
+
+    def _warn_if_replaced(self, pruning: Pruning) -> None:
+        replaced = pruning.replaced()
+        if replaced:
+            warnings.warn(
+                f"UpdatePruningStep: {', '.join(replaced)} had a constraint set after prune(), in "
+                "the place of the mask: its zeros are not held. Set it before prune(), which "
+                "keeps it",
+                ScheduleWarning,
+                stacklevel=2,
+            )
+
+
+def _watch(model: Any, prunings: Sequence[Pruning]) -> None:
+    """Have a compiled step say so if it runs on without anything that follows a schedule.
+
+    It was traced while something did, and Python is not run again in it.
+    """
+    step = getattr(model, "train_function", None)
+    if step is None:
+        return
+
+    @functools.wraps(step)
+    def watched(iterator: Any) -> Any:
+        for pruning in prunings:
+            pruning.warn_if_unfollowed()
+        return step(iterator)
+
+    watched.prunings = prunings  # type: ignore[attr-defined]
+    model.train_function = watched
+
+
+def _unwatch(model: Any) -> None:
+    step = getattr(model, "train_function", None)
+    if step is not None and hasattr(step, "prunings"):
+        model.train_function = step.__wrapped__
 
 
 def head_start(pruning: Pruning, first: int) -> str:
@@ -182,7 +273,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
 
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(f"{self.log_dir}/metrics")
-        step = int(self.model.optimizer.iterations.value.numpy())
+        step = updates_of(self.model.optimizer)
         with self._writer.as_default():
             for hold in holds_of(self.model):
                 mask = hold.mask_array()

@@ -6,6 +6,8 @@ wrapped: its layers, names, configs and saved files are what they were.
 """
 
 import functools
+import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +17,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfprune.errors import ModelError, type_name
+from tfprune.errors import ModelError, ScheduleWarning, type_name
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
 from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
+from tfprune.sparsity.optimizers import average_of
+from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
 from tfprune.utils.filters import check_used, choose
 
@@ -42,6 +46,8 @@ class Hold(keras.constraints.Constraint):
         held = isinstance(before, Hold)
         self.replaced: Any = before
         self.inner: Any = before.inner if held else before
+        if isinstance(self.inner, Unheld):
+            self.inner = None  # they are held from now on
         # The mask is kept twice: as booleans for Python, and as what the step multiplies by.
         self._kept = before.mask_array() if held else np.ones(kernel.shape, bool)
         with tf.init_scope():
@@ -50,13 +56,17 @@ class Hold(keras.constraints.Constraint):
             if pruning.choices.score.needs == "movement":
                 self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
                 self._previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
+        # What an optimizer with `use_ema` writes over the weights in the end.
+        self.average: Any = None
         self.revived = 0
         # Whether an optimizer has asked for it: false in a step compiled before the pruning.
         self.in_step = False
         kernel.variable.constraint = self
 
     def __call__(self, w: Any) -> Any:
+        # In a compiled step what is Python here runs once, while it is traced.
         self.in_step = True
+        self.pruning.warn_if_unfollowed()
         value = self.inner(w) if self.inner is not None else w
         value = tf.convert_to_tensor(value)
         if self.movement is not None:
@@ -66,6 +76,8 @@ class Hold(keras.constraints.Constraint):
         value = tf.math.multiply_no_nan(value, self.mask)
         if self.movement is not None:
             self._previous.assign(value)
+        self.average = average_of(self.kernel.variable)
+        self._mask_average()
         return value
 
     def start_movement(self) -> None:
@@ -95,6 +107,15 @@ class Hold(keras.constraints.Constraint):
         """Set the masked weights to zero."""
         variable = self.kernel.variable
         variable.assign(tf.math.multiply_no_nan(variable.value, self.mask))
+        self._mask_average()
+
+    def _mask_average(self) -> None:
+        if self.average is not None:
+            self.average.assign(tf.math.multiply_no_nan(self.average.value, self.mask))
+
+    def count_overwritten(self) -> int:
+        """Return how many masked weights something has set to other than zero."""
+        return int(np.count_nonzero((self.weights() != 0) & ~self.mask_array()))
 
     def undo(self) -> None:
         """Let go as if this call of `prune` had not been."""
@@ -102,8 +123,7 @@ class Hold(keras.constraints.Constraint):
 
     def release(self) -> int:
         """Apply the mask a last time and let go; return how many weights that changed."""
-        weights = self.weights()
-        overwritten = int(np.count_nonzero(weights[~self.mask_array()]))
+        overwritten = self.count_overwritten()
         if overwritten:
             self.apply()
         self.kernel.variable.constraint = self.inner
@@ -154,6 +174,8 @@ class Pruning:
     joint: Closing | None = None
     _offset: int = 0
     _seen: list[Kernel] = field(default_factory=list)
+    _follower: Callable[[], Any] = lambda: None
+    _told: bool = False
 
     def attach(self, roots: Sequence[Any]) -> None:
         """Hold what can be pruned below some layers; those not built yet when they are built."""
@@ -234,6 +256,43 @@ class Pruning:
         if due is None:
             return False
         return self.update(float(schedule(due)[1]), recover=resumed)
+
+    def follow(self, follower: Any) -> None:
+        """Take note of what advances the schedule while the model trains; None when it ends."""
+        self._follower = weakref.ref(follower) if follower is not None else lambda: None
+        self._told = False
+
+    def is_finished(self) -> bool:
+        """Say whether the masks are those that the schedule ends with, as far as it knows."""
+        final = self.choices.schedule.final()
+        return self.sparsity is not None and (final is None or self.sparsity >= final)
+
+    def warn_if_unfollowed(self) -> None:
+        """Say, once, that the model trains and nothing advances a schedule that is not done."""
+        if self._told or self._follower() is not None or self.is_finished():
+            return
+        self._told = True
+        final = self.choices.schedule.final()
+        aim = "" if final is None else f" of {final:.3g}"
+        warnings.warn(
+            f"the model trains, but nothing follows {self.choices.schedule}: {self.names()} stay "
+            f"at a sparsity of {self.sparsity or 0:.3g}{aim}. Put UpdatePruningStep() among the "
+            "callbacks of fit, or call its methods in a training loop of your own",
+            ScheduleWarning,
+            stacklevel=3,
+        )
+
+    def names(self) -> str:
+        """Name what is held, or say that nothing is yet."""
+        paths = [hold.kernel.path for hold in self.holds]
+        if not paths:
+            return "the model, which has not been built"
+        return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+    def replaced(self) -> list[str]:
+        """Return the kernels whose constraint was set to another one since: no longer held."""
+        constraints = ((h.kernel.path, h.kernel.variable.constraint) for h in self.holds)
+        return [path for path, constraint in constraints if not isinstance(constraint, Hold)]
 
     def quiet_steps(self) -> int:
         """Return how many of the next steps, at most 100, are certain not to update the masks."""

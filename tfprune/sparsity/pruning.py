@@ -49,7 +49,9 @@ def prune(
 
     Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
     step. Without a schedule the kernels are pruned at once; with one, `UpdatePruningStep()` has
-    to be among the callbacks of `fit`. A kernel that an earlier call holds goes over to this one.
+    to be among the callbacks of `fit`, which warns if it is not. Files of the model carry no
+    masks: call `prune` again after loading. A kernel that an earlier call holds goes over to this
+    one.
     Where only a part of a model is pruned, `compile()` the whole afterwards: a step that was
     compiled before knows nothing of the masks.
 
@@ -178,9 +180,9 @@ def strip_pruning(model: M) -> M:
         `model` itself (Keras 3), or a stripped copy (`tf_keras`).
 
     Warns:
-        ScheduleWarning: If a schedule never pruned anything, or if something other than the
-            optimizer had put weights back, so that the accuracy measured before is not this
-            model's.
+        ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another
+            constraint, or if something other than the optimizer had put weights back, so that the
+            accuracy measured before is not this model's.
 
     Example:
         >>> model = prune(keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)]), 0.5)
@@ -196,9 +198,16 @@ def strip_pruning(model: M) -> M:
     for pruning in (pruning for root in roots for pruning in prunings_of(root)):
         if pruning.sparsity is None:
             warnings.warn(
-                f"strip_pruning: nothing was pruned of {_names(pruning)}: the schedule "
+                f"strip_pruning: nothing was pruned of {pruning.names()}: the schedule "
                 f"{pruning.choices.schedule} never fired. Was UpdatePruningStep() among the "
                 "callbacks of fit?",
+                ScheduleWarning,
+                stacklevel=2,
+            )
+        if replaced := pruning.replaced():
+            warnings.warn(
+                f"strip_pruning: {', '.join(replaced)} had a constraint set after prune(), in the "
+                "place of the mask: its zeros were not held. Set it before prune(), which keeps it",
                 ScheduleWarning,
                 stacklevel=2,
             )
@@ -289,13 +298,6 @@ def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
     if policy is not None and not policy.allow_pruning(kernel.layer):
         return "left out by the pruning policy"
     return ""
-
-
-def _names(pruning: Pruning) -> str:
-    paths = [hold.kernel.path for hold in pruning.holds]
-    if not paths:
-        return "the model, which has not been built"
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def _as_schedule(schedule: Any) -> PruningSchedule:

@@ -79,10 +79,19 @@ def strip_pruning(model: Any) -> Any:
             ScheduleWarning,
             stacklevel=3,
         )
-    for layer in wrapped:
-        for weight, mask, _ in layer.pruning_vars:
-            weight.assign(weight * mask)
+    _apply_masks(wrapped)
     return sparsity_api().strip_pruning(model)
+
+
+def _apply_masks(wrapped: list[Any]) -> list[str]:
+    """Set masked weights to zero; return the layers in which some were not."""
+    changed = []
+    for wrapper in wrapped:
+        for weight, mask, _ in wrapper.pruning_vars:
+            if (weight.numpy()[mask.numpy() == 0] != 0).any():
+                weight.assign(weight * mask)
+                changed.append(wrapper.layer.name)
+    return changed
 
 
 def _has_fired(wrapper: Any) -> bool:
@@ -112,7 +121,8 @@ def update_pruning_step() -> Any:
     """Return tensorflow-model-optimization's callback, which then finds every wrapper.
 
     Its own one looks at `model.layers` alone and fails for wrappers further inside; says nothing
-    where none is found; and says nothing of a training too short for the schedule.
+    where none is found; says nothing of a training too short for the schedule; and leaves what
+    is written over the weights when training ends.
     """
     return _callback_type()()
 
@@ -138,19 +148,33 @@ def _callback_type() -> type:
             for wrapper in self.prunable_layers:
                 if int(wrapper.pruning_step) == -1:
                     wrapper.pruning_step.assign(0)
-            self._warn_if_short()
+            params = self.params or {}
+            steps, epochs = params.get("steps") or 0, params.get("epochs") or 0
+            self._short = bool(steps * epochs) and self._warn_if_short(steps * epochs)
 
-        def _warn_if_short(self) -> None:
-            steps, epochs = (self.params or {}).get("steps"), (self.params or {}).get("epochs")
-            if not steps or not epochs:
-                return
+        def on_train_end(self, logs: Any = None) -> None:
+            put_back = _apply_masks(self.prunable_layers)
+            if not self._short:  # it may have been stopped early
+                self._warn_if_short(0)
+            # The averages that an optimizer ends with are written after the last epoch.
+            if put_back and not getattr(self.model.optimizer, "use_ema", False):
+                warnings.warn(
+                    f"UpdatePruningStep: set masked weights of {', '.join(put_back)} to zero that "
+                    "something other than the optimizer had put back when training ended "
+                    "(restored weights): evaluate the model again",
+                    ScheduleWarning,
+                    stacklevel=2,
+                )
+
+        def _warn_if_short(self, further: int) -> bool:
             messages = {
-                _shortfall(w.pruning_schedule, int(w.pruning_step) + steps * epochs)
+                _shortfall(w.pruning_schedule, int(w.pruning_step) + further)
                 for w in self.prunable_layers
                 if w.pruning_vars and not w.sparsity_m_by_n
             }
             for message in sorted(messages - {""}):
                 warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
+            return bool(messages - {""})
 
     return UpdatePruningStep
 
