@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tfprune.errors import ArtefactError
-from tfprune.legacy.formats import ModelFile, code_in, look_into, read_h5
+from tfprune.legacy.allowed import code_in
+from tfprune.legacy.formats import ModelFile, look_into, read_h5
 
 
 @keras.saving.register_keras_serializable("formats")

@@ -1,4 +1,4 @@
-"""What a model file is, read from the file itself: its format, its generation, code inside.
+"""What a model file is, read from the file itself: its format, its generation, its config.
 
 Nothing here runs what a file holds.
 """
@@ -6,15 +6,15 @@ Nothing here runs what a file holds.
 import json
 import os
 import struct
-import sys
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtefactError
+from tfprune.legacy.folders import check_folder, read_config
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _AGAIN = "Copy or save the model again."
@@ -24,8 +24,12 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedErr
 # Deflate cannot shrink more than this; a size beyond it is a damaged field.
 _MOST_COMPRESSION = 1032
 _H5_LIMIT_S = 60.0
-# Where the classes of Keras live. Others would have to be imported, and importing runs code.
-_KERAS = {"keras", "tf_keras", "builtins", "tfprune"}
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+"""What a `.keras` archive holds."""
+# An archive may grow this much when it is unpacked, or so many times.
+_FREE_BYTES, _MOST_GROWTH = 64 << 20, 100
+# The objects that JSON makes take twenty times the room of the text.
+_LONGEST_CONFIG_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,19 @@ class ModelFile:
         path: The file or folder.
         format: "keras", "h5" or "saved_model".
         version: The version of Keras that wrote it, "" where it does not say.
-        config: The model's config; for a SavedModel those of its parts, one by one.
+        config: The model's config.
+        training: What it was compiled with, where that is not in the config.
+        stored_bytes: How much its weights take.
+        backslashes: Whether Windows wrote it, and its weights have names that others do not find.
     """
 
     path: Path
     format: str
     version: str
     config: Any
+    training: Any = None
+    stored_bytes: int = 0
+    backslashes: bool = False
 
     @property
     def generation(self) -> int:
@@ -58,7 +68,7 @@ def check_model_file(path: Path) -> None:
     if not path.exists():
         raise ArtefactError(f"{path}: no such file.")
     if path.is_dir():
-        _check_folder(path)
+        check_folder(path)
     elif path.suffix == ".keras":
         _check_archive(path)
     elif path.suffix in (".h5", ".hdf5"):
@@ -79,41 +89,35 @@ def look_into(path: Path) -> ModelFile:
     """
     check_model_file(path)
     if path.is_dir():
-        return ModelFile(path, "saved_model", "2", _configs_of_folder(path))
+        stored = sum(file.stat().st_size for file in (path / "variables").glob("variables.data*"))
+        return ModelFile(path, "saved_model", "2", read_config(path), stored_bytes=stored)
     if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            config = _json(path, "config.json", archive.read("config.json"))
-            about = {}
-            if "metadata.json" in names:
-                about = _json(path, "metadata.json", archive.read("metadata.json"))
-        return ModelFile(path, "keras", _version(about), config)
-    about = _ask_for_h5(path)
+        return _look_into_archive(path)
+    about = _ask_for_h5(path, path)
     if about["model_config"] is None:
         raise ArtefactError(
             f"{path}: holds weights without a model. Build the model, and call its load_weights."
         )
     config = _json(path, "its model_config", about["model_config"].encode())
-    return ModelFile(path, "h5", _version(about), config)
+    training = about["training_config"]
+    if training is not None:
+        training = _json(path, "its training_config", training.encode())
+    return ModelFile(path, "h5", _version(about), config, training, about["bytes"])
 
 
-def code_in(config: Any) -> Iterator[str]:
-    """Name what in a config is code, or would be imported to be had."""
-    if isinstance(config, list):
-        for item in config:
-            yield from code_in(item)
-    if not isinstance(config, dict):
-        return
-    kind, inner = config.get("class_name"), config.get("config")
-    name = inner.get("name") if isinstance(inner, dict) else None
-    if kind in ("Lambda", "__lambda__"):
-        yield f"the Lambda layer {name!r}" if kind == "Lambda" else "a pickled function"
-        return
-    module = config.get("module")
-    if isinstance(kind, str) and isinstance(module, str) and not _is_known(module, kind, config):
-        yield f"the class {module}.{kind}"
-    for value in config.values():
-        yield from code_in(value)
+def _look_into_archive(path: Path) -> ModelFile:
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory(prefix="tfprune-") as folder:
+        names = archive.namelist()
+        config = _json(path, CONFIG, archive.read(CONFIG))
+        about = {}
+        if "metadata.json" in names:
+            about = _json(path, "metadata.json", archive.read("metadata.json"))
+        if WEIGHTS not in names:
+            raise ArtefactError(f"{path}: no {WEIGHTS} inside. {_AGAIN}")
+        found = _ask_for_h5(path, Path(archive.extract(WEIGHTS, folder)))
+    return ModelFile(
+        path, "keras", _version(about), config, None, found["bytes"], found["backslashes"]
+    )
 
 
 def read_h5(path: str) -> dict[str, str | None]:
@@ -141,46 +145,37 @@ def read_h5(path: str) -> dict[str, str | None]:
         file.visititems(visit)
         if found["model_config"] is not None and "model_weights" not in file:
             raise ValueError("no model_weights inside")
-    return {key: _text(value) for key, value in found.items()}
+    return {key: as_text(value) for key, value in found.items()}
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
+    """Return an attribute of an HDF5 file as text; None where it is none."""
     if isinstance(value, str):  # what is no UTF-8 comes from h5py as surrogates
         value = value.encode("utf-8", "surrogateescape")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
 
 
-def _ask_for_h5(path: Path) -> dict[str, Any]:
+def _ask_for_h5(path: Path, content: Path) -> dict[str, Any]:
+    """Return what a child process says of an HDF5 file, which is or is part of a model file."""
     from tfprune.deploy.child import ChildError, run_job
 
-    limit_s = _H5_LIMIT_S + path.stat().st_size / 20e6
+    limit_s = _H5_LIMIT_S + content.stat().st_size / 20e6
     try:
         reply: dict[str, Any] = run_job(
-            "tfprune.legacy.formats:read_h5", str(path.resolve()), limit_s=limit_s
+            "tfprune.legacy.stored:examine_h5", str(content.resolve()), limit_s=limit_s
         )
     except ChildError as error:
         reason = " ".join(str(error).split())
-        raise ArtefactError(f"{path}: a damaged HDF5 file: {reason}. {_AGAIN}") from None
+        inside = "" if content == path else f" ({WEIGHTS} inside of it)"
+        raise ArtefactError(f"{path}: a damaged HDF5 file{inside}: {reason}. {_AGAIN}") from None
     return reply
-
-
-def _check_folder(path: Path) -> None:
-    if not (path / "saved_model.pb").is_file():
-        raise ArtefactError(
-            f"{path}: a folder without saved_model.pb. Name a .keras or .h5 file, or the folder of "
-            "a SavedModel."
-        )
-    if not (path / "keras_metadata.pb").is_file():
-        raise ArtefactError(
-            f"{path}: a SavedModel without Keras layers (written by model.export or "
-            "tf.saved_model.save): a graph to run, not a model to work on. Save the model itself "
-            "as .keras."
-        )
 
 
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            _check_growth(path, sizes)
             damaged = archive.testzip()
             names = archive.namelist()
     except _DAMAGED as error:
@@ -190,20 +185,21 @@ def _check_archive(path: Path) -> None:
         ) from None
     if damaged:
         raise ArtefactError(f"{path}: {damaged} inside of it is damaged. {_AGAIN}")
-    if "config.json" not in names:
-        raise ArtefactError(f"{path}: no config.json inside, so not a .keras file. {_AGAIN}")
+    if CONFIG not in names:
+        raise ArtefactError(f"{path}: no {CONFIG} inside, so not a .keras file. {_AGAIN}")
 
 
-def _configs_of_folder(path: Path) -> list[Any]:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from tf_keras.protobuf import saved_metadata_pb2
-
-    metadata = saved_metadata_pb2.SavedMetadata()
-    try:
-        metadata.ParseFromString((path / "keras_metadata.pb").read_bytes())
-    except DecodeError as error:
-        raise ArtefactError(f"{path}: keras_metadata.pb is damaged: {error}. {_AGAIN}") from None
-    return [_json(path, "keras_metadata.pb", node.metadata.encode()) for node in metadata.nodes]
+def _check_growth(path: Path, sizes: dict[str, int]) -> None:
+    packed, unpacked = path.stat().st_size, sum(sizes.values())
+    if unpacked > max(_FREE_BYTES, _MOST_GROWTH * packed):
+        raise ArtefactError(
+            f"{path}: {packed:,} bytes that unpack to {unpacked:,}, more than a model's. {_AGAIN}"
+        )
+    if sizes.get(CONFIG, 0) > _LONGEST_CONFIG_BYTES:
+        raise ArtefactError(
+            f"{path}: {CONFIG} inside of it has {sizes[CONFIG]:,} bytes; "
+            f"{_LONGEST_CONFIG_BYTES:,} can be read."
+        )
 
 
 def _json(path: Path, what: str, content: bytes) -> Any:
@@ -228,18 +224,3 @@ def _is_old(config: Any) -> bool:
     if "batch_input_shape" in config or module.startswith(("tf_keras", "keras.src.engine")):
         return True
     return any(map(_is_old, config.values()))
-
-
-def _is_known(module: str, kind: str, config: dict[str, Any]) -> bool:
-    if module.partition(".")[0] in _KERAS:
-        return True
-    for api in ("keras", "tf_keras"):
-        loaded = sys.modules.get(api)
-        name = config.get("registered_name")
-        if loaded is not None and name and loaded.saving.get_registered_object(name) is not None:
-            return True
-    # A Keras class that the caller has imported already: having it runs nothing new.
-    found = getattr(sys.modules.get(module), kind, None)
-    return isinstance(found, type) and any(
-        parent.__module__.partition(".")[0] in ("keras", "tf_keras") for parent in found.__mro__
-    )
