@@ -13,7 +13,7 @@ from tfprune.legacy.classes import (
     FUNCTIONS,
     VALUES,
     is_function_home,
-    is_home,
+    is_listed,
     is_word,
 )
 from tfprune.legacy.functions import SYMBOLS
@@ -99,7 +99,7 @@ class _Reader:
             return None if fits and not _carries_code(found) else f"the class {registered}"
         shown = kind if module is None else f"{module}.{kind}"
         named_alike = registered in (None, kind)
-        if named_alike and kind in CLASSES and (module is None or is_home(module)):
+        if named_alike and is_listed(kind, module):
             return None
         if named_alike and module is not None and _is_imported(module, kind):
             return None

@@ -98,7 +98,8 @@ TanhShrink Tensordot Threshold Tile TopK Trace Transpose Trapezoid Tril Triu Tru
 Unique UnravelIndex Unstack Vander Var Vdot View ViewAsComplex ViewAsReal Vsplit Vstack Where
 ZerosLike
 """)
-CLASSES = LAYERS | MODELS | PARTS | TRAINING | OPERATIONS
+_OBJECTS = LAYERS | MODELS | PARTS | TRAINING
+CLASSES = _OBJECTS | OPERATIONS
 """All classes that a file may name."""
 
 FUNCTIONS = _names("""
@@ -129,17 +130,27 @@ VALUES = _names(
 _HOME = re.compile(
     r"(tf_)?keras(\.src)?(\._tf_keras\.keras)?"
     r"(\.(activations|applications|backend\.common\.dtype|constraints|dtype_policies|engine"
-    r"|experimental|initializers|layers|losses|metrics|mixed_precision|models|ops|optimizers"
+    r"|experimental|initializers|layers|losses|metrics|mixed_precision|models|optimizers"
     r"|quantizers|random|regularizers)(\.[a-z0-9_]+)*)?"
 )
+_OPERATION_HOME = re.compile(r"keras(\.src)?\.ops(\.[a-z0-9_]+)*")
 _FUNCTION_HOME = re.compile(
     r"builtins|(tf_)?keras(\.src)?\.(activations|losses|metrics|regularizers)(\.[a-z0-9_]+)*"
 )
 
 
-def is_home(module: str) -> bool:
-    """Say whether the classes above live in a module, and nothing else of their names."""
-    return _HOME.fullmatch(module) is not None
+def is_listed(kind: str, module: str | None) -> bool:
+    """Say whether a file may name a class: by its name alone, or where Keras has it.
+
+    Example:
+        >>> is_listed("Dense", "keras.layers"), is_listed("Dense", "os"), is_listed("Lambda", None)
+        (True, False, False)
+    """
+    if module is None:
+        return kind in CLASSES
+    if _OPERATION_HOME.fullmatch(module):
+        return kind in OPERATIONS
+    return kind in _OBJECTS and _HOME.fullmatch(module) is not None
 
 
 def is_function_home(module: str) -> bool:
