@@ -320,9 +320,10 @@ def test_what_windows_wrote_loads(api: Any, model: keras.Model, tmp_path: Path) 
     weights.write_bytes(content["model.weights.h5"])
     with h5py.File(weights, "r+") as file:
         groups = [name for name in groups_of(file) if name.endswith("/vars")]
+        tops = {name.partition("/")[0] for name in groups}
         for name in groups:
             file.move(name, f"{name.removesuffix('/vars').replace('/', chr(92))}/vars")
-        for name in [name for name in file if not list(file[name]) or name in ("layers",)]:
+        for name in tops:
             del file[name]
         assert [name for name in file if "\\" in name]
     content["model.weights.h5"] = weights.read_bytes()
@@ -399,7 +400,7 @@ def change(path: Path, old: str, new: str) -> None:
     [
         lambda m: [m.RepeatVector(300_000_000)],
         lambda m: [m.CategoryEncoding(300_000_000, output_mode="multi_hot")],
-        lambda m: [m.Reshape((4, 1)), m.UpSampling1D(100_000_000)],
+        lambda m: [m.Reshape((2, 2, 1)), m.UpSampling2D(4000), m.UpSampling2D(4000)],
     ],
 )
 def test_arrays_too_large_to_be_compared_are_refused(layers: Any, tmp_path: Path) -> None:

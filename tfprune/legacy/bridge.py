@@ -121,10 +121,10 @@ def _bring_over(
         _refuse_pruned(model, caller)
     bridge = _Bridge(caller, source, target)
     with _one_line(caller, model):
+        if most_elements is not None:
+            check_sizes(bridge.calls(model), most_elements)
         result = bridge.model(model)
         bridge.carry()
-        if most_elements is not None:
-            check_sizes(bridge.calls(), most_elements)
         bridge.verify(model, result)
     return result
 
@@ -260,11 +260,12 @@ class _Bridge:
         self.made[id(layer)] = (layer, new)
         return new
 
-    def calls(self) -> Iterator[Any]:
-        """Return all calls of layers and functions, those inside of inner models too."""
-        for old, _ in self.made.values():
-            if isinstance(old, self.source.api.Model):
-                yield from needed(ends(self._graph(old), self.source)[1], {}, self.source)
+    def calls(self, model: Any) -> Iterator[Any]:
+        """Return all calls of layers and functions in a model, those in inner models too."""
+        for node in needed(ends(self._graph(model), self.source)[1], {}, self.source):
+            yield node
+            if isinstance(operation_of(node), self.source.api.Model):
+                yield from self.calls(operation_of(node))
 
     def _functional(self, model: Any, graph: Any) -> Any:
         inputs, outputs = ends(graph, self.source)

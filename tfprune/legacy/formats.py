@@ -81,6 +81,17 @@ def check_model_file(path: Path) -> None:
         )
 
 
+def check_weights_file(path: Path) -> None:
+    """Raise unless a file of weights is a whole HDF5 file that refers to no other.
+
+    Raises:
+        ArtefactError: It is damaged, or of another format.
+    """
+    if path.suffix not in (".h5", ".hdf5"):
+        raise ArtefactError(f"{path}: expected a file of weights whose name ends in .h5 or .hdf5.")
+    _ask_for_h5(path, path)
+
+
 def look_into(path: Path) -> ModelFile:
     """Return what a model file says of itself.
 

@@ -13,7 +13,7 @@ from tfprune.deploy.child import run_job
 from tfprune.errors import ArtefactError, TfpruneError
 from tfprune.files import as_path
 from tfprune.legacy.allowed import code_in
-from tfprune.legacy.budget import BudgetError, limited_variables
+from tfprune.legacy.budget import BudgetError, check_counts, limited_variables
 from tfprune.legacy.folders import load_weights_into
 from tfprune.legacy.formats import CONFIG, WEIGHTS, ModelFile, check_model_file, look_into
 
@@ -73,6 +73,8 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
     import tensorflow as tf
 
     try:
+        if not allow_code:
+            check_counts([found.config, found.training])
         if found.generation == 3:
             return _load_new(found, allow_code)
         return _load_old(found, allow_code)
