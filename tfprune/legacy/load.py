@@ -16,6 +16,7 @@ from tfprune.legacy.allowed import code_in
 from tfprune.legacy.budget import BudgetError, check_counts, limited_variables
 from tfprune.legacy.folders import load_weights_into
 from tfprune.legacy.formats import CONFIG, WEIGHTS, ModelFile, check_model_file, look_into
+from tfprune.legacy.references import unmade_calls
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +62,12 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
         raise ArtefactError(
             f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "
             "Keras of that age and save it again."
+        )
+    unmade = list(unmade_calls(found.config))
+    if unmade:
+        raise ArtefactError(
+            f"{path}: the layer {unmade[0]!r} is called on the output of a call that is not there. "
+            "Copy or save the model again."
         )
     _import_own_layers(found)
     if not allow_code:
