@@ -48,6 +48,7 @@ ORDER = [
     "sparsity.oneshot",
     "tfmot_compat",
     "bridge",
+    "loading",
     "recipe",
     "pipeline",
     "console",

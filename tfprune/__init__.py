@@ -56,7 +56,7 @@ _HOME = {
     "macs": "graph.macs",
     "profile": "measure.profile",
     # the other generation of Keras
-    "load_model": "bridge.load",
+    "load_model": "loading.load",
     "prune_scope": "tfmot_compat.adapter",
     "to_keras3": "bridge.bridge",
     "to_tf_keras": "bridge.bridge",
@@ -77,7 +77,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tfprune.bridge.bridge import to_keras3 as to_keras3
     from tfprune.bridge.bridge import to_tf_keras as to_tf_keras
-    from tfprune.bridge.load import load_model as load_model
     from tfprune.deploy.make_sparse_ready import make_sparse_ready as make_sparse_ready
     from tfprune.deploy.onnx.to_onnx import to_onnx as to_onnx
     from tfprune.deploy.qat.quantize_aware import quantize_aware as quantize_aware
@@ -85,6 +84,7 @@ if TYPE_CHECKING:
     from tfprune.deploy.tflite import to_tflite as to_tflite
     from tfprune.deploy.verify.layer_parity import compare_layers as compare_layers
     from tfprune.graph.macs import macs as macs
+    from tfprune.loading.load import load_model as load_model
     from tfprune.measure.comparison import compare as compare
     from tfprune.measure.latency import benchmark as benchmark
     from tfprune.measure.profile import profile as profile

@@ -204,7 +204,7 @@ def inspect_file(arguments: argparse.Namespace) -> int:
 
 def list_units(arguments: argparse.Namespace) -> int:
     """Print the channels, neurons and heads of a model."""
-    from tfprune.bridge.load import check_model_file, load_model
+    from tfprune.loading.load import check_model_file, load_model
 
     check_model_file(Path(arguments.file))
     with _native_output():

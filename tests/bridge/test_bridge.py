@@ -460,3 +460,34 @@ def test_bringing_over_leaves_tf_keras_and_the_environment_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+
+
+class WithoutArguments(tf_keras.layers.Layer):
+    """Called as a layer whose class was missing when its SavedModel was read."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return args[0]
+
+
+def odd_models() -> dict[str, Any]:
+    m = tf_keras.layers
+    start = tf_keras.Input((4,))
+    gone = m.Dense(2, name="gone")
+    torn = tf_keras.Model(start, m.Dense(2)(gone(start)))
+    gone._inbound_nodes.clear()
+    return {
+        "no named argument": tf_keras.Model(start, WithoutArguments()(start)),
+        "no layers": tf_keras.Sequential([m.InputLayer((4,))]),
+        "no outputs": tf_keras.Model(start, []),
+        "a layer whose calls are forgotten": torn,
+        "a class method": tf_keras.Model(
+            start, tf.RaggedTensor.from_tensor(start).to_tensor()
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", odd_models())
+def test_odd_graphs_are_refused_in_one_line(kind: str) -> None:
+    with pytest.raises(ModelError, match="^to_keras3: ") as error:
+        tfprune.to_keras3(odd_models()[kind])
+    assert "\n" not in str(error.value)

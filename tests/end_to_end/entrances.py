@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import tfprune
-from tests.bridge.damage import mutated, mutated_config
+from tests.loading.damage import mutated, mutated_config
 from tests.runtime.mutations import mutations
 from tfprune.errors import RecipeError, TfpruneError
 from tfprune.pipeline.check import check

@@ -18,9 +18,9 @@ import pytest
 import tf_keras
 
 import tfprune
-from tests.bridge.damage import damaged_models
-from tests.bridge.test_load import save
 from tests.end_to_end.entrances import MOST_BYTES
+from tests.loading.damage import damaged_models
+from tests.loading.test_load import save
 from tests.runtime.mutations import mutations
 from tfprune.errors import TfpruneError
 

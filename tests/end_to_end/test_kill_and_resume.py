@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfprune.bridge.load import load_model
+from tfprune.loading.load import load_model
 
 SETTINGS = [
     "model.options.width=4",

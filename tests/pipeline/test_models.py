@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -79,3 +80,16 @@ def test_files_and_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert made.output_shape == (None, 3)
     with pytest.raises(ModelError, match="returned int, not a"):
         build_model(ModelTable("my_zoo_module:wrong"), SHAPE, 3)
+
+
+def test_weights_that_lie_in_another_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file["layer"] = h5py.ExternalLink("elsewhere.h5", "/")
+    table = ModelTable(source="keras.applications.MobileNet", weights=str(path))
+    with pytest.raises(ArtefactError, match="layer is a link to another place"):
+        build_model(table, (32, 32, 3), 10)
+    table = ModelTable(source="keras.applications.MobileNet", weights=str(tmp_path / "w.keras"))
+    (tmp_path / "w.keras").touch()
+    with pytest.raises(ArtefactError, match=r"whose name ends in \.h5"):
+        build_model(table, (32, 32, 3), 10)

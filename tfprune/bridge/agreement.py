@@ -1,13 +1,15 @@
 """Do two models give the same? Random input for a model, and how far two outputs are apart."""
 
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.bridge.graphs import dtype_of, flatten, layers_within, operation_of
+from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
-from tfprune.errors import ModelError
+from tfprune.errors import ModelError, type_name
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.
@@ -38,9 +40,7 @@ class Sampler:
         self.has_embedding = bool(sizes)
 
     def __call__(self, tensor: Any) -> NDArray[Any]:
-        rest = tuple(tensor.shape)[1:]
-        batch = tensor.shape[0] or 2
-        shape = (batch, *(size or _OPEN_SIZE.get(len(rest) - 1, 8) for size in rest))
+        shape = sample_shape(tensor)
         dtype = dtype_of(tensor)
         if dtype == "string":
             raise ModelError("an input of strings cannot be compared on random input: take it off")
@@ -58,6 +58,43 @@ class Sampler:
         if self.padded and indices.ndim > 1:
             indices[-1, indices.shape[1] // 2 + 1 :] = 0
         return indices
+
+
+def sample_shape(tensor: Any) -> tuple[int, ...]:
+    """Return the shape of a random array for an input, or of what comes of it."""
+    if not tensor.shape:
+        return ()
+    rest = tuple(tensor.shape)[1:]
+    return (tensor.shape[0] or 2, *(size or _OPEN_SIZE.get(len(rest) - 1, 8) for size in rest))
+
+
+def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
+    """Raise if a call makes an array of more elements when models are compared.
+
+    Raises:
+        ModelError: The message names the layer and the shape.
+    """
+    for node in nodes:
+        layer = operation_of(node)
+        made = [sample_shape(tensor) for tensor in flatten(node.outputs)]
+        for shape in [*made, *_scores_shapes(node, layer)]:
+            if math.prod(shape) > most_elements:
+                raise ModelError(
+                    f"layer {layer.name!r} ({type_name(layer)}) makes an array of shape {shape}, "
+                    f"more than the {most_elements:,} elements that are compared"
+                )
+
+
+def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
+    """Return what attention holds between its input and its output."""
+    kind = type(layer).__name__
+    if kind not in ("MultiHeadAttention", "Attention", "AdditiveAttention"):
+        return
+    given = [t for t in flatten(list(given_to(node))) if hasattr(t, "_keras_history")]
+    shapes_ = [sample_shape(tensor) for tensor in given if len(tensor.shape) > 2]
+    lengths = [math.prod(shape[1:-1]) for shape in shapes_] or [1]
+    width = shapes_[0][-1] if shapes_ and kind == "AdditiveAttention" else 1
+    yield (getattr(layer, "num_heads", 1), max(lengths), max(lengths), width)
 
 
 def _feeds_embedding(tensor: Any) -> bool:

@@ -5,14 +5,23 @@ called as the old one was, so that shared layers, several inputs and outputs and
 come over as they are. Every call ends with both models run on random input.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfprune.bridge import functions
-from tfprune.bridge.agreement import Sampler, agree, difference, shapes, tolerance, unpadded
+from tfprune.bridge.agreement import (
+    Sampler,
+    agree,
+    check_sizes,
+    difference,
+    shapes,
+    tolerance,
+    unpadded,
+)
 from tfprune.bridge.graphs import (
     arguments,
     dtype_of,
@@ -59,6 +68,15 @@ def to_keras3(model: "tf_keras.Model") -> "keras.Model":
     return _bring_over(model, "to_keras3", _tf_keras(), _keras())
 
 
+def to_keras3_within(model: Any, most_elements: int) -> Any:
+    """Return what `to_keras3` returns, if no array is larger than that where outputs are compared.
+
+    Raises:
+        ModelError: As for `to_keras3`; or a layer makes a larger array.
+    """
+    return _bring_over(model, "to_keras3", _tf_keras(), _keras(), most_elements)
+
+
 def to_tf_keras(model: "keras.Model") -> "tf_keras.Model":
     """Return a Keras 3 model as a `tf_keras` model: same layers, names, weights and outputs.
 
@@ -94,7 +112,9 @@ def _tf_keras() -> Side:
     return Side(tf_keras, "tf_keras")
 
 
-def _bring_over(model: Any, caller: str, source: Side, target: Side) -> Any:
+def _bring_over(
+    model: Any, caller: str, source: Side, target: Side, most_elements: int | None = None
+) -> Any:
     if not isinstance(model, source.api.Model):
         other = "to_tf_keras" if source.name == "tf_keras" else "to_keras3"
         hint = (
@@ -104,10 +124,38 @@ def _bring_over(model: Any, caller: str, source: Side, target: Side) -> Any:
     if source.name == "keras":
         _refuse_pruned(model, caller)
     bridge = _Bridge(caller, source, target)
-    result = bridge.model(model)
-    bridge.carry()
-    bridge.verify(model, result)
+    with _one_line(caller, model):
+        if most_elements is not None:
+            check_sizes(bridge.calls(model), most_elements)
+        result = bridge.model(model)
+        bridge.carry()
+        bridge.verify(model, result)
     return result
+
+
+@contextlib.contextmanager
+def _one_line(caller: str, model: Any) -> Iterator[None]:
+    """Turn what either generation raises for a graph it cannot read or run into one line."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except ModelError as error:
+        if str(error).startswith(caller):
+            raise
+        raise ModelError(_prefixed(caller, error)) from error
+    except (*_OF_GRAPHS, tf.errors.OpError) as error:
+        raise ModelError(
+            f"{caller}: the model {model.name!r} cannot be brought over: {type(error).__name__}: "
+            f"{one_line(error)}. Rebuild it from the layers of one Sequential or functional model"
+        ) from error
+
+
+# What Keras raises for graphs that are odd; memory, time and the caller's interrupts are not it.
+_OF_GRAPHS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
+    RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def _refuse_pruned(model: Any, caller: str) -> None:
@@ -215,6 +263,13 @@ class _Bridge:
         )
         self.made[id(layer)] = (layer, new)
         return new
+
+    def calls(self, model: Any) -> Iterator[Any]:
+        """Return all calls of layers and functions in a model, those in inner models too."""
+        for node in needed(ends(self._graph(model), self.source)[1], {}, self.source):
+            yield node
+            if isinstance(operation_of(node), self.source.api.Model):
+                yield from self.calls(operation_of(node))
 
     def _functional(self, model: Any, graph: Any) -> Any:
         inputs, outputs = ends(graph, self.source)

@@ -263,3 +263,5 @@ FUNCTIONS = (
 
 _BY_CLASS = {function.keras.title().replace("_", ""): function for function in FUNCTIONS}
 _BY_SYMBOL = {name: function for function in FUNCTIONS for name in (function.tf, *function.also)}
+SYMBOLS = frozenset(_BY_SYMBOL)
+"""Every name under which `tf_keras` notes one of them."""

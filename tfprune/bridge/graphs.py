@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfprune.bridge.layer_configs import Side
+from tfprune.errors import ModelError, type_name
 
 
 def ends(model: Any, side: Side) -> tuple[Any, Any]:
@@ -84,6 +85,11 @@ def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:
         # tf_keras would hold it for ever.
         kwargs.pop("training", None)
     names = [name for name in inspect.signature(operation.call).parameters if name != "self"]
+    if not names or (not args and names[0] not in kwargs):
+        raise ModelError(
+            f"layer {operation.name!r} ({type_name(operation)}) is called without a first argument "
+            "that its class names; its class may be missing here. Rebuild the model with it"
+        )
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     first = given.pop(names[0])
     if type(operation).__name__ in _RECURRENT and isinstance(first, (list, tuple)):

@@ -129,7 +129,7 @@ def prepare(
     recipe = _as_recipe(recipe)
     _check_complete(recipe, model, data)
     if model is None and recipe.model is not None and is_file(recipe.model.source):
-        from tfprune.bridge.load import check_model_file
+        from tfprune.loading.load import check_model_file
 
         check_model_file(Path(recipe.model.source))
     scheme = recipe.quantize.scheme if recipe.quantize else "float32"
@@ -258,7 +258,7 @@ def _model_sha256(model: Any) -> str:
 
 
 def _result(folder: Path, *, keep: bool) -> Result:
-    from tfprune.bridge.load import load_model
+    from tfprune.loading.load import load_model
     from tfprune.pipeline.saving import load_artefact
     from tfprune.report.report import Report
 

@@ -5,6 +5,7 @@ They end in logits, one a class: int8 keeps more of a logit than of a probabilit
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.errors import ModelError, OptionError, nearest, type_name
@@ -38,7 +39,7 @@ def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -
     source = table.source
     options = dict(table.options or {})
     if is_file(source):
-        from tfprune.bridge.load import load_model
+        from tfprune.loading.load import load_model
 
         return load_model(source)
     if is_function(source):
@@ -74,6 +75,10 @@ def _application(
     if name not in known:
         raise OptionError(f"[model] {source}: no such application. {nearest(name, known)}")
     build = getattr(keras.applications, name)
+    if weights is not None and Path(weights).is_file():
+        from tfprune.loading.model_files import check_weights_file
+
+        check_weights_file(Path(weights))
     given = {"input_shape": input_shape, "classes": classes, "weights": weights}
     try:
         return build(**{**given, **options})

@@ -59,7 +59,7 @@ class Run:
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
-        from tfprune.bridge.load import load_model
+        from tfprune.loading.load import load_model
 
         return load_model(self.folder.file(name))
 
@@ -80,7 +80,7 @@ class Run:
 
 def train(run: Run) -> Mapping[str, Any]:
     """Build or load the dense model, train it if the recipe says so, and save it."""
-    from tfprune.bridge.load import load_model
+    from tfprune.loading.load import load_model
 
     run.seed(1)
     model = run.build()

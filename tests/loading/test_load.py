@@ -1,6 +1,7 @@
 """Loading models: whole files of either generation load, all others are refused with one line."""
 
 import json
+import resource
 import subprocess
 import sys
 import warnings
@@ -13,11 +14,12 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from tf_keras.protobuf import saved_metadata_pb2
 
 import tfprune
-from tests.bridge.damage import damaged_models, rewrite_archive
-from tfprune.bridge.load import load_model
+from tests.loading.damage import damaged_models, rewrite_archive
 from tfprune.errors import ArtefactError, ModelError, OptionError, TfpruneError
+from tfprune.loading.load import load_model
 
 
 @pytest.fixture
@@ -304,3 +306,129 @@ def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.strip() == "ChannelGate", done.stderr
+
+
+@pytest.mark.parametrize("api", [keras, tf_keras])
+def test_what_windows_wrote_loads(api: Any, model: keras.Model, tmp_path: Path) -> None:
+    """There the path of a weight is joined by backslashes, and the archive keeps it."""
+    m = api.layers
+    made = api.Sequential([m.Input((4,)), m.Dense(3), m.BatchNormalization(), m.Dense(2)])
+    path = save(made, tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    weights = tmp_path / "w.h5"
+    weights.write_bytes(content["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        groups = [name for name in groups_of(file) if name.endswith("/vars")]
+        tops = {name.partition("/")[0] for name in groups}
+        for name in groups:
+            file.move(name, f"{name.removesuffix('/vars').replace('/', chr(92))}/vars")
+        for name in tops:
+            del file[name]
+        assert [name for name in file if "\\" in name]
+    content["model.weights.h5"] = weights.read_bytes()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    loaded = load_model(path)
+    for a, b in zip(made.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def groups_of(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Group) else None)
+    return names
+
+
+HUGE = {
+    "units": ('"units": 3', '"units": 300000000'),
+    "inputs": ("[null, 4]", "[null, 400000000]"),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [(keras, "m.keras"), (keras, "m.h5"), (tf_keras, "m.keras"), (tf_keras, "m.h5"),
+     (tf_keras, "m")],
+)  # fmt: skip
+def test_what_declares_more_than_it_stores_is_refused_before_the_memory_is_taken(
+    api: Any, name: str, kind: str, tmp_path: Path
+) -> None:
+    made = api.Sequential([api.layers.Input((4,)), api.layers.Dense(3)])
+    path = save(made, tmp_path / name)
+    change(path, *HUGE[kind])
+    before = peak_megabytes()
+    with pytest.raises(ArtefactError, match="declares weights of .* or more"):
+        load_model(path)
+    assert peak_megabytes() < before + 500
+
+
+def peak_megabytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def change(path: Path, old: str, new: str) -> None:
+    """Change the config in a model file."""
+
+    def swap(text: str) -> str:
+        for _ in range(2):
+            text = text.replace(old, new)
+        assert new in text
+        return text
+
+    if path.is_dir():
+        metadata = saved_metadata_pb2.SavedMetadata()
+        metadata.ParseFromString((path / "keras_metadata.pb").read_bytes())
+        plain = metadata.nodes[0].metadata.replace(
+            '{"class_name": "__tuple__", "items": [null, 4]}', "[null, 4]"
+        )
+        metadata.nodes[0].metadata = swap(plain)
+        (path / "keras_metadata.pb").write_bytes(metadata.SerializeToString())
+    elif path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = swap(file.attrs["model_config"])
+    else:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+        rewrite_archive(path, version, swap)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda m: [m.RepeatVector(300_000_000)],
+        lambda m: [m.CategoryEncoding(300_000_000, output_mode="multi_hot")],
+        lambda m: [m.Reshape((2, 2, 1)), m.UpSampling2D(4000), m.UpSampling2D(4000)],
+    ],
+)
+def test_arrays_too_large_to_be_compared_are_refused(layers: Any, tmp_path: Path) -> None:
+    m = tf_keras.layers
+    path = save(tf_keras.Sequential([m.Input((4,)), *layers(m)]), tmp_path / "m.h5")
+    with pytest.raises(TfpruneError, match="makes an array of shape") as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(model: keras.Model, tmp_path: Path) -> None:
+    path = save(model, tmp_path / "m.keras")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(80 << 20))
+    with pytest.raises(ArtefactError, match="bytes that unpack to 8"):
+        load_model(path)
+    path = save(model, tmp_path / "n.keras")
+    rewrite_archive(path, "3.15.1", lambda text: text + " " * (33 << 20))
+    with pytest.raises(ArtefactError, match=r"config\.json inside of it has .* can be read"):
+        load_model(path)
+
+
+def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_path: Path) -> None:
+    """What is read from there could be taken from the model by who gets it next."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"0123456789ab")
+    path = save(model, tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("model_weights/d/x", (3,), "f4", external=[(str(secret), 0, 12)])
+    with pytest.raises(ArtefactError, match="model_weights/d/x lies in another file"):
+        load_model(path)

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.bridge.model_files import ModelFile, code_in, look_into, read_h5
 from tfprune.errors import ArtefactError
+from tfprune.loading.allowed import code_in
+from tfprune.loading.model_files import ModelFile, look_into
+from tfprune.loading.stored import read_h5
 
 
 @keras.saving.register_keras_serializable("formats")

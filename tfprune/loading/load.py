@@ -4,13 +4,20 @@ import importlib
 import json
 import os
 import zipfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfprune.bridge.model_files import ModelFile, check_model_file, code_in, look_into
 from tfprune.errors import ArtefactError, TfpruneError
+from tfprune.loading.allowed import code_in
+from tfprune.loading.budget import BudgetError, check_counts, limited_variables
+from tfprune.loading.folders import load_weights_into
+from tfprune.loading.model_files import CONFIG, WEIGHTS, ModelFile, check_model_file, look_into
+from tfprune.loading.references import unmade_calls
+from tfprune.loading.stored import use_slashes
 from tfprune.utils.files import as_path
 from tfprune.utils.scratch import scratch_folder
+from tfprune.workers.pool import run_job
 
 if TYPE_CHECKING:
     import keras
@@ -24,6 +31,10 @@ _REFUSALS = (
 _OWN_LAYERS = (
     "tfprune.structure.gates.layers", "tfprune.deploy.qat.layers", "tfprune.deploy.qat.attention"
 )  # fmt: skip
+_TRUST = "If you trust who made it, say load_model(path, allow_code=True)."
+# Of the largest array where outputs are compared: half a gigabyte.
+_MOST_ELEMENTS = 1 << 27
+_SLASHES_LIMIT_S = 600.0
 # Where Keras 2 kept its classes before it was named tf_keras.
 _OLD_HOMES = (("keras.src.", "tf_keras.src."), ("keras.engine.", "tf_keras.src.engine."))
 
@@ -54,21 +65,32 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "
             "Keras of that age and save it again."
         )
+    unmade = list(unmade_calls(found.config))
+    if unmade:
+        raise ArtefactError(
+            f"{path}: the layer {unmade[0]!r} is called on the output of a call that is not there. "
+            "Copy or save the model again."
+        )
+    _import_own_layers(found)
     if not allow_code:
-        code = list(dict.fromkeys(code_in(found.config)))
+        config = [_renamed(found.config), found.training]
+        code = list(dict.fromkeys(code_in(config, found.generation)))
         if code:
             raise ArtefactError(
-                f"{path}: holds code that loading would run: {', '.join(code[:3])}. If you trust "
-                "who made it, say load_model(path, allow_code=True)."
+                f"{path}: holds code that loading would run: {', '.join(code[:3])}. {_TRUST}"
             )
     import tensorflow as tf
 
     from tfprune.sparsity.unheld import watch_zeros
 
     try:
+        if not allow_code:
+            check_counts([found.config, found.training])
         if found.generation == 3:
             return watch_zeros(_load_new(found, allow_code))
         return watch_zeros(_load_old(found, allow_code))
+    except BudgetError as error:
+        raise ArtefactError(f"{path}: {error}. {_TRUST}") from None
     except TfpruneError:
         raise
     except (*_REFUSALS, tf.errors.OpError) as error:
@@ -85,39 +107,65 @@ def _loader(found: ModelFile) -> str:
     return f"Keras {keras.__version__}" if found.generation == 3 else "tf_keras (Keras 2)"
 
 
-def _load_new(found: ModelFile, allow_code: bool) -> Any:
-    import keras
-
-    if "tfprune>" in str(found.config):
+def _import_own_layers(found: ModelFile) -> None:
+    if "tfprune>" in json.dumps([found.config, found.training]):
         # Keras knows layers by what has been imported.
         for module in _OWN_LAYERS:
             importlib.import_module(module)
-    return keras.saving.load_model(found.path, safe_mode=not allow_code)
+
+
+def _load_new(found: ModelFile, allow_code: bool) -> Any:
+    import keras
+
+    with scratch_folder() as folder, _budget(found, allow_code):
+        path = found.path
+        if found.backslashes:
+            path = _rewritten(found, folder)
+        return keras.saving.load_model(path, safe_mode=not allow_code)
 
 
 def _load_old(found: ModelFile, allow_code: bool) -> Any:
+    from tfprune.bridge.bridge import to_keras3, to_keras3_within
+
+    with _budget(found, allow_code):
+        old = _read_old(found, allow_code)
+    with _budget(found, allow_code):
+        return to_keras3(old) if allow_code else to_keras3_within(old, _MOST_ELEMENTS)
+
+
+def _read_old(found: ModelFile, allow_code: bool) -> Any:
     import tf_keras
 
-    from tfprune.bridge.bridge import to_keras3
-
+    if found.format == "saved_model" and not allow_code:
+        model = tf_keras.models.model_from_json(json.dumps(found.config))
+        load_weights_into(model, found.path)
+        return model
     if found.format != "keras":
         # What is code in these was looked for above: their loaders have no safe mode.
-        return to_keras3(tf_keras.models.load_model(str(found.path), compile=False))
+        return tf_keras.models.load_model(str(found.path), compile=False)
     with scratch_folder() as folder:
-        path = Path(folder) / "model.keras"
-        _copy_with_new_homes(found, path)
-        model = tf_keras.models.load_model(str(path), compile=False, safe_mode=not allow_code)
-    return to_keras3(model)
+        path = _rewritten(found, folder)
+        return tf_keras.models.load_model(str(path), compile=False, safe_mode=not allow_code)
 
 
-def _copy_with_new_homes(found: ModelFile, path: Path) -> None:
-    """Write the archive again, its classes named as tf_keras names them today."""
+def _budget(found: ModelFile, allow_code: bool) -> AbstractContextManager[None]:
+    return nullcontext() if allow_code else limited_variables(found.stored_bytes)
+
+
+def _rewritten(found: ModelFile, folder: Path) -> Path:
+    """Write the archive again, its classes and weights named as Keras names them today and here."""
+    path = folder / "model.keras"
     with zipfile.ZipFile(found.path) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
-            content = old.read(name)
-            if name == "config.json":
-                content = json.dumps(_renamed(found.config)).encode()
-            new.writestr(name, content)
+            if name == CONFIG:
+                new.writestr(name, json.dumps(_renamed(found.config)))
+            elif name == WEIGHTS and found.backslashes:
+                weights = Path(old.extract(name, folder))
+                run_job(use_slashes, str(weights), limit_s=_SLASHES_LIMIT_S)
+                new.write(weights, name)
+            else:
+                new.writestr(name, old.read(name))
+    return path
 
 
 def _renamed(config: Any) -> Any:
