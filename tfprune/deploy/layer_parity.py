@@ -17,6 +17,7 @@ from tfprune.deploy.interface import Interface, interface, symbolic_inputs
 from tfprune.deploy.parity import scale_of
 from tfprune.deploy.qat_range import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name
+from tfprune.quantized import refuse_quantized
 
 _SAMPLES = 4
 # Two operations of the model give the same: further apart, one of them does something else.
@@ -95,6 +96,7 @@ def compare_layers(model: keras.Model, source: runtime.Source, samples: Any) -> 
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    refuse_quantized(model)
     data, where = runtime.read_source(source)
     contents = flatbuffer.parse(data, where)
     face = interface(model)

@@ -20,6 +20,7 @@ from tfprune.deploy.qat_range import MOMENTUM, ActivationRange
 from tfprune.deploy.qat_rules import QUANTISED, fold, kinds_of
 from tfprune.errors import ModelError, type_name
 from tfprune.filters import as_filters
+from tfprune.quantized import refuse_quantized
 from tfprune.twins import carry_compile, settle, uncompiled
 
 _RANGE = "_range"
@@ -140,6 +141,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
     if not is_quantize_aware(model):
         return model
+    refuse_quantized(model)
     plain = {quantised: kind for kind, quantised in QUANTISED.items()}
 
     def clone(layer: Any) -> Any:
@@ -168,6 +170,7 @@ def _functional(model: Any) -> keras.Model:
             f"expected a functional or sequential keras.Model, got {type_name(model)}; a tf_keras "
             "model has its own in tensorflow_model_optimization"
         )
+    refuse_quantized(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if nested:
         raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")

@@ -27,6 +27,7 @@ from tfprune.legacy.graphs import (
 )
 from tfprune.legacy.translate import Side, one_line, target_name, translate
 from tfprune.legacy.weights import pair_weights
+from tfprune.quantized import refuse_quantized
 
 _logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ def _bring_over(model: Any, caller: str, source: Side, target: Side) -> Any:
         )
         raise ModelError(f"{caller}: expected a {source.name}.Model, got {type_name(model)}{hint}")
     if source.name == "keras":
+        refuse_quantized(model)
         _refuse_pruned(model, caller)
     bridge = _Bridge(caller, source, target)
     result = bridge.model(model)

@@ -11,6 +11,7 @@ import keras
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
 from tfprune.filters import as_filters
 from tfprune.legacy import generation
+from tfprune.quantized import refuse_quantized
 from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity import patterns, scores
 from tfprune.sparsity.gradients import gradient_source
@@ -216,6 +217,7 @@ def strip_pruning(model: Any) -> Any:
 
 def _start(model: Any, choices: Choices, strict: bool) -> Any:
     roots = roots_of(model, "prune")
+    refuse_quantized(*roots)
     pruning = Pruning(choices)
     pruning.attach(roots)
     try:

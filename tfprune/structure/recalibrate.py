@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfprune.batches import each_batch
 from tfprune.errors import DataError, ModelError, type_name
+from tfprune.quantized import refuse_quantized
 from tfprune.structure.inputs import by_name, check_batch
 
 OPTION = "recalibrate data"
@@ -35,6 +36,7 @@ def recalibrate(model: Any, data: Any) -> Any:
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
+    refuse_quantized(model)
     learning = learning_norms(model)
     if not learning:
         frozen = [layer.name for layer in _norms(model)]

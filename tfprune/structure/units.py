@@ -10,6 +10,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
+from tfprune.quantized import refuse_quantized
 from tfprune.structure import rules
 from tfprune.structure.blocks import Block, find_blocks
 from tfprune.structure.carry import carry
@@ -150,6 +151,8 @@ def units(model: Any, *, input_shape: Any = None) -> Units:
         >>> [(group.name, len(group.units)) for group in tfprune.units(model)]
         [('hidden', 3)]
     """
+    if isinstance(model, keras.Model):
+        refuse_quantized(model)
     graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
     refuse(graph)
     return units_of(model, graph, input_shape=input_shape)
@@ -178,11 +181,6 @@ def refuse(graph: Graph) -> None:
                 raise ModelError(
                     f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "
                     "first (save the model and load its weights into one without LoRA)"
-                )
-            if getattr(layer, "quantization_mode", None):
-                raise ModelError(
-                    f"layer {layer.name!r} is quantised ({layer.quantization_mode}) and cannot "
-                    "be cut: shrink the float model first, then quantise"
                 )
 
 

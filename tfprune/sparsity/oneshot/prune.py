@@ -13,6 +13,7 @@ from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.filters import as_filters
 from tfprune.legacy import generation
 from tfprune.progress import SILENT, Progress
+from tfprune.quantized import refuse_quantized
 from tfprune.sparsity import allocation as allocations
 from tfprune.sparsity import patterns
 from tfprune.sparsity.kernels import Skipped
@@ -127,6 +128,7 @@ def _check_model(model: Any) -> None:
         )
     if not isinstance(model, keras.Model):
         raise ModelError(f"prune_oneshot: expected a keras.Model. Received {type_name(model)}.")
+    refuse_quantized(model)
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
             f"prune_oneshot: Keras runs on the {keras.backend.backend()} backend; tfprune needs "
