@@ -19,7 +19,8 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 FLOW = ["foundation", "sparsity", "structure", "deploy", "report", "measure", "recipe", "pipeline",
         "cli"]  # fmt: skip
 FOUNDATION = {"errors", "registry", "progress", "processes", "files", "filters", "twins", "batches",
-              "losses", "equations", "interrupts", "quantized"}  # fmt: skip
+              "losses", "equations", "interrupts", "quantized",
+              "registration"}  # fmt: skip
 # Needed before their own part is reached, and free of imports from it.
 EARLY = {"legacy.generation", "measure.macs", "measure.mac_rules"}
 

@@ -6,6 +6,8 @@ Every public name lives in the module named here and is imported when it is firs
 
 import importlib
 
+from tfprune.registration import register_layers
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -66,6 +68,8 @@ _HOME = {
 }
 
 __all__ = ["__version__", *_HOME]
+
+register_layers()
 
 
 def __getattr__(name: str) -> object:
