@@ -8,6 +8,7 @@ LAYERS = {
     "ActivationRange": "tfprune.deploy.qat_range",
     "ChannelGate": "tfprune.structure.layers",
     "HeadGate": "tfprune.structure.layers",
+    "QuantisedBatchNormalization": "tfprune.deploy.qat_norm",
     "QuantisedConv1D": "tfprune.deploy.qat_layers",
     "QuantisedConv1DTranspose": "tfprune.deploy.qat_layers",
     "QuantisedConv2D": "tfprune.deploy.qat_layers",

@@ -31,11 +31,11 @@ def quantize_aware(
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
 
-    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter
-    will; kernels are rounded to 8 bits, those of convolutions with a scale for each channel; and
-    every tensor is rounded to 256 values of the range that training shows. Compile and fit the
-    result for a few epochs at a small learning rate, then give it to `to_tflite` with
-    scheme="int8": the file rounds by the same ranges.
+    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter will,
+    and one in another place is a layer of the file too; kernels are rounded to 8 bits, those of
+    convolutions with a scale for each channel; and every tensor is rounded to 256 values of the
+    range that training shows. Compile and fit the result for a few epochs at a small learning rate,
+    then give it to `to_tflite` with scheme="int8": the file rounds by the same ranges.
 
     Args:
         model: A trained functional or sequential `keras.Model` without models in it. It is left as

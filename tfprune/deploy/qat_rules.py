@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy import qat_layers as own
 from tfprune.deploy.qat_attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.deploy.qat_norm import QuantisedBatchNormalization
 from tfprune.equations import is_product
 from tfprune.errors import ModelError, type_name
 from tfprune.filters import Filter, check_used, choose
@@ -27,6 +28,7 @@ QUANTISED: dict[type, Any] = {
     keras.layers.Embedding: own.QuantisedEmbedding,
     keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
     keras.layers.LayerNormalization: QuantisedLayerNormalization,
+    keras.layers.BatchNormalization: QuantisedBatchNormalization,
 }
 """The layer that trains in the place of another."""
 
