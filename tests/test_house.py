@@ -60,8 +60,7 @@ MOST_FILES = 12
 # Modules that import others of the package inside functions: what they import there loads
 # TensorFlow or Keras, and they are used without (see LIGHT).
 LAZY = {
-    "bridge.load",
-    "bridge.model_files",
+    "loading.load",
     "cli",
     "measure.comparison",
     "measure.devices.registry",
@@ -180,9 +179,9 @@ def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
 # Child processes are started by the name of a module; layers of ours are registered with Keras
 # when their module is imported, which is when a file that has them is read.
 MAY_NAME_MODULES = [
-    Path("bridge/load.py"),
     Path("measure/devices/ssh.py"),
     Path("measure/devices/timing_client.py"),
+    Path("utils/registration.py"),
     Path("workers/pool.py"),
 ]
 

@@ -6,6 +6,8 @@ Every public name lives in the module named here and is imported when it is firs
 
 import importlib
 
+from tfprune.utils.registration import register_layers
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -69,6 +71,8 @@ _HOME = {
 _MODULES = ("layers", "rules")
 
 __all__ = ["__version__", *_HOME]
+
+register_layers()
 
 
 # What type checkers and editors read; a name that is not there is an error to them. They know this

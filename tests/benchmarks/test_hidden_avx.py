@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -14,7 +13,6 @@ import pytest
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime.sparse_ready import sparse_ready
 
-RUNTIME = version("ai-edge-litert")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 L = keras.layers
 
@@ -59,10 +57,6 @@ def model() -> keras.Model:
     return model
 
 
-@pytest.mark.skipif(
-    tuple(map(int, RUNTIME.split(".")[:2])) < (2, 3),
-    reason=f"ai-edge-litert {RUNTIME} is older than 2.3, the first with a known profile",
-)
 @pytest.mark.parametrize("scheme", ["float32", "sparse"])
 def test_sparse_kernels_run_for_a_sparse_file_where_there_is_no_avx(model, scheme, tmp_path):
     file = to_tflite(model, tmp_path / "m.tflite", scheme=scheme, batch=1)

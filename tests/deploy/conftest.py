@@ -12,8 +12,8 @@ L = keras.layers
 
 @pytest.fixture
 def quantizer() -> None:
-    """Skip where ai-edge-quantizer, an extra, is missing: it needs ai-edge-litert 2.3 or newer."""
-    pytest.importorskip("ai_edge_quantizer", reason="needs the extra [quantizer]")
+    """Skip where litert-quantizer, an extra, is missing: it needs ai-edge-litert 2.3 or newer."""
+    pytest.importorskip("litert_quantizer", reason="needs the extra [quantizer]")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """A small convnet, its files, and data on which the float file is right nine times in ten."""
 
-from importlib.metadata import version
-
 import keras
 import numpy as np
 import pytest
@@ -11,14 +9,6 @@ from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime.artifact import Artefact
 
 L = keras.layers
-
-
-@pytest.fixture
-def known_profile() -> None:
-    """Skip where ai-edge-litert is older than the first version whose profile can be read."""
-    installed = version("ai-edge-litert")
-    if tuple(map(int, installed.split(".")[:2])) < (2, 3):
-        pytest.skip(f"ai-edge-litert {installed} is older than 2.3, the first with a known profile")
 
 
 @pytest.fixture(scope="session")

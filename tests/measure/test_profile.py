@@ -12,7 +12,6 @@ from tfprune.measure.profile import KernelTime, Profile, profile, steps_of
 L = keras.layers
 
 
-@pytest.mark.usefixtures("known_profile")
 def test_every_operation_of_a_file_shows_with_its_kernel(float_file) -> None:
     found = profile(float_file, runs=5)
     names = [step.name for step in found.steps]
@@ -26,12 +25,10 @@ def test_every_operation_of_a_file_shows_with_its_kernel(float_file) -> None:
     assert found.steps_named("SPMM") == ()  # nothing is sparse in it
 
 
-@pytest.mark.usefixtures("known_profile")
 def test_an_integer_file_runs_integer_kernels(int8_file) -> None:
     assert profile(int8_file, runs=3).steps_named("QS8")
 
 
-@pytest.mark.usefixtures("known_profile")
 def test_an_open_size_needs_a_shape(tmp_path) -> None:
     model = keras.Sequential(
         [keras.Input((None, 4), name="x"), L.Conv1D(3, 1), L.GlobalAveragePooling1D()]

@@ -146,7 +146,7 @@ def test_the_border_of_the_file_may_be_float(run: stages.Run) -> None:
 
 
 def test_layers_may_have_schemes_of_their_own(run: stages.Run) -> None:
-    pytest.importorskip("ai_edge_quantizer", reason="needs the extra [quantizer]")
+    pytest.importorskip("litert_quantizer", reason="needs the extra [quantizer]")
     table = {"scheme": "weight_int8", "layers": {"logits": "float32"}}
     stages.quantize(changed(run, quantize=table))
     found = inspect(run.folder.file("model.tflite"))

@@ -36,6 +36,7 @@ from tfprune.bridge.graphs import (
 from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_quantized import refuse_quantized
 
 if TYPE_CHECKING:
     import keras
@@ -122,6 +123,7 @@ def _bring_over(
         )
         raise ModelError(f"{caller}: expected a {source.name}.Model, got {type_name(model)}{hint}")
     if source.name == "keras":
+        refuse_quantized(model)
         _refuse_pruned(model, caller)
     bridge = _Bridge(caller, source, target)
     with _one_line(caller, model):

@@ -164,11 +164,6 @@ def _policy(layer: Any, target: Side) -> str:
             f"layer {layer.name!r} ({type_name(layer)}): its dtype policy {name} has no "
             f"counterpart in {target.name}"
         )
-    if "_from_" in name:
-        raise ModelError(
-            f"layer {layer.name!r} ({type_name(layer)}) is quantized ({name}): bring over the "
-            "model as it was before quantize()"
-        )
     return name
 
 

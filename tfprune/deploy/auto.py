@@ -26,7 +26,7 @@ from tfprune.workers import pool
 BASE = "float32"
 CANDIDATES = (BASE, "float16", "dynamic", "int8")
 SMALLER = ("weight_int8", "int4")
-"""What is tried besides where size is preferred and ai-edge-quantizer is installed."""
+"""What is tried besides where size is preferred and litert-quantizer is installed."""
 
 
 def choose(
@@ -68,7 +68,7 @@ def choose(
             labels, else of agreement. For outputs without classes: the root mean squared
             difference from the float32 file, as a fraction of the output's scale.
         candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
-            prefer="size" weight_int8 and int4 too, where ai-edge-quantizer is installed.
+            prefer="size" weight_int8 and int4 too, where litert-quantizer is installed.
         metric: How labelled data is scored: as in `compare`.
         device: Where latency is measured.
         threads: Threads of the runtime.
@@ -171,8 +171,8 @@ def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> l
         return list(dict.fromkeys([BASE, *candidates]))
     names = list(CANDIDATES)
     if prefer == "size":
-        if importlib.util.find_spec("ai_edge_quantizer") is None:
-            notes.append(f"{', '.join(SMALLER)} were not tried: ai-edge-quantizer is not installed")
+        if importlib.util.find_spec("litert_quantizer") is None:
+            notes.append(f"{', '.join(SMALLER)} were not tried: litert-quantizer is not installed")
         else:
             names += SMALLER
     return names

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.cloning import carry_compile, settle, uncompiled
+from tfprune.utils.keras_quantized import refuse_quantized
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    refuse_quantized(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if nested:
         raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")

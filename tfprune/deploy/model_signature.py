@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.runtime.artifact import TensorSpec
+from tfprune.utils.keras_quantized import refuse_quantized
 
 Structure = Any
 """Dicts, lists and tuples of leaves, as Keras takes and gives them."""
@@ -72,6 +73,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
     """
     if generation(model) is None:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
+    refuse_quantized(model)
     if not model.built:
         raise ModelError(
             f"model {model.name!r} is not built: it has no weights yet; call it once on data, or "

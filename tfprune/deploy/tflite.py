@@ -99,7 +99,7 @@ def to_tflite(
             or has inputs that are no floats.
         layers: Other schemes for some layers, by regular expression on the names that `inspect`
             shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
-            ai-edge-quantizer makes: "int4", "weight_int4", "weight_int8".
+            litert-quantizer makes: "int4", "weight_int4", "weight_int8".
         allow_float: Names of operations that may stay float in an integer plan: ["SOFTMAX"].
         bound: How far the file may lie from the model instead of the scheme's own bound: root mean
             squared difference as a fraction of the output's standard deviation (at least of a

@@ -1,6 +1,5 @@
 """Models read from files of either generation of Keras, in safe mode."""
 
-import importlib
 import json
 import os
 import zipfile
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 _REFUSALS = (
     ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, IndexError,
     RuntimeError, ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile,
-)  # fmt: skip
-# Where the layers are that tfprune itself puts into models.
-_OWN_LAYERS = (
-    "tfprune.structure.gates.layers", "tfprune.deploy.qat.layers", "tfprune.deploy.qat.attention"
 )  # fmt: skip
 _TRUST = "If you trust who made it, say load_model(path, allow_code=True)."
 # Of the largest array where outputs are compared: half a gigabyte.
@@ -71,7 +66,6 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             f"{path}: the layer {unmade[0]!r} is called on the output of a call that is not there. "
             "Copy or save the model again."
         )
-    _import_own_layers(found)
     if not allow_code:
         config = [_renamed(found.config), found.training]
         code = list(dict.fromkeys(code_in(config, found.generation)))
@@ -105,13 +99,6 @@ def _loader(found: ModelFile) -> str:
     import keras
 
     return f"Keras {keras.__version__}" if found.generation == 3 else "tf_keras (Keras 2)"
-
-
-def _import_own_layers(found: ModelFile) -> None:
-    if "tfprune>" in json.dumps([found.config, found.training]):
-        # Keras knows layers by what has been imported.
-        for module in _OWN_LAYERS:
-            importlib.import_module(module)
 
 
 def _load_new(found: ModelFile, allow_code: bool) -> Any:

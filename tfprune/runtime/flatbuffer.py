@@ -312,7 +312,7 @@ def _within(index: int, items: tuple | list, what: str) -> int:
 
 def _buffer(reader: Reader, table: int) -> Span:
     inside = reader.span(table, 0, 1)
-    # Large files and files of ai-edge-quantizer keep their data behind the flatbuffer.
+    # Large files and files of litert-quantizer keep their data behind the flatbuffer.
     start, size = reader.scalar(table, 1, "Q"), reader.scalar(table, 2, "Q")
     if start > 1:
         if start + size > len(reader.data):

@@ -18,7 +18,7 @@ class Scheme:
         activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
         float16: Weights are stored in 16 bits.
         sparse: Zeros are left out of the file.
-        weight_bits: Bits of a weight, when ai-edge-quantizer makes the file from a float one; such
+        weight_bits: Bits of a weight, when litert-quantizer makes the file from a float one; such
             schemes can be given layer by layer.
         float_arithmetic: Such weights become floats again before they are used.
     """

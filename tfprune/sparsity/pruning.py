@@ -23,6 +23,7 @@ from tfprune.sparsity.kernels import Kernel, walk_layers
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
 from tfprune.utils import keras_generation
 from tfprune.utils.filters import Filters, as_filters
+from tfprune.utils.keras_quantized import refuse_quantized
 from tfprune.utils.losses import Loss
 
 _log = logging.getLogger(__name__)
@@ -228,6 +229,7 @@ def strip_pruning(model: M) -> M:
 
 def _start(model: Any, choices: Choices, strict: bool) -> Any:
     roots = roots_of(model, "prune")
+    refuse_quantized(*roots)
     pruning = Pruning(choices)
     pruning.attach(roots)
     try:

@@ -22,8 +22,9 @@ _SIMPLE = [kind for kind in QUANTISED if kind not in (
 @pytest.mark.parametrize("kind", _SIMPLE, ids=lambda kind: kind.__name__)
 def test_every_layer_is_saved_and_loaded(kind, tmp_path):
     shape = (6,) if kind is L.Dense else (8, 4) if "1D" in kind.__name__ else (8, 8, 4)
-    options = {"units": 3} if kind is L.Dense else {} if kind is L.PReLU else {"kernel_size": 3}
-    plain = (L.Dense, L.DepthwiseConv1D, L.DepthwiseConv2D, L.PReLU)
+    plain = (L.BatchNormalization, L.PReLU)
+    options = {"units": 3} if kind is L.Dense else {} if kind in plain else {"kernel_size": 3}
+    plain = (*plain, L.Dense, L.DepthwiseConv1D, L.DepthwiseConv2D)
     options |= {} if kind in plain else {"filters": 3}
     model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
@@ -63,6 +64,15 @@ _STACKS = {
     "DepthwiseConv1D, dilated": ((9, 3), lambda: [
         L.DepthwiseConv1D(
             3, dilation_rate=2, use_bias=False, activation="gelu", name="ruled")]),
+    "BatchNormalization behind an activation": ((6, 6, 3), lambda: [
+        L.Conv2D(4, 3, activation="relu", name="before"), L.BatchNormalization(name="ruled")]),
+    "BatchNormalization behind a depthwise activation": ((6, 6, 3), lambda: [
+        L.DepthwiseConv2D(3, activation="relu6", name="before"),
+        L.BatchNormalization(name="ruled"), L.ReLU()]),
+    "BatchNormalization behind a dense activation": ((9,), lambda: [
+        L.Dense(12, activation="tanh", name="before"), L.BatchNormalization(name="ruled")]),
+    "BatchNormalization of the input": ((6, 6, 3), lambda: [
+        L.BatchNormalization(name="ruled"), L.Activation("relu")]),
     "PReLU": ((6, 6, 3), lambda: [
         L.Conv2D(4, 3, name="before"), L.BatchNormalization(name="norm"),
         L.PReLU(_SLOPES, shared_axes=[1, 2], name="ruled")]),
@@ -132,7 +142,7 @@ def test_the_file_has_the_weights_that_were_trained(ruled):
 
 def _rounded(layer, name, values) -> tuple[np.ndarray, np.ndarray]:
     """Return a row of integers and the scale for each channel, or for all."""
-    if name == "depthwise_kernel" or isinstance(layer, L.DepthwiseConv1D):
+    if name == "depthwise_kernel" or isinstance(layer, L.DepthwiseConv1D | L.DepthwiseConv2D):
         rows = values.reshape(-1, values.shape[-2] * values.shape[-1]).T
     elif name == "alpha":
         rows = values.reshape(1, -1)

@@ -1,13 +1,14 @@
 """The C interface of the runtime, in a process of its own where a wrong layout would end it."""
 
 import ctypes
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtefactError, OptionError
 from tfprune.measure.devices.litert_profile import (
     _EVENT_TYPES,
     EVENT_BYTES,
@@ -23,13 +24,32 @@ model = ProfiledModel(sys.argv[1], 1, {})
 print(json.dumps([list(model.run(2)), list(model.run(1))]))
 """
 
+THREADS = """
+import os, sys
+from tfprune.measure.litert_profile import ProfiledModel
+before = len(os.listdir("/proc/self/task"))
+next(ProfiledModel(sys.argv[1], int(sys.argv[2]), {}).run(1))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
 
-@pytest.mark.usefixtures("known_profile")
+
 def test_the_installed_version_is_known() -> None:
     assert check_version().startswith(VERSIONS)
 
 
-@pytest.mark.usefixtures("known_profile")
+@pytest.mark.parametrize("version", ["2.1.0", "2.1.3", "2.1.6", "2.2.0", "2.3.0"])
+def test_all_that_may_be_installed_are_known(version, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    assert check_version() == version
+
+
+@pytest.mark.parametrize("version", ["2.0.3", "2.4.0", "2.10.0", "2.12.0", "3.0.0"])
+def test_others_are_refused_before_their_library_is_asked(version, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    with pytest.raises(OptionError, match=rf"{version}: .* versions 2.1.x, 2.2.x, 2.3.x only"):
+        check_version()
+
+
 @pytest.mark.parametrize("name", ["float_file", "int8_file"])
 def test_each_run_has_the_same_events_and_its_own_times(name, request, tmp_path) -> None:
     file = request.getfixturevalue(name).save(tmp_path / "a.tflite")
@@ -42,6 +62,17 @@ def test_each_run_has_the_same_events_and_its_own_times(name, request, tmp_path)
     assert names[0] == names[1] == names[2]
     assert {kind for kind, _ in names[0]} >= {"kernel"}
     assert all(0 <= time_us < 1e6 for _, _, time_us in one)
+
+
+def test_the_kernels_have_the_threads_that_were_asked_for(float_file, tmp_path) -> None:
+    file = float_file.save(tmp_path / "a.tflite")
+    made = [
+        int(subprocess.check_output(
+            [sys.executable, "-c", THREADS, str(file.path), threads], text=True, timeout=120
+        ).splitlines()[-1])
+        for threads in ("1", "3")
+    ]  # fmt: skip
+    assert made[1] - made[0] == 2
 
 
 @pytest.mark.parametrize("layout", range(len(_EVENT_TYPES)))

@@ -1,4 +1,4 @@
-"""Weights in 4 or 8 bits, layer by layer, by ai-edge-quantizer on a float file."""
+"""Weights in 4 or 8 bits, layer by layer, by litert-quantizer on a float file."""
 
 import importlib.util
 import re
@@ -39,9 +39,9 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
         except re.error as error:
             raise FilterError(f"layers: {pattern!r} is no regular expression: {error}") from None
         rules.append(_rule(pattern, SCHEMES[scheme]))
-    if importlib.util.find_spec("ai_edge_quantizer") is None:
+    if importlib.util.find_spec("litert_quantizer") is None:
         raise OptionError(
-            f"scheme {name!r} needs the package ai-edge-quantizer: pip install 'tfprune[quantizer]'"
+            f"scheme {name!r} needs the package litert-quantizer: pip install 'tfprune[quantizer]'"
         )
     return rules
 
@@ -91,9 +91,9 @@ def quantise_weights(source: str, target: str, rules: list[Any]) -> None:
         target: The file to write.
         rules: What `resolve` gave.
     """
-    from ai_edge_quantizer import quantizer
-    from ai_edge_quantizer.algorithm_manager import AlgorithmName
-    from ai_edge_quantizer.qtyping import TFLOperationName
+    from litert_quantizer import quantizer
+    from litert_quantizer.algorithm_manager import AlgorithmName
+    from litert_quantizer.qtyping import TFLOperationName
 
     plan = quantizer.Quantizer(bytearray(Path(source).read_bytes()))
     everything = TFLOperationName.ALL_SUPPORTED

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.einsum import is_product
 from tfprune.utils.filters import Filter, check_used, choose
@@ -27,6 +28,7 @@ QUANTISED: dict[type, Any] = {
     keras.layers.Embedding: own.QuantisedEmbedding,
     keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
     keras.layers.LayerNormalization: QuantisedLayerNormalization,
+    keras.layers.BatchNormalization: QuantisedBatchNormalization,
 }
 """The layer that trains in the place of another."""
 

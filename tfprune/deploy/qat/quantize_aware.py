@@ -21,6 +21,7 @@ from tfprune.deploy.qat.rounding_points import (
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.cloning import carry_compile, settle, uncompiled
 from tfprune.utils.filters import as_filters
+from tfprune.utils.keras_quantized import refuse_quantized
 
 _RANGE = "_range"
 
@@ -30,11 +31,11 @@ def quantize_aware(
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
 
-    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter
-    will; kernels are rounded to 8 bits, those of convolutions with a scale for each channel; and
-    every tensor is rounded to 256 values of the range that training shows. Compile and fit the
-    result for a few epochs at a small learning rate, then give it to `to_tflite` with
-    scheme="int8": the file rounds by the same ranges.
+    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter will,
+    and one in another place is a layer of the file too; kernels are rounded to 8 bits, those of
+    convolutions with a scale for each channel; and every tensor is rounded to 256 values of the
+    range that training shows. Compile and fit the result for a few epochs at a small learning rate,
+    then give it to `to_tflite` with scheme="int8": the file rounds by the same ranges.
 
     Args:
         model: A trained functional or sequential `keras.Model` without models in it. It is left as
@@ -140,6 +141,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
     if not is_quantize_aware(model):
         return model
+    refuse_quantized(model)
     plain = {quantised: kind for kind, quantised in QUANTISED.items()}
 
     def clone(layer: Any) -> Any:
@@ -168,6 +170,7 @@ def _functional(model: Any) -> keras.Model:
             f"expected a functional or sequential keras.Model, got {type_name(model)}; a tf_keras "
             "model has its own in tensorflow_model_optimization"
         )
+    refuse_quantized(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if nested:
         raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")

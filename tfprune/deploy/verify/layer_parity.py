@@ -15,6 +15,7 @@ from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.parity import scale_of
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
+from tfprune.utils.keras_quantized import refuse_quantized
 from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
@@ -96,6 +97,7 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+    refuse_quantized(model)
     data, where = litert.read_source(source)
     contents = flatbuffer.parse(data, where)
     face = interface(model)

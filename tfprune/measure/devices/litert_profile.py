@@ -8,6 +8,7 @@ The layout of what is passed belongs to one version of the library, so others ar
 import ctypes
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.registry import check_inputs, noise, shape_of
 from tfprune.runtime.stored_numbers import quantise, specs
 
-VERSIONS = ("2.3.",)
+VERSIONS = ("2.1.", "2.2.", "2.3.")
 """Beginnings of the versions of ai-edge-litert whose C interface is known."""
+
+# From these on options are passed as text, and a model is read for an environment.
+_OPTIONS_AS_TEXT = (2, 1, 3)
+_MODEL_OF_ENVIRONMENT = (2, 1, 6)
 
 _CPU = 1
 _WRITE = 1
@@ -115,7 +120,7 @@ class ProfiledModel:
     """
 
     def __init__(self, path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> None:
-        check_version()
+        version = tuple(map(int, re.findall(r"\d+", check_version())[:3]))
         self._library = _library()
         self._inputs, outputs = specs(flatbuffer.parse(Path(path).read_bytes(), path))
         check_inputs(shapes, self._inputs)
@@ -123,11 +128,16 @@ class ProfiledModel:
         self._compiled = ctypes.c_void_p()
         self._profiler = ctypes.c_void_p()
         self._call("CreateEnvironment", 0, None, ctypes.byref(environment))
-        self._call("CreateModelFromFile", environment, path.encode(), ctypes.byref(model))
+        owner = [environment] if version >= _MODEL_OF_ENVIRONMENT else []
+        self._call("CreateModelFromFile", *owner, path.encode(), ctypes.byref(model))
         self._call("CreateOptions", ctypes.byref(options))
         self._call("SetOptionsHardwareAccelerators", options, _CPU)
-        self._option(options, b"runtime_options_string", b"enable_profiling = true\n")
-        self._option(options, b"xnnpack", f"num_threads = {threads}\n".encode())
+        if version >= _OPTIONS_AS_TEXT:
+            self._text(options, b"runtime_options_string", b"enable_profiling = true\n")
+            self._text(options, b"xnnpack", f"num_threads = {threads}\n".encode())
+        else:
+            self._option(options, "Runtime", "EnableProfiling", ctypes.c_bool(True))
+            self._option(options, "Cpu", "NumThread", ctypes.c_int(threads))
         self._call("CreateCompiledModel", environment, model, options, ctypes.byref(self._compiled))
         self._call("CompiledModelGetProfiler", self._compiled, ctypes.byref(self._profiler))
         signature = ctypes.c_void_p()
@@ -246,7 +256,14 @@ class ProfiledModel:
         ctypes.memmove(address, content, len(content))
         self._call("UnlockTensorBuffer", buffer)
 
-    def _option(self, options: ctypes.c_void_p, name: bytes, text: bytes) -> None:
+    def _option(self, options: ctypes.c_void_p, group: str, name: str, value: Any) -> None:
+        made, found = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call(f"Create{group}Options", ctypes.byref(made))
+        self._call(f"Find{group}Options", made, ctypes.byref(found))
+        self._call(f"Set{group}Options{name}", found, value)
+        self._call("AddOpaqueOptions", options, made)
+
+    def _text(self, options: ctypes.c_void_p, name: bytes, text: bytes) -> None:
         c = ctypes.CDLL(None)
         c.strdup.restype = ctypes.c_void_p
         made = ctypes.c_void_p()

@@ -23,6 +23,7 @@ from tfprune.sparsity.oneshot.samples import count_samples, read_samples
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 from tfprune.utils import keras_generation
 from tfprune.utils.filters import Filters, as_filters
+from tfprune.utils.keras_quantized import refuse_quantized
 from tfprune.utils.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ def _check_model(model: Any) -> None:
         )
     if not isinstance(model, keras.Model):
         raise ModelError(f"prune_oneshot: expected a keras.Model. Received {type_name(model)}.")
+    refuse_quantized(model)
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
             f"prune_oneshot: Keras runs on the {keras.backend.backend()} backend; tfprune needs "

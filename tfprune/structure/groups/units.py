@@ -20,6 +20,7 @@ from tfprune.structure.ids.ids import MAKE, Binding, Ids
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.shapes import concrete_shapes, count
 from tfprune.structure.ids.site import Site
+from tfprune.utils.keras_quantized import refuse_quantized
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,8 @@ def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units
         >>> [(group.name, len(group.units)) for group in tfprune.units(model)]
         [('hidden', 3)]
     """
+    if isinstance(model, keras.Model):
+        refuse_quantized(model)
     graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
     refuse(graph)
     return units_of(model, graph, input_shape=input_shape)
@@ -122,11 +125,6 @@ def refuse(graph: Graph) -> None:
                 raise ModelError(
                     f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "
                     "first (save the model and load its weights into one without LoRA)"
-                )
-            if getattr(layer, "quantization_mode", None):
-                raise ModelError(
-                    f"layer {layer.name!r} is quantised ({layer.quantization_mode}) and cannot "
-                    "be cut: shrink the float model first, then quantise"
                 )
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfprune.errors import DataError, ModelError, type_name
 from tfprune.graph.inputs import by_name, check_batch
 from tfprune.utils.batches import each_batch
+from tfprune.utils.keras_quantized import refuse_quantized
 
 OPTION = "recalibrate data"
 
@@ -37,6 +38,7 @@ def recalibrate(model: M, data: Any) -> M:
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
+    refuse_quantized(model)
     learning = learning_norms(model)
     if not learning:
         frozen = [layer.name for layer in _norms(model)]

@@ -1,0 +1,75 @@
+"""Tells Keras's loader where the layers of tfprune are, and imports them when a file has one."""
+
+import importlib
+import sys
+from typing import Any
+
+LAYERS = {
+    "ActivationRange": "tfprune.deploy.qat.ranges",
+    "ChannelGate": "tfprune.structure.gates.layers",
+    "HeadGate": "tfprune.structure.gates.layers",
+    "QuantisedBatchNormalization": "tfprune.deploy.qat.normalization",
+    "QuantisedConv1D": "tfprune.deploy.qat.layers",
+    "QuantisedConv1DTranspose": "tfprune.deploy.qat.layers",
+    "QuantisedConv2D": "tfprune.deploy.qat.layers",
+    "QuantisedConv2DTranspose": "tfprune.deploy.qat.layers",
+    "QuantisedDense": "tfprune.deploy.qat.layers",
+    "QuantisedDepthwiseConv1D": "tfprune.deploy.qat.layers",
+    "QuantisedDepthwiseConv2D": "tfprune.deploy.qat.layers",
+    "QuantisedEinsumDense": "tfprune.deploy.qat.layers",
+    "QuantisedEmbedding": "tfprune.deploy.qat.layers",
+    "QuantisedLayerNormalization": "tfprune.deploy.qat.attention",
+    "QuantisedMultiHeadAttention": "tfprune.deploy.qat.attention",
+    "QuantisedPReLU": "tfprune.deploy.qat.layers",
+    "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
+    "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
+}
+"""The module of each layer that can be in a file, by the name that the file has for it."""
+
+
+class _LaterLayer:
+    """Stands in Keras's registry for a layer whose module is imported when a file has one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def from_config(self, config: dict[str, Any]) -> Any:
+        """Return the layer, whose class takes this place in the registry from then on."""
+        kind = getattr(importlib.import_module(LAYERS[self.name]), self.name)
+        return kind.from_config(config)
+
+
+def register_layers() -> None:
+    """Put every layer into Keras's registry: now, or as soon as somebody imports Keras.
+
+    Keras imports no module that a file names, as that would be code out of a file, and knows what
+    has been registered alone.
+    """
+    if "keras" in sys.modules:
+        known = sys.modules["keras"].saving.get_custom_objects()
+        for name in LAYERS:
+            known.setdefault(f"tfprune>{name}", _LaterLayer(name))
+    else:
+        sys.meta_path.insert(0, _KerasWatcher())
+
+
+class _KerasWatcher:
+    """Finds `keras` as it would be found without it, and registers the layers once it is there."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return what the next finder that knows `keras` finds, and nothing for other modules."""
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def run_and_register(module: Any) -> None:
+            run(module)
+            register_layers()
+
+        spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+        return spec
