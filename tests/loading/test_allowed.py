@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.legacy import payloads
+from tests.loading import payloads
 from tfprune import cli
 from tfprune.errors import ArtefactError, TfpruneError
 from tfprune.loading.allowed import code_in

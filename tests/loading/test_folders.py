@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.legacy import payloads
+from tests.loading import payloads
 from tfprune.errors import ArtefactError
 from tfprune.loading.folders import check_folder, load_weights_into, read_config
 from tfprune.loading.load import load_model

@@ -10,6 +10,7 @@ from typing import Any
 
 from tfprune.bridge.functions import SYMBOLS
 from tfprune.loading.classes import CLASSES, FUNCTIONS, VALUES, is_function_home, is_listed, is_word
+from tfprune.utils.registration import LAYERS
 
 _PACKAGES = {2: "tf_keras", 3: "keras"}
 # Never taken from a file, nor a class that is made of one of them.
@@ -86,6 +87,8 @@ class _Reader:
         if kind in _CALLS:
             return _fault_of_call(kind, inner)
         registered = config.get("registered_name", kind)
+        if kind in LAYERS and registered == f"tfprune>{kind}":
+            return None
         found = self.registered(registered)
         if found is not None:
             fits = isinstance(found, type) and kind in (found.__name__, registered)
