@@ -86,6 +86,22 @@ def test_heads_whose_projections_are_zero_go() -> None:
     assert small.get_layer("mha").num_heads == 2
 
 
+def test_a_width_that_queries_and_keys_still_use_stays() -> None:
+    """Nothing of it reached the output projection, but the attention was another without it."""
+    inputs = keras.Input((5, 6))
+    layer = kl.GroupQueryAttention(3, 4, 2, name="gqa")
+    model = keras.Model(inputs, layer(inputs, inputs))
+    weights = layer.get_weights()
+    weights[6][:, 1] = 0
+    layer.set_weights(weights)
+    small = check(model, {})
+    assert small.get_layer("gqa").head_dim == 3
+    weights[0][..., 1], weights[1][..., 1] = 0, 0
+    layer.set_weights(weights)
+    small = check(model, {})
+    assert small.get_layer("gqa").head_dim == 2
+
+
 def test_recurrent_units_that_are_zero_go() -> None:
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, kl.Dense(2)(kl.LSTM(4, name="lstm", bias_initializer="zeros",

@@ -87,7 +87,9 @@ def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
     from tfprune.structure.importance import positions
 
     has, speaks = np.zeros(found.flow.size, bool), np.zeros(found.flow.size, bool)
-    for site, binding in found.bindings:
+    # Queries use up the width that they share with keys.
+    hushed = [(site, binding) for site in found.sites for binding in site.hushed]
+    for site, binding in (*found.bindings, *hushed):
         if binding.role != role:
             continue
         place = places(site.op)[id(binding.weight)]
