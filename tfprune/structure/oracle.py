@@ -66,7 +66,7 @@ def prove(
         originals = full_ops
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
-    inputs = random_inputs(found, rng, input_shape)
+    inputs = random_inputs(found, rng, input_shape, alive)
     check_unrolling(found, inputs, low_precision=has_low_precision(found))
     noisy = varied(weights, rng)
     quiet = silenced(found, noisy, keep)

@@ -87,9 +87,8 @@ def sweep(
             everything = np.ones(whole.flow.size, bool)
             one, _ = rebuild(whole, everything, weights, dtype="float32")
             other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
-        error = drift(
-            found, one, other, random_inputs(found, np.random.default_rng(seed), input_shape)
-        )
+        inputs = random_inputs(found, np.random.default_rng(seed), input_shape, alive)
+        error = drift(found, one, other, inputs)
         if not error <= TOLERANCE:
             raise ModelError(
                 f"model {found.model.name!r}: without its closed units it differs from itself by "
