@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers as kl
 from keras import ops, tree
@@ -230,7 +230,8 @@ def drawn(seed: int) -> tuple[keras.Model, np.ndarray, str]:
     rng = np.random.default_rng(seed)
     model, names = draw_model(rng)
     close_at_random(model, rng)
-    data = rng.normal(scale=2.0, size=(6, *model.inputs[0].shape[1:])).astype("float32")
+    # Keras adds wrongly where there are as many samples as channels (see structure.trial).
+    data = rng.normal(scale=2.0, size=(17, *model.inputs[0].shape[1:])).astype("float32")
     return model, data, f"seed {seed}: {', '.join(names)}"
 
 
@@ -249,9 +250,15 @@ def check_zeros(seed: int) -> int:
     return reports[0].before.units - reports[0].after.units
 
 
-@settings(max_examples=25)
+@pytest.mark.parametrize("seed", range(6))
+def test_a_few_graphs_without_what_is_closed_are_what_they_were(seed: int) -> None:
+    check_zeros(seed)
+
+
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**31 - 1))
-def test_what_is_closed_goes_and_nothing_changes(seed: int) -> None:
+def test_graphs_without_what_is_closed_are_what_they_were(seed: int) -> None:
+    """A hundred, or with `--hypothesis-profile=search` a thousand."""
     check_zeros(seed)
 
 
