@@ -12,7 +12,7 @@ from tfprune.structure.choice import Choice
 from tfprune.structure.closed import closed_units
 from tfprune.structure.graph import Call, Ref
 from tfprune.structure.layers import ChannelGate
-from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision
+from tfprune.structure.oracle import TOLERANCE, drift, has_low_precision, refuse_nan
 from tfprune.structure.rebuild import Weights, rebuild
 from tfprune.structure.repair import LINEAR, TRANSPOSED, source_of
 from tfprune.structure.site import USE, Binding, places
@@ -89,6 +89,7 @@ def sweep(
             other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
         inputs = random_inputs(found, np.random.default_rng(seed), input_shape, alive)
         error = drift(found, one, other, inputs)
+        refuse_nan(whole, weights, error)
         if not error <= TOLERANCE:
             raise ModelError(
                 f"model {found.model.name!r}: without its closed units it differs from itself by "
