@@ -52,7 +52,7 @@ def test_a_constant_that_beta_makes_is_folded_into_the_bias() -> None:
 def test_a_constant_under_padding_cannot_be_folded_and_is_named() -> None:
     model = conv_net(beta="ones", padding="same")
     zero(model.get_layer("a"), [0, 7])
-    check(model, {"a": ()}, note="2 units that are closed where they are made stay")
+    check(model, {"a": ()}, note="2 closed units of a stay (0, 7): b pads")
 
 
 def test_units_that_nobody_reads_go() -> None:
@@ -86,6 +86,22 @@ def test_heads_whose_projections_are_zero_go() -> None:
     assert small.get_layer("mha").num_heads == 2
 
 
+def test_a_width_that_queries_and_keys_still_use_stays() -> None:
+    """Nothing of it reached the output projection, but the attention was another without it."""
+    inputs = keras.Input((5, 6))
+    layer = kl.GroupQueryAttention(3, 4, 2, name="gqa")
+    model = keras.Model(inputs, layer(inputs, inputs))
+    weights = layer.get_weights()
+    weights[6][:, 1] = 0
+    layer.set_weights(weights)
+    small = check(model, {})
+    assert small.get_layer("gqa").head_dim == 3
+    weights[0][..., 1], weights[1][..., 1] = 0, 0
+    layer.set_weights(weights)
+    small = check(model, {})
+    assert small.get_layer("gqa").head_dim == 2
+
+
 def test_recurrent_units_that_are_zero_go() -> None:
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, kl.Dense(2)(kl.LSTM(4, name="lstm", bias_initializer="zeros",
@@ -107,19 +123,60 @@ def test_under_a_normalisation_of_channels_nothing_goes() -> None:
 def test_one_unit_stays_where_all_are_zero() -> None:
     model = conv_net(norm=False)
     zero(model.get_layer("a"), list(range(8)))
-    small, report = tfprune.shrink(model, "zeros")
+    small = check(model, {}, note="1 closed units of a stay (0): all of a are closed")
     assert small.get_layer("a").filters == 1
-    assert any("one unit of a stays" in note for note in report.notes)
+
+
+def test_the_unit_that_has_to_stay_keeps_its_constant() -> None:
+    """What all units said was folded into the bias, and the one that stayed said it again."""
+    model = keras.Sequential(
+        [keras.Input((3,)), kl.Dense(4, "sigmoid", name="a"), kl.Dense(2, name="b")]
+    )
+    zero(model.get_layer("a"), [0, 1, 2, 3])
+    small = check(model, {"a": (1, 2, 3)}, note="all of a are closed, and one has to stay")
+    kernel, bias = model.get_layer("b").get_weights()
+    np.testing.assert_allclose(small.get_layer("b").bias, bias + 0.5 * kernel[1:].sum(axis=0))
+
+
+def grouped_net(bias: str):
+    inputs = keras.Input((4, 4, 3))
+    x = kl.Conv2D(8, 1, name="a", bias_initializer=bias)(inputs)
+    x = kl.Conv2D(4, 1, groups=2, name="b")(x)
+    return keras.Model(inputs, kl.Dense(2, name="out")(kl.Flatten()(x)))
 
 
 def test_blocks_stay_equal() -> None:
-    inputs = keras.Input((4, 4, 3))
-    x = kl.Conv2D(8, 1, name="a", use_bias=False)(inputs)
-    model = keras.Model(inputs, kl.Conv2D(4, 1, groups=2, name="b")(x))
+    model = grouped_net("zeros")
     zero(model.get_layer("a"), [0, 1, 6])
-    small, report = tfprune.shrink(model, "zeros")
-    assert report.error <= 1e-5
-    assert small.get_layer("a").filters in (6, 8)
+    note = "1 closed units of a stay (0): as many stay in each of the 2 blocks of a"
+    check(model, {"a": (1, 6)}, note=note)
+
+
+def test_the_constant_of_a_unit_that_stays_for_its_block_is_not_folded() -> None:
+    """Nothing was removed, and the output differed."""
+    model = grouped_net("ones")
+    zero(model.get_layer("b"), [1], bias=False)
+    model.get_layer("b").bias.assign([0, 1, 0, 0])
+    small = check(model, {"b": ()}, note="1 closed units of b stay (1): as many stay in each")
+    np.testing.assert_array_equal(small.get_layer("out").bias, model.get_layer("out").bias)
+
+
+def test_a_constant_goes_into_the_bias_of_its_own_group() -> None:
+    model = grouped_net("normal")
+    zero(model.get_layer("a"), [0, 1, 5, 6], bias=False)
+    small = check(model, {"a": (0, 1, 5, 6)})
+    assert small.get_layer("b").kernel.shape == (1, 1, 2, 4)
+
+
+def test_a_layer_called_twice_may_be_told_two_constants() -> None:
+    """The second call was not listened to."""
+    inputs = keras.Input((3,))
+    shared = kl.Dense(4, name="shared")
+    x = kl.Activation("sigmoid")(shared(kl.Dense(4, name="a")(inputs)))
+    model = keras.Model(inputs, kl.Dense(2)(shared(x)))
+    for name in ("a", "shared"):
+        zero(model.get_layer(name), [2])
+    check(model, {"a": (), "shared": ()}, note="shared, called 2 times, cannot take up")
 
 
 @pytest.mark.parametrize("kind", ["hard", "l1"])

@@ -146,3 +146,11 @@ def test_a_gate_is_not_folded_into_what_the_model_shows() -> None:
     small, report = tfprune.shrink(model, "gates")
     assert report.error <= 1e-6
     assert "g" in [layer.name for layer in small.layers]
+
+
+def test_what_gives_no_numbers_is_refused_with_the_layer_at_fault() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(3, name="a")(inputs)))
+    model.get_layer("a").bias.assign([0, np.nan, 0])
+    with pytest.raises(ModelError, match=r"layer 'a' has such weights; .* with verify=False"):
+        tfprune.shrink(model, "zeros")

@@ -133,3 +133,15 @@ def test_a_network_that_leaves_one_position_is_proven_all_the_same() -> None:
     model = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None)
     _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
     assert report.error <= 1e-4
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_a_proof_is_not_run_where_keras_takes_an_addend_for_a_bias(left: int) -> None:
+    """Of two samples and two channels, right cuts were refused (Keras 3.15)."""
+    inputs = keras.Input((5,))
+    x = keras.layers.Dense(4, name="a")(inputs)
+    x = x + keras.ops.sum(keras.layers.Dense(3, name="b")(x), axis=-1, keepdims=True)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    small, report = tfprune.shrink(model, {"channels": left / 4}, only="a", round_to=1)
+    assert small.get_layer("a").units == left
+    assert report.error <= 1e-5

@@ -1,25 +1,28 @@
 """Units that training has closed already: all their weights are zero, or a gate is.
 
 Such a unit may still speak: BatchNormalization's beta makes a constant of it. A constant that
-reaches a Dense layer, or a convolution that does not pad, is folded into the bias exactly.
+reaches a Dense layer, or a convolution that does not pad, is folded into the bias exactly. First
+it is decided what goes: what speaks where its constant cannot be taken up stays, blocks stay
+equal, and nothing is emptied. Then the constants of what goes are folded, and of nothing else.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
-from tfprune.graph.read import Call, Ref
+from tfprune.structure.gates.closed_values import Heard, Voice, listen
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import MAKE, USE, Ids, places
-from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.rebuild.rebuild import Weights, execute, perform
+from tfprune.structure.groups.grouping import Group
+from tfprune.structure.groups.units import Units, vectors
+from tfprune.structure.ids.ids import MAKE, USE, places, positions
+from tfprune.structure.rebuild.rebuild import Weights
 
-QUIET = 1e-6
-"""A voice that varies by less than this share of its tensor's largest number is constant."""
+SHOWN = 8
+"""So many positions of units that stay are named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +34,6 @@ class Closed:
     notes: tuple[str, ...]
 
 
-@dataclass(eq=False)
-class _Voice:
-    """What closed positions say to one consumer: the constant of each id."""
-
-    call: Call
-    ids: Ids
-    constant: np.ndarray
-    steady: np.ndarray
-    silent: np.ndarray
-
-
 def closed_units(found: Units, weights: Weights, *, gates: bool, input_shape: Any = None) -> Closed:
     """The units that can be removed because nothing of them is left.
 
@@ -51,36 +43,37 @@ def closed_units(found: Units, weights: Weights, *, gates: bool, input_shape: An
         gates: Whether closed gates count, or weights that are all zero.
         input_shape: The shape of the input, where the model leaves it open.
     """
-    candidates = _gated(found) if gates else _zero_makers(found, weights)
-    candidates &= _free(found)
-    notes: list[str] = []
-    mixed = [group for group in found.groups if not group.exact and candidates[group.units].any()]
-    for group in mixed:
-        count = int(candidates[group.units].sum())
-        notes.append(f"{count} closed units of {group.name} stay: {group.reasons[0]}")
-        candidates[group.units] = False
-    unused = _unused(found, weights) & _free(found)
-    if candidates.any():
-        voices = _listen(found, input_shape)
-        speaking = _internal(found, weights, candidates & ~unused)
-        for voice in voices:
-            unsteady = found.root[voice.ids[~voice.steady]]
-            speaking[unsteady] = True
-        folded, stuck = _fold(found, weights, voices, candidates & ~speaking & ~unused)
-        speaking |= stuck
-        kept = np.flatnonzero(candidates & speaking & ~unused)
-        if len(kept):
-            notes.append(
-                f"{len(kept)} units that are closed where they are made stay, since they "
-                "still speak to a layer that cannot take up their constant"
-            )
-        folded, _ = _fold(found, weights, voices, candidates & ~speaking & ~unused)
-        weights = folded
-        candidates &= ~speaking
-    if not gates:
-        candidates |= unused
-    removed = _even(found, candidates, notes)
-    return Closed(removed, weights, tuple(notes))
+    free, zero = _free(found), _all_zero(found, weights, MAKE)
+    closed = free & (_gated(found) if gates else zero)
+    unused = free & _unused(found, weights) if not gates else np.zeros_like(free)
+    choice = _Choice(found, closed | unused)
+    for group in found.groups:
+        if not group.exact:
+            choice.keep(group.units[~unused[group.units]], group.reasons[0])
+    heard = Heard([], [])
+    if (speaking := choice.going & ~unused).any():
+        heard = listen(found, weights, speaking, zero, input_shape)
+    for call, roots in heard.inside:
+        choice.keep(_some(roots, ~unused), f"{call.path} uses what they are inside, not as zeros")
+    for voice in heard.voices:
+        reason = _cannot_fold(found, weights, voice)
+        loud = voice.roots[~voice.silent & (~voice.steady | bool(reason))]
+        choice.keep(_some(loud, ~unused), reason or f"{voice.call.path} is told more than one "
+                    "constant by them")  # fmt: skip
+    choice.stay_even()
+    choice.leave_some()
+    going = choice.going
+    folded = dict(weights)
+    for voice in heard.voices:
+        _fold(folded, voice, going & ~unused)
+    return Closed(np.flatnonzero(going), folded, tuple(choice.notes()))
+
+
+def _some(roots: np.ndarray, these: np.ndarray) -> np.ndarray:
+    return roots[these[roots]]
+
+
+# what is closed
 
 
 def _free(found: Units) -> np.ndarray:
@@ -92,10 +85,10 @@ def _free(found: Units) -> np.ndarray:
 
 def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
     """Roots all of whose slices of this role are zero, and that have some."""
-    from tfprune.structure.ids.ids import positions
-
     has, speaks = np.zeros(found.flow.size, bool), np.zeros(found.flow.size, bool)
-    for site, binding in found.bindings:
+    # Queries use up the width that they share with keys.
+    hushed = [(site, binding) for site in found.sites for binding in site.hushed]
+    for site, binding in (*found.bindings, *hushed):
         if binding.role != role:
             continue
         place = places(site.op)[id(binding.weight)]
@@ -104,10 +97,6 @@ def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
             has[roots] = True
             speaks[roots[(rows != 0).any(axis=1)]] = True
     return has & ~speaks
-
-
-def _zero_makers(found: Units, weights: Weights) -> np.ndarray:
-    return _all_zero(found, weights, MAKE)
 
 
 def _unused(found: Units, weights: Weights) -> np.ndarray:
@@ -129,133 +118,103 @@ def _gated(found: Units) -> np.ndarray:
     return closed
 
 
-def input_of(found: Units, call: Call, ids: Ids) -> tuple[Ref, int] | None:
-    """The input and axis of a call that carry these very ids."""
-    for ref in call.inputs:
-        for axis, here in enumerate(found.flow.axes(ref)):
-            if here is not None and here.shape == ids.shape and (here == ids).all():
-                return ref, axis
-    return None
+# what goes
 
 
-def _listen(found: Units, input_shape: Any) -> list[_Voice]:
-    """What each position says to each consumer, on random inputs."""
-    ears: dict[int, list[tuple[Call, Ref, int, Ids]]] = {}
-    for call in found.graph.calls:
-        site = found.flow.sites.get(id(call.op))
-        for binding in site.bindings if site is not None else ():
-            if binding.role != USE or binding.ids.ndim != 1:
+@dataclass(eq=False)
+class _Choice:
+    """The closed units that go, and why the others stay."""
+
+    found: Units
+    going: np.ndarray
+    why: dict[int, str] = field(default_factory=dict)
+
+    def keep(self, roots: np.ndarray, reason: str) -> None:
+        """Let closed units stay."""
+        for root in roots[self.going[roots]]:
+            self.why[int(root)] = reason
+        self.going[roots] = False
+
+    def stay_even(self) -> None:
+        """Let as many stay in each block of a group as in any other."""
+        for group in self.found.groups:
+            if group.block_count == 1:
                 continue
-            at = input_of(found, call, binding.ids)
-            if at is not None:
-                ears.setdefault(id(call), []).append((call, *at, binding.ids))
-        for silence in found.flow.silences:
-            if silence.call is call:
-                ears.setdefault(id(call), []).append((call, silence.ref, silence.axis, silence.ids))
-    voices: list[_Voice] = []
+            blocks = [_some(block, self.going) for block in _blocks(group)]
+            fewest = min(map(len, blocks))
+            for mine in blocks:
+                reason = f"as many stay in each of the {group.block_count} blocks of {group.name}"
+                self.keep(mine[: len(mine) - fewest], reason)
 
-    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = {
-            spec: value
-            for spec, value in zip(
-                tree.flatten((call.args, call.kwargs)), tree.flatten((args, kwargs)), strict=True
-            )
-            if isinstance(spec, Ref)
-        }
-        for _, ref, axis, ids in ears.get(id(call), ()):
-            x = np.moveaxis(keras.ops.convert_to_numpy(given[ref]).astype(np.float64), axis, 0)
-            rows = x.reshape(len(x), -1)
-            scale = np.abs(rows).max() or 1.0
-            mean = rows.mean(axis=1)
-            steady = np.abs(rows - mean[:, None]).max(axis=1) <= QUIET * scale
-            silent = np.abs(rows).max(axis=1) <= QUIET * 1e-3 * scale
-            voices.append(_Voice(call, ids, np.where(silent, 0, mean), steady, silent))
-        return perform(call.op, args, kwargs)
-
-    inputs = random_inputs(found, np.random.default_rng(0), input_shape)
-    execute(found.graph, [keras.ops.convert_to_tensor(array) for array in inputs], run)
-    return voices
-
-
-def _internal(found: Units, weights: Weights, candidates: np.ndarray) -> np.ndarray:
-    """Candidates that are used inside of their own layer, and not only as zeros.
-
-    Heads and recurrent units say nothing where their biases are zero too.
-    """
-    from tfprune.structure.ids.ids import positions
-
-    speaking = np.zeros(found.flow.size, bool)
-    for call in found.graph.calls:
-        site = found.flow.sites.get(id(call.op))
-        if site is None:
-            continue
-        own = [
-            b
-            for b in site.bindings
-            if b.role == USE and (b.ids.ndim == 2 or input_of(found, call, b.ids) is None)
-        ]
-        inside = np.zeros(found.flow.size, bool)
-        for binding in own:
-            inside[found.root[binding.ids.ravel()]] = True
-        if not (inside & candidates).any():
-            continue
-        for binding in site.bindings:
-            if binding.role == USE:
+    def leave_some(self) -> None:
+        """Let one unit stay, in each block, of what would be emptied."""
+        home = {int(unit): group for group in self.found.groups for unit in group.units}
+        for ids in vectors(self.found):
+            line = self.found.root[ids]
+            if not self.going[line].all():
                 continue
-            place = places(site.op)[id(binding.weight)]
-            for ids, rows in positions(weights[id(site.op)][place], binding):
-                roots = found.root[ids[(rows != 0).any(axis=1)]]
-                speaking[roots[inside[roots]]] = True
-        grouped = [b for b in own if b.ids.ndim == 2]
-        for binding in grouped:
-            speaking[found.root[binding.ids.ravel()]] = True
-    return speaking
+            at = next(p for p in self.found.flow.producers if p.start <= ids[0] < p.stop)
+            first, group = line[0], home[int(line[0])]
+            for block in _blocks(group):
+                # Blocks are even: where one loses all that it may, so does each.
+                mine = [first] if first in block else _some(block, self.going)[:1]
+                self.keep(np.array(mine), f"all of {at.op.name} are closed, and one has to stay")
+
+    def notes(self) -> Iterator[str]:
+        """What stays though it is closed, by group and reason."""
+        for group in self.found.groups:
+            held: dict[str, list[int]] = {}
+            for unit in group.units:
+                if int(unit) in self.why:
+                    held.setdefault(self.why[int(unit)], []).append(int(unit))
+            for reason, units in held.items():
+                which = f"{len(units)} closed units of {group.name} stay"
+                yield f"{which}{self._at(group, units)}: {reason}"
+
+    def _at(self, group: Group, units: list[int]) -> str:
+        """The positions of some units along the first axis that makes them all."""
+        for producer in group.producers:
+            made = self.found.root[producer.start : producer.stop]
+            if np.isin(units, made).all():
+                here = np.flatnonzero(np.isin(made, units)).tolist()
+                more = ", …" if len(here) > SHOWN else ""
+                return f" ({', '.join(map(str, here[:SHOWN]))}{more})"
+        return ""
 
 
-def _fold(
-    found: Units, weights: Weights, voices: list[_Voice], going: np.ndarray
-) -> tuple[Weights, np.ndarray]:
-    """The weights with constants moved into biases, and the roots for which that cannot be."""
-    result, stuck = dict(weights), np.zeros(found.flow.size, bool)
-    for voice in voices:
-        here = going[found.root[voice.ids]] & ~voice.silent
-        if not here.any():
-            continue
-        layer = voice.call.op
-        dense = isinstance(layer, keras.layers.Dense)
-        conv = isinstance(
-            layer, keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D
-        ) and (layer.padding == "valid" or set(layer.kernel_size) == {1})
-        if not (dense or conv) or layer.bias is None or found.flow.calls_of(layer) > 1:
-            stuck[found.root[voice.ids[here]]] = True
-            continue
-        arrays = list(result[id(layer)])
-        kernel, place = arrays[0], 1
-        taps = kernel.reshape(-1, *kernel.shape[-2:]).sum(axis=0)
-        arrays[place] = arrays[place] + (voice.constant[here] @ taps[here]).astype(kernel.dtype)
-        result[id(layer)] = arrays
-    return result, stuck
+def _blocks(group: Group) -> list[np.ndarray]:
+    return [group.units[group.blocks == block] for block in range(group.block_count)]
 
 
-def _even(found: Units, candidates: np.ndarray, notes: list[str]) -> np.ndarray:
-    """What may go so that blocks stay equal and nothing is emptied."""
-    from tfprune.structure.groups.units import vectors
+# what they leave behind
 
-    gone = candidates.copy()
-    for group in found.groups:
-        if group.block_count == 1 or not gone[group.units].any():
-            continue
-        count = min(
-            int(gone[group.units[group.blocks == block]].sum())
-            for block in range(group.block_count)
-        )
-        for block in range(group.block_count):
-            mine = [unit for unit in group.units[group.blocks == block] if gone[unit]]
-            gone[mine[: len(mine) - count]] = False
-    for ids in vectors(found):
-        line = np.unique(found.root[ids])
-        if gone[line].all():
-            gone[line[0]] = False
-            at = next(p for p in found.flow.producers if p.start <= ids[0] < p.stop)
-            notes.append(f"one unit of {at.op.name} stays though all of them are closed")
-    return np.flatnonzero(gone)
+
+def _cannot_fold(found: Units, weights: Weights, voice: Voice) -> str:
+    """Why a call cannot take up a constant, or "" where it can."""
+    layer, name = voice.call.op, voice.call.path
+    conv = isinstance(layer, keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D)
+    if not (conv or isinstance(layer, keras.layers.Dense)) or id(layer) not in weights:
+        return f"{name} cannot take up the constant that they are"
+    if layer.bias is None:
+        return f"{name} has no bias to take up the constant that they are"
+    if found.flow.calls_of(layer) > 1:
+        return f"{name}, called {found.flow.calls_of(layer)} times, cannot take up their constant"
+    if conv and layer.padding != "valid" and set(layer.kernel_size) != {1}:
+        return f"{name} pads, and so cannot take up the constant that they are"
+    return ""
+
+
+def _fold(weights: Weights, voice: Voice, going: np.ndarray) -> None:
+    """Add to a layer's bias what units that go have told it."""
+    here = going[voice.roots] & ~voice.silent
+    if not here.any():
+        return
+    layer = voice.call.op
+    arrays, place = list(weights[id(layer)]), places(layer)
+    kernel, at = arrays[place[id(layer.kernel)]], place[id(layer.bias)]
+    groups = getattr(layer, "groups", 1)
+    taps = kernel.reshape(math.prod(kernel.shape[:-2]), kernel.shape[-2], groups, -1).sum(axis=0)
+    constant = np.where(here, voice.constant, 0).reshape(groups, -1)
+    added = np.einsum("gi,igo->go", constant, taps).ravel()
+    arrays[at] = arrays[at] + added.astype(kernel.dtype)
+    weights[id(layer)] = arrays

@@ -14,7 +14,7 @@ from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.proof.prove import TOLERANCE, drift, has_low_precision
+from tfprune.structure.proof.prove import TOLERANCE, drift, has_low_precision, refuse_nan
 from tfprune.structure.rebuild.rebuild import Weights, rebuild
 from tfprune.structure.rebuild.repair import LINEAR, TRANSPOSED, source_of
 from tfprune.structure.select.ranking import Choice
@@ -87,9 +87,9 @@ def sweep(
             everything = np.ones(whole.flow.size, bool)
             one, _ = rebuild(whole, everything, weights, dtype="float32")
             other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
-        error = drift(
-            found, one, other, random_inputs(found, np.random.default_rng(seed), input_shape)
-        )
+        inputs = random_inputs(found, np.random.default_rng(seed), input_shape, alive)
+        error = drift(found, one, other, inputs)
+        refuse_nan(whole, weights, error)
         if not error <= TOLERANCE:
             raise ModelError(
                 f"model {found.model.name!r}: without its closed units it differs from itself by "

@@ -85,6 +85,7 @@ class Flow:
         self.rewrites: dict[int, Rewrite] = {}
         self.gathered: dict[int, list[Ids]] = {}
         self.vocabulary: dict[int, int] = {}
+        self.inside: dict[int, Graph] = {}
         self.size = 0
         self._calls: dict[int, int] = {}
         for call in graph.calls:
@@ -220,9 +221,11 @@ class Flow:
     def leave(self, call: Call, graph: Graph) -> None:
         """Charge a call with what an adopted graph asked for inside of it.
 
-        The call runs as one piece. So an input that would have to be silenced inside of it, and
-        a size that stands in the arguments of an inner call, stay as they are.
+        The call runs as one piece, and the graph is kept in `inside`. So an input that would have
+        to be silenced inside of it, and a size that stands in the arguments of an inner call,
+        stay as they are.
         """
+        self.inside[id(call)] = graph
         inner = {id(one): one for one in graph.calls}
         for item in self.silences:
             if id(item.call) in inner:

@@ -18,10 +18,18 @@ OPEN_SIZE = 64
 """Stands for input sizes that the model leaves open."""
 
 
-def random_inputs(found: Units, rng: np.random.Generator, input_shape: Any) -> list[np.ndarray]:
-    """Inputs of a few samples: indices where an Embedding reads them, else normal numbers."""
+def random_inputs(
+    found: Units, rng: np.random.Generator, input_shape: Any, alive: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Inputs of a few samples: indices where an Embedding reads them, else normal numbers.
+
+    `alive` tells what stays of each id, where a smaller model is to be run on them too.
+    """
     given = [] if input_shape is None else list(given_shapes(input_shape))
     samples = _samples(found)
+    mistaken = _mistaken(found, alive)
+    while samples in mistaken:
+        samples += 1
     inputs = []
     for number, ref in enumerate(tree.flatten(found.graph.inputs)):
         value = found.graph.values[ref.index]
@@ -59,6 +67,30 @@ def _samples(found: Units) -> int:
     norms = (call.op for call in found.graph.calls)
     normalised = any(isinstance(op, keras.layers.BatchNormalization) for op in norms)
     return 8 if small and normalised else 2
+
+
+def _mistaken(found: Units, alive: np.ndarray | None) -> set[int]:
+    """The numbers of samples at which Keras adds wrongly.
+
+    Keras 3.15 takes an addend that is a single number for each sample for a bias, where there are
+    as many samples as the other addend has channels or rows. Only where the number of samples is
+    known, as it is here.
+    """
+    flow = found.flow
+    calls = [*found.graph.calls, *(call for graph in flow.inside.values() for call in graph.calls)]
+    wrong: set[int] = set()
+    for call in calls:
+        if type(call.op).__name__ != "Add":
+            continue
+        extents = [flow.extents(ref)[1:] for ref in call.inputs]
+        for mask in [np.ones(flow.size, bool)] + ([] if alive is None else [alive]):
+            sizes = [
+                [int(mask[e].sum()) if isinstance(e, np.ndarray) else e for e in inner]
+                for inner in extents
+            ]
+            if any(all(size == 1 for size in inner) for inner in sizes):
+                wrong.update(size for inner in sizes for size in inner if size is not None)
+    return wrong
 
 
 def varied(weights: Weights, rng: np.random.Generator) -> Weights:

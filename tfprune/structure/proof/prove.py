@@ -74,7 +74,7 @@ def prove(
         originals = full_ops
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
-    inputs = random_inputs(found, rng, input_shape)
+    inputs = random_inputs(found, rng, input_shape, alive)
     check_unrolling(found, inputs, low_precision=has_low_precision(found))
     noisy = varied(weights, rng)
     quiet = silenced(found, noisy, keep)
@@ -91,17 +91,7 @@ def prove(
         actual = small(struct, training=False)
     left, right = tree.flatten(expected), tree.flatten(actual)
     worst = max(_apart(a, b) for a, b in zip(left, right, strict=True))
-    if not np.isfinite(worst):
-        spoilt = [
-            call.op.name
-            for call in found.graph.calls
-            if not all(np.isfinite(array).all() for array in weights.get(id(call.op), ()))
-        ]
-        cause = f"layer {spoilt[0]!r} has such weights" if spoilt else "its outputs overflow"
-        raise ModelError(
-            f"model {found.model.name!r} gives NaN or infinity on random inputs, so that nothing "
-            f"can be proven: {cause}; mend it, or leave the proof out with verify=False"
-        )
+    refuse_nan(found, weights, worst)
     if not worst <= TOLERANCE:
         raise ModelError(
             f"model {found.model.name!r}: the shrunken model differs from the original with its "
@@ -109,6 +99,26 @@ def prove(
             "nothing was returned. Freeze the layer at fault with skip="
         )
     return Proof(worst, len(left))
+
+
+def refuse_nan(found: Units, weights: Weights, difference: float) -> None:
+    """Raise where a model gives no numbers that could be compared.
+
+    Raises:
+        ModelError: Naming the first layer with NaN or infinity in its weights.
+    """
+    if np.isfinite(difference):
+        return
+    spoilt = [
+        call.op.name
+        for call in found.graph.calls
+        if not all(np.isfinite(array).all() for array in weights.get(id(call.op), ()))
+    ]
+    cause = f"layer {spoilt[0]!r} has such weights" if spoilt else "its outputs overflow"
+    raise ModelError(
+        f"model {found.model.name!r} gives NaN or infinity on random inputs, so that nothing "
+        f"can be proven: {cause}; mend it, or leave the proof out with verify=False"
+    )
 
 
 def drift(found: Units, one: Any, other: Any, inputs: list[np.ndarray]) -> float:

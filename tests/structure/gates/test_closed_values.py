@@ -1,0 +1,125 @@
+"""What is taken for a constant is one whatever the input is: each of these was removed before."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+from keras import ops
+
+import tfprune
+from tfprune.structure.gates.closed_values import listen
+from tfprune.structure.groups.units import units
+from tfprune.structure.rebuild.rebuild import read_weights
+
+
+def close(layer, bias: float | None = None) -> None:
+    """Close units 1 and 2 of a layer where they are made, in each gate that it has."""
+    size = getattr(layer, "units", None) or layer.filters
+    for variable in layer.weights:
+        array = np.array(variable)
+        if variable.name.endswith("kernel"):
+            array.reshape(-1, array.shape[-1] // size, size)[..., [1, 2]] = 0
+        elif bias is not None:
+            array.reshape(-1, size)[:, [1, 2]] = bias
+        variable.assign(array)
+
+
+def shrunk(model, data, note: str | None) -> int:
+    """How many units went; the rest computes what the model computes."""
+    small, report = tfprune.shrink(model, "zeros", verify=False)
+    np.testing.assert_allclose(small(data), model(data), atol=1e-5)
+    assert len(report.notes) == (note is not None)
+    assert note is None or note in report.notes[0]
+    return report.before.units - report.after.units
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).normal(scale=5, size=shape).astype("float32")
+
+
+def test_a_rectifier_that_is_shut_on_some_inputs_is_no_constant() -> None:
+    inputs = keras.Input((3,))
+    factor = kl.Dense(
+        1, activation="relu", name="factor", bias_initializer=keras.initializers.Constant(-9.0)
+    )
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(4, name="a")(inputs) * factor(inputs)))
+    close(model.get_layer("a"), 1.0)
+    assert shrunk(model, noise(8, 3), "told more than one constant") == 0
+    close(model.get_layer("a"), 0.0)
+    assert shrunk(model, noise(8, 3), None) == 2
+
+
+def test_a_sum_over_an_open_size_is_no_constant() -> None:
+    inputs = keras.Input((None, 3))
+    x = ops.sum(kl.Dense(4, name="a")(inputs), axis=1)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    close(model.get_layer("a"), 1.0)
+    assert shrunk(model, noise(2, 7, 3), "told more than one constant") == 0
+
+
+@pytest.mark.parametrize(("padding", "gone"), [(0, 2), (1, 0)])
+def test_a_mean_over_an_open_size_is_one_unless_zeros_were_added(padding: int, gone: int) -> None:
+    inputs = keras.Input((None, None, 3))
+    x = kl.ZeroPadding2D(padding)(kl.Conv2D(4, 1, name="a")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
+    close(model.get_layer("a"), 1.0)
+    note = "told more than one constant" if padding else None
+    assert shrunk(model, noise(2, 7, 7, 3), note) == gone
+
+
+@pytest.mark.parametrize(("activation", "gone"), [("sigmoid", 0), ("relu", 2)])
+def test_a_recurrent_unit_that_makes_something_of_zero_stays(activation: str, gone: int) -> None:
+    inputs = keras.Input((5, 3))
+    x = kl.SimpleRNN(4, activation=activation, use_bias=False, name="a")(inputs)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    close(model.get_layer("a"))
+    note = None if gone else "a uses what they are inside, not as zeros"
+    assert shrunk(model, noise(4, 5, 3), note) == gone
+
+
+@pytest.mark.parametrize(("bias", "gone"), [(0.5, 0), (0.0, 2)])
+def test_a_first_state_is_heard(bias: float, gone: int) -> None:
+    inputs = keras.Input((5, 3))
+    state = kl.Dense(4, name="state")(inputs[:, 0])
+    x = kl.GRU(4, use_bias=False, name="a")(inputs, initial_state=state)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    close(model.get_layer("a"))
+    close(model.get_layer("state"), bias)
+    assert shrunk(model, noise(4, 5, 3), None if gone else "a cannot take up") == gone
+
+
+@pytest.mark.parametrize(("activation", "gone"), [("sigmoid", 0), ("tanh", 2)])
+def test_what_runs_over_time_is_listened_to_inside(activation: str, gone: int) -> None:
+    frame = keras.Input((3,))
+    x = kl.Dense(4, activation=activation, use_bias=False, name="a")(frame)
+    inner = keras.Model(frame, kl.Dense(2, name="b")(x))
+    close(inner.get_layer("a"))
+    inputs = keras.Input((5, 3))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(kl.TimeDistributed(inner)(inputs))))
+    assert shrunk(model, noise(4, 5, 3), None if gone else "b cannot take up") == gone
+
+
+@pytest.mark.parametrize(("bias", "gone"), [(0.5, 0), (0.0, 2)])
+def test_zeros_go_through_a_separable_convolution(bias: float, gone: int) -> None:
+    inputs = keras.Input((5, 5, 3))
+    x = kl.SeparableConv2D(3, 2, depth_multiplier=2, name="b")(kl.Conv2D(4, 1, name="a")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(x)))
+    close(model.get_layer("a"), bias)
+    assert shrunk(model, noise(2, 5, 5, 3), None if gone else "b cannot take up") == gone
+
+
+def test_each_call_hears_its_own_constant() -> None:
+    inputs = keras.Input((3,))
+    shared = kl.Dense(4, name="shared", bias_initializer="ones")
+    x = shared(kl.Activation("tanh")(kl.Dense(4, name="a")(inputs)))
+    model = keras.Model(inputs, kl.Dense(2)(shared(x)))
+    close(model.get_layer("a"), 0.0)
+    close(shared)
+    found = units(model)
+    closed = np.isin(np.arange(found.flow.size), found.groups[0].units[[1, 2]])
+    heard = listen(found, read_weights(found), closed, closed, None)
+    assert heard.inside == []
+    assert [voice.call.op.name for voice in heard.voices] == ["shared", "shared", "dense"]
+    assert all(voice.steady.tolist() == [False, True, True, False] for voice in heard.voices)
+    assert [voice.constant[1:3].tolist() for voice in heard.voices] == [[0, 0], [1, 1], [1, 1]]
+    assert heard.voices[0].silent.tolist() == [False, True, True, False]
