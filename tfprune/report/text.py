@@ -41,7 +41,7 @@ def to_text(report: "Report") -> str:
     return "\n".join(parts) + "\n"
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: "Report") -> str:
     """Return a report as Markdown, in which names and notes stand as they are."""
     parts = [f"# {escaped(report.title)}", ""]
     for header, rows in _tables(report):
