@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tfprune.bridge.graphs import dtype_of, flatten, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError
+from tfprune.utils.keras_internals import graph_inside, maker_of, mask_of, readers_of
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.
@@ -61,13 +62,11 @@ class Sampler:
 
 
 def _feeds_embedding(tensor: Any) -> bool:
-    history = tensor._keras_history
-    layer = history.layer if hasattr(history, "layer") else history.operation
-    for node in layer._outbound_nodes:
+    for node in readers_of(maker_of(tensor)):
         taker = operation_of(node)
         if type(taker).__name__ in ("Embedding", "CategoryEncoding"):
             return True
-        function = getattr(taker, "_functional", None) or taker
+        function = graph_inside(taker) or taker
         starts = getattr(function, "inputs", None)
         if starts and any(_feeds_embedding(start) for start in starts):
             return True
@@ -100,7 +99,7 @@ def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return two outputs without the positions that their mask says mean nothing."""
-    mask = getattr(left, "_keras_mask", None)
+    mask = mask_of(left)
     first, second = np.asarray(left), np.asarray(right)
     if mask is None or first.shape != second.shape:
         return first, second

@@ -14,11 +14,7 @@ import numpy as np
 from keras import ops
 
 from tfprune.errors import ModelError
-
-
-def own_weights(op: Any) -> list[Any]:
-    """The weights that a layer holds besides those of its layers."""
-    return [*op._trainable_variables, *op._non_trainable_variables]
+from tfprune.utils.keras_internals import own_variables
 
 
 @contextlib.contextmanager
@@ -36,7 +32,7 @@ def as_tensors(op: Any, anchor: Any) -> Iterator[None]:
     """
     before: dict[str, Any] = {}
     try:
-        for variable in own_weights(op):
+        for variable in own_variables(op):
             names = [name for name, value in vars(op).items() if value is variable]
             if not names:
                 raise ModelError(f"its weight {variable.name} is in no attribute of its own")

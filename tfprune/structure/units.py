@@ -17,6 +17,7 @@ from tfprune.structure.ids.flow import Flow, Producer, components
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.shapes import concrete_shapes, count
 from tfprune.structure.ids.site import CHANNELS, HEADS, MAKE, Binding, Ids, Site
+from tfprune.utils.keras_internals import all_layers
 
 ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")
 """Labels of what a layer wraps that has one such axis only, and needs no name for it."""
@@ -173,7 +174,7 @@ def refuse(graph: Graph) -> None:
     for call in graph.calls:
         if not isinstance(call.op, keras.Layer):
             continue
-        for layer in call.op._flatten_layers():
+        for layer in all_layers(call.op):
             if getattr(layer, "lora_enabled", False):
                 raise ModelError(
                     f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "

@@ -9,6 +9,7 @@ from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.rule_registry import is_foreign
 from tfprune.structure.ids.site import Axes
 from tfprune.structure.rules.foreign import acts_alone
+from tfprune.utils.keras_internals import to_snake_case
 
 # fmt: off
 POINTWISE = frozenset({
@@ -44,7 +45,7 @@ def _name(activation: Any) -> tuple[str, bool]:
     home = getattr(activation, "__module__", "") or ""
     if isinstance(activation, keras.Layer) and not activation.weights:
         home = type(activation).__module__
-        name = keras.src.utils.naming.to_snake_case(type(activation).__name__)
+        name = to_snake_case(type(activation).__name__)
         name = {"re_lu": "relu", "leaky_re_lu": "leaky_relu"}.get(name, name)
     return name, home.startswith(("keras.", "tensorflow."))
 

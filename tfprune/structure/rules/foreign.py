@@ -8,6 +8,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.structure.ids.rule_registry import find
+from tfprune.utils.keras_internals import maker_of, node_of
 
 
 def acts_alone(function: Callable[[Any], Any]) -> bool:
@@ -38,10 +39,10 @@ def acts_alone(function: Callable[[Any], Any]) -> bool:
         if here is start or id(here) in seen:
             continue
         seen.add(id(here))
-        operation, number, _ = here._keras_history
+        operation = maker_of(here)
         if find(operation) not in (binary, same) or isinstance(operation, keras.Layer):
             return False
-        given = operation._inbound_nodes[number].arguments
+        given = node_of(here).arguments
         for leaf in tree.flatten((given.args, given.kwargs)):
             if isinstance(leaf, keras.KerasTensor):
                 stack.append(leaf)
