@@ -212,17 +212,24 @@ def test_while_one_thread_traces_another_sees_keras_as_it_is() -> None:
             return self.two(kl.Conv2D(2, 3)(x))
 
     class Asking(Pair):
-        def call(self, x):
-            assert isinstance(keras.ops.shape(x)[0], Size)
-            seen.extend(in_threads(other))
-            return super().call(x)
+        def build(self, shape):
+            super().build(shape)
+            self.scale = self.add_weight(shape=(4,), initializer="ones", name="scale")
 
-    seen: list[bool] = []
+        def call(self, x):
+            if isinstance(x, keras.KerasTensor):
+                assert isinstance(keras.ops.shape(x)[0], Size)
+                assert isinstance(self.scale, keras.KerasTensor)
+                seen.extend(in_threads(other, lambda: layer(numbers)))
+            return super().call(x) * self.scale
+
+    seen: list[object] = []
     layer, start = Asking(), keras.Input((3,))
     layer.build((None, 3))
     trace = Trace(layer, [start], (start,), {})
     trace.forget()
-    assert seen == [True]
+    assert seen[0] is True
+    np.testing.assert_array_equal(seen[1], layer(numbers))
     assert trace.reads == []
 
 

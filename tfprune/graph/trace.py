@@ -22,6 +22,7 @@ from tfprune.utils.keras_internals import (
     in_stateless_scope,
     note_calls,
     own_trainable,
+    own_variables,
 )
 from tfprune.utils.thread_replacements import replaced
 
@@ -162,17 +163,13 @@ class Trace:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
         self._forget_calls = note_calls(layers)
         try:
-            with (
-                open_sizes(),
-                through(anchor),
-                as_tensors(op, anchor),
-                _no_draws(),
-                _noting_reads(layers[1:]) as self.reads,
-            ):
-                outputs = op.call(*args, **kwargs)
+            with open_sizes(), through(anchor):
+                stand_in = as_tensors(op, anchor) if own_variables(op) else op
+                with _no_draws(), _noting_reads(layers) as self.reads:
+                    outputs = stand_in.call(*args, **kwargs)
             with _unlike_names(layers):
                 self.function = keras.Function(starts, outputs)
-            self.reads += self._in_arguments(layers[1:])
+            self.reads += self._in_arguments(layers)
         except Exception:
             self.forget()
             raise
