@@ -4,7 +4,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import hypothesis
@@ -23,7 +23,8 @@ hypothesis.settings.load_profile("repeatable")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let an older Keras warn of what it does itself."""
-    if tuple(map(int, version("keras").split(".")[:2])) < (3, 12):
+    (distribution,) = packages_distributions()["keras"]  # or keras-nightly
+    if tuple(map(int, version(distribution).split(".")[:2])) < (3, 12):
         # A loaded model of one input expects a list of it, and warns when it is called without.
         config.addinivalue_line("filterwarnings", "ignore:The structure of `inputs` doesn't match")
 

@@ -32,7 +32,7 @@ def test_calls_come_in_order_and_implied_masks_are_left_out(side: Side) -> None:
     y = m.LSTM(2, name="l")(x)
     m.Dense(1, name="unused")(y)
     model = side.api.Model(tokens, m.Dense(1, name="d")(y))
-    nodes = needed(ends(model, side)[1], {}, side)
+    nodes = needed(ends(model)[1], {}, side)
     assert [operation_of(node).name for node in nodes] == ["e", "l", "d"]
     assert arguments(nodes[1], side)[1] == {}
 

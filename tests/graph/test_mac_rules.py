@@ -16,7 +16,7 @@ from tfprune.graph.macs import macs
 # Layers with a product inside for which the walk has no rule: it looks into them or names them.
 WITHOUT_RULE = {
     "Layer", "Wrapper", "Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer",
-    "MultiHeadAttention", "GroupedQueryAttention", "STFTSpectrogram", "MelSpectrogram", "Pipeline",
+    "STFTSpectrogram", "MelSpectrogram", "Pipeline",
     "TextVectorization",
 }  # fmt: skip
 

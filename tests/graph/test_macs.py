@@ -77,6 +77,20 @@ def test_values_may_be_of_another_width_than_keys() -> None:
     assert one(layer, (6, 16), (6, 16)) == expected
 
 
+def test_attention_over_some_axes_has_fewer_pairs() -> None:
+    layer = L.MultiHeadAttention(2, 3, attention_axes=(2,))
+    projections = 4 * 6 * 8 * 2 * 3 * 4
+    assert one(layer, (4, 6, 8), (4, 6, 8)) == projections + 4 * 6 * 6 * 2 * (3 + 3)
+
+
+def test_a_mask_and_a_key_of_its_own_change_no_count() -> None:
+    query, value, key = keras.Input((5, 8)), keras.Input((7, 8)), keras.Input((7, 6))
+    mask = keras.Input((5, 7), dtype="bool")
+    made = L.MultiHeadAttention(3, 4)(query, value, key, attention_mask=mask)
+    by_hand = attention_by_hand(5, 7, 8, 3, 4) - 7 * (8 - 6) * 3 * 4
+    assert macs(keras.Model([query, value, key, mask], made)).total == by_hand
+
+
 def test_attention_without_weights_is_two_products() -> None:
     query, value = keras.Input((5, 8)), keras.Input((7, 8))
     assert macs(keras.Model([query, value], L.Attention()([query, value]))).total == 2 * 5 * 7 * 8

@@ -58,10 +58,11 @@ def test_all_that_is_added_to_patches_is_as_wide_as_they_are(sizes) -> None:
 def test_the_layer_keeps_its_weights() -> None:
     layer = net().get_layer("patches")
     token = layer.token
-    with as_tensors(layer, keras.Input((4, 4, 3))):
-        assert isinstance(layer.token, keras.KerasTensor)
-        assert tuple(layer.token.shape) == (1, 1, 12)
-        np.testing.assert_array_equal(layer.fixed, np.ones(12))
+    stand_in = as_tensors(layer, keras.Input((4, 4, 3)))
+    assert isinstance(stand_in.token, keras.KerasTensor)
+    assert tuple(stand_in.token.shape) == (1, 1, 12)
+    np.testing.assert_array_equal(stand_in.fixed, np.ones(12))
+    assert stand_in.embed is layer.embed
     assert layer.token is token
     assert len(layer.weights) == 7
 
@@ -83,4 +84,28 @@ def test_weights_in_a_list_keep_the_layer_whole() -> None:
     assert [group.name for group in found] == ["after"]
     assert any("its weight first is in no attribute" in note for note in found.graph.notes)
     with pytest.raises(ModelError, match="in no attribute"):
-        as_tensors(model.get_layer("l"), inputs).__enter__()
+        as_tensors(model.get_layer("l"), inputs)
+
+
+class Kept(keras.layers.Layer):
+    """It keeps a method of itself, which knows the layer and not what stands in for it."""
+
+    def build(self, shape):
+        self.inner = kl.Dense(4, name="inner")
+        self.inner.build(shape)
+        self.scale = self.add_weight(shape=(4,), initializer="random_normal", name="scale")
+        self.finish = self.scaled
+
+    def scaled(self, x):
+        return x * self.scale
+
+    def call(self, x):
+        return self.finish(self.inner(x))
+
+
+def test_a_weight_that_is_read_past_the_stand_in_is_noted(check) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(6, name="after")(Kept(name="kept")(inputs))))
+    notes = [note for note in tfprune.units(model).graph.notes if "past the call" in note]
+    assert [note.split(" past")[0] for note in notes] == ["kept reads kept.scale"]
+    check(model)

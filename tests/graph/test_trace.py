@@ -1,11 +1,16 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
-from keras.src.ops.numpy import Add
 
 import tfprune
+from tfprune.graph.read import read
 from tfprune.graph.trace import Trace, can_open, stands_alone
+from tfprune.graph.unknown_sizes import Size
+from tfprune.utils.keras_internals import AddOperation
 
 
 class Pair(keras.layers.Layer):
@@ -86,7 +91,7 @@ def test_which_layers_can_be_opened() -> None:
         layer.build((None, 3))
     assert can_open(pair)
     assert can_open(holds), "it could not be made again, so what it does is written out"
-    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x, mask: x), Add()):
+    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x, mask: x), AddOperation()):
         assert not can_open(left_alone)
 
 
@@ -137,3 +142,140 @@ def test_weights_that_are_read_past_the_call_of_their_layer_are_noted(how) -> No
     notes = [note for note in tfprune.units(model).graph.notes if "past the call" in note]
     assert len(notes) == 1
     assert "words.embeddings" in notes[0]
+
+
+class Decoder(keras.layers.Layer):
+    """Sizes that are open, a weight of its own and a layer in it: all that tracing replaces."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(1, shape[-1]), name="scale")
+        self.inner = kl.Dense(shape[-1], name="inner")
+        self.inner.build(shape)
+
+    def call(self, x):
+        batch, length, width = keras.ops.shape(x)
+        ramp = keras.ops.cast(keras.ops.arange(length), x.dtype)
+        y = self.inner(keras.ops.reshape(x, (batch, length, width)) * self.scale)
+        return y + keras.ops.expand_dims(ramp, -1)
+
+
+def decoder():
+    inputs = keras.Input((None, 3))
+    return keras.Model(inputs, Decoder(name="decoder")(inputs))
+
+
+def in_threads(*functions):
+    """What functions give that run at the same time; their first error is raised."""
+    results, errors = [None] * len(functions), []
+
+    def run(place):
+        try:
+            results[place] = functions[place]()
+        except Exception as error:  # noqa: BLE001 - it is raised again below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+def reading(model):
+    """What is read of a model; the numbers in names are Keras's count of those made so far."""
+    graph = read(model, lambda op: False)
+    return graph.notes, graph.traced, [type(call.op).__name__ for call in graph.calls]
+
+
+def test_while_one_thread_traces_another_sees_keras_as_it_is() -> None:
+    """Inside of the traced call, so that nothing depends on which thread is quicker."""
+    symbol, numbers = keras.Input((None, 3)), np.ones((2, 3), "float32")
+    dense, dropout = kl.Dense(2), kl.Dropout(0.5, seed=1)
+    dense.build((None, 3))
+    expected = np.asarray(dense(numbers))
+
+    def other():
+        assert keras.ops.shape(symbol) == (None, None, 3)
+        np.testing.assert_array_equal(dense(numbers), expected)
+        assert dense.kernel.value.shape == (3, 2)
+        assert keras.random.normal((2,), seed=keras.random.SeedGenerator(1)).shape == (2,)
+        assert dropout(numbers, training=True).shape == (2, 3)
+        with pytest.raises(ValueError, match="incompatible"):
+            Both()(keras.Input((4,)))
+        return True
+
+    class Both(Pair):
+        def call(self, x):
+            return self.two(kl.Conv2D(2, 3)(x))
+
+    class Asking(Pair):
+        def build(self, shape):
+            super().build(shape)
+            self.scale = self.add_weight(shape=(4,), initializer="ones", name="scale")
+
+        def call(self, x):
+            if isinstance(x, keras.KerasTensor):
+                assert isinstance(keras.ops.shape(x)[0], Size)
+                assert isinstance(self.scale, keras.KerasTensor)
+                seen.extend(in_threads(other, lambda: layer(numbers)))
+            return super().call(x) * self.scale
+
+    seen: list[object] = []
+    layer, start = Asking(), keras.Input((3,))
+    layer.build((None, 3))
+    trace = Trace(layer, [start], (start,), {})
+    trace.forget()
+    assert seen[0] is True
+    np.testing.assert_array_equal(seen[1], layer(numbers))
+    assert trace.reads == []
+
+
+def test_a_thread_that_builds_runs_and_trains_is_not_disturbed_by_one_that_traces() -> None:
+    x, done = np.random.default_rng(0).normal(size=(8, 5, 3)).astype("float32"), threading.Event()
+
+    @tf.function
+    def compiled(model, batch):
+        return model(batch)
+
+    def work():
+        model = decoder()
+        model.set_weights([np.full(weight.shape, 0.1) for weight in model.weights])
+        model.compile("sgd", "mse", jit_compile=False)
+        shapes = model.output_shape, model.layers[1](keras.Input((7, 3))).shape
+        losses = model.fit(x, x, batch_size=4, shuffle=False, verbose=0).history["loss"]
+        called = np.asarray(compiled(model, tf.constant(x)))
+        return shapes, losses, model.predict(x, verbose=0), model(x).numpy(), called
+
+    def trace():
+        target, found = decoder(), []
+        while not done.is_set():
+            found.append(reading(target))
+        return found
+
+    def loop():
+        try:
+            return [work() for _ in range(2)]
+        finally:
+            done.set()
+
+    (shapes, *alone), plain = work(), keras.Layer.__call__
+    together, traced = in_threads(loop, trace)
+    for got_shapes, *got in together:
+        assert got_shapes == shapes
+        for one, two in zip(alone, got, strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert len(traced) > 1
+    assert all(one == traced[0] for one in traced)
+    assert traced[0][1] == ["decoder"]
+    assert keras.Layer.__call__ is plain
+
+
+def test_two_threads_trace_one_model_at_the_same_time() -> None:
+    model = decoder()
+    alone = reading(model)
+    for found in in_threads(*[lambda: [reading(model) for _ in range(6)]] * 2):
+        assert found == [alone] * 6
+    assert len(model.layers[1].inner._inbound_nodes) == 0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.
@@ -90,7 +91,7 @@ def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
     kind = type(layer).__name__
     if kind not in ("MultiHeadAttention", "Attention", "AdditiveAttention"):
         return
-    given = [t for t in flatten(list(given_to(node))) if hasattr(t, "_keras_history")]
+    given = [t for t in flatten(list(given_to(node))) if is_symbolic(t)]
     shapes_ = [sample_shape(tensor) for tensor in given if len(tensor.shape) > 2]
     lengths = [math.prod(shape[1:-1]) for shape in shapes_] or [1]
     width = shapes_[0][-1] if shapes_ and kind == "AdditiveAttention" else 1
@@ -98,13 +99,11 @@ def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
 
 
 def _feeds_embedding(tensor: Any) -> bool:
-    history = tensor._keras_history
-    layer = history.layer if hasattr(history, "layer") else history.operation
-    for node in layer._outbound_nodes:
+    for node in readers_of(maker_of(tensor)):
         taker = operation_of(node)
         if type(taker).__name__ in ("Embedding", "CategoryEncoding"):
             return True
-        function = getattr(taker, "_functional", None) or taker
+        function = graph_inside(taker) or taker
         starts = getattr(function, "inputs", None)
         if starts and any(_feeds_embedding(start) for start in starts):
             return True
@@ -137,7 +136,7 @@ def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return two outputs without the positions that their mask says mean nothing."""
-    mask = getattr(left, "_keras_mask", None)
+    mask = mask_of(left)
     first, second = np.asarray(left), np.asarray(right)
     if mask is None or first.shape != second.shape:
         return first, second

@@ -36,6 +36,7 @@ from tfprune.bridge.graphs import (
 from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import graph_inside, maker_of
 from tfprune.utils.keras_quantized import refuse_quantized
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class _Bridge:
         if isinstance(model, api.Sequential):
             if type(model).call is not api.Sequential.call:
                 raise ModelError(f"{where} has a call of its own: rebuild it as a functional model")
-            function = model if self.source.name == "tf_keras" else model._functional
+            function = model if self.source.name == "tf_keras" else graph_inside(model)
             if function is None or not getattr(function, "inputs", None):
                 raise ModelError(
                     f"{where} is not built: begin it with an Input layer, or call "
@@ -251,8 +252,7 @@ class _Bridge:
             ) from error
 
     def _input(self, tensor: Any) -> Any:
-        history = tensor._keras_history
-        layer = history.layer if self.source.name == "tf_keras" else history.operation
+        layer = maker_of(tensor)
         config = layer.get_config()
         if config.get("ragged"):
             raise ModelError(f"{self.caller}: input {layer.name!r} is ragged; make it dense")
@@ -268,13 +268,13 @@ class _Bridge:
 
     def calls(self, model: Any) -> Iterator[Any]:
         """Return all calls of layers and functions in a model, those in inner models too."""
-        for node in needed(ends(self._graph(model), self.source)[1], {}, self.source):
+        for node in needed(ends(self._graph(model))[1], {}, self.source):
             yield node
             if isinstance(operation_of(node), self.source.api.Model):
                 yield from self.calls(operation_of(node))
 
     def _functional(self, model: Any, graph: Any) -> Any:
-        inputs, outputs = ends(graph, self.source)
+        inputs, outputs = ends(graph)
         known: dict[int, Any] = {}
         for tensor in flatten(inputs):
             known[id(tensor)] = self._input(tensor).output
@@ -355,7 +355,7 @@ class _Bridge:
 
     def verify(self, old: Any, new: Any) -> None:
         """Raise unless both models give the same outputs on random input."""
-        inputs, _ = ends(self._graph(old), self.source)
+        inputs, _ = ends(self._graph(old))
         limit = tolerance(old, self.source)
         samples = map_structure(Sampler(old, self.source, padded=True), inputs)
         worst = self._worst(old, new, samples)
@@ -404,14 +404,14 @@ class _Bridge:
                     return f"layer {layer.name!r} ({type_name(layer)}). Replace that layer"
             return "its last layer. Replace that layer"
         for before, after, name in self._tensors_of(old):
-            left = self.source.api.Model(ends(old, self.source)[0], before)(samples)
-            right = self.target.api.Model(ends(new, self.target)[0], after)(samples)
+            left = self.source.api.Model(ends(old)[0], before)(samples)
+            right = self.target.api.Model(ends(new)[0], after)(samples)
             if not agree(left, right, limit):
                 return f"layer {name!r}. Replace that layer"
         return "its end"
 
     def _tensors_of(self, model: Any) -> list[tuple[Any, Any, str]]:
-        nodes = needed(ends(model, self.source)[1], {}, self.source)
+        nodes = needed(ends(model)[1], {}, self.source)
         ids = {id(t) for node in nodes for t in flatten(node.outputs)}
         return [entry for entry in self.tensors if id(entry[0]) in ids]
 

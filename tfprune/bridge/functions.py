@@ -16,6 +16,7 @@ import numpy as np
 from tfprune.bridge.graphs import flatten, given_to, map_structure, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import maker_of
 
 Values = dict[str, Any]
 
@@ -70,7 +71,7 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
     values = function.from_tf(map_structure(find, values))
     result = _place(_in_keras(function), values, function.names)
     # The name that Keras chose may be that of a layer to come.
-    flatten(result)[0]._keras_history.operation.name = operation.name.replace("/", "_")
+    maker_of(flatten(result)[0]).name = operation.name.replace("/", "_")
     return result
 
 
@@ -175,7 +176,7 @@ def _turned(values: Values) -> Values:
             axes = list(range(len(values[factor].shape)))
             turned = [*axes[:-2], axes[-1], axes[-2]]
             values[factor] = keras.ops.transpose(values[factor], turned)
-            made = values[factor]._keras_history.operation
+            made = maker_of(values[factor])
             made.name = f"turned_{made.name}"
     return values
 

@@ -6,14 +6,12 @@ from typing import Any
 
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import inputs_of, is_symbolic, mask_of, node_of, outputs_of
 
 
-def ends(model: Any, side: Side) -> tuple[Any, Any]:
+def ends(model: Any) -> tuple[Any, Any]:
     """Return the structures of the inputs and the outputs of a graph."""
-    if side.name == "tf_keras":
-        return model._nested_inputs, model._nested_outputs
-    function = model._functional if isinstance(model, side.api.Sequential) else model
-    return function._inputs_struct, function._outputs_struct
+    return inputs_of(model), outputs_of(model)
 
 
 def operation_of(node: Any) -> Any:
@@ -49,7 +47,7 @@ def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
     stack = [(tensor, False) for tensor in reversed(flatten(outputs))]
     while stack:
         tensor, ready = stack.pop()
-        node = _node_of(tensor, side)
+        node = node_of(tensor)
         if node is None or id(tensor) in known or _is_input(node):
             continue
         if ready:
@@ -61,15 +59,9 @@ def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
             continue
         stack.append((tensor, True))
         given = given_to(node) if is_function(operation_of(node), side) else arguments(node, side)
-        found = [t for t in flatten(list(given)) if hasattr(t, "_keras_history")]
+        found = [t for t in flatten(list(given)) if is_symbolic(t)]
         stack += [(t, False) for t in reversed(found)]
     return order
-
-
-def _node_of(tensor: Any, side: Side) -> Any:
-    history = tensor._keras_history
-    layer = history.layer if side.name == "tf_keras" else history.operation
-    return layer._inbound_nodes[history.node_index]
 
 
 def _is_input(node: Any) -> bool:
@@ -115,7 +107,7 @@ def _is_implied_mask(name: str, value: Any, given: dict[str, Any], first: str) -
         owner = given[name.removesuffix("_mask")]
     else:
         return False
-    masks = [getattr(tensor, "_keras_mask", None) for tensor in flatten(owner)]
+    masks = [mask_of(tensor) for tensor in flatten(owner)]
     values = flatten(value)
     return len(masks) == len(values) and all(a is b for a, b in zip(masks, values, strict=True))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.cloning import carry_compile, settle, uncompiled
+from tfprune.utils.keras_internals import maker_of, readers_of
 from tfprune.utils.keras_quantized import refuse_quantized
 
 
@@ -117,8 +118,8 @@ def _plan_convolution(layer: Any, edits: _Edits) -> None:
         return
     if tuple(layer.kernel_size) not in ((3, 3), *(((5, 5),) if depthwise else ())):
         return
-    before = layer.input._keras_history.operation
-    padded = type(before) is keras.layers.ZeroPadding2D and len(before._outbound_nodes) == 1
+    before = maker_of(layer.input)
+    padded = type(before) is keras.layers.ZeroPadding2D and len(readers_of(before)) == 1
     height, width = (before.input if padded else layer.input).shape[1:3]
     if layer.padding == "same":
         # TensorFlow pads an even size by one less before than behind, an odd size alike.

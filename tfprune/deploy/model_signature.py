@@ -122,7 +122,9 @@ def _checked(signature: Structure) -> Structure:
 
 def all_layers(model: Any) -> list[Any]:
     """Return the model and the layers in it, however deep."""
-    return list(model._flatten_layers(include_self=True, recursive=True))
+    from tfprune.utils import keras_internals  # here: what reads files needs no Keras
+
+    return keras_internals.all_layers(model)
 
 
 def kinds_of(layer: Any) -> set[str]:
@@ -158,7 +160,9 @@ def _of_arrays(data: Any) -> Structure:
 
 def _built_inputs(model: Any) -> Structure:
     """Return the shapes of a subclassed model's first call; types, not kept, are taken as float."""
-    shapes = getattr(model, "_build_shapes_dict", None)
+    from tfprune.utils.keras_internals import built_shapes
+
+    shapes = built_shapes(model)
     if not shapes:
         return None
     structures = [_map_shapes(shape) for shape in shapes.values()]

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.utils.keras_attention import projections_of
+
 Cost = Callable[..., int]
 Rule = Callable[[Any, "Tensors", Cost], int]
 
@@ -137,7 +139,7 @@ def _conv_transpose_op(op: Any, tensors: Tensors, cost: Cost) -> int:
 # Matrix products.
 
 
-@_keras("Dense")
+@_keras("Dense", "TernaryDense")
 def _dense(op: Any, tensors: Tensors, cost: Cost) -> int:
     return math.prod(tensors.y) * tensors.x[-1]
 
@@ -267,6 +269,24 @@ def _attention(op: Any, tensors: Tensors, cost: Cost) -> int:
     return batch * queries * keys * (width + depth)
 
 
+@_keras("MultiHeadAttention", "GroupedQueryAttention")
+def _projected_attention(op: Any, tensors: Tensors, cost: Cost) -> int:
+    # Inputs are query and value, and a key that has as many places as the value.
+    query, value = tensors.x, tensors.kernel
+    dense = projections_of(op)
+    at_query = [dense.query, dense.output] + ([] if dense.gate is None else [dense.gate])
+    projected = math.prod(query[:-1]) * sum(_size(one) for one in at_query)
+    projected += math.prod(value[:-1]) * (_size(dense.key) + _size(dense.value))
+    axes = getattr(op, "attention_axes", None) or range(1, len(value) - 1)
+    pairs = math.prod(query[:-1]) * math.prod(value[axis] for axis in axes)
+    heads, width = dense.query.kernel.shape[-2:]
+    return projected + pairs * heads * (width + dense.value.kernel.shape[-1])
+
+
+def _size(dense: Any) -> int:
+    return math.prod(dense.kernel.shape)
+
+
 # Recurrence: the cost of one step, times the steps.
 
 
@@ -348,7 +368,7 @@ RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast Random
 RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue
 RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation
 RandomSharpness RandomShear RandomTranslation RandomZoom RandAugment AugMix AutoContrast CutMix
-MixUp Equalization Solarization
+MixUp Mosaic Equalization Solarization
 LayerScale StochasticDepth CustomScaleLayer
 """
 

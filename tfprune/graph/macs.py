@@ -14,6 +14,15 @@ import keras
 
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.mac_rules import FREE, Tensors, einsum_shape, rule_of
+from tfprune.graph.trace import ONE_AT_A_TIME
+from tfprune.utils.keras_internals import (
+    all_layers,
+    graph_inside,
+    nodes_in_order,
+    note_calls,
+    outputs_of,
+    takes_training,
+)
 from tfprune.utils.text_table import grid
 
 Shape = Sequence[int | None]
@@ -154,7 +163,7 @@ def _named(op: Any, name: str, error: Exception) -> str:
 def _graph_of(op: Any) -> Any:
     """Return the graph of a functional or sequential model, None for anything else."""
     if isinstance(op, keras.Sequential):
-        return op._functional
+        return graph_inside(op)
     return op if isinstance(op, keras.Function) else None
 
 
@@ -218,15 +227,14 @@ class _Walk:
     def graph(self, graph: Any, inputs: Sequence[Any], inside: str) -> Any:
         """Walk the nodes of a graph in order and return its outputs."""
         values = dict(zip(map(id, graph.inputs), inputs, strict=True))
-        for depth in sorted(graph._nodes_by_depth, reverse=True):
-            for node in graph._nodes_by_depth[depth]:
-                if node.is_input or any(id(x) not in values for x in node.input_tensors):
-                    continue
-                args, kwargs = node.arguments.fill_in(values)
-                outputs = self.visit(node.operation, args, kwargs, inside)
-                flat = keras.tree.flatten(outputs)
-                values.update(zip(map(id, node.outputs), flat, strict=True))
-        return keras.tree.map_structure(lambda x: values[id(x)], graph._outputs_struct)
+        for node in nodes_in_order(graph):
+            if node.is_input or any(id(x) not in values for x in node.input_tensors):
+                continue
+            args, kwargs = node.arguments.fill_in(values)
+            outputs = self.visit(node.operation, args, kwargs, inside)
+            flat = keras.tree.flatten(outputs)
+            values.update(zip(map(id, node.outputs), flat, strict=True))
+        return keras.tree.map_structure(lambda x: values[id(x)], outputs_of(graph))
 
     def visit(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str) -> Any:
         """Take the cost of one call down and return what the call gives."""
@@ -327,15 +335,13 @@ def _trace(op: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
         return symbols[-1]
 
     args, kwargs = keras.tree.map_structure(symbol, (args, kwargs))
-    if getattr(op, "_call_has_training_arg", False):
+    if takes_training(op):
         kwargs = {**kwargs, "training": False}
-    layers = list(op._flatten_layers())
-    before = [(len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers]
-    try:
-        graph = keras.Function(symbols, op.call(*args, **kwargs))
-    finally:
-        # The trace leaves nodes on the layers inside, which are nothing to the user's model.
-        for layer, (inbound, outbound) in zip(layers, before, strict=True):
-            del layer._inbound_nodes[inbound:]
-            del layer._outbound_nodes[outbound:]
+    with ONE_AT_A_TIME:
+        forget = note_calls(all_layers(op))
+        try:
+            graph = keras.Function(symbols, op.call(*args, **kwargs))
+        finally:
+            # The trace leaves nodes on the layers inside, which are nothing to the user's model.
+            forget()
     return graph, inputs

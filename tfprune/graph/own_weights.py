@@ -4,9 +4,7 @@ An Embedding whose rows are all read is a weight as a tensor: Keras saves, train
 any other layer, and no custom object is needed.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,18 +12,14 @@ import numpy as np
 from keras import ops
 
 from tfprune.errors import ModelError
+from tfprune.utils.keras_internals import own_variables
 
 
-def own_weights(op: Any) -> list[Any]:
-    """The weights that a layer holds besides those of its layers."""
-    return [*op._trainable_variables, *op._non_trainable_variables]
+def as_tensors(op: Any, anchor: Any) -> Any:
+    """A stand-in for a layer, in which its own weights are tensors; `call` is all it is good for.
 
-
-@contextlib.contextmanager
-def as_tensors(op: Any, anchor: Any) -> Iterator[None]:
-    """While it is entered, a layer's own weights are tensors in the attributes that hold them.
-
-    What is trained becomes the output of an Embedding, what is not becomes a constant.
+    What is trained becomes the output of an Embedding, what is not becomes a constant. The layer
+    is left as it is, since another thread may be using it: the two share all else that it holds.
 
     Args:
         op: A built layer.
@@ -34,23 +28,19 @@ def as_tensors(op: Any, anchor: Any) -> Iterator[None]:
     Raises:
         ModelError: A weight is in no attribute of the layer.
     """
-    before: dict[str, Any] = {}
-    try:
-        for variable in own_weights(op):
-            names = [name for name, value in vars(op).items() if value is variable]
-            if not names:
-                raise ModelError(f"its weight {variable.name} is in no attribute of its own")
-            floating = "float" in keras.backend.standardize_dtype(variable.dtype)
-            if variable.trainable and floating:
-                tensor = _table(op, names[0], variable, anchor)
-            else:
-                tensor = ops.convert_to_tensor(variable)
-            for name in names:
-                before[name] = variable
-                vars(op)[name] = tensor
-        yield
-    finally:
-        vars(op).update(before)
+    stand_in = object.__new__(type(op))
+    vars(stand_in).update(vars(op))
+    for variable in own_variables(op):
+        names = [name for name, value in vars(op).items() if value is variable]
+        if not names:
+            raise ModelError(f"its weight {variable.name} is in no attribute of its own")
+        floating = "float" in keras.backend.standardize_dtype(variable.dtype)
+        if variable.trainable and floating:
+            tensor = _table(op, names[0], variable, anchor)
+        else:
+            tensor = ops.convert_to_tensor(variable)
+        vars(stand_in).update(dict.fromkeys(names, tensor))
+    return stand_in
 
 
 def _table(op: Any, name: str, variable: Any, anchor: Any) -> Any:

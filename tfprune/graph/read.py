@@ -12,12 +12,21 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
-from keras.src.models.functional import Functional  # the class of keras.Model(inputs, outputs)
 
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.symbolic_calls import accepted
-from tfprune.graph.trace import Trace, can_open, stands_alone
+from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_open, stands_alone
 from tfprune.graph.unknown_sizes import Size
+from tfprune.utils.keras_internals import (
+    Functional,
+    built_shapes,
+    context_arguments,
+    graph_inside,
+    inputs_of,
+    maker_of,
+    nodes_in_order,
+    outputs_of,
+)
 
 Shape = tuple[int | None, ...]
 InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
@@ -137,7 +146,8 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
         _check_shapes(
             input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
         )
-    return _Reader(is_leaf).read(model, input_shape)
+    with ONE_AT_A_TIME:
+        return _Reader(is_leaf).read(model, input_shape)
 
 
 def fits(shape: Shape, wanted: Shape) -> bool:
@@ -202,7 +212,7 @@ class _Reader:
             )
         function, trace = model, None
         if isinstance(model, keras.Sequential) and is_function(model):
-            function = model._functional
+            function = graph_inside(model)
         elif not is_function(model):
             starts = _inputs_of(model, input_shape)
             trace = Trace(model, starts, (starts,), {})
@@ -219,12 +229,12 @@ class _Reader:
             )
         try:
             refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
-            layers = [tensor._keras_history.operation for tensor in function.inputs]
+            layers = [maker_of(tensor) for tensor in function.inputs]
             self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
             graph = Graph(
                 model,
-                tree.map_structure(lambda t: refs[id(t)], function._inputs_struct),
-                tree.map_structure(lambda t: refs[id(t)], function._outputs_struct),
+                tree.map_structure(lambda t: refs[id(t)], inputs_of(function)),
+                tree.map_structure(lambda t: refs[id(t)], outputs_of(function)),
                 layers,
                 self.values,
                 self.calls,
@@ -258,24 +268,21 @@ class _Reader:
         The graph inside of a Sequential is `plain`: the `training` that it was traced with is
         nobody's choice.
         """
-        for depth in sorted(function._nodes_by_depth, reverse=True):
-            for node in function._nodes_by_depth[depth]:
-                if node.is_input or all(id(t) in refs for t in node.outputs):
-                    continue
 
-                def known(leaf: Any) -> Any:
-                    return refs[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
+        def known(leaf: Any) -> Any:
+            return refs[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf
 
-                args = tree.map_structure(known, node.arguments.args)
-                kwargs = tree.map_structure(known, dict(node.arguments.kwargs))
-                if plain:
-                    kwargs.pop("training", None)
-                for name, value in context.items():
-                    if value is not None and name in getattr(
-                        node.operation, "_call_context_args", ()
-                    ):
-                        kwargs[name] = value
-                self._call(node.operation, args, kwargs, node.outputs, refs, path)
+        for node in nodes_in_order(function):
+            if node.is_input or all(id(t) in refs for t in node.outputs):
+                continue
+            args = tree.map_structure(known, node.arguments.args)
+            kwargs = tree.map_structure(known, dict(node.arguments.kwargs))
+            if plain:
+                kwargs.pop("training", None)
+            for name, value in context.items():
+                if value is not None and name in context_arguments(node.operation):
+                    kwargs[name] = value
+            self._call(node.operation, args, kwargs, node.outputs, refs, path)
 
     def _call(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, path: str
@@ -305,8 +312,8 @@ class _Reader:
     ) -> None:
         given = args[0] if args else kwargs["inputs"]
         sequential = isinstance(op, keras.Sequential)
-        function = op._functional if sequential else op
-        struct = function._inputs_struct
+        function = graph_inside(op) if sequential else op
+        struct = inputs_of(function)
         if isinstance(given, Mapping) and isinstance(struct, Mapping):
             flat = [ref for key in sorted(struct) for ref in tree.flatten(given[key])]
             inner = [tensor for key in sorted(struct) for tensor in tree.flatten(struct[key])]
@@ -314,10 +321,10 @@ class _Reader:
             flat, inner = tree.flatten(given), tree.flatten(struct)
         given_to = list(zip(inner, flat, strict=True))
         local = {id(tensor): ref for tensor, ref in given_to}
-        self.nested += [(tensor._keras_history.operation, ref) for tensor, ref in given_to]
+        self.nested += [(maker_of(tensor), ref) for tensor, ref in given_to]
         context = {"training": kwargs.get("training")}
         self._walk(function, local, f"{here}/", context, plain=sequential)
-        made = [local[id(tensor)] for tensor in tree.flatten(function._outputs_struct)]
+        made = [local[id(tensor)] for tensor in tree.flatten(outputs_of(function))]
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
 
     def _trace(
@@ -351,7 +358,7 @@ class _Reader:
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
             local = {id(start): ref for ref, start in starts.items()}
-            made = tree.flatten(trace.function._outputs_struct)
+            made = tree.flatten(outputs_of(trace.function))
             if len(made) != len(outputs):
                 return "traced, it has another number of outputs"
             lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
@@ -391,7 +398,7 @@ def _first_line(error: BaseException) -> str:
 def _inputs_of(model: Any, input_shape: Any) -> Any:
     """Symbolic inputs for a subclassed model, of the shapes it was built with."""
     if input_shape is None:
-        shapes = getattr(model, "_build_shapes_dict", None)
+        shapes = built_shapes(model)
         if not model.built or not shapes:
             raise ModelError(
                 f"model {model.name!r} ({type_name(model)}) is subclassed and was never called: "

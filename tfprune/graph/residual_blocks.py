@@ -13,10 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
-from keras.src.utils.naming import to_snake_case
 
 from tfprune.graph.read import Call, Graph, Ref
+from tfprune.utils.keras_internals import (
+    AddOperation,
+    CustomScaleLayer,
+    is_keras_operation,
+    to_snake_case,
+)
 
 Arm = tuple[int, int]
 """One addend of one sum: the position of the call in the graph, and that of the addend."""
@@ -59,7 +63,7 @@ def addends(call: Call) -> tuple[Ref, ...]:
     kind = type(call.op)
     if kind in (keras.layers.Add, keras.layers.Subtract, CustomScaleLayer):
         leaves = tuple(call.args[0])
-    elif kind.__name__ in ("Add", "Subtract") and kind.__module__.startswith("keras.src.ops."):
+    elif kind.__name__ in ("Add", "Subtract") and is_keras_operation(kind):
         leaves = (*call.args, *call.kwargs.values())
     else:
         return ()
@@ -270,7 +274,7 @@ def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call |
     """A sum of what is left, or the one tensor that it would be."""
     if constants:
         (part,), (constant,) = parts, constants
-        op = keras.src.ops.numpy.Add(name=f"{call.op.name}_constant")
+        op = AddOperation(name=f"{call.op.name}_constant")
         return replace(call, op=op, args=(part, constant), kwargs={})
     if len(parts) == 1:
         return parts[0]

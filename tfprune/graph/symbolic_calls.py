@@ -2,15 +2,15 @@
 
 import contextlib
 import inspect
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-_ONE_AT_A_TIME = threading.RLock()
+from tfprune.utils.keras_internals import direct_layers, in_stateless_scope
+from tfprune.utils.thread_replacements import replaced
 
 
 def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,8 +21,7 @@ def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name in parameters}
 
 
-@contextlib.contextmanager
-def through(anchor: Any = None) -> Iterator[None]:
+def through(anchor: Any = None) -> contextlib.AbstractContextManager[None]:
     """While it is entered, a layer of layers that cannot be called symbolically is walked through.
 
     A layer with weights that is called on a constant, as positions are embedded, is called on a
@@ -30,30 +29,26 @@ def through(anchor: Any = None) -> Iterator[None]:
 
     Keras asks a layer what its output will be, and some answer for other arguments than they are
     called with, or return None besides a tensor. What they do to the tensors is clear all the same:
-    their `call` is run on them.
+    their `call` is run on them. Other threads call their layers as ever.
     """
-    plain = keras.Layer.__call__
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if anchor is not None and not keras.src.backend.in_stateless_scope() and self.weights:
-            args, kwargs = _as_symbols(anchor, args, kwargs)
-        try:
-            return plain(self, *args, **kwargs)
-        except Exception:
-            given = tree.flatten((args, kwargs))
-            symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in given)
-            inner = self._flatten_layers(include_self=False, recursive=False)
-            if not (symbolic and self.built and list(inner)):
-                raise
-        args, kwargs = tree.map_structure(lambda leaf: _cast(self, leaf), (args, kwargs))
-        return self.call(*args, **accepted(self, kwargs))
+    def make(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if anchor is not None and not in_stateless_scope() and self.weights:
+                args, kwargs = _as_symbols(anchor, args, kwargs)
+            try:
+                return plain(self, *args, **kwargs)
+            except Exception:
+                given = tree.flatten((args, kwargs))
+                symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in given)
+                if not (symbolic and self.built and direct_layers(self)):
+                    raise
+            args, kwargs = tree.map_structure(lambda leaf: _cast(self, leaf), (args, kwargs))
+            return self.call(*args, **accepted(self, kwargs))
 
-    with _ONE_AT_A_TIME:
-        keras.Layer.__call__ = call
-        try:
-            yield
-        finally:
-            keras.Layer.__call__ = plain
+        return call
+
+    return replaced(keras.Layer, "__call__", make)
 
 
 def _as_symbols(anchor: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:

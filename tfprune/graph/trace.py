@@ -2,7 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +14,20 @@ from tfprune.errors import ModelError
 from tfprune.graph.own_weights import as_tensors
 from tfprune.graph.symbolic_calls import through
 from tfprune.graph.unknown_sizes import open_sizes
+from tfprune.utils.keras_internals import (
+    KerasVariable,
+    all_layers,
+    calls_of,
+    direct_layers,
+    in_stateless_scope,
+    note_calls,
+    own_trainable,
+    own_variables,
+)
+from tfprune.utils.thread_replacements import replaced
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held while layers have calls, names and weights that belong to a trace of them."""
 
 
 def can_open(op: Any) -> bool:
@@ -21,8 +36,7 @@ def can_open(op: Any) -> bool:
         return False
     if isinstance(op, keras.layers.Lambda):
         return _holds_nothing(op)
-    inner = op._flatten_layers(include_self=False, recursive=False)
-    return bool(list(inner)) or _is_formula(op)
+    return bool(direct_layers(op)) or _is_formula(op)
 
 
 def stands_alone(op: Any) -> bool:
@@ -92,24 +106,21 @@ def _unlike_names(layers: Sequence[Any]) -> Iterator[None]:
             layer.name = name
 
 
-@contextlib.contextmanager
-def _no_draws() -> Iterator[None]:
+def _no_draws() -> contextlib.AbstractContextManager[None]:
     """While it is entered, random numbers cannot be drawn: they would be the same ever after.
 
     Layers of Keras that draw some do so in a scope of their own, where nothing is kept.
     """
-    plain = SeedGenerator.next
 
-    def draw(self: Any, ordered: bool = True) -> Any:
-        if not keras.src.backend.in_stateless_scope():
-            raise ModelError("it draws random numbers")
-        return plain(self, ordered)
+    def make(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def draw(self: Any, ordered: bool = True) -> Any:
+            if not in_stateless_scope():
+                raise ModelError("it draws random numbers")
+            return plain(self, ordered)
 
-    SeedGenerator.next = draw
-    try:
-        yield
-    finally:
-        SeedGenerator.next = plain
+        return draw
+
+    return replaced(SeedGenerator, "next", make)
 
 
 @contextlib.contextmanager
@@ -118,29 +129,28 @@ def _noting_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
 
     A call on symbols reads them in a scope of its own.
     """
-    plain = keras.src.backend.common.KerasVariable.value
-    owner = {id(weight): layer for layer in layers for weight in layer._trainable_variables}
+    owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
     read: list[str] = []
 
-    def value(self: Any) -> Any:
-        outside = not keras.src.backend.in_stateless_scope()
-        if outside and id(self) in owner:
-            name = f"{owner[id(self)].name}.{self.name}"
-            read.extend([] if name in read else [name])
-        return plain.fget(self)
+    def make(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def value(self: Any) -> Any:
+            if id(self) in owner and not in_stateless_scope():
+                name = f"{owner[id(self)].name}.{self.name}"
+                read.extend([] if name in read else [name])
+            return plain(self)
 
-    keras.src.backend.common.KerasVariable.value = property(value)
-    try:
+        return value
+
+    with replaced(KerasVariable, "value", make):
         yield read
-    finally:
-        keras.src.backend.common.KerasVariable.value = plain
 
 
 class Trace:
     """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
 
     Tracing adds nodes to the layers that are called; `forget` takes them off again, so that
-    the user's model is left as it was.
+    the user's model is left as it was. What is replaced in Keras meanwhile is so in this thread
+    alone. Hold `ONE_AT_A_TIME` until `forget`, or another thread may trace the same layers.
 
     Args:
         op: A built layer or model.
@@ -150,37 +160,29 @@ class Trace:
     """
 
     def __init__(self, op: Any, starts: Any, args: Any, kwargs: Any) -> None:
-        layers, anchor = list(op._flatten_layers()), tree.flatten(starts)[0]
-        self._before = [
-            (layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers
-        ]
+        layers, anchor = all_layers(op), tree.flatten(starts)[0]
+        self._forget_calls = note_calls(layers)
         try:
-            with (
-                open_sizes(),
-                through(anchor),
-                as_tensors(op, anchor),
-                _no_draws(),
-                _noting_reads(layers[1:]) as self.reads,
-            ):
-                outputs = op.call(*args, **kwargs)
+            with open_sizes(), through(anchor):
+                stand_in = as_tensors(op, anchor) if own_variables(op) else op
+                with _no_draws(), _noting_reads(layers) as self.reads:
+                    outputs = stand_in.call(*args, **kwargs)
             with _unlike_names(layers):
                 self.function = keras.Function(starts, outputs)
-            self.reads += self._in_arguments(layers[1:])
+            self.reads += self._in_arguments(layers)
         except Exception:
             self.forget()
             raise
 
     def forget(self) -> None:
         """Take the nodes of the trace off the layers."""
-        for layer, inbound, outbound in self._before:
-            del layer._inbound_nodes[inbound:]
-            del layer._outbound_nodes[outbound:]
+        self._forget_calls()
 
     def _in_arguments(self, layers: Sequence[Any]) -> Iterator[str]:
         """The weights of these layers that an operation was given as they are."""
-        owner = {id(weight): layer for layer in layers for weight in layer._trainable_variables}
+        owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
         for operation in self.function.operations:
-            for node in operation._inbound_nodes:
+            for node in calls_of(operation):
                 for leaf in tree.flatten((node.arguments.args, node.arguments.kwargs)):
                     if id(leaf) in owner:
                         yield f"{owner[id(leaf)].name}.{leaf.name}"

@@ -8,7 +8,6 @@ out from the tensor when data arrives. Nothing is fixed to a length.
 
 import contextlib
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +15,7 @@ import keras
 from keras import ops
 
 from tfprune.errors import ModelError
-
-_ONE_AT_A_TIME = threading.RLock()
+from tfprune.utils.thread_replacements import replaced
 
 
 class OpenSizeError(ModelError, TypeError):
@@ -211,12 +209,16 @@ _PLAIN: dict[str, Callable[..., Any]] = {name: getattr(ops, name) for name in _O
 _PLAIN["zeros_like"] = ops.zeros_like
 
 
+def _instead(ours: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
+    return lambda plain: ours
+
+
 @contextlib.contextmanager
 def open_sizes() -> Iterator[None]:
     """While it is entered, `keras.ops` takes and gives sizes that are not known.
 
     Only the public namespace `keras.ops` changes, which layers outside of Keras are written with;
-    Keras's own layers do without.
+    Keras's own layers do without, and so do other threads.
 
     Example:
         >>> import keras
@@ -225,12 +227,7 @@ def open_sizes() -> Iterator[None]:
         ...     keras.ops.arange(keras.ops.shape(x)[1]).shape
         (None,)
     """
-    with _ONE_AT_A_TIME:
-        before = {name: getattr(ops, name) for name in _OURS}
+    with contextlib.ExitStack() as entered:
         for name, function in _OURS.items():
-            setattr(ops, name, function)
-        try:
-            yield
-        finally:
-            for name, function in before.items():
-                setattr(ops, name, function)
+            entered.enter_context(replaced(ops, name, _instead(function)))
+        yield

@@ -22,6 +22,7 @@ from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.registry import read_any
 from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.versions import version_of
 
 Entry = Source | tuple[Source, Any]
 
@@ -153,7 +154,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "tfprune": tfprune.__version__}
     for package in ("ai-edge-litert", "keras", "numpy", "tensorflow", "zstandard"):
         try:
-            found[package] = importlib.metadata.version(package)
+            found[package] = version_of(package)
         except importlib.metadata.PackageNotFoundError:
             continue  # a machine that only measures needs no TensorFlow
     return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tfprune.errors import type_name
 from tfprune.utils.einsum import letters_of
+from tfprune.utils.keras_internals import direct_layers, own_variables
 
 KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 
@@ -111,12 +112,7 @@ def walk_layers(roots: Sequence[Any]) -> Iterator[Any]:
         if id(layer) not in seen:
             seen.add(id(layer))
             yield layer
-            waiting += reversed(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def own_variables(layer: Any) -> list[Any]:
-    """Return the weight variables of a layer itself, without those of its sub-layers."""
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+            waiting += reversed(direct_layers(layer))
 
 
 def _unique_paths(kernels: list[Kernel]) -> list[Kernel]:

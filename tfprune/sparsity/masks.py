@@ -22,11 +22,12 @@ from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
-from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, own_variables, walk_layers
+from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
 from tfprune.utils.filters import check_used, choose
+from tfprune.utils.keras_internals import own_variables
 
 
 class Hold(keras.constraints.Constraint):

@@ -1,14 +1,9 @@
-"""What pruning reads of Keras's optimizers: the updates they have done, the averages they keep.
-
-Keras says little of both in public. What is read here is the same in Keras 3.10 to 3.15.
-"""
+"""What pruning reads of Keras's optimizers: the updates they have done, the averages they keep."""
 
 from typing import Any
 
-import keras
-from keras.src.backend.common import global_state
-
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import counted_batches, kept_average, optimizer_at_work
 
 
 def optimizer_of(model: Any) -> Any:
@@ -38,7 +33,7 @@ def updates_of(optimizer: Any) -> int:
 
 def batches_of(optimizer: Any) -> int:
     """Return how many batches an optimizer has been given."""
-    return _number(getattr(_innermost(optimizer), "_iterations", optimizer.iterations))
+    return _number(counted_batches(_innermost(optimizer)))
 
 
 def batches_per_update(optimizer: Any) -> int:
@@ -51,13 +46,8 @@ def average_of(variable: Any) -> Any:
 
     For constraints, which an optimizer calls from within its `apply`.
     """
-    scopes = global_state.get_global_attribute("name_scope_stack") or []
-    callers = (scope.caller for scope in reversed(scopes))
-    optimizer = next((c for c in callers if isinstance(c, keras.optimizers.Optimizer)), None)
-    if optimizer is None or not optimizer.use_ema:
-        return None
-    averages = optimizer._model_variables_moving_average
-    return averages[optimizer._get_variable_index(variable)]
+    optimizer = optimizer_at_work()
+    return None if optimizer is None else kept_average(optimizer, variable)
 
 
 def _innermost(optimizer: Any) -> Any:

@@ -27,6 +27,7 @@ from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
+from tfprune.utils.keras_internals import all_layers, own_fixed
 
 LOUD = (
     "closed where it is made, it would still speak: behind a BatchNormalization without gamma, an "
@@ -219,8 +220,8 @@ def _held(found: Units, groups: Sequence[Group]) -> tuple[_Held, ...]:
         id(variable)
         for op in operations(found.graph)
         if isinstance(op, keras.Layer)
-        for layer in op._flatten_layers()
-        for variable in layer._non_trainable_variables
+        for layer in all_layers(op)
+        for variable in own_fixed(layer)
     }
     axes: dict[int, list[Binding]] = {}
     for _, binding in found.bindings:

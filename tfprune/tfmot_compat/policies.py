@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError
+from tfprune.utils.keras_internals import layers_below
 
 
 class PrunableLayer(ABC):
@@ -52,8 +53,7 @@ class PruneForLatencyOnXNNPack(PruningPolicy):
         )
 
     def ensure_model_supports_pruning(self, model: Any) -> None:
-        layers = model._flatten_layers(include_self=False, recursive=True)
-        if not any(self.allow_pruning(layer) for layer in layers):
+        if not any(self.allow_pruning(layer) for layer in layers_below(model)):
             raise ModelError(
                 f"PruneForLatencyOnXNNPack: the model {model.name!r} has no 1×1 Conv2D of stride "
                 "1 and one group; only these run sparsely on XNNPACK. Prune without the policy"

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import all_layers, compile_config, learning_rate_of
 from tfprune.utils.scratch import scratch_folder
 
 
@@ -26,8 +27,7 @@ def uncompiled(model: Any) -> Iterator[None]:
 
 def compile_options(model: Any) -> dict[str, Any]:
     """Return what a model was compiled with, as objects; nothing if it was not."""
-    stored = getattr(model, "_compile_config", None)
-    return dict(stored.config) if getattr(model, "compiled", False) and stored else {}
+    return compile_config(model) if getattr(model, "compiled", False) else {}
 
 
 def carry_compile(model: Any, twin: Any) -> None:
@@ -65,7 +65,7 @@ def compile_like(model: Any) -> Callable[[Any], None]:
 def _again(thing: Any) -> Any:
     try:
         config = thing.get_config()
-        rate = getattr(thing, "_learning_rate", None)
+        rate = learning_rate_of(thing)
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             config["learning_rate"] = rate
         return type(thing).from_config(config)
@@ -83,7 +83,7 @@ def settle(layer: Any, original: Any) -> None:
     Normalization computes with constants made of its weights; a vocabulary that a lookup layer
     has learned is in neither weights nor config.
     """
-    for new, old in zip(layer._flatten_layers(), original._flatten_layers(), strict=False):
+    for new, old in zip(all_layers(layer), all_layers(original), strict=False):
         if type(new) is not type(old):
             continue
         if isinstance(new, keras.layers.Normalization):

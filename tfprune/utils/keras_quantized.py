@@ -3,6 +3,7 @@
 from typing import Any
 
 from tfprune.errors import ModelError, type_name
+from tfprune.utils.keras_internals import all_layers
 
 
 def refuse_quantized(*roots: Any) -> None:
@@ -15,7 +16,7 @@ def refuse_quantized(*roots: Any) -> None:
         ModelError: Keras's own `quantize` has been called on one, or on a layer in it.
     """
     for root in roots:
-        for layer in root._flatten_layers():
+        for layer in all_layers(root):
             mode = getattr(layer, "quantization_mode", None)
             if mode:
                 raise ModelError(

@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import tree
-from keras.src.trainers.compile_utils import CompileLoss  # what `compile` makes of a loss
 
 from tfprune.errors import DataError, OptionError
 from tfprune.utils.cloning import compile_options
+from tfprune.utils.keras_internals import CompileLoss
 
 Loss = str | Callable[..., Any] | list[Any] | dict[str, Any]
 """What `compile` takes: a name, a function, a `keras.Loss`, or a list or dict of these."""

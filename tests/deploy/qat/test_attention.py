@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.qat.attention import QuantisedLayerNormalization, projections
+from tfprune.deploy.qat.attention import QuantisedLayerNormalization
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.inspect import inspect
 from tfprune.runtime.litert import Runner
+from tfprune.utils.keras_attention import projections_of
 
 L = keras.layers
 
@@ -159,8 +160,8 @@ def test_before_training_only_the_weights_are_rounded(trained, data):
     np.testing.assert_allclose(strip_quantization(aware)(x), trained(x), atol=1e-5)
     assert 0 < np.abs(aware(x) - trained(x)).max() < 0.1 * np.abs(trained(x)).max()
     for own, plain in zip(
-        projections(aware.get_layer("attention")),
-        projections(trained.get_layer("attention")),
+        projections_of(aware.get_layer("attention")),
+        projections_of(trained.get_layer("attention")),
         strict=True,
     ):
         assert 0 < np.abs(own.kernel - plain.kernel).max() < np.abs(plain.kernel).max() / 127

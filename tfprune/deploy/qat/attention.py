@@ -1,6 +1,5 @@
 """Attention and layer normalisation that train under the rounding that an int8 file will do."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,20 +10,12 @@ from keras import ops
 from tfprune.deploy.converter.integer_rewrites import HIDDEN_BELOW
 from tfprune.deploy.qat.layers import QuantisedEinsumDense
 from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
-
-_PROJECTIONS = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
-
-
-def projections(attention: Any) -> Iterator[Any]:
-    """Yield the layers in a MultiHeadAttention layer that have its weights."""
-    for name in _PROJECTIONS:
-        layer = getattr(attention, name, None)
-        if layer is not None:
-            yield layer
+from tfprune.utils.keras_attention import StepwiseAttention, projections_of
+from tfprune.utils.keras_internals import unlocked
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
+class QuantisedMultiHeadAttention(StepwiseAttention):
     """A MultiHeadAttention layer that trains under 8-bit weights and activations.
 
     Its four projections are rounded channel by channel, as the converter will, and so is every
@@ -34,12 +25,11 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         """Make the weights of the layer, the masks, and the ranges of what is in between."""
         super().build(query_shape, value_shape, key_shape)
-        for dense in projections(self):
+        for dense in projections_of(self):
             # Keras makes these itself and is not asked what of: they become ours when they stand.
             dense.__class__ = QuantisedEinsumDense
-            dense._tracker.unlock()
-            dense.add_masks()
-            dense._tracker.lock()
+            with unlocked(dense):
+                dense.add_masks()
         # Queries and values are second factors of a matrix product, as Keras writes its equations.
         self.query_range = _range("query_range", about_zero=True)
         self.key_range = _range("key_range")
@@ -48,38 +38,23 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
         self.score_range = _range("score_range")
         self.context_range = _range("context_range")
 
-    def _compute_attention(
-        self,
-        query: Any,
-        key: Any,
-        value: Any,
-        attention_mask: Any = None,
-        training: bool | None = None,
-        return_attention_scores: bool = False,
-    ) -> tuple[Any, Any]:
+    def attend(self, query: Any, key: Any, value: Any, mask: Any, training: Any) -> tuple[Any, Any]:
         """Return what attention gives and its scores, rounded where the file stores a tensor."""
         query = self.query_range(query, training=training)
         key = self.key_range(key, training=training)
         value = self.value_range(value, training=training)
-        product = ops.einsum(self._dot_product_equation, key, query)
-        product = self.product_range(product, training=training)
-        scale = ops.cast(self._inverse_sqrt_key_dim, product.dtype)
-        scores = ops.multiply(product, scale)
-        if attention_mask is None:
+        product = self.product_range(self.dot_products(query, key), training=training)
+        scores = self.scaled(product)
+        if mask is None:
             scores = self.score_range(scores, training=training)
         else:
-            while len(attention_mask.shape) < len(scores.shape):
-                attention_mask = ops.expand_dims(
-                    attention_mask, axis=-2 * len(self._attention_axes) - 1
-                )
-            scores = self._hidden(scores, attention_mask, training)
-        scores = self._softmax(scores)
+            scores = self._hidden(scores, self.shaped_mask(mask, scores), training)
+        scores = self.normalized(scores)
         rounded = tf.quantization.fake_quant_with_min_max_args(
             ops.cast(scores, "float32"), *FIXED_LIMITS["softmax"]
         )
         scores = ops.cast(rounded, scores.dtype)
-        kept = self._dropout_layer(scores, training=training) if self._dropout > 0 else scores
-        context = ops.einsum(self._combine_equation, kept, value)
+        context = self.combined(self.dropped(scores, training), value)
         context = self.context_range(context, training=training)
         return context, scores
 
@@ -102,12 +77,12 @@ class QuantisedMultiHeadAttention(keras.layers.MultiHeadAttention):
     def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
         """Set the weights from those of the plain layer."""
         rest = iter(values)
-        for dense in projections(self):
+        for dense in projections_of(self):
             dense.take([next(rest) for _ in dense.own_variables()], keep_zeros)
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
-        return [value for dense in projections(self) for value in dense.plain()]
+        return [value for dense in projections_of(self) for value in dense.plain()]
 
 
 @keras.saving.register_keras_serializable("tfprune")

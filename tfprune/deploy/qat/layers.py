@@ -11,6 +11,7 @@ from keras import ops
 
 from tfprune.deploy.qat.ranges import ActivationRange, traced
 from tfprune.utils.einsum import is_matrix_product, summed_axes
+from tfprune.utils.keras_internals import store_kernel, stored_kernel, stored_table
 
 # The converter makes these a part of the operation before them, or they change nothing.
 _WITHOUT_TENSOR = (
@@ -66,7 +67,7 @@ class _Masked:
         ]
 
     def _raws(self) -> list[Any]:
-        return [self._kernel]  # type: ignore[attr-defined]
+        return [stored_kernel(self)]
 
     def _kept(self, index: int = 0) -> Any:
         raw = ops.convert_to_tensor(self._raws()[index])
@@ -122,7 +123,7 @@ class _QuantisedKernel(_Masked):
     @kernel.setter
     def kernel(self, variable: Any) -> None:
         # DepthwiseConv2D keeps its kernel under this name, the others under the other.
-        self._kernel = variable
+        store_kernel(self, variable)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return what the file will: its activation reads a tensor of 256 values."""
@@ -225,7 +226,9 @@ class _Transposed(_QuantisedKernel):
         )
         bias = getattr(self, "bias", None)
         if traced():
-            bias = (ops.zeros(self._kernel.shape[-2]) if bias is None else bias) + _NEARLY_ZERO
+            bias = (
+                ops.zeros(stored_kernel(self).shape[-2]) if bias is None else bias
+            ) + _NEARLY_ZERO
         outputs = _add_bias(outputs, bias, self.data_format)
         return outputs if self.activation is None else self.activation(outputs)
 
@@ -324,7 +327,7 @@ class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
     @property
     def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
         """All axes of the kernel: one scale, as for a Dense layer."""
-        return tuple(range(len(self._kernel.shape)))
+        return tuple(range(len(stored_kernel(self).shape)))
 
     def product(self, inputs: Any, training: bool | None) -> Any:
         """Return what the plain layer gives, where that is possible as one matrix product.
@@ -336,7 +339,7 @@ class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
         free = shape[: len(shape) - summed]
         if not is_matrix_product(self.equation) or free.count(-1) > 1:
             return super().product(inputs, training)
-        new = self._kernel.shape[summed:]
+        new = stored_kernel(self).shape[summed:]
         kernel = ops.reshape(self._kept(), (-1, math.prod(new)))
         kernel = rounded_symmetric(kernel, (0, 1))
         axes = _AXES[: len(free)]
@@ -355,7 +358,7 @@ class QuantisedEmbedding(_Masked, keras.layers.Embedding):
     """An Embedding layer that trains under an 8-bit table."""
 
     def _raws(self) -> list[Any]:
-        return [self._embeddings]
+        return [stored_table(self)]
 
     @property
     def embeddings(self) -> Any:

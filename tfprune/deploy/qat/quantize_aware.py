@@ -21,6 +21,7 @@ from tfprune.deploy.qat.rounding_points import (
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.cloning import carry_compile, settle, uncompiled
 from tfprune.utils.filters import as_filters
+from tfprune.utils.keras_internals import layers_below, maker_of
 from tfprune.utils.keras_quantized import refuse_quantized
 
 _RANGE = "_range"
@@ -120,11 +121,7 @@ def is_quantize_aware(model: Any) -> bool:
 
 def has_trained_ranges(model: Any) -> bool:
     """Tell whether training has shown every tensor that a quantisation-aware model rounds."""
-    ranges = [
-        layer
-        for layer in model._flatten_layers(include_self=False, recursive=True)
-        if isinstance(layer, ActivationRange)
-    ]
+    ranges = [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
     return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
 
 
@@ -222,7 +219,7 @@ class _RangeMaker:
         """Return a tensor, rounded if it is a float input of the model; others as they are."""
         if not isinstance(tensor, keras.KerasTensor) or not tensor.dtype.startswith("float"):
             return tensor
-        source = tensor._keras_history.operation
+        source = maker_of(tensor)
         if not isinstance(source, keras.layers.InputLayer):
             return tensor
         if id(tensor) not in self._behind_inputs:

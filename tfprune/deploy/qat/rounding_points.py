@@ -7,6 +7,7 @@ import keras
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
+from tfprune.utils.keras_internals import calls_of, maker_of, readers_of
 
 # They hand on the numbers they are given, so that no new range arises.
 _MOVERS = (
@@ -42,19 +43,17 @@ class Graph:
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.operations: dict[str, Any] = {each.name: each for each in model.operations}
-        self.given = {tensor._keras_history.operation.name for tensor in model.outputs}
+        self.given = {maker_of(tensor).name for tensor in model.outputs}
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations that an operation reads floats of."""
-        read = [tensor for node in operation._inbound_nodes for tensor in node.input_tensors]
-        sources = [
-            tensor._keras_history.operation for tensor in read if tensor.dtype.startswith("float")
-        ]
+        read = [tensor for node in calls_of(operation) for tensor in node.input_tensors]
+        sources = [maker_of(tensor) for tensor in read if tensor.dtype.startswith("float")]
         return [source for source in sources if source.name in self.operations]
 
     def readers(self, operation: Any) -> list[Any]:
         """Return what reads the output of an operation, None for who calls the model."""
-        after = [node.operation for node in operation._outbound_nodes]
+        after = [node.operation for node in readers_of(operation)]
         inside = [reader for reader in after if reader.name in self.operations]
         return [*inside, None] if operation.name in self.given else inside
 
@@ -112,7 +111,7 @@ def range_names(graph: Graph) -> dict[str, str]:
                 if source.name in free:
                     name_alike(names[source.name], names[name])
     for tensor in graph.model.inputs:  # a clone names the layers of inputs after their tensors
-        name = tensor._keras_history.operation.name
+        name = maker_of(tensor).name
         if names[name] == name:
             name_alike(name, tensor.name)
         names[tensor.name] = names[name]
@@ -162,11 +161,11 @@ def second_factors(graph: Graph, folded: Container[str]) -> set[str]:
     operations: list[Any] = []
     for operation in graph.operations.values():
         if _kind(operation) in _PRODUCTS:
-            for node in operation._inbound_nodes:
+            for node in calls_of(operation):
                 factors = keras.tree.flatten(node.arguments.args)
                 second = factors[1] if len(factors) == 2 else None
                 if isinstance(second, keras.KerasTensor):
-                    operations.append(second._keras_history.operation)
+                    operations.append(maker_of(second))
     while operations:
         operation = operations.pop()
         if operation.name in found or operation.name not in graph.operations:

@@ -3,7 +3,6 @@
 import os
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tfprune.deploy.model_signature import Interface, generation
 from tfprune.errors import ModelError, OptionError
 from tfprune.runtime.artifact import report_path
 from tfprune.utils.files import check_destination
+from tfprune.utils.versions import version_of
 
 _RANDOM_SAMPLES = 8
 _COMPARED_SAMPLES = 32
@@ -82,5 +82,5 @@ def versions(model: Any, packages: Sequence[str]) -> dict[str, str]:
     home = "tf_keras" if generation(model) == "tf_keras" else "keras"
     return {
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("tfprune", "tensorflow", home, *packages)},
+        **{name: version_of(name) for name in ("tfprune", "tensorflow", home, *packages)},
     }

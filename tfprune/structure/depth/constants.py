@@ -10,14 +10,19 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
-from keras.src.applications.convnext import LayerScale, StochasticDepth
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from tfprune.graph.read import Call, Graph, Ref
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.rebuild.rebuild import Weights
 from tfprune.structure.rules.activation import POINTWISE
 from tfprune.structure.rules.elementwise import UNARY
+from tfprune.utils.keras_attention import projections_of
+from tfprune.utils.keras_internals import (
+    CustomScaleLayer,
+    LayerScale,
+    StochasticDepth,
+    is_keras_operation,
+)
 
 Constant = np.ndarray
 """Numbers that broadcast to the tensor without its batch."""
@@ -98,7 +103,7 @@ class _Reading:
     def value(self) -> Constant | None:
         op, first = self.op, (self.given or [None])[0]
         kind = type(op).__name__
-        ours = type(op).__module__.startswith("keras.src.ops.")
+        ours = is_keras_operation(type(op))
         if isinstance(op, _PRODUCTS):
             return self.product(first)
         if isinstance(op, kl.BatchNormalization):
@@ -182,9 +187,8 @@ class _Reading:
 
     def attention(self) -> Constant | None:
         op = self.op
-        grouped = isinstance(op, kl.GroupQueryAttention)
-        out = op._output_dense if grouped else op.output_dense
-        value = op._value_dense if grouped else op.value_dense
+        projections = projections_of(op)
+        out, value = projections.output, projections.value
         silent = not self.weight(value.kernel).any() and (
             value.bias is None or not self.weight(value.bias).any()
         )

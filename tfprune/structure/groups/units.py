@@ -20,6 +20,7 @@ from tfprune.structure.ids.ids import MAKE, Binding, Ids
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.shapes import concrete_shapes, count
 from tfprune.structure.ids.site import Site
+from tfprune.utils.keras_internals import all_layers
 from tfprune.utils.keras_quantized import refuse_quantized
 
 
@@ -120,7 +121,7 @@ def refuse(graph: Graph) -> None:
     for call in graph.calls:
         if not isinstance(call.op, keras.Layer):
             continue
-        for layer in call.op._flatten_layers():
+        for layer in all_layers(call.op):
             if getattr(layer, "lora_enabled", False):
                 raise ModelError(
                     f"layer {layer.name!r} has LoRA weights, which cannot be cut: merge them "

@@ -9,6 +9,7 @@ from tfprune.errors import OptionError, type_name
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
+from tfprune.utils.keras_internals import is_keras_operation
 
 HOMES = ("keras.", "tensorflow.")
 
@@ -113,8 +114,7 @@ def find(op: Any) -> Rule | None:
     if kind is keras.layers.Activation and is_foreign(op.activation):
         return None  # It is opened, and what the function does has rules.
     if not isinstance(op, keras.Layer):
-        ours = kind.__module__.startswith("keras.src.ops.")
-        return _OPS.get(kind.__name__) if ours else None
+        return _OPS.get(kind.__name__) if is_keras_operation(kind) else None
     for parent in kind.__mro__:
         rule = _LAYERS.get(parent)
         if rule is not None:

@@ -29,6 +29,7 @@ from tfprune.structure.rebuild.rebuild import (
     silenced,
     states_of,
 )
+from tfprune.utils.keras_internals import all_layers, copy_mask, own_seed_generators, pass_mask
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""
@@ -164,8 +165,8 @@ class _state:
 
 def _generators(op: Any) -> list[Any]:
     """What an operation's random numbers come from: both models are to draw the same ones."""
-    layers = op._flatten_layers() if isinstance(op, keras.Layer) else ()
-    return [one for layer in layers for one in layer._seed_generators]
+    layers = all_layers(op) if isinstance(op, keras.Layer) else ()
+    return [one for layer in layers for one in own_seed_generators(layer)]
 
 
 class _plain_ends:
@@ -243,7 +244,7 @@ def _reference(
             def hush(spec: Any, tensor: Any, ref: Ref = ref, quiet: np.ndarray = quiet) -> Any:
                 if spec is not ref and spec != ref:
                     return tensor
-                return _masked_as(tensor, tensor * keras.ops.cast(quiet, tensor.dtype))
+                return copy_mask(tensor, tensor * keras.ops.cast(quiet, tensor.dtype))
 
             args = tree.map_structure(hush, call.args, args)
             kwargs = tree.map_structure(hush, call.kwargs, kwargs)
@@ -253,21 +254,10 @@ def _reference(
     return execute(found.graph, tensors, run)
 
 
-def _masked_as(before: Any, tensor: Any) -> Any:
-    """A tensor with the mask that Keras carries along with another."""
-    mask = keras.src.backend.get_keras_mask(before)
-    if mask is not None:
-        keras.src.backend.set_keras_mask(tensor, mask)
-    return tensor
-
-
 def _carry_mask(op: Any, args: tuple[Any, ...], made: Any) -> None:
     """Give what stands for a layer's output the mask that Keras would carry along with it."""
-    if not (isinstance(op, keras.Layer) and op.supports_masking and args):
-        return
-    masks = tree.map_structure(keras.src.backend.get_keras_mask, args[0])
-    if any(mask is not None for mask in tree.flatten(masks)):
-        op._set_mask_metadata(args[0], made, masks)
+    if isinstance(op, keras.Layer) and op.supports_masking and args:
+        pass_mask(op, args[0], made)
 
 
 def _on_the_living(
@@ -288,7 +278,7 @@ def _on_the_living(
         for axis, ids in enumerate(flow.axes(spec)):
             if ids is not None and not keep.all(ids):
                 fewer = keras.ops.take(tensor, np.flatnonzero(keep.mask(ids)), axis=axis)
-                tensor = _masked_as(tensor, fewer) if axis == len(tensor.shape) - 1 else fewer
+                tensor = copy_mask(tensor, fewer) if axis == len(tensor.shape) - 1 else fewer
         return tensor
 
     args = tree.map_structure(gather, call.args, args)

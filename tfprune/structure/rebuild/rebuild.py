@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import keras
@@ -18,6 +17,13 @@ from tfprune.structure.ids.ids import Binding, Keep, places
 from tfprune.structure.ids.rule_registry import is_foreign
 from tfprune.structure.ids.site import Site
 from tfprune.utils.cloning import settle
+from tfprune.utils.keras_internals import (
+    all_layers,
+    begin_with,
+    maker_of,
+    output_shape_given,
+    takes_training,
+)
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
@@ -115,7 +121,7 @@ Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What an operation gives in inference, where a model says so to all of its layers."""
-    if getattr(op, "_call_has_training_arg", False):
+    if takes_training(op):
         place = list(inspect.signature(op.call).parameters).index("training")
         if len(args) <= place:
             kwargs = {**kwargs, "training": False}
@@ -191,7 +197,7 @@ def rebuild(
     with contextlib.nullcontext() if stateful else keras.StatelessScope():
         if not after and _is_chain(found):
             layers = [ops[id(call.op)] for call in graph.calls if id(call.op) not in drop]
-            model: Any = keras.Sequential([inputs[0]._keras_history.operation, *layers])
+            model: Any = keras.Sequential([maker_of(inputs[0]), *layers])
             model.name = found.model.name
         else:
             outputs = execute(graph, inputs, run)
@@ -227,7 +233,7 @@ def _functional(inputs: Any, outputs: Any, name: str) -> Any:
 def states_of(op: Any) -> Iterator[Any]:
     """The variables in which a stateful layer carries its states from batch to batch."""
     if isinstance(op, keras.Layer):
-        for layer in op._flatten_layers():
+        for layer in all_layers(op):
             if isinstance(layer, keras.layers.RNN) and layer.stateful:
                 yield from tree.flatten(layer.states)
 
@@ -253,16 +259,9 @@ def load(
     own = [array.copy() if any(array is other for other in shared) else array for array in arrays]
     late = []
     for variable, array in zip(layer.weights, own, strict=True):
-        if variable._value is None:
-            variable._initializer = partial(_given, array)
-        else:
+        if not begin_with(variable, array):
             late.append((variable, array))
     return late
-
-
-def _given(array: np.ndarray, shape: Any, dtype: Any = None) -> Any:
-    """An initializer that gives an array."""
-    return keras.ops.convert_to_tensor(array, dtype=dtype)
 
 
 def _is_chain(found: Units) -> bool:
@@ -305,7 +304,7 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
     if type(op) is keras.layers.Lambda:
         return keras.layers.Lambda(
             op.function,
-            output_shape=op._output_shape,
+            output_shape=output_shape_given(op),
             mask=op.mask,
             arguments=op.arguments,
             name=name,

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfprune.errors import DataError, ModelError, type_name
 from tfprune.graph.inputs import by_name, check_batch
 from tfprune.utils.batches import each_batch
+from tfprune.utils.keras_internals import all_layers, inputs_of
 from tfprune.utils.keras_quantized import refuse_quantized
 
 OPTION = "recalibrate data"
@@ -73,15 +74,16 @@ def learning_norms(model: Any) -> list[Any]:
 
 
 def _norms(model: Any) -> list[Any]:
-    layers = model._flatten_layers()
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [
+        layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)
+    ]
 
 
 def _inputs(model: Any, data: Any) -> Iterator[Any]:
     """The checked inputs of each batch, as the model takes them."""
     takes = getattr(model, "inputs", None) or ()
     names = [tensor.name for tensor in takes]
-    struct = getattr(model, "_inputs_struct", None)
+    struct = inputs_of(model) if takes else None
     for batch in each_batch(data, OPTION, len(takes)):
         inputs = by_name(batch.inputs, struct, names, OPTION) if takes else batch.inputs
         check_batch([tensor.shape for tensor in takes], inputs, OPTION)

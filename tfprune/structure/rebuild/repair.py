@@ -22,6 +22,8 @@ from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
 from tfprune.utils.batches import each_batch
 from tfprune.utils.einsum import letters_of
+from tfprune.utils.keras_attention import projections_of
+from tfprune.utils.keras_internals import all_layers, own_variables
 
 RIDGE = 1e-4
 """Of the mean variance of the channels that stay; keeps the solution small where they agree."""
@@ -155,9 +157,10 @@ def _products(call: Call) -> Iterator[tuple[Any, Any]]:
         given = [call.kwargs.get(name) for name in ("query", "value", "key")]
         given[: len(call.args[:3])] = call.args[:3]
         query, value, key = given
-        yield op._query_dense.kernel, query
-        yield op._value_dense.kernel, value
-        yield op._key_dense.kernel, value if key is None else key
+        dense = projections_of(op)
+        yield dense.query.kernel, query
+        yield dense.value.kernel, value
+        yield dense.key.kernel, value if key is None else key
 
 
 def _repeats(found: Units, binding: Binding) -> int:
@@ -211,7 +214,7 @@ def _spread(found: Units, result: Weights, ear: _Ear, alive: np.ndarray) -> None
 
 def _takes_constant(found: Units, op: Any, binding: Binding) -> tuple[Any, int, int] | None:
     """Where a constant can be added to what a weight makes: a layer, a weight of it, a sign."""
-    holder = next(one for one in op._flatten_layers() if _has(one, binding.weight))
+    holder = next(one for one in all_layers(op) if _has(one, binding.weight))
     bias = getattr(holder, "bias", None)
     if isinstance(op, TRANSPOSED):
         return None
@@ -232,7 +235,7 @@ def _takes_constant(found: Units, op: Any, binding: Binding) -> tuple[Any, int, 
 
 
 def _has(layer: Any, weight: Any) -> bool:
-    return any(own is weight for own in layer._trainable_variables + layer._non_trainable_variables)
+    return any(own is weight for own in own_variables(layer))
 
 
 def _normalises(found: Units, reader: Call, call: Call) -> bool:

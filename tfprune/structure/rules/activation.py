@@ -11,6 +11,7 @@ from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import is_elementwise, is_foreign
+from tfprune.utils.keras_internals import maker_of, node_of, to_snake_case
 
 # fmt: off
 POINTWISE = frozenset({
@@ -66,10 +67,10 @@ def acts_alone(function: Callable[[Any], Any]) -> bool:
         if here is start or id(here) in seen:
             continue
         seen.add(id(here))
-        operation, number, _ = here._keras_history
+        operation = maker_of(here)
         if not is_elementwise(operation):
             return False
-        given = operation._inbound_nodes[number].arguments
+        given = node_of(here).arguments
         for leaf in tree.flatten((given.args, given.kwargs)):
             if isinstance(leaf, keras.KerasTensor):
                 stack.append(leaf)
@@ -84,7 +85,7 @@ def _name(activation: Any) -> tuple[str, bool]:
     home = getattr(activation, "__module__", "") or ""
     if isinstance(activation, keras.Layer) and not activation.weights:
         home = type(activation).__module__
-        name = keras.src.utils.naming.to_snake_case(type(activation).__name__)
+        name = to_snake_case(type(activation).__name__)
         name = {"re_lu": "relu", "leaky_re_lu": "leaky_relu"}.get(name, name)
     return name, home.startswith(("keras.", "tensorflow."))
 

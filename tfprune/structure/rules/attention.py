@@ -11,6 +11,7 @@ from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
 from tfprune.structure.ids.site import Site
+from tfprune.utils.keras_attention import projections_of
 
 
 def _argument(call: Call, name: str, position: int) -> Any:
@@ -53,13 +54,14 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     heads = site.make("num_heads", layer.num_heads, kind=HEADS)
     width_k = site.make("key_dim", layer.key_dim, kind=WIDTH)
     width_v = site.make("value_dim", layer.value_dim, kind=WIDTH)
-    _bind_projection(site, layer.query_dense, xq[-1], heads, width_k)
-    _bind_projection(site, layer.key_dense, xk[-1], heads, width_k)
-    _bind_projection(site, layer.value_dense, xv[-1], heads, width_v)
-    if getattr(layer, "_use_gate", False):
-        _bind_projection(site, layer._gate_dense, xq[-1], heads, width_v)
-    _keep_scale(site, layer.query_dense, width_k)
-    out = layer.output_dense
+    dense = projections_of(layer)
+    _bind_projection(site, dense.query, xq[-1], heads, width_k)
+    _bind_projection(site, dense.key, xk[-1], heads, width_k)
+    _bind_projection(site, dense.value, xv[-1], heads, width_v)
+    if dense.gate is not None:
+        _bind_projection(site, dense.gate, xq[-1], heads, width_v)
+    _keep_scale(site, dense.query, width_k)
+    out = dense.output
     if len(out.kernel.shape) != 3:
         return stop(flow, call, "has an output of several axes")
     made = site.make("output_shape", out.kernel.shape[-1], kind=WIDTH, resize=False)
@@ -75,10 +77,10 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
 
     site.edit("output_shape", output_shape)
     _bind_output(site, out, heads, width_v, made)
-    _silence_keys(site, layer.query_dense, width_k)
+    _silence_keys(site, dense.query, width_k)
     (*queries, _), (_, steps, _) = flow.extents(query), flow.extents(key)
     projections = [(query, width_k), (key, width_k), (value, width_v)]
-    if getattr(layer, "_use_gate", False):
+    if dense.gate is not None:
         projections.append((query, width_v))
     for ref, width in projections:
         flow.cost(call, 1, *flow.extents(ref), heads, width)
@@ -128,22 +130,23 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
         queries = np.repeat(shared, hq // hkv)
         site.edit("num_query_heads", lambda keep: keep.count(queries))
     width = site.make("head_dim", layer.head_dim, kind=WIDTH)
-    _bind_projection(site, layer._query_dense, xq[-1], queries, width)
-    _bind_projection(site, layer._key_dense, xk[-1], shared, width)
-    _bind_projection(site, layer._value_dense, xv[-1], shared, width)
-    if getattr(layer, "use_gate", False):
-        _bind_projection(site, layer._gate_dense, xq[-1], queries, width)
-    _keep_scale(site, layer._query_dense, width)
-    out = layer._output_dense
+    dense = projections_of(layer)
+    _bind_projection(site, dense.query, xq[-1], queries, width)
+    _bind_projection(site, dense.key, xk[-1], shared, width)
+    _bind_projection(site, dense.value, xv[-1], shared, width)
+    if dense.gate is not None:
+        _bind_projection(site, dense.gate, xq[-1], queries, width)
+    _keep_scale(site, dense.query, width)
+    out = dense.output
     # The output is as wide as the query by the layer's own definition.
     made = site.make("output", out.kernel.shape[-1], kind=WIDTH, resize=False)
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
     _bind_output(site, out, queries, width, made)
-    _silence_keys(site, layer._query_dense, width)
+    _silence_keys(site, dense.query, width)
     (*asked, _), (_, steps, _) = flow.extents(query), flow.extents(key)
     kv = 1 if shared is None else shared
     projections = [(query, queries), (key, kv), (value, kv)]
-    if getattr(layer, "use_gate", False):
+    if dense.gate is not None:
         projections.append((query, queries))
     for ref, heads in projections:
         flow.cost(call, 1, *flow.extents(ref), heads, width)

@@ -5,14 +5,13 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
-from keras.src.applications.convnext import StochasticDepth
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.rule_registry import layers, ops
 from tfprune.structure.rules.activation import activate, mix
+from tfprune.utils.keras_internals import CustomScaleLayer, StochasticDepth
 
 # fmt: off
 UNARY = (

@@ -2,13 +2,13 @@
 
 import numpy as np
 from keras import layers as kl
-from keras.src.applications.convnext import LayerScale
 
 from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, stop
 from tfprune.structure.rules.activation import mix
+from tfprune.utils.keras_internals import LayerScale
 
 
 @layers(kl.BatchNormalization)

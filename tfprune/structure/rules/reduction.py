@@ -46,7 +46,8 @@ def accumulate(flow: Flow, call: Call) -> Axes:
 def norm(flow: Flow, call: Call) -> Axes:
     """Without the silenced positions the length is the same, unless the least one counts."""
     x, axis, order = flow.axes(call.args[0]), call.op.axis, call.op.ord
-    gone = {a % len(x) for a in (range(len(x)) if axis is None else axis)}
+    axes = (axis,) if isinstance(axis, int) else axis  # of one axis: a tuple before Keras 3.16
+    gone = {a % len(x) for a in (range(len(x)) if axes is None else axes)}
     _length(flow, call, order, gone)
     if call.op.keepdims:
         return tuple(None if position in gone else ids for position, ids in enumerate(x))

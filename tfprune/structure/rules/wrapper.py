@@ -13,6 +13,7 @@ from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.rule_registry import find, layers, stop
 from tfprune.structure.ids.shapes import concrete_shapes, count
+from tfprune.utils.keras_internals import layers_and_input
 
 Path = tuple[str | int, ...]
 
@@ -74,7 +75,7 @@ def _places(inner: Any, path: Path) -> Iterator[tuple[int, Path]]:
     if not is_function(inner):
         return
     # A Sequential's own `layers` leaves out its input, which the config has.
-    listed = inner._layers if isinstance(inner, keras.Sequential) else inner.operations
+    listed = layers_and_input(inner) if isinstance(inner, keras.Sequential) else inner.operations
     if len(inner.get_config().get("layers", ())) == len(listed):
         for number, op in enumerate(listed):
             yield from _places(op, (*path, "config", "layers", number))
