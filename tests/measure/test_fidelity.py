@@ -136,7 +136,7 @@ def test_labels_that_are_none_of_the_file_are_one_line(
 
 
 def test_images_of_another_size_are_refused(float_file, labels) -> None:
-    with pytest.raises(DataError, match=r"\(n, 12, 12, 1\)"):
+    with pytest.raises(DataError, match=r"\(None, 12, 12, 1\)"):
         accuracy(float_file, (np.zeros((120, 8, 8, 1), np.float32), labels))
 
 

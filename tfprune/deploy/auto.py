@@ -61,8 +61,9 @@ def choose(
         model: A built `keras.Model` or `tf_keras.Model`.
         path: Where to write the file; its report, with a row for each candidate, goes beside it.
         calibration: Samples of the model's input; needed.
-        data: A pair (x, y) or a dataset of batches with labels, to score the files on. None judges
-            them by how often they agree with the float32 file on the calibration samples.
+        data: (inputs, labels), or a dataset or another iterable of these, to score the files on.
+            None judges them by how often they agree with the float32 file on the calibration
+            samples.
         prefer: "latency" or "size".
         max_drop: What a file may lose against the float32 file: of accuracy where there are
             labels, else of agreement. For outputs without classes: the root mean squared

@@ -18,8 +18,7 @@ from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.graph.trace import Trace, can_open, stands_alone
 from tfprune.graph.unknown_sizes import Size
-
-Shape = tuple[int | None, ...]
+from tfprune.utils.model_inputs import Shape, fits
 
 
 @dataclass(frozen=True)
@@ -136,13 +135,6 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
         )
     return _Reader(is_leaf).read(model, input_shape)
-
-
-def fits(shape: Shape, wanted: Shape) -> bool:
-    """Tell whether a shape is one of those that leave some of their sizes open."""
-    return len(shape) == len(wanted) and all(
-        size is None or size == here for size, here in zip(wanted, shape, strict=True)
-    )
 
 
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:

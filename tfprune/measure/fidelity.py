@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import DataError, OptionError, nearest
-from tfprune.measure.scoring_data import Batch, batches
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import held
+from tfprune.utils.batches import BATCH_SIZE, read
+from tfprune.utils.model_inputs import flat_inputs
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
@@ -49,13 +50,14 @@ class Fidelity:
 
 
 def accuracy(
-    source: Source, data: Any, *, output: str | None = None, batch_size: int = 64
+    source: Source, data: Any, *, output: str | None = None, batch_size: int = BATCH_SIZE
 ) -> float:
     """Return the share of samples whose top class is the label.
 
     Args:
         source: An artefact, or the path or the bytes of a `.tflite` file.
-        data: A pair (x, y) of arrays, or a dataset of batches. Labels are class numbers or one-hot.
+        data: (inputs, labels), or a dataset or another iterable of these. Labels are class
+            numbers or one-hot.
         output: Which output to look at, where the file has several.
         batch_size: How many samples are taken from arrays at a time.
 
@@ -73,7 +75,7 @@ def score_files(
     names: Sequence[str] | None = None,
     metric: Metric = "accuracy",
     output: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     progress: Progress = SILENT,
 ) -> tuple[Fidelity, ...]:
     """Return how good files are on the same samples, the first being the reference of the others.
@@ -83,7 +85,7 @@ def score_files(
 
     Args:
         sources: Artefacts, paths or bytes.
-        data: A pair (x, y) of arrays, or a dataset of batches.
+        data: (inputs, labels), or a dataset or another iterable of these.
         names: What to call them; by default their file names.
         metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
             a number, more being better; a `keras.metrics.Metric` is one.
@@ -108,16 +110,19 @@ def score_files(
     tallies = [_Tally(name) for name in labels]
     truths: list[np.ndarray] = []
     with progress.task("accuracy of the files", None) as task:
-        for batch in batches(data, batch_size):
-            truth = batch.y[chosen[0]] if isinstance(batch.y, dict) else batch.y
+        # A file casts and quantizes what it is given.
+        takes = flat_inputs(runners[0].inputs, cast=False)
+        for batch in read(data, takes, "data", size=batch_size, labels="needed"):
+            truth = batch.labels[chosen[0]] if isinstance(batch.labels, dict) else batch.labels
+            x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs
             reference = None
             for runner, wanted, tally in zip(runners, chosen, tallies, strict=True):
-                answers = runner.run_named(batch.x)[wanted]
+                answers = runner.run_named(x)[wanted]
                 reference = answers if reference is None else reference
                 tally.compare(answers, reference)
-                tally.look_at(runner.arrays(batch.x), runner.inputs)
+                tally.look_at(runner.arrays(x), runner.inputs)
                 if metric == "accuracy":
-                    tally.count(answers, truth, batch)
+                    tally.count(answers, truth, batch.first)
                 else:
                     tally.kept.append(answers)
             if metric != "accuracy":
@@ -183,8 +188,8 @@ class _Tally:
                 self.given[spec] += array.size
                 self.outside[spec] += int(away.sum())
 
-    def count(self, outputs: np.ndarray, truth: np.ndarray, batch: Batch) -> None:
-        right = _right(outputs, truth, batch.first)
+    def count(self, outputs: np.ndarray, truth: np.ndarray, first: int) -> None:
+        right = _right(outputs, truth, first)
         one_hot = truth.shape == outputs.shape and outputs.ndim > 1 and outputs.shape[-1] > 1
         if not _are_classes(outputs) and one_hot:
             truth = truth.argmax(-1)

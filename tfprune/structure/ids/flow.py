@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.graph.read import Call, Graph, Ref, Shape
+from tfprune.graph.read import Call, Graph, Ref
 from tfprune.structure.ids.site import CHANNELS, Axes, Ids, Rewrite, Site
+from tfprune.utils.model_inputs import Shape
 
 
 def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tfprune.errors import DataError, ModelError, type_name
-from tfprune.graph.inputs import by_name, check_batch
-from tfprune.utils.batches import each_batch
+from tfprune.utils.batches import read
+from tfprune.utils.model_inputs import inputs_of
 
 OPTION = "recalibrate data"
 
@@ -24,7 +24,8 @@ def recalibrate(model: Any, data: Any) -> Any:
 
     Args:
         model: A Keras model. It is changed in place.
-        data: Inputs, (inputs, labels), or batches of them; 32 samples make a batch of arrays.
+        data: Inputs, (inputs, labels), or a dataset or another iterable of these; 32 samples
+            make a batch of arrays.
 
     Returns:
         The same model.
@@ -47,8 +48,8 @@ def recalibrate(model: Any, data: Any) -> Any:
         with contextlib.ExitStack() as stack:
             for layer in learning:
                 stack.enter_context(_averaging(layer))
-            for inputs in _inputs(model, data):
-                model(inputs, training=True)
+            for batch in read(data, inputs_of(model), OPTION, labels="ignored"):
+                model(batch.inputs, training=True)
         bad = [layer.name for layer in learning if not _is_finite(layer)]
         if bad:
             raise DataError(f"recalibrate: the data gives {bad[0]} statistics that are not finite")
@@ -71,17 +72,6 @@ def learning_norms(model: Any) -> list[Any]:
 def _norms(model: Any) -> list[Any]:
     layers = model._flatten_layers()
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-
-
-def _inputs(model: Any, data: Any) -> Iterator[Any]:
-    """The checked inputs of each batch, as the model takes them."""
-    takes = getattr(model, "inputs", None) or ()
-    names = [tensor.name for tensor in takes]
-    struct = getattr(model, "_inputs_struct", None)
-    for batch in each_batch(data, OPTION, len(takes)):
-        inputs = by_name(batch.inputs, struct, names, OPTION) if takes else batch.inputs
-        check_batch([tensor.shape for tensor in takes], inputs, OPTION)
-        yield inputs
 
 
 @contextlib.contextmanager
