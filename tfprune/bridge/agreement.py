@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tfprune.bridge.graphs import dtype_of, flatten, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError
+from tfprune.utils.random_inputs import full_shape, random_input
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.
@@ -38,23 +39,16 @@ class Sampler:
         self.has_embedding = bool(sizes)
 
     def __call__(self, tensor: Any) -> NDArray[Any]:
-        rest = tuple(tensor.shape)[1:]
-        batch = tensor.shape[0] or 2
-        shape = (batch, *(size or _OPEN_SIZE.get(len(rest) - 1, 8) for size in rest))
+        sizes = tuple(tensor.shape)
+        shape = full_shape(sizes, 2, _OPEN_SIZE.get(len(sizes) - 2, 8))
         dtype = dtype_of(tensor)
         if dtype == "string":
             raise ModelError("an input of strings cannot be compared on random input: take it off")
-        if dtype == "bool":
-            return self.random.random(shape) < 0.5
-        if "int" in dtype or (self.has_embedding and _feeds_embedding(tensor)):
-            return self._indices(shape).astype(dtype)
-        if dtype == "bfloat16":
-            dtype = "float32"
-        return self.random.standard_normal(shape).astype(dtype)
-
-    def _indices(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return indices; 0, which may mean padding, stands at the end of a row alone."""
-        indices = self.random.integers(min(1, self.classes - 1), self.classes, shape)
+        if not ("int" in dtype or (self.has_embedding and _feeds_embedding(tensor))):
+            return random_input(self.random, shape, dtype)
+        # 0, which may mean padding, stands at the end of a row alone.
+        whole = (min(1, self.classes - 1), self.classes)
+        indices = random_input(self.random, shape, dtype, whole=whole, indices=True)
         if self.padded and indices.ndim > 1:
             indices[-1, indices.shape[1] // 2 + 1 :] = 0
         return indices

@@ -8,6 +8,7 @@ import numpy as np
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.utils.batches import first_samples
 from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.random_inputs import full_shape, random_input
 
 Samples = dict[str, np.ndarray]
 """An array for each input of a model, all with the same number of samples."""
@@ -55,15 +56,12 @@ def random_samples(
     rng = np.random.default_rng(seed)
     samples = {}
     for spec in inputs:
-        shape = (count, *(8 if size == -1 else size for size in spec.shape[1:]))
-        dtype = np.dtype(spec.dtype)
-        if spec.name in vocabulary:
-            samples[spec.name] = rng.integers(0, vocabulary[spec.name], shape).astype(dtype)
-        elif dtype.kind == "f":
-            samples[spec.name] = rng.normal(size=shape).astype(dtype)
-        elif dtype.kind == "b":
-            samples[spec.name] = rng.integers(0, 2, shape).astype(dtype)
-        else:
-            high = 256 if dtype == np.uint8 else 2
-            samples[spec.name] = rng.integers(0, high, shape).astype(dtype)
+        high = vocabulary.get(spec.name, 256 if spec.dtype == "uint8" else 2)
+        samples[spec.name] = random_input(
+            rng,
+            full_shape((-1, *spec.shape[1:]), count, 8),
+            spec.dtype,
+            whole=(0, high),
+            indices=spec.name in vocabulary,
+        )
     return samples
