@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tfprune.bridge.graphs import dtype_of, flatten, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError
+from tfprune.utils.output_difference import largest_share
 from tfprune.utils.random_inputs import full_shape, random_input
 
 TOLERANCE = 1e-5
@@ -83,13 +84,7 @@ def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
     """
     if left.shape != right.shape:
         return float("inf")
-    if not left.size:
-        return 0.0
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    same_holes = np.array_equal(np.isnan(left), np.isnan(right))
-    gap = np.nanmax(np.abs(left - right), initial=0.0) if same_holes else float("inf")
-    scale = np.nanmax(np.abs(left), initial=0.0)
-    return 0.0 if gap == 0 else float(gap / scale) if scale else float("inf")
+    return largest_share(left, right, equal_holes=True, scale_of_zeros=0.0)
 
 
 def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -17,6 +17,7 @@ from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import held
 from tfprune.utils.batches import BATCH_SIZE, read
 from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.output_difference import differences, is_whole, same_answers
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
@@ -166,17 +167,14 @@ class _Tally:
                 f"{reference.shape[1:]}; only files for the same task can be compared"
             )
         self.samples += len(outputs)
-        if _are_classes(outputs):
-            self.same += int((outputs == reference).sum())
-            self.answers += outputs.size
-        elif outputs.ndim > 1 and outputs.shape[-1] > 1:
-            same = outputs.argmax(-1) == reference.argmax(-1)
+        same = same_answers(reference, outputs)
+        if same is not None:
             self.same += int(same.sum())
             self.answers += same.size
-        difference = np.abs(outputs.astype(np.float64) - reference.astype(np.float64))
-        self.worst = max(self.worst, float(difference.max(initial=0.0)))
-        self.error += float(difference.sum())
-        self.numbers += difference.size
+        gap = differences(reference, outputs, equal_holes=True)
+        self.worst = max(self.worst, float(gap.max(initial=0.0)))
+        self.error += float(gap.sum())
+        self.numbers += gap.size
 
     def look_at(self, arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
         """Count the numbers that integer inputs cannot hold."""
@@ -191,7 +189,7 @@ class _Tally:
     def count(self, outputs: np.ndarray, truth: np.ndarray, first: int) -> None:
         right = _right(outputs, truth, first)
         one_hot = truth.shape == outputs.shape and outputs.ndim > 1 and outputs.shape[-1] > 1
-        if not _are_classes(outputs) and one_hot:
+        if not is_whole(outputs) and one_hot:
             truth = truth.argmax(-1)
         self.classes.update(map(int, np.unique(truth)))
         self.right += float(right.sum())
@@ -267,7 +265,7 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
     Raises:
         DataError: The labels are not classes of this output.
     """
-    if _are_classes(outputs):
+    if is_whole(outputs):
         truth = _like(outputs, truth)
         if truth.shape != outputs.shape:
             raise DataError(
@@ -305,11 +303,6 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
             f"(0 to {classes - 1})"
         )
     return found == whole
-
-
-def _are_classes(outputs: np.ndarray) -> bool:
-    """Tell outputs that are decisions already, such as those of an argmax."""
-    return outputs.dtype.kind in "biu"
 
 
 def _like(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
