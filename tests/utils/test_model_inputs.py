@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfprune.errors import DataError
+from tfprune.runtime.artifact import TensorSpec
 from tfprune.utils.batches import Batch, read
 from tfprune.utils.model_inputs import (
     ModelInputs,
@@ -155,11 +156,8 @@ def test_types_are_those_of_the_model_where_nothing_is_lost() -> None:
     assert next(read(np.array([["a"], ["b"]]), words, "data").__iter__()).size == 2
 
 
-def test_what_a_file_takes_is_left_to_it() -> None:
-    class Spec:
-        name, shape, dtype = "x", (-1, 3), "int8"
-
-    takes = flat_inputs([Spec()], cast=False)
+def test_what_a_file_quantizes_is_left_to_it() -> None:
+    takes = flat_inputs([TensorSpec("x", (-1, 3), "int8", 0.1)])
     assert takes.inputs[0].shape == (None, 3)
     (batch,) = read(np.full((2, 3), 0.5), takes, "data")
     assert isinstance(batch.inputs, tuple)

@@ -111,8 +111,7 @@ def score_files(
     tallies = [_Tally(name) for name in labels]
     truths: list[np.ndarray] = []
     with progress.task("accuracy of the files", None) as task:
-        # A file casts and quantizes what it is given.
-        takes = flat_inputs(runners[0].inputs, cast=False)
+        takes = flat_inputs(runners[0].inputs)
         for batch in read(data, takes, "data", size=batch_size, labels="needed"):
             truth = batch.labels[chosen[0]] if isinstance(batch.labels, dict) else batch.labels
             x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs

@@ -124,6 +124,19 @@ def first_samples(
     return arrays, count if ended and count <= limit else None
 
 
+def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
+    """The checked arrays of one batch of inputs alone: several may be a tuple too.
+
+    Raises:
+        DataError: They are not what the model takes, or empty.
+    """
+    parts = Forms(takes, option).parts((inputs,))
+    count = _count(parts, option)
+    if not count:
+        raise _empty(option)
+    return takes.checked(parts.inputs, option, range(count))
+
+
 def check_batch_size(size: Any) -> None:
     """Raise unless a number of samples is one.
 

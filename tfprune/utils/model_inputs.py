@@ -13,7 +13,13 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class OneInput:
-    """One input of a model; sizes that it leaves open are None."""
+    """One input of a model or file.
+
+    Attributes:
+        name: Its name.
+        shape: The batch first; None for sizes that it leaves open.
+        dtype: What arrays are cast to; "" where they are quantized later.
+    """
 
     name: str
     shape: Shape
@@ -28,13 +34,10 @@ class ModelInputs:
         inputs: In the order of the model.
         structure: How the model's call wants them: places in `inputs`, alone or in a dict, list or
             tuple. The keys of a dict may be used as names.
-        cast: Whether arrays get the types of the inputs; not those of a file, which casts and
-            quantizes by itself.
     """
 
     inputs: tuple[OneInput, ...]
     structure: Any
-    cast: bool = True
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +108,7 @@ class ModelInputs:
                 result.append(array)
                 continue
             check_numbers(array, option, where, numbers)
-            result.append(_cast(array, one, where) if self.cast else array)
+            result.append(_cast(array, one, where))
         return result
 
 
@@ -140,7 +143,7 @@ def check_numbers(
 
 def _cast(array: np.ndarray, one: OneInput, where: str) -> np.ndarray:
     """The array in the type of an input, unless that changes more than the last digits."""
-    if one.dtype in (array.dtype.name, "bfloat16"):
+    if one.dtype in (array.dtype.name, "bfloat16", ""):
         return array
     dtype = np.dtype(one.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -171,17 +174,17 @@ def inputs_of(model: Any) -> ModelInputs | None:
     )
 
 
-def flat_inputs(specs: Iterable[Any], *, cast: bool = True) -> ModelInputs:
-    """Inputs in a list, from anything with `name`, `shape` and `dtype`; -1 is an open size too."""
+def flat_inputs(specs: Iterable[Any]) -> ModelInputs:
+    """Inputs in a row, of `TensorSpec`s."""
     inputs = tuple(
         OneInput(
-            one.name,
-            tuple(None if size in (None, -1) else size for size in one.shape),
-            str(one.dtype),
+            spec.name,
+            tuple(None if size == -1 else size for size in spec.shape),
+            "" if spec.scale else spec.dtype,
         )
-        for one in specs
+        for spec in specs
     )
-    return ModelInputs(inputs, tuple(range(len(inputs))), cast)
+    return ModelInputs(inputs, tuple(range(len(inputs))))
 
 
 def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
