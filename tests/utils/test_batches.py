@@ -142,7 +142,7 @@ def with_hole(value: float) -> np.ndarray:
         ((with_hole(-np.inf), Y), "repair= holds NaN or infinity in sample 36"),
         ([X, with_hole(np.nan)], "in sample 76"),
         ([X[0], X[1][:3]], r"samples of different shapes: \[\(3,\), \(4,\)\]; pad them to one"),
-        ((X, Y, Y, Y), r"a tuple is \(inputs,\), .* Received one of 4; give several"),
+        ((X, Y, Y, Y), r"a tuple is \(inputs,\), .* Received one of 4; give batches as a list"),
         (lambda batch: X, "a function that gives samples takes no arguments"),
         (([X[0], X[0, :3]], Y), "the model takes 1 input. Received 2"),
         ([[0.0, 1.0], [0.0]], "samples of different shapes in a list; pad them to one"),

@@ -19,19 +19,7 @@ LIMIT = 512
 def calibration_samples(
     data: Any, inputs: Sequence[TensorSpec], *, limit: int = LIMIT
 ) -> tuple[Samples, int | None]:
-    """Return samples that fit the inputs of a model.
-
-    Args:
-        data: In any form of `utils.data_forms`, single samples or batches; labels are not read.
-        inputs: What the model takes.
-        limit: The most samples to use. Of arrays they are taken at even distances, since data is
-            often sorted by class; of anything else from its beginning.
-
-    Returns:
-        The samples, and how many the data holds (None where it was not read to its end).
-
-    Raises:
-        DataError: Empty, NaN, not numbers, a wrong shape, an input missing or unknown.
+    """Return `batches.first_samples` by the names of a model's inputs, and how many there are.
 
     Example:
         >>> image = TensorSpec("image", (-1, 2), "float32")
@@ -49,7 +37,7 @@ def random_samples(
 
     Args:
         inputs: What the model takes; open sizes other than the batch become 8.
-        count: How many samples.
+        count: Of samples.
         vocabulary: For inputs that are indices: how many values they have.
         seed: The same seed gives the same samples.
     """

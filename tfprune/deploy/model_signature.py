@@ -144,10 +144,7 @@ def symbolic_inputs(model: Any) -> Structure:
 def _of_data(data: Any, built: Structure) -> Structure:
     """Return the shapes and types of the inputs in data; None if that would have to be read first.
 
-    Args:
-        data: Arrays; of a tuple, which is (inputs, labels), the first.
-        built: What the model was called with, as far as that is known. Where it took several
-            inputs, one array is not what it takes.
+    One array is not what a model takes that was called with several, which `built` tells.
     """
     several = isinstance(built, list | Mapping) and len(built) > 1
     inputs = data[0] if isinstance(data, tuple) and data else data

@@ -17,13 +17,13 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is given at once.
+    """What a model is given at once; labels and weights are None where there are none.
 
     Attributes:
-        inputs: Checked arrays in the structure that the model takes; of a model that does not say
-            what it takes, in the one they were given in.
-        labels: None where there are none.
-        weights: Of the samples; None where there are none.
+        inputs: Checked arrays in the structure that the model takes, or if it does not say what it
+            takes, in the one they were given in.
+        labels: Of the samples.
+        weights: Of the samples.
         size: How many samples it holds.
         first: The number of its first sample in the data.
         named: Whether the inputs were given by name.
@@ -94,7 +94,7 @@ def first_samples(
     to its end.
 
     Raises:
-        DataError: As `read`; or the samples differ in shape.
+        DataError: As `read`, or the samples differ in shape.
     """
     forms = Forms(takes, option, labels=False)
     data = forms.called(data)
@@ -125,11 +125,7 @@ def first_samples(
 
 
 def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
-    """The checked arrays of one batch of inputs alone: several may be a tuple too.
-
-    Raises:
-        DataError: They are not what the model takes, or empty.
-    """
+    """The checked arrays of one batch of inputs alone: several may be a tuple too."""
     parts = Forms(takes, option).parts((inputs,))
     count = _count(parts, option)
     if not count:
@@ -138,11 +134,7 @@ def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
 
 
 def check_batch_size(size: Any) -> None:
-    """Raise unless a number of samples is one.
-
-    Raises:
-        OptionError: It is not.
-    """
+    """Raise unless a number of samples is one."""
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if not whole or size < 1:
         raise OptionError(f"batch_size: expected a whole number >= 1. Received {size!r}")
@@ -219,11 +211,7 @@ def _batch(parts: Parts, takes: ModelInputs | None, option: str, first: int, cou
 
 
 def _count(parts: Parts, option: str) -> int:
-    """How many samples all arrays hold.
-
-    Raises:
-        DataError: Not all of them hold as many.
-    """
+    """How many samples all arrays hold."""
     counts = []
     for part in parts.three:
         shapes = [shape_of(leaf) for leaf in leaves(part) if leaf is not None]

@@ -34,14 +34,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Inputs, labels and weights of some samples, as arrays.
+    """Inputs, labels and weights of some samples, as arrays; `named`: inputs came by name.
 
-    Attributes:
-        inputs: A list in the order of the model's inputs; of a model that does not say what it
-            takes, the structure that was given.
-        labels: None where there are none.
-        weights: The same.
-        named: Whether the inputs were given by name.
+    The inputs are a list in the order of the model's, or if it does not say what it takes, the
+    structure that was given.
     """
 
     inputs: Any
@@ -77,11 +73,7 @@ class Forms:
     labels: bool = True
 
     def called(self, data: Any) -> Any:
-        """What a function gives; other data as it is.
-
-        Raises:
-            DataError: It takes arguments.
-        """
+        """What a function gives; other data as it is."""
         if not callable(data) or hasattr(data, "__iter__"):
             return data
         if not _takes_nothing(data):
@@ -115,11 +107,7 @@ class Forms:
         return self.parts(data) if found else None
 
     def elements(self, data: Any, *, endless: bool = False) -> Iterable[Any]:
-        """What data gives that has to be gone through.
-
-        Args:
-            data: Anything that `whole` gives None for.
-            endless: Whether it may have no end.
+        """What data gives that is not `whole`; it has an end, unless it may be endless.
 
         Raises:
             DataError: It is none of the forms, or has no end.
@@ -155,7 +143,8 @@ class Forms:
         if len(rest) > 2:
             raise DataError(
                 f"{self.option}=: a tuple is (inputs,), (inputs, labels) or (inputs, labels, "
-                f"weights). Received one of {len(item)}; {self._way_out()}"
+                f"weights). Received one of {len(item)}; give batches as a list, and "
+                f"{self._way_out()}"
             )
         named = isinstance(inputs, Mapping)
         if self.takes is None:
@@ -166,10 +155,11 @@ class Forms:
             inputs = self._in_a_list(inputs, self.takes)
             count = len(self.takes.inputs)
             if len(inputs) != count:
-                what = "a tuple is (inputs, labels); " if isinstance(item, tuple) else ""
+                what = "; a tuple is (inputs, labels)" if isinstance(item, tuple) else ""
+                hint = f"{what}; give {self._way_out()}" if count > 1 else ""
                 raise DataError(
                     f"{self.option}=: the model takes {count} input{'s' * (count > 1)}. "
-                    f"Received {len(inputs)}; {what}{self._way_out()}"
+                    f"Received {len(inputs)}{hint}"
                 )
         if not self.labels:
             return Parts(inputs, named=named)
@@ -197,7 +187,7 @@ class Forms:
         names = self.takes.names if self.takes and several else ["a", "b"]
         listed, keys = ", ".join(names), ", ".join(f"{name!r}: …" for name in names)
         return (
-            f"give several inputs as a list [{listed}] or a dict {{{keys}}}, and in a dataset as "
+            f"several inputs as a list [{listed}] or a dict {{{keys}}}, and in a dataset as "
             f"(({listed}),), or with labels (({listed}), labels)"
         )
 

@@ -13,13 +13,7 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class OneInput:
-    """One input of a model or file.
-
-    Attributes:
-        name: Its name.
-        shape: The batch first; None for sizes that it leaves open.
-        dtype: What arrays are cast to; "" where they are quantized later.
-    """
+    """One input: None for open sizes, and "" for the type where arrays are quantized later."""
 
     name: str
     shape: Shape
@@ -52,11 +46,7 @@ class ModelInputs:
         return mapped(lambda place: arrays[place], self.structure)
 
     def in_order(self, by_name: Mapping[str, Any], option: str) -> list[Any]:
-        """The values of a dict in the order of the inputs.
-
-        Raises:
-            DataError: One is missing, or is for no input.
-        """
+        """The values of a dict in the order of the inputs: one for each, and no others."""
         names = self.names
         own = [one.name for one in self.inputs]
         if set(by_name) == set(own):
@@ -73,11 +63,7 @@ class ModelInputs:
         return [by_name[name] for name in names]
 
     def check_shapes(self, arrays: Sequence[Any], option: str) -> None:
-        """Raise unless arrays have the shapes of the inputs, with any number of samples.
-
-        Raises:
-            DataError: One has another.
-        """
+        """Raise unless arrays have the shapes of the inputs, with any number of samples."""
         for array, one in zip(arrays, self.inputs, strict=True):
             shape, wanted = tuple(np.shape(array)), (None, *one.shape[1:])
             if not fits(shape, wanted):
@@ -122,11 +108,7 @@ def fits(shape: Sequence[int | None], wanted: Shape) -> bool:
 def check_numbers(
     array: np.ndarray, option: str, where: str, numbers: Sequence[int] | np.ndarray
 ) -> None:
-    """Raise unless an array holds numbers, all finite.
-
-    Raises:
-        DataError: It does not.
-    """
+    """Raise unless an array holds numbers, all finite."""
     # NumPy knows bfloat16 as no kind of number.
     array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     if array.dtype.kind not in "biuf":

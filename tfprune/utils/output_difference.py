@@ -8,10 +8,7 @@ def differences(
 ) -> np.ndarray:
     """The absolute differences, infinite where one of two numbers is not finite.
 
-    Args:
-        expected: What one model or file gives.
-        actual: What another gives, of the same shape.
-        equal_holes: Whether NaN or the same infinity in both is no difference.
+    With `equal_holes`, NaN or the same infinity in both is no difference.
     """
     if expected.shape != actual.shape:
         raise ValueError(f"outputs of shape {actual.shape}, expected {expected.shape}")
@@ -31,14 +28,9 @@ def largest_share(
     equal_holes: bool = False,
     scale_of_zeros: float = 1.0,
 ) -> float:
-    """The largest difference, as a share of the largest finite number that is expected.
+    """The largest of the `differences`, as a share of the largest finite number expected.
 
-    Args:
-        expected: As for `differences`.
-        actual: The same.
-        equal_holes: The same.
-        scale_of_zeros: What stands for that number where all that is expected is zero; with 0 any
-            difference is infinite.
+    Where only zeros are expected, it is a share of `scale_of_zeros`, of 0 infinite.
 
     Example:
         >>> largest_share(np.array([0.0, 4.0]), np.array([1.0, 4.0]))

@@ -15,13 +15,8 @@ def random_input(
 ) -> np.ndarray:
     """Random numbers for one input: normal for floats, whole for all other types.
 
-    Args:
-        random: What the numbers are drawn from.
-        shape: Of the array.
-        dtype: The input's type. For "string" there are whole numbers as text; for "bfloat16",
-            which NumPy does not have, float32.
-        whole: The least whole number, and the one after the largest.
-        indices: Whether an input of floats holds whole numbers all the same.
+    Whole numbers are in range(*whole), as text for "string"; with `indices`, floats are whole too.
+    For "bfloat16", which NumPy does not have, there is float32.
 
     Example:
         >>> random_input(np.random.default_rng(0), (2, 3), "int32", whole=(5, 9))
