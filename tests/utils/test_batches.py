@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfprune.errors import DataError, OptionError
-from tfprune.utils.batches import first_samples, read
+from tfprune.utils.batches import first_samples, one_batch, read
 from tfprune.utils.model_inputs import ModelInputs, OneInput
 
 RNG = np.random.default_rng(0)
@@ -152,6 +152,17 @@ def test_what_is_none_of_these_is_said(data, message) -> None:
     with pytest.raises(DataError, match=message) as caught:
         batches(data, option="repair")
     assert "\n" not in str(caught.value)
+
+
+def test_one_batch_is_inputs_alone() -> None:
+    for inputs in ((X, X), [X, X], {"b": X, "a": X}):
+        assert [array.shape for array in one_batch(inputs, TWO, "x")] == [(40, 4)] * 2
+    with pytest.raises(DataError, match="x=: the model takes 2 inputs. Received 1"):
+        one_batch(X, TWO, "x")
+    with pytest.raises(DataError, match="x=: arrays of one length are needed"):
+        one_batch((X, X[:3]), TWO, "x")
+    with pytest.raises(DataError, match="x= is empty"):
+        one_batch(X[:0], ONE, "x")
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, None])

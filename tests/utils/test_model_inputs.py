@@ -99,6 +99,23 @@ def test_a_dict_is_read_by_its_keys_or_by_the_names_of_the_inputs() -> None:
         batches(model, {"a": B, "image": X})
 
 
+@pytest.mark.parametrize("outer", [list, dict])
+def test_inputs_in_a_nested_structure(outer: type) -> None:
+    a, b, c = (keras.Input((3,), name=name) for name in "abc")
+    arrays = [np.full((10, 3), n, "float32") for n in range(3)]
+    nested = [[b, a], c] if outer is list else {"x": {"b": b, "a": a}, "c": c}
+    model = keras.Model(nested, L.Concatenate()([a, b, c]))
+    given = keras.tree.map_structure(lambda tensor: arrays["abc".index(tensor.name)], nested)
+    for data in (
+        given,
+        (given, np.zeros(10)),
+        iter([(given,)]),
+        dict(zip("abc", arrays, strict=1)),
+    ):
+        (batch,) = batches(model, data)
+        assert np.array_equal(model(batch.inputs)[0], [0, 0, 0, 1, 1, 1, 2, 2, 2])
+
+
 class Subclassed(keras.Model):
     def __init__(self) -> None:
         super().__init__()

@@ -100,6 +100,7 @@ class Forms:
         elif len(self.takes.inputs) > 1:
             arrays = all(is_array(part) or _is_numbers(part) for part in data)
             found = arrays and len(data) == len(self.takes.inputs)
+            found = found or self.takes.in_structure(data) is not None
         else:
             rank = len(self.takes.inputs[0].shape)
             numbers = _is_numbers(data) and np.ndim(self._array(data)) == rank
@@ -147,8 +148,11 @@ class Forms:
                 f"{self._way_out()}"
             )
         named = isinstance(inputs, Mapping)
+        nested = self.takes.in_structure(inputs) if self.takes else None
         if self.takes is None:
             inputs = self._arrays(inputs)
+        elif nested is not None:
+            inputs = [self._array(part) for part in nested]
         elif named:
             inputs = [self._array(part) for part in self.takes.in_order(inputs, self.option)]
         else:

@@ -62,6 +62,14 @@ class ModelInputs:
             raise DataError(f"{option}=: {'; '.join(faults)}")
         return [by_name[name] for name in names]
 
+    def in_structure(self, given: Any) -> list[Any] | None:
+        """What is given in the nested structure of the inputs, in their order; else None."""
+        found: dict[int, Any] = {}
+        parts = self.structure
+        if isinstance(parts, int) or all(isinstance(part, int) for part in _parts(parts)):
+            return None
+        return [found[place] for place in sorted(found)] if _placed(parts, given, found) else None
+
     def check_shapes(self, arrays: Sequence[Any], option: str) -> None:
         """Raise unless arrays have the shapes of the inputs, with any number of samples."""
         for array, one in zip(arrays, self.inputs, strict=True):
@@ -96,6 +104,26 @@ class ModelInputs:
             check_numbers(array, option, where, numbers)
             result.append(_cast(array, one, where))
         return result
+
+
+def _parts(structure: Any) -> list[Any]:
+    return list(structure.values() if isinstance(structure, Mapping) else structure)
+
+
+def _placed(structure: Any, given: Any, found: dict[int, Any]) -> bool:
+    """Put what is given by the places of the inputs; False where its structure is another."""
+    if isinstance(structure, int):
+        found[structure] = given
+        return True
+    if isinstance(structure, Mapping):
+        same = isinstance(given, Mapping) and set(given) == set(structure)
+        given = [given[key] for key in structure] if same else []
+    else:
+        same = isinstance(given, list | tuple) and len(given) == len(structure)
+        given = given if same else []
+    return same and all(
+        _placed(part, one, found) for part, one in zip(_parts(structure), given, strict=same)
+    )
 
 
 def fits(shape: Sequence[int | None], wanted: Shape) -> bool:
