@@ -13,8 +13,8 @@ from tfprune.utils.model_inputs import (
     ModelInputs,
     OneInput,
     fits,
-    flat_inputs,
     inputs_of,
+    inputs_of_specs,
     leaves,
     mapped,
 )  # fmt: skip
@@ -174,7 +174,7 @@ def test_types_are_those_of_the_model_where_nothing_is_lost() -> None:
 
 
 def test_what_a_file_quantizes_is_left_to_it() -> None:
-    takes = flat_inputs([TensorSpec("x", (-1, 3), "int8", 0.1)])
+    takes = inputs_of_specs([TensorSpec("x", (-1, 3), "int8", 0.1)])
     assert takes.inputs[0].shape == (None, 3)
     (batch,) = read(np.full((2, 3), 0.5), takes, "data")
     assert isinstance(batch.inputs, tuple)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.utils.batches import first_samples
-from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.utils.random_inputs import full_shape, random_input
 
 Samples = dict[str, np.ndarray]
@@ -26,7 +26,7 @@ def calibration_samples(
         >>> calibration_samples([[0.0, 1.0], [2.0, 3.0]], [image])[0]["image"].tolist()
         [[0.0, 1.0], [2.0, 3.0]]
     """
-    arrays, total = first_samples(data, flat_inputs(inputs), "calibration", limit)
+    arrays, total = first_samples(data, inputs_of_specs(inputs), "calibration", limit)
     return {spec.name: array for spec, array in zip(inputs, arrays, strict=True)}, total
 
 

@@ -13,15 +13,10 @@ def takes(graph: Graph) -> ModelInputs:
     """The inputs of a graph, for data to be read by."""
     refs = tree.flatten(graph.inputs)
     values = [graph.values[ref.index] for ref in refs]
-    names = [layer.name for layer in graph.input_layers]
-    places = {ref.index: place for place, ref in enumerate(refs)}
-    return ModelInputs(
-        tuple(
-            OneInput(name, value.shape, value.dtype)
-            for name, value in zip(names, values, strict=True)
-        ),
-        tree.map_structure(lambda ref: places[ref.index], graph.inputs),
-    )
+    layers = zip(graph.input_layers, values, strict=True)
+    inputs = tuple(OneInput(layer.name, value.shape, value.dtype) for layer, value in layers)
+    places = {ref: place for place, ref in enumerate(refs)}
+    return ModelInputs(inputs, tree.map_structure(places.__getitem__, graph.inputs))
 
 
 def flat_inputs(graph: Graph, inputs: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import held
 from tfprune.utils.batches import BATCH_SIZE, read
-from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.utils.output_difference import differences, is_whole, same_answers
 from tfprune.utils.progress import SILENT, Progress
 
@@ -111,7 +111,7 @@ def score_files(
     tallies = [_Tally(name) for name in labels]
     truths: list[np.ndarray] = []
     with progress.task("accuracy of the files", None) as task:
-        takes = flat_inputs(runners[0].inputs)
+        takes = inputs_of_specs(runners[0].inputs)
         for batch in read(data, takes, "data", size=batch_size, labels="needed"):
             truth = batch.labels[chosen[0]] if isinstance(batch.labels, dict) else batch.labels
             x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs

@@ -21,7 +21,7 @@ from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.stored_numbers import dequantise, quantise, specs
 from tfprune.utils.batches import one_batch
 from tfprune.utils.files import read_bytes
-from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.workers import pool
 
 Source = Artefact | bytes | str | os.PathLike[str]
@@ -278,7 +278,7 @@ class Runner:
         Raises:
             DataError: The data does not fit the inputs.
         """
-        return one_batch(x, flat_inputs(self.inputs), "x")
+        return one_batch(x, inputs_of_specs(self.inputs), "x")
 
     def _resize(self, arrays: Iterable[np.ndarray], step: int) -> None:
         changed = not self._allocated

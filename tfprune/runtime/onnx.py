@@ -12,7 +12,7 @@ import numpy as np
 
 from tfprune.errors import ArtefactError, OptionError
 from tfprune.runtime.artifact import TensorSpec
-from tfprune.utils.model_inputs import flat_inputs
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 ENDING = ".onnx"
@@ -126,7 +126,7 @@ class OnnxRunner:
             raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
 
     def _arrays(self, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        arrays = zip(self.inputs, flat_inputs(self.inputs).in_order(x, "x"), strict=True)
+        arrays = zip(self.inputs, inputs_of_specs(self.inputs).in_order(x, "x"), strict=True)
         return {spec.name: np.asarray(array, spec.dtype) for spec, array in arrays}
 
 

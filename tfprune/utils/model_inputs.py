@@ -184,17 +184,13 @@ def inputs_of(model: Any) -> ModelInputs | None:
     )
 
 
-def flat_inputs(specs: Iterable[Any]) -> ModelInputs:
-    """Inputs in a row, of `TensorSpec`s."""
-    inputs = tuple(
-        OneInput(
-            spec.name,
-            tuple(None if size == -1 else size for size in spec.shape),
-            "" if spec.scale else spec.dtype,
-        )
-        for spec in specs
-    )
-    return ModelInputs(inputs, tuple(range(len(inputs))))
+def inputs_of_specs(specs: Iterable[Any]) -> ModelInputs:
+    """The inputs of a file or of an `Interface`, in a row."""
+    inputs = []
+    for spec in specs:
+        shape = tuple(None if size == -1 else size for size in spec.shape)
+        inputs.append(OneInput(spec.name, shape, "" if spec.scale else spec.dtype))
+    return ModelInputs(tuple(inputs), tuple(range(len(inputs))))
 
 
 def mapped(function: Callable[[Any], Any], structure: Any) -> Any:

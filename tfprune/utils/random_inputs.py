@@ -36,8 +36,8 @@ def full_shape(shape: Sequence[int | None], samples: int, open_size: int) -> tup
         >>> full_shape((None, 3, -1), 2, 8)
         (2, 3, 8)
     """
-    sizes = [samples if place == 0 else open_size for place in range(len(shape))]
+    sizes = (samples, *(open_size for _ in shape[1:]))
     return tuple(
-        size if given in (None, -1) else int(given)
+        size if given is None or given == -1 else int(given)
         for given, size in zip(shape, sizes, strict=True)
     )
