@@ -24,6 +24,7 @@ from tfprune.sparsity.oneshot.solve import Choose, Solution, damped
 
 SEEDS = (0, 1, 2)
 SAMPLES = 256
+BATCH_SIZE = 64
 GOALS = ((0.5, "unstructured"), (0.7, "unstructured"), (0.8, "unstructured"), (0.5, "2:4"))
 NETWORKS: dict[str, tuple[Callable[[Any], Any], Callable[[], Data], int]] = {
     "LeNet-300-100, MNIST": (networks.lenet_300_100, mnist, 3),
@@ -63,18 +64,24 @@ def magnitude(model: Any, samples: NDArray, sparsity: float, pattern: str, seed:
 
 def wanda(model: Any, samples: NDArray, sparsity: float, pattern: str, seed: int) -> None:
     """Take the weights of least |w|·‖x‖."""
-    tfprune.prune_oneshot(model, samples, sparsity, pattern=pattern, method="wanda", seed=seed)
+    tfprune.prune_oneshot(
+        model, samples, sparsity, pattern=pattern, method="wanda", batch_size=BATCH_SIZE, seed=seed
+    )
 
 
 def one_sweep(model: Any, samples: NDArray, sparsity: float, pattern: str, seed: int) -> None:
     """Reconstruct with SparseGPT's update in the place of the exact one."""
     with mock.patch.object(work, "reconstruct", sweep):
-        tfprune.prune_oneshot(model, samples, sparsity, pattern=pattern, seed=seed)
+        tfprune.prune_oneshot(
+            model, samples, sparsity, pattern=pattern, batch_size=BATCH_SIZE, seed=seed
+        )
 
 
 def reconstruct(model: Any, samples: NDArray, sparsity: float, pattern: str, seed: int) -> None:
     """What `prune_oneshot` does."""
-    tfprune.prune_oneshot(model, samples, sparsity, pattern=pattern, seed=seed)
+    tfprune.prune_oneshot(
+        model, samples, sparsity, pattern=pattern, batch_size=BATCH_SIZE, seed=seed
+    )
 
 
 METHODS = (random, magnitude, wanda, one_sweep, reconstruct)

@@ -30,6 +30,8 @@ class _Sequence(keras.utils.PyDataset):
         tf.constant(_X),
         {"image": _X},
         (_X,),
+        (_X, _Y),
+        (_X, _Y, _Y),
         list(_X),
         _X.tolist(),
         [_X[:4], _X[4:]],
@@ -56,9 +58,10 @@ def test_every_form_of_one_input_gives_the_same(data):
     "data",
     [
         {"b": _B, "a": _A},
-        (_A, _B),
         [_A, _B],
-        tf.data.Dataset.from_tensor_slices((_A, _B)).batch(4),
+        ([_A, _B],),
+        ([_A, _B], _Y),
+        tf.data.Dataset.from_tensor_slices(((_A, _B),)).batch(4),
         tf.data.Dataset.from_tensor_slices(((_A, _B), _Y)).batch(4),
         tf.data.Dataset.from_tensor_slices(({"a": _A, "b": _B}, _Y)),
         [{"a": a, "b": b} for a, b in zip(_A, _B, strict=True)],
@@ -84,21 +87,33 @@ def test_arrays_are_thinned_at_even_distances_and_streams_from_their_beginning()
 @pytest.mark.parametrize(
     ("data", "inputs", "text"),
     [
-        (np.zeros((0, 2, 2)), _IMAGE, "the data is empty"),
-        ([], _IMAGE, "the data is empty"),
-        (iter(()), _IMAGE, "the data is empty"),
-        (np.zeros((4, 3, 2)), _IMAGE, r"'image': expected shape \(n, 2, 2\), got \(4, 3, 2\)"),
-        (np.where(np.arange(4) == 2, np.nan, 0.0).reshape(1, 2, 2), _IMAGE, "NaN .* in sample 0"),
+        (np.zeros((0, 2, 2)), _IMAGE, "calibration= is empty"),
+        ([], _IMAGE, "calibration= is empty"),
+        (iter(()), _IMAGE, "calibration= is empty"),
+        (
+            np.zeros((4, 3, 2)),
+            _IMAGE,
+            r"'image': expected a batch of shape \(None, 2, 2\). Received \(4, 3, 2\)",
+        ),
+        (
+            np.where(np.arange(4) == 2, np.nan, 0.0).reshape(1, 2, 2),
+            _IMAGE,
+            "NaN or infinity in sample 0",
+        ),
         (np.full((2, 2, 2), np.inf), _IMAGE, "NaN or infinity in sample 0"),
-        (np.full((2, 2, 2), "x"), _IMAGE, "expected numbers, got <U1"),
+        (np.full((2, 2, 2), "x"), _IMAGE, "expected numbers, .* Received <U1"),
         ({"imag": _X}, _IMAGE, "'imag' is no input. Known: image. Did you mean image"),
-        ({"a": _A}, _TWO, r"no data for input 'b'; got \['a'\]"),
-        ((_X, _Y), _IMAGE, "one array for each input .image., got 2; give the inputs without"),
-        (_A, _TWO, "one array for 2 inputs; give a dict with a, b"),
-        ((_A, _B[:3]), _TWO, "different numbers of samples"),
-        ((_A, _B + 0.5), _TWO, "'b': the model takes int32, and 0.5 is none"),
-        ([_X[:2], np.zeros((2, 3, 2))], _IMAGE, r"expected shape \(n, 2, 2\)"),
-        (3, _IMAGE, "expected an array, a dict, .* got int"),
+        ({"a": _A}, _TWO, r"no input 'b'. Received \['a'\]"),
+        (
+            (_A, _B),
+            _TWO,
+            r"takes 2 inputs. Received 1; a tuple is \(inputs, labels\); give several",
+        ),
+        (_A, _TWO, r"Received 1; give several inputs as a list \[a, b\] or a dict"),
+        ([_A, _B[:3]], _TWO, "of one length are needed. Received 3 inputs, 6 inputs"),
+        ([_A, _B + 0.5], _TWO, "'b': the model takes int32, and 0.5 is none"),
+        ([_X[:2], np.zeros((2, 3, 2))], _IMAGE, r"expected a batch of shape \(None, 2, 2\)"),
+        (3, _IMAGE, "give inputs, .* Received int"),
     ],
 )
 def test_what_does_not_fit_is_one_line(data, inputs, text):
@@ -109,7 +124,7 @@ def test_what_does_not_fit_is_one_line(data, inputs, text):
 
 def test_samples_of_different_lengths_are_named():
     words = (TensorSpec("words", (-1, -1), "float32"),)
-    with pytest.raises(DataError, match=r"different shapes .*\[\(2,\), \(3,\)\]; pad"):
+    with pytest.raises(DataError, match=r"different shapes: \[\(2,\), \(3,\)\]; pad"):
         calibration_samples([np.zeros(2), np.zeros(3)], words)
 
 
@@ -134,7 +149,7 @@ def test_random_samples_suit_their_inputs():
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ("x.npy", "expected samples, got the name 'x.npy'; load the file"),
+        ("x.npy", "calibration=: give inputs, .* Received str"),
         (lambda batch: [_X], "a function that gives samples takes no arguments"),
         (_X * 1e300, "too large for float32, which the model takes"),
     ],

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tfprune.deploy.model_signature import check_batch, generation, interface
-from tfprune.errors import ModelError, OptionError
+from tfprune.deploy.verify.reference import draw
+from tfprune.errors import DataError, ModelError, OptionError
 from tfprune.runtime.artifact import TensorSpec
 
 L = keras.layers
@@ -103,6 +104,23 @@ def test_types_that_were_guessed_are_known_to_be():
     model(np.zeros((1, 3), "float32"))
     assert interface(model).guessed
     assert not interface(model, example=np.zeros((1, 3), "float32")).guessed
+
+
+class _Pair(keras.Model):
+    def call(self, inputs):
+        return inputs[0] + inputs[1]
+
+
+def test_inputs_are_taken_from_data_without_its_labels():
+    x, y = np.zeros((4, 3), "float32"), np.zeros(4)
+    assert interface(_Unasked(), example=(x, y)).inputs == interface(_Unasked(), example=x).inputs
+    assert len(interface(_Unasked(), example=((x, x), y)).inputs) == 2
+    # One array is not what was called with two, however it is called.
+    pair = _Pair()
+    pair([x, x])
+    assert len(interface(pair, example=(x, x)).inputs) == 2
+    with pytest.raises(DataError, match="takes 2 inputs. Received 1; a tuple is .inputs, labels."):
+        draw(interface(pair, example=(x, x)), (x, x), [])
 
 
 def test_a_batch_is_a_whole_number_that_the_inputs_allow():

@@ -220,7 +220,11 @@ def test_a_fixed_batch_is_kept_and_can_be_asked_for(convnet):
         ({"allow_float": ["SOFTMAXX"]}, OptionError, "unknown operation .*Did you mean SOFTMAX"),
         ({"allow_float": "SOFTMAX"}, OptionError, "expected a list of operation names"),
         ({"calibration": np.zeros((0, 8, 8, 1))}, DataError, "empty"),
-        ({"calibration": np.zeros((5, 8, 8, 3))}, DataError, r"expected shape \(n, 8, 8, 1\)"),
+        (
+            {"calibration": np.zeros((5, 8, 8, 3))},
+            DataError,
+            r"expected a batch of shape \(None, 8, 8, 1\)",
+        ),
     ],
 )
 def test_wrong_options_are_one_line_before_any_work(convnet, options, error, text):

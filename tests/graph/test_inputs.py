@@ -7,8 +7,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError
-from tfprune.graph.inputs import flat_inputs
+from tfprune.graph.inputs import flat_inputs, takes
 from tfprune.structure.groups.units import units
+from tfprune.utils.batches import read
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4)).astype("float32")
@@ -19,14 +20,19 @@ def net() -> keras.Model:
     return keras.Model(inputs, kl.Dense(2)(kl.Dense(16, name="h")(inputs)))
 
 
+def read_flat(graph, data, option: str = "data"):
+    (batch,) = read(data, takes(graph), option, size=40)
+    return flat_inputs(graph, batch.inputs)
+
+
 def test_inputs_by_name_are_not_taken_in_the_order_of_the_alphabet() -> None:
     z, a = keras.Input((4,), name="z"), keras.Input((4,), name="a")
     x = kl.Dense(16, name="h")(kl.Concatenate()([z, a]))
     graph = units(keras.Model([z, a], kl.Dense(2)(x))).graph
-    first, _ = flat_inputs(graph, {"a": X, "z": 2 * X})
+    first, _ = read_flat(graph, {"a": X, "z": 2 * X})
     np.testing.assert_array_equal(first, 2 * X)
     with pytest.raises(DataError, match="data=: no input 'z'"):
-        flat_inputs(graph, {"a": X, "b": X})
+        read_flat(graph, {"a": X, "b": X})
 
 
 @pytest.mark.parametrize(
@@ -34,13 +40,13 @@ def test_inputs_by_name_are_not_taken_in_the_order_of_the_alphabet() -> None:
     [
         (X[:, :3], r"expected a batch of shape \(None, 4\). Received \(40, 3\)"),
         (X[0], r"expected a batch of shape \(None, 4\). Received \(4,\)"),
-        ([X, X], "the model takes 1 inputs. Received 2"),
+        (([X, X],), "the model takes 1 input. Received 2"),
         (X * np.nan, "repair= holds NaN or infinity"),
     ],
 )
 def test_a_batch_has_to_be_what_the_model_takes(inputs, message) -> None:
     with pytest.raises(DataError, match=message):
-        flat_inputs(units(net()).graph, inputs, "repair")
+        read_flat(units(net()).graph, inputs, "repair")
 
 
 @pytest.mark.parametrize("option", ["repair", "data"])

@@ -82,6 +82,17 @@ def test_a_metric_of_ones_own_sees_all_samples(float_file, images, labels) -> No
         score_files([float_file], (images, labels), metric=lambda truth, outputs: np.nan)
 
 
+def test_outputs_that_are_not_numbers_are_as_far_from_the_reference_as_can_be() -> None:
+    """The largest of 0.0 and NaN was 0.0."""
+    inputs = keras.Input((2,))
+    exp = keras.ops.exp
+    outputs = [exp(inputs), exp(inputs) - exp(inputs + 1)]
+    files = [to_tflite(keras.Model(inputs, output)) for output in outputs]
+    x = np.array([[200.0, 1.0]], "float32")  # both are infinite, and their difference is NaN
+    one, two = score_files(files, (x, np.array([0])), metric=lambda truth, outputs: 0.0)
+    assert (one.max_abs_error, two.max_abs_error) == (0.0, np.inf)
+
+
 def test_a_regression_has_no_classes_to_agree_on() -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), L.Dense(1)])
@@ -136,7 +147,7 @@ def test_labels_that_are_none_of_the_file_are_one_line(
 
 
 def test_images_of_another_size_are_refused(float_file, labels) -> None:
-    with pytest.raises(DataError, match=r"\(n, 12, 12, 1\)"):
+    with pytest.raises(DataError, match=r"\(None, 12, 12, 1\)"):
         accuracy(float_file, (np.zeros((120, 8, 8, 1), np.float32), labels))
 
 

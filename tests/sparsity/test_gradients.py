@@ -43,9 +43,11 @@ def test_faults_are_named(model, data) -> None:
         gradient_source(model, data, None)(variables)
     with pytest.raises(OptionError, match="is for a whole model.*Received keras.Dense"):
         gradient_source(model.get_layer("head"), data, LOSS)
-    with pytest.raises(DataError, match="64 samples but 3 targets"):
+    with pytest.raises(DataError, match=r"needs labels: data=\(inputs, labels\)"):
+        gradient_source(model, list(data), LOSS)(variables)  # batches, as in every other call
+    with pytest.raises(DataError, match="Received 64 inputs, 3 labels"):
         gradient_source(model, (data[0], data[1][:3]), LOSS)(variables)
-    with pytest.raises(DataError, match="holds no sample"):
+    with pytest.raises(DataError, match="prune data= is empty"):
         gradient_source(model, (data[0][:0], data[1][:0]), LOSS)(variables)
 
 

@@ -57,8 +57,8 @@ def test_graphs_are_read() -> None:
     dense = kl.Dense(2)
     model = keras.Model({"a": a, "b": b}, [dense(total)])
     assert isinstance(model, internals.Functional)
-    assert set(internals.inputs_of(model)) == {"a", "b"}
-    assert [tensor.shape for tensor in internals.outputs_of(model)] == [(None, 2)]
+    assert set(internals.symbolic_inputs_of(model)) == {"a", "b"}
+    assert [tensor.shape for tensor in internals.symbolic_outputs_of(model)] == [(None, 2)]
     add = internals.maker_of(total)
     assert type(add) is internals.AddOperation
     assert internals.is_keras_operation(type(add))
@@ -78,8 +78,8 @@ def test_a_sequential_has_a_functional_model_inside() -> None:
     model.build((None, 3))
     inside = internals.graph_inside(model)
     assert isinstance(inside, internals.Functional)
-    assert internals.inputs_of(model) is internals.inputs_of(inside)
-    assert internals.outputs_of(model) is internals.outputs_of(inside)
+    assert internals.symbolic_inputs_of(model) is internals.symbolic_inputs_of(inside)
+    assert internals.symbolic_outputs_of(model) is internals.symbolic_outputs_of(inside)
     assert internals.graph_inside(inside) is None
 
 
@@ -92,8 +92,8 @@ def test_the_other_generation_is_read_with_the_same_words() -> None:
     assert internals.maker_of(end) is dense
     assert internals.node_of(end).layer is dense
     assert [node.layer for node in internals.readers_of(internals.maker_of(start))] == [dense]
-    assert internals.inputs_of(model) is start
-    assert internals.outputs_of(model) is end
+    assert internals.symbolic_inputs_of(model) is start
+    assert internals.symbolic_outputs_of(model) is end
     assert internals.graph_inside(model) is None
     assert dense in internals.all_layers(model)
     assert dense in internals.direct_layers(model)

@@ -11,6 +11,8 @@ from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, op
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
 from tfprune.utils.keras_internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
+from tfprune.utils.output_difference import largest_share
+from tfprune.utils.random_inputs import full_shape, random_input
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.
@@ -45,17 +47,11 @@ class Sampler:
         dtype = dtype_of(tensor)
         if dtype == "string":
             raise ModelError("an input of strings cannot be compared on random input: take it off")
-        if dtype == "bool":
-            return self.random.random(shape) < 0.5
-        if "int" in dtype or (self.has_embedding and _feeds_embedding(tensor)):
-            return self._indices(shape).astype(dtype)
-        if dtype == "bfloat16":
-            dtype = "float32"
-        return self.random.standard_normal(shape).astype(dtype)
-
-    def _indices(self, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return indices; 0, which may mean padding, stands at the end of a row alone."""
-        indices = self.random.integers(min(1, self.classes - 1), self.classes, shape)
+        if not ("int" in dtype or (self.has_embedding and _feeds_embedding(tensor))):
+            return random_input(self.random, shape, dtype)
+        # 0, which may mean padding, stands at the end of a row alone.
+        whole = (min(1, self.classes - 1), self.classes)
+        indices = random_input(self.random, shape, dtype, whole=whole, indices=True)
         if self.padded and indices.ndim > 1:
             indices[-1, indices.shape[1] // 2 + 1 :] = 0
         return indices
@@ -65,8 +61,8 @@ def sample_shape(tensor: Any) -> tuple[int, ...]:
     """Return the shape of a random array for an input, or of what comes of it."""
     if not tensor.shape:
         return ()
-    rest = tuple(tensor.shape)[1:]
-    return (tensor.shape[0] or 2, *(size or _OPEN_SIZE.get(len(rest) - 1, 8) for size in rest))
+    sizes = tuple(tensor.shape)
+    return full_shape(sizes, 2, _OPEN_SIZE.get(len(sizes) - 2, 8))
 
 
 def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
@@ -125,13 +121,7 @@ def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
     """
     if left.shape != right.shape:
         return float("inf")
-    if not left.size:
-        return 0.0
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    same_holes = np.array_equal(np.isnan(left), np.isnan(right))
-    gap = np.nanmax(np.abs(left - right), initial=0.0) if same_holes else float("inf")
-    scale = np.nanmax(np.abs(left), initial=0.0)
-    return 0.0 if gap == 0 else float(gap / scale) if scale else float("inf")
+    return largest_share(left, right, equal_holes=True, scale_of_zeros=0.0)
 
 
 def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:

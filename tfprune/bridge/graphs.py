@@ -6,12 +6,18 @@ from typing import Any
 
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import inputs_of, is_symbolic, mask_of, node_of, outputs_of
+from tfprune.utils.keras_internals import (
+    is_symbolic,
+    mask_of,
+    node_of,
+    symbolic_inputs_of,
+    symbolic_outputs_of,
+)
 
 
 def ends(model: Any) -> tuple[Any, Any]:
     """Return the structures of the inputs and the outputs of a graph."""
-    return inputs_of(model), outputs_of(model)
+    return symbolic_inputs_of(model), symbolic_outputs_of(model)
 
 
 def operation_of(node: Any) -> Any:

@@ -6,11 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfprune.deploy.model_signature import interface, symbolic_inputs
 from tfprune.deploy.tflite import to_tflite
-from tfprune.deploy.verify.parity import scale_of
 from tfprune.deploy.verify.reference import check_path, draw
 from tfprune.errors import ConversionError, OptionError
 from tfprune.measure.devices.registry import device_of
@@ -20,6 +17,7 @@ from tfprune.runtime.artifact import Artefact
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
 from tfprune.runtime.schemes import SCHEMES
+from tfprune.utils.output_difference import is_whole, rms_share, same_answers
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 
@@ -61,8 +59,9 @@ def choose(
         model: A built `keras.Model` or `tf_keras.Model`.
         path: Where to write the file; its report, with a row for each candidate, goes beside it.
         calibration: Samples of the model's input; needed.
-        data: A pair (x, y) or a dataset of batches with labels, to score the files on. None judges
-            them by how often they agree with the float32 file on the calibration samples.
+        data: (inputs, labels), or a dataset or another iterable of these, to score the files on.
+            None judges them by how often they agree with the float32 file on the calibration
+            samples.
         prefer: "latency" or "size".
         max_drop: What a file may lose against the float32 file: of accuracy where there are
             labels, else of agreement. For outputs without classes: the root mean squared
@@ -202,37 +201,22 @@ def _losses(
     outputs = {name: Runner(file).run_named(samples) for name, file in files.items()}
     expected = outputs[BASE]
     none: dict[str, float | None] = dict.fromkeys(names)
-    if all(map(_has_classes, expected.values())):
+    if all(same_answers(x, x) is not None for x in expected.values()):
         return "agreement", {n: _disagreement(expected, outputs[n]) for n in names}, none
     return "error", {n: _error(expected, outputs[n]) for n in names}, none
 
 
-def _has_classes(array: np.ndarray) -> bool:
-    """Tell scores of classes, or decisions, from other numbers."""
-    return _is_whole(array) or (array.ndim > 1 and array.shape[-1] > 1)
-
-
-def _is_whole(array: np.ndarray) -> bool:
-    return array.dtype.kind in "biu"
-
-
-def _answers(array: np.ndarray) -> np.ndarray:
-    """Return the top classes of scores; decisions as they are."""
-    return array if _is_whole(array) else array.argmax(-1)
-
-
 def _disagreement(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     """Return the share of answers with another top class, of the output where it is largest."""
-    return max(
-        float((_answers(expected[name]) != _answers(found[name])).mean()) for name in expected
-    )
+    same = (same_answers(expected[name], found[name]) for name in expected)
+    return max(float((~one).mean()) for one in same if one is not None)
 
 
 def _error(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
     return max(
         _disagreement({n: expected[n]}, {n: found[n]})
-        if _is_whole(expected[n])
-        else float(((expected[n] - found[n]) ** 2).mean() ** 0.5) / (scale_of(expected[n]) or 1.0)
+        if is_whole(expected[n])
+        else rms_share(expected[n], found[n])
         for n in expected
     )
 

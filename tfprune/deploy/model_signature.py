@@ -1,6 +1,6 @@
 """What a Keras model of either generation takes and gives, flat and with names."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.utils.keras_quantized import refuse_quantized
+from tfprune.utils.model_inputs import mapped
 
 Structure = Any
 """Dicts, lists and tuples of leaves, as Keras takes and gives them."""
@@ -36,7 +37,7 @@ class Interface:
 
     def arguments(self, arrays: Mapping[str, Any]) -> Structure:
         """Return arrays by name in the structure that the model's call wants."""
-        return _map(self.structure, lambda name: arrays[name])
+        return mapped(lambda name: arrays[name], self.structure)
 
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
@@ -83,7 +84,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
     if structure is None:
         structure = symbolic_inputs(model)
     if structure is None:
-        structure = _of_arrays(example)
+        structure = _of_data(example, _built_inputs(model))
     if structure is None:
         structure = _built_inputs(model)
         guessed = structure is not None
@@ -100,7 +101,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
     return Interface(
         model,
         inputs,
-        _map(structure, lambda _: next(names)),
+        mapped(lambda _: next(names), structure),
         _vocabulary(model, inputs),
         guessed=guessed,
     )
@@ -142,6 +143,16 @@ def symbolic_inputs(model: Any) -> Structure:
     except (AttributeError, RuntimeError):  # a Sequential, which was never called
         structure = list(symbolic)
     return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
+
+
+def _of_data(data: Any, built: Structure) -> Structure:
+    """Return the shapes and types of the inputs in data; None if that would have to be read first.
+
+    One array is not what a model takes that was called with several, which `built` tells.
+    """
+    several = isinstance(built, list | Mapping) and len(built) > 1
+    inputs = data[0] if isinstance(data, tuple) and data else data
+    return None if several and hasattr(inputs, "__array__") else _of_arrays(inputs)
 
 
 def _of_arrays(data: Any) -> Structure:
@@ -218,14 +229,6 @@ def _unique(leaves: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             unique, i = f"{name}_{i}", i + 1
         seen.add(unique)
         yield unique, leaf
-
-
-def _map(structure: Structure, function: Callable[[Any], Any]) -> Structure:
-    if isinstance(structure, Mapping):
-        return {key: _map(value, function) for key, value in structure.items()}
-    if isinstance(structure, list | tuple):
-        return [_map(value, function) for value in structure]
-    return function(structure)
 
 
 def _checked_outputs(outputs: dict[str, Any]) -> dict[str, Any]:

@@ -88,9 +88,10 @@ def to_tflite(
         scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" … Or "auto": the
             candidates are built and measured, and the fastest that stays accurate is taken; its
             report tells of all (`measure.choose.choose` has more to set).
-        calibration: Samples of the model's input, in any of the forms that
-            `calibrate.calibration_samples` takes. "int8" needs them, unless `quantize_aware` has
-            seen what they would show; about 200 do. The comparison uses them too.
+        calibration: Samples of the model's input: an array, a dict or for several inputs a list
+            of arrays, (inputs, labels), or a dataset or another iterable of these; labels are not
+            read. "int8" needs them, unless `quantize_aware` has seen what they would show; about
+            200 do. The comparison uses them too.
         io: The type of float inputs and outputs in the file: for "int8" either "int8" (the
             default) or "float32".
         batch: A batch size to fix in the file. None leaves it open, except where the model has

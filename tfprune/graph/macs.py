@@ -20,7 +20,7 @@ from tfprune.utils.keras_internals import (
     graph_inside,
     nodes_in_order,
     note_calls,
-    outputs_of,
+    symbolic_outputs_of,
     takes_training,
 )
 from tfprune.utils.text_table import grid
@@ -234,7 +234,7 @@ class _Walk:
             outputs = self.visit(node.operation, args, kwargs, inside)
             flat = keras.tree.flatten(outputs)
             values.update(zip(map(id, node.outputs), flat, strict=True))
-        return keras.tree.map_structure(lambda x: values[id(x)], outputs_of(graph))
+        return keras.tree.map_structure(lambda x: values[id(x)], symbolic_outputs_of(graph))
 
     def visit(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str) -> Any:
         """Take the cost of one call down and return what the call gives."""

@@ -22,13 +22,13 @@ from tfprune.utils.keras_internals import (
     built_shapes,
     context_arguments,
     graph_inside,
-    inputs_of,
     maker_of,
     nodes_in_order,
-    outputs_of,
+    symbolic_inputs_of,
+    symbolic_outputs_of,
 )
+from tfprune.utils.model_inputs import Shape, fits
 
-Shape = tuple[int | None, ...]
 InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
 """Sizes without the batch; for several inputs a list or dict of these."""
 
@@ -150,13 +150,6 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
         return _Reader(is_leaf).read(model, input_shape)
 
 
-def fits(shape: Shape, wanted: Shape) -> bool:
-    """Tell whether a shape is one of those that leave some of their sizes open."""
-    return len(shape) == len(wanted) and all(
-        size is None or size == here for size, here in zip(wanted, shape, strict=True)
-    )
-
-
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
     """Raise unless shapes without the batch are what a model takes."""
     shapes = list(given_shapes(given))
@@ -233,8 +226,8 @@ class _Reader:
             self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
             graph = Graph(
                 model,
-                tree.map_structure(lambda t: refs[id(t)], inputs_of(function)),
-                tree.map_structure(lambda t: refs[id(t)], outputs_of(function)),
+                tree.map_structure(lambda t: refs[id(t)], symbolic_inputs_of(function)),
+                tree.map_structure(lambda t: refs[id(t)], symbolic_outputs_of(function)),
                 layers,
                 self.values,
                 self.calls,
@@ -313,7 +306,7 @@ class _Reader:
         given = args[0] if args else kwargs["inputs"]
         sequential = isinstance(op, keras.Sequential)
         function = graph_inside(op) if sequential else op
-        struct = inputs_of(function)
+        struct = symbolic_inputs_of(function)
         if isinstance(given, Mapping) and isinstance(struct, Mapping):
             flat = [ref for key in sorted(struct) for ref in tree.flatten(given[key])]
             inner = [tensor for key in sorted(struct) for tensor in tree.flatten(struct[key])]
@@ -324,7 +317,7 @@ class _Reader:
         self.nested += [(maker_of(tensor), ref) for tensor, ref in given_to]
         context = {"training": kwargs.get("training")}
         self._walk(function, local, f"{here}/", context, plain=sequential)
-        made = [local[id(tensor)] for tensor in tree.flatten(outputs_of(function))]
+        made = [local[id(tensor)] for tensor in tree.flatten(symbolic_outputs_of(function))]
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
 
     def _trace(
@@ -358,7 +351,7 @@ class _Reader:
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
             local = {id(start): ref for ref, start in starts.items()}
-            made = tree.flatten(outputs_of(trace.function))
+            made = tree.flatten(symbolic_outputs_of(trace.function))
             if len(made) != len(outputs):
                 return "traced, it has another number of outputs"
             lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]

@@ -115,7 +115,8 @@ def check_file(
         source: The file: an artefact, a path or bytes.
         limits: What it must keep.
         name: What to call it.
-        data: A pair (x, y) or a dataset of batches, which limits of accuracy need.
+        data: (inputs, labels), or a dataset or another iterable of these, which limits of accuracy
+            need.
         baseline: The file that some limits compare it with, measured in the same run.
         recorded: Its SHA-256 when it was stored; another now misses the gate `unchanged`.
         metric: How it is scored.

@@ -21,6 +21,7 @@ from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.registry import read_any
+from tfprune.utils.batches import BATCH_SIZE
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.utils.versions import version_of
 
@@ -41,7 +42,7 @@ def compare(
     *,
     metric: Metric = "accuracy",
     output: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     device: str = "host",
     threads: int = 1,
     runs: int = 50,
@@ -57,8 +58,8 @@ def compare(
             which gives the parameters, zeros and multiply-accumulates; or a dict with one entry,
             whose key is what the report calls it.
         candidates: One such file or pair, a list of them, or a dict from name to file or pair.
-        data: A pair (x, y) of arrays, or a dataset of batches, to score the files on; None leaves
-            accuracy and agreement out.
+        data: (inputs, labels), or a dataset or another iterable of these, to score the files on;
+            None leaves accuracy and agreement out.
         metric: `accuracy`, or a function of the labels and outputs of all samples, more being
             better; a `keras.metrics.Metric` is one.
         output: Which output is scored, where the files have several.

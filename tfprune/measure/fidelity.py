@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import DataError, OptionError, nearest
-from tfprune.measure.scoring_data import Batch, batches
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import held
+from tfprune.utils.batches import BATCH_SIZE, read
+from tfprune.utils.model_inputs import inputs_of_specs
+from tfprune.utils.output_difference import differences, is_whole, same_answers
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
@@ -49,13 +51,14 @@ class Fidelity:
 
 
 def accuracy(
-    source: Source, data: Any, *, output: str | None = None, batch_size: int = 64
+    source: Source, data: Any, *, output: str | None = None, batch_size: int = BATCH_SIZE
 ) -> float:
     """Return the share of samples whose top class is the label.
 
     Args:
         source: An artefact, or the path or the bytes of a `.tflite` file.
-        data: A pair (x, y) of arrays, or a dataset of batches. Labels are class numbers or one-hot.
+        data: (inputs, labels), or a dataset or another iterable of these. Labels are class
+            numbers or one-hot.
         output: Which output to look at, where the file has several.
         batch_size: How many samples are taken from arrays at a time.
 
@@ -73,7 +76,7 @@ def score_files(
     names: Sequence[str] | None = None,
     metric: Metric = "accuracy",
     output: str | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     progress: Progress = SILENT,
 ) -> tuple[Fidelity, ...]:
     """Return how good files are on the same samples, the first being the reference of the others.
@@ -83,7 +86,7 @@ def score_files(
 
     Args:
         sources: Artefacts, paths or bytes.
-        data: A pair (x, y) of arrays, or a dataset of batches.
+        data: (inputs, labels), or a dataset or another iterable of these.
         names: What to call them; by default their file names.
         metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
             a number, more being better; a `keras.metrics.Metric` is one.
@@ -108,16 +111,18 @@ def score_files(
     tallies = [_Tally(name) for name in labels]
     truths: list[np.ndarray] = []
     with progress.task("accuracy of the files", None) as task:
-        for batch in batches(data, batch_size):
-            truth = batch.y[chosen[0]] if isinstance(batch.y, dict) else batch.y
+        takes = inputs_of_specs(runners[0].inputs)
+        for batch in read(data, takes, "data", size=batch_size, labels="needed"):
+            truth = batch.labels[chosen[0]] if isinstance(batch.labels, dict) else batch.labels
+            x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs
             reference = None
             for runner, wanted, tally in zip(runners, chosen, tallies, strict=True):
-                answers = runner.run_named(batch.x)[wanted]
+                answers = runner.run_named(x)[wanted]
                 reference = answers if reference is None else reference
                 tally.compare(answers, reference)
-                tally.look_at(runner.arrays(batch.x), runner.inputs)
+                tally.look_at(runner.arrays(x), runner.inputs)
                 if metric == "accuracy":
-                    tally.count(answers, truth, batch)
+                    tally.count(answers, truth, batch.first)
                 else:
                     tally.kept.append(answers)
             if metric != "accuracy":
@@ -161,17 +166,14 @@ class _Tally:
                 f"{reference.shape[1:]}; only files for the same task can be compared"
             )
         self.samples += len(outputs)
-        if _are_classes(outputs):
-            self.same += int((outputs == reference).sum())
-            self.answers += outputs.size
-        elif outputs.ndim > 1 and outputs.shape[-1] > 1:
-            same = outputs.argmax(-1) == reference.argmax(-1)
+        same = same_answers(reference, outputs)
+        if same is not None:
             self.same += int(same.sum())
             self.answers += same.size
-        difference = np.abs(outputs.astype(np.float64) - reference.astype(np.float64))
-        self.worst = max(self.worst, float(difference.max(initial=0.0)))
-        self.error += float(difference.sum())
-        self.numbers += difference.size
+        gap = differences(reference, outputs, equal_holes=True)
+        self.worst = max(self.worst, float(gap.max(initial=0.0)))
+        self.error += float(gap.sum())
+        self.numbers += gap.size
 
     def look_at(self, arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
         """Count the numbers that integer inputs cannot hold."""
@@ -183,10 +185,10 @@ class _Tally:
                 self.given[spec] += array.size
                 self.outside[spec] += int(away.sum())
 
-    def count(self, outputs: np.ndarray, truth: np.ndarray, batch: Batch) -> None:
-        right = _right(outputs, truth, batch.first)
+    def count(self, outputs: np.ndarray, truth: np.ndarray, first: int) -> None:
+        right = _right(outputs, truth, first)
         one_hot = truth.shape == outputs.shape and outputs.ndim > 1 and outputs.shape[-1] > 1
-        if not _are_classes(outputs) and one_hot:
+        if not is_whole(outputs) and one_hot:
             truth = truth.argmax(-1)
         self.classes.update(map(int, np.unique(truth)))
         self.right += float(right.sum())
@@ -262,7 +264,7 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
     Raises:
         DataError: The labels are not classes of this output.
     """
-    if _are_classes(outputs):
+    if is_whole(outputs):
         truth = _like(outputs, truth)
         if truth.shape != outputs.shape:
             raise DataError(
@@ -300,11 +302,6 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
             f"(0 to {classes - 1})"
         )
     return found == whole
-
-
-def _are_classes(outputs: np.ndarray) -> bool:
-    """Tell outputs that are decisions already, such as those of an argmax."""
-    return outputs.dtype.kind in "biu"
 
 
 def _like(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -7,19 +7,21 @@ files end the process that loads them.
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, DataError, OptionError, nearest, type_name
+from tfprune.errors import ArtefactError, OptionError, type_name
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.artifact import Artefact, TensorSpec, sha256
+from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.interpreter import load, open_interpreter
 from tfprune.runtime.stored_numbers import dequantise, quantise, specs
+from tfprune.utils.batches import one_batch
 from tfprune.utils.files import read_bytes
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 
@@ -247,34 +249,7 @@ class Runner:
         Raises:
             DataError: The data does not fit the inputs.
         """
-        if isinstance(x, Mapping):
-            names = [spec.name for spec in self.inputs]
-            for name in x:
-                if name not in names:
-                    raise DataError(
-                        f"input {name!r} is not one of the file's. {nearest(name, names)}"
-                    )
-            missing = [name for name in names if name not in x]
-            if missing:
-                raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
-            parts: list[Any] = [x[name] for name in names]
-        elif isinstance(x, list | tuple) and (
-            len(self.inputs) > 1 or (len(x) == 1 and np.ndim(x[0]) == len(self.inputs[0].shape))
-        ):
-            parts = list(x)
-        else:
-            parts = [x]
-        if len(parts) != len(self.inputs):
-            raise DataError(f"expected {len(self.inputs)} inputs, got {len(parts)}")
-        arrays = [
-            _fit(np.asarray(part), spec) for part, spec in zip(parts, self.inputs, strict=True)
-        ]
-        counts = {len(array) for array in arrays}
-        if len(counts) > 1:
-            raise DataError(f"the inputs have different numbers of samples: {sorted(counts)}")
-        if 0 in counts:
-            raise DataError("the batch is empty; give at least one sample")
-        return arrays
+        return one_batch(x, inputs_of_specs(self.inputs), "x")
 
     def _resize(self, arrays: Iterable[np.ndarray], step: int) -> None:
         changed = not self._allocated
@@ -302,28 +277,3 @@ class Runner:
             dequantise(self._interpreter.get_tensor(detail["index"]), spec)
             for detail, spec in zip(details, self.outputs, strict=True)
         ]
-
-
-def _fit(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Check one input against what the file takes."""
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"input {spec.name!r}: expected numbers, got {array.dtype}")
-    expected = spec.shape
-    fits = array.ndim == len(expected) and all(
-        want in (-1, size) for want, size in zip(expected[1:], array.shape[1:], strict=True)
-    )
-    if not fits:
-        shape = ", ".join(["n", *("any" if size == -1 else str(size) for size in expected[1:])])
-        raise DataError(
-            f"input {spec.name!r}: expected an array of shape ({shape}), got {array.shape}"
-        )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"input {spec.name!r} holds NaN or infinity; clean the data first")
-        if (
-            not spec.scale
-            and np.dtype(spec.dtype).kind in "biu"
-            and (array != np.trunc(array)).any()
-        ):
-            raise DataError(f"input {spec.name!r}: the file takes {spec.dtype}, got fractions")
-    return array

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, DataError, OptionError, nearest
+from tfprune.errors import ArtefactError, OptionError
 from tfprune.runtime.artifact import TensorSpec
+from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 ENDING = ".onnx"
@@ -125,14 +126,8 @@ class OnnxRunner:
             raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
 
     def _arrays(self, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        names = [spec.name for spec in self.inputs]
-        for name in x:
-            if name not in names:
-                raise DataError(f"input {name!r} is not one of the file's. {nearest(name, names)}")
-        missing = [name for name in names if name not in x]
-        if missing:
-            raise DataError(f"no data for input {missing[0]!r}; the file takes {names}")
-        return {spec.name: np.asarray(x[spec.name], spec.dtype) for spec in self.inputs}
+        arrays = zip(self.inputs, inputs_of_specs(self.inputs).in_order(x, "x"), strict=True)
+        return {spec.name: np.asarray(array, spec.dtype) for spec, array in arrays}
 
 
 def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
 from tfprune.runtime.artifact import Artefact, TensorSpec
 from tfprune.runtime.litert import Runner, Source, read_source
+from tfprune.utils.random_inputs import random_input
 from tfprune.utils.registry import Registry
 
 
@@ -136,9 +137,8 @@ def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator)
     Real numbers are noise. Whole ones are zeros: they may be indexes, which must lie inside of an
     embedding of unknown length.
     """
-    if spec.scale or np.dtype(spec.dtype).kind == "f":
-        return random.standard_normal(shape)
-    return np.zeros(shape, spec.dtype)
+    real = spec.scale or np.dtype(spec.dtype).kind == "f"
+    return random_input(random, shape, "float64" if real else spec.dtype, whole=(0, 1))
 
 
 def shape_of(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Mean gradients of a loss over data, for the scores that ask for them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfprune.errors import DataError, OptionError, type_name
-from tfprune.utils.batches import Batch, each_batch
+from tfprune.errors import OptionError, type_name
+from tfprune.utils.batches import BATCH_SIZE, read
 from tfprune.utils.losses import loss_of
-
-BATCH_SIZE = 64
+from tfprune.utils.model_inputs import inputs_of
 
 GradientSource = Callable[[Sequence[Any]], list[NDArray]]
 
@@ -22,8 +21,8 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
 
     Args:
         model: The model that the loss is of.
-        data: `(x, y)` or `(x, y, weights)` arrays, or an iterable of batches that can be gone
-            through again; None returns None.
+        data: As for `fit`, in any form of `utils.data_forms` that can be gone through again; None
+            returns None.
         loss: A Keras loss, its name, or a callable `(y, prediction) -> value`; None takes the
             loss that the model was compiled with.
     """
@@ -40,7 +39,7 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
         totals = [np.zeros(v.shape, np.float64) for v in variables]
         tensors = [v.value for v in variables]
         samples = 0
-        for batch in _batches(model, data):
+        for batch in read(data, inputs_of(model), "prune data", size=BATCH_SIZE):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 for tensor in tensors:
                     tape.watch(tensor)
@@ -51,8 +50,6 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
                 if gradient is not None:
                     total += size * np.asarray(tf.convert_to_tensor(gradient), np.float64)
             samples += size
-        if not samples:
-            raise DataError("prune: data holds no sample to take gradients from")
         return [(total / samples).astype(np.float32) for total in totals]
 
     return gradients
@@ -66,15 +63,3 @@ def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
             f"prune: loss: expected a loss, its name or a callable. Received {loss!r}."
         )
     return loss_of(model, loss)
-
-
-def _batches(model: Any, data: Any) -> Iterable[Batch]:
-    if isinstance(data, (tuple, list)) and len(data) == 2 and hasattr(data[0], "shape"):
-        x, y = data = tuple(data)
-        sizes = {len(part) for part in keras.tree.flatten(y)}
-        if sizes != {len(x)}:
-            raise DataError(f"prune: data: {len(x)} samples but {max(sizes)} targets")
-        if not len(x):
-            return ()
-    count = len(getattr(model, "inputs", None) or [None])
-    return each_batch(data, "prune data", count, BATCH_SIZE)

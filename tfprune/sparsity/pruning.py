@@ -71,7 +71,8 @@ def prune(
         schedule: When and how much; None prunes now.
         only: Names, regexes on variable paths, or predicates: prune these alone.
         skip: The same: leave these alone.
-        data: `(x, y)` or batches of it, for scores that need gradients.
+        data: For scores that need gradients: (inputs, labels), (inputs, labels, weights), or a
+            dataset or another iterable of these.
         loss: What to differentiate; the compiled loss when None.
         strict: Raise when a layer has weights but no kernel that tfprune knows.
         seed: For the random score.

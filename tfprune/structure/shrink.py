@@ -69,8 +69,8 @@ def shrink(
             else) that gives a number for each position.
         ranking: How the total is shared out: uniform, global, isomorphic, or fast (uniform, but
             less of groups that take more time than their multiplications tell).
-        data: Inputs, (inputs, labels) or (inputs, labels, weights), or batches of them, for what
-            is judged on data.
+        data: For what is judged on data: inputs, (inputs, labels) or (inputs, labels, weights);
+            or a dataset or another iterable of these. Several inputs are a list or a dict.
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
         round_to: Numbers of channels that stay are multiples of this where there are as many.
         only: Names or regular expressions of layers (or predicates of a `Group`, for blocks of

@@ -263,7 +263,7 @@ def learning_rate_of(optimizer: Any) -> Any:
 
 
 def counted_batches(optimizer: Any) -> Any:
-    """The counter of the batches that an optimizer was given; it may gather several for an update."""
+    """The counter of the batches an optimizer was given; it may gather several for an update."""
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
 

@@ -65,7 +65,7 @@ def test_outputs_keep_the_names_and_the_order_of_the_model() -> None:
 def test_samples_are_those_that_are_given(convnet, images) -> None:
     (found,) = to_onnx(convnet, calibration=images).report.parity
     assert (found.data, found.samples) == ("calibration", 32)
-    with pytest.raises(DataError, match="expected shape"):
+    with pytest.raises(DataError, match="expected a batch of shape"):
         to_onnx(convnet, calibration=images[:, :4])
 
 

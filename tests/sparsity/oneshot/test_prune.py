@@ -285,9 +285,9 @@ def test_progress_advances_once_a_layer() -> None:
         ({"damping": 0}, OptionError, "damping: expected a number above 0"),
         ({"batch_size": 0}, OptionError, "batch_size: expected a whole number"),
         ({"only": "tail"}, FilterError, "only: 'tail' matches nothing"),
-        ({"data": IMAGES[:0]}, DataError, "holds no sample"),
-        ({"data": IMAGES * np.nan}, DataError, "NaN or infinite"),
-        ({"data": IMAGES[:, :4]}, DataError, "takes samples of shape"),
+        ({"data": IMAGES[:0]}, DataError, "data= is empty"),
+        ({"data": IMAGES * np.nan}, DataError, "NaN or infinity"),
+        ({"data": IMAGES[:, :4]}, DataError, "expected a batch of shape"),
     ],
 )
 def test_wrong_calls_are_one_line_and_change_nothing(

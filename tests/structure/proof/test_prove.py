@@ -96,6 +96,17 @@ def test_weights_that_are_not_finite_are_named() -> None:
         tfprune.shrink(model, {"channels": 0.5})
 
 
+@pytest.mark.parametrize("spoilt", ["a", "b"])
+def test_what_is_not_finite_is_seen_in_any_output(spoilt: str) -> None:
+    """The largest of 0.0 and NaN was 0.0, so that only the first output counted."""
+    inputs = keras.Input((4,))
+    x = kl.Dense(16, name="h")(inputs)
+    model = keras.Model(inputs, [kl.Dense(2, name=name)(x) for name in "ab"])
+    model.get_layer(spoilt).bias.assign([np.nan, 0])
+    with pytest.raises(ModelError, match=f"gives NaN .* layer '{spoilt}' has such weights"):
+        tfprune.shrink(model, {"channels": 0.5})
+
+
 def test_masks_that_are_carried_along_reach_what_stands_behind_a_silenced_call() -> None:
     ids = keras.Input((12,), dtype="int32")
     x = kl.Embedding(20, 16, mask_zero=True)(ids)

@@ -12,10 +12,10 @@ from tfprune.deploy.calibrate import calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.model_signature import Interface, interface, symbolic_inputs
 from tfprune.deploy.qat.ranges import traced_for_the_converter
-from tfprune.deploy.verify.parity import scale_of
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.utils.keras_quantized import refuse_quantized
+from tfprune.utils.output_difference import correlation, rms_share
 from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
@@ -117,17 +117,17 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
     rows, unmatched = [], []
     for name, wanted in layers.items():
         found = {
-            index: _error(wanted, tensors[index])
+            index: rms_share(wanted, tensors[index])
             for index, value in operations.items()
             if index in tensors
             and wanted.shape == value.shape == tensors[index].shape
-            and _error(wanted, value) <= _SAME
+            and rms_share(wanted, value) <= _SAME
         }
         if not found:
             unmatched.append(name)
             continue
         index = min(found, key=found.__getitem__)
-        similar = _correlation(wanted, tensors[index])
+        similar = correlation(wanted, tensors[index])
         rows.append(LayerParity(name, names[index], found[index], similar))
     return LayerTable(tuple(rows), tuple(unmatched))
 
@@ -200,16 +200,6 @@ def _known(name: str, order: Mapping[str, int]) -> str:
     while name and name not in order:
         name = name[:-1] if name[-1].isdigit() else ""
     return name
-
-
-def _error(expected: np.ndarray, actual: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((expected - actual) ** 2))) / (scale_of(expected) or 1.0)
-
-
-def _correlation(expected: np.ndarray, actual: np.ndarray) -> float:
-    a, b = expected.ravel() - expected.mean(), actual.ravel() - actual.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm else 0.0
 
 
 def first_disagreement(

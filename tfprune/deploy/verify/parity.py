@@ -4,6 +4,14 @@ import numpy as np
 
 from tfprune.errors import DataError
 from tfprune.runtime.artifact import Parity
+from tfprune.utils.output_difference import (
+    correlation,
+    differences,
+    is_whole,
+    rms,
+    same_answers,
+    scale_of,
+)
 
 
 def parity(
@@ -38,66 +46,37 @@ def parity(
     """
     if expected.shape != actual.shape:
         raise ValueError(f"output {output!r}: shape {actual.shape}, expected {expected.shape}")
-    whole_numbers = expected.dtype.kind in "biu"
-    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    whole_numbers = is_whole(expected)
     if not np.isfinite(expected).all():
         raise DataError(
             f"the Keras model gives NaN or infinity for output {output!r} on {data} samples, so "
             "that no file can be compared with it; give calibration= real samples"
         )
     # An output of NaN is as far as can be, not equal to anything.
-    difference = np.where(np.isfinite(actual), np.abs(actual - expected), np.inf)
+    gap = differences(expected, actual)
+    same = same_answers(expected, actual)
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
     if whole_numbers:
-        difference = (difference != 0).astype(np.float64)
-        rms, bound = float(difference.mean()), fraction
-        spread = float(expected.std())
+        gap = (gap != 0).astype(np.float64)
+        error, bound = float(gap.mean()), fraction
+        agreement = 1.0 - error
     else:
-        rms = float(np.sqrt(np.mean(difference**2)))
-        spread = float(expected.std())
         # Zeros everywhere have no scale, and float arithmetic may still differ in the last bit.
-        bound = fraction * scale_of(expected) + step + 1e-6
+        error, bound = rms(gap), fraction * scale_of(expected) + step + 1e-6
+        agreement = 1.0 if same is None else float(np.mean(same))
     return Parity(
         output=output,
         samples=len(expected),
         data=data,
-        max_error=float(difference.max(initial=0.0)),
-        rms_error=rms,
-        spread=spread,
-        correlation=_correlation(expected, actual),
-        agreement=1.0 - rms if whole_numbers else _agreement(expected, actual),
+        max_error=float(gap.max(initial=0.0)),
+        rms_error=error,
+        spread=float(expected.std()),
+        correlation=correlation(expected, actual),
+        agreement=agreement,
         bound=bound,
     )
-
-
-def scale_of(expected: np.ndarray) -> float:
-    """Return what differences of an output are measured by.
-
-    Its standard deviation, but no less than a twentieth of its largest number: few samples may
-    happen to give nearly the same, and 8 bits still err by a fraction of that number.
-    """
-    if not expected.size:
-        return 0.0
-    return max(float(expected.std()), 0.05 * float(np.abs(expected).max()))
 
 
 def agrees(found: Parity) -> bool:
     """Tell whether an output is within its bound."""
     return found.rms_error <= found.bound
-
-
-def _correlation(expected: np.ndarray, actual: np.ndarray) -> float:
-    a, b = expected.ravel() - expected.mean(), actual.ravel() - actual.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    if not np.isfinite(norm):
-        return 0.0
-    return (
-        float(a @ b) / norm
-        if norm
-        else float(np.array_equal(expected, actual) or a.any() == b.any())
-    )
-
-
-def _agreement(expected: np.ndarray, actual: np.ndarray) -> float:
-    if expected.ndim < 2 or expected.shape[-1] < 2:
-        return 1.0
-    return float(np.mean(expected.argmax(-1) == actual.argmax(-1)))

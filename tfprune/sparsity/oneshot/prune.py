@@ -19,11 +19,12 @@ from tfprune.sparsity.kernels import Kernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
-from tfprune.sparsity.oneshot.samples import count_samples, read_samples
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 from tfprune.utils import keras_generation
+from tfprune.utils.batches import BATCH_SIZE, check_batch_size, read
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.keras_quantized import refuse_quantized
+from tfprune.utils.model_inputs import inputs_of
 from tfprune.utils.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def prune_oneshot(
     only: Filters[Kernel] = (),
     skip: Filters[Kernel] = (),
     damping: float = 0.01,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> M:
@@ -66,9 +67,10 @@ def prune_oneshot(
 
     Args:
         model: A Keras 3 model of any kind.
-        data: A few hundred samples without labels: an array, a list or dict of arrays, or a
-            dataset of batches. They are kept in memory; what happens to them in the model is not.
-            Padded positions of a sequence count like any other.
+        data: A few hundred samples: an array, a dict or for several inputs a list of arrays,
+            (inputs, labels), or a dataset or another iterable of these. Labels are not read. They
+            are kept in memory; what happens to them in the model is not. Padded positions of a
+            sequence count like any other.
         sparsity: Fraction of zeros in each kernel, in [0, 1).
         pattern: `unstructured`, `2:4` (2 of 4 inputs kept), `block(4,1)`, or a Pattern.
         method: `reconstruct`, or `wanda`: weights of small |w|·‖x‖ are zeroed, the others left.
@@ -102,9 +104,10 @@ def prune_oneshot(
     _check_model(model)
     choices = _choices(sparsity, pattern, method, allocation, only, skip)
     _check_numbers(damping, batch_size)
-    batches = read_samples(model, data, batch_size)
-    jobs, skipped = make_plan(model, batches[0], choices, sparsity)
-    bench = Bench(model, batches, seed)
+    takes = inputs_of(model)
+    batches = list(read(data, takes, "prune_oneshot data", size=batch_size, labels="ignored"))
+    jobs, skipped = make_plan(model, batches[0].inputs, choices, sparsity)
+    bench = Bench(model, [batch.inputs for batch in batches], seed)
     with _undone_on_failure(bench), progress.task("prune_oneshot", total=len(jobs)) as task:
         done = []
         for job in jobs:
@@ -113,7 +116,7 @@ def prune_oneshot(
     _hold(jobs, [mask for mask, _ in done], skipped, choices, sparsity)
     model.train_function = None  # it was traced without the masks
     rows = tuple(row for _, row in done)
-    total = sum(map(count_samples, batches))
+    total = sum(batch.size for batch in batches)
     keep_report(model, OneShotReport(rows, tuple(skipped), total, str(choices.pattern)))
     for row in rows:
         if row.reason:
@@ -161,8 +164,7 @@ def _choices(
 def _check_numbers(damping: float, batch_size: int) -> None:
     if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 < damping < inf:
         raise OptionError(f"damping: expected a number above 0. Received {damping!r}.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise OptionError(f"batch_size: expected a whole number >= 1. Received {batch_size!r}.")
+    check_batch_size(batch_size)
 
 
 @contextmanager

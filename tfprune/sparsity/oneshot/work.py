@@ -12,8 +12,8 @@ from tfprune.sparsity.oneshot.capture import layer_inputs
 from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
 from tfprune.sparsity.oneshot.plan import Job
 from tfprune.sparsity.oneshot.report import LayerReport
-from tfprune.sparsity.oneshot.samples import count_samples
 from tfprune.sparsity.oneshot.solve import reconstruct
+from tfprune.utils.model_inputs import leaves
 
 MAX_ROWS = 32_768
 """Rows looked at in a layer. Where there are more (patches of a convolution), they are drawn."""
@@ -68,7 +68,8 @@ class Bench:
         """
         assert job.linear is not None
         batch = self.batches[index]
-        share = count_samples(batch) / sum(map(count_samples, self.batches))
+        sizes = [len(leaves(one)[0]) for one in self.batches]
+        share = sizes[index] / sum(sizes)
         limit = max(int(MAX_ROWS * share / job.calls), 1)
         rng = np.random.default_rng([self.seed, index])
         inputs = layer_inputs(self.model, batch, job.kernel.layer, job.calls)

@@ -10,6 +10,7 @@ from keras import tree
 from tfprune.graph.read import Call, given_shapes
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.utils.random_inputs import full_shape, random_input
 
 SMALL = 10_000
 """Inputs of at most so many numbers are cheap to run several of."""
@@ -34,22 +35,19 @@ def random_inputs(
     for number, ref in enumerate(tree.flatten(found.graph.inputs)):
         value = found.graph.values[ref.index]
         sizes = given[number] if given else value.shape[1:]
-        batch = value.shape[0] or samples
-        shape = (batch, *(OPEN_SIZE if size is None else size for size in sizes))
+        shape = full_shape((value.shape[0], *sizes), samples, OPEN_SIZE)
         limit = found.flow.vocabulary.get(ref.index)
-        if value.dtype == "string":
-            inputs.append(rng.integers(0, 10, shape).astype(str))
-        elif limit is not None:
-            indices = rng.integers(0, limit, shape).astype(value.dtype)
-            if indices.ndim > 1 and indices.shape[-1] > 1:
-                indices[..., -1] = 0  # Padding, where the model takes it for that.
-            inputs.append(indices)
-        elif "int" in value.dtype:
-            inputs.append(rng.integers(0, 2, shape).astype(value.dtype))
-        elif value.dtype == "bool":
-            inputs.append(np.ones(shape, bool))
+        if limit is not None:
+            array = random_input(rng, shape, value.dtype, whole=(0, limit), indices=True)
+            if array.ndim > 1 and array.shape[-1] > 1:
+                array[..., -1] = 0  # Padding, where the model takes it for that.
         else:
-            inputs.append(rng.normal(size=shape).astype("float32"))
+            # All of a mask counts.
+            whole = {"bool": (1, 2), "string": (0, 10)}.get(value.dtype, (0, 2))
+            plain = value.dtype in ("bool", "string") or "int" in value.dtype
+            dtype = value.dtype if plain else "float32"
+            array = random_input(rng, shape, dtype, whole=whole)
+        inputs.append(array)
     return inputs
 
 

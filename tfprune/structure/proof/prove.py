@@ -5,7 +5,7 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +30,7 @@ from tfprune.structure.rebuild.rebuild import (
     states_of,
 )
 from tfprune.utils.keras_internals import all_layers, copy_mask, own_seed_generators, pass_mask
+from tfprune.utils.output_difference import largest_share
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""
@@ -90,8 +91,8 @@ def prove(
     with _state(ops, small_weights), _plain_ends(found, ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
         actual = small(struct, training=False)
-    left, right = tree.flatten(expected), tree.flatten(actual)
-    worst = max(_apart(a, b) for a, b in zip(left, right, strict=True))
+    ends = tree.flatten(expected)
+    worst = _apart(ends, tree.flatten(actual))
     refuse_nan(found, weights, worst)
     if not worst <= TOLERANCE:
         raise ModelError(
@@ -99,7 +100,7 @@ def prove(
             f"removed units silenced by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
             "nothing was returned. Freeze the layer at fault with skip="
         )
-    return Proof(worst, len(left))
+    return Proof(worst, len(ends))
 
 
 def refuse_nan(found: Units, weights: Weights, difference: float) -> None:
@@ -126,13 +127,14 @@ def drift(found: Units, one: Any, other: Any, inputs: list[np.ndarray]) -> float
     """How far two models are apart on the same inputs, as a share of the largest number."""
     struct = tree.pack_sequence_as(found.graph.inputs, inputs)
     expected, actual = (tree.flatten(model(struct, training=False)) for model in (one, other))
-    return max(_apart(a, b) for a, b in zip(expected, actual, strict=True))
+    return _apart(expected, actual)
 
 
-def _apart(expected: Any, actual: Any) -> float:
-    a = np.asarray(keras.ops.convert_to_numpy(expected), np.float64)
-    b = np.asarray(keras.ops.convert_to_numpy(actual), np.float64)
-    return float(np.abs(a - b).max()) / (float(np.abs(a).max()) or 1.0)
+def _apart(expected: Sequence[Any], actual: Sequence[Any]) -> float:
+    to_numpy = keras.ops.convert_to_numpy
+    return max(
+        largest_share(to_numpy(a), to_numpy(b)) for a, b in zip(expected, actual, strict=True)
+    )
 
 
 def has_low_precision(found: Units) -> bool:

@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 
 from tfprune.errors import DataError, ModelError, type_name
-from tfprune.graph.inputs import by_name, check_batch
-from tfprune.utils.batches import each_batch
-from tfprune.utils.keras_internals import all_layers, inputs_of
+from tfprune.utils.batches import read
+from tfprune.utils.keras_internals import all_layers
 from tfprune.utils.keras_quantized import refuse_quantized
+from tfprune.utils.model_inputs import inputs_of
 
 OPTION = "recalibrate data"
 
@@ -28,7 +28,8 @@ def recalibrate(model: M, data: Any) -> M:
 
     Args:
         model: A Keras model. It is changed in place.
-        data: Inputs, (inputs, labels), or batches of them; 32 samples make a batch of arrays.
+        data: Inputs, (inputs, labels), or a dataset or another iterable of these; 32 samples
+            make a batch of arrays.
 
     Returns:
         The same model.
@@ -52,8 +53,8 @@ def recalibrate(model: M, data: Any) -> M:
         with contextlib.ExitStack() as stack:
             for layer in learning:
                 stack.enter_context(_averaging(layer))
-            for inputs in _inputs(model, data):
-                model(inputs, training=True)
+            for batch in read(data, inputs_of(model), OPTION, labels="ignored"):
+                model(batch.inputs, training=True)
         bad = [layer.name for layer in learning if not _is_finite(layer)]
         if bad:
             raise DataError(f"recalibrate: the data gives {bad[0]} statistics that are not finite")
@@ -77,17 +78,6 @@ def _norms(model: Any) -> list[Any]:
     return [
         layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)
     ]
-
-
-def _inputs(model: Any, data: Any) -> Iterator[Any]:
-    """The checked inputs of each batch, as the model takes them."""
-    takes = getattr(model, "inputs", None) or ()
-    names = [tensor.name for tensor in takes]
-    struct = inputs_of(model) if takes else None
-    for batch in each_batch(data, OPTION, len(takes)):
-        inputs = by_name(batch.inputs, struct, names, OPTION) if takes else batch.inputs
-        check_batch([tensor.shape for tensor in takes], inputs, OPTION)
-        yield inputs
 
 
 @contextlib.contextmanager

@@ -15,12 +15,12 @@ import numpy as np
 from keras import layers as kl
 from keras import tree
 
-from tfprune.graph.inputs import flat_inputs
+from tfprune.graph.inputs import flat_inputs, takes
 from tfprune.graph.read import Call, Ref
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.utils.batches import each_batch
+from tfprune.utils.batches import read
 from tfprune.utils.einsum import letters_of
 from tfprune.utils.keras_attention import projections_of
 from tfprune.utils.keras_internals import all_layers, own_variables
@@ -116,8 +116,8 @@ def repaired(
             ear.moments.add(x.reshape(-1, len(ear.moments.total)))
         return perform(call.op, args, kwargs)
 
-    for batch in each_batch(data, "repair", len(found.graph.input_layers)):
-        execute(found.graph, flat_inputs(found.graph, batch.inputs, "repair"), run)
+    for batch in read(data, takes(found.graph), "repair", labels="ignored"):
+        execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
     result = dict(weights)
     for ear in ears:
         _spread(found, result, ear, alive)

@@ -15,12 +15,12 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import DataError, OptionError
-from tfprune.graph.inputs import flat_inputs
+from tfprune.graph.inputs import flat_inputs, takes
 from tfprune.graph.read import Call
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import MAKE, USE, Binding, blocks, places, positions
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.utils.batches import Batch, as_batches
+from tfprune.utils.batches import Batch, read
 from tfprune.utils.losses import loss_of
 from tfprune.utils.registry import Registry
 
@@ -65,7 +65,7 @@ class Evidence:
                 "data=: there is none, which this importance judges by: give (inputs, labels), "
                 "inputs where it reads no labels, or an iterable of batches"
             )
-        return as_batches(self.data, "data", len(self.found.graph.input_layers))
+        return list(read(self.data, takes(self.found.graph), "data"))
 
     @property
     def samples(self) -> int:

@@ -1,0 +1,210 @@
+"""What a model takes, and whether arrays are that: the checks of all data."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfprune.errors import DataError, nearest
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class OneInput:
+    """One input: None for open sizes, and "" for the type where arrays are quantized later."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """All inputs of a model.
+
+    Attributes:
+        inputs: In the order of the model.
+        structure: How the model's call wants them: places in `inputs`, alone or in a dict, list or
+            tuple. The keys of a dict may be used as names.
+    """
+
+    inputs: tuple[OneInput, ...]
+    structure: Any
+
+    @property
+    def names(self) -> list[str]:
+        """The names that data is given by: the keys of the structure, or the inputs' own."""
+        if not isinstance(self.structure, Mapping):
+            return [one.name for one in self.inputs]
+        keys = {place: key for key, place in self.structure.items() if isinstance(place, int)}
+        return [keys.get(place, one.name) for place, one in enumerate(self.inputs)]
+
+    def packed(self, arrays: Sequence[Any]) -> Any:
+        """The arrays as the model's call wants them."""
+        return mapped(lambda place: arrays[place], self.structure)
+
+    def in_order(self, by_name: Mapping[str, Any], option: str) -> list[Any]:
+        """The values of a dict in the order of the inputs: one for each, and no others."""
+        names = self.names
+        own = [one.name for one in self.inputs]
+        if set(by_name) == set(own):
+            names = own
+        faults = []
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            faults.append(f"no input {missing[0]!r}. Received {sorted(map(str, by_name))}")
+        unknown = [str(name) for name in by_name if name not in names]
+        if unknown:
+            faults.append(f"{unknown[0]!r} is no input. {nearest(unknown[0], names)}")
+        if faults:
+            raise DataError(f"{option}=: {'; '.join(faults)}")
+        return [by_name[name] for name in names]
+
+    def in_structure(self, given: Any) -> list[Any] | None:
+        """What is given in the nested structure of the inputs, in their order; else None."""
+        found: dict[int, Any] = {}
+        parts = self.structure
+        if isinstance(parts, int) or all(isinstance(part, int) for part in _parts(parts)):
+            return None
+        return [found[place] for place in sorted(found)] if _placed(parts, given, found) else None
+
+    def check_shapes(self, arrays: Sequence[Any], option: str) -> None:
+        """Raise unless arrays have the shapes of the inputs, with any number of samples."""
+        for array, one in zip(arrays, self.inputs, strict=True):
+            shape, wanted = tuple(np.shape(array)), (None, *one.shape[1:])
+            if not fits(shape, wanted):
+                raise DataError(
+                    f"{option}=: input {one.name!r}: expected a batch of shape {wanted}. "
+                    f"Received {shape}"
+                )
+
+    def checked(
+        self, arrays: Sequence[Any], option: str, numbers: Sequence[int] | np.ndarray
+    ) -> list[np.ndarray]:
+        """The arrays in the types of the inputs.
+
+        Args:
+            arrays: A batch, in the order of the inputs.
+            option: What the data was given as, for error messages.
+            numbers: Those that the samples of the batch have in the data.
+
+        Raises:
+            DataError: A wrong shape, no numbers, NaN or infinity, or what the type cannot hold.
+        """
+        self.check_shapes(arrays, option)
+        result = []
+        for given, one in zip(arrays, self.inputs, strict=True):
+            where = f"{option}=: input {one.name!r}"
+            array = np.asarray(given)
+            if one.dtype == "string":
+                result.append(array)
+                continue
+            check_numbers(array, option, where, numbers)
+            result.append(_cast(array, one, where))
+        return result
+
+
+def _parts(structure: Any) -> list[Any]:
+    return list(structure.values() if isinstance(structure, Mapping) else structure)
+
+
+def _placed(structure: Any, given: Any, found: dict[int, Any]) -> bool:
+    """Put what is given by the places of the inputs; False where its structure is another."""
+    if isinstance(structure, int):
+        found[structure] = given
+        return True
+    if isinstance(structure, Mapping):
+        same = isinstance(given, Mapping) and set(given) == set(structure)
+        given = [given[key] for key in structure] if same else []
+    else:
+        same = isinstance(given, list | tuple) and len(given) == len(structure)
+        given = given if same else []
+    return same and all(
+        _placed(part, one, found) for part, one in zip(_parts(structure), given, strict=same)
+    )
+
+
+def fits(shape: Sequence[int | None], wanted: Shape) -> bool:
+    """Tell whether a shape is one of those that leave some of their sizes open."""
+    return len(shape) == len(wanted) and all(
+        size is None or size == here for size, here in zip(wanted, shape, strict=True)
+    )
+
+
+def check_numbers(
+    array: np.ndarray, option: str, where: str, numbers: Sequence[int] | np.ndarray
+) -> None:
+    """Raise unless an array holds numbers, all finite."""
+    # NumPy knows bfloat16 as no kind of number.
+    array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where}: expected numbers, in arrays of one shape. Received {array.dtype}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        good = np.isfinite(array).reshape(len(array), -1).all(1)
+        raise DataError(
+            f"{option}= holds NaN or infinity in sample {numbers[int(np.argmin(good))]}; "
+            "clean the data first"
+        )
+
+
+def _cast(array: np.ndarray, one: OneInput, where: str) -> np.ndarray:
+    """The array in the type of an input, unless that changes more than the last digits."""
+    if one.dtype in (array.dtype.name, "bfloat16", ""):
+        return array
+    dtype = np.dtype(one.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(dtype)
+    if dtype.kind in "iub" and (cast != array).any():
+        bad = array[cast != array].flat[0]
+        raise DataError(f"{where}: the model takes {dtype}, and {bad} is none")
+    if dtype.kind == "f" and not np.isfinite(cast).all():
+        bad = array[~np.isfinite(cast)].flat[0]
+        raise DataError(f"{where}: {bad:g} is too large for {dtype}, which the model takes")
+    return cast
+
+
+def inputs_of(model: Any) -> ModelInputs | None:
+    """What a Keras model takes; None for a subclassed one, which does not say it."""
+    declared = getattr(model, "inputs", None)
+    if not isinstance(declared, list) or not declared:
+        return None
+    from keras import KerasTensor, Sequential, tree
+
+    if not all(isinstance(tensor, KerasTensor) for tensor in declared):
+        return None
+    structure = declared[0] if isinstance(model, Sequential) else model.input
+    places = {id(tensor): place for place, tensor in enumerate(declared)}
+    return ModelInputs(
+        tuple(OneInput(one.name, tuple(one.shape), str(one.dtype)) for one in declared),
+        tree.map_structure(lambda tensor: places[id(tensor)], structure),
+    )
+
+
+def inputs_of_specs(specs: Iterable[Any]) -> ModelInputs:
+    """The inputs of a file or of an `Interface`, in a row."""
+    inputs = []
+    for spec in specs:
+        shape = tuple(None if size == -1 else size for size in spec.shape)
+        inputs.append(OneInput(spec.name, shape, "" if spec.scale else spec.dtype))
+    return ModelInputs(tuple(inputs), tuple(range(len(inputs))))
+
+
+def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
+    """A dict, list or tuple with a function applied to all in it, however deep."""
+    if isinstance(structure, Mapping):
+        return {key: mapped(function, value) for key, value in structure.items()}
+    if isinstance(structure, list | tuple):
+        kind = tuple if isinstance(structure, tuple) else list
+        return kind(mapped(function, value) for value in structure)
+    return function(structure)
+
+
+def leaves(structure: Any) -> list[Any]:
+    """All that is in a dict, list or tuple, however deep."""
+    found: list[Any] = []
+    mapped(found.append, structure)
+    return found
