@@ -13,7 +13,7 @@ assert shrink.shrink is tfprune.shrink
 KNOWN = {kind.__name__: kind for kind in known_layers()}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _fresh_session():
     yield
     keras.backend.clear_session()

@@ -20,9 +20,8 @@ from tfprune.structure.select.ranking import RANKINGS
 CONTROLS = {"random"}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _fresh_session():
-    keras.utils.set_random_seed(7)
     yield
     keras.backend.clear_session()
 
