@@ -26,10 +26,19 @@ def test_a_score_gives_one_number_a_weight_and_writes_nothing(name: str, shape) 
         for _ in range(2)
     ]  # fmt: skip
     assert results[0].shape == shape
+    assert np.isfinite(results[0]).all()
     np.testing.assert_array_equal(*results)
     np.testing.assert_array_equal(weights, before)
     if SCORES[name].settled:
         assert (score_weights(SCORES[name], 0 * weights, Evidence()) <= results[0].min()).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORES) - {"random"}))
+def test_what_matters_more_by_all_evidence_scores_higher(name: str) -> None:
+    """High means keep. `random` is the control, and knows nothing."""
+    weights = np.linspace(0.1, 1, 24, dtype=np.float32).reshape(1, 6, 4)
+    found = score_weights(SCORES[name], weights, Evidence(weights, weights))
+    assert (np.diff(found.ravel()) > 0).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

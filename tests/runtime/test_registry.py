@@ -21,18 +21,6 @@ def test_a_name_decides_and_then_the_content(float_file, onnx_file, tmp_path) ->
         read_any(wrong)
 
 
-@pytest.mark.parametrize("name", list(runtimes))
-def test_a_runtime_loads_its_files(name, float_file, onnx_file, images) -> None:
-    runtime = runtimes[name]
-    data = {"litert": float_file, "onnx": onnx_file}[name].bytes
-    loaded = runtime.open(data, 1)
-    assert [(spec.name, spec.shape[1:]) for spec in loaded.inputs] == [("image", (12, 12, 1))]
-    loaded.prepare({"image": images[:1]})
-    loaded.invoke()
-    assert runtime.installed
-    assert runtime.version.startswith(f"{runtime.package} ")
-
-
 def test_an_ending_nobody_knows_is_left_to_litert(tmp_path) -> None:
     assert of_ending(tmp_path / "a.onnx") is runtimes["onnx"]
     assert of_ending(tmp_path / "a.bin") is runtimes["litert"]

@@ -1,44 +1,15 @@
 """Android devices, against a stand-in for adb that really runs the model and says it is fake."""
 
-import os
-import stat
 import struct
-import sys
 from pathlib import Path
 
 import pytest
 
 from tfprune.errors import ArtefactError, DeviceError, OptionError
 from tfprune.measure.comparison import compare
-from tfprune.measure.devices import adb
 from tfprune.measure.devices.adb import TOOL_VARIABLE, Adb, check_machine, connect, device_states
 from tfprune.measure.latency import benchmark
 from tfprune.report.gates import Gate
-
-STAND_IN = Path(__file__).parent / "stand_in"
-
-
-def program(path: Path, script: Path, options: str = "") -> Path:
-    """Write a program that runs one of the stand-ins in this Python."""
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {options} "{script}" "$@"\n')
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-@pytest.fixture
-def phone(tmp_path, monkeypatch) -> Path:
-    """The folder that plays the device, with adb in the path and the program named."""
-    root = tmp_path / "device"
-    root.mkdir()
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    program(tools / "adb", STAND_IN / "adb.py", "-IS")
-    tool = program(tmp_path / "benchmark_model", STAND_IN / "benchmark_model.py")
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_ADB_ROOT", str(root))
-    monkeypatch.setattr(adb, "MIN_ROUNDS", 1)
-    monkeypatch.setenv(TOOL_VARIABLE, str(tool))
-    return root
 
 
 def test_a_file_is_pushed_run_and_cleaned_away(phone, float_file) -> None:

@@ -1,8 +1,5 @@
 """Machines behind ssh, against a stand-in that runs the commands here and says it is fake."""
 
-import os
-import stat
-import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -13,25 +10,7 @@ from tfprune.errors import ArtefactError, DeviceError, OptionError
 from tfprune.measure.devices.ssh import PYTHON_VARIABLE, Ssh, _package
 from tfprune.measure.latency import benchmark, interleaved
 
-STAND_IN = Path(__file__).parent / "stand_in" / "ssh.py"
-
-
-@pytest.fixture(autouse=True)
-def far(tmp_path, monkeypatch) -> Path:
-    """The folder for temporary files of the far machine, with ssh and scp in the path."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in ("ssh", "scp"):
-        tool = tools / name
-        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{STAND_IN}" "$@"\n')
-        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
-    there = tmp_path / "there"
-    there.mkdir()
-    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(there))
-    monkeypatch.setenv("FAKE_SSH_COUNT", str(tmp_path / "count"))
-    monkeypatch.setenv(PYTHON_VARIABLE, sys.executable)
-    return there
+pytestmark = pytest.mark.usefixtures("far")
 
 
 def left(far: Path) -> list[str]:
@@ -53,7 +32,7 @@ def test_files_are_sent_timed_and_cleaned_away(far, float_file, int8_file) -> No
 def test_what_is_sent_is_the_source_of_tfprune() -> None:
     with zipfile.ZipFile(BytesIO(_package())) as archive:
         names = archive.namelist()
-    assert {"tfprune/__init__.py", "tfprune/measure/worker.py"} <= set(names)
+    assert {"tfprune/__init__.py", "tfprune/measure/devices/timing_worker.py"} <= set(names)
     assert all(name.startswith("tfprune/") and name.endswith(".py") for name in names)
 
 

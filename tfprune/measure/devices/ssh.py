@@ -31,10 +31,10 @@ LOST = 255
 # BatchMode: a question for a password would wait for ever.
 OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 
-_INFO = """
+_INFO = f"""
 import dataclasses, json, os
 import ai_edge_litert.interpreter
-from tfprune.measure.devices.device import Host
+from {Host.__module__} import Host
 print(json.dumps([dataclasses.asdict(Host().info()), os.environ.get("TFPRUNE_FAKE_DEVICE", "")]))
 """
 

@@ -292,7 +292,7 @@ def broadcast(flow: Flow, call: Call) -> Axes:
     return x
 
 
-@ops("Shape", "Size", "Ndim", "Argmax", "Argmin")
+@ops("Size", "Ndim", "Argmax", "Argmin")
 def leave(flow: Flow, call: Call) -> Axes:
     """What depends on how many channels there are: they stay."""
     return stop(flow, call, "depends on all positions of its input")

@@ -43,6 +43,9 @@ ADAPTIVE = (
 @ops("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool")
 def window(flow: Flow, call: Call) -> Axes:
     """Space changes, channels do not."""
+    if len(flow.shape(call.outputs[0])) != len(flow.shape(call.args[0])):
+        # Keras 3.15 does so for adaptive pooling with channels last.
+        return stop(flow, call, "is said by Keras to give another rank than it has")
     return _over_space(flow, call)
 
 

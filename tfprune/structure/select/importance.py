@@ -107,10 +107,15 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
                 np.add.at(score, root[ids], values)
         return score
 
+    importance.__doc__ = measure.__doc__
     return importance
 
 
-IMPORTANCES.register("l1")(by_weights(lambda rows: np.abs(rows).sum(axis=1)))
+@IMPORTANCES.register("l1")
+@by_weights
+def l1(rows: np.ndarray) -> np.ndarray:
+    """Σ|w| of each weight that makes or uses a unit."""
+    return np.abs(rows).sum(axis=1)
 
 
 @IMPORTANCES.register("l2")
