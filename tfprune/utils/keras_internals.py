@@ -50,14 +50,14 @@ def graph_inside(sequential: Any) -> Any:
     return getattr(sequential, "_functional", None)
 
 
-def inputs_of(model: Any) -> Any:
+def symbolic_inputs_of(model: Any) -> Any:
     """The symbolic inputs of a functional model or a Sequential in the structure that it takes."""
     function = graph_inside(model) or model
     old = hasattr(function, "_nested_inputs")
     return function._nested_inputs if old else function._inputs_struct
 
 
-def outputs_of(model: Any) -> Any:
+def symbolic_outputs_of(model: Any) -> Any:
     """The symbolic outputs of a functional model or a Sequential in the structure that it gives."""
     function = graph_inside(model) or model
     old = hasattr(function, "_nested_outputs")
