@@ -18,8 +18,8 @@ import numpy as np
 from harness import publish
 
 import tfprune
+from tfprune.storage.files import write_atomic
 from tfprune.structure.select.cost_meter import Meter
-from tfprune.utils.files import write_atomic
 
 SEED = 0
 SMALL = 80

@@ -16,7 +16,7 @@ from tfprune.measure.comparison import versions
 from tfprune.measure.devices.host import processor
 from tfprune.measure.latency import ratio_of
 from tfprune.report.data import Ratio
-from tfprune.utils.files import write_atomic
+from tfprune.storage.files import write_atomic
 from tfprune.utils.text_table import markdown_table
 
 RESULTS = Path(__file__).parent / "results"

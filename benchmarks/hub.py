@@ -21,8 +21,8 @@ from hub_configs import BACKBONES
 from keras import tree
 
 import tfprune
+from tfprune.storage.files import write_atomic
 from tfprune.structure.ids.ids import HEADS
-from tfprune.utils.files import write_atomic
 
 SEED = 0
 LENGTH, AUDIO, IMAGE = 16, 1600, 64

@@ -23,7 +23,10 @@ NAMES = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path
 ORDER = [
     "errors",
     "utils",
+    "storage",
     "workers",
+    "keras_support",
+    "data",
     "runtime",
     "graph",
     "report",
@@ -181,7 +184,7 @@ def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
 MAY_NAME_MODULES = [
     Path("measure/devices/ssh.py"),
     Path("measure/devices/timing_client.py"),
-    Path("utils/registration.py"),
+    Path("keras_support/registration.py"),
     Path("workers/pool.py"),
 ]
 
@@ -227,7 +230,7 @@ def test_temporary_folders_are_of_the_kind_that_is_swept() -> None:
         for path in MODULES
         if re.search("TemporaryDirectory|mkdtemp|NamedTemporaryFile", (PACKAGE / path).read_text())
     }
-    assert made == {"utils/scratch.py", "pipeline/saving.py"}
+    assert made == {"storage/scratch.py", "pipeline/saving.py"}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=str)

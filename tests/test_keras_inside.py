@@ -88,7 +88,7 @@ def test_the_inside_of_keras_is_named_in_one_place(path: str) -> None:
     found = keras_internals_in(PARSED[path])
     if path in NAMES_IN_FILES:
         found = [one for one in found if "'keras.src" not in one]
-    assert not found, f"{path}: take it from tfprune.utils.keras_internals"
+    assert not found, f"{path}: take it from tfprune.keras_support.internals"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Every public name lives in the module named here and is imported when it is firs
 
 import importlib
 
-from tfprune.utils.registration import register_layers
+from tfprune.keras_support.registration import register_layers
 
 __version__ = "0.1.0"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.deploy.model_signature import interface
 from tfprune.deploy.verify.reference import draw
 from tfprune.errors import DataError
+from tfprune.graph.model_signature import interface
 from tfprune.measure.fidelity import score_files
 
 L = keras.layers

@@ -11,12 +11,12 @@ import numpy as np
 import tf_keras
 from sklearn.datasets import load_digits
 
-from tfprune.deploy.model_signature import interface
+from tfprune.data.output_difference import scale_of
 from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.reference import answers
 from tfprune.errors import ConversionError
+from tfprune.graph.model_signature import interface
 from tfprune.runtime.litert import Runner
-from tfprune.utils.output_difference import scale_of
 
 GENERATIONS = {"keras": keras, "tf_keras": tf_keras}
 

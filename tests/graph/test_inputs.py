@@ -6,10 +6,10 @@ import pytest
 from keras import layers as kl
 
 import tfprune
+from tfprune.data.batches import read
 from tfprune.errors import DataError
 from tfprune.graph.inputs import flat_inputs, takes
 from tfprune.structure.groups.units import units
-from tfprune.utils.batches import read
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 4)).astype("float32")

@@ -10,7 +10,7 @@ import tfprune
 from tfprune.graph.read import read
 from tfprune.graph.trace import Trace, can_open, stands_alone
 from tfprune.graph.unknown_sizes import Size
-from tfprune.utils.keras_internals import AddOperation
+from tfprune.keras_support.internals import AddOperation
 
 
 class Pair(keras.layers.Layer):

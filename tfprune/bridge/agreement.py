@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
+from tfprune.data.output_difference import largest_share
+from tfprune.data.random_inputs import full_shape, random_input
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
-from tfprune.utils.output_difference import largest_share
-from tfprune.utils.random_inputs import full_shape, random_input
+from tfprune.keras_support.internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
 
 TOLERANCE = 1e-5
 # What half precision leaves of agreement: the order of a sum differs between the generations.

@@ -36,8 +36,8 @@ from tfprune.bridge.graphs import (
 from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import graph_inside, maker_of
-from tfprune.utils.keras_quantized import refuse_quantized
+from tfprune.keras_support.internals import graph_inside, maker_of
+from tfprune.keras_support.quantized import refuse_quantized
 
 if TYPE_CHECKING:
     import keras

@@ -16,7 +16,7 @@ import numpy as np
 from tfprune.bridge.graphs import flatten, given_to, map_structure, operation_of
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import maker_of
+from tfprune.keras_support.internals import maker_of
 
 Values = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.internals import (
     is_symbolic,
     mask_of,
     node_of,

@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfprune.deploy.model_signature import interface, symbolic_inputs
+from tfprune.data.output_difference import is_whole, rms_share, same_answers
 from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.reference import check_path, draw
 from tfprune.errors import ConversionError, OptionError
+from tfprune.graph.model_signature import interface, symbolic_inputs
 from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
@@ -17,7 +18,6 @@ from tfprune.runtime.artifact import Artefact
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
 from tfprune.runtime.schemes import SCHEMES
-from tfprune.utils.output_difference import is_whole, rms_share, same_answers
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfprune.deploy.calibrate import Samples
+from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.convert import convert_job
+from tfprune.deploy.converter.error_hints import way_out
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
-from tfprune.deploy.converter.reorder import reorder
-from tfprune.deploy.converter.weight_only import Rule, quantise_weights, resolve
-from tfprune.deploy.converter.zero_points import centre_second_factors
-from tfprune.deploy.error_hints import way_out
-from tfprune.deploy.model_signature import Interface, check_batch, interface
-from tfprune.deploy.options import (
+from tfprune.deploy.converter.options import (
     check_allowed,
     check_bound,
     check_calibration,
@@ -26,6 +22,9 @@ from tfprune.deploy.options import (
     check_layers,
     check_time_limit,
 )
+from tfprune.deploy.converter.reorder import reorder
+from tfprune.deploy.converter.weight_only import Rule, quantise_weights, resolve
+from tfprune.deploy.converter.zero_points import centre_second_factors
 from tfprune.deploy.qat.quantize_aware import (
     has_trained_ranges,
     is_quantize_aware,
@@ -37,13 +36,14 @@ from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ConversionError, OptionError, TfpruneError
+from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.runtime.artifact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, Prefer, check_scheme
 from tfprune.runtime.schemes import SCHEMES, Scheme
+from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.progress import SILENT, Progress
-from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import tree
 
+from tfprune.data.model_inputs import ModelInputs, OneInput
 from tfprune.graph.read import Graph
-from tfprune.utils.model_inputs import ModelInputs, OneInput
 
 
 def takes(graph: Graph) -> ModelInputs:

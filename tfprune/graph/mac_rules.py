@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.utils.keras_attention import projections_of
+from tfprune.keras_support.attention_steps import projections_of
 
 Cost = Callable[..., int]
 Rule = Callable[[Any, "Tensors", Cost], int]

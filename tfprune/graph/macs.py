@@ -15,7 +15,7 @@ import keras
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.mac_rules import FREE, Tensors, einsum_shape, rule_of
 from tfprune.graph.trace import ONE_AT_A_TIME
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.internals import (
     all_layers,
     graph_inside,
     nodes_in_order,

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfprune.errors import ModelError
-from tfprune.utils.keras_internals import own_variables
+from tfprune.keras_support.internals import own_variables
 
 
 def as_tensors(op: Any, anchor: Any) -> Any:

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_open, stands_alone
 from tfprune.graph.unknown_sizes import Size
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.internals import (
     Functional,
     built_shapes,
     context_arguments,
@@ -27,7 +28,6 @@ from tfprune.utils.keras_internals import (
     symbolic_inputs_of,
     symbolic_outputs_of,
 )
-from tfprune.utils.model_inputs import Shape, fits
 
 InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
 """Sizes without the batch; for several inputs a list or dict of these."""

@@ -15,7 +15,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.graph.read import Call, Graph, Ref
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.internals import (
     AddOperation,
     CustomScaleLayer,
     is_keras_operation,

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.utils.keras_internals import direct_layers, in_stateless_scope
-from tfprune.utils.thread_replacements import replaced
+from tfprune.keras_support.internals import direct_layers, in_stateless_scope
+from tfprune.keras_support.thread_replacements import replaced
 
 
 def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tfprune.errors import ModelError
 from tfprune.graph.own_weights import as_tensors
 from tfprune.graph.symbolic_calls import through
 from tfprune.graph.unknown_sizes import open_sizes
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.internals import (
     KerasVariable,
     all_layers,
     calls_of,
@@ -24,7 +24,7 @@ from tfprune.utils.keras_internals import (
     own_trainable,
     own_variables,
 )
-from tfprune.utils.thread_replacements import replaced
+from tfprune.keras_support.thread_replacements import replaced
 
 ONE_AT_A_TIME = threading.RLock()
 """Held while layers have calls, names and weights that belong to a trace of them."""

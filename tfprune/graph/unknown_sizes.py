@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from tfprune.errors import ModelError
-from tfprune.utils.thread_replacements import replaced
+from tfprune.keras_support.thread_replacements import replaced
 
 
 class OpenSizeError(ModelError, TypeError):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfprune.bridge.functions import SYMBOLS
+from tfprune.keras_support.registration import LAYERS
 from tfprune.loading.classes import CLASSES, FUNCTIONS, VALUES, is_function_home, is_listed, is_word
-from tfprune.utils.registration import LAYERS
 
 _PACKAGES = {2: "tf_keras", 3: "keras"}
 # Never taken from a file, nor a class that is made of one of them.

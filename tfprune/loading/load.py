@@ -14,8 +14,8 @@ from tfprune.loading.folders import load_weights_into
 from tfprune.loading.model_files import CONFIG, WEIGHTS, ModelFile, check_model_file, look_into
 from tfprune.loading.references import unmade_calls
 from tfprune.loading.stored import use_slashes
-from tfprune.utils.files import as_path
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.files import as_path
+from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.pool import run_job
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 from tfprune.errors import ArtefactError
 from tfprune.loading.folders import check_folder, read_config
 from tfprune.loading.stored import examine_h5
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.pool import ChildError, run_job
 
 HDF5 = b"\x89HDF\r\n\x1a\n"

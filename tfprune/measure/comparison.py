@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tfprune
+from tfprune.data.batches import BATCH_SIZE
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
 from tfprune.measure.devices.registry import device_of
@@ -21,7 +22,6 @@ from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.registry import read_any
-from tfprune.utils.batches import BATCH_SIZE
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.utils.versions import version_of
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.data.batches import BATCH_SIZE, read
+from tfprune.data.model_inputs import inputs_of_specs
+from tfprune.data.output_difference import differences, is_whole, same_answers
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import held
-from tfprune.utils.batches import BATCH_SIZE, read
-from tfprune.utils.model_inputs import inputs_of_specs
-from tfprune.utils.output_difference import differences, is_whole, same_answers
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01

@@ -8,7 +8,7 @@ from pathlib import Path
 from tfprune.errors import ArtefactError
 from tfprune.runtime.artifact import Artefact
 from tfprune.runtime.registry import read_any
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 
 Source = Artefact | bytes | str | os.PathLike[str]
 

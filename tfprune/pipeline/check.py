@@ -15,9 +15,9 @@ from tfprune.recipe import Recipe, load_recipe
 from tfprune.recipe.tables import MeasureTable
 from tfprune.report.gates import Gate, check_gate
 from tfprune.runtime.artifact import report_path
-from tfprune.utils.files import parse_json, read_bytes
+from tfprune.storage.files import parse_json, read_bytes
+from tfprune.storage.records import record
 from tfprune.utils.progress import SILENT, Progress
-from tfprune.utils.records import record
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
 """Names of arrays that an `.npz` to check on may have."""

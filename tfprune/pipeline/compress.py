@@ -20,9 +20,9 @@ from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.user_code import import_function
 from tfprune.runtime.schemes import SCHEMES
+from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.interrupts import heeded_interrupts
 from tfprune.utils.progress import SILENT, Progress, Task
-from tfprune.utils.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import keras

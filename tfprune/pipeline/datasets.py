@@ -15,7 +15,7 @@ from tfprune.errors import DataError, type_name
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
-from tfprune.utils.archives import ArchiveFault, open_archive
+from tfprune.storage.archives import ArchiveFault, open_archive
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from typing import Any
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
 from tfprune.recipe.tables import Recipe
 from tfprune.recipe.toml import to_toml
-from tfprune.utils.files import check_destination, parse_json, read_bytes, write_atomic
-from tfprune.utils.records import record
+from tfprune.storage.files import check_destination, parse_json, read_bytes, write_atomic
+from tfprune.storage.records import record
 
 try:
     import fcntl

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import keras
 
+from tfprune.keras_support.cloning import uncompiled
 from tfprune.runtime.artifact import Artefact, ConversionReport, report_path
 from tfprune.runtime.litert import read_file
-from tfprune.utils.cloning import uncompiled
 
 
 def save_model(model: keras.Model, path: Path) -> None:

@@ -29,7 +29,7 @@ from tfprune.sparsity.callbacks import UpdatePruningStep
 from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
-from tfprune.utils.files import write_atomic
+from tfprune.storage.files import write_atomic
 from tfprune.utils.progress import Progress
 
 GRADIENT_EXAMPLES = 1024

@@ -12,8 +12,8 @@ from tfprune.report.data import Conditions, Curve, GateResult, Row, Section, Sta
 from tfprune.report.gates import Gate, check_gate, judge
 from tfprune.report.html import to_html
 from tfprune.report.text import to_markdown, to_text
-from tfprune.utils.files import parse_json, read_bytes
-from tfprune.utils.records import record
+from tfprune.storage.files import parse_json, read_bytes
+from tfprune.storage.records import record
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from tfprune.errors import ArtefactError
 from tfprune.runtime.scheme_choice import Choice
-from tfprune.utils.files import parse_json, read_bytes, write_together
-from tfprune.utils.records import record
+from tfprune.storage.files import parse_json, read_bytes, write_together
+from tfprune.storage.records import record
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.data.batches import one_batch
+from tfprune.data.model_inputs import inputs_of_specs
 from tfprune.errors import ArtefactError, OptionError, type_name
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import Artefact, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.interpreter import load, open_interpreter
 from tfprune.runtime.stored_numbers import dequantise, quantise, specs
-from tfprune.utils.batches import one_batch
-from tfprune.utils.files import read_bytes
-from tfprune.utils.model_inputs import inputs_of_specs
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.files import read_bytes
+from tfprune.storage.scratch import scratch_folder
 from tfprune.workers import pool
 
 Source = Artefact | bytes | str | os.PathLike[str]

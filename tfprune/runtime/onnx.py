@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.data.model_inputs import inputs_of_specs
 from tfprune.errors import ArtefactError, OptionError
 from tfprune.runtime.artifact import TensorSpec
-from tfprune.utils.model_inputs import inputs_of_specs
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 ENDING = ".onnx"

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tfprune.data.random_inputs import random_input
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
 from tfprune.runtime.artifact import Artefact, TensorSpec
 from tfprune.runtime.litert import Runner, Source, read_source
-from tfprune.utils.random_inputs import random_input
 from tfprune.utils.registry import Registry
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
+from tfprune.keras_support import generation
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
 from tfprune.sparsity.optimizers import batches_of, batches_per_update, optimizer_of, updates_of
 from tfprune.sparsity.pruning import retrace
 from tfprune.sparsity.unheld import describe, unheld_zeros
-from tfprune.utils import keras_generation
 
 
 class UpdatePruningStep(keras.callbacks.Callback):
@@ -55,12 +55,12 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self._pace = 1  # most steps that a batch took
 
     def set_model(self, model: Any) -> None:
-        if keras_generation.is_tf_keras(model):
+        if generation.is_tf_keras(model):
             from tfprune.tfmot_compat import adapter
 
-            keras_generation.hand_over(self, adapter.update_pruning_step(), model)
+            generation.hand_over(self, adapter.update_pruning_step(), model)
         else:
-            keras_generation.take_back(self)
+            generation.take_back(self)
             super().set_model(model)
             _unwatch(model)
             if not all(hold.in_step for hold in holds_of(model)):
@@ -258,13 +258,13 @@ class PruningSummaries(keras.callbacks.TensorBoard):
         self._writer: Any = None
 
     def set_model(self, model: Any) -> None:
-        if keras_generation.is_tf_keras(model):
+        if generation.is_tf_keras(model):
             from tfprune.tfmot_compat import adapter
 
             peer = adapter.pruning_summaries(self.log_dir, **self._options)
-            keras_generation.hand_over(self, peer, model)
+            generation.hand_over(self, peer, model)
         else:
-            keras_generation.take_back(self)
+            generation.take_back(self)
             super().set_model(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tfprune.data.batches import BATCH_SIZE, read
+from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import OptionError, type_name
-from tfprune.utils.batches import BATCH_SIZE, read
-from tfprune.utils.losses import loss_of
-from tfprune.utils.model_inputs import inputs_of
+from tfprune.keras_support.losses import loss_of
 
 GradientSource = Callable[[Sequence[Any]], list[NDArray]]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import type_name
+from tfprune.keras_support.internals import direct_layers, own_variables
 from tfprune.utils.einsum import letters_of
-from tfprune.utils.keras_internals import direct_layers, own_variables
 
 KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 

@@ -22,8 +22,8 @@ from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
 from tfprune.sparsity.pruning import retrace
-from tfprune.utils.archives import Archive, ArchiveFault, open_archive
-from tfprune.utils.files import as_path, check_destination, parse_json, write_atomic
+from tfprune.storage.archives import Archive, ArchiveFault, open_archive
+from tfprune.storage.files import as_path, check_destination, parse_json, write_atomic
 
 _FORMAT = "tfprune masks 1"
 _INDEX_BYTES = 1 << 26  # of 100,000 masks, and more than of any model

@@ -18,6 +18,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, ScheduleWarning, type_name
+from tfprune.keras_support.internals import own_variables
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
@@ -27,7 +28,6 @@ from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
 from tfprune.utils.filters import check_used, choose
-from tfprune.utils.keras_internals import own_variables
 
 
 class Hold(keras.constraints.Constraint):

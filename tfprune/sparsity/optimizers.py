@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.keras_internals import counted_batches, kept_average, optimizer_at_work
+from tfprune.keras_support.internals import counted_batches, kept_average, optimizer_at_work
 
 
 def optimizer_of(model: Any) -> Any:

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
+from tfprune.keras_support import generation
+from tfprune.keras_support.losses import Loss
+from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern, Block, KeepOf, Pattern, Unstructured
@@ -21,10 +24,7 @@ from tfprune.sparsity.choices.schedules import (
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import Kernel, walk_layers
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
-from tfprune.utils import keras_generation
 from tfprune.utils.filters import Filters, as_filters
-from tfprune.utils.keras_quantized import refuse_quantized
-from tfprune.utils.losses import Loss
 
 _log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def prune_low_magnitude(
         >>> prune_low_magnitude(model, ConstantSparsity(0.5, begin_step=0)) is model
         True
     """
-    if keras_generation.is_tf_keras(to_prune):
+    if generation.is_tf_keras(to_prune):
         from tfprune.tfmot_compat import adapter
 
         return adapter.prune_low_magnitude(
@@ -191,7 +191,7 @@ def strip_pruning(model: M) -> M:
         >>> strip_pruning(model) is model
         True
     """
-    if keras_generation.is_tf_keras(model):
+    if generation.is_tf_keras(model):
         from tfprune.tfmot_compat import adapter
 
         return adapter.strip_pruning(model)
@@ -274,7 +274,7 @@ def roots_of(model: Any, call: str) -> list[Any]:
         if not isinstance(root, keras.layers.Layer):
             hint = (
                 " prune_low_magnitude takes tf_keras models."
-                if keras_generation.is_tf_keras(root)
+                if generation.is_tf_keras(root)
                 else ""
             )
             raise ModelError(
@@ -306,7 +306,7 @@ def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
 def _as_schedule(schedule: Any) -> PruningSchedule:
     if isinstance(schedule, PruningSchedule):
         return schedule
-    if keras_generation.is_tfmot(schedule):
+    if generation.is_tfmot(schedule):
         from tfprune.tfmot_compat import adapter
 
         return adapter.schedule_from_tfmot(schedule)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.keras_support.internals import all_layers, own_fixed
 from tfprune.sparsity.choices.allocation import Allocation, Share
 from tfprune.sparsity.choices.patterns import WholeUnits
 from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
@@ -27,7 +28,6 @@ from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
-from tfprune.utils.keras_internals import all_layers, own_fixed
 
 LOUD = (
     "closed where it is made, it would still speak: behind a BatchNormalization without gamma, an "

@@ -11,8 +11,8 @@ import numpy as np
 
 from tfprune.errors import ArtefactError, OptionError, nearest, type_name
 from tfprune.graph.residual_blocks import Block
+from tfprune.storage.files import parse_json, read_bytes, write_atomic
 from tfprune.structure.groups.units import Units, vectors
-from tfprune.utils.files import parse_json, read_bytes, write_atomic
 
 
 @dataclass(frozen=True)

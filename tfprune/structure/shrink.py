@@ -9,6 +9,8 @@ import numpy as np
 
 from tfprune.errors import OptionError
 from tfprune.graph.read import InputShape
+from tfprune.keras_support.cloning import compile_like
+from tfprune.keras_support.losses import Loss
 from tfprune.structure.build_report import make_report
 from tfprune.structure.depth.choose_blocks import choose_blocks
 from tfprune.structure.depth.closed_branches import dead_branches
@@ -25,9 +27,7 @@ from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
 from tfprune.structure.select.ranking import RANKINGS, Choice, choose
 from tfprune.structure.select.target import Target, parse_target
 from tfprune.structure.select.tflite_size import meet_file_size
-from tfprune.utils.cloning import compile_like
 from tfprune.utils.filters import Filters, as_filters
-from tfprune.utils.losses import Loss
 from tfprune.utils.progress import SILENT, Progress
 
 

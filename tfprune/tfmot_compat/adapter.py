@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
+from tfprune.keras_support.generation import is_tfmot
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack
-from tfprune.utils.keras_generation import is_tfmot
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
 

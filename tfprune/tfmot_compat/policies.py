@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError
-from tfprune.utils.keras_internals import layers_below
+from tfprune.keras_support.internals import layers_below
 
 
 class PrunableLayer(ABC):

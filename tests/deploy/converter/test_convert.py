@@ -2,7 +2,7 @@
 
 from tfprune.deploy.converter.convert import convert_job
 from tfprune.deploy.converter.export import export
-from tfprune.deploy.model_signature import interface
+from tfprune.graph.model_signature import interface
 from tfprune.runtime import flatbuffer
 
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfprune.deploy.converter.export import called, export, full_precision, recurrent_layers
-from tfprune.deploy.model_signature import interface
 from tfprune.errors import ModelError
+from tfprune.graph.model_signature import interface
 
 L = keras.layers
 

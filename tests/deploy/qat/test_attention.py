@@ -7,10 +7,10 @@ import pytest
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
 from tfprune.deploy.tflite import to_tflite
+from tfprune.keras_support.attention_steps import projections_of
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.inspect import inspect
 from tfprune.runtime.litert import Runner
-from tfprune.utils.keras_attention import projections_of
 
 L = keras.layers
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tfprune.data.output_difference import scale_of
 from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.errors import DataError
-from tfprune.utils.output_difference import scale_of
 
 
 def _compare(expected, actual, **options):

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.model_signature import interface
 from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ModelError, OptionError
+from tfprune.graph.model_signature import interface
 
 
 def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None:

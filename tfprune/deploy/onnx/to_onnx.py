@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfprune.deploy.calibrate import Samples
+from tfprune.deploy.converter.calibrate import Samples
+from tfprune.deploy.converter.error_hints import way_out
 from tfprune.deploy.converter.export import export, full_precision
-from tfprune.deploy.error_hints import way_out
-from tfprune.deploy.model_signature import Interface, check_batch, interface
+from tfprune.deploy.converter.options import check_bound, check_time_limit
 from tfprune.deploy.onnx.convert import convert_job
 from tfprune.deploy.onnx.layout import products
-from tfprune.deploy.options import check_bound, check_time_limit
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
 from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
 from tfprune.errors import ConversionError, OptionError
+from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import onnx
 from tfprune.runtime.artifact import (
     Artefact,
@@ -30,8 +30,8 @@ from tfprune.runtime.artifact import (
     spec_of,
 )
 from tfprune.runtime.onnx import ENDING, check_installed
+from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.progress import SILENT, Progress
-from tfprune.utils.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 

@@ -10,8 +10,8 @@ from keras import ops
 from tfprune.deploy.converter.integer_rewrites import HIDDEN_BELOW
 from tfprune.deploy.qat.layers import QuantisedEinsumDense
 from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
-from tfprune.utils.keras_attention import StepwiseAttention, projections_of
-from tfprune.utils.keras_internals import unlocked
+from tfprune.keras_support.attention_steps import StepwiseAttention, projections_of
+from tfprune.keras_support.internals import unlocked
 
 
 @keras.saving.register_keras_serializable("tfprune")

@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.qat.ranges import ActivationRange, traced
+from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
 from tfprune.utils.einsum import is_matrix_product, summed_axes
-from tfprune.utils.keras_internals import store_kernel, stored_kernel, stored_table
 
 # The converter makes these a part of the operation before them, or they change nothing.
 _WITHOUT_TENSOR = (

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy.model_signature import generation
 from tfprune.deploy.qat.layer_map import QUANTISED, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounding_points import (
@@ -19,10 +18,11 @@ from tfprune.deploy.qat.rounding_points import (
     second_factors,
 )
 from tfprune.errors import ModelError, type_name
-from tfprune.utils.cloning import carry_compile, settle, uncompiled
+from tfprune.graph.model_signature import generation
+from tfprune.keras_support.cloning import carry_compile, settle, uncompiled
+from tfprune.keras_support.internals import layers_below, maker_of
+from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.utils.filters import as_filters
-from tfprune.utils.keras_internals import layers_below, maker_of
-from tfprune.utils.keras_quantized import refuse_quantized
 
 _RANGE = "_range"
 

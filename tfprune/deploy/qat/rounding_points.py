@@ -7,7 +7,7 @@ import keras
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
-from tfprune.utils.keras_internals import calls_of, maker_of, readers_of
+from tfprune.keras_support.internals import calls_of, maker_of, readers_of
 
 # They hand on the numbers they are given, so that no new range arises.
 _MOVERS = (

@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy.calibrate import calibration_samples
+from tfprune.data.output_difference import correlation, rms_share
+from tfprune.deploy.converter.calibrate import calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
-from tfprune.deploy.model_signature import Interface, interface, symbolic_inputs
 from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.errors import ConversionError, ModelError, type_name
+from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
+from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
-from tfprune.utils.keras_quantized import refuse_quantized
-from tfprune.utils.output_difference import correlation, rms_share
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 

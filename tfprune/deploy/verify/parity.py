@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from tfprune.errors import DataError
-from tfprune.runtime.artifact import Parity
-from tfprune.utils.output_difference import (
+from tfprune.data.output_difference import (
     correlation,
     differences,
     is_whole,
@@ -12,6 +10,8 @@ from tfprune.utils.output_difference import (
     same_answers,
     scale_of,
 )
+from tfprune.errors import DataError
+from tfprune.runtime.artifact import Parity
 
 
 def parity(

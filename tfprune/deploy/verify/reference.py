@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.calibrate import Samples, calibration_samples, random_samples
-from tfprune.deploy.model_signature import Interface, generation
+from tfprune.deploy.converter.calibrate import Samples, calibration_samples, random_samples
 from tfprune.errors import ModelError, OptionError
+from tfprune.graph.model_signature import Interface, generation
 from tfprune.runtime.artifact import report_path
-from tfprune.utils.files import check_destination
+from tfprune.storage.files import check_destination
 from tfprune.utils.versions import version_of
 
 _RANDOM_SAMPLES = 8

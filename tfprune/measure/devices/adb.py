@@ -22,7 +22,7 @@ from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import sha256
 from tfprune.runtime.registry import check_inputs
 from tfprune.runtime.stored_numbers import specs
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 
 TOOL_VARIABLE = "TFPRUNE_BENCHMARK_MODEL"
 COMMAND_LIMIT_S = 600.0

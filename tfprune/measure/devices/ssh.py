@@ -22,7 +22,7 @@ from tfprune.measure.devices.benchmark_tool import last_line
 from tfprune.measure.devices.device import DeviceInfo, Sample
 from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.timing_client import converse, job_text
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 
 PYTHON_VARIABLE = "TFPRUNE_SSH_PYTHON"
 COMMAND_LIMIT_S = 300.0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtefactError, DeviceError, OptionError
-from tfprune.utils.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.process import LineProcess, module_command, module_environment
 
 STALL_S = 120.0

@@ -9,7 +9,11 @@ from typing import Any, Literal, TypeVar, get_args
 import keras
 from numpy.typing import NDArray
 
+from tfprune.data.batches import BATCH_SIZE, check_batch_size, read
+from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.keras_support import generation
+from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern
@@ -20,11 +24,7 @@ from tfprune.sparsity.masks import Choices, Hold, Pruning
 from tfprune.sparsity.oneshot.plan import Job, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
-from tfprune.utils import keras_generation
-from tfprune.utils.batches import BATCH_SIZE, check_batch_size, read
 from tfprune.utils.filters import Filters, as_filters
-from tfprune.utils.keras_quantized import refuse_quantized
-from tfprune.utils.model_inputs import inputs_of
 from tfprune.utils.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def prune_oneshot(
 
 
 def _check_model(model: Any) -> None:
-    if keras_generation.is_tf_keras(model):
+    if generation.is_tf_keras(model):
         raise ModelError(
             f"prune_oneshot: expected a Keras 3 model. Received {type_name(model)}; convert it "
             "with tfprune.to_keras3(model)"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.data.model_inputs import leaves
 from tfprune.sparsity.oneshot.capture import layer_inputs
 from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
 from tfprune.sparsity.oneshot.plan import Job
 from tfprune.sparsity.oneshot.report import LayerReport
 from tfprune.sparsity.oneshot.solve import reconstruct
-from tfprune.utils.model_inputs import leaves
 
 MAX_ROWS = 32_768
 """Rows looked at in a layer. Where there are more (patches of a convolution), they are drawn."""

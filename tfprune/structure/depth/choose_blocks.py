@@ -13,6 +13,7 @@ from tfprune.errors import DataError, FilterError, ModelError, OptionError, near
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
 from tfprune.graph.residual_blocks import Block
+from tfprune.keras_support.losses import loss_of
 from tfprune.structure.depth.remove_branches import Branches, branches_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding
@@ -21,7 +22,6 @@ from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.select.importance import Evidence, judge
 from tfprune.utils.filters import Filter, as_filters, matches
 from tfprune.utils.filters import choose as select
-from tfprune.utils.losses import loss_of
 from tfprune.utils.registry import Registry
 
 BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]

@@ -12,17 +12,17 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.read import Call, Graph, Ref
-from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.rebuild.rebuild import Weights
-from tfprune.structure.rules.activation import POINTWISE
-from tfprune.structure.rules.elementwise import UNARY
-from tfprune.utils.keras_attention import projections_of
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.attention_steps import projections_of
+from tfprune.keras_support.internals import (
     CustomScaleLayer,
     LayerScale,
     StochasticDepth,
     is_keras_operation,
 )
+from tfprune.structure.gates.layers import ChannelGate
+from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rules.activation import POINTWISE
+from tfprune.structure.rules.elementwise import UNARY
 
 Constant = np.ndarray
 """Numbers that broadcast to the tensor without its batch."""

@@ -10,13 +10,13 @@ import numpy as np
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, InputShape
+from tfprune.keras_support.cloning import carry_compile
 from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units
 from tfprune.structure.ids.ids import CHANNELS, WIDTH
 from tfprune.structure.rebuild.rebuild import read_weights, rebuild
 from tfprune.structure.select.ranking import check_filters, names_of
-from tfprune.utils.cloning import carry_compile
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.filters import choose as select
 

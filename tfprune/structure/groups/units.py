@@ -13,6 +13,8 @@ from keras import tree
 from tfprune.errors import ModelError
 from tfprune.graph.read import Graph, InputShape, read
 from tfprune.graph.residual_blocks import Block, find_blocks
+from tfprune.keras_support.internals import all_layers
+from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.structure import rules
 from tfprune.structure.groups.grouping import Frozen, Group, group_units
 from tfprune.structure.ids.flow import Flow
@@ -20,8 +22,6 @@ from tfprune.structure.ids.ids import MAKE, Binding, Ids
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.shapes import concrete_shapes, count
 from tfprune.structure.ids.site import Site
-from tfprune.utils.keras_internals import all_layers
-from tfprune.utils.keras_quantized import refuse_quantized
 
 
 @dataclass(frozen=True, eq=False)

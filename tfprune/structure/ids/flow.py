@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.data.model_inputs import Shape
 from tfprune.graph.read import Call, Graph, Ref
 from tfprune.structure.ids.ids import CHANNELS, Axes, Ids, Rewrite
 from tfprune.structure.ids.site import Site
-from tfprune.utils.model_inputs import Shape
 
 
 def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:

@@ -7,9 +7,9 @@ import keras
 
 from tfprune.errors import OptionError, type_name
 from tfprune.graph.read import Call
+from tfprune.keras_support.internals import is_keras_operation
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
-from tfprune.utils.keras_internals import is_keras_operation
 
 HOMES = ("keras.", "tensorflow.")
 

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.utils.output_difference import largest_share
 
 CLOSE = {"float32": 1e-4, "float16": 2e-2}
 """How far both may be apart, as a share of the output's largest number."""

@@ -14,8 +14,10 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
+from tfprune.keras_support.internals import all_layers, copy_mask, own_seed_generators, pass_mask
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.proof.check_unrolling import check_unrolling
@@ -29,8 +31,6 @@ from tfprune.structure.rebuild.rebuild import (
     silenced,
     states_of,
 )
-from tfprune.utils.keras_internals import all_layers, copy_mask, own_seed_generators, pass_mask
-from tfprune.utils.output_difference import largest_share
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""

@@ -12,18 +12,18 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.read import Call, Graph, Ref
-from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding, Keep, places
-from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.ids.site import Site
-from tfprune.utils.cloning import settle
-from tfprune.utils.keras_internals import (
+from tfprune.keras_support.cloning import settle
+from tfprune.keras_support.internals import (
     all_layers,
     begin_with,
     maker_of,
     output_shape_given,
     takes_training,
 )
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Binding, Keep, places
+from tfprune.structure.ids.rule_registry import is_foreign
+from tfprune.structure.ids.site import Site
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from tfprune.data.batches import read
+from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import DataError, ModelError, type_name
-from tfprune.utils.batches import read
-from tfprune.utils.keras_internals import all_layers
-from tfprune.utils.keras_quantized import refuse_quantized
-from tfprune.utils.model_inputs import inputs_of
+from tfprune.keras_support.internals import all_layers
+from tfprune.keras_support.quantized import refuse_quantized
 
 OPTION = "recalibrate data"
 

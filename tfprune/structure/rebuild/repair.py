@@ -15,15 +15,15 @@ import numpy as np
 from keras import layers as kl
 from keras import tree
 
+from tfprune.data.batches import read
 from tfprune.graph.inputs import flat_inputs, takes
 from tfprune.graph.read import Call, Ref
+from tfprune.keras_support.attention_steps import projections_of
+from tfprune.keras_support.internals import all_layers, own_variables
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.rebuild import Weights, execute, perform
-from tfprune.utils.batches import read
 from tfprune.utils.einsum import letters_of
-from tfprune.utils.keras_attention import projections_of
-from tfprune.utils.keras_internals import all_layers, own_variables
 
 RIDGE = 1e-4
 """Of the mean variance of the channels that stay; keeps the solution small where they agree."""

@@ -8,10 +8,10 @@ import numpy as np
 from keras import tree
 
 from tfprune.graph.read import Call
+from tfprune.keras_support.internals import maker_of, node_of, to_snake_case
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import is_elementwise, is_foreign
-from tfprune.utils.keras_internals import maker_of, node_of, to_snake_case
 
 # fmt: off
 POINTWISE = frozenset({

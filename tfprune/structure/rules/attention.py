@@ -7,11 +7,11 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.read import Call
+from tfprune.keras_support.attention_steps import projections_of
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
 from tfprune.structure.ids.site import Site
-from tfprune.utils.keras_attention import projections_of
 
 
 def _argument(call: Call, name: str, position: int) -> Any:

@@ -7,11 +7,11 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.read import Call, Ref
+from tfprune.keras_support.internals import CustomScaleLayer, StochasticDepth
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.rule_registry import layers, ops
 from tfprune.structure.rules.activation import activate, mix
-from tfprune.utils.keras_internals import CustomScaleLayer, StochasticDepth
 
 # fmt: off
 UNARY = (

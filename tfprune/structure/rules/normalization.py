@@ -4,11 +4,11 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.read import Call
+from tfprune.keras_support.internals import LayerScale
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, stop
 from tfprune.structure.rules.activation import mix
-from tfprune.utils.keras_internals import LayerScale
 
 
 @layers(kl.BatchNormalization)

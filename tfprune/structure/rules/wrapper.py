@@ -8,12 +8,12 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.graph.read import Call, Graph, Ref, Value, is_function, read
+from tfprune.keras_support.internals import layers_and_input
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.propagate import carry
 from tfprune.structure.ids.rule_registry import find, layers, stop
 from tfprune.structure.ids.shapes import concrete_shapes, count
-from tfprune.utils.keras_internals import layers_and_input
 
 Path = tuple[str | int, ...]
 

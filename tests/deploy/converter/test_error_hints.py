@@ -1,0 +1,48 @@
+"""Known failures and the way out of each."""
+
+import pytest
+
+from tfprune.deploy.converter.error_hints import way_out
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("ConverterError: 'tf.Erf' op is neither a custom op", "approximate=True"),
+        ("'tf.TensorListReserve' op requires element_shape to be static during", "give batch=1"),
+        ("Cannot unroll a RNN if the time dimension is undefined", "fixed number of time steps"),
+        ("Quantization to 16x8-bit not yet supported for op: 'NEG'", "no 16-bit NEG; use scheme"),
+        ("Max and min for dynamic tensors should be recorded during calibration", "every branch"),
+        (
+            "got 7.Node number 3 (SQUARED_DIFFERENCE) failed to invoke.",
+            "SQUARED_DIFFERENCE does not",
+        ),
+        ("which references an 'untracked' resource. TensorFlow", "stateful=False"),
+        ("Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.", "input_signature="),
+        ("missing a required argument: 'b'", "such as 'b'; let its call take one list or dict"),
+        ("call() missing 1 required positional argument: 'b'", "such as 'b'; let its call"),
+        (
+            "RuntimeError: Unsupported input type INT16 for input tensor 0 of type FLOAT32.",
+            "an input cannot be an integer",
+        ),
+        (
+            "the process died (SIGABRT): what(): std::bad_alloc",
+            "it ran out of memory; raise its limit if there is one (ulimit -v)",
+        ),
+        ("MemoryError: ", "it ran out of memory"),
+        ("the process died (SIGKILL)", "as it does where memory runs out; free some"),
+        (
+            "the process died (SIGSEGV, with 4.0 GiB of memory allowed): x.cc:3",
+            "died (SIGSEGV) where it may take 4.0 GiB of memory, which may be too little; raise",
+        ),
+        ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
+    ],
+)
+def test_a_known_failure_is_one_line_with_the_fix(text, fix):
+    assert fix in way_out(text)
+
+
+def test_an_unknown_failure_is_shortened():
+    assert way_out("something new") == "something new"
+    assert len(way_out("x" * 5000)) < 400
+    assert "use scheme 'dynamic'" in way_out("the process died (SIGSEGV)", crashed=True)

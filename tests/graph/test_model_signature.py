@@ -1,0 +1,135 @@
+"""What a model takes and gives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfprune.deploy.verify.reference import draw
+from tfprune.errors import DataError, ModelError, OptionError
+from tfprune.graph.model_signature import check_batch, generation, interface
+from tfprune.runtime.artifact import TensorSpec
+
+L = keras.layers
+
+
+def test_names_shapes_and_types_of_nested_inputs():
+    image = keras.Input((4, 4, 3), dtype="uint8", name="image")
+    words = keras.Input((None,), dtype="int32", name="words")
+    features = L.Concatenate()(
+        [L.Flatten()(image), L.GlobalAveragePooling1D()(L.Embedding(9, 2)(words))]
+    )
+    face = interface(keras.Model({"words": words, "image": image}, L.Dense(2)(features)))
+
+    assert face.inputs == (
+        TensorSpec("words", (-1, -1), "int32"),
+        TensorSpec("image", (-1, 4, 4, 3), "uint8"),
+    )
+    assert face.vocabulary["words"] == 9
+    outputs = face.call({"image": np.zeros((1, 4, 4, 3), "uint8"), "words": np.zeros((1, 5), int)})
+    assert [value.shape for value in outputs.values()] == [(1, 2)]
+
+
+class _Unasked(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(2)
+        self.built = True
+
+    def call(self, x, training=None):
+        return self.dense(x)
+
+
+def test_a_subclassed_model_that_knows_nothing_asks_for_a_signature():
+    with pytest.raises(ModelError, match="does not know its input shapes; give input_signature="):
+        interface(_Unasked())
+    face = interface(_Unasked(), keras.InputSpec(shape=(None, 3), dtype="float32"))
+    assert face.inputs == (TensorSpec("input", (-1, 3), "float32"),)
+    assert interface(_Unasked(), example=np.zeros((7, 3))).inputs == face.inputs
+
+
+def test_a_subclassed_model_remembers_the_shape_of_its_first_call():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = L.Dense(2)
+
+        def call(self, x, training=None):
+            return self.dense(x)
+
+    model = Net()
+    model(np.zeros((5, 3), "float32"))
+    assert interface(model).inputs == (TensorSpec("input", (-1, 3), "float32"),)
+
+
+def test_text_inputs_are_refused():
+    inputs = keras.Input((1,), dtype="string")
+    model = keras.Model(inputs, L.Identity()(inputs))
+    with pytest.raises(ModelError, match="is text: a file takes numbers"):
+        interface(model)
+
+
+def test_generation_tells_the_two_kerases_apart():
+    assert generation(keras.Sequential()) == "keras"
+    assert generation("model") is None
+
+    import tf_keras
+
+    assert generation(tf_keras.Sequential()) == "tf_keras"
+
+
+def test_a_signature_without_a_type_is_taken_for_floats_and_one_without_sizes_refused():
+    face = interface(_Unasked(), keras.InputSpec(shape=(None, 3)))
+    assert face.inputs == (TensorSpec("input", (-1, 3), "float32"),)
+    with pytest.raises(OptionError, match="input_signature: expected shapes and types"):
+        interface(_Unasked(), tf.TensorSpec(None))
+
+
+def test_calibration_data_of_nested_inputs_that_cannot_be_told_asks_for_a_signature():
+    with pytest.raises(ModelError, match="give input_signature="):
+        interface(_Unasked(), example={"a": np.zeros((2, 3)), "b": [np.zeros((2, 3))]})
+
+
+class _Called(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_types_that_were_guessed_are_known_to_be():
+    model = _Called()
+    model(np.zeros((1, 3), "float32"))
+    assert interface(model).guessed
+    assert not interface(model, example=np.zeros((1, 3), "float32")).guessed
+
+
+class _Pair(keras.Model):
+    def call(self, inputs):
+        return inputs[0] + inputs[1]
+
+
+def test_inputs_are_taken_from_data_without_its_labels():
+    x, y = np.zeros((4, 3), "float32"), np.zeros(4)
+    assert interface(_Unasked(), example=(x, y)).inputs == interface(_Unasked(), example=x).inputs
+    assert len(interface(_Unasked(), example=((x, x), y)).inputs) == 2
+    # One array is not what was called with two, however it is called.
+    pair = _Pair()
+    pair([x, x])
+    assert len(interface(pair, example=(x, x)).inputs) == 2
+    with pytest.raises(DataError, match="takes 2 inputs. Received 1; a tuple is .inputs, labels."):
+        draw(interface(pair, example=(x, x)), (x, x), [])
+
+
+def test_a_batch_is_a_whole_number_that_the_inputs_allow():
+    fixed = [TensorSpec("image", (4, 8), "float32")]
+    assert check_batch(np.int64(3)) == 3
+    assert check_batch(4, fixed) == 4
+    assert check_batch(None, fixed) is None
+    with pytest.raises(OptionError, match="batch: 3 .* input 'image' has a batch of 4; leave it"):
+        check_batch(3, fixed)
+    for wrong in (True, 0, 1.0, "1"):
+        with pytest.raises(OptionError, match="expected a positive integer"):
+            check_batch(wrong)

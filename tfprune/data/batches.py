@@ -1,0 +1,229 @@
+"""The one reader of a user's data: batches of what a model takes, out of any form."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Literal
+
+import numpy as np
+
+from tfprune.data.data_forms import Forms, Parts, shape_of
+from tfprune.data.model_inputs import ModelInputs, check_numbers, leaves, mapped
+from tfprune.errors import DataError, OptionError
+
+BATCH_SIZE = 32
+"""Samples of a batch, where the data are arrays or single samples and nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is given at once; labels and weights are None where there are none.
+
+    Attributes:
+        inputs: Checked arrays in the structure that the model takes, or if it does not say what it
+            takes, in the one they were given in.
+        labels: Of the samples.
+        weights: Of the samples.
+        size: How many samples it holds.
+        first: The number of its first sample in the data.
+        named: Whether the inputs were given by name.
+    """
+
+    inputs: Any
+    labels: Any
+    weights: Any
+    size: int
+    first: int
+    named: bool
+
+
+def read(
+    data: Any,
+    takes: ModelInputs | None,
+    option: str,
+    *,
+    size: int = BATCH_SIZE,
+    labels: Literal["needed", "allowed", "ignored"] = "allowed",
+) -> Iterator[Batch]:
+    """Data batch after batch, so that no more than one has to be held.
+
+    Args:
+        data: In any form of `data_forms`. A dataset or an iterable keeps its own batches.
+        takes: What the model takes; None: it does not say.
+        option: What the data was given as, for error messages.
+        size: Samples of a batch, where the data are arrays or single samples.
+        labels: Whether every batch must have labels; or may have some, which are not looked at.
+
+    Raises:
+        DataError: The data is missing, empty, endless, in none of the forms, or not what the
+            model takes.
+        OptionError: The size is none.
+
+    Example:
+        >>> x, y = np.zeros((40, 3)), np.zeros(40)
+        >>> [(batch.first, batch.size) for batch in read((x, y), None, "data")]
+        [(0, 32), (32, 8)]
+    """
+    check_batch_size(size)
+    forms = Forms(takes, option, labels != "ignored")
+    data = forms.called(data)
+    parts = forms.whole(data)
+    if parts is None:
+        pieces = _grouped(map(forms.parts, forms.elements(data)), takes, option, size)
+    else:
+        pieces = _cut(parts, takes, option, size)
+    first = 0
+    for piece in pieces:
+        count = _count(piece, option)
+        if labels == "needed" and piece.labels is None:
+            raise DataError(f"{option}=: there are no labels; give (inputs, labels)")
+        if count:
+            yield _batch(piece, takes, option, first, count)
+        first += count
+    if not first:
+        raise _empty(option)
+
+
+def first_samples(
+    data: Any, takes: ModelInputs, option: str, limit: int
+) -> tuple[list[np.ndarray], int | None]:
+    """No more than `limit` samples, an array for each input, and how many the data holds.
+
+    Of arrays they are taken at even distances, since data is often sorted by class; of anything
+    else, which may be endless, from its beginning: then the number is None where it was not read
+    to its end.
+
+    Raises:
+        DataError: As `read`, or the samples differ in shape.
+    """
+    forms = Forms(takes, option, labels=False)
+    data = forms.called(data)
+    parts = forms.whole(data)
+    if parts is not None:
+        total = _count(parts, option)
+        if not total:
+            raise _empty(option)
+        takes.check_shapes(parts.inputs, option)
+        index = np.linspace(0, total - 1, min(total, limit)).round().astype(int)
+        if total > limit:
+            parts = parts.mapped(lambda array: np.asarray(array)[index])
+        return takes.checked(parts.inputs, option, index), total
+    found: list[list[np.ndarray]] = []
+    count, ended = 0, True
+    for element in forms.elements(data, endless=True):
+        if count >= limit:
+            ended = False
+            break
+        piece, _ = _as_batch(forms.parts(element), takes)
+        numbers = np.arange(count, count + _count(piece, option))
+        found.append(takes.checked(piece.inputs, option, numbers))
+        count += len(numbers)
+    if not count:
+        raise _empty(option)
+    arrays = [_joined(column, option)[:limit] for column in zip(*found, strict=True)]
+    return arrays, count if ended and count <= limit else None
+
+
+def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
+    """The checked arrays of one batch of inputs alone: several may be a tuple too."""
+    parts = Forms(takes, option).parts((inputs,))
+    count = _count(parts, option)
+    if not count:
+        raise _empty(option)
+    return takes.checked(parts.inputs, option, range(count))
+
+
+def check_batch_size(size: Any) -> None:
+    """Raise unless a number of samples is one."""
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if not whole or size < 1:
+        raise OptionError(f"batch_size: expected a whole number >= 1. Received {size!r}")
+
+
+def _empty(option: str) -> DataError:
+    return DataError(f"{option}= is empty: give at least one sample")
+
+
+def _cut(parts: Parts, takes: ModelInputs | None, option: str, size: int) -> Iterator[Parts]:
+    """Arrays cut into batches; what is mapped into memory is read a batch at a time."""
+    total = _count(parts, option)
+    if takes is not None and total:
+        takes.check_shapes(parts.inputs, option)
+    for start in range(0, total, size):
+        yield parts.mapped(itemgetter(slice(start, start + size)))
+
+
+def _grouped(
+    given: Iterable[Parts], takes: ModelInputs | None, option: str, size: int
+) -> Iterator[Parts]:
+    """Batches as they are given, and batches of the single samples that are given."""
+    waiting: list[Parts] = []
+    for parts in given:
+        batch, single = _as_batch(parts, takes)
+        if single:
+            waiting.append(batch)
+        if waiting and (not single or len(waiting) == size):
+            yield _stacked(waiting, option)
+            waiting = []
+        if not single:
+            yield batch
+    if waiting:
+        yield _stacked(waiting, option)
+
+
+def _as_batch(parts: Parts, takes: ModelInputs | None) -> tuple[Parts, bool]:
+    """A batch, and whether it was made of a single sample: the ranks of the inputs tell."""
+    ranks = [len(one.shape) - 1 for one in takes.inputs] if takes else []
+    if not takes or [len(shape_of(array)) for array in parts.inputs] != ranks:
+        return parts, False
+    return parts.mapped(lambda leaf: np.asarray(leaf)[None]), True
+
+
+def _stacked(samples: Sequence[Parts], option: str) -> Parts:
+    """Batches of one sample each as one batch."""
+    columns = [leaves(one.three) for one in samples]
+    if len({tuple(leaf is None for leaf in column) for column in columns}) > 1:
+        raise DataError(f"{option}=: the samples differ in what labels they have")
+    joined = iter([_joined(column, option) for column in zip(*columns, strict=True)])
+    inputs, labels, weights = mapped(lambda _: next(joined), samples[0].three)
+    return Parts(inputs, labels, weights, samples[0].named)
+
+
+def _joined(arrays: Sequence[Any], option: str) -> Any:
+    """Arrays one after the other; None for none."""
+    if arrays[0] is None:
+        return None
+    shapes = sorted({shape_of(array)[1:] for array in arrays})
+    if len(shapes) > 1:
+        raise DataError(f"{option}=: samples of different shapes: {shapes}; pad them to one")
+    return np.concatenate(arrays)
+
+
+def _batch(parts: Parts, takes: ModelInputs | None, option: str, first: int, count: int) -> Batch:
+    inputs, labels, weights = parts.mapped(np.asarray).three
+    numbers = np.arange(first, first + count)
+    if takes is not None:
+        inputs = takes.packed(takes.checked(inputs, option, numbers))
+    else:
+        for array in leaves(inputs):
+            check_numbers(array, option, f"{option}=", numbers)
+    return Batch(inputs, labels, weights, count, first, parts.named)
+
+
+def _count(parts: Parts, option: str) -> int:
+    """How many samples all arrays hold."""
+    counts = []
+    for part in parts.three:
+        shapes = [shape_of(leaf) for leaf in leaves(part) if leaf is not None]
+        if () in shapes:
+            raise DataError(
+                f"{option}=: expected arrays whose first axis counts samples. Received a single "
+                "number"
+            )
+        counts.append(sorted({shape[0] for shape in shapes}))
+    lengths = {count for part in counts for count in part}
+    if len(lengths) > 1:
+        names = zip(("inputs", "labels", "weights"), counts, strict=True)
+        found = ", ".join(f"{count} {name}" for name, part in names for count in part)
+        raise DataError(f"{option}=: arrays of one length are needed. Received {found}")
+    return lengths.pop() if counts[0] else 0

@@ -1,0 +1,249 @@
+"""The forms that data may have, and what each means: the same in every call that takes data.
+
+an array (NumPy, memory-mapped, a tensor)     inputs
+a dict from input name to array               inputs
+a list of arrays, one for each input          the inputs of a model of several
+(inputs, labels)                              a tuple of two
+(inputs, labels, weights)                     a tuple of three; the weights are of samples
+(inputs,)                                     a tuple of one, where inputs are a tuple or list
+a tf.data.Dataset, a keras.utils.PyDataset,   batches in the forms above, or single samples:
+a list, a generator, another iterable         the shapes that the model takes tell them apart
+a function without arguments                  what it returns
+"""
+
+import inspect
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfprune.data.model_inputs import ModelInputs, mapped
+from tfprune.errors import DataError, type_name
+
+ENDLESS = -1
+"""How many elements `tf.data` says that an endless dataset has."""
+
+FORMS = (
+    "give inputs, (inputs, labels) or (inputs, labels, weights), where inputs are an array, a dict "
+    "of arrays or for several inputs a list of arrays; or a dataset or another iterable of these"
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Inputs, labels and weights of some samples, as arrays; `named`: inputs came by name.
+
+    The inputs are a list in the order of the model's, or if it does not say what it takes, the
+    structure that was given.
+    """
+
+    inputs: Any
+    labels: Any = None
+    weights: Any = None
+    named: bool = False
+
+    @property
+    def three(self) -> tuple[Any, Any, Any]:
+        """Inputs, labels, weights."""
+        return self.inputs, self.labels, self.weights
+
+    def mapped(self, function: Callable[[Any], Any]) -> "Parts":
+        """The same with a function applied to every array."""
+        inputs, labels, weights = mapped(
+            lambda leaf: None if leaf is None else function(leaf), self.three
+        )
+        return Parts(inputs, labels, weights, self.named)
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Reads the forms of the data of one call.
+
+    Attributes:
+        takes: What the model takes; None: it does not say.
+        option: What the data was given as, for error messages.
+        labels: Whether labels and weights are looked at.
+    """
+
+    takes: ModelInputs | None
+    option: str
+    labels: bool = True
+
+    def called(self, data: Any) -> Any:
+        """What a function gives; other data as it is."""
+        if not callable(data) or hasattr(data, "__iter__"):
+            return data
+        if not _takes_nothing(data):
+            raise DataError(f"{self.option}=: a function that gives samples takes no arguments")
+        return data()
+
+    def whole(self, data: Any) -> Parts | None:
+        """All samples, where the data is arrays; None where it has to be gone through.
+
+        Raises:
+            DataError: The arrays are not what the model takes, or may mean several things.
+        """
+        if isinstance(data, tuple):
+            found = not self._are_batches(data)
+        elif not isinstance(data, list):
+            found = is_array(data) or isinstance(data, Mapping)
+        elif self.takes is None:
+            if data and all(map(is_array, data)):
+                raise DataError(
+                    f"{self.option}=: the model does not say how many inputs it takes, so that a "
+                    f"list of {len(data)} arrays may be inputs or batches: give ([…],) or iter([…])"
+                )
+            found = _is_numbers(data)
+        elif len(self.takes.inputs) > 1:
+            arrays = all(is_array(part) or _is_numbers(part) for part in data)
+            found = arrays and len(data) == len(self.takes.inputs)
+            found = found or self.takes.in_structure(data) is not None
+        else:
+            rank = len(self.takes.inputs[0].shape)
+            numbers = _is_numbers(data) and np.ndim(self._array(data)) == rank
+            found = numbers or _are_samples(data, rank)
+        return self.parts(data) if found else None
+
+    def elements(self, data: Any, *, endless: bool = False) -> Iterable[Any]:
+        """What data gives that is not `whole`; it has an end, unless it may be endless.
+
+        Raises:
+            DataError: It is none of the forms, or has no end.
+        """
+        if data is None:
+            raise DataError(f"{self.option}=: there is none; {FORMS}")
+        items: Iterable[Any]
+        # A keras.utils.PyDataset has no end when it is iterated; an endless one has no number.
+        counted = hasattr(data, "num_batches") or hasattr(data, "__len__")
+        if counted and hasattr(data, "__getitem__") and not isinstance(data, Sequence):
+            count = data.num_batches if hasattr(data, "num_batches") else len(data)
+            known = count is not None
+            items = (data[index] for index in (range(count) if known else itertools.count()))
+        elif isinstance(data, Iterable) and not isinstance(data, str | bytes | os.PathLike):
+            cardinality = getattr(data, "cardinality", None)
+            known = not callable(cardinality) or int(cardinality()) != ENDLESS
+            items = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else data
+        else:
+            raise DataError(f"{self.option}=: {FORMS}. Received {type_name(data)}")
+        if not known and not endless:
+            raise DataError(
+                f"{self.option}=: the data has no end (repeat()?): give a part, as data.take(100)"
+            )
+        return items
+
+    def parts(self, item: Any) -> Parts:
+        """Inputs, labels and weights, be they all samples, a batch, or one sample.
+
+        Raises:
+            DataError: They are not as many as the model takes, or may mean several things.
+        """
+        inputs, *rest = item if isinstance(item, tuple) and item else (item,)
+        if len(rest) > 2:
+            raise DataError(
+                f"{self.option}=: a tuple is (inputs,), (inputs, labels) or (inputs, labels, "
+                f"weights). Received one of {len(item)}; give batches as a list, and "
+                f"{self._way_out()}"
+            )
+        named = isinstance(inputs, Mapping)
+        nested = self.takes.in_structure(inputs) if self.takes else None
+        if self.takes is None:
+            inputs = self._arrays(inputs)
+        elif nested is not None:
+            inputs = [self._array(part) for part in nested]
+        elif named:
+            inputs = [self._array(part) for part in self.takes.in_order(inputs, self.option)]
+        else:
+            inputs = self._in_a_list(inputs, self.takes)
+            count = len(self.takes.inputs)
+            if len(inputs) != count:
+                what = "; a tuple is (inputs, labels)" if isinstance(item, tuple) else ""
+                hint = f"{what}; give {self._way_out()}" if count > 1 else ""
+                raise DataError(
+                    f"{self.option}=: the model takes {count} input{'s' * (count > 1)}. "
+                    f"Received {len(inputs)}{hint}"
+                )
+        if not self.labels:
+            return Parts(inputs, named=named)
+        labels, weights = (*map(self._arrays, rest), None, None)[:2]
+        return Parts(inputs, labels, weights, named)
+
+    def _are_batches(self, data: tuple[Any, ...]) -> bool:
+        """Tell batches in a tuple from (inputs, labels) that are tuples themselves."""
+        tuples = len(data) > 1 and all(isinstance(part, tuple) for part in data)
+        return tuples and self.takes is not None and len(data[0]) != len(self.takes.inputs)
+
+    def _in_a_list(self, inputs: Any, takes: ModelInputs) -> list[Any]:
+        one = len(takes.inputs) == 1
+        if is_array(inputs) or (one and (_is_numbers(inputs) or inputs == [])):
+            return [self._array(inputs)]
+        if not isinstance(inputs, list | tuple):
+            raise DataError(f"{self.option}=: {FORMS}. Received {type_name(inputs)} for inputs")
+        if one and _are_samples(inputs, len(takes.inputs[0].shape)):
+            return [np.stack([np.asarray(sample) for sample in inputs])]
+        return [self._array(part) for part in inputs]
+
+    def _way_out(self) -> str:
+        """How several inputs are given, as the end of an error message."""
+        several = self.takes is not None and len(self.takes.inputs) > 1
+        names = self.takes.names if self.takes and several else ["a", "b"]
+        listed, keys = ", ".join(names), ", ".join(f"{name!r}: …" for name in names)
+        return (
+            f"several inputs as a list [{listed}] or a dict {{{keys}}}, and in a dataset as "
+            f"(({listed}),), or with labels (({listed}), labels)"
+        )
+
+    def _arrays(self, structure: Any) -> Any:
+        """A structure whose leaves are arrays: lists of numbers are leaves."""
+        if isinstance(structure, Mapping):
+            return {key: self._arrays(value) for key, value in structure.items()}
+        if isinstance(structure, list | tuple) and structure and not _is_numbers(structure):
+            return type(structure)(map(self._arrays, structure))
+        return self._array(structure)
+
+    def _array(self, thing: Any) -> Any:
+        """An array that can be cut, not copied if it is one; None stays."""
+        if thing is None or is_array(thing):
+            return thing
+        try:
+            return np.asarray(thing)
+        except ValueError:
+            raise DataError(
+                f"{self.option}=: samples of different shapes in a list; pad them to one"
+            ) from None
+
+
+def is_array(thing: Any) -> bool:
+    """Tell an array, tensor or table from what holds some."""
+    return hasattr(thing, "shape") and (hasattr(thing, "dtype") or hasattr(thing, "__array__"))
+
+
+def shape_of(array: Any) -> tuple[int, ...]:
+    """The shape of an array, without reading it."""
+    return tuple(np.shape(array))
+
+
+def _are_samples(parts: Sequence[Any], rank: int) -> bool:
+    """Tell whether arrays are single samples of one shape for an input of a rank."""
+    if not parts or not all(map(is_array, parts)):
+        return False
+    return len({shape_of(part) for part in parts}) == 1 and len(shape_of(parts[0])) == rank - 1
+
+
+def _is_numbers(thing: Any) -> bool:
+    """Tell a list of numbers, or of such lists, from one that holds arrays."""
+    if isinstance(thing, list) and thing:
+        return _is_numbers(thing[0])
+    return isinstance(thing, bool | int | float | np.generic)
+
+
+def _takes_nothing(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # of a function in C, which has no signature
+        return True
+    return True

@@ -1,0 +1,293 @@
+"""What a Keras model of either generation takes and gives, flat and with names."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfprune.data.model_inputs import mapped
+from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.runtime.artifact import TensorSpec
+
+Structure = Any
+"""Dicts, lists and tuples of leaves, as Keras takes and gives them."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a model takes and gives, flat, with names.
+
+    Attributes:
+        model: The model.
+        inputs: Shape with -1 for the batch, in the model's order.
+        structure: The inputs as the model's call wants them, with names for leaves.
+        vocabulary: For inputs that are looked up in an embedding: its size.
+        outputs: What to call the outputs instead of the model's own names for them.
+        guessed: The types of the inputs are not known, and were taken for float32.
+    """
+
+    model: Any
+    inputs: tuple[TensorSpec, ...]
+    structure: Structure
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    guessed: bool = False
+
+    def arguments(self, arrays: Mapping[str, Any]) -> Structure:
+        """Return arrays by name in the structure that the model's call wants."""
+        return mapped(lambda name: arrays[name], self.structure)
+
+    def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model and return its outputs by name."""
+        outputs = self.model(self.arguments(arrays), training=False)
+        own = self.outputs or getattr(self.model, "output_names", None) or ()
+        return _checked_outputs(dict(_name_outputs(own, outputs)))
+
+
+def generation(model: Any) -> str | None:
+    """Return "keras" for a Keras 3 model, "tf_keras" for a Keras 2 one, None for neither."""
+    import keras
+
+    if isinstance(model, keras.Model):
+        return "keras"
+    # Asked by name: importing tf_keras takes a second, and who has such a model has imported it.
+    bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
+    return "tf_keras" if "tf_keras.Model" in bases else None
+
+
+def interface(model: Any, signature: Structure = None, example: Any = None) -> Interface:
+    """Find out what a model takes.
+
+    Args:
+        model: A built `keras.Model` or `tf_keras.Model`.
+        signature: Shapes and types of the inputs, for a subclassed model that cannot tell: a
+            structure of anything with `shape` and `dtype` (`keras.InputSpec`, `tf.TensorSpec`, an
+            array), the batch axis included.
+        example: Calibration data, from which the shapes are taken when the model was not told
+            them and there is no signature.
+
+    Raises:
+        ModelError: It is no Keras model, not built, or takes what a file cannot.
+        OptionError: The signature is none.
+    """
+    if generation(model) is None:
+        raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
+    refuse_quantized(model)
+    if not model.built:
+        raise ModelError(
+            f"model {model.name!r} is not built: it has no weights yet; call it once on data, or "
+            "model.build(input_shape)"
+        )
+    structure, guessed = _checked(signature), False
+    if structure is None:
+        structure = symbolic_inputs(model)
+    if structure is None:
+        structure = _of_data(example, _built_inputs(model))
+    if structure is None:
+        structure = _built_inputs(model)
+        guessed = structure is not None
+    if isinstance(structure, list | tuple) and len(structure) == 1:
+        structure = structure[0]
+    if structure is None:
+        raise ModelError(
+            f"model {model.name!r} does not know its input shapes; give input_signature=, such as "
+            'keras.InputSpec(shape=(None, 28, 28, 1), dtype="float32")'
+        )
+    leaves = list(_flatten(structure))
+    inputs = tuple(_input(name, leaf) for name, leaf in _unique(leaves))
+    names = iter(spec.name for spec in inputs)
+    return Interface(
+        model,
+        inputs,
+        mapped(lambda _: next(names), structure),
+        _vocabulary(model, inputs),
+        guessed=guessed,
+    )
+
+
+def _checked(signature: Structure) -> Structure:
+    leaves = [] if signature is None else [leaf for _, leaf in _flatten(signature)]
+    for leaf in leaves:
+        # The shape of a KerasTensor is a tuple, that of a tf.TensorSpec is iterable.
+        shape = getattr(leaf, "shape", None)
+        unknown = getattr(shape, "rank", 0) is None
+        if unknown or not isinstance(shape, Iterable) or not hasattr(leaf, "dtype"):
+            raise OptionError(
+                "input_signature: expected shapes and types, such as keras.InputSpec(shape=(None, "
+                f'28, 28, 1), dtype="float32"), or a list or dict of them; got {signature!r}'
+            )
+    return signature
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Return the model and the layers in it, however deep."""
+    from tfprune.keras_support import internals  # here: what reads files needs no Keras
+
+    return internals.all_layers(model)
+
+
+def kinds_of(layer: Any) -> set[str]:
+    """Return the names of a layer's class and of all that it comes from."""
+    return {base.__name__ for base in type(layer).__mro__}
+
+
+def symbolic_inputs(model: Any) -> Structure:
+    """Return the inputs of a functional or sequential model, None of others."""
+    symbolic = getattr(model, "inputs", None)
+    if not symbolic:
+        return None
+    try:
+        structure = model.input
+    except (AttributeError, RuntimeError):  # a Sequential, which was never called
+        structure = list(symbolic)
+    return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
+
+
+def _of_data(data: Any, built: Structure) -> Structure:
+    """Return the shapes and types of the inputs in data; None if that would have to be read first.
+
+    One array is not what a model takes that was called with several, which `built` tells.
+    """
+    several = isinstance(built, list | Mapping) and len(built) > 1
+    inputs = data[0] if isinstance(data, tuple) and data else data
+    return None if several and hasattr(inputs, "__array__") else _of_arrays(inputs)
+
+
+def _of_arrays(data: Any) -> Structure:
+    """Return the shapes and types of arrays; None for data that would have to be read first."""
+    if isinstance(data, Mapping | tuple):
+        parts = [_of_arrays(x) for x in (data.values() if isinstance(data, Mapping) else data)]
+        if None in parts:
+            return None
+        return dict(zip(data, parts, strict=True)) if isinstance(data, Mapping) else parts
+    if not hasattr(data, "__array__"):
+        return None
+    array = np.asarray(data)
+    dtype = "float32" if array.dtype.kind == "f" else array.dtype.name
+    return TensorSpec("", (-1, *array.shape[1:]), dtype)
+
+
+def _built_inputs(model: Any) -> Structure:
+    """Return the shapes of a subclassed model's first call; types, not kept, are taken as float."""
+    from tfprune.keras_support.internals import built_shapes
+
+    shapes = built_shapes(model)
+    if not shapes:
+        return None
+    structures = [_map_shapes(shape) for shape in shapes.values()]
+    return structures[0] if len(structures) == 1 else None
+
+
+def _map_shapes(shapes: Structure) -> Structure:
+    if isinstance(shapes, Mapping):
+        return {key: _map_shapes(value) for key, value in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return TensorSpec(
+            "", (-1, *(-1 if size is None else size for size in shapes[1:])), "float32"
+        )
+    return [_map_shapes(value) for value in shapes]
+
+
+def _input(name: str, leaf: Any) -> TensorSpec:
+    shape = [(-1 if size is None else int(size)) for size in leaf.shape]
+    if not shape:
+        raise ModelError(f"input {name!r} has no batch axis; a file needs one")
+    # Of an InputSpec without a type; keras.Input takes it for this one too.
+    dtype = getattr(leaf.dtype, "name", None) or str(leaf.dtype or "float32")
+    if dtype in ("string", "object") or getattr(leaf, "sparse", False):
+        raise ModelError(
+            f"input {name!r} is {'sparse' if dtype != 'string' else 'text'}: a file takes numbers; "
+            "move that preprocessing out of the model"
+        )
+    return TensorSpec(name, tuple(shape), np.dtype(dtype).name)
+
+
+def _flatten(
+    structure: Structure, prefix: str = "", *, named: bool = True
+) -> Iterator[tuple[str, Any]]:
+    """Give the leaves with names: their own if `named`, else those of their places."""
+    if isinstance(structure, Mapping):
+        for key, value in structure.items():
+            name = f"{prefix}_{key}" if prefix else str(key)
+            yield from _flatten(value, name, named=named)
+    elif isinstance(structure, list | tuple):
+        for i, value in enumerate(structure):
+            own = getattr(value, "name", "") if named and not isinstance(value, Mapping) else ""
+            name = own or (f"{prefix}_{i}" if prefix else f"input_{i}")
+            yield from _flatten(value, name, named=named)
+    else:
+        yield prefix or (getattr(structure, "name", None) if named else "") or "input", structure
+
+
+def _unique(leaves: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
+    for name, leaf in leaves:
+        unique, i = name, 1
+        while unique in seen:
+            unique, i = f"{name}_{i}", i + 1
+        seen.add(unique)
+        yield unique, leaf
+
+
+def _checked_outputs(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what no file can give."""
+    if not outputs:
+        raise ModelError("the model gives no output; a file needs one")
+    for name, value in outputs.items():
+        kind = type(value).__name__
+        dtype = str(getattr(getattr(value, "dtype", None), "name", ""))
+        if value is None:
+            fault = "None: return only tensors from the model's call"
+        elif kind in ("RaggedTensor", "SparseTensor"):
+            fault = f"a {kind}: return a dense tensor from the model's call"
+        elif dtype == "string" or dtype.startswith("complex"):
+            fault = f"of type {dtype}: return real numbers from the model's call"
+        elif len(getattr(value, "shape", ())) == 0:
+            fault = "a single number: return one for each sample of the batch"
+        else:
+            continue
+        raise ModelError(f"output {name!r} is {fault}")
+    return outputs
+
+
+def _name_outputs(own: Sequence[str], outputs: Structure) -> Iterator[tuple[str, Any]]:
+    if isinstance(outputs, Mapping):
+        yield from _unique(list(_flatten(outputs, named=False)))
+        return
+    leaves = [leaf for _, leaf in _flatten(outputs, named=False)]
+    names = own if len(own) == len(leaves) else [f"output_{i}" for i in range(len(leaves))]
+    yield from _unique(list(zip(names, leaves, strict=True)))
+
+
+def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
+    """Say which inputs hold indices into an embedding, and how large it is."""
+    sizes = [
+        layer.input_dim
+        for layer in all_layers(model)
+        if "Embedding" in kinds_of(layer) and isinstance(getattr(layer, "input_dim", None), int)
+    ]
+    if not sizes:
+        return {}
+    # With several embeddings any of them may be meant: an index that all have is right for all.
+    # A float input of rank 2 may hold token numbers too: keras.Input is float32 unless told.
+    return {
+        spec.name: min(sizes)
+        for spec in inputs
+        if np.dtype(spec.dtype).kind in "iu" or len(spec.shape) == 2
+    }
+
+
+def check_batch(batch: int | None, inputs: Sequence[TensorSpec] = ()) -> int | None:
+    """Return a batch size; refuse what is none, or another one than inputs have already."""
+    whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
+    if batch is not None and not (whole and batch >= 1):
+        raise OptionError(f"batch: expected a positive integer or None, got {batch!r}")
+    for spec in inputs:
+        if batch is not None and spec.shape[0] not in (-1, batch):
+            raise OptionError(
+                f"batch: {batch} was asked for, but the model's input {spec.name!r} has a batch of "
+                f"{spec.shape[0]}; leave it out, or build the model with an open batch"
+            )
+    return None if batch is None else int(batch)

@@ -1,0 +1,1 @@
+"""What the package needs of Keras beyond its public interface."""

@@ -1,0 +1,72 @@
+"""The loss that gradients are taken of, as a function of labels and outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from tfprune.errors import DataError, OptionError
+from tfprune.keras_support.cloning import compile_options
+from tfprune.keras_support.internals import CompileLoss
+
+Loss = str | Callable[..., Any] | list[Any] | dict[str, Any]
+"""What `compile` takes: a name, a function, a `keras.Loss`, or a list or dict of these."""
+
+
+def loss_of(model: Any, loss: Any) -> Callable[..., Any]:
+    """The loss, averaged over the batch, and over the outputs as `compile` would.
+
+    It is a function of the labels, the outputs, and if there are any the weights of the samples.
+
+    Args:
+        model: If it is compiled, its loss and loss weights are used where none is given.
+        loss: What `compile` takes: a name, a function, a `Loss`, or a list or dict of these.
+
+    Raises:
+        DataError: None was given and the model has none; or, when it is called, labels that it
+            does not fit.
+        OptionError: It is no loss.
+    """
+    options = compile_options(model)
+    weights = None
+    if loss is None:
+        loss, weights = options.get("loss"), options.get("loss_weights")
+    if loss is None:
+        raise DataError("this importance needs loss=, or a model that is compiled with one")
+    for one in tree.flatten(loss):
+        _check(one)
+    names = getattr(model, "output_names", None)
+
+    def value(labels: Any, outputs: Any, weights_of_samples: Any = None) -> Any:
+        if labels is None:
+            raise DataError("this importance needs labels: data=(inputs, labels)")
+        try:
+            return compiled(labels, outputs, weights_of_samples)
+        except _UNFIT as error:
+            text = str(error).strip().splitlines()[0]
+            shapes = [tuple(out.shape) for out in tree.flatten(outputs)]
+            raise DataError(
+                f"data=: the loss cannot be computed with these labels for outputs of shapes "
+                f"{shapes}: {text}"
+            ) from error
+
+    compiled = CompileLoss(loss, weights, output_names=names)
+    return value
+
+
+_UNFIT = (ValueError, TypeError, KeyError, tf.errors.InvalidArgumentError)
+
+
+def _check(loss: Any) -> None:
+    if loss is None or callable(loss):
+        return
+    try:
+        if isinstance(loss, str) and callable(keras.losses.get(loss)):
+            return
+    except ValueError:
+        pass
+    raise OptionError(
+        f"shrink loss: expected the name of a Keras loss, or a function. Received {loss!r}"
+    )
