@@ -20,16 +20,16 @@ _HOME = {
     "PruneForLatencyOnXNNPack": "tfmot_compat.policies",
     "PruningPolicy": "tfmot_compat.policies",
     "PruningSchedule": "sparsity.choices.schedules",
-    "PruningSummaries": "sparsity.callbacks",
-    "UpdatePruningStep": "sparsity.callbacks",
+    "PruningSummaries": "tfmot_compat.callbacks",
+    "UpdatePruningStep": "tfmot_compat.callbacks",
     "load_masks": "sparsity.mask_files",
     "oneshot_report": "sparsity.oneshot.report",
     "prune": "sparsity.pruning",
-    "prune_low_magnitude": "sparsity.pruning",
+    "prune_low_magnitude": "tfmot_compat.low_magnitude",
     "prune_oneshot": "sparsity.oneshot.prune",
     "save_masks": "sparsity.mask_files",
     "sparsity_of": "sparsity.summary",
-    "strip_pruning": "sparsity.pruning",
+    "strip_pruning": "tfmot_compat.low_magnitude",
     # shrinking: channels, heads and blocks removed
     "Plan": "structure.plan",
     "ShrinkReport": "structure.report",
@@ -100,8 +100,6 @@ if TYPE_CHECKING:
     from tfprune.runtime.inspect import inspect as inspect
     from tfprune.runtime.litert import Runner as Runner
     from tfprune.runtime.sparse_ready import sparse_ready as sparse_ready
-    from tfprune.sparsity.callbacks import PruningSummaries as PruningSummaries
-    from tfprune.sparsity.callbacks import UpdatePruningStep as UpdatePruningStep
     from tfprune.sparsity.choices.schedules import ConstantSparsity as ConstantSparsity
     from tfprune.sparsity.choices.schedules import Geometric as Geometric
     from tfprune.sparsity.choices.schedules import OneShot as OneShot
@@ -112,8 +110,6 @@ if TYPE_CHECKING:
     from tfprune.sparsity.oneshot.prune import prune_oneshot as prune_oneshot
     from tfprune.sparsity.oneshot.report import oneshot_report as oneshot_report
     from tfprune.sparsity.pruning import prune as prune
-    from tfprune.sparsity.pruning import prune_low_magnitude as prune_low_magnitude
-    from tfprune.sparsity.pruning import strip_pruning as strip_pruning
     from tfprune.sparsity.summary import sparsity_of as sparsity_of
     from tfprune.structure import rules as rules
     from tfprune.structure.gates import layers as layers
@@ -124,6 +120,10 @@ if TYPE_CHECKING:
     from tfprune.structure.report import ShrinkReport as ShrinkReport
     from tfprune.structure.shrink import shrink as shrink
     from tfprune.tfmot_compat.adapter import prune_scope as prune_scope
+    from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries
+    from tfprune.tfmot_compat.callbacks import UpdatePruningStep as UpdatePruningStep
+    from tfprune.tfmot_compat.low_magnitude import prune_low_magnitude as prune_low_magnitude
+    from tfprune.tfmot_compat.low_magnitude import strip_pruning as strip_pruning
     from tfprune.tfmot_compat.policies import PrunableLayer as PrunableLayer
     from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
     from tfprune.tfmot_compat.policies import PruningPolicy as PruningPolicy

@@ -25,11 +25,11 @@ from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
 from tfprune.report.report import Report
 from tfprune.runtime.scheme_choice import AUTO
-from tfprune.sparsity.callbacks import UpdatePruningStep
 from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
+from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
 
 GRADIENT_EXAMPLES = 1024

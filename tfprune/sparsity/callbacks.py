@@ -9,38 +9,14 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
-from tfprune.keras_support import generation
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
 from tfprune.sparsity.optimizers import batches_of, batches_per_update, optimizer_of, updates_of
 from tfprune.sparsity.pruning import retrace
 from tfprune.sparsity.unheld import describe, unheld_zeros
 
 
-class UpdatePruningStep(keras.callbacks.Callback):
-    """Updates the masks when the schedule says so, by the number of steps the optimizer has done.
-
-    It has to be among the callbacks of `fit` when a model is pruned on a schedule; behind those
-    that set weights when training ends, as EarlyStopping may. In a training loop of your own, call
-    `set_model(model)`, `on_train_begin()`, `on_train_batch_end(batch)` after every step, and
-    `on_train_end()`; `model.optimizer` has to be the optimizer in use. Where nothing of the model
-    is trainable, batches are counted instead of steps. A saved model carries no masks: call
-    `prune` again after loading, and the schedule goes on where it was.
-
-    Warns:
-        ScheduleWarning: Before the first epoch, if the training is too short for a schedule or
-            something of the model is no longer held; at the end, if the schedule was cut short,
-            or weights had been put back that are masked.
-
-    Example:
-        >>> import numpy as np, tfprune
-        >>> x, y = np.zeros((32, 8)), np.zeros((32, 1))
-        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
-        >>> model = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
-        >>> model.compile("sgd", "mse")
-        >>> history = model.fit(x, y, verbose=0, callbacks=[UpdatePruningStep()])
-        >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
-        4
-    """
+class MaskUpdates(keras.callbacks.Callback):
+    """What `UpdatePruningStep` does for a Keras 3 model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,17 +31,11 @@ class UpdatePruningStep(keras.callbacks.Callback):
         self._pace = 1  # most steps that a batch took
 
     def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
-            from tfprune.tfmot_compat import adapter
-
-            generation.hand_over(self, adapter.update_pruning_step(), model)
-        else:
-            generation.take_back(self)
-            super().set_model(model)
-            _unwatch(model)
-            if not all(hold.in_step for hold in holds_of(model)):
-                # A part of the model was pruned after its step had been compiled.
-                retrace(model)
+        super().set_model(model)
+        _unwatch(model)
+        if not all(hold.in_step for hold in holds_of(model)):
+            # A part of the model was pruned after its step had been compiled.
+            retrace(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._prunings, self._warned = prunings_of(self.model), []
@@ -236,14 +206,8 @@ def shortfall(pruning: Pruning, last: int) -> str:
     return ""
 
 
-class PruningSummaries(keras.callbacks.TensorBoard):
-    """A TensorBoard callback that also writes, for every held kernel, its sparsity and threshold.
-
-    Args:
-        log_dir: The folder that TensorBoard reads.
-        update_freq: As in `keras.callbacks.TensorBoard`.
-        **kwargs: Its further arguments.
-    """
+class MaskSummaries(keras.callbacks.TensorBoard):
+    """What `PruningSummaries` does for a Keras 3 model."""
 
     def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:
@@ -254,18 +218,7 @@ class PruningSummaries(keras.callbacks.TensorBoard):
                 "pip install 'tfprune[tensorboard]'"
             )
         super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
-        self._options = {"update_freq": update_freq, **kwargs}
         self._writer: Any = None
-
-    def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
-            from tfprune.tfmot_compat import adapter
-
-            peer = adapter.pruning_summaries(self.log_dir, **self._options)
-            generation.hand_over(self, peer, model)
-        else:
-            generation.take_back(self)
-            super().set_model(model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_begin(epoch, logs)

@@ -1,9 +1,8 @@
-"""The calls a user makes: `prune`, `prune_low_magnitude`, `strip_pruning`."""
+"""Pruning a Keras 3 model, and letting it go: `prune`, `strip_pruning`."""
 
-import functools
 import logging
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import keras
@@ -14,16 +13,16 @@ from tfprune.keras_support.losses import Loss
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
-from tfprune.sparsity.choices.patterns import AnyPattern, Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.choices.patterns import AnyPattern
 from tfprune.sparsity.choices.schedules import (
-    ConstantSparsity,
     OneShot,
     PruningSchedule,
     check_sparsity,
 )
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import Kernel, walk_layers
-from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of, stop_waiting
+from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
+from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.utils.filters import Filters, as_filters
 
 _log = logging.getLogger(__name__)
@@ -104,72 +103,7 @@ def prune(
     )
     patterns.check_fixed("prune", choices.pattern, sparsity, allocation)
     _check_choices(choices)
-    return _start(model, choices, strict)
-
-
-def prune_low_magnitude(
-    to_prune: Any,
-    pruning_schedule: PruningSchedule = ConstantSparsity(0.5, 0),  # noqa: B008 - it is frozen
-    block_size: tuple[int, int] = (1, 1),
-    block_pooling_type: patterns.BlockPooling = "AVG",
-    pruning_policy: Any = None,
-    sparsity_m_by_n: tuple[int, int] | None = None,
-    *,
-    strict: bool = False,
-    **kwargs: Any,
-) -> Any:
-    """Return what was given, to be pruned by magnitude on a schedule while it trains.
-
-    The drop-in for tensorflow-model-optimization's function of this name. Models, layers and
-    lists of `tf_keras` are handed to it; those of Keras 3 are pruned here, and are returned
-    themselves. What is held already stays as it is.
-
-    Args:
-        to_prune: A model, a layer, or a list of layers.
-        pruning_schedule: When and how much. Steps count from the optimizer's first.
-        block_size: (height, width) of the blocks that are kept or dropped together.
-        block_pooling_type: `"AVG"` or `"MAX"`: how a block is judged.
-        pruning_policy: An object that says which layers may be pruned.
-        sparsity_m_by_n: (m, n): m *zeros* in every n consecutive inputs. The schedule then says
-            only when.
-        strict: Raise when a layer has weights but no kernel that tfprune knows.
-        **kwargs: For `tf_keras` layers only: passed on.
-
-    Returns:
-        `to_prune` itself (Keras 3), or what tensorflow-model-optimization returns (`tf_keras`).
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-        >>> prune_low_magnitude(model, ConstantSparsity(0.5, begin_step=0)) is model
-        True
-    """
-    if generation.is_tf_keras(to_prune):
-        from tfprune.tfmot_compat import adapter
-
-        return adapter.prune_low_magnitude(
-            to_prune,
-            pruning_schedule=pruning_schedule,
-            block_size=block_size,
-            block_pooling_type=block_pooling_type,
-            pruning_policy=pruning_policy,
-            sparsity_m_by_n=sparsity_m_by_n,
-            **kwargs,
-        )
-    if kwargs:
-        raise OptionError(
-            f"prune_low_magnitude: unexpected argument {sorted(kwargs)[0]!r}; "
-            "only tf_keras layers take further ones"
-        )
-    choices = Choices(
-        score=scores.SCORES["magnitude"],
-        pattern=_low_magnitude_pattern(block_size, block_pooling_type, sparsity_m_by_n),
-        allocation=allocations.uniform,
-        schedule=_as_schedule(pruning_schedule),
-        leave=functools.partial(_reason_to_leave, pruning_policy),
-    )
-    if pruning_policy is not None and isinstance(to_prune, keras.Model):
-        pruning_policy.ensure_model_supports_pruning(to_prune)
-    return _start(to_prune, choices, strict)
+    return start(model, choices, strict)
 
 
 def strip_pruning(model: M) -> M:
@@ -179,7 +113,7 @@ def strip_pruning(model: M) -> M:
         model: What `prune` or `prune_low_magnitude` returned, trained.
 
     Returns:
-        `model` itself (Keras 3), or a stripped copy (`tf_keras`).
+        `model` itself.
 
     Warns:
         ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another
@@ -191,10 +125,6 @@ def strip_pruning(model: M) -> M:
         >>> strip_pruning(model) is model
         True
     """
-    if generation.is_tf_keras(model):
-        from tfprune.tfmot_compat import adapter
-
-        return adapter.strip_pruning(model)
     roots = roots_of(model, "strip_pruning")
     holds = [hold for root in roots for hold in holds_of(root)]
     for pruning in (pruning for root in roots for pruning in prunings_of(root)):
@@ -228,13 +158,14 @@ def strip_pruning(model: M) -> M:
     return model
 
 
-def _start(model: Any, choices: Choices, strict: bool) -> Any:
+def start(model: Any, choices: Choices, strict: bool) -> Any:
+    """Return what was given, pruned by these choices from now on."""
     roots = roots_of(model, "prune")
     refuse_quantized(*roots)
     pruning = Pruning(choices)
     pruning.attach(roots)
     try:
-        _check_start(pruning, model, roots, strict)
+        _checkstart(pruning, model, roots, strict)
         if isinstance(choices.schedule, OneShot):
             pruning.advance(0)
     except TfpruneError:
@@ -247,7 +178,7 @@ def _start(model: Any, choices: Choices, strict: bool) -> Any:
     return model
 
 
-def _check_start(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
+def _checkstart(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
     unknown = [entry for entry in pruning.skipped if not entry.usual]
     if strict and unknown:
         listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
@@ -295,21 +226,12 @@ def retrace(root: Any) -> None:
         root.train_function = None
 
 
-def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
-    if isinstance(kernel.variable.constraint, Hold):
-        return "held already, by an earlier call"
-    if policy is not None and not policy.allow_pruning(kernel.layer):
-        return "left out by the pruning policy"
-    return ""
-
-
-def _as_schedule(schedule: Any) -> PruningSchedule:
+def as_schedule(schedule: Any) -> PruningSchedule:
+    """Return a schedule of this package, made of tensorflow-model-optimization's if need be."""
     if isinstance(schedule, PruningSchedule):
         return schedule
     if generation.is_tfmot(schedule):
-        from tfprune.tfmot_compat import adapter
-
-        return adapter.schedule_from_tfmot(schedule)
+        return schedule_from_tfmot(schedule)
     raise OptionError(
         f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
     )
@@ -318,7 +240,7 @@ def _as_schedule(schedule: Any) -> PruningSchedule:
 def _schedule(schedule: Any, sparsity: float) -> PruningSchedule:
     if schedule is None:
         return OneShot(sparsity)
-    schedule = _as_schedule(schedule)
+    schedule = as_schedule(schedule)
     final = schedule.final()
     if final is not None and final != sparsity:
         raise OptionError(
@@ -333,22 +255,3 @@ def _check_choices(choices: Choices) -> None:
         raise OptionError("prune: this score needs gradients: give data=(x, y)")
     if choices.score.needs == "movement" and isinstance(choices.schedule, OneShot):
         raise OptionError("prune: score='movement' is gathered while training: give a schedule")
-
-
-def _low_magnitude_pattern(
-    block_size: Iterable[int],
-    pooling: patterns.BlockPooling,
-    sparsity_m_by_n: tuple[int, int] | None,
-) -> Pattern:
-    block = tuple(block_size)
-    if len(block) != 2:
-        raise OptionError(f"block_size: expected (height, width). Received {block!r}.")
-    if sparsity_m_by_n is not None:
-        pair = tuple(sparsity_m_by_n)
-        if len(pair) != 2 or not all(isinstance(v, int) for v in pair):
-            raise OptionError(f"sparsity_m_by_n: expected two whole numbers. Received {pair!r}.")
-        if block != (1, 1):
-            raise OptionError("sparsity_m_by_n and block_size exclude each other: give one")
-        return KeepOf(pair[1] - pair[0], pair[1])
-    checked = Block(block[0], block[1], pooling)
-    return Unstructured() if block == (1, 1) else checked

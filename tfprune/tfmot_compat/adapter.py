@@ -14,6 +14,7 @@ from typing import Any
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
 from tfprune.keras_support.generation import is_tfmot
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
+from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
@@ -257,33 +258,6 @@ def schedule_to_tfmot(schedule: Any) -> Any:
             f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
         )
     return schedule
-
-
-def schedule_from_tfmot(schedule: Any) -> PruningSchedule:
-    """Return tfprune's counterpart of a schedule of tensorflow-model-optimization."""
-    api = sparsity_api()
-    if type(schedule) in (api.PolynomialDecay, api.ConstantSparsity):
-        config = schedule.get_config()
-        return _COUNTERPARTS[config["class_name"]](**config["config"])
-    return _Evaluated(schedule)
-
-
-class _Evaluated(PruningSchedule):
-    """A user's subclass of tensorflow-model-optimization's schedule, its tensors read."""
-
-    def __init__(self, schedule: Any) -> None:
-        self.schedule = schedule
-
-    def __call__(self, step: int) -> tuple[bool, float]:
-        due, sparsity = self.schedule(step)
-        return bool(due), float(sparsity)
-
-    def get_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.schedule.get_config()
-        return config
-
-    def __repr__(self) -> str:
-        return type_name(self.schedule)
 
 
 @functools.cache
