@@ -44,7 +44,7 @@ test-low: .venv-low/installed
 	@touch $@
 
 # The build of Keras of the last night, which no release promises anything about: what fails is
-# looked at (tfprune/utils/keras_internals.py is where to mend it), and does not fail the target.
+# looked at (tfprune/keras_support/internals.py is where to mend it), and does not fail the target.
 test-next: .venv-next/installed
 	.venv-next/bin/python -m pip uninstall --quiet --yes keras keras-nightly
 	.venv-next/bin/python $(PIP) --pre keras-nightly

@@ -9,7 +9,7 @@ import tfprune
 
 PACKAGE = Path(tfprune.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
-INSIDE = {"utils/keras_internals.py", "utils/keras_attention.py"}
+INSIDE = {"keras_support/internals.py", "keras_support/attention_steps.py"}
 # Files in which names of modules below `keras.src` are data: what saved models of Keras 2 say.
 NAMES_IN_FILES = {"loading/load.py", "loading/model_files.py"}
 # Private names of what is not Keras 3: Python's, and tf_keras's, which does not change any more.

@@ -174,7 +174,7 @@ def test_a_subclassed_model_is_called_as_it_takes_its_inputs() -> None:
     data = rng.integers(0, 9, (40, 5)).astype("int32"), rng.normal(size=(40, 4)).astype("float32")
     model = _Two()
     model([part[:1] for part in data])
-    found = choose(model, calibration=data, candidates=["float16"], runs=3)
+    found = choose(model, calibration=list(data), candidates=["float16"], runs=3)
     assert [spec.dtype for spec in found.report.inputs] == ["int32", "float32"]
 
 

@@ -5,7 +5,7 @@ import re
 
 from tfprune.report import Section, Stage
 from tfprune.report.text import escaped
-from tfprune.utils.text_table import grid, markdown_table
+from tfprune.utils.text_table import grid
 
 
 def test_everything_is_in_the_text(report) -> None:
@@ -37,11 +37,6 @@ def test_everything_is_in_the_markdown(report) -> None:
                  "odd \\| name", "## Notes", "```toml", "sparsity = 0.9",
                  "tfprune 0.1.0"):  # fmt: skip
         assert word in text
-
-
-def test_a_table_of_markdown_has_as_many_cells_in_every_line() -> None:
-    lines = markdown_table(("a", "b"), [("1", "2|3")]).splitlines()
-    assert lines == ["| a | b |", "|---|---|", "| 1 | 2\\|3 |"]
 
 
 HOSTILE = "<img src=x onerror=alert(1)> & [a](javascript:b) | *c* `d` __e__\n# f"

@@ -186,14 +186,6 @@ def test_nested_and_shared_layers(data) -> None:
     assert [row.zeros for row in tfprune.sparsity_of(model)] == [72, 18]
 
 
-def test_what_is_held_already_stays_as_it_is(model) -> None:
-    tfprune.prune_low_magnitude(model.get_layer("head"), tfprune.ConstantSparsity(0.9, 0))
-    tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
-    assert [h.pruning.choices.schedule.final() for h in holds_of(model)] == [0.5, 0.9]
-    reasons = {e.layer: e.reason for e in tfprune.sparsity_of(model).skipped}
-    assert reasons["head/kernel"] == "held already, by an earlier call"
-
-
 class Odd(keras.layers.Layer):
     def build(self, shape):
         self.table = self.add_weight(shape=(shape[-1], 4), name="table")
@@ -272,9 +264,3 @@ def test_stripping_a_model_that_was_never_built_warns_and_lets_go() -> None:
         tfprune.strip_pruning(dense)
     dense(np.ones((2, 4)))
     assert holds_of(dense) == []
-
-
-def test_sparsity_m_by_n_counts_zeros(model) -> None:
-    tfprune.prune_low_magnitude(model, sparsity_m_by_n=(3, 4))
-    prunings_of(model)[0].advance(0)
-    assert (np.count_nonzero(model.get_layer("hidden").kernel.numpy(), axis=0) == 3).all()

@@ -263,28 +263,6 @@ def test_summaries_are_written_for_tensorboard(tmp_path) -> None:
     assert any(tag.endswith("mask:0/sparsity") for tag in tags)
 
 
-def test_the_peers_schedules_are_taken_on_keras_3() -> None:
-    api = adapter.sparsity_api()
-
-    class Mine(api.PruningSchedule):
-        def __call__(self, step):
-            return step >= 3, tf.constant(0.8)
-
-        def get_config(self):
-            return {"class_name": "Mine", "config": {}}
-
-    for schedule, expected in (
-        (api.PolynomialDecay(0.0, 0.8, 0, 16), [16, 2]),
-        (api.ConstantSparsity(0.5, 0), [40, 5]),
-        (Mine(), [16, 2]),
-    ):
-        layers = [keras.Input((8,)), keras.layers.Dense(10), keras.layers.Dense(1)]
-        model = tfprune.prune_low_magnitude(keras.Sequential(layers), schedule)
-        fit(model)
-        kernels = [layer.kernel.numpy() for layer in tfprune.strip_pruning(model).layers]
-        assert [np.count_nonzero(kernel) for kernel in kernels] == expected
-
-
 SCRIPT = """
 import tfprune as sparsity
 

@@ -38,6 +38,7 @@ from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, maker_of
 from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.sparsity.masks import holds_of
 
 if TYPE_CHECKING:
     import keras
@@ -162,8 +163,6 @@ _OF_GRAPHS = (
 
 
 def _refuse_pruned(model: Any, caller: str) -> None:
-    from tfprune.sparsity.masks import holds_of
-
     if holds_of(model):
         raise ModelError(
             f"{caller}: the model {model.name!r} is under pruning, and its masks cannot come "

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.keras_support.internals import built_shapes
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.runtime.artifact import TensorSpec
 
@@ -171,8 +172,6 @@ def _of_arrays(data: Any) -> Structure:
 
 def _built_inputs(model: Any) -> Structure:
     """Return the shapes of a subclassed model's first call; types, not kept, are taken as float."""
-    from tfprune.keras_support.internals import built_shapes
-
     shapes = built_shapes(model)
     if not shapes:
         return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
+from tfprune.loading.load import load_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
@@ -29,6 +30,8 @@ from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
+from tfprune.structure.rebuild.recalibrate import learning_norms, recalibrate
+from tfprune.structure.shrink import shrink
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
 
@@ -59,8 +62,6 @@ class Run:
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
-        from tfprune.loading.load import load_model
-
         return load_model(self.folder.file(name))
 
     def seed(self, stage: int) -> None:
@@ -80,8 +81,6 @@ class Run:
 
 def train(run: Run) -> Mapping[str, Any]:
     """Build or load the dense model, train it if the recipe says so, and save it."""
-    from tfprune.loading.load import load_model
-
     run.seed(1)
     model = run.build()
     check_model(model, run.data)
@@ -119,7 +118,6 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     From the dense model; or, if what training has closed is to go, from the pruned one.
     """
-    from tfprune.structure.rebuild.recalibrate import learning_norms, recalibrate
     from tfprune.structure.shrink import shrink
 
     table = run.recipe.shrink
@@ -360,8 +358,6 @@ def _check_choices(model: keras.Model, recipe: Recipe) -> None:
     """Raise what shrinking and pruning would, on a model that is thrown away."""
     shrinking, pruning = recipe.shrink, recipe.prune
     if shrinking is not None and not shrinking.after_pruning:
-        from tfprune.structure.shrink import shrink
-
         model, _ = shrink(
             model,
             _target(shrinking),

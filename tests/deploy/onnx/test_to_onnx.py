@@ -8,7 +8,6 @@ import pytest
 
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.onnx.to_onnx import to_onnx
-from tfprune.deploy.onnx.to_onnx import to_onnx as to_onnx_module
 from tfprune.deploy.qat.quantize_aware import quantize_aware
 from tfprune.errors import ConversionError, DataError, ModelError, OptionError
 from tfprune.runtime.artifact import ConversionReport
@@ -158,7 +157,7 @@ def test_without_the_extra_there_is_a_hint(convnet, monkeypatch) -> None:
 
     monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"tf2onnx, onnx, onnxruntime: pip install 'tfprune\[onn"):
-        to_onnx_module.to_onnx(convnet)
+        to_onnx(convnet)
 
 
 @pytest.mark.slow

@@ -1,55 +1,13 @@
-"""Devices: the registry, and this machine as one of them."""
+"""What a device says of itself."""
 
-import pytest
-
-from tfprune.errors import OptionError
-from tfprune.measure.devices.host import Host, processor
-from tfprune.measure.devices.registry import device_of, devices
+from tfprune.measure.devices.device import DeviceInfo, Sample
 
 
-def test_this_machine_says_what_it_is() -> None:
-    info = device_of("host").info()
-    assert processor() in info.machine
-    assert "cores" in info.machine
-    assert info.runtime.startswith("ai-edge-litert ")
+def test_an_info_is_of_a_real_device_unless_it_says_otherwise() -> None:
+    info = DeviceInfo("board", "Linux", "litert 1")
     assert not info.fake
+    assert info.others == {}
 
 
-def test_one_thread_is_timed_by_its_own_time() -> None:
-    assert (Host().clock(1), Host().clock(2)) == ("thread CPU time", "wall time")
-    assert Host().rounds(50) == 50
-
-
-def test_samples_follow_the_schedule(float_file, tmp_path) -> None:
-    path = tmp_path / "a.tflite"
-    path.write_bytes(float_file.bytes)
-    samples = list(
-        Host().run([path, path], [0, 1, 1, 0], names=["a", "b"], threads=1, runs=2, shapes={})
-    )
-    assert [sample.file for sample in samples] == [0, 1, 1, 0]
-    assert all(sample.ms > 0 and sample.calls >= 1 for sample in samples)
-
-
-@pytest.mark.parametrize("name", ["hots", "", "board:3"])
-def test_an_unknown_device_lists_the_known(name: str) -> None:
-    with pytest.raises(OptionError, match="unknown device .* Known: .*host"):
-        device_of(name)
-
-
-def test_a_device_that_is_no_name_is_refused() -> None:
-    with pytest.raises(OptionError, match="device: expected a name .* got 3"):
-        device_of(3)
-
-
-def test_a_device_of_ones_own_is_found_by_its_name() -> None:
-    @devices.register("board")
-    def board(address):
-        return address
-
-    try:
-        assert device_of("board:/dev/tty1") == "/dev/tty1"
-        assert device_of("board") is None
-        with pytest.raises(OptionError, match="registered already"):
-            devices.register("board")
-    finally:
-        del devices._entries["board"]
+def test_samples_are_equal_by_value() -> None:
+    assert Sample(0, 1.5, 4) == Sample(0, 1.5, 4)

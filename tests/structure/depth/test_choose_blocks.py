@@ -260,7 +260,7 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
 
 def test_an_error_in_taking_out_is_seen(monkeypatch) -> None:
     """The proof is against the original with the branch silenced, so another graph fails it."""
-    from tfprune.structure.depth.choose_blocks import remove_branches
+    from tfprune.structure.depth import remove_branches
 
     right = remove_branches.without
 

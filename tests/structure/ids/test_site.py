@@ -12,14 +12,6 @@ def flow() -> Flow:
     return Flow(Graph(None, None, None, []))
 
 
-def test_keep_counts_and_masks() -> None:
-    keep = Keep(np.array([True, False, True]))
-    assert keep.count(np.array([0, 1, 2, 2])) == 3
-    assert keep.mask(np.array([1, 2])).tolist() == [False, True]
-    assert keep.all(None)
-    assert not keep.all(np.array([0, 1]))
-
-
 def test_a_shared_layer_is_bound_once_and_joined_after() -> None:
     ids = flow()
     layer = kl.Dense(2)
