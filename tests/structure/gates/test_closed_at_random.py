@@ -12,16 +12,21 @@ from keras import layers as kl
 from keras import ops, tree
 
 import tfprune
+from tfprune.errors import OptionError
 
 TOLERANCE = 1e-4
+QUIET = ("linear", "relu", "tanh", "gelu", "elu", "leaky_relu")  # zero where they are given zero
+NOT_QUIET = {"constant", "channels", "norm", "twice", "two ways", "depthwise"}
 ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "gelu", "softplus", "elu", "leaky_relu")
 
 
 class Step:
     """What one step of a random graph draws from: a width, an activation, whether with a bias."""
 
-    def __init__(self, x: Any, rng: np.random.Generator) -> None:
-        self.x, self.rng, self.size = x, rng, x.shape[-1]
+    def __init__(
+        self, x: Any, rng: np.random.Generator, activations: tuple[str, ...] = ACTIVATIONS
+    ) -> None:
+        self.x, self.rng, self.size, self.activations = x, rng, x.shape[-1], activations
         self.width = int(rng.choice([2, 3, 4, 6]))
         self.bias = bool(rng.random() < 0.8)
         self.pad = (
@@ -30,7 +35,7 @@ class Step:
 
     @property
     def act(self) -> str:
-        return str(self.rng.choice(ACTIVATIONS))
+        return str(self.rng.choice(self.activations))
 
     def conv(self, width: int, size: int = 1, **options: Any) -> kl.Layer:
         return kl.Conv2D(width, size, use_bias=self.bias, activation=self.act, **options)
@@ -173,7 +178,9 @@ SEQUENCE: dict[str, Callable[[Step], Any]] = {
 }
 
 
-def draw_model(rng: np.random.Generator) -> tuple[keras.Model, list[str]]:
+def draw_model(
+    rng: np.random.Generator, activations: tuple[str, ...] = ACTIVATIONS
+) -> tuple[keras.Model, list[str]]:
     """A small random graph, and the names of its steps."""
     kinds = (IMAGE, IMAGE, VECTOR, SEQUENCE)[rng.integers(4)]
     inputs = keras.Input({id(IMAGE): (4, 4, 3), id(VECTOR): (5,), id(SEQUENCE): (5, 3)}[id(kinds)])
@@ -182,7 +189,7 @@ def draw_model(rng: np.random.Generator) -> tuple[keras.Model, list[str]]:
     x = inputs
     for name in names:
         if len(x.shape) == len(inputs.shape):
-            x = kinds[name](Step(x, rng))
+            x = kinds[name](Step(x, rng, activations))
     if kinds is IMAGE:
         x = (kl.Flatten, kl.GlobalAveragePooling2D, kl.GlobalMaxPooling2D)[rng.integers(3)]()(x)
     ends = kl.Dense(3, activation=str(rng.choice(["linear", "softmax"])))(x)
@@ -223,14 +230,16 @@ def apart(expected: Any, actual: Any) -> float:
     return max(float(np.abs(a - b).max()) / max(float(np.abs(a).max()), 1e-30) for a, b in pairs)
 
 
-def drawn(seed: int) -> tuple[keras.Model, np.ndarray, str]:
+def drawn(
+    seed: int, activations: tuple[str, ...] = ACTIVATIONS
+) -> tuple[keras.Model, np.ndarray, str]:
     """A random model with closed units, inputs for it, and what to call it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    model, names = draw_model(rng)
+    model, names = draw_model(rng, activations)
     close_at_random(model, rng)
-    # Keras adds wrongly where there are as many samples as channels (see structure.trial).
+    # Keras adds wrongly where there are as many samples as channels (see structure.proof.inputs).
     data = rng.normal(scale=2.0, size=(17, *model.inputs[0].shape[1:])).astype("float32")
     return model, data, f"seed {seed}: {', '.join(names)}"
 
@@ -250,6 +259,63 @@ def check_zeros(seed: int) -> int:
     return reports[0].before.units - reports[0].after.units
 
 
+def silence(model: keras.Model, plan: tfprune.Plan) -> bool:
+    """Set to zero what makes the units of a plan; False where that is not done by hand here."""
+    layers = {layer.name: layer for layer in model.layers}
+    for removal in plan.removals:
+        layer = layers.get(removal.layer)
+        if type(layer) not in (kl.Dense, kl.Conv1D, kl.Conv2D):
+            return False
+        for variable in (layer.kernel, layer.bias):
+            if variable is not None:
+                array = np.array(variable)
+                array[..., list(removal.positions)] = 0
+                variable.assign(array)
+    return True
+
+
+def check_cost(seed: int) -> tuple[int, bool]:
+    """Shrink to a cost, with and without the proof; the units removed, and whether by an oracle.
+
+    The oracle is the original with the removed units set to zero where they are made. It holds
+    where zero stays zero on the way: the activations and norms of such models are quiet.
+    """
+    rng = np.random.default_rng(seed)
+    quiet = rng.random() < 0.5
+    model, data, name = drawn(seed, QUIET if quiet else ACTIVATIONS)
+    if quiet:
+        for variable in model.variables:
+            if variable.name in ("beta", "moving_mean"):
+                variable.assign(np.zeros(variable.shape))
+    target = {str(rng.choice(["macs", "params", "channels"])): float(rng.choice([0.8, 0.6, 0.4]))}
+    options: dict[str, Any] = {
+        "importance": str(rng.choice(["l2", "random", "lamp", "fpgm"])),
+        "ranking": str(rng.choice(["global", "uniform", "isomorphic"])),
+        "round_to": int(rng.choice([1, 2])),
+        "seed": seed,
+    }
+    results = []
+    for verify in (True, False):
+        try:
+            results.append(tfprune.shrink(model, target, verify=verify, **options))
+        except OptionError:  # out of reach: with the proof and without
+            results.append(None)
+    if None in results:
+        assert results == [None, None], name
+        return 0, False
+    (small, report), (again, other) = results
+    assert report.error <= TOLERANCE, f"{name}: {report.error:.2g}"
+    assert report.plan == other.plan, name
+    actual = tree.map_structure(np.asarray, small(data))
+    assert apart(actual, tree.map_structure(np.asarray, again(data))) <= 1e-6, name
+    known = quiet and report.exact and not NOT_QUIET & set(name.split(": ")[1].split(", "))
+    judged = known and silence(model, report.plan)
+    if judged:
+        error = apart(tree.map_structure(np.asarray, model(data)), actual)
+        assert error <= TOLERANCE, f"{name}: {error:.2g} from the original with units at zero"
+    return report.before.units - report.after.units, judged
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_few_graphs_without_what_is_closed_are_what_they_were(seed: int) -> None:
     check_zeros(seed)
@@ -267,3 +333,16 @@ def test_graphs_without_what_is_closed_are_what_they_were(seed: int) -> None:
 def test_2000_graphs_without_what_is_closed_are_what_they_were() -> None:
     gone = [check_zeros(seed) for seed in range(2000)]
     assert np.count_nonzero(gone) > 800
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_graphs_are_shrunk_to_a_cost(seed: int) -> None:
+    check_cost(seed)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+def test_2000_graphs_are_shrunk_to_a_cost() -> None:
+    removed, judged = zip(*(check_cost(seed) for seed in range(2000)), strict=True)
+    assert np.count_nonzero(removed) > 1000
+    assert sum(judged) > 200
