@@ -8,7 +8,7 @@ import numpy as np
 
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, type_name
-from tfprune.keras_support.internals import built_shapes
+from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.runtime.artifact import TensorSpec
 
@@ -120,13 +120,6 @@ def _checked(signature: Structure) -> Structure:
                 f'28, 28, 1), dtype="float32"), or a list or dict of them; got {signature!r}'
             )
     return signature
-
-
-def all_layers(model: Any) -> list[Any]:
-    """Return the model and the layers in it, however deep."""
-    from tfprune.keras_support import internals  # here: what reads files needs no Keras
-
-    return internals.all_layers(model)
 
 
 def kinds_of(layer: Any) -> set[str]:

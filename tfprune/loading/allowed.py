@@ -24,6 +24,8 @@ _CALLS = {
     "InstanceProperty": ("attr_name",),
     "TensorFlowOpLayer": ("name",),
 }
+# Our own layers by the names that files have for them.
+OWN = {f"tfprune>{name}": name for name in LAYERS}
 _CALLS_BY_SYMBOL = {"TFOpLambda", "SlicingOpLambda"}
 _WORDS = ("activation", "initializer", "regularizer", "constraint")
 _CONSTANT = "_CONSTANT_VALUE"
@@ -87,7 +89,7 @@ class _Reader:
         if kind in _CALLS:
             return _fault_of_call(kind, inner)
         registered = config.get("registered_name", kind)
-        if kind in LAYERS and registered == f"tfprune>{kind}":
+        if registered in OWN and kind in (registered, OWN[registered]):
             return None
         found = self.registered(registered)
         if found is not None:

@@ -118,8 +118,6 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     From the dense model; or, if what training has closed is to go, from the pruned one.
     """
-    from tfprune.structure.shrink import shrink
-
     table = run.recipe.shrink
     if table is None:
         raise ModelError("shrink: the recipe has no [shrink]")

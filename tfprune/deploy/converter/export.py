@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfprune.graph.model_signature import Interface, all_layers, generation, kinds_of
+from tfprune.graph.model_signature import Interface, generation, kinds_of
 from tfprune.runtime.artifact import TensorSpec
 
 
