@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.graph.model_signature import Interface, generation, kinds_of
+from tfprune.keras_support.internals import all_layers
 from tfprune.runtime.artifact import TensorSpec
 
 
