@@ -63,6 +63,7 @@ MOST_FILES = 12
 # Modules that import others of the package inside functions: what they import there loads
 # TensorFlow or Keras, and they are used without (see LIGHT).
 LAZY = {
+    "bridge.function_pairs",
     "loading.load",
     "cli",
     "measure.comparison",
@@ -76,6 +77,7 @@ LAZY = {
 LIGHT = [
     "tfprune",
     "tfprune.cli",
+    "tfprune.loading.load",
     "tfprune.recipe",
     "tfprune.report",
     "tfprune.runtime.litert",

@@ -8,7 +8,6 @@ import tensorflow as tf
 import tf_keras
 
 import tfprune
-from tfprune.bridge.functions import FUNCTIONS
 from tfprune.errors import ModelError
 
 o = keras.ops
@@ -111,16 +110,6 @@ def test_what_came_over_is_saved_and_loaded(tmp_path) -> None:
     new = tfprune.to_keras3(model_of(tf_keras, IN_TF["attention"]))
     new.save(tmp_path / "m.keras")
     assert_equal_outputs(new, keras.models.load_model(tmp_path / "m.keras"))
-
-
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.keras)
-def test_every_pair_exists_in_both(function: Any) -> None:
-    if function.keras != "get_item":
-        assert callable(getattr(keras.ops, function.keras))
-        found: Any = tf
-        for part in function.tf.split("."):
-            found = getattr(found, part)
-        assert callable(found)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfprune.bridge.functions import SYMBOLS
+from tfprune.bridge.function_pairs import SYMBOLS
 from tfprune.keras_support.registration import LAYERS
 from tfprune.loading.classes import CLASSES, FUNCTIONS, VALUES, is_function_home, is_listed, is_word
 
