@@ -21,7 +21,6 @@ CONTRACTS = {
     "ALLOCATIONS": "contract/test_registries.py",
     "BLOCK_JUDGES": "contract/test_structure_choices.py",
     "BUILDERS": "pipeline/test_models.py",
-    "CHOOSERS": "deploy/test_auto.py",
     "IMPORTANCES": "contract/test_structure_choices.py",
     "PATTERNS": "contract/test_registries.py",
     "RANKINGS": "contract/test_structure_choices.py",
