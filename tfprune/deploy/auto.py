@@ -7,10 +7,11 @@ from typing import Any
 
 from tfprune.data.output_difference import is_whole, rms_share, same_answers
 from tfprune.deploy.convert_one import convert_one
+from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.options import Options, check_time_limit
 from tfprune.deploy.verify.reference import draw
 from tfprune.errors import ConversionError, OptionError
-from tfprune.graph.model_signature import interface, symbolic_inputs
+from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
@@ -91,24 +92,14 @@ def choose(
     face = interface(model, options.input_signature, options.calibration)
     # Read once: what gives batches may give them only once.
     samples, _ = draw(face, options.calibration, notes)
-    options = replace(options, calibration=samples)
-    if options.input_signature is None and symbolic_inputs(model) is None:
-        # The samples have names now, which are not what such a model's call takes.
-        structure = face.arguments({spec.name: spec for spec in face.inputs})
-        options = replace(options, input_signature=structure)
-    files, failed = _convert_all(model, names, options, progress)
+    files, failed = _convert_all(model, names, _with_samples(options, face, samples), progress)
     timed = interleaved(
         list(files.values()),
         names=list(files),
         device=device,
         threads=threads,
         runs=runs,
-        # Sizes that the files leave open are those of the samples.
-        input_shapes={
-            spec.name: (options.batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
-            for spec in face.inputs
-            if -1 in spec.shape[1:]
-        },
+        input_shapes=_open_shapes(face, samples, options.batch),
         progress=progress,
     )
     if timed.conditions.fake:
@@ -120,6 +111,23 @@ def choose(
     taken = files[best.scheme]
     said = (*taken.report.notes, *notes, choice.why)
     return replace(taken, report=replace(taken.report, notes=said, choice=choice))
+
+
+def _with_samples(options: Options, face: Interface, samples: Samples) -> Options:
+    signature = options.input_signature
+    if signature is None and symbolic_inputs(face.model) is None:
+        # The samples have names now, which are not what such a model's call takes.
+        signature = face.arguments({spec.name: spec for spec in face.inputs})
+    return replace(options, calibration=samples, input_signature=signature)
+
+
+def _open_shapes(face: Interface, samples: Samples, batch: int | None) -> dict[str, Sequence[int]]:
+    """Return the shapes of inputs of which files leave sizes open: those of the samples."""
+    return {
+        spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
+        for spec in face.inputs
+        if -1 in spec.shape[1:]
+    }
 
 
 def _convert_all(

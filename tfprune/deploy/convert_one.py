@@ -38,6 +38,10 @@ from tfprune.workers.arrays import save_arrays
 # one of ten runs on the same input; the other runs are right and equal.
 _UNSTEADY = frozenset({"SPLIT"})
 _ATTEMPTS = 6
+_GUESSED = (
+    "a subclassed model keeps the shapes of its inputs, not their types: they were taken for "
+    "float32; give input_signature= for others"
+)
 
 
 def convert_one(
@@ -60,12 +64,7 @@ def convert_one(
     ready = aware and settings.plan.activations == "int8" and has_trained_ranges(model)
     check_calibration(scheme, settings.plan, ready or options.calibration is not None)
     face, trained = _faces(model, options, aware)
-    notes: list[str] = []
-    if face.guessed:
-        notes.append(
-            "a subclassed model keeps the shapes of its inputs, not their types: they were taken "
-            "for float32; give input_signature= for others"
-        )
+    notes = [_GUESSED] if face.guessed else []
     samples, origin = draw(face, options.calibration, notes)
     with (
         progress.task(f"convert to {scheme}", 3) as task,
