@@ -18,6 +18,11 @@ def convert(model, scheme: str = "float32", **options) -> Artefact:
     return convert_one(model, scheme, Options(**options))
 
 
+def test_it_is_what_to_tflite_gives(convnet, images, int8_file):
+    found = convert(convnet, "int8", calibration=images)
+    assert (found.bytes, found.report) == (int8_file.bytes, int8_file.report)
+
+
 def test_dict_inputs_and_outputs_keep_their_names_and_order():
     zeta, alpha = keras.Input((4,), name="zeta"), keras.Input((4,), name="Alpha-1")
     total = L.Add()([zeta, alpha])
