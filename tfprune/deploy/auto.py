@@ -52,10 +52,8 @@ def choose(
         model: A built `keras.Model` or `tf_keras.Model`.
         options: How the candidates are made. Samples of the model's input are needed; `io` is for
             the candidates that can have it.
-        data: (inputs, labels), or a dataset or another iterable of these, to score the files on.
-            None judges them by how often they agree with the float32 file on the calibration
-            samples.
-        prefer: "latency" or "size".
+        data: As in `to_tflite`.
+        prefer: As in `to_tflite`.
         max_drop: What a file may lose against the float32 file: of accuracy where there are
             labels, else of agreement. For outputs without classes: the root mean squared
             difference from the float32 file, as a fraction of the output's scale.
@@ -70,11 +68,7 @@ def choose(
     Returns:
         The file; `report.choice` tells of all.
 
-    Raises:
-        OptionError: An argument is outside of what is allowed.
-        ModelError: The model is none, is not built, or takes text.
-        DataError: The data does not fit.
-        ConversionError: Not even the float32 file can be made.
+    Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
 
     Example:
         artefact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))

@@ -27,7 +27,7 @@ from tfprune.deploy.verify.reference import answers, draw, file_answers, some, v
 from tfprune.errors import ConversionError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
-from tfprune.runtime.artifact import Artefact, ConversionReport, Parity, gzip_bytes, sha256
+from tfprune.runtime.artifact import Artefact, ConversionReport, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.progress import SILENT, Progress
@@ -47,17 +47,7 @@ _GUESSED = (
 def convert_one(
     model: Any, scheme: str, options: Options, *, progress: Progress = SILENT
 ) -> Artefact:
-    """Return a model as a `.tflite` file of one scheme that was run and agrees with the model.
-
-    Args:
-        model: As in `to_tflite`.
-        scheme: One of `SCHEMES`.
-        options: How the file is made.
-        progress: Told of the steps.
-
-    Raises:
-        OptionError, ModelError, DataError, ConversionError: As in `to_tflite`.
-    """
+    """Return a model as a file of one of `SCHEMES`; the arguments and errors are of `to_tflite`."""
     settings = settings_for(scheme, options)
     aware = is_quantize_aware(model) and settings.plan.needs_calibration
     # What the file rounds by is then in the model; data only shows that it does.
@@ -99,8 +89,21 @@ def convert_one(
         # A layer counts as wrong when it is as far off as the output may be.
         lambda: first_disagreement(face.model, data, compared, settings.bound),
     )
-    used = versions(model, ["ai-edge-litert"])
-    return Artefact(data, None, _report(data, contents, settings, used, found, notes))
+    inputs, given = stored_numbers.specs(contents)
+    report = ConversionReport(
+        scheme=scheme,
+        io=settings.io,
+        versions=versions(model, ["ai-edge-litert"]),
+        sha256=sha256(data),
+        raw_bytes=len(data),
+        gzip_bytes=gzip_bytes(data),
+        ops=dict(sorted(Counter(op.name for op in contents.ops()).items())),
+        inputs=inputs,
+        outputs=given,
+        parity=found,
+        notes=tuple(notes),
+    )
+    return Artefact(data, None, report)
 
 
 def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
@@ -256,27 +259,3 @@ def _output_steps(contents: Contents) -> dict[str, float]:
         if len(scales) == 1:
             steps[spec.name] = scales[0]
     return steps
-
-
-def _report(
-    data: bytes,
-    contents: Contents,
-    settings: Settings,
-    used: dict[str, str],
-    found: tuple[Parity, ...],
-    notes: Sequence[str],
-) -> ConversionReport:
-    inputs, outputs = stored_numbers.specs(contents)
-    return ConversionReport(
-        scheme=settings.name,
-        io=settings.io,
-        versions=used,
-        sha256=sha256(data),
-        raw_bytes=len(data),
-        gzip_bytes=gzip_bytes(data),
-        ops=dict(sorted(Counter(op.name for op in contents.ops()).items())),
-        inputs=inputs,
-        outputs=outputs,
-        parity=found,
-        notes=tuple(notes),
-    )

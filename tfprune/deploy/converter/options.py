@@ -30,18 +30,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Settings:
-    """Options that were checked for a scheme, with its own values where none were given.
-
-    Attributes:
-        name: The name of the scheme.
-        plan: The scheme.
-        io: The type of float inputs and outputs.
-        batch: The batch size to fix; None leaves it open.
-        rules: How each weight is stored, for a scheme that goes layer by layer.
-        allowed: Operations that may stay float.
-        bound: How far the file may lie from the model.
-        limit_s: Seconds the conversion may take.
-    """
+    """Options that were checked for a scheme, with its own values where none were given."""
 
     name: str
     plan: Scheme

@@ -87,17 +87,7 @@ def agrees(found: Parity) -> bool:
 def check_agreement(
     found: Sequence[Parity], file: str, advice: str, begins: Callable[[], str] = str
 ) -> None:
-    """Refuse a file of which an output is beyond its bound.
-
-    Args:
-        found: All outputs.
-        file: What to call the file.
-        advice: What to do about it, besides another bound.
-        begins: Tells where in the model it begins; asked only when it is so.
-
-    Raises:
-        ConversionError: An output is.
-    """
+    """Raise a ConversionError if an output is beyond its bound; only then ask where it begins."""
     bad = [entry for entry in found if not agrees(entry)]
     if not bad:
         return

@@ -70,15 +70,7 @@ def file_answers(
 ) -> tuple[Any, Samples]:
     """Return what a job says of a file, and the arrays that it writes, from a child process.
 
-    Args:
-        job: Takes the paths of the file, of the samples, and of the arrays it is to write.
-        data: The file.
-        ending: Of its name.
-        samples: What it runs on.
-        limit_s: Seconds that may take.
-
-    Raises:
-        ChildError: The job failed, the process died, or time was up.
+    The job takes the paths of the file, of the samples, and of the arrays. Raises a ChildError.
     """
     with scratch_folder() as folder:
         paths = [str(Path(folder, name)) for name in (f"model{ending}", "in.npz", "out.npz")]
