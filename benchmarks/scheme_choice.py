@@ -18,6 +18,7 @@ from harness import publish
 from latency import attention
 
 from tfprune.deploy.auto import choose
+from tfprune.deploy.converter.options import Options
 
 SEED = 0
 
@@ -52,8 +53,8 @@ def main() -> None:
         model = build()
         shape = model.inputs[0].shape[1:]
         samples = np.random.default_rng(SEED).normal(size=(32, *shape)).astype("float32")
-        file = choose(settled(model, samples), calibration=samples, max_drop=1.0, batch=1,
-                      runs=options.runs)  # fmt: skip
+        file = choose(settled(model, samples), Options(calibration=samples, batch=1),
+                      max_drop=1.0, runs=options.runs)  # fmt: skip
         choice = file.report.choice
         assert choice is not None
         measured = choice.measured_on

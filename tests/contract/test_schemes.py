@@ -25,7 +25,7 @@ def model(convnet) -> keras.Model:
 def test_a_scheme_makes_the_same_file_twice_and_it_agrees(name: str, model, images) -> None:
     scheme = SCHEMES[name]
     before = [weight.copy() for weight in model.get_weights()]
-    if scheme.weight_bits is not None and find_spec("ai_edge_quantizer") is None:
+    if scheme.weight_bits is not None and find_spec("litert_quantizer") is None:
         with pytest.raises(OptionError, match=r"pip install 'tfprune\[quantizer\]'"):
             to_tflite(model, scheme=name)
         return

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.auto import choose
+from tfprune.deploy.converter.options import Options
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import OptionError
 from tfprune.runtime.artifact import ConversionReport
@@ -47,7 +48,7 @@ def test_the_choice_is_in_the_report_beside_the_file(chosen) -> None:
 
 
 def test_without_labels_agreement_with_the_float_file_decides(convnet, images) -> None:
-    found = choose(convnet, calibration=images, candidates=["int8"], max_drop=1.0, runs=3,
+    found = choose(convnet, Options(calibration=images), candidates=["int8"], max_drop=1.0, runs=3,
                    prefer="size")  # fmt: skip
     choice = found.report.choice
     assert choice.judged_by == "agreement"
@@ -59,7 +60,7 @@ def test_a_gate_that_nothing_keeps_leaves_the_float_file() -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6,), name="x"), L.Dense(5), L.Dense(1)])
     x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
-    found = choose(model, calibration=x, candidates=["int8"], max_drop=1e-6, runs=3)
+    found = choose(model, Options(calibration=x), candidates=["int8"], max_drop=1e-6, runs=3)
     assert found.report.choice.judged_by == "error"
     assert found.report.scheme == "float32"
     assert found.report.choice.rows[1].reason.startswith("loses ")
@@ -70,28 +71,32 @@ def test_what_cannot_be_made_has_a_row_with_its_reason() -> None:
     x = inputs = keras.Input((None, 3), name="x")
     model = keras.Model(inputs, L.Dense(2)(L.LSTM(4)(x)))
     samples = np.random.default_rng(0).normal(size=(8, 5, 3)).astype("float32")
-    found = choose(model, calibration=samples, candidates=["int8"], runs=3)
+    found = choose(model, Options(calibration=samples), candidates=["int8"], runs=3)
     row = found.report.choice.rows[1]
     assert (row.scheme, row.passed, row.ratio) == ("int8", False, None)
     assert row.reason.startswith("not made: ")
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "chosen_by", "message"),
     [
-        ({"prefer": "speed"}, "prefer: 'speed'"),
-        ({"max_drop": -1}, "max_drop: expected a number >= 0"),
-        ({"calibration": None}, "scheme 'auto' needs samples"),
-        ({"candidates": "int8"}, "candidates: expected a list"),
-        ({"candidates": ["int9"]}, "unknown scheme 'int9'"),
-        ({"io": "int16"}, "io: these candidates allow float32, int8"),
-        ({"device": "toaster"}, "unknown device"),
-        ({"runs": 0}, "runs: expected a whole number"),
+        ({}, {"prefer": "speed"}, "prefer: 'speed'"),
+        ({}, {"max_drop": -1}, "max_drop: expected a number >= 0"),
+        ({"calibration": None}, {}, "scheme 'auto' needs samples"),
+        ({}, {"candidates": "int8"}, "candidates: expected a list"),
+        ({}, {"candidates": ["int9"]}, "unknown scheme 'int9'"),
+        ({"io": "int16"}, {}, "io: these candidates allow float32, int8"),
+        ({}, {"device": "toaster"}, "unknown device"),
+        ({}, {"runs": 0}, "runs: expected a whole number"),
+        ({"time_limit_s": 0}, {}, "time_limit_s: expected a positive number"),
     ],
 )
-def test_wrong_options_are_refused_before_any_work(convnet, images, options, message) -> None:
+def test_wrong_options_are_refused_before_any_work(
+    convnet, images, options, chosen_by, message
+) -> None:
+    options = Options(**{"calibration": images, **options})
     with pytest.raises(OptionError, match=message):
-        choose(convnet, **{"calibration": images, **options})
+        choose(convnet, options, **chosen_by)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,7 @@ def test_a_subclassed_model_is_called_as_it_takes_its_inputs() -> None:
     data = rng.integers(0, 9, (40, 5)).astype("int32"), rng.normal(size=(40, 4)).astype("float32")
     model = _Two()
     model([part[:1] for part in data])
-    found = choose(model, calibration=list(data), candidates=["float16"], runs=3)
+    found = choose(model, Options(calibration=list(data)), candidates=["float16"], runs=3)
     assert [spec.dtype for spec in found.report.inputs] == ["int32", "float32"]
 
 
@@ -185,6 +190,6 @@ def test_outputs_that_are_decisions_are_judged_by_agreement(units, judged) -> No
     scores = L.Dense(units)(inputs)
     model = keras.Model(inputs, {"high": scores > 0, "top": keras.ops.argmax(scores, -1)})
     x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
-    choice = choose(model, calibration=x, candidates=["float16"], runs=3).report.choice
+    choice = choose(model, Options(calibration=x), candidates=["float16"], runs=3).report.choice
     assert choice.judged_by == judged
     assert choice.rows[1].drop <= 0.05

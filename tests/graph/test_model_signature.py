@@ -123,6 +123,17 @@ def test_inputs_are_taken_from_data_without_its_labels():
         draw(interface(pair, example=(x, x)), (x, x), [])
 
 
+def test_types_are_taken_from_a_list_of_inputs_but_not_from_a_list_of_batches():
+    words, x = np.zeros((4, 3), "int32"), np.zeros((4, 3), "float32")
+    pair = _Pair()
+    pair([x, x])
+    for data in ([words, x], ([words, x], np.zeros(4))):
+        face = interface(pair, example=data)
+        assert [spec.dtype for spec in face.inputs] == ["int32", "float32"]
+        assert not face.guessed
+    assert interface(pair, example=[(words, x)] * 3).guessed
+
+
 def test_a_batch_is_a_whole_number_that_the_inputs_allow():
     fixed = [TensorSpec("image", (4, 8), "float32")]
     assert check_batch(np.int64(3)) == 3

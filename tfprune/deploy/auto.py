@@ -1,16 +1,17 @@
 """The scheme for a model, found by measuring: every candidate is built, scored and timed."""
 
-import dataclasses
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tfprune.data.output_difference import is_whole, rms_share, same_answers
-from tfprune.deploy.tflite import to_tflite
-from tfprune.deploy.verify.reference import check_path, draw
+from tfprune.deploy.convert_one import convert_one
+from tfprune.deploy.converter.calibrate import Samples
+from tfprune.deploy.converter.options import Options, check_time_limit
+from tfprune.deploy.verify.reference import draw
 from tfprune.errors import ConversionError, OptionError
-from tfprune.graph.model_signature import interface, symbolic_inputs
+from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
@@ -19,7 +20,6 @@ from tfprune.runtime.litert import Runner
 from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.utils.progress import SILENT, Progress
-from tfprune.workers import pool
 
 BASE = "float32"
 CANDIDATES = (BASE, "float16", "dynamic", "int8")
@@ -29,9 +29,8 @@ SMALLER = ("weight_int8", "int4")
 
 def choose(
     model: Any,
-    path: str | os.PathLike[str] | None = None,
+    options: Options,
     *,
-    calibration: Any = None,
     data: Any = None,
     prefer: str = "latency",
     max_drop: float = 0.01,
@@ -40,12 +39,6 @@ def choose(
     device: str = "host",
     threads: int = 1,
     runs: int = 50,
-    io: str | None = None,
-    batch: int | None = None,
-    input_signature: Any = None,
-    allow_float: Sequence[str] = (),
-    bound: float | None = None,
-    time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artefact:
     """Return a model as the `.tflite` file that measured best; `to_tflite(scheme="auto")`.
@@ -57,12 +50,10 @@ def choose(
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`.
-        path: Where to write the file; its report, with a row for each candidate, goes beside it.
-        calibration: Samples of the model's input; needed.
-        data: (inputs, labels), or a dataset or another iterable of these, to score the files on.
-            None judges them by how often they agree with the float32 file on the calibration
-            samples.
-        prefer: "latency" or "size".
+        options: How the candidates are made. Samples of the model's input are needed; `io` is for
+            the candidates that can have it.
+        data: As in `to_tflite`.
+        prefer: As in `to_tflite`.
         max_drop: What a file may lose against the float32 file: of accuracy where there are
             labels, else of agreement. For outputs without classes: the root mean squared
             difference from the float32 file, as a fraction of the output's scale.
@@ -72,79 +63,37 @@ def choose(
         device: Where latency is measured.
         threads: Threads of the runtime.
         runs: How many pairs are timed of each candidate and the float32 file.
-        io: As in `to_tflite`, for those candidates that can have it.
-        batch: As in `to_tflite`.
-        input_signature: As in `to_tflite`.
-        allow_float: As in `to_tflite`.
-        bound: As in `to_tflite`.
-        time_limit_s: Seconds each conversion may take.
         progress: Told of the steps.
 
     Returns:
         The file; `report.choice` tells of all.
 
-    Raises:
-        OptionError: An argument is outside of what is allowed.
-        ModelError: The model is none, is not built, or takes text.
-        DataError: The data does not fit.
-        ConversionError: Not even the float32 file can be made.
+    Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
 
     Example:
-        artefact = choose(model, "model.tflite", calibration=x[:200], data=(x_val, y_val))
+        artefact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))
         print(artefact.report.choice)
     """
     check_prefer(prefer)
-    check_path(path, ".tflite")
+    check_time_limit(options.time_limit_s)
     check_counts(threads=threads, runs=runs)
     device_of(device)
     if isinstance(max_drop, bool) or not isinstance(max_drop, int | float) or not max_drop >= 0:
         raise OptionError(f"max_drop: expected a number >= 0. Received {max_drop!r}")
-    if calibration is None:
-        raise OptionError(
-            f"calibration: scheme {AUTO!r} needs samples of the model's input to compare its "
-            "candidates on; give calibration=x_train[:200]"
-        )
     notes: list[str] = []
     names = _names(candidates, prefer, notes)
-    _check_io(io, names)
-    face = interface(model, input_signature, calibration)
+    _check_options(options, names)
+    face = interface(model, options.input_signature, options.calibration)
     # Read once: what gives batches may give them only once.
-    samples, _ = draw(face, calibration, notes)
-    if input_signature is None and symbolic_inputs(model) is None:
-        # The samples have names now, which are not what such a model's call takes.
-        input_signature = face.arguments({spec.name: spec for spec in face.inputs})
-    files, failed = {}, {}
-    with progress.task("candidates", len(names)) as task:
-        for name in names:
-            try:
-                files[name] = to_tflite(
-                    model,
-                    scheme=name,
-                    calibration=samples,
-                    io=io if io in SCHEMES[name].io else None,
-                    batch=batch,
-                    input_signature=input_signature,
-                    allow_float=allow_float,
-                    bound=bound,
-                    time_limit_s=time_limit_s,
-                )
-            except ConversionError as error:
-                if name == BASE:
-                    raise
-                failed[name] = str(error)
-            task.advance()
+    samples, _ = draw(face, options.calibration, notes)
+    files, failed = _convert_all(model, names, _with_samples(options, face, samples), progress)
     timed = interleaved(
         list(files.values()),
         names=list(files),
         device=device,
         threads=threads,
         runs=runs,
-        # Sizes that the files leave open are those of the samples.
-        input_shapes={
-            spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
-            for spec in face.inputs
-            if -1 in spec.shape[1:]
-        },
+        input_shapes=_open_shapes(face, samples, options.batch),
         progress=progress,
     )
     if timed.conditions.fake:
@@ -153,12 +102,44 @@ def choose(
     rows = _rows(names, files, failed, timed, losses, scores, max_drop)
     best = pick(rows, prefer)
     choice = _choice(rows, best, prefer, max_drop, judged_by, timed)
-    artefact = files[best.scheme]
-    report = dataclasses.replace(
-        artefact.report, notes=(*artefact.report.notes, *notes, choice.why), choice=choice
-    )
-    artefact = dataclasses.replace(artefact, report=report)
-    return artefact if path is None else artefact.save(path)
+    taken = files[best.scheme]
+    said = (*taken.report.notes, *notes, choice.why)
+    return replace(taken, report=replace(taken.report, notes=said, choice=choice))
+
+
+def _with_samples(options: Options, face: Interface, samples: Samples) -> Options:
+    signature = options.input_signature
+    if signature is None and symbolic_inputs(face.model) is None:
+        # The samples have names now, which are not what such a model's call takes.
+        signature = face.arguments({spec.name: spec for spec in face.inputs})
+    return replace(options, calibration=samples, input_signature=signature)
+
+
+def _open_shapes(face: Interface, samples: Samples, batch: int | None) -> dict[str, Sequence[int]]:
+    """Return the shapes of inputs of which files leave sizes open: those of the samples."""
+    return {
+        spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
+        for spec in face.inputs
+        if -1 in spec.shape[1:]
+    }
+
+
+def _convert_all(
+    model: Any, names: Sequence[str], options: Options, progress: Progress
+) -> tuple[dict[str, Artefact], dict[str, str]]:
+    """Return the files by scheme, and why the others could not be made."""
+    files, failed = {}, {}
+    with progress.task("candidates", len(names)) as task:
+        for name in names:
+            io = options.io if options.io in SCHEMES[name].io else None
+            try:
+                files[name] = convert_one(model, name, replace(options, io=io))
+            except ConversionError as error:
+                if name == BASE:
+                    raise
+                failed[name] = str(error)
+            task.advance()
+    return files, failed
 
 
 def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> list[str]:
@@ -177,10 +158,17 @@ def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> l
     return names
 
 
-def _check_io(io: str | None, names: Sequence[str]) -> None:
+def _check_options(options: Options, names: Sequence[str]) -> None:
+    if options.layers:
+        raise OptionError(f"layers: scheme {AUTO!r} is for the whole model; leave it out")
+    if options.calibration is None:
+        raise OptionError(
+            f"calibration: scheme {AUTO!r} needs samples of the model's input to compare its "
+            "candidates on; give calibration=x_train[:200]"
+        )
     allowed = list(dict.fromkeys(kind for name in names for kind in SCHEMES[name].io))
-    if io is not None and io not in allowed:
-        raise OptionError(f"io: these candidates allow {', '.join(allowed)}; got {io!r}")
+    if options.io is not None and options.io not in allowed:
+        raise OptionError(f"io: these candidates allow {', '.join(allowed)}; got {options.io!r}")
 
 
 def _losses(
@@ -278,10 +266,10 @@ def _choice(
         if row.reason or row.scheme == best.scheme:
             shown.append(row)
         elif prefer == "size":
-            shown.append(dataclasses.replace(row, reason="larger"))
+            shown.append(replace(row, reason="larger"))
         else:
             slower = (row.ratio or 0.0) > (best.ratio or 0.0)
-            shown.append(dataclasses.replace(row, reason="slower" if slower else "as fast, larger"))
+            shown.append(replace(row, reason="slower" if slower else "as fast, larger"))
     return Choice(
         taken=best.scheme,
         why=why,

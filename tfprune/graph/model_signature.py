@@ -146,6 +146,8 @@ def _of_data(data: Any, built: Structure) -> Structure:
     """
     several = isinstance(built, list | Mapping) and len(built) > 1
     inputs = data[0] if isinstance(data, tuple) and data else data
+    if several and isinstance(inputs, list) and len(inputs) == len(built):
+        inputs = tuple(inputs)  # one for each input; other lists are of batches
     return None if several and hasattr(inputs, "__array__") else _of_arrays(inputs)
 
 

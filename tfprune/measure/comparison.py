@@ -84,17 +84,13 @@ def compare(
     """
     if gate is not None:
         check_gate(gate)
-    subjects = [*_subjects(baseline, "baseline"), *_subjects(candidates, None)]
-    names = [subject.name for subject in subjects]
-    if len(set(names)) < len(names):
-        raise OptionError(f"candidates need different names. Received {', '.join(names)}")
     check_counts(threads=threads, runs=runs)
     device_of(device)
-    if len(subjects) == 1:
-        raise OptionError("candidates: expected at least one file. Received an empty list")
+    subjects = _different([*_subjects(baseline, "baseline"), *_subjects(candidates, None)])
+    names = [subject.name for subject in subjects]
     files = [_read(subject) for subject in subjects]
     models = [_model_figures(subject) for subject in subjects]
-    scores: Sequence[Fidelity | None] = [None] * len(files)
+    scores: Sequence[Fidelity] = ()
     if data is not None:
         scores = score_files(
             files,
@@ -116,33 +112,23 @@ def compare(
     )
     rows = []
     with progress.task("sizes and memory", len(files)) as task:
-        for index, (name, content) in enumerate(zip(names, files, strict=True)):
-            # Memory is that of this machine, which says nothing of another.
-            peak = (
-                peak_bytes(content, name=name, threads=threads, input_shapes=input_shapes)
-                if device == "host"
-                else None
-            )
-            rows.append(
-                Row(
-                    name=name,
-                    scheme=_scheme(subjects[index].source),
-                    peak_bytes=peak,
-                    **_file_figures(content),
-                    **models[index][0],
-                    **_score_figures(scores[index], is_baseline=not index),
-                    **_time_figures(timed, index),
+        for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):
+            figures = _file_figures(content) | models[index][0] | _time_figures(timed, index)
+            if device == "host":  # its memory says nothing of that of another machine
+                figures["peak_bytes"] = peak_bytes(
+                    content, name=subject.name, threads=threads, input_shapes=input_shapes
                 )
-            )
+            figures |= _score_figures(scores[index], is_baseline=not index) if scores else {}
+            rows.append(Row(name=subject.name, scheme=_scheme(subject.source), **figures))
             task.advance()
     report = Report(
         title=title,
         rows=tuple(rows),
         metric=name_of_metric(metric),
-        samples=scores[0].samples if scores[0] else 0,
+        samples=scores[0].samples if scores else 0,
         conditions=timed.conditions,
         notes=(
-            *(note for found in scores if found for note in found.notes),
+            *(note for found in scores for note in found.notes),
             *(note for _, notes in models for note in notes),
         ),
         versions=versions(),
@@ -186,6 +172,16 @@ def _subjects(given: Any, default: str | None) -> list[_Subject]:
     return [_Subject(default or name_of(source), source, model)]
 
 
+def _different(subjects: list[_Subject]) -> list[_Subject]:
+    """Refuse a baseline alone, and names that are not different."""
+    names = [subject.name for subject in subjects]
+    if len(set(names)) < len(names):
+        raise OptionError(f"candidates need different names. Received {', '.join(names)}")
+    if len(subjects) == 1:
+        raise OptionError("candidates: expected at least one file. Received an empty list")
+    return subjects
+
+
 def _pair(entry: Any) -> tuple[Source, Any]:
     if isinstance(entry, tuple) and len(entry) != 2:
         raise OptionError(
@@ -212,10 +208,8 @@ def _file_figures(content: bytes) -> dict[str, Any]:
     }
 
 
-def _score_figures(found: Fidelity | None, *, is_baseline: bool) -> dict[str, Any]:
+def _score_figures(found: Fidelity, *, is_baseline: bool) -> dict[str, Any]:
     """Return what the data told; the baseline is not compared with itself."""
-    if found is None:
-        return {}
     if is_baseline:
         return {"score": found.score}
     return {

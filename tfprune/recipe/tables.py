@@ -36,7 +36,7 @@ from tfprune.recipe.sources import (
     is_file,
     is_function,
 )
-from tfprune.runtime.scheme_choice import AUTO, CHOOSERS, PREFER, check_scheme
+from tfprune.runtime.scheme_choice import AUTO, PREFER, check_scheme
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.sparsity.choices.allocation import ALLOCATIONS
 from tfprune.sparsity.choices.allocation import resolve as resolve_allocation
@@ -286,7 +286,7 @@ class QuantizeTable(Table):
         resolved(
             check_scheme,
             "the name of a scheme",
-            names=(SCHEMES, CHOOSERS),
+            names=(SCHEMES, (AUTO,)),
         ),
         "numbers of the file; auto: found by measuring",
         "int8",

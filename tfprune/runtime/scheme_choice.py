@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime.schemes import SCHEMES
-from tfprune.utils.registry import Registry
 
 AUTO = "auto"
 """The scheme that builds candidates, measures them and takes one."""
@@ -148,22 +147,12 @@ def check_prefer(prefer: str) -> None:
         raise OptionError(f"prefer: {prefer!r}. {nearest(str(prefer), PREFER)}")
 
 
-CHOOSERS: Registry[str] = Registry("chooser")
-"""How a scheme that is no way of storing is made: `package.module:function`, imported when used.
-
-The function takes the arguments of `to_tflite`. It stands behind a name, since files are chosen by
-measuring them, and measuring builds upon this part.
-"""
-
-
 def check_scheme(name: str) -> None:
-    """Refuse what is neither a way of storing a model nor a way of choosing one.
+    """Refuse what is neither a way of storing a model nor "auto", which chooses one.
 
     Raises:
         OptionError: No such scheme.
     """
-    if not isinstance(name, str) or name not in [*SCHEMES, *CHOOSERS]:
-        raise OptionError(f"unknown scheme {name!r}. {nearest(str(name), [*SCHEMES, *CHOOSERS])}")
-
-
-CHOOSERS.register(AUTO)("tfprune.deploy.auto:choose")
+    known = [*SCHEMES, AUTO]
+    if not isinstance(name, str) or name not in known:
+        raise OptionError(f"unknown scheme {name!r}. {nearest(str(name), known)}")

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.converter.options import (
+    Options,
     check_allowed,
     check_bound,
     check_calibration,
     check_io,
     check_layers,
     check_time_limit,
+    settings_for,
 )
 from tfprune.errors import FilterError, OptionError
 from tfprune.runtime.schemes import SCHEMES
@@ -81,3 +83,35 @@ def test_operations_that_may_stay_float_have_names() -> None:
         check_allowed(["SOFTMX"])
     with pytest.raises(OptionError, match="expected a list of operation names, got 'SOFTMAX'"):
         check_allowed("SOFTMAX")
+
+
+@pytest.mark.parametrize("name", list(SCHEMES))
+def test_settings_are_the_options_and_else_the_values_of_the_scheme(
+    name: str, quantizer: None
+) -> None:
+    plan = SCHEMES[name]
+    own = settings_for(name, Options())
+    assert (own.name, own.plan, own.io, own.bound) == (name, plan, plan.io[0], plan.bound)
+    assert (own.batch, own.allowed) == (None, frozenset())
+    assert (own.rules is None) == (plan.weight_bits is None)
+    options = Options(batch=3, allow_float=["SIN"], bound=0.5, time_limit_s=7.0, io=plan.io[-1])
+    given = settings_for(name, options)
+    assert (given.batch, given.allowed, given.bound) == (3, {"SIN"}, 0.5)
+    assert (given.limit_s, given.io) == (7.0, plan.io[-1])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"io": "int3"}, "io: scheme 'float32' allows float32; got 'int3'"),
+        ({"batch": 0}, "batch: expected a positive integer"),
+        ({"layers": {"head": "int4"}}, "layers: scheme 'float32' is for the whole model"),
+        ({"allow_float": ["SINN"]}, "allow_float: unknown operation 'SINN'"),
+        ({"bound": 0}, "bound: expected a positive number"),
+        ({"time_limit_s": 0}, "time_limit_s: expected a positive number"),
+    ],
+    ids=str,
+)
+def test_an_option_that_does_not_fit_the_scheme_is_refused(option, message) -> None:
+    with pytest.raises(OptionError, match=message):
+        settings_for("float32", Options(**option))

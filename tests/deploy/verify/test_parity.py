@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfprune.data.output_difference import scale_of
-from tfprune.deploy.verify.parity import agrees, parity
-from tfprune.errors import DataError
+from tfprune.deploy.verify.parity import agrees, check_agreement, parity
+from tfprune.errors import ConversionError, DataError
 
 
 def _compare(expected, actual, **options):
@@ -66,3 +66,19 @@ def test_constants_correlate_when_they_are_both_constant():
 def test_agreement_of_integers_counts_equal_numbers():
     found = parity("y", np.array([1, 2, 3, 4]), np.array([1, 2, 0, 4]), data="random", fraction=0.5)
     assert (found.rms_error, found.agreement) == (0.25, 0.75)
+
+
+def test_a_file_is_refused_for_its_worst_output_and_only_then_is_looked_for_where_it_begins():
+    near = parity("near", np.zeros((2, 1)), np.zeros((2, 1)), data="random", fraction=0.1)
+    off = parity("off", np.array([[0.0], [2.0]]), np.ones((2, 1)), data="random", fraction=0.5)
+    far = parity("far", np.array([[0.0], [2.0]]), np.ones((2, 1)), data="random", fraction=0.1)
+    asked = []
+    check_agreement([near], "the file", "do this", lambda: asked.append("") or "")
+    assert asked == []
+    with pytest.raises(ConversionError) as caught:
+        check_agreement([near, off, far], "the file", "do this", lambda: "; it begins here")
+    assert str(caught.value) == (
+        "the file disagrees with the model: output 'far' differs by 1 (root mean square; allowed "
+        "0.1), correlation 0.0000, on 2 random samples; it begins here; do this, or accept it with "
+        "bound="
+    )

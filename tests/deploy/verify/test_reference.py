@@ -4,9 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
+from tfprune.deploy.verify.reference import (
+    answers,
+    check_path,
+    draw,
+    file_answers,
+    some,
+    versions,
+)
 from tfprune.errors import ModelError, OptionError
 from tfprune.graph.model_signature import interface
+from tfprune.runtime import jobs
+from tfprune.workers import pool
 
 
 def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None:
@@ -63,3 +72,14 @@ def test_an_output_that_does_not_count_the_samples_is_refused() -> None:
     model = keras.Model(inputs, keras.ops.sum(inputs, 0))
     with pytest.raises(ModelError, match=r"has shape \(2,\) for 6 samples; give it a first axis"):
         answers(interface(model), {"x": np.zeros((6, 2), "float32")})
+
+
+def test_a_file_answers_in_a_child_process_as_its_model(convnet, float_file, images) -> None:
+    samples = {"image": images[:3]}
+    _, found = file_answers(jobs.run, float_file.bytes, ".tflite", samples, pool.LOAD_LIMIT_S)
+    expected = answers(interface(convnet), samples)
+    assert list(found) == list(expected)
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5)
+    with pytest.raises(pool.ChildError, match="no .tflite|not a .tflite|damaged|too short"):
+        file_answers(jobs.run, b"none", ".tflite", samples, pool.LOAD_LIMIT_S)

@@ -85,13 +85,14 @@ def way_out(text: str, *, crashed: bool = False) -> str:
     """Turn the text of a failure into one line with the fix.
 
     Args:
-        text: What the converter or the runtime said, in one line.
+        text: What the converter or the runtime said.
         crashed: The process died.
 
     Example:
         >>> way_out("... requires element_shape to be static during ...")
         'a loop over time needs a fixed batch size; give batch=1'
     """
+    text = " ".join(text.split())
     for pattern, meaning, fix in _KNOWN:
         found = re.search(pattern, text)
         if found:

@@ -1,13 +1,66 @@
 """What may be asked of `to_tflite`, checked before any work is done."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tfprune.deploy.converter.weight_only import Rule, weight_rules
 from tfprune.errors import OptionError, nearest
+from tfprune.graph.model_signature import check_batch
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.schemes import SCHEMES, Scheme
+from tfprune.workers import pool
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a file is made, whatever its scheme: the arguments of `to_tflite` of these names."""
+
+    calibration: Any = None
+    io: str | None = None
+    batch: int | None = None
+    input_signature: Any = None
+    layers: Mapping[str, str] | None = None
+    allow_float: Sequence[str] = ()
+    bound: float | None = None
+    time_limit_s: float = pool.CONVERT_LIMIT_S
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options that were checked for a scheme, with its own values where none were given."""
+
+    name: str
+    plan: Scheme
+    io: str
+    batch: int | None
+    rules: list[Rule] | None
+    allowed: frozenset[str]
+    bound: float
+    limit_s: float
+
+
+def settings_for(name: str, options: Options) -> Settings:
+    """Return options as a scheme takes them.
+
+    Raises:
+        OptionError: No such scheme, or it cannot have one of them.
+        FilterError: A pattern of `layers` is no regular expression.
+    """
+    plan = SCHEMES[name]
+    check_time_limit(options.time_limit_s)
+    return Settings(
+        name=name,
+        plan=plan,
+        io=check_io(name, plan, options.io),
+        bound=check_bound(options.bound) or plan.bound,
+        batch=check_batch(options.batch),
+        allowed=check_allowed(options.allow_float),
+        rules=check_layers(name, plan, {} if options.layers is None else options.layers),
+        limit_s=options.time_limit_s,
+    )
 
 
 def check_io(name: str, plan: Scheme, io: str | None) -> str:

@@ -15,8 +15,8 @@ from tfprune.deploy.converter.options import check_bound, check_time_limit
 from tfprune.deploy.onnx.convert import convert_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
-from tfprune.deploy.verify.parity import agrees, parity
-from tfprune.deploy.verify.reference import answers, check_path, draw, some, versions
+from tfprune.deploy.verify.parity import check_agreement, parity
+from tfprune.deploy.verify.reference import answers, check_path, draw, file_answers, some, versions
 from tfprune.errors import ConversionError, OptionError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import onnx
@@ -33,7 +33,6 @@ from tfprune.runtime.onnx import ENDING, check_installed
 from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
-from tfprune.workers.arrays import load_arrays, save_arrays
 
 if TYPE_CHECKING:
     import keras
@@ -118,15 +117,7 @@ def to_onnx(
     found = tuple(
         parity(name, expected[name], actual[name], data=origin, fraction=bound) for name in outputs
     )
-    bad = [entry for entry in found if not agrees(entry)]
-    if bad:
-        worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
-        raise ConversionError(
-            f"the ONNX file disagrees with the model: output {worst.output!r} differs by "
-            f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "
-            f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples; compare on data "
-            "like that of use (calibration=), or accept it with bound="
-        )
+    check_agreement(found, "the ONNX file", "compare on data like that of use (calibration=)")
     notes += _layout(data)
     used = versions(model, ["tf2onnx", "onnx", "onnxruntime"])
     report = _report(data, specs, used, found, notes)
@@ -145,9 +136,8 @@ def _convert(
             outputs = export(face, saved, batch=batch)
         except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
             # The user's own layers run here, as a graph, and may fail in any of these ways.
-            text = " ".join(str(error).split())
             raise ConversionError(
-                f"model {name!r} cannot be traced for ONNX: {way_out(text)}"
+                f"model {name!r} cannot be traced for ONNX: {way_out(str(error))}"
             ) from error
         try:
             pool.run_job(
@@ -161,9 +151,8 @@ def _convert(
                 kind="converter",
             )
         except pool.ChildError as error:
-            text = " ".join(str(error).split())
             raise ConversionError(
-                f"model {name!r} cannot be converted to ONNX: {way_out(text)}"
+                f"model {name!r} cannot be converted to ONNX: {way_out(str(error))}"
             ) from None
         return target.read_bytes(), outputs
 
@@ -172,19 +161,15 @@ def _run(
     data: bytes, samples: Samples, limit_s: float
 ) -> tuple[dict[str, np.ndarray], tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
     """Return the outputs of the file, and what it takes and gives."""
-    with scratch_folder() as folder:
-        paths = [str(Path(folder, name)) for name in (f"model{ENDING}", "in.npz", "out.npz")]
-        Path(paths[0]).write_bytes(data)
-        save_arrays(paths[1], samples)
-        try:
-            told = pool.run_job(onnx.run_job, *paths, limit_s=limit_s)
-        except pool.ChildError as error:
-            text = " ".join(str(error).split())
-            raise ConversionError(
-                f"the ONNX file was made but ONNX Runtime fails on it: {text}"
-            ) from None
-        takes, gives = (tuple(map(spec_of, entries)) for entries in told)
-        return load_arrays(paths[2]), (takes, gives)
+    try:
+        told, outputs = file_answers(onnx.run_job, data, ENDING, samples, limit_s)
+    except pool.ChildError as error:
+        text = " ".join(str(error).split())
+        raise ConversionError(
+            f"the ONNX file was made but ONNX Runtime fails on it: {text}"
+        ) from None
+    takes, gives = (tuple(map(spec_of, entries)) for entries in told)
+    return outputs, (takes, gives)
 
 
 def _layout(data: bytes) -> list[str]:

@@ -2,23 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfprune.data.output_difference import correlation, rms_share
-from tfprune.deploy.converter.calibrate import calibration_samples
+from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.verify.reference import file_answers
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
-from tfprune.storage.scratch import scratch_folder
 from tfprune.workers import pool
-from tfprune.workers.arrays import load_arrays, save_arrays
 
 _SAMPLES = 4
 # Two operations of the model give the same: further apart, one of them does something else.
@@ -132,17 +130,13 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
     return LayerTable(tuple(rows), tuple(unmatched))
 
 
-def _file_tensors(data: bytes, samples: Mapping[str, np.ndarray]) -> dict[int, np.ndarray]:
-    with scratch_folder() as folder:
-        paths = [str(Path(folder, name)) for name in ("model.tflite", "in.npz", "out.npz")]
-        Path(paths[0]).write_bytes(data)
-        save_arrays(paths[1], samples)
-        try:
-            pool.run_job(jobs.trace, *paths, limit_s=pool.LOAD_LIMIT_S)
-        except pool.ChildError as error:
-            text = " ".join(str(error).split())
-            raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
-        return {int(index): value for index, value in load_arrays(paths[2]).items()}
+def _file_tensors(data: bytes, samples: Samples) -> dict[int, np.ndarray]:
+    try:
+        _, tensors = file_answers(jobs.trace, data, ".tflite", samples, pool.LOAD_LIMIT_S)
+    except pool.ChildError as error:
+        text = " ".join(str(error).split())
+        raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
+    return {int(index): value for index, value in tensors.items()}
 
 
 def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,5 +1,7 @@
 """How far the outputs of a file lie from those of the Keras model."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from tfprune.data.output_difference import (
@@ -10,7 +12,7 @@ from tfprune.data.output_difference import (
     same_answers,
     scale_of,
 )
-from tfprune.errors import DataError
+from tfprune.errors import ConversionError, DataError
 from tfprune.runtime.artifact import Parity
 
 
@@ -80,3 +82,19 @@ def parity(
 def agrees(found: Parity) -> bool:
     """Tell whether an output is within its bound."""
     return found.rms_error <= found.bound
+
+
+def check_agreement(
+    found: Sequence[Parity], file: str, advice: str, begins: Callable[[], str] = str
+) -> None:
+    """Raise a ConversionError if an output is beyond its bound; only then ask where it begins."""
+    bad = [entry for entry in found if not agrees(entry)]
+    if not bad:
+        return
+    worst = max(bad, key=lambda entry: entry.rms_error / entry.bound)
+    raise ConversionError(
+        f"{file} disagrees with the model: output {worst.output!r} differs by "
+        f"{worst.rms_error:.3g} (root mean square; allowed {worst.bound:.3g}), correlation "
+        f"{worst.correlation:.4f}, on {worst.samples} {worst.data} samples{begins()}; {advice}, or "
+        "accept it with bound="
+    )

@@ -1,8 +1,9 @@
-"""What a model answers on samples: what every file made of it is compared with."""
+"""What a model answers on samples, and a file that was made of it."""
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from tfprune.errors import ModelError, OptionError
 from tfprune.graph.model_signature import Interface, generation
 from tfprune.runtime.artifact import report_path
 from tfprune.storage.files import check_destination
+from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.versions import version_of
+from tfprune.workers import pool
+from tfprune.workers.arrays import load_arrays, save_arrays
 
 _RANDOM_SAMPLES = 8
 _COMPARED_SAMPLES = 32
@@ -59,6 +63,21 @@ def answers(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
                 )
         pieces.append({name: np.asarray(value)[: count - start] for name, value in outputs.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def file_answers(
+    job: Callable[..., Any], data: bytes, ending: str, samples: Samples, limit_s: float
+) -> tuple[Any, Samples]:
+    """Return what a job says of a file, and the arrays that it writes, from a child process.
+
+    The job takes the paths of the file, of the samples, and of the arrays. Raises a ChildError.
+    """
+    with scratch_folder() as folder:
+        paths = [str(Path(folder, name)) for name in (f"model{ending}", "in.npz", "out.npz")]
+        Path(paths[0]).write_bytes(data)
+        save_arrays(paths[1], samples)
+        told = pool.run_job(job, *paths, limit_s=limit_s)
+        return told, load_arrays(paths[2])
 
 
 def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:

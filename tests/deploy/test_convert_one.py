@@ -1,0 +1,303 @@
+"""Models of all kinds in one scheme: names, batches, recurrence, what cannot be converted."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.deploy.convert_one import convert_one
+from tfprune.deploy.converter.options import Options
+from tfprune.errors import ConversionError
+from tfprune.runtime import flatbuffer
+from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.litert import Runner
+
+L = keras.layers
+
+
+def convert(model, scheme: str = "float32", **options) -> Artefact:
+    return convert_one(model, scheme, Options(**options))
+
+
+def test_it_is_what_to_tflite_gives(convnet, images, int8_file):
+    found = convert(convnet, "int8", calibration=images)
+    assert (found.bytes, found.report) == (int8_file.bytes, int8_file.report)
+
+
+def test_dict_inputs_and_outputs_keep_their_names_and_order():
+    zeta, alpha = keras.Input((4,), name="zeta"), keras.Input((4,), name="Alpha-1")
+    total = L.Add()([zeta, alpha])
+    model = keras.Model(
+        {"zeta": zeta, "Alpha-1": alpha}, {"b": L.Dense(2)(zeta), "a": L.Dense(3)(total)}
+    )
+    artefact = convert(model)
+    runner = Runner(artefact)
+    rng = np.random.default_rng(0)
+    x = {"Alpha-1": rng.normal(size=(5, 4)), "zeta": rng.normal(size=(5, 4))}
+
+    assert [spec.name for spec in runner.inputs] == ["zeta", "Alpha-1"]
+    assert [spec.name for spec in runner.outputs] == ["b", "a"]
+    expected = model.predict(x, verbose=0)
+    for name, value in runner(x).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5)
+
+
+def test_any_name_will_do():
+    inputs = {"file": keras.Input((3,), name="file"), "data": keras.Input((2,), name="data")}
+    outputs = {"job / out": L.Dense(2)(inputs["file"]), "file": L.Dense(1)(inputs["data"])}
+    rng = np.random.default_rng(0)
+    x = {"data": rng.normal(size=(9, 2)), "file": rng.normal(size=(9, 3))}
+    for scheme in ("float32", "int8"):
+        report = convert(keras.Model(inputs, outputs), scheme=scheme, calibration=x).report
+        assert [spec.name for spec in report.inputs] == ["file", "data"]
+        assert [spec.name for spec in report.outputs] == ["job / out", "file"]
+
+
+def test_lists_of_inputs_and_outputs_keep_their_order():
+    second, first = keras.Input((3,), name="second"), keras.Input((2,), name="first")
+    joined = L.Concatenate()([second, first])
+    model = keras.Model(
+        [second, first], [L.Dense(2, name="y")(joined), L.Dense(1, name="x")(first)]
+    )
+    runner = Runner(convert(model))
+    data = [np.ones((2, 3), "float32"), np.full((2, 2), 2.0, "float32")]
+
+    assert [spec.name for spec in runner.inputs] == ["second", "first"]
+    got, expected = runner(data), model.predict(data, verbose=0)
+    assert list(got) == ["y", "x"]
+    np.testing.assert_allclose(got["y"], expected[0], atol=1e-5)
+    np.testing.assert_allclose(got["x"], expected[1], atol=1e-5)
+
+
+def test_a_tensor_that_is_two_outputs_has_a_name_for_each():
+    x = keras.Input((6,))
+    y = L.Dense(8, name="y")(x)
+    data = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
+    for outputs in ([y, L.Dense(3, name="z")(y), y], {"b": y, "a": y}):
+        model = keras.Model(x, outputs)
+        expected = keras.tree.flatten(model(data))
+        for options, error in (({}, 1e-5), ({"scheme": "int8", "calibration": data}, 0.1)):
+            got = Runner(convert(model, **options)).run_named(data)
+            names = ["y", "z", "y_1"] if isinstance(outputs, list) else ["b", "a"]
+            assert list(got) == names
+            for value, wanted in zip(got.values(), expected, strict=True):
+                np.testing.assert_allclose(value, wanted, atol=error)
+
+
+class _Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.embedding = L.Embedding(20, 4)
+        self.head = L.Dense(2)
+
+    def call(self, tokens, training=None):
+        features = keras.ops.mean(self.embedding(tokens), axis=1)
+        return {"features": features, "logits": self.head(features)}
+
+
+def test_a_subclassed_model_is_asked_with_the_calibration_data():
+    model = _Subclassed()
+    tokens = np.arange(40).reshape(5, 8) % 20
+    model(tokens)
+    runner = Runner(convert(model, calibration=tokens.astype("int32")))
+
+    assert [spec.dtype for spec in runner.inputs] == ["int32"]
+    got, expected = runner(tokens), model(tokens)
+    np.testing.assert_allclose(got["logits"], expected["logits"], atol=1e-5)
+    np.testing.assert_allclose(got["features"], expected["features"], atol=1e-5)
+
+
+def test_a_subclassed_model_takes_a_signature():
+    model = _Subclassed()
+    model(np.zeros((1, 8), "int32"))
+    signature = keras.InputSpec(shape=(None, 6), dtype="int32")
+    assert convert(model, input_signature=signature).report.inputs[0].shape == (-1, 6)
+
+
+def test_a_mask_constraint_does_not_disturb_and_zeros_stay():
+    class Mask(keras.constraints.Constraint):
+        def __call__(self, w):
+            return w * keras.ops.cast(w > 0, w.dtype)
+
+    model = keras.Sequential([keras.Input((64,)), L.Dense(32, use_bias=False, name="dense")])
+    kernel = model.get_layer("dense").kernel
+    kernel.constraint = Mask()
+    kernel.assign(np.maximum(kernel.numpy(), 0))
+    zeros = int((kernel.numpy() == 0).sum())
+    data = convert(
+        model, scheme="int8", calibration=np.random.default_rng(0).normal(size=(20, 64))
+    ).bytes
+
+    contents = flatbuffer.parse(data)
+    weights = [t for t in contents.subgraphs[0].tensors if t.shape == (32, 64)]
+    stored = np.frombuffer(contents.raw(weights[0]), np.int8)
+    # Small weights may round to zero as well; none of the zeros may come back.
+    assert zeros <= (stored == 0).sum() < zeros + 64
+
+
+def test_a_mixed_float16_model_is_converted_in_full_precision_and_left_as_it_was():
+    model = keras.Sequential(
+        [keras.Input((6,)), L.Dense(8, dtype="mixed_float16"), L.Dense(2, dtype="mixed_float16")]
+    )
+    report = convert(model).report
+
+    assert [layer.dtype_policy.name for layer in model.layers] == ["mixed_float16"] * 2
+    assert report.notes == ("the model trains in 16-bit floats; the file computes in 32-bit ones",)
+    assert set(report.ops) == {"FULLY_CONNECTED"}
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_recurrent_models_get_a_fixed_batch_and_are_unrolled_for_integers(cell, scheme):
+    inputs = keras.Input((6, 4))
+    layer = getattr(L, cell)(5)
+    model = keras.Model(inputs, L.Dense(2)(layer(inputs)))
+    x = np.random.default_rng(0).normal(size=(12, 6, 4)).astype("float32")
+    artefact = convert(model, scheme=scheme, calibration=x)
+
+    assert artefact.report.inputs[0].shape == (1, 6, 4)
+    assert "needs it fixed" in artefact.report.notes[0]
+    assert ("WHILE" in artefact.report.ops) == (scheme == "float32")
+    assert layer.unroll is False
+    np.testing.assert_allclose(
+        Runner(artefact)(x), model.predict(x, verbose=0), atol=1e-5 if scheme == "float32" else 0.1
+    )
+
+
+def test_uint8_images_stay_uint8():
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    model = keras.Model(inputs, L.Dense(2)(L.Flatten()(L.Rescaling(1 / 255)(inputs))))
+    x = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "uint8")
+    artefact = convert(model, scheme="int8", calibration=x)
+
+    assert artefact.report.inputs[0].dtype == "uint8"
+    assert artefact.report.parity[0].correlation > 0.99
+
+
+def test_a_fixed_batch_is_kept_and_can_be_asked_for(convnet):
+    assert convert(convnet, batch=3).report.inputs[0].shape == (3, 8, 8, 1)
+    fixed = keras.Sequential([keras.Input((4,), batch_size=2), L.Dense(2)])
+    artefact = convert(fixed)
+    assert artefact.report.inputs[0].shape == (2, 4)
+    assert Runner(artefact)(np.zeros((5, 4), "float32")).shape == (5, 2)
+
+
+def test_a_file_that_disagrees_is_not_handed_over():
+    # One channel is 10,000 times the other, and only the other counts: 8 bits lose it.
+    model = keras.Sequential(
+        [keras.Input((2,)), L.Dense(2, use_bias=False), L.Dense(1, use_bias=False)]
+    )
+    model.set_weights([np.array([[1e4, 0.0], [0.0, 1.0]]), np.array([[0.0], [1.0]])])
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    with pytest.raises(ConversionError, match=r"disagrees with the model: output .* correlation"):
+        convert(model, scheme="int8", calibration=x)
+    accepted = convert(model, scheme="int8", calibration=x, bound=2.0)
+    assert accepted.report.parity[0].rms_error > 0.9 * accepted.report.parity[0].spread
+
+
+def test_an_operation_left_float_in_an_integer_plan_is_named_unless_allowed(images):
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.ops.erf(L.Dense(2)(L.Flatten()(inputs))))
+    with pytest.raises(ConversionError, match="no operation for|exact GELU|Erf"):
+        convert(model, scheme="int8", calibration=images)
+
+    model = keras.Model(inputs, keras.ops.sin(L.Dense(2)(L.Flatten()(inputs))))
+    with pytest.raises(ConversionError, match=r"SIN stayed float .* allow_float=\['SIN'\]"):
+        convert(model, scheme="int8", calibration=images)
+    report = convert(model, scheme="int8", calibration=images, allow_float=["SIN"]).report
+    assert "SIN stays float (1 times), as allowed" in report.notes
+
+
+def test_an_unknown_number_of_steps_cannot_be_unrolled():
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, L.LSTM(3)(inputs))
+    x = np.random.default_rng(0).normal(size=(8, 6, 4))
+    with pytest.raises(ConversionError, match="fixed number of time steps, or use .* 'dynamic'"):
+        convert(model, scheme="int8", calibration=x)
+    assert convert(model, calibration=x).report.inputs[0].shape == (1, -1, 4)
+
+
+def test_a_model_that_keeps_state_is_refused():
+    inputs = keras.Input((4, 3), batch_size=1)
+    model = keras.Model(inputs, L.LSTM(3, stateful=True)(inputs))
+    with pytest.raises(ConversionError, match=r"keeps a state .* stateful=False"):
+        convert(model)
+
+
+def test_a_layer_that_fails_as_a_graph_is_one_line():
+    class Branch(keras.layers.Layer):
+        def call(self, x):
+            return x if bool(keras.ops.sum(x) > 0) else -x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Branch()(L.Dense(3)(inputs)))
+    with pytest.raises(ConversionError, match="cannot be traced for float32") as caught:
+        convert(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8", "int4"])
+def test_whole_channels_of_zeros_are_fine(images, scheme, request):
+    if scheme == "int4":
+        request.getfixturevalue("quantizer")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), L.Conv2D(32, 3, activation="relu"), L.Flatten(), L.Dense(40)]
+    )
+    for layer in (model.layers[0], model.layers[2]):
+        kernel = layer.kernel.numpy()
+        kernel[..., ::4] = 0
+        layer.kernel.assign(kernel)
+    assert convert(model, scheme=scheme, calibration=images).report.parity[0].correlation > 0.97
+
+
+def _attention(k, *, vocabulary: int | None = None):
+    """Build a transformer block with exact GELU and LayerNormalization in Keras `k`."""
+    layers = k.layers
+    if vocabulary:
+        inputs = k.Input((8,), dtype="int32")
+        h = layers.Embedding(vocabulary, 16)(inputs)
+    else:
+        inputs = k.Input((8, 6))
+        h = layers.Dense(16)(inputs)
+    h = layers.LayerNormalization()(h + layers.MultiHeadAttention(2, 8)(h, h))
+    h = layers.LayerNormalization()(h + layers.Dense(16)(layers.Dense(32, activation="gelu")(h)))
+    return k.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(h)))
+
+
+def test_attention_is_integer_throughout_in_int8():
+    x = np.random.default_rng(0).normal(size=(20, 8, 6))
+    report = convert(_attention(keras), scheme="int8", calibration=x).report
+    assert report.parity[0].correlation > 0.99
+    assert "NEG" not in report.ops
+    assert "GELU" in report.ops
+
+
+def test_sixteen_bit_activations_are_refused_where_no_kernel_is():
+    x = np.random.default_rng(0).normal(size=(20, 8, 6))
+    with pytest.raises(ConversionError, match=r"SQUARED_DIFFERENCE does not take .* 'dynamic'"):
+        convert(_attention(keras), scheme="int16x8", calibration=x)
+
+
+def test_a_kernel_that_kills_the_process_is_one_error():
+    import tf_keras
+
+    tokens = np.random.default_rng(0).integers(0, 20, (20, 8))
+    model = _attention(tf_keras, vocabulary=20)
+    with pytest.raises(ConversionError, match=r"process died \(SIGABRT\).*use scheme 'dynamic'"):
+        convert(model, scheme="int16x8", calibration=tokens)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8"])
+def test_keras_2_models_are_converted_as_well(scheme):
+    import tf_keras
+
+    model = _attention(tf_keras, vocabulary=20)
+    tokens = np.random.default_rng(0).integers(0, 20, (20, 8)).astype("int32")
+    artefact = convert(model, scheme=scheme, calibration=tokens)
+    assert artefact.report.parity[0].correlation > 0.99
+    assert artefact.report.versions["tf_keras"]
+    expected = model(tokens).numpy()
+    assert np.corrcoef(Runner(artefact)(tokens).ravel(), expected.ravel())[0, 1] > 0.99

@@ -1,0 +1,261 @@
+"""The conversion of a model to one scheme, checked against the model."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tfprune.deploy.converter.calibrate import Samples
+from tfprune.deploy.converter.convert import convert_job
+from tfprune.deploy.converter.error_hints import way_out
+from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
+from tfprune.deploy.converter.options import Options, Settings, check_calibration, settings_for
+from tfprune.deploy.converter.reorder import reorder
+from tfprune.deploy.converter.weight_only import quantise_weights, resolve
+from tfprune.deploy.converter.zero_points import centre_second_factors
+from tfprune.deploy.qat.quantize_aware import (
+    has_trained_ranges,
+    is_quantize_aware,
+    strip_quantization,
+)
+from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.verify.layer_parity import first_disagreement
+from tfprune.deploy.verify.operations import check_operations, float_operations
+from tfprune.deploy.verify.parity import check_agreement, parity
+from tfprune.deploy.verify.reference import answers, draw, file_answers, some, versions
+from tfprune.errors import ConversionError, TfpruneError
+from tfprune.graph.model_signature import Interface, check_batch, interface
+from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
+from tfprune.runtime.artifact import Artefact, ConversionReport, gzip_bytes, sha256
+from tfprune.runtime.flatbuffer import Contents
+from tfprune.storage.scratch import scratch_folder
+from tfprune.utils.progress import SILENT, Progress
+from tfprune.workers import pool
+from tfprune.workers.arrays import save_arrays
+
+# The converter of TensorFlow 2.21 leaves one SPLIT of an unrolled recurrent layer float in about
+# one of ten runs on the same input; the other runs are right and equal.
+_UNSTEADY = frozenset({"SPLIT"})
+_ATTEMPTS = 6
+_GUESSED = (
+    "a subclassed model keeps the shapes of its inputs, not their types: they were taken for "
+    "float32; give input_signature= for others"
+)
+
+
+def convert_one(
+    model: Any, scheme: str, options: Options, *, progress: Progress = SILENT
+) -> Artefact:
+    """Return a model as a file of one of `SCHEMES`; the arguments and errors are of `to_tflite`."""
+    settings = settings_for(scheme, options)
+    aware = is_quantize_aware(model) and settings.plan.needs_calibration
+    # What the file rounds by is then in the model; data only shows that it does.
+    ready = aware and settings.plan.activations == "int8" and has_trained_ranges(model)
+    check_calibration(scheme, settings.plan, ready or options.calibration is not None)
+    face, trained = _faces(model, options, aware)
+    notes = [_GUESSED] if face.guessed else []
+    samples, origin = draw(face, options.calibration, notes)
+    with (
+        progress.task(f"convert to {scheme}", 3) as task,
+        full_precision(face.model) as lowered,
+        full_precision(trained.model),
+    ):
+        if lowered:
+            notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
+        made = _from_training(trained, settings, options, notes) if ready else None
+        shown = samples if settings.plan.needs_calibration else None
+        data, outputs = made or _convert(face, settings, shown, notes)
+        task.advance()
+        data = _finish(data, face, outputs, notes)
+        contents = flatbuffer.parse(data, f"the {scheme} file")
+        notes += check_operations(contents, scheme, settings.allowed)
+        task.advance()
+        compared = some(samples)
+        # With what was trained, rounding and all.
+        expected = answers(trained, compared)
+        actual = _run(data, compared, settings)
+        task.advance()
+    steps = _output_steps(contents)
+    found = tuple(
+        parity(name, expected[name], actual[name], data=origin, fraction=settings.bound,
+               step=steps.get(name, 0.0))
+        for name in outputs
+    )  # fmt: skip
+    check_agreement(
+        found,
+        f"the {scheme} file",
+        "calibrate on data like that of use, choose another scheme",
+        # A layer counts as wrong when it is as far off as the output may be.
+        lambda: first_disagreement(face.model, data, compared, settings.bound),
+    )
+    inputs, given = stored_numbers.specs(contents)
+    report = ConversionReport(
+        scheme=scheme,
+        io=settings.io,
+        versions=versions(model, ["ai-edge-litert"]),
+        sha256=sha256(data),
+        raw_bytes=len(data),
+        gzip_bytes=gzip_bytes(data),
+        ops=dict(sorted(Counter(op.name for op in contents.ops()).items())),
+        inputs=inputs,
+        outputs=given,
+        parity=found,
+        notes=tuple(notes),
+    )
+    return Artefact(data, None, report)
+
+
+def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
+    """Return the model that is converted, and the one that the file is compared with."""
+    given = options.input_signature, options.calibration
+    face = trained = interface(strip_quantization(model), *given)
+    if aware:
+        names = tuple(face.model.output_names)
+        trained = replace(interface(model, *given), outputs=names)
+    check_batch(options.batch, face.inputs)
+    return face, trained
+
+
+def _from_training(
+    trained: Interface, settings: Settings, options: Options, notes: list[str]
+) -> tuple[bytes, tuple[str, ...]] | None:
+    """Return the file with the ranges of training; None if some are missing and data has them."""
+    said = len(notes)
+    made = _convert(trained, settings, None, notes)
+    left = sorted(set(_left_float(made[0])).difference(settings.allowed))
+    if not left or options.calibration is None:
+        return made
+    del notes[said:]
+    notes.append(f"calibrated: training has seen no range for all of {', '.join(left)}")
+    return None
+
+
+def _convert(
+    face: Interface, settings: Settings, samples: Samples | None, notes: list[str]
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the file and the names of the outputs in the model's order."""
+    recurrent, batch = recurrent_layers(face.model), settings.batch
+    if recurrent and batch is None:
+        batch = 1
+        notes.append(f"batch 1: layer {recurrent[0].name!r} is recurrent and needs it fixed")
+    # The calibrator of TensorFlow 2.21 ends the process in the loop of a recurrent layer.
+    unroll = bool(recurrent) and settings.plan.needs_calibration
+    if unroll:
+        notes.append("recurrent layers are unrolled: integers cannot be calibrated in a loop")
+    try:
+        try:
+            return _convert_once(face, settings, samples, batch, unroll)
+        except pool.JobError as error:
+            if "element_shape to be static" not in str(error) or batch is not None:
+                raise
+        notes.append("batch 1: the model loops, which needs it fixed")
+        return _convert_once(face, settings, samples, 1, unroll)
+    except pool.ChildError as error:
+        raise ConversionError(
+            f"model {face.model.name!r} cannot be converted to {settings.name}: "
+            f"{way_out(str(error), crashed=isinstance(error, pool.CrashError))}"
+        ) from None
+
+
+def _convert_once(
+    face: Interface, settings: Settings, samples: Samples | None, batch: int | None, unroll: bool
+) -> tuple[bytes, tuple[str, ...]]:
+    with scratch_folder() as folder:
+        saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
+        outputs = _export(face, saved, batch, unroll, settings)
+        archive = None
+        if samples is not None:
+            archive = str(Path(folder, "samples.npz"))
+            save_arrays(archive, samples)
+        plan = settings.plan
+        options = {
+            "quantise": plan.quantise,
+            "activations": plan.activations,
+            "float16": plan.float16,
+            "sparse": plan.sparse,
+            "io": settings.io,
+            "samples": archive,
+            "batch": batch or max(1, face.inputs[0].shape[0]),
+        }
+        for _ in range(_ATTEMPTS):
+            pool.run_job(
+                convert_job,
+                str(saved),
+                str(target),
+                options,
+                limit_s=settings.limit_s,
+                kind="converter",
+            )
+            data = target.read_bytes()
+            if not (plan.needs_calibration and _UNSTEADY & set(_left_float(data))):
+                break
+        if settings.rules is not None:
+            rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
+            pool.run_job(
+                quantise_weights,
+                str(target),
+                str(target),
+                rules,
+                limit_s=settings.limit_s,
+                kind="converter",
+            )
+            data = target.read_bytes()
+        return data, outputs
+
+
+def _export(
+    face: Interface, folder: Path, batch: int | None, unroll: bool, settings: Settings
+) -> tuple[str, ...]:
+    try:
+        with traced_for_the_converter():
+            return export(face, folder, batch=batch, unroll=unroll)
+    except TfpruneError:
+        raise
+    except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
+        # The user's own layers run here, as a graph, and may fail in any of these ways.
+        raise ConversionError(
+            f"model {face.model.name!r} cannot be traced for {settings.name}: {way_out(str(error))}"
+        ) from error
+
+
+def _left_float(data: bytes) -> dict[str, int]:
+    return float_operations(flatbuffer.parse(data, "the converted file"))
+
+
+def _finish(data: bytes, face: Interface, outputs: Sequence[str], notes: list[str]) -> bytes:
+    """Return the file with inputs and outputs in the model's order, and products that add up."""
+    data = reorder(data, [spec.name for spec in face.inputs], outputs)
+    data, uneven = centre_second_factors(data)
+    if uneven:
+        notes.append(
+            f"BATCH_MATMUL multiplies by {', '.join(uneven)}, whose zero point cannot be 0: "
+            "TensorFlow 2.21 and ai-edge-litert before 2.1.3 compute that wrongly"
+        )
+    return data
+
+
+def _run(data: bytes, samples: Samples, settings: Settings) -> Samples:
+    try:
+        _, outputs = file_answers(jobs.run, data, ".tflite", samples, settings.limit_s)
+    except pool.ChildError as error:
+        raise ConversionError(
+            f"the {settings.name} file was made but the runtime fails on it: "
+            f"{way_out(str(error), crashed=isinstance(error, pool.CrashError))}"
+        ) from None
+    litert.remember_loadable(data)
+    return outputs
+
+
+def _output_steps(contents: Contents) -> dict[str, float]:
+    """Return the distance between neighbouring values of each output that was quantised."""
+    graph = contents.subgraphs[0]
+    source = {
+        op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs
+    }
+    steps = {}
+    for spec, index in zip(stored_numbers.specs(contents)[1], graph.outputs, strict=True):
+        scales = graph.tensors[source.get(index, index)].scales
+        if len(scales) == 1:
+            steps[spec.name] = scales[0]
+    return steps
