@@ -24,7 +24,7 @@ from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units, vectors
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, Binding, positions
-from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
+from tfprune.structure.rebuild.weights import Weights, operations, read_weights
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select

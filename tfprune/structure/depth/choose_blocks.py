@@ -14,10 +14,10 @@ from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
 from tfprune.graph.residual_blocks import Block
 from tfprune.keras_support.losses import loss_of
-from tfprune.structure.depth.remove_branches import Branches, branches_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding
 from tfprune.structure.ids.site import Site
+from tfprune.structure.rebuild.cut import Branches, branches_of
 from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.select.importance import Evidence, judge
 from tfprune.utils.filters import Filter, as_filters, matches

@@ -19,7 +19,7 @@ from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, vectors
 from tfprune.structure.ids.ids import MAKE, USE, places, positions
-from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rebuild.weights import Weights
 
 SHOWN = 8
 """So many positions of units that stay are named."""

@@ -1,5 +1,6 @@
 """Removing what is closed already: the small model computes what the model itself computes."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,11 +14,9 @@ from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
-from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.proof.prove import TOLERANCE, drift, has_low_precision, refuse_nan
-from tfprune.structure.rebuild.rebuild import Weights, rebuild
+from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.repair import LINEAR, TRANSPOSED, source_of
-from tfprune.structure.select.ranking import Choice
+from tfprune.structure.rebuild.weights import Weights
 
 # f(g·x) = g·f(x) for g ≥ 0
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
@@ -39,63 +38,26 @@ LARGEST = (
 """The same for g ≥ 0."""
 
 
-def sweep(
-    found: Units,
-    weights: Weights,
-    kind: str,
-    *,
-    whole: Units,
-    verify: bool,
-    seed: int,
-    input_shape: Any,
-) -> tuple[Any, dict[int, Any], Choice, float | None]:
-    """Remove closed units, and gates where they can be folded into the layer before them.
+def remove_closed(cut: Cut, *, gates: bool, input_shape: Any) -> Cut:
+    """The cut by which closed units go, and gates where they can be folded into a layer beside.
 
     Args:
-        found: The units of what is left of the model when its dead branches are taken out.
-        weights: All weights of the model.
-        kind: "zeros" or "gates".
-        whole: The units of the model itself.
-        verify: Whether to compare the small model with the model itself.
-        seed: For the inputs of that.
+        cut: A cut of the branches that are closed.
+        gates: Whether a unit is closed by its gate, or by weights that are all zero.
         input_shape: The shape of the input, where the model leaves it open.
-
-    Returns:
-        The small model, its operations by the `id` of the original, what was removed, and how
-        far it is from the original (None if that was not asked).
-
-    Raises:
-        ModelError: The small model is not what the original is.
     """
-    gates = kind == "gates"
-    closed = closed_units(found, weights, gates=gates, input_shape=input_shape)
-    folded, notes = closed.weights, list(closed.notes)
-    drop: set[int] = set()
-    alive = found.alive(closed.removed)
+    closed = closed_units(cut.left, cut.weights, gates=gates, input_shape=input_shape)
+    cut = replace(
+        cut, removed=closed.removed, weights=closed.weights, notes=closed.notes, same=True
+    )
     if gates:
-        folded, drop, more = fold_gates(found, folded, alive)
-        notes += [*_open(whole), *more]
-    elif not len(closed.removed) and not notes and found is whole:
-        notes.append(
-            "nothing is closed: no unit has zeros alone in the weights that make or use it"
-        )
-    small, ops = rebuild(found, alive, folded, drop=drop)
-    error = None
-    if verify:
-        one, other = found.model, small
-        if has_low_precision(found):
-            everything = np.ones(whole.flow.size, bool)
-            one, _ = rebuild(whole, everything, weights, dtype="float32")
-            other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
-        inputs = random_inputs(found, np.random.default_rng(seed), input_shape, alive)
-        error = drift(found, one, other, inputs)
-        refuse_nan(whole, weights, error)
-        if not error <= TOLERANCE:
-            raise ModelError(
-                f"model {found.model.name!r}: without its closed units it differs from itself by "
-                f"{error:.2g} of the output's scale (allowed {TOLERANCE:g}); nothing was returned"
-            )
-    return small, ops, Choice(closed.removed, tuple(notes)), error
+        folded, drop, notes = fold_gates(cut.left, cut.weights, cut.alive)
+        notes = [*closed.notes, *_open(cut.whole), *notes]
+        return replace(cut, weights=folded, drop=frozenset(drop), notes=tuple(notes))
+    if len(closed.removed) or closed.notes or cut.branches.arms:
+        return cut
+    note = "nothing is closed: no unit has zeros alone in the weights that make or use it"
+    return replace(cut, notes=(note,))
 
 
 def check_gates(found: Units) -> None:
