@@ -5,7 +5,8 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,12 +46,6 @@ def prove(cut: Cut, small: Rebuilt, *, seed: int = 0, input_shape: Any = None) -
     silenced: first its branches, then the units of what is left. Where an operation mixes the
     channels that are cut (LayerNormalization, softmax), the reference computes it on the living
     positions only: the cut itself is proven, not that nothing changed.
-
-    Args:
-        cut: What was taken out.
-        small: What was built of the rest.
-        seed: For the inputs.
-        input_shape: The shape of the input, where the model leaves it open.
 
     Raises:
         ModelError: They differ by more than TOLERANCE.
@@ -168,26 +163,18 @@ def has_low_precision(found: Units) -> bool:
     return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 
 
-class _state:
+def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
     """While it is entered, layers have other weights and empty states; they are not changed."""
-
-    def __init__(self, ops: dict[int, Any], weights: Weights) -> None:
-        mapping = [
-            (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
-            for key, op in ops.items()
-            if isinstance(op, keras.Layer)
-            for variable, array in zip(op.weights, weights[key], strict=True)
-        ]
-        states = [state for op in ops.values() for state in states_of(op)]
-        states += [drawn.state for op in ops.values() for drawn in _generators(op)]
-        mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
-        self.scope = keras.StatelessScope(state_mapping=mapping)
-
-    def __enter__(self) -> None:
-        self.scope.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.scope.__exit__(*error)
+    mapping = [
+        (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
+        for key, op in ops.items()
+        if isinstance(op, keras.Layer)
+        for variable, array in zip(op.weights, weights[key], strict=True)
+    ]
+    states = [state for op in ops.values() for state in states_of(op)]
+    states += [drawn.state for op in ops.values() for drawn in _generators(op)]
+    mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
+    return keras.StatelessScope(state_mapping=mapping)
 
 
 def _generators(op: Any) -> list[Any]:
@@ -196,32 +183,30 @@ def _generators(op: Any) -> list[Any]:
     return [one for layer in layers for one in own_seed_generators(layer)]
 
 
-class _plain_ends:
+@contextlib.contextmanager
+def _plain_ends(found: Units, ops: dict[int, Any]) -> Iterator[None]:
     """While it is entered, layers that make outputs have no saturating activation.
 
     A softmax or sigmoid far from zero would hide what went wrong before it.
     """
-
-    def __init__(self, found: Units, ops: dict[int, Any]) -> None:
-        producers = found.graph.producers()
-        makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
-        # A sum at the end is not there any more where its branch was taken out.
-        made = [call for call in makers if call is not None and id(call.op) in ops]
-        layers = {id(call.op): ops[id(call.op)] for call in made}
-        saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
-        self.changed = [
-            (layer, layer.activation)
-            for layer in layers.values()
-            if getattr(layer, "activation", None) in saturating
-            and not isinstance(layer, keras.layers.RNN)
-        ]
-
-    def __enter__(self) -> None:
-        for layer, _ in self.changed:
+    producers = found.graph.producers()
+    makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
+    # A sum at the end is not there any more where its branch was taken out.
+    made = [call for call in makers if call is not None and id(call.op) in ops]
+    layers = {id(call.op): ops[id(call.op)] for call in made}
+    saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
+    changed = [
+        (layer, layer.activation)
+        for layer in layers.values()
+        if getattr(layer, "activation", None) in saturating
+        and not isinstance(layer, keras.layers.RNN)
+    ]
+    try:
+        for layer, _ in changed:
             layer.activation = keras.activations.linear
-
-    def __exit__(self, *error: Any) -> None:
-        for layer, activation in self.changed:
+        yield
+    finally:
+        for layer, activation in changed:
             layer.activation = activation
 
 

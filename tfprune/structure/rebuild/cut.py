@@ -77,7 +77,8 @@ class Cut:
 
     def without(self, branches: Branches, input_shape: Any) -> "Cut":
         """The cut that takes these branches out of the whole model."""
-        return replace(self, branches=branches, left=branches.taken_from(self.whole, input_shape))
+        left = branches.taken_from(self.whole, input_shape)
+        return replace(self, branches=branches, left=left)
 
 
 def uncut(found: Units) -> Cut:

@@ -87,7 +87,8 @@ def rebuild(
             continue
         site = flow.sites.get(id(op))
         ops[id(op)] = _remake(op, site, keep, names[id(op)], dtype)
-    inputs = [_remake_input(layer) for layer in graph.input_layers]
+    remade = [keras.layers.InputLayer.from_config(x.get_config()) for x in graph.input_layers]
+    inputs = [layer.output for layer in remade]
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         change = flow.rewrites.get(id(call))
@@ -282,7 +283,3 @@ def _set(config: Any, path: tuple[str | int, ...], value: Any) -> None:
     for key in path[:-1]:
         config = config[key]
     config[path[-1]] = value
-
-
-def _remake_input(layer: Any) -> Any:
-    return keras.layers.InputLayer.from_config(layer.get_config()).output

@@ -1,5 +1,6 @@
 """A model's weights as arrays: read, sliced to what stays, or zero where they use what goes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 
 from tfprune.graph.read import Graph
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding, Keep, places
+from tfprune.structure.ids.ids import Binding, Ids, Keep, places
 from tfprune.structure.ids.site import Site
 
 Weights = dict[int, list[np.ndarray]]
@@ -57,16 +58,21 @@ def _slice_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.nd
 
 
 def _slice_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
-    if keep.all(binding.ids):
-        return weight
+    def fewer(block: np.ndarray, ids: Ids) -> np.ndarray:
+        return np.compress(keep.mask(ids), block, axis=binding.axis)
+
+    return weight if keep.all(binding.ids) else _by_block(weight, binding, fewer)
+
+
+def _by_block(
+    weight: np.ndarray, binding: Binding, change: Callable[[np.ndarray, Ids], np.ndarray]
+) -> np.ndarray:
+    """A weight of which each block, with its ids, is changed; it may be one block."""
     if binding.along is None:
-        return np.compress(keep.mask(binding.ids), weight, axis=binding.axis)
+        return change(weight, binding.ids)
     blocks = np.split(weight, len(binding.ids), axis=-1)
-    kept = [
-        np.compress(keep.mask(row), block, axis=binding.axis)
-        for row, block in zip(binding.ids, blocks, strict=True)
-    ]
-    return np.concatenate(kept, axis=-1)
+    pairs = zip(blocks, binding.ids, strict=True)
+    return np.concatenate([change(block, ids) for block, ids in pairs], axis=-1)
 
 
 def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
@@ -87,15 +93,9 @@ def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
 
 
 def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
-    if binding.along is None:
-        shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
-        return weight * keep.mask(binding.ids).reshape(shape).astype(weight.dtype)
-    blocks = np.split(weight, len(binding.ids), axis=-1)
     shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
-    return np.concatenate(
-        [
-            block * keep.mask(row).reshape(shape).astype(weight.dtype)
-            for row, block in zip(binding.ids, blocks, strict=True)
-        ],
-        axis=-1,
-    )
+
+    def quiet(block: np.ndarray, ids: Ids) -> np.ndarray:
+        return block * keep.mask(ids).reshape(shape).astype(weight.dtype)
+
+    return _by_block(weight, binding, quiet)

@@ -56,12 +56,9 @@ class Asked:
     @cached_property
     def cost(self) -> Target | None:
         """The cost and its limit, or the share of blocks; None where something else is asked."""
-        given = self.target
-        return (
-            None
-            if given is None or isinstance(given, Plan) or given in CLOSED
-            else (parse_target(given))
-        )
+        if self.target is None or isinstance(self.target, Plan) or self.target in CLOSED:
+            return None
+        return parse_target(self.target)
 
     @cached_property
     def kind(self) -> str:

@@ -1,7 +1,6 @@
-"""Removing what is closed already: the small model computes what the model itself computes."""
+"""Open gates are multiplied into a layer beside them: the model computes the same without them."""
 
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +9,6 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
-from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
@@ -38,28 +36,6 @@ LARGEST = (
 """The same for g ≥ 0."""
 
 
-def remove_closed(cut: Cut, *, gates: bool, input_shape: Any) -> Cut:
-    """The cut by which closed units go, and gates where they can be folded into a layer beside.
-
-    Args:
-        cut: A cut of the branches that are closed.
-        gates: Whether a unit is closed by its gate, or by weights that are all zero.
-        input_shape: The shape of the input, where the model leaves it open.
-    """
-    closed = closed_units(cut.left, cut.weights, gates=gates, input_shape=input_shape)
-    cut = replace(
-        cut, removed=closed.removed, weights=closed.weights, notes=closed.notes, same=True
-    )
-    if gates:
-        folded, drop, notes = fold_gates(cut.left, cut.weights, cut.alive)
-        notes = [*closed.notes, *_open(cut.whole), *notes]
-        return replace(cut, weights=folded, drop=frozenset(drop), notes=tuple(notes))
-    if len(closed.removed) or closed.notes or cut.branches.arms:
-        return cut
-    note = "nothing is closed: no unit has zeros alone in the weights that make or use it"
-    return replace(cut, notes=(note,))
-
-
 def check_gates(found: Units) -> None:
     """Raise unless a model has gates.
 
@@ -72,11 +48,9 @@ def check_gates(found: Units) -> None:
         )
 
 
-def fold_gates(
-    found: Units, weights: Weights, alive: np.ndarray
-) -> tuple[Weights, set[int], list[str]]:
-    """The weights with open gates multiplied in, the gates that go, and notes on the others."""
-    result, notes = dict(weights), []
+def fold_gates(cut: Cut) -> Cut:
+    """The cut by which open gates go, multiplied into the weights; notes tell of the others."""
+    found, alive, result, notes = cut.left, cut.alive, dict(cut.weights), list(cut.notes)
     drop: set[int] = set()
     producers = found.graph.producers()
     for call in found.graph.calls:
@@ -101,10 +75,10 @@ def fold_gates(
         notes.append(
             f"{gate.name} stays: its gates cannot be multiplied into the layer before or after it"
         )
-    return result, drop, notes
+    return replace(cut, weights=result, drop=frozenset(drop), notes=tuple(notes))
 
 
-def _open(found: Units) -> list[str]:
+def note_if_open(found: Units) -> list[str]:
     """Say that no gate is closed, where none is, and what would close some."""
     gates = {id(call.op): call.op for call in found.graph.calls if isinstance(call.op, ChannelGate)}
     values = np.concatenate(
