@@ -45,6 +45,7 @@ ORDER = [
     "structure.select",
     "structure.gates",
     "structure.depth",
+    "structure.targets",
     "structure",
     "sparsity.choices",
     "sparsity",

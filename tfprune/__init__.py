@@ -31,7 +31,7 @@ _HOME = {
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "tfmot_compat.low_magnitude",
     # shrinking: channels, heads and blocks removed
-    "Plan": "structure.plan",
+    "Plan": "structure.select.plan",
     "ShrinkReport": "structure.report",
     "add_gates": "structure.gates.add_gates",
     "layers": "structure.gates",
@@ -115,9 +115,9 @@ if TYPE_CHECKING:
     from tfprune.structure.gates import layers as layers
     from tfprune.structure.gates.add_gates import add_gates as add_gates
     from tfprune.structure.groups.units import units as units
-    from tfprune.structure.plan import Plan as Plan
     from tfprune.structure.rebuild.recalibrate import recalibrate as recalibrate
     from tfprune.structure.report import ShrinkReport as ShrinkReport
+    from tfprune.structure.select.plan import Plan as Plan
     from tfprune.structure.shrink import shrink as shrink
     from tfprune.tfmot_compat.adapter import prune_scope as prune_scope
     from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries

@@ -26,6 +26,7 @@ CONTRACTS = {
     "RANKINGS": "contract/test_structure_choices.py",
     "SCHEMES": "contract/test_schemes.py",
     "SCORES": "contract/test_registries.py",
+    "TARGETS": "contract/test_structure_choices.py",
     "devices": "contract/test_devices.py",
     "runtimes": "contract/test_runtimes.py",
 }

@@ -1,4 +1,4 @@
-"""What every importance, ranking and judge of blocks keeps; a new one is enrolled by itself."""
+"""What every importance, ranking, judge of blocks and kind of target keeps, new ones too."""
 
 import keras
 import numpy as np
@@ -10,11 +10,16 @@ from tests.structure.depth.test_choose_blocks import LABELLED, LOSS, deep, remov
 from tests.structure.select.test_importance import evidence, net, scores
 from tests.structure.select.test_ranking import net as widths
 from tests.structure.select.test_ranking import pool
+from tests.structure.targets.test_asked import USUAL
 from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import read_weights
+from tfprune.structure.proof.prove import prove
+from tfprune.structure.rebuild.rebuild import rebuild
+from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
+from tfprune.structure.select.plan import Plan, Removal
 from tfprune.structure.select.ranking import RANKINGS
+from tfprune.structure.targets.asked import TARGETS, Asked
 
 # What draws, and so knows nothing of what it judges.
 CONTROLS = {"random"}
@@ -145,3 +150,28 @@ def test_a_judge_gives_each_block_a_number_and_changes_nothing(name: str) -> Non
     # And it is an importance that `shrink` takes.
     options = {"importance": name, "data": LABELLED, "loss": LOSS, "verify": False}
     assert len(removed(tfprune.shrink(model, {"blocks": 0.3}, **options)[1])) == 1
+
+
+EXAMPLES = {
+    "blocks": {"blocks": 0.3},
+    "closed": "zeros",
+    "cost": {"channels": 0.5},
+    "plan": Plan("deep", (Removal("up_0", "filters", 6, (1, 2)),)),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_proven(name: str) -> None:
+    model = deep(3)
+    before = [weight.copy() for weight in model.get_weights()]
+    found = units(model)
+    asked = Asked(target=EXAMPLES[name], **{**USUAL, "round_to": 1})
+    assert asked.kind == name
+    cut, again = (TARGETS[name](found, asked) for _ in range(2))
+    assert cut.whole is found
+    np.testing.assert_array_equal(cut.removed, again.removed)
+    assert (cut.branches.arms.keys(), cut.notes) == (again.branches.arms.keys(), again.notes)
+    assert cut.weights.keys() == again.weights.keys() == read_weights(found).keys()
+    assert prove(cut, rebuild(cut)).error <= 1e-5
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.structure.plan import Plan
+from tfprune.structure.select.plan import Plan
 
 SAVED = Path(__file__).parents[1] / "golden" / "saved"
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(2, 4, 8)

@@ -5,8 +5,9 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.graph.residual_blocks import find_blocks, without
-from tfprune.structure.groups.units import units, units_of
-from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.groups.units import units
+from tfprune.structure.rebuild.cut import branches_of, uncut
+from tfprune.structure.rebuild.rebuild import rebuild
 
 
 def conv_block(x, name, width=8):
@@ -108,9 +109,7 @@ def test_attention_and_mlp_are_a_block_each() -> None:
     blocks = tfprune.units(model).blocks
     assert [block.layers[1:] for block in blocks] == [("cross",), ("up", "down")]
     assert all(block.removable for block in blocks)
-    whole = units(model)
-    left = units_of(model, without(whole.graph, {block.arm: None for block in blocks}))
-    small, _ = rebuild(left, np.ones(left.flow.size, bool), read_weights(whole))
+    small, _ = rebuild(uncut(units(model)).without(branches_of(blocks), None))
     assert [layer.name for layer in small.layers if layer.weights] == [
         layer.name for layer in model.layers if type(layer) is kl.Dense and layer.name not in
         ("up", "down")

@@ -24,7 +24,8 @@ from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units, vectors
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, Binding, positions
-from tfprune.structure.rebuild.rebuild import Weights, operations, read_weights
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.weights import Weights, operations, read_weights
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
@@ -259,7 +260,7 @@ def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:
             for variable, array in zip(op.weights, trial[id(op)], strict=True)
         ]
         with keras.StatelessScope(state_mapping=mapping):
-            removed = closed_units(found, trial, gates=False).removed
+            removed = closed_units(Cut(found, found, trial), gates=False).removed
         went &= np.isin(np.arange(found.flow.size), removed)
     silent, loud = [], []
     for group in closing.groups:

@@ -2,118 +2,107 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
 
-from tfprune.structure.depth.remove_branches import Branches
 from tfprune.structure.groups.units import Units
-from tfprune.structure.plan import plan_of
-from tfprune.structure.rebuild.rebuild import operations
+from tfprune.structure.proof.prove import Proof
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.rebuild import Rebuilt
+from tfprune.structure.rebuild.weights import operations
 from tfprune.structure.report import BlockChange, Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.select.cost_meter import Meter
-from tfprune.structure.select.ranking import Choice
+from tfprune.structure.select.plan import Plan, plan_of
+from tfprune.structure.targets.asked import Asked
 
 
-def make_report(
-    found: Units,
-    left: Units,
-    small: Any,
-    ops: dict[int, Any],
-    choice: Choice,
-    branches: Branches,
-    error: float | None,
-    *,
-    meter_left: Meter,
-    target: dict[str, float] | str | None,
-    importance: str | None,
-    ranking: str | None,
-    round_to: int,
-    against: str,
-) -> ShrinkReport:
-    """The report on a model that was shrunk.
+def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, asked: Asked) -> ShrinkReport:
+    """The report on a model that was shrunk: on what was taken out and what was built of the rest.
 
     Args:
-        found: The units of the original.
-        left: Those of what is left of it when whole branches are taken out.
-        small: The small model.
-        ops: Its operations by the `id` of the original.
-        choice: The units of `left` that went.
-        branches: The branches that went.
-        error: How far the small model is from what it should be.
-        meter_left: Counts the costs of `left`.
-        target: What was asked for.
-        importance: As it was given; None where nothing was judged.
-        ranking: As it was given; None where nothing was ranked.
-        round_to: As it was given.
-        against: What `error` was measured against.
+        cut: What was taken out.
+        small: What was built of the rest.
+        proof: How far that is from what it should be; None where nobody asked.
+        asked: What was asked for.
     """
-    alive = left.alive(choice.removed)
-    meter = meter_left if left is found else Meter(found)
-    reasons = [
-        reason for group in left.groups if not alive[group.units].all() for reason in group.reasons
-    ]
-    layers = tuple(
-        LayerChange(op.name, op.count_params(), ops[id(op)].count_params() if id(op) in ops else 0)
-        for op in operations(found.graph)
-        if isinstance(op, keras.Layer) and op.weights
-    )
-    before = _cost(meter, meter.everything)
-    after = replace(_cost(meter_left, alive), params=small.count_params())
+    whole, left, arms = cut.whole, cut.left, cut.branches.arms
+    meter = Meter(whole)
+    meter_left = meter if left is whole else Meter(left)
+    changed = [group for group in left.groups if not cut.alive[group.units].all()]
+    reasons = tuple(dict.fromkeys(reason for group in changed for reason in group.reasons))
+    name = getattr(asked.importance, "__name__", "custom")
+    importance = asked.importance if isinstance(asked.importance, str) else name
+    silenced = "units and branches" if arms else "units"
     return ShrinkReport(
-        model=found.model.name,
-        target=target,
-        importance=importance,
-        ranking=ranking,
-        round_to=round_to,
-        before=before,
-        after=after,
-        achieved=_achieved(target, found, branches, meter, meter_left, alive),
-        groups=_groups(found, left, alive),
-        layers=layers,
+        model=whole.model.name,
+        target=_target(asked),
+        importance=importance if asked.kind in ("blocks", "cost") else None,
+        ranking=asked.ranking if asked.kind == "cost" else None,
+        round_to=asked.round_to,
+        before=_cost(meter, meter.everything),
+        after=replace(_cost(meter_left, cut.alive), params=small.model.count_params()),
+        achieved=_achieved(cut, asked, meter, meter_left),
+        groups=_groups(cut),
+        layers=_layers(cut, small),
         exact=not reasons,
-        reasons=tuple(dict.fromkeys(reasons)),
-        error=error,
-        against=against,
-        frozen=tuple((line.layer, line.reason) for line in found.frozen),
-        notes=(*found.graph.notes, *_masks_left(found), *branches.notes, *choice.notes),
-        plan=plan_of(left, choice.removed, branches.planned(found)),
+        reasons=reasons,
+        error=None if proof is None else proof.error,
+        against="the original" + ("" if cut.same else f" with the removed {silenced} silenced"),
+        frozen=tuple((line.layer, line.reason) for line in whole.frozen),
+        notes=(*whole.graph.notes, *_masks_left(whole), *cut.branches.notes, *cut.notes),
+        plan=plan_of(cut),
         blocks=tuple(
-            BlockChange(block.name, block.layers, block.arm in branches.arms, block.reason)
-            for block in found.blocks
+            BlockChange(block.name, block.layers, block.arm in arms, block.reason)
+            for block in whole.blocks
         ),
     )
 
 
-def _groups(found: Units, left: Units, alive: np.ndarray) -> tuple[GroupChange, ...]:
+def _target(asked: Asked) -> dict[str, float] | str | None:
+    """What was asked for, as the report shows it."""
+    if asked.cost is not None:
+        return {asked.cost.cost: asked.cost.value}
+    return "plan" if isinstance(asked.target, Plan) else asked.target
+
+
+def _cost(meter: Meter, alive: np.ndarray) -> Cost:
+    macs = meter.macs(alive)
+    return Cost(
+        int(meter.params(alive)),
+        None if math.isnan(macs) else round(macs),
+        int(meter.channels(alive)),
+    )
+
+
+def _achieved(cut: Cut, asked: Asked, meter: Meter, meter_left: Meter) -> float | None:
+    """What the target asked a share of, as a share."""
+    kind = None if asked.cost is None else asked.cost.cost
+    if kind == "blocks":
+        return len(cut.branches.arms) / sum(block.removable for block in cut.whole.blocks)
+    if kind not in ("macs", "params", "channels"):
+        return None
+    return meter_left.measure(kind, cut.alive) / meter.measure(kind, meter.everything)
+
+
+def _groups(cut: Cut) -> tuple[GroupChange, ...]:
     """The groups of the original, each with what is left of it."""
-    homes = {(id(p.op), p.key): group for group in left.groups for p in group.producers}
+    homes = {(id(p.op), p.key): group for group in cut.left.groups for p in group.producers}
     changes = []
-    for group in found.groups:
+    for group in cut.whole.groups:
         kept = [homes[key] for p in group.producers if (key := (id(p.op), p.key)) in homes]
-        after = int(alive[kept[0].units].sum()) if kept else 0
+        after = int(cut.alive[kept[0].units].sum()) if kept else 0
         changes.append(GroupChange(group.name, group.kind, len(group.units), after, group.exact))
     return tuple(changes)
 
 
-def _achieved(
-    target: dict[str, float] | str | None,
-    found: Units,
-    branches: Branches,
-    meter: Meter,
-    meter_left: Meter,
-    alive: np.ndarray,
-) -> float | None:
-    """What the target asked a share of, as a share."""
-    if not isinstance(target, dict):
-        return None
-    ((kind, _),) = target.items()
-    if kind == "blocks":
-        return len(branches.arms) / sum(block.removable for block in found.blocks)
-    if kind not in ("macs", "params", "channels"):
-        return None
-    return meter_left.measure(kind, alive) / meter.measure(kind, meter.everything)
+def _layers(cut: Cut, small: Rebuilt) -> tuple[LayerChange, ...]:
+    ops = small.ops
+    return tuple(
+        LayerChange(op.name, op.count_params(), ops[id(op)].count_params() if id(op) in ops else 0)
+        for op in operations(cut.whole.graph)
+        if isinstance(op, keras.Layer) and op.weights
+    )
 
 
 def _masks_left(found: Units) -> list[str]:
@@ -127,12 +116,3 @@ def _masks_left(found: Units) -> list[str]:
         f"the masks that hold zeros in {count} weights stay with the original: the small model "
         "keeps its zeros only until it is trained, unless it is pruned again"
     ]
-
-
-def _cost(meter: Meter, alive: np.ndarray) -> Cost:
-    macs = meter.macs(alive)
-    return Cost(
-        int(meter.params(alive)),
-        None if math.isnan(macs) else round(macs),
-        int(meter.channels(alive)),
-    )

@@ -2,13 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfprune.structure.groups.units import span
-from tfprune.structure.plan import Plan
-
-if TYPE_CHECKING:
-    pass
+from tfprune.structure.select.plan import Plan
 
 
 @dataclass(frozen=True)

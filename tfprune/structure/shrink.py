@@ -1,32 +1,22 @@
 """The front door: a smaller model for a cost that is asked for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfprune.errors import OptionError
 from tfprune.graph.read import InputShape
 from tfprune.keras_support.cloning import compile_like
 from tfprune.keras_support.losses import Loss
-from tfprune.structure.build_report import make_report
-from tfprune.structure.depth.choose_blocks import choose_blocks
-from tfprune.structure.depth.closed_branches import dead_branches
-from tfprune.structure.depth.remove_branches import Branches, branches_of, prove_branches
-from tfprune.structure.gates.remove_closed import check_gates, sweep
+from tfprune.structure.build_report import build_report
 from tfprune.structure.groups.units import units
-from tfprune.structure.plan import Plan, blocks_of, removed_by
 from tfprune.structure.proof.prove import prove
-from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.rebuild.repair import repaired
 from tfprune.structure.report import ShrinkReport
-from tfprune.structure.select.cost_meter import Meter
-from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
-from tfprune.structure.select.ranking import RANKINGS, Choice, choose
-from tfprune.structure.select.target import Target, parse_target
-from tfprune.structure.select.tflite_size import meet_file_size
+from tfprune.structure.select.plan import Plan
+from tfprune.structure.targets.asked import TARGETS, Asked
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.progress import SILENT, Progress
 
@@ -110,142 +100,36 @@ def shrink(
         >>> small.get_layer("hidden").units, report.exact
         (16, True)
     """
-    closed = target if target in ("zeros", "gates") else None
-    wanted = None if target is None or closed or isinstance(target, Plan) else parse_target(target)
-    depth = wanted.value if wanted is not None and wanted.cost == "blocks" else None
-    if target is None and not ratios:
-        raise OptionError("shrink target: None is allowed only with ratios=")
-    _check_options(importance, ranking, round_to, cap, seed)
-    _check_kinds(heads, verify, ratios)
-    if depth is not None and (ratios or repair is not None):
-        raise OptionError(
-            "shrink target blocks: ratios= and repair= are about channels. Shrink twice: first "
-            "by blocks, then by channels"
-        )
-    only, skip = as_filters("only", only), as_filters("skip", skip)
-    if (closed or isinstance(target, Plan)) and (only or skip or ratios):
-        raise OptionError(
-            f"shrink target {closed or 'plan'}: it says itself what goes: leave out only=, skip= "
-            "and ratios="
-        )
-    if closed and repair is not None:
-        raise OptionError(f"shrink target {closed}: it loses nothing to repair: leave out repair=")
+    asked = Asked(
+        target=target,
+        importance=importance,
+        ranking=ranking,
+        data=data,
+        loss=loss,
+        round_to=round_to,
+        only=as_filters("only", only),
+        skip=as_filters("skip", skip),
+        ratios=ratios,
+        cap=cap,
+        heads=heads,
+        verify=verify,
+        repair=repair,
+        seed=seed,
+        input_shape=input_shape,
+    )
     compile_anew = compile_like(model)
+    proof = None
     with progress.task("shrink", 4) as task:
         found = units(model, input_shape=input_shape)
-        if closed == "gates":
-            check_gates(found)
         task.advance()
-        weights = read_weights(found)
-        evidence = Evidence(found, weights, data, loss, seed)
-        branches = Branches({})
-        if closed:
-            branches = dead_branches(found, weights)
-        elif isinstance(target, Plan):
-            branches = branches_of(blocks_of(found, target))
-        elif depth is not None:
-            branches = choose_blocks(found, evidence, importance, depth, only, skip)
-        left = branches.taken_from(found, input_shape)
-        meter = Meter(left)
-        if closed or depth is not None:
-            choice = Choice(np.zeros(0, int))
-        elif isinstance(target, Plan):
-            choice = Choice(removed_by(left, target))
-        else:
-            score = judge(importance, evidence)
-
-            def pick(wanted: Target | None) -> Choice:
-                return choose(
-                    found,
-                    meter,
-                    score,
-                    wanted,
-                    ranking=ranking,
-                    round_to=round_to,
-                    cap=cap,
-                    only=only,
-                    skip=skip,
-                    ratios=ratios,
-                    heads=heads,
-                )
-
-            if wanted is not None and wanted.cost == "tflite_bytes":
-                choice = meet_file_size(found, meter, weights, wanted, pick)
-            else:
-                choice = pick(wanted)
+        cut = TARGETS[asked.kind](found, asked)
         task.advance()
-        error = None
-        if closed:
-            small, ops, choice, error = sweep(
-                left,
-                weights,
-                closed,
-                whole=found,
-                verify=verify,
-                seed=seed,
-                input_shape=input_shape,
-            )
-        else:
-            alive = left.alive(choice.removed)
-            if repair is not None:
-                weights, notes = repaired(left, weights, alive, repair)
-                choice = replace(choice, notes=(*choice.notes, *notes))
-            small, ops = rebuild(left, alive, weights)
+        if repair is not None:
+            cut = repaired(cut, repair)
+        small = rebuild(cut)
         task.advance()
-        if verify and not closed:
-            proof: dict[str, Any] = {"seed": seed, "input_shape": input_shape}
-            error = 0.0
-            if branches.arms:
-                built = None if len(choice.removed) else (small, ops)
-                error = prove_branches(found, left, branches, weights, built, **proof).error
-            if len(choice.removed) or not branches.arms:
-                error = max(error, prove(left, alive, weights, small, ops, **proof).error)
+        if verify:
+            proof = prove(cut, small, seed=seed, input_shape=input_shape)
         task.advance()
-    compile_anew(small)
-    name = importance if isinstance(importance, str) else getattr(importance, "__name__", "custom")
-    shown: dict[str, float] | str | None = {wanted.cost: wanted.value} if wanted else closed
-    judged = not closed and not isinstance(target, Plan)
-    silenced = "units and branches" if branches.arms else "units"
-    if isinstance(target, Plan):
-        shown = "plan"
-    report = make_report(
-        found,
-        left,
-        small,
-        ops,
-        choice,
-        branches,
-        error,
-        meter_left=meter,
-        target=shown,
-        importance=name if judged else None,
-        ranking=ranking if judged and depth is None else None,
-        round_to=round_to,
-        against="the original" if closed else f"the original with the removed {silenced} silenced",
-    )
-    return small, report
-
-
-def _check_options(importance: Any, ranking: Any, round_to: Any, cap: Any, seed: Any) -> None:
-    if not callable(importance):
-        IMPORTANCES[importance]
-    RANKINGS[ranking]
-    for option, value, least in (("round_to", round_to, 1), ("seed", seed, 0)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise OptionError(
-                f"shrink {option}: expected an integer of at least {least}, not {value!r}"
-            )
-    if isinstance(cap, bool) or not isinstance(cap, int | float) or not 0 < cap <= 1:
-        raise OptionError(f"shrink cap: expected a share in (0, 1]. Received {cap!r}")
-
-
-def _check_kinds(heads: Any, verify: Any, ratios: Any) -> None:
-    for option, value in (("heads", heads), ("verify", verify)):
-        if not isinstance(value, bool | np.bool_):
-            raise OptionError(f"shrink {option}: expected True or False. Received {value!r}")
-    if ratios is not None and not isinstance(ratios, Mapping):
-        raise OptionError(
-            'shrink ratios: expected the share that stays, by name, as {"conv": 0.5}. '
-            f"Received {ratios!r}"
-        )
+    compile_anew(small.model)
+    return small.model, build_report(cut, small, proof, asked)

@@ -13,7 +13,8 @@ from tfprune.errors import DataError, FilterError, ModelError, OptionError
 from tfprune.graph.residual_blocks import addends
 from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES, judge_blocks
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import execute, read_weights
+from tfprune.structure.rebuild.rebuild import execute
+from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, Evidence
 
 
@@ -260,16 +261,16 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
 
 def test_an_error_in_taking_out_is_seen(monkeypatch) -> None:
     """The proof is against the original with the branch silenced, so another graph fails it."""
-    from tfprune.structure.depth import remove_branches
+    from tfprune.structure.rebuild import cut
 
-    right = remove_branches.without
+    right = cut.without
 
     def wrong(graph, arms):
         places = [place for place, call in enumerate(graph.calls) if addends(call)]
         others = [place for place in places if (place, 1) not in arms]
         return right(graph, {(others[0], 1): None})
 
-    monkeypatch.setattr(remove_branches, "without", wrong)
+    monkeypatch.setattr(cut, "without", wrong)
     with pytest.raises(ModelError, match="differs from the original"):
         tfprune.shrink(deep(), {"blocks": 0.25})
 

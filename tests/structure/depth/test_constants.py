@@ -10,7 +10,8 @@ from keras.src.applications.convnext import LayerScale
 import tfprune
 from tfprune.structure.depth.constants import find_constants, is_zero
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import execute, read_weights
+from tfprune.structure.rebuild.rebuild import execute
+from tfprune.structure.rebuild.weights import read_weights
 
 
 def constant_of(model):

@@ -9,7 +9,7 @@ from keras import ops
 import tfprune
 from tfprune.structure.gates.closed_values import listen
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import read_weights
+from tfprune.structure.rebuild.weights import read_weights
 
 
 def close(layer, bias: float | None = None) -> None:

@@ -4,7 +4,7 @@ from keras import layers as kl
 
 from tfprune.structure.groups.units import units
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
-from tfprune.structure.rebuild.rebuild import read_weights
+from tfprune.structure.rebuild.weights import read_weights
 
 
 def test_inputs_are_of_the_kind_that_the_model_reads() -> None:

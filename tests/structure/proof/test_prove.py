@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import tfprune
 from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.proof.prove import prove
-from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.rebuild.cut import branches_of, uncut
+from tfprune.structure.rebuild.rebuild import rebuild
 
 
 def conv_net(activation="softmax"):
@@ -19,10 +22,8 @@ def conv_net(activation="softmax"):
 
 def cut_in_half(model):
     found = units(model)
-    alive = found.alive(found[0].units[:4])
-    weights = read_weights(found)
-    small, ops = rebuild(found, alive, weights)
-    return found, alive, weights, small, ops
+    cut = replace(uncut(found), removed=found[0].units[:4])
+    return cut, rebuild(cut)
 
 
 def test_a_right_cut_is_proven() -> None:
@@ -37,8 +38,8 @@ def test_a_right_cut_is_proven() -> None:
 def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
     """The rows of one weight are taken at other positions than those that live."""
     model = conv_net()
-    found, alive, weights, small, ops = cut_in_half(model)
-    for site in found.sites:
+    cut, small = cut_in_half(model)
+    for site in cut.whole.sites:
         if site.op.name == layer:
             site.bindings[:] = [
                 type(b)(b.weight, b.axis, b.ids[::-1], b.role, b.along, b.scale)
@@ -47,7 +48,7 @@ def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
                 for b in site.bindings
             ]
     with pytest.raises(ModelError, match="differs from the original with its removed units"):
-        prove(found, alive, weights, small, ops)
+        prove(cut, small)
 
 
 def test_a_factor_that_is_missing_is_seen() -> None:
@@ -56,23 +57,23 @@ def test_a_factor_that_is_missing_is_seen() -> None:
     model = keras.Model(inputs, y)
     found = units(model)
     (group,) = [group for group in found if group.name == "mha.key_dim"]
-    alive, weights = found.alive(group.units[:6]), read_weights(found)
-    small, ops = rebuild(found, alive, weights)
-    assert prove(found, alive, weights, small, ops).error <= 1e-5
+    cut = replace(uncut(found), removed=group.units[:6])
+    small = rebuild(cut)
+    assert prove(cut, small).error <= 1e-5
     for site in found.sites:
         site.factors.clear()
     with pytest.raises(ModelError, match="nothing was returned"):
-        prove(found, alive, weights, small, ops)
+        prove(cut, small)
 
 
 def test_the_models_are_left_as_they_were() -> None:
     model = conv_net()
-    found, alive, weights, small, ops = cut_in_half(model)
-    before = [w.copy() for w in model.get_weights()], [w.copy() for w in small.get_weights()]
-    prove(found, alive, weights, small, ops)
+    cut, small = cut_in_half(model)
+    before = [w.copy() for w in model.get_weights()], [w.copy() for w in small.model.get_weights()]
+    prove(cut, small)
     for old, new in zip(before[0], model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-    for old, new in zip(before[1], small.get_weights(), strict=True):
+    for old, new in zip(before[1], small.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
@@ -156,3 +157,20 @@ def test_a_proof_is_not_run_where_keras_takes_an_addend_for_a_bias(left: int) ->
     small, report = tfprune.shrink(model, {"channels": left / 4}, only="a", round_to=1)
     assert small.get_layer("a").units == left
     assert report.error <= 1e-5
+
+
+def residual_net():
+    inputs = keras.Input((4,))
+    x = kl.Dense(5, name="stem")(inputs)
+    x = kl.Add(name="one")([x, kl.BatchNormalization()(kl.Dense(5, name="a")(x))])
+    x = kl.Add(name="two")([x, kl.Dense(5, name="b")(x)])
+    return keras.Model(inputs, kl.Dense(2, name="out")(x))
+
+
+def test_the_proof_compares_with_the_branch_silenced() -> None:
+    found = units(residual_net())
+    cut = uncut(found).without(branches_of(found.blocks[:1]), None)
+    assert prove(cut, rebuild(cut)).error <= 1e-6
+    other = replace(cut, branches=branches_of(found.blocks[1:]))
+    with pytest.raises(ModelError, match="differs from the original"):
+        prove(other, rebuild(other))

@@ -6,8 +6,8 @@ from keras import layers as kl
 import tfprune
 from tfprune.errors import ModelError
 from tfprune.structure.groups.units import units
-from tfprune.structure.ids.ids import Keep
-from tfprune.structure.rebuild.rebuild import cut, load, read_weights, rebuild, silenced
+from tfprune.structure.rebuild.cut import uncut
+from tfprune.structure.rebuild.rebuild import load, rebuild
 
 
 def chain():
@@ -19,25 +19,10 @@ def chain():
     return model
 
 
-def test_cutting_takes_the_positions_that_live() -> None:
-    model = chain()
-    found = units(model)
-    weights = read_weights(found)
-    keep = Keep(found.alive(found[0].units[[1]]))
-    kept = cut(found, weights, keep)
-    np.testing.assert_array_equal(
-        kept[id(model.get_layer("a"))][0], np.arange(12.0).reshape(4, 3)[:, [0, 2]]
-    )
-    np.testing.assert_array_equal(kept[id(model.get_layer("b"))][0], [[0, 1], [4, 5]])
-    quiet = silenced(found, weights, keep)
-    np.testing.assert_array_equal(quiet[id(model.get_layer("b"))][0], [[0, 1], [0, 0], [4, 5]])
-    np.testing.assert_array_equal(quiet[id(model.get_layer("a"))][0], np.arange(12.0).reshape(4, 3))
-
-
 def test_removing_nothing_is_the_identity() -> None:
     model = chain()
     found = units(model)
-    same, _ = rebuild(found, np.ones(found.flow.size, bool), read_weights(found))
+    same, _ = rebuild(uncut(found))
     data = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
     np.testing.assert_array_equal(same(data), model(data))
     assert same.get_layer("a").kernel_regularizer is not None

@@ -5,7 +5,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError
-from tfprune.structure.plan import Removal
+from tfprune.structure.select.plan import Removal
 
 RNG = np.random.default_rng(0)
 

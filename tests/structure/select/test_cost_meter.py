@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from keras import ops
 import tfprune
 from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import reachable, units
-from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.rebuild.cut import uncut
+from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.select.cost_meter import Meter, nearest_multiple
 
 
@@ -37,11 +40,11 @@ def test_multiplications_are_those_of_the_definition() -> None:
 def test_a_count_without_building_is_that_of_the_built_model() -> None:
     model = grouped()
     found = units(model)
-    meter, weights = Meter(found), read_weights(found)
+    meter = Meter(found)
     a, b = found.groups
     gone = np.concatenate([a.units[[0, 5]], b.units[[1, 2, 7, 8]]])
     alive = found.alive(gone)
-    small, _ = rebuild(found, alive, weights)
+    small, _ = rebuild(replace(uncut(found), removed=gone))
     assert meter.params(alive) == small.count_params()
     assert meter.macs(alive) == Meter(units(small)).macs(np.ones(units(small).flow.size, bool))
     assert meter.channels(alive) == 6 + 8

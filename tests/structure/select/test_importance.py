@@ -8,7 +8,7 @@ from keras import layers as kl
 import tfprune
 from tfprune.errors import DataError, OptionError
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import read_weights
+from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import Evidence, judge
 
 RNG = np.random.default_rng(0)

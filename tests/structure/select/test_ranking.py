@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from keras import layers as kl
 
 import tfprune
+from tests.structure.targets.test_asked import USUAL
 from tfprune.errors import FilterError, ModelError, OptionError
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import units
-from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, candidates, check_filters
+from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, check_filters
+from tfprune.structure.targets.asked import Asked
+from tfprune.structure.targets.cost import candidates
 
 
 def net(widths=(16, 24, 40)):
@@ -24,8 +27,8 @@ def net(widths=(16, 24, 40)):
 def pool(model, score=None, **options):
     found = units(model)
     score = np.arange(found.flow.size, dtype=float) if score is None else score
-    options = {"round_to": 1, "cap": 1.0, "only": (), "skip": (), "heads": True, **options}
-    return candidates(found, score, **options)[0]
+    options = {**USUAL, "round_to": 1, "cap": 1.0, **options}
+    return candidates(found, score, Asked(target={"channels": 0.5}, **options))[0]
 
 
 def test_uniform_takes_the_same_share_of_each() -> None:

@@ -1,4 +1,4 @@
-"""Which residual branches go when depth is asked for: the least important of those that can."""
+"""How much each residual branch matters where depth is asked for."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,19 +9,16 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.errors import DataError, FilterError, ModelError, OptionError, nearest
+from tfprune.errors import DataError
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
 from tfprune.graph.residual_blocks import Block
 from tfprune.keras_support.losses import loss_of
-from tfprune.structure.depth.remove_branches import Branches, branches_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding
 from tfprune.structure.ids.site import Site
 from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.select.importance import Evidence, judge
-from tfprune.utils.filters import Filter, as_filters, matches
-from tfprune.utils.filters import choose as select
 from tfprune.utils.registry import Registry
 
 BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]
@@ -29,75 +26,6 @@ BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]
 
 BLOCK_JUDGES: Registry[BlockJudge] = Registry("importance of blocks")
 """Importances that are measured on what a branch adds. All others are those of its units."""
-
-
-def choose_blocks(
-    found: Units,
-    evidence: Evidence,
-    importance: str | Callable,
-    share: float,
-    only: Sequence[Filter],
-    skip: Sequence[Filter],
-) -> Branches:
-    """The blocks to take out, and notes on those that nothing could be said about.
-
-    Args:
-        found: The units of the model.
-        evidence: What blocks are judged by.
-        importance: How.
-        share: Of those that may go: rounded, and at least one.
-        only: Names, regular expressions or predicates of blocks: no others go.
-        skip: Those that stay.
-
-    Raises:
-        ModelError: There is no block that could go.
-        FilterError: A filter matches no block that could go.
-    """
-    pool = [block for block in found.blocks if block.removable]
-    if not pool:
-        why = [f"{block.name}: {block.reason}" for block in found.blocks]
-        raise ModelError(
-            f"model {found.model.name!r} has no residual block that could be taken out"
-            + (f" ({'; '.join(why[:3])})" if why else "")
-        )
-    check_filters(found, "only", only)
-    check_filters(found, "skip", skip)
-    taken = select(pool, lambda block: block.names, tuple(only), tuple(skip))
-    pool = [block for block, take in zip(pool, taken, strict=True) if take]
-    scores = judge_blocks(importance, evidence, pool)
-    known = np.flatnonzero(~np.isnan(scores))
-    notes = tuple(
-        f"block {block.name} stays: the importance has nothing to judge it by"
-        for block, score in zip(pool, scores, strict=True)
-        if np.isnan(score)
-    )
-    if not len(known):
-        raise OptionError(
-            f"shrink importance: {importance!r} has nothing to judge any of the "
-            f"{len(pool)} blocks by, which it judges by the channels that they add to. Take taylor "
-            "or activation with data=: they judge what a block adds"
-        )
-    count = max(round(share * len(pool)), 1)
-    # Among equals the earlier stays.
-    order = known[np.lexsort((-known, scores[known]))]
-    return branches_of([pool[place] for place in sorted(order[:count])], notes)
-
-
-def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
-    """Raise for a filter that is about no block that could go, saying why where it is known.
-
-    Raises:
-        FilterError: Naming the filter, and what there is.
-    """
-    for entry in as_filters(option, filters):
-        hits = [block for block in found.blocks if matches(entry, block, block.names)]
-        if any(block.removable for block in hits):
-            continue
-        what = "the predicate" if callable(entry) else repr(entry)
-        if hits:
-            raise FilterError(f"{option}: {what} cannot be taken out: {hits[0].reason}")
-        known = [block.name for block in found.blocks if block.removable]
-        raise FilterError(f"{option}: {what} matches no block. {nearest(str(entry), known)}")
 
 
 def judge_blocks(

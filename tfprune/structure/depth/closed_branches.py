@@ -7,9 +7,9 @@ import numpy as np
 from tfprune.graph.read import Call, Graph
 from tfprune.graph.residual_blocks import Arm, Block, addends, can_go, keeps_the_sum
 from tfprune.structure.depth.constants import find_constants, is_zero
-from tfprune.structure.depth.remove_branches import Branches
 from tfprune.structure.groups.units import Units
-from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rebuild.cut import Branches
+from tfprune.structure.rebuild.weights import Weights
 
 
 def dead_branches(found: Units, weights: Weights) -> Branches:

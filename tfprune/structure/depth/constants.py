@@ -20,7 +20,7 @@ from tfprune.keras_support.internals import (
     is_keras_operation,
 )
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rebuild.weights import Weights
 from tfprune.structure.rules.activation import POINTWISE
 from tfprune.structure.rules.elementwise import UNARY
 

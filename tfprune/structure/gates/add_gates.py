@@ -15,7 +15,8 @@ from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units
 from tfprune.structure.ids.ids import CHANNELS, WIDTH
-from tfprune.structure.rebuild.rebuild import read_weights, rebuild
+from tfprune.structure.rebuild.cut import uncut
+from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.select.ranking import check_filters, names_of
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.filters import choose as select
@@ -97,8 +98,7 @@ def add_gates(
             UserWarning,
             stacklevel=2,
         )
-    everything = np.ones(found.flow.size, bool)
-    gated, _ = rebuild(found, everything, read_weights(found), after=after)
+    gated, _ = rebuild(uncut(found), after=after)
     carry_compile(model, gated)
     return gated
 

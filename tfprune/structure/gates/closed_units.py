@@ -8,7 +8,7 @@ equal, and nothing is emptied. Then the constants of what goes are folded, and o
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -19,30 +19,22 @@ from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, vectors
 from tfprune.structure.ids.ids import MAKE, USE, places, positions
-from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.weights import Weights
 
 SHOWN = 8
 """So many positions of units that stay are named."""
 
 
-@dataclass(frozen=True, eq=False)
-class Closed:
-    """What can go: roots of units, the weights with their constants folded in, and notes."""
-
-    removed: np.ndarray
-    weights: Weights
-    notes: tuple[str, ...]
-
-
-def closed_units(found: Units, weights: Weights, *, gates: bool, input_shape: Any = None) -> Closed:
-    """The units that can be removed because nothing of them is left.
+def closed_units(cut: Cut, *, gates: bool, input_shape: Any = None) -> Cut:
+    """The cut by which also those units go of which nothing is left, their constants folded in.
 
     Args:
-        found: The units of the model.
-        weights: Its weights.
+        cut: A cut of branches, if of anything.
         gates: Whether closed gates count, or weights that are all zero.
         input_shape: The shape of the input, where the model leaves it open.
     """
+    found, weights = cut.left, cut.weights
     free, zero = _free(found), _all_zero(found, weights, MAKE)
     closed = free & (_gated(found) if gates else zero)
     unused = free & _unused(found, weights) if not gates else np.zeros_like(free)
@@ -66,7 +58,8 @@ def closed_units(found: Units, weights: Weights, *, gates: bool, input_shape: An
     folded = dict(weights)
     for voice in heard.voices:
         _fold(folded, voice, going & ~unused)
-    return Closed(np.flatnonzero(going), folded, tuple(choice.notes()))
+    removed, notes = np.flatnonzero(going), tuple(choice.notes())
+    return replace(cut, removed=removed, weights=folded, notes=notes)
 
 
 def _some(roots: np.ndarray, these: np.ndarray) -> np.ndarray:

@@ -19,8 +19,9 @@ from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import MAKE, USE, Binding, Ids, places, positions
 from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.rebuild.rebuild import Weights, execute, perform
+from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.rebuild.repair import source_of
+from tfprune.structure.rebuild.weights import Weights
 
 QUIET = 1e-6
 """A voice that varies by less than this share of its tensor's largest number is constant."""

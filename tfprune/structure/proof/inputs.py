@@ -10,7 +10,7 @@ from keras import tree
 from tfprune.data.random_inputs import full_shape, random_input
 from tfprune.graph.read import Call, given_shapes
 from tfprune.structure.groups.units import Units
-from tfprune.structure.rebuild.rebuild import Weights
+from tfprune.structure.rebuild.weights import Weights
 
 SMALL = 10_000
 """Inputs of at most so many numbers are cheap to run several of."""

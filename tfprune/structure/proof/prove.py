@@ -5,9 +5,9 @@ BatchNormalization would still speak. Both models get random inputs, and in the 
 weights that are all alike (ones, zeros) random ones, since those hide mistakes.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -17,20 +17,15 @@ from keras import tree
 from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
+from tfprune.graph.residual_blocks import addends
 from tfprune.keras_support.internals import all_layers, copy_mask, own_seed_generators, pass_mask
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.proof.check_unrolling import check_unrolling
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
-from tfprune.structure.rebuild.rebuild import (
-    Weights,
-    cut,
-    execute,
-    perform,
-    rebuild,
-    silenced,
-    states_of,
-)
+from tfprune.structure.rebuild.cut import NOTHING, Branches, Cut, uncut
+from tfprune.structure.rebuild.rebuild import Rebuilt, execute, perform, rebuild, states_of
+from tfprune.structure.rebuild.weights import Weights, silenced, sliced
 
 TOLERANCE = 1e-4
 """The largest difference that is allowed, as a share of the output's largest number."""
@@ -44,36 +39,40 @@ class Proof:
     outputs: int
 
 
-def prove(
-    found: Units,
-    alive: np.ndarray,
-    weights: Weights,
-    small: Any,
-    ops: dict[int, Any],
-    *,
-    seed: int = 0,
-    input_shape: Any = None,
-    left: Units | None = None,
-    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
-) -> Proof:
-    """Compare a small model with its original, neither of which is changed.
+def prove(cut: Cut, small: Rebuilt, *, seed: int = 0, input_shape: Any = None) -> Proof:
+    """Compare a small model with what it has to compute. Neither it nor the original is changed.
 
-    Where whole branches were taken out, `left` are the units of what was left of the graph, and
-    `muted` the tensors that are zero in the original, by the `id` of the call that adds them.
-
-    Where an operation mixes the channels that are cut (LayerNormalization, softmax), the
-    reference computes it on the living positions only: the cut itself is proven, not that
-    nothing changed.
+    That is the original where nothing of it is lost, and else the original with what goes
+    silenced: first its branches, then the units of what is left. Where an operation mixes the
+    channels that are cut (LayerNormalization, softmax), the reference computes it on the living
+    positions only: the cut itself is proven, not that nothing changed.
 
     Raises:
         ModelError: They differ by more than TOLERANCE.
     """
+    given: dict[str, Any] = {"seed": seed, "input_shape": input_shape}
+    if cut.same:
+        return _against_itself(cut, small, **given)
+    proofs = []
+    if cut.branches.arms:
+        bare = replace(cut, removed=NOTHING)
+        built = rebuild(bare) if len(cut.removed) else small
+        proofs.append(_against_silenced(bare, built, **given))
+    if len(cut.removed) or not cut.branches.arms:
+        rest = replace(cut, whole=cut.left, branches=Branches({}))
+        proofs.append(_against_silenced(rest, small, **given))
+    return max(proofs, key=lambda proof: proof.error)
+
+
+def _against_silenced(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
+    """Compare with the original, in which either the branches or the units that go are silenced."""
+    found, weights = cut.whole, cut.weights
     rng = np.random.default_rng(seed)
+    alive = found.alive(cut.removed)
     keep = Keep(alive)
     if has_low_precision(found):
-        _full, full_ops = rebuild(found, np.ones_like(alive), weights, dtype="float32")
-        small, ops = rebuild(left or found, alive, weights, dtype="float32")
-        originals = full_ops
+        originals = rebuild(Cut(found, found, weights), dtype="float32").ops
+        small = rebuild(cut, dtype="float32")
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
     inputs = random_inputs(found, rng, input_shape, alive)
@@ -82,15 +81,15 @@ def prove(
     quiet = silenced(found, noisy, keep)
     statistics = Statistics(found, originals, quiet, rng)
     with _state(originals, quiet), _plain_ends(found, originals):
-        small_weights = cut(found, noisy, keep)
+        small_weights = sliced(found, noisy, keep)
         expected = _reference(
-            found, originals, inputs, keep, ops, small_weights, first=statistics.normalise,
-            muted=muted,
+            found, originals, inputs, keep, small.ops, small_weights, first=statistics.normalise,
+            muted=_muted(cut),
         )  # fmt: skip
-    small_weights |= cut(found, statistics.weights(noisy), keep)
-    with _state(ops, small_weights), _plain_ends(found, ops):
+    small_weights |= sliced(found, statistics.weights(noisy), keep)
+    with _state(small.ops, small_weights), _plain_ends(found, small.ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
-        actual = small(struct, training=False)
+        actual = small.model(struct, training=False)
     ends = tree.flatten(expected)
     worst = _apart(ends, tree.flatten(actual))
     refuse_nan(found, weights, worst)
@@ -101,6 +100,34 @@ def prove(
             "nothing was returned. Freeze the layer at fault with skip="
         )
     return Proof(worst, len(ends))
+
+
+def _muted(cut: Cut) -> dict[int, set[int]]:
+    """The tensors that branches add, by the `id` of the call that adds them."""
+    muted: dict[int, set[int]] = {}
+    for place, position in cut.branches.arms:
+        call = cut.whole.graph.calls[place]
+        muted.setdefault(id(call), set()).add(addends(call)[position].index)
+    return muted
+
+
+def _against_itself(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
+    """Compare with the original as it is."""
+    original = uncut(cut.whole)
+    models = cut.whole.model, small.model
+    if has_low_precision(cut.left):
+        models = rebuild(original, dtype="float32").model, rebuild(cut, dtype="float32").model
+    inputs = random_inputs(cut.left, np.random.default_rng(seed), input_shape, cut.alive)
+    struct = tree.pack_sequence_as(cut.left.graph.inputs, inputs)
+    expected, actual = (tree.flatten(model(struct, training=False)) for model in models)
+    error = _apart(expected, actual)
+    refuse_nan(cut.whole, original.weights, error)
+    if not error <= TOLERANCE:
+        raise ModelError(
+            f"model {cut.whole.model.name!r}: without its closed units it differs from itself by "
+            f"{error:.2g} of the output's scale (allowed {TOLERANCE:g}); nothing was returned"
+        )
+    return Proof(error, len(expected))
 
 
 def refuse_nan(found: Units, weights: Weights, difference: float) -> None:
@@ -123,13 +150,6 @@ def refuse_nan(found: Units, weights: Weights, difference: float) -> None:
     )
 
 
-def drift(found: Units, one: Any, other: Any, inputs: list[np.ndarray]) -> float:
-    """How far two models are apart on the same inputs, as a share of the largest number."""
-    struct = tree.pack_sequence_as(found.graph.inputs, inputs)
-    expected, actual = (tree.flatten(model(struct, training=False)) for model in (one, other))
-    return _apart(expected, actual)
-
-
 def _apart(expected: Sequence[Any], actual: Sequence[Any]) -> float:
     to_numpy = keras.ops.convert_to_numpy
     return max(
@@ -143,26 +163,18 @@ def has_low_precision(found: Units) -> bool:
     return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 
 
-class _state:
+def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
     """While it is entered, layers have other weights and empty states; they are not changed."""
-
-    def __init__(self, ops: dict[int, Any], weights: Weights) -> None:
-        mapping = [
-            (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
-            for key, op in ops.items()
-            if isinstance(op, keras.Layer)
-            for variable, array in zip(op.weights, weights[key], strict=True)
-        ]
-        states = [state for op in ops.values() for state in states_of(op)]
-        states += [drawn.state for op in ops.values() for drawn in _generators(op)]
-        mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
-        self.scope = keras.StatelessScope(state_mapping=mapping)
-
-    def __enter__(self) -> None:
-        self.scope.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.scope.__exit__(*error)
+    mapping = [
+        (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
+        for key, op in ops.items()
+        if isinstance(op, keras.Layer)
+        for variable, array in zip(op.weights, weights[key], strict=True)
+    ]
+    states = [state for op in ops.values() for state in states_of(op)]
+    states += [drawn.state for op in ops.values() for drawn in _generators(op)]
+    mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
+    return keras.StatelessScope(state_mapping=mapping)
 
 
 def _generators(op: Any) -> list[Any]:
@@ -171,32 +183,30 @@ def _generators(op: Any) -> list[Any]:
     return [one for layer in layers for one in own_seed_generators(layer)]
 
 
-class _plain_ends:
+@contextlib.contextmanager
+def _plain_ends(found: Units, ops: dict[int, Any]) -> Iterator[None]:
     """While it is entered, layers that make outputs have no saturating activation.
 
     A softmax or sigmoid far from zero would hide what went wrong before it.
     """
-
-    def __init__(self, found: Units, ops: dict[int, Any]) -> None:
-        producers = found.graph.producers()
-        makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
-        # A sum at the end is not there any more where its branch was taken out.
-        made = [call for call in makers if call is not None and id(call.op) in ops]
-        layers = {id(call.op): ops[id(call.op)] for call in made}
-        saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
-        self.changed = [
-            (layer, layer.activation)
-            for layer in layers.values()
-            if getattr(layer, "activation", None) in saturating
-            and not isinstance(layer, keras.layers.RNN)
-        ]
-
-    def __enter__(self) -> None:
-        for layer, _ in self.changed:
+    producers = found.graph.producers()
+    makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
+    # A sum at the end is not there any more where its branch was taken out.
+    made = [call for call in makers if call is not None and id(call.op) in ops]
+    layers = {id(call.op): ops[id(call.op)] for call in made}
+    saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
+    changed = [
+        (layer, layer.activation)
+        for layer in layers.values()
+        if getattr(layer, "activation", None) in saturating
+        and not isinstance(layer, keras.layers.RNN)
+    ]
+    try:
+        for layer, _ in changed:
             layer.activation = keras.activations.linear
-
-    def __exit__(self, *error: Any) -> None:
-        for layer, activation in self.changed:
+        yield
+    finally:
+        for layer, activation in changed:
             layer.activation = activation
 
 
@@ -209,7 +219,7 @@ def _reference(
     small_weights: Weights,
     *,
     first: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
-    muted: Mapping[int, Collection[int]] = MappingProxyType({}),
+    muted: Mapping[int, Collection[int]],
 ) -> Any:
     """Run the original, silencing inputs of calls that have no weight to silence them."""
     flow = found.flow

@@ -3,8 +3,8 @@
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,100 +21,11 @@ from tfprune.keras_support.internals import (
     takes_training,
 )
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding, Keep, places
+from tfprune.structure.ids.ids import Keep
 from tfprune.structure.ids.rule_registry import is_foreign
 from tfprune.structure.ids.site import Site
-
-Weights = dict[int, list[np.ndarray]]
-"""The arrays of each layer, under the `id` of the original layer."""
-
-
-def read_weights(found: Units) -> Weights:
-    """All weights of a model, layer by layer: the numbers themselves, not to be written to."""
-    return {
-        id(op): [_view(variable) for variable in op.weights]
-        for op in operations(found.graph)
-        if isinstance(op, keras.Layer)
-    }
-
-
-def _view(variable: Any) -> np.ndarray:
-    """The memory of a variable; TensorFlow leaves it as it is when the variable changes."""
-    array = np.asarray(variable.value.read_value())
-    array.flags.writeable = False
-    return array
-
-
-def operations(graph: Graph) -> list[Any]:
-    """Each operation once, in the order of its first call."""
-    return list({id(call.op): call.op for call in graph.calls}.values())
-
-
-def cut(found: Units, weights: Weights, keep: Keep) -> Weights:
-    """What stays of these weights, which may be those of some layers only."""
-    result = dict(weights)
-    for site in found.sites:
-        if id(site.op) in weights:
-            result[id(site.op)] = _cut_site(site, weights[id(site.op)], keep)
-    return result
-
-
-def _cut_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.ndarray]:
-    result = list(weights)
-    place = places(site.op)
-    for binding in sorted(site.bindings, key=lambda b: b.along is None):
-        index = place[id(binding.weight)]
-        result[index] = _cut_axis(result[index], binding, keep)
-    for weight, change in site.factors:
-        index = place[id(weight)]
-        result[index] = (result[index] * change(keep)).astype(result[index].dtype)
-    return result
-
-
-def _cut_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
-    if keep.all(binding.ids):
-        return weight
-    if binding.along is None:
-        return np.compress(keep.mask(binding.ids), weight, axis=binding.axis)
-    blocks = np.split(weight, len(binding.ids), axis=-1)
-    kept = [
-        np.compress(keep.mask(row), block, axis=binding.axis)
-        for row, block in zip(binding.ids, blocks, strict=True)
-    ]
-    return np.concatenate(kept, axis=-1)
-
-
-def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
-    """All weights in full size, zero wherever they would use what is gone."""
-    result = dict(weights)
-    for site in found.sites:
-        used = [b for b in site.bindings if b.role == "use" and not keep.all(b.ids)]
-        used += [b for b in site.hushed if not keep.all(b.ids)]
-        if not used:
-            continue
-        arrays = list(weights[id(site.op)])
-        place = places(site.op)
-        for binding in used:
-            index = place[id(binding.weight)]
-            arrays[index] = _silence_axis(arrays[index], binding, keep)
-        result[id(site.op)] = arrays
-    return result
-
-
-def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
-    if binding.along is None:
-        shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
-        return weight * keep.mask(binding.ids).reshape(shape).astype(weight.dtype)
-    blocks = np.split(weight, len(binding.ids), axis=-1)
-    shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
-    return np.concatenate(
-        [
-            block * keep.mask(row).reshape(shape).astype(weight.dtype)
-            for row, block in zip(binding.ids, blocks, strict=True)
-        ],
-        axis=-1,
-    )
-
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.weights import operations, sliced
 
 Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -146,30 +57,28 @@ def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
     return tree.map_structure(lambda ref: tensors[ref.index], graph.outputs)
 
 
+class Rebuilt(NamedTuple):
+    """A model that was built anew, and its operations by the `id` of the original."""
+
+    model: Any
+    ops: dict[int, Any]
+
+
 def rebuild(
-    found: Units,
-    alive: np.ndarray,
-    weights: Weights,
-    *,
-    dtype: str | None = None,
-    drop: Collection[int] = (),
-    after: Mapping[int, Callable[[Any], Any]] | None = None,
-) -> tuple[Any, dict[int, Any]]:
-    """An ordinary Keras model with what lives, and its operations by the `id` of the original.
+    cut: Cut, *, dtype: str | None = None, after: Mapping[int, Callable[[Any], Any]] | None = None
+) -> Rebuilt:
+    """An ordinary Keras model with what stays, and its operations by the `id` of the original.
 
     Args:
-        found: The units of the model.
-        alive: For each id whether it stays.
-        weights: The arrays of the original, in full size.
+        cut: What stays.
         dtype: A dtype policy for every layer in place of its own.
-        drop: The `id`s of operations that are left out: they give what they are given.
         after: By the `id` of a call, what is done to its output.
 
     Raises:
         ModelError: A layer cannot be made from its config, or an input is left that nothing reads
             and Keras is too old for that.
     """
-    keep = Keep(alive)
+    found, keep, drop = cut.left, Keep(cut.alive), cut.drop
     graph, flow = found.graph, found.flow
     names = _names(graph)
     ops: dict[int, Any] = {}
@@ -178,7 +87,8 @@ def rebuild(
             continue
         site = flow.sites.get(id(op))
         ops[id(op)] = _remake(op, site, keep, names[id(op)], dtype)
-    inputs = [_remake_input(layer) for layer in graph.input_layers]
+    remade = [keras.layers.InputLayer.from_config(x.get_config()) for x in graph.input_layers]
+    inputs = [layer.output for layer in remade]
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         change = flow.rewrites.get(id(call))
@@ -189,7 +99,7 @@ def rebuild(
         made = ops[id(call.op)](*args, **kwargs)
         return after[id(call)](made) if after and id(call) in after else made
 
-    kept = cut(found, weights, keep)
+    kept = sliced(found, cut.weights, keep)
     # In this scope variables are made without a value, and given one when it is left: so no
     # initializer has to make numbers that would only be written over. The states of a stateful
     # layer cannot be made in it.
@@ -205,7 +115,7 @@ def rebuild(
             shaped = tree.map_structure(lambda ref: by_ref[ref], graph.inputs)
             model = _functional(shaped, outputs, found.model.name)
         late = [
-            load(op, kept[key], weights[key])
+            load(op, kept[key], cut.weights[key])
             for key, op in ops.items()
             if isinstance(op, keras.Layer)
         ]
@@ -214,7 +124,7 @@ def rebuild(
     for op in operations(graph):
         if isinstance(op, keras.Layer) and id(op) in ops:
             settle(ops[id(op)], op)
-    return model, ops
+    return Rebuilt(model, ops)
 
 
 def _functional(inputs: Any, outputs: Any, name: str) -> Any:
@@ -373,7 +283,3 @@ def _set(config: Any, path: tuple[str | int, ...], value: Any) -> None:
     for key in path[:-1]:
         config = config[key]
     config[path[-1]] = value
-
-
-def _remake_input(layer: Any) -> Any:
-    return keras.layers.InputLayer.from_config(layer.get_config()).output

@@ -7,7 +7,7 @@ nothing can take b up, the prediction does without it. Nothing is trained.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -22,7 +22,9 @@ from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import all_layers, own_variables
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
-from tfprune.structure.rebuild.rebuild import Weights, execute, perform
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.rebuild import execute, perform
+from tfprune.structure.rebuild.weights import Weights
 from tfprune.utils.einsum import letters_of
 
 RIDGE = 1e-4
@@ -74,20 +76,17 @@ class _Ear:
     moments: _Moments
 
 
-def repaired(
-    found: Units, weights: Weights, alive: np.ndarray, data: Any
-) -> tuple[Weights, tuple[str, ...]]:
-    """The weights, in full size, in which what stays makes up for what goes, and notes.
+def repaired(cut: Cut, data: Any) -> Cut:
+    """The cut with the weights in which what stays makes up for the units that go, and notes.
 
     Args:
-        found: The units of the model.
-        weights: Its weights.
-        alive: For each id whether it stays.
+        cut: What goes.
         data: Inputs, (inputs, labels) or batches of them; labels are not read.
 
     Raises:
         DataError: The data is missing, empty, not finite, or not what the model takes.
     """
+    found, alive = cut.left, cut.alive
     ears: list[_Ear] = []
     told: dict[int, list[tuple[_Ear, Ref, int]]] = {}
     deaf: dict[str, None] = {}
@@ -118,16 +117,18 @@ def repaired(
 
     for batch in read(data, takes(found.graph), "repair", labels="ignored"):
         execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
-    result = dict(weights)
+    result = dict(cut.weights)
     for ear in ears:
         _spread(found, result, ear, alive)
-    if not deaf:
-        return result, ()
-    names = ", ".join(list(deaf)[:5]) + (f" and {len(deaf) - 5} more" if len(deaf) > 5 else "")
-    return result, (
-        f"repair= does not reach all of {names}: what goes there is used inside of the layer, or "
-        "by one that is not plainly linear in it",
-    )
+    notes = cut.notes
+    if deaf:
+        names = ", ".join(list(deaf)[:5])
+        names += f" and {len(deaf) - 5} more" if len(deaf) > 5 else ""
+        notes += (
+            f"repair= does not reach all of {names}: what goes there is used inside of the layer, "
+            "or by one that is not plainly linear in it",
+        )
+    return replace(cut, weights=result, notes=notes)
 
 
 def source_of(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from tfprune.errors import ModelError
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Ids
-from tfprune.structure.rebuild.rebuild import operations
+from tfprune.structure.rebuild.weights import operations
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ from tfprune.graph.read import Call
 from tfprune.keras_support.losses import loss_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import MAKE, USE, Binding, blocks, places, positions
-from tfprune.structure.rebuild.rebuild import Weights, execute, perform
+from tfprune.structure.rebuild.rebuild import execute, perform
+from tfprune.structure.rebuild.weights import Weights
 from tfprune.utils.registry import Registry
 
 

@@ -1,20 +1,16 @@
-"""Which units go: groups are ranked, rounded and capped until the cost is met."""
+"""How a total is shared out over groups, which are rounded and capped; and their filters."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfprune.errors import FilterError, ModelError, OptionError, nearest
+from tfprune.errors import FilterError, OptionError, nearest
 from tfprune.structure.groups.grouping import Group
-from tfprune.structure.groups.units import Units, vectors
-from tfprune.structure.ids.ids import HEADS
-from tfprune.structure.select.cost_meter import Meter, nearest_multiple
-from tfprune.structure.select.memory_traffic import intensities
-from tfprune.structure.select.target import OutOfReach, Target, per_cent
-from tfprune.utils.filters import Filter, as_filters, matches
-from tfprune.utils.filters import choose as select
+from tfprune.structure.groups.units import Units
+from tfprune.structure.select.cost_meter import nearest_multiple
+from tfprune.utils.filters import Filter, matches
 from tfprune.utils.registry import Registry
 
 
@@ -60,9 +56,6 @@ RANKINGS: Registry[Ranking] = Registry("ranking")
 
 AGAINST = "Raise cap, lower round_to, or let more stay"
 """What helps where more is asked for than can go."""
-
-CLEARLY = 0.05
-"""How far the share of channels that stay may be from what was asked without a note."""
 
 LEAST_FOR_SPEED = 0.2
 """The share of a group that "fast" leaves, where a uniform choice would leave more."""
@@ -161,37 +154,6 @@ def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
         )
 
 
-def candidates(
-    found: Units,
-    score: np.ndarray,
-    *,
-    round_to: int,
-    cap: float,
-    only: Sequence[Filter],
-    skip: Sequence[Filter],
-    heads: bool,
-) -> tuple[list[Candidate], list[str]]:
-    """The groups that may be cut, and notes on those that stay though they were not skipped."""
-    only, skip = as_filters("only", only), as_filters("skip", skip)
-    check_filters(found, "only", only)
-    check_filters(found, "skip", skip)
-    chosen: list[Candidate] = []
-    notes: list[str] = []
-    wanted = select(found.groups, names_of, only, skip)
-    for group in [group for group, take in zip(found.groups, wanted, strict=True) if take]:
-        if group.kind == HEADS and not heads:
-            continue
-        mine = score[group.units]
-        if np.isnan(mine).any():
-            notes.append(f"{group.name} stays whole: the importance has nothing to judge it by")
-            continue
-        bundles, scores = bundle(group, mine)
-        step = 1 if group.kind == HEADS else round_to // math.gcd(round_to, group.block_count)
-        most = math.floor(cap * len(bundles) + 1e-9)
-        chosen.append(Candidate(group, bundles, scores, step, most))
-    return chosen, notes
-
-
 def bundle(group: Group, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sets of units that go together, from the least to the most important.
 
@@ -205,159 +167,3 @@ def bundle(group: Group, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows.append(group.units[order])
         sums.append(scores[order])
     return np.stack(rows, axis=1), np.sum(sums, axis=0)
-
-
-def choose(
-    found: Units,
-    meter: Meter,
-    score: np.ndarray,
-    target: Target | None,
-    *,
-    ranking: str,
-    round_to: int,
-    cap: float,
-    only: Sequence[Filter] = (),
-    skip: Sequence[Filter] = (),
-    ratios: Mapping[str, float] | None = None,
-    heads: bool = True,
-) -> Choice:
-    """The least important units whose removal meets the target.
-
-    Args:
-        found: The units.
-        meter: Counts the costs.
-        score: The importance of every id's root.
-        target: What must be met; None if only `ratios` are to be applied.
-        ranking: How the total is shared out.
-        round_to: Counts of channels are multiples of this.
-        cap: The largest share of a group that may go.
-        only: Names, regular expressions or predicates of groups: nothing else is cut.
-        skip: Those that stay.
-        ratios: The share that stays, by pattern of names, instead of what the ranking says.
-        heads: Whether attention heads may go.
-
-    Raises:
-        FilterError: A pattern matches nothing.
-        ModelError: Nothing of the model can be cut.
-        OptionError: The target cannot be met.
-    """
-    rank = RANKINGS[ranking]
-    if target is not None and not found.groups:
-        why = dict.fromkeys(f"{line.layer}: {line.reason}" for line in found.frozen)
-        raise ModelError(
-            f"model {found.model.name!r} has no unit that could be removed "
-            f"({'; '.join(list(why)[:3])})"
-        )
-    pool, notes = candidates(
-        found, score, round_to=round_to, cap=cap, only=only, skip=skip, heads=heads
-    )
-    if rank is fast:
-        seen = intensities(found)
-        pool = [replace(one, intensity=float(seen[one.group.index])) for one in pool]
-    fixed = _fixed(found, pool, ratios or {}, notes)
-    free = [candidate for candidate in pool if candidate.group.index not in fixed]
-    tensors = _Tensors(found, pool)
-
-    def removed_at(share: float) -> np.ndarray:
-        gone = [c.removed(fixed[c.group.index]) for c in pool if c.group.index in fixed]
-        for candidate, asked in zip(free, rank(free, share), strict=True):
-            gone.append(candidate.removed(candidate.kept(asked)))
-        return tensors.without_empty(np.concatenate([np.zeros(0, int), *gone]))
-
-    if target is None:
-        return Choice(removed_at(0.0), tuple(notes))
-    now = meter.measure(target.cost, meter.everything)
-    limit = target.limit(now)
-    if not target.is_share and now <= limit:
-        notes.append(f"the model is within its target of {target} as it is")
-    options = f"cap={cap:g}, round_to={round_to} and {len(free)} groups that may be cut"
-    options += f" ({'; '.join(notes[:3])})" if notes else ""
-    if target.cost == "channels":
-        share = max(0.0, 1 - limit / now) if now else 0.0
-        gone = removed_at(share)
-        if now - limit >= 1 and not len(gone):
-            raise OptionError(
-                f"shrink target {target}: none of {now:,.0f} goes with {options}. "
-                "Lower round_to, raise cap, or let more groups be cut"
-            )
-        units = np.concatenate([np.zeros(0, int), *(c.bundles.ravel() for c in free)])
-        stay = 1 - float(np.isin(units, gone).mean()) if len(units) else 1 - share
-        if abs(stay - (1 - share)) > CLEARLY:
-            notes.append(
-                f"{stay:.2f} of the channels that may be cut stay, where {1 - share:.2g} were "
-                f"asked for: no nearer with {options}"
-            )
-        return Choice(gone, tuple(notes))
-
-    def cost(share: float) -> float:
-        return meter.measure(target.cost, found.alive(removed_at(share)))
-
-    if cost(0.0) <= limit:
-        return Choice(removed_at(0.0), tuple(notes))
-    least = cost(1.0)
-    if least > limit:
-        hint = "" if target.is_share else per_cent(target.value)
-        raise OutOfReach(
-            f"shrink target {target}: at least {least:,.0f} of {now:,.0f} ({least / now:.1%}) stay "
-            f"with {options}; asked for {limit:,.0f}. {hint or AGAINST}",
-            least,
-        )
-    low, high = 0.0, 1.0
-    for _ in range(24):
-        middle = (low + high) / 2
-        low, high = (low, middle) if cost(middle) <= limit else (middle, high)
-    return Choice(removed_at(high), tuple(notes))
-
-
-def _fixed(
-    found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float], notes: list[str]
-) -> dict[int, int]:
-    """How many bundles stay in each group that a ratio names."""
-    check_filters(found, "ratios", as_filters("ratios", tuple(ratios)))
-    kept: dict[int, int] = {}
-    for pattern, share in ratios.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-            raise OptionError(
-                f"shrink ratios {pattern!r}: expected the share that stays, in (0, 1]. "
-                f"Received {share!r}"
-            )
-        meant = [c for c in pool if matches(pattern, c.group, names_of(c.group))]
-        if not meant:
-            raise FilterError(
-                f"ratios: {pattern!r} is not cut: only=, skip=, heads=False or an importance "
-                "that cannot judge it keep it whole. Leave it out of one of them"
-            )
-        for candidate in meant:
-            count = len(candidate.bundles)
-            stay = nearest_multiple(share * count, candidate.step, count)
-            kept[candidate.group.index] = stay
-            if abs(stay / count - share) > CLEARLY:
-                notes.append(
-                    f"{candidate.group.name}: {stay} of {count} stay, where a share of {share:g} "
-                    f"was asked for: counts are multiples of {candidate.step}"
-                )
-    return kept
-
-
-class _Tensors:
-    """Sees to it that no axis of any tensor or weight is emptied."""
-
-    def __init__(self, found: Units, pool: Sequence[Candidate]) -> None:
-        self.found = found
-        self.pool = pool
-        self.lines = [np.unique(found.root[ids]) for ids in vectors(found) if ids.size]
-        # Where a unit stands: its candidate, and its bundle there.
-        self.home = np.zeros((2, found.flow.size), int)
-        for number, candidate in enumerate(pool):
-            self.home[0, candidate.bundles] = number
-            self.home[1, candidate.bundles] = np.arange(len(candidate.bundles))[:, None]
-
-    def without_empty(self, removed: np.ndarray) -> np.ndarray:
-        gone = np.zeros(self.found.flow.size, bool)
-        gone[removed] = True
-        for line in self.lines:
-            if gone[line].all():
-                rows = [(self.pool[number], row) for number, row in self.home[:, line].T]
-                candidate, row = max(rows, key=lambda at: (at[0].scores[at[1]], at[1]))
-                gone[candidate.bundles[row]] = False
-        return np.flatnonzero(gone)

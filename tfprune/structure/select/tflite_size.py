@@ -1,11 +1,12 @@
 """A target in bytes of the float32 file, met by converting and not by an estimate alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tfprune.errors import OptionError
-from tfprune.structure.groups.units import Units
-from tfprune.structure.rebuild.rebuild import Weights, rebuild
+from tfprune.structure.rebuild.cut import Cut
+from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.ranking import AGAINST, Choice
 from tfprune.structure.select.target import OutOfReach, Target
@@ -23,11 +24,7 @@ def file_bytes(model: Any) -> int:
 
 
 def meet_file_size(
-    found: Units,
-    meter: Meter,
-    weights: Weights,
-    target: Target,
-    pick: Callable[[Target | None], Choice],
+    cut: Cut, meter: Meter, target: Target, pick: Callable[[Target | None], Choice]
 ) -> Choice:
     """The choice whose file is no larger than asked.
 
@@ -38,7 +35,7 @@ def meet_file_size(
         OptionError: No choice gets there.
         ConversionError: The model cannot be a file.
     """
-    whole = file_bytes(found.model)
+    whole = file_bytes(cut.whole.model)
     limit = target.limit(whole)
     beside = whole - meter.file_bytes(meter.everything)
     for _ in range(ATTEMPTS):
@@ -52,13 +49,12 @@ def meet_file_size(
                 f"shrink target {target}: the float32 file has {whole:,} bytes now and keeps about "
                 f"{error.least + beside:,.0f} at least; asked for {limit:,.0f}. {AGAINST}"
             ) from error
-        alive = found.alive(choice.removed)
-        small, _ = rebuild(found, alive, weights)
-        size = file_bytes(small)
+        smaller = replace(cut, removed=choice.removed)
+        size = file_bytes(rebuild(smaller).model)
         if size <= limit:
             note = f"its float32 .tflite file has {size:,} bytes ({limit:,.0f} asked for)"
             return Choice(choice.removed, (*choice.notes, note))
-        beside = max(beside, size - meter.file_bytes(alive)) + max(1, (size - limit) // 4)
+        beside = max(beside, size - meter.file_bytes(smaller.alive)) + max(1, (size - limit) // 4)
     raise OptionError(
         f"shrink target {target}: the float32 file has {whole:,} bytes now, {beside:,.0f} of them "
         f"no weights, and cannot be brought to {limit:,.0f} by removing units"

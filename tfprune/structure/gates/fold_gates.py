@@ -1,6 +1,6 @@
-"""Removing what is closed already: the small model computes what the model itself computes."""
+"""Open gates are multiplied into a layer beside them: the model computes the same without them."""
 
-from typing import Any
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,15 +9,12 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
-from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
-from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.proof.prove import TOLERANCE, drift, has_low_precision, refuse_nan
-from tfprune.structure.rebuild.rebuild import Weights, rebuild
+from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.repair import LINEAR, TRANSPOSED, source_of
-from tfprune.structure.select.ranking import Choice
+from tfprune.structure.rebuild.weights import Weights
 
 # f(g·x) = g·f(x) for g ≥ 0
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)
@@ -39,65 +36,6 @@ LARGEST = (
 """The same for g ≥ 0."""
 
 
-def sweep(
-    found: Units,
-    weights: Weights,
-    kind: str,
-    *,
-    whole: Units,
-    verify: bool,
-    seed: int,
-    input_shape: Any,
-) -> tuple[Any, dict[int, Any], Choice, float | None]:
-    """Remove closed units, and gates where they can be folded into the layer before them.
-
-    Args:
-        found: The units of what is left of the model when its dead branches are taken out.
-        weights: All weights of the model.
-        kind: "zeros" or "gates".
-        whole: The units of the model itself.
-        verify: Whether to compare the small model with the model itself.
-        seed: For the inputs of that.
-        input_shape: The shape of the input, where the model leaves it open.
-
-    Returns:
-        The small model, its operations by the `id` of the original, what was removed, and how
-        far it is from the original (None if that was not asked).
-
-    Raises:
-        ModelError: The small model is not what the original is.
-    """
-    gates = kind == "gates"
-    closed = closed_units(found, weights, gates=gates, input_shape=input_shape)
-    folded, notes = closed.weights, list(closed.notes)
-    drop: set[int] = set()
-    alive = found.alive(closed.removed)
-    if gates:
-        folded, drop, more = fold_gates(found, folded, alive)
-        notes += [*_open(whole), *more]
-    elif not len(closed.removed) and not notes and found is whole:
-        notes.append(
-            "nothing is closed: no unit has zeros alone in the weights that make or use it"
-        )
-    small, ops = rebuild(found, alive, folded, drop=drop)
-    error = None
-    if verify:
-        one, other = found.model, small
-        if has_low_precision(found):
-            everything = np.ones(whole.flow.size, bool)
-            one, _ = rebuild(whole, everything, weights, dtype="float32")
-            other, _ = rebuild(found, alive, folded, dtype="float32", drop=drop)
-        inputs = random_inputs(found, np.random.default_rng(seed), input_shape, alive)
-        error = drift(found, one, other, inputs)
-        refuse_nan(whole, weights, error)
-        if not error <= TOLERANCE:
-            raise ModelError(
-                f"model {found.model.name!r}: without its closed units it differs from itself by "
-                f"{error:.2g} of the output's scale (allowed {TOLERANCE:g}); nothing was returned"
-            )
-    return small, ops, Choice(closed.removed, tuple(notes)), error
-
-
 def check_gates(found: Units) -> None:
     """Raise unless a model has gates.
 
@@ -110,11 +48,9 @@ def check_gates(found: Units) -> None:
         )
 
 
-def fold_gates(
-    found: Units, weights: Weights, alive: np.ndarray
-) -> tuple[Weights, set[int], list[str]]:
-    """The weights with open gates multiplied in, the gates that go, and notes on the others."""
-    result, notes = dict(weights), []
+def fold_gates(cut: Cut) -> Cut:
+    """The cut by which open gates go, multiplied into the weights; notes tell of the others."""
+    found, alive, result, notes = cut.left, cut.alive, dict(cut.weights), list(cut.notes)
     drop: set[int] = set()
     producers = found.graph.producers()
     for call in found.graph.calls:
@@ -139,10 +75,10 @@ def fold_gates(
         notes.append(
             f"{gate.name} stays: its gates cannot be multiplied into the layer before or after it"
         )
-    return result, drop, notes
+    return replace(cut, weights=result, drop=frozenset(drop), notes=tuple(notes))
 
 
-def _open(found: Units) -> list[str]:
+def note_if_open(found: Units) -> list[str]:
     """Say that no gate is closed, where none is, and what would close some."""
     gates = {id(call.op): call.op for call in found.graph.calls if isinstance(call.op, ChannelGate)}
     values = np.concatenate(

@@ -1,12 +1,11 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
-import pytest
 from keras import layers as kl
 
-from tfprune.errors import ModelError
-from tfprune.structure.depth.remove_branches import Branches, branches_of, prove_branches
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import read_weights
+from tfprune.structure.rebuild.cut import Branches, branches_of, uncut
 
 
 def net():
@@ -39,13 +38,20 @@ def test_a_plan_leaves_out_what_became_a_constant() -> None:
     assert [call.op.name for call in left.graph.calls] == ["stem", "two_constant", "out"]
 
 
-def test_the_proof_compares_with_the_branch_silenced() -> None:
-    found = units(net())
-    weights = read_weights(found)
-    branches = branches_of(found.blocks[:1])
-    left = branches.taken_from(found, None)
-    options = {"seed": 0, "input_shape": None}
-    assert prove_branches(found, left, branches, weights, **options).error <= 1e-6
-    other = branches_of(found.blocks[1:])
-    with pytest.raises(ModelError, match="differs from the original"):
-        prove_branches(found, left, other, weights, **options)
+def test_nothing_goes_from_a_model_that_is_uncut() -> None:
+    cut = uncut(units(net()))
+    assert cut.left is cut.whole
+    assert cut.alive.all()
+    assert (cut.branches.arms, cut.notes, cut.same) == ({}, (), False)
+
+
+def test_units_go_from_what_is_left_without_the_branches() -> None:
+    whole = uncut(units(net()))
+    cut = whole.without(branches_of(whole.whole.blocks[:1]), None)
+    assert cut.whole is whole.whole
+    assert cut.left.flow.size < cut.whole.flow.size
+    (group,) = cut.left.groups
+    cut = replace(cut, removed=group.units[:2])
+    assert len(cut.alive) == cut.left.flow.size
+    made = [p for p in cut.left.flow.producers if p.op.name in ("stem", "b")]
+    assert [cut.alive[p.start : p.stop].tolist() for p in made] == [[False] * 2 + [True] * 3] * 2

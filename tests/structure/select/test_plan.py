@@ -7,7 +7,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ArtefactError, OptionError
-from tfprune.structure.plan import Plan, Removal
+from tfprune.structure.select.plan import Plan, Removal
 
 
 def net(width=16):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tfprune.errors import ArtefactError, OptionError, nearest, type_name
 from tfprune.graph.residual_blocks import Block
 from tfprune.storage.files import parse_json, read_bytes, write_atomic
 from tfprune.structure.groups.units import Units, vectors
+from tfprune.structure.rebuild.cut import Cut
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,17 @@ def _whole(number: Any) -> int:
     return int(number)
 
 
-def plan_of(found: Units, removed: np.ndarray, blocks: Sequence[Block] = ()) -> Plan:
-    """The plan that takes these blocks out, and the units of these roots of what is left."""
-    alive = found.alive(removed)
-    lines = []
+def plan_of(cut: Cut) -> Plan:
+    """The plan that takes out the same blocks and units."""
+    found, lines = cut.left, []
     producers = named_producers(found)
     for name, producer in producers.items():
-        gone = np.flatnonzero(~alive[producer.start : producer.stop])
+        gone = np.flatnonzero(~cut.alive[producer.start : producer.stop])
         if len(gone):
             layer, axis = name
             size = producer.stop - producer.start
             lines.append(Removal(layer, axis, size, tuple(int(position) for position in gone)))
+    blocks = cut.branches.planned(cut.whole)
     gone_whole = tuple(BlockRemoval(block.name, block.layers) for block in blocks)
     return Plan(found.model.name, tuple(lines), gone_whole, tuple(producers))
 

@@ -1,0 +1,89 @@
+import keras
+import pytest
+from keras import layers as kl
+
+import tfprune
+from tfprune.errors import OptionError
+from tfprune.structure.select.plan import Plan
+from tfprune.structure.select.target import Target
+from tfprune.structure.targets.asked import TARGETS, Asked
+
+USUAL = {
+    "importance": "l2",
+    "ranking": "global",
+    "data": None,
+    "loss": None,
+    "round_to": 8,
+    "only": (),
+    "skip": (),
+    "ratios": None,
+    "cap": 0.95,
+    "heads": True,
+    "verify": True,
+    "repair": None,
+    "seed": 0,
+    "input_shape": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "cost"),
+    [
+        ({"macs": 0.5}, "cost", Target("macs", 0.5)),
+        ({"blocks": 0.25}, "blocks", Target("blocks", 0.25)),
+        ("zeros", "closed", None),
+        ("gates", "closed", None),
+        (Plan("net", ()), "plan", None),
+    ],
+)
+def test_a_target_is_of_one_kind(target, kind: str, cost: Target | None) -> None:
+    asked = Asked(target=target, **USUAL)
+    assert (asked.kind, asked.cost) == (kind, cost)
+    assert kind in TARGETS
+
+
+def test_ratios_alone_are_a_cost_without_a_limit() -> None:
+    asked = Asked(target=None, **{**USUAL, "ratios": {"conv": 0.5}})
+    assert (asked.kind, asked.cost) == ("cost", None)
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ({"blocks": 0.5}, {"ratios": {"a": 0.5}}, "target blocks: ratios= and repair= are about"),
+        ({"blocks": 0.5}, {"repair": [1]}, "target blocks: ratios= and repair= are about"),
+        ("zeros", {"only": ("a",)}, "target zeros: it says itself what goes: leave out only="),
+        ("gates", {"skip": ("a",)}, "target gates: it says itself what goes"),
+        (Plan("net", ()), {"ratios": {"a": 0.5}}, "target plan: it says itself what goes"),
+        ("gates", {"repair": [1]}, "target gates: it loses nothing to repair"),
+        ("ones", {}, "shrink target: expected a dict of one cost"),
+        (None, {"ratios": {}}, "None is allowed only with ratios="),
+    ],
+)
+def test_options_that_do_not_go_together_are_said(target, options, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Asked(target=target, **{**USUAL, **options})
+
+
+def test_what_was_asked_cannot_be_changed() -> None:
+    asked = Asked(target="zeros", **USUAL)
+    with pytest.raises(AttributeError):
+        asked.target = "gates"
+
+
+def test_shrink_asks_by_the_same_names() -> None:
+    """And all of them but the model and what is told of the progress."""
+    names = tfprune.shrink.__kwdefaults__.keys() - {"progress"}
+    assert names == USUAL.keys()
+    assert {name: tfprune.shrink.__kwdefaults__[name] for name in names} == USUAL
+
+
+def test_a_kind_of_target_can_be_added(monkeypatch) -> None:
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, name="hidden"), kl.Dense(2)])
+    right = TARGETS["cost"]
+    seen = []
+    monkeypatch.setitem(
+        TARGETS._entries, "cost", lambda found, asked: seen.append(asked) or right(found, asked)
+    )
+    tfprune.shrink(model, {"channels": 0.5}, round_to=1, seed=3)
+    assert [(asked.cost, asked.seed) for asked in seen] == [(Target("channels", 0.5), 3)]

@@ -1,0 +1,101 @@
+"""A model's weights as arrays: read, sliced to what stays, or zero where they use what goes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfprune.graph.read import Graph
+from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.ids import Binding, Ids, Keep, places
+from tfprune.structure.ids.site import Site
+
+Weights = dict[int, list[np.ndarray]]
+"""The arrays of each layer, under the `id` of the original layer."""
+
+
+def read_weights(found: Units) -> Weights:
+    """All weights of a model, layer by layer: the numbers themselves, not to be written to."""
+    return {
+        id(op): [_view(variable) for variable in op.weights]
+        for op in operations(found.graph)
+        if isinstance(op, keras.Layer)
+    }
+
+
+def _view(variable: Any) -> np.ndarray:
+    """The memory of a variable; TensorFlow leaves it as it is when the variable changes."""
+    array = np.asarray(variable.value.read_value())
+    array.flags.writeable = False
+    return array
+
+
+def operations(graph: Graph) -> list[Any]:
+    """Each operation once, in the order of its first call."""
+    return list({id(call.op): call.op for call in graph.calls}.values())
+
+
+def sliced(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """What stays of these weights, which may be those of some layers only."""
+    result = dict(weights)
+    for site in found.sites:
+        if id(site.op) in weights:
+            result[id(site.op)] = _slice_site(site, weights[id(site.op)], keep)
+    return result
+
+
+def _slice_site(site: Site, weights: list[np.ndarray], keep: Keep) -> list[np.ndarray]:
+    result = list(weights)
+    place = places(site.op)
+    for binding in sorted(site.bindings, key=lambda b: b.along is None):
+        index = place[id(binding.weight)]
+        result[index] = _slice_axis(result[index], binding, keep)
+    for weight, change in site.factors:
+        index = place[id(weight)]
+        result[index] = (result[index] * change(keep)).astype(result[index].dtype)
+    return result
+
+
+def _slice_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    def fewer(block: np.ndarray, ids: Ids) -> np.ndarray:
+        return np.compress(keep.mask(ids), block, axis=binding.axis)
+
+    return weight if keep.all(binding.ids) else _by_block(weight, binding, fewer)
+
+
+def _by_block(
+    weight: np.ndarray, binding: Binding, change: Callable[[np.ndarray, Ids], np.ndarray]
+) -> np.ndarray:
+    """A weight of which each block, with its ids, is changed; it may be one block."""
+    if binding.along is None:
+        return change(weight, binding.ids)
+    blocks = np.split(weight, len(binding.ids), axis=-1)
+    pairs = zip(blocks, binding.ids, strict=True)
+    return np.concatenate([change(block, ids) for block, ids in pairs], axis=-1)
+
+
+def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """All weights in full size, zero wherever they would use what is gone."""
+    result = dict(weights)
+    for site in found.sites:
+        used = [b for b in site.bindings if b.role == "use" and not keep.all(b.ids)]
+        used += [b for b in site.hushed if not keep.all(b.ids)]
+        if not used:
+            continue
+        arrays = list(weights[id(site.op)])
+        place = places(site.op)
+        for binding in used:
+            index = place[id(binding.weight)]
+            arrays[index] = _silence_axis(arrays[index], binding, keep)
+        result[id(site.op)] = arrays
+    return result
+
+
+def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+    shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
+
+    def quiet(block: np.ndarray, ids: Ids) -> np.ndarray:
+        return block * keep.mask(ids).reshape(shape).astype(weight.dtype)
+
+    return _by_block(weight, binding, quiet)
