@@ -25,7 +25,7 @@ from tests.runtime.mutations import mutations
 from tfprune.errors import TfpruneError
 
 COUNTS = [
-    pytest.param(16, id="some"),
+    pytest.param(32, id="some"),
     pytest.param(2000, id="all", marks=[pytest.mark.exhaustive, pytest.mark.timeout(7200)]),
 ]
 READERS = {

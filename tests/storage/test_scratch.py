@@ -13,7 +13,7 @@ from tfprune.storage.scratch import open_beside, scratch_folder, sweep
 
 WORK = """
 from pathlib import Path
-from tfprune.scratch import scratch_folder
+from tfprune.storage.scratch import scratch_folder
 with scratch_folder() as folder:
     (Path(folder) / "large").write_bytes(bytes(1000))
     print(folder, flush=True)

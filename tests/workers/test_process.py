@@ -57,18 +57,19 @@ def test_silence_has_a_limit_and_the_dead_take_no_lines() -> None:
 
 LIMITED = """
 import resource
+import os
 from pathlib import Path
 import tfprune
-from tfprune.deploy import child
-from tfprune.processes import memory_limit
+from tfprune.workers import pool
+from tfprune.workers.process import memory_limit
 assert memory_limit() is None
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 assert memory_limit() == 6 << 30
-print(child.run_job("tfprune.workers.process:memory_limit", limit_s=60) >> 30)
-print(child.run_job("tfprune.workers.process:memory_limit", limit_s=60, kind="converter") >> 30)
+print(pool.run_job(memory_limit, limit_s=60) >> 30)
+print(pool.run_job(memory_limit, limit_s=60, kind="converter") >> 30)
 try:
-    child.run_job("os:abort", limit_s=60, kind="converter")
-except child.CrashError as error:
+    pool.run_job(os.abort, limit_s=60, kind="converter")
+except pool.CrashError as error:
     print(error)
 print(tfprune.benchmark(Path("tflite_models/quickstart.tflite"), runs=1).median_ms > 0)
 """

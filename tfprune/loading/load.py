@@ -54,6 +54,13 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             code that was not allowed.
         ModelError: A Keras 2 model has something that Keras 3 lacks.
     """
+    from tfprune.sparsity.unheld import watch_zeros
+
+    return watch_zeros(read_model(path, allow_code=allow_code))
+
+
+def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "keras.Model":
+    """Return what `load_model` returns, without the word about zeros that nothing holds."""
     found = look_into(as_path(path))
     if found.generation not in (2, 3):
         raise ArtefactError(
@@ -75,14 +82,12 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             )
     import tensorflow as tf
 
-    from tfprune.sparsity.unheld import watch_zeros
-
     try:
         if not allow_code:
             check_counts([found.config, found.training])
         if found.generation == 3:
-            return watch_zeros(_load_new(found, allow_code))
-        return watch_zeros(_load_old(found, allow_code))
+            return _load_new(found, allow_code)
+        return _load_old(found, allow_code)
     except BudgetError as error:
         raise ArtefactError(f"{path}: {error}. {_TRUST}") from None
     except TfpruneError:

@@ -258,7 +258,7 @@ def _model_sha256(model: Any) -> str:
 
 
 def _result(folder: Path, *, keep: bool) -> Result:
-    from tfprune.loading.load import load_model
+    from tfprune.loading.load import read_model
     from tfprune.pipeline.saving import load_artefact
     from tfprune.report.report import Report
 
@@ -266,7 +266,7 @@ def _result(folder: Path, *, keep: bool) -> Result:
     if not keep:
         artefact, baseline = (dataclasses.replace(a, path=None) for a in (artefact, baseline))
     return Result(
-        model=load_model(folder / "model.keras"),
+        model=read_model(folder / "model.keras"),
         artefact=artefact,
         baseline=baseline,
         report=Report.load(folder / "report.json"),

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
-from tfprune.loading.load import load_model
+from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
@@ -62,7 +62,7 @@ class Run:
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
-        return load_model(self.folder.file(name))
+        return read_model(self.folder.file(name))
 
     def seed(self, stage: int) -> None:
         """Make everything random the same each time a stage begins."""
@@ -88,16 +88,16 @@ def train(run: Run) -> Mapping[str, Any]:
     baseline = run.folder.file("baseline.keras")
     if table is None:
         with saved_aside(model, run.folder.path) as path:
-            _check_choices(load_model(path), run.recipe)
+            _check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
     steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
         # What cannot be loaded again, or pruned, is better known now than after the training.
         with saved_aside(model, run.folder.path) as path:
-            _check_choices(load_model(path), run.recipe)
+            _check_choices(read_model(path), run.recipe)
             run.seed(1)
-            model = load_model(path)
+            model = read_model(path)
         compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
         curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
     save_model(model, baseline)

@@ -23,7 +23,7 @@ class UpdatePruningStep(MaskUpdates):
             or weights had been put back that are masked.
 
     Example:
-        >>> import numpy as np, tfprune
+        >>> import keras, numpy as np, tfprune
         >>> x, y = np.zeros((32, 8)), np.zeros((32, 1))
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
         >>> model = tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))

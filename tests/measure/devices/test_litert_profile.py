@@ -26,7 +26,7 @@ print(json.dumps([list(model.run(2)), list(model.run(1))]))
 
 THREADS = """
 import os, sys
-from tfprune.measure.litert_profile import ProfiledModel
+from tfprune.measure.devices.litert_profile import ProfiledModel
 before = len(os.listdir("/proc/self/task"))
 next(ProfiledModel(sys.argv[1], int(sys.argv[2]), {}).run(1))
 print(len(os.listdir("/proc/self/task")) - before)

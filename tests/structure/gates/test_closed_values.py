@@ -123,3 +123,11 @@ def test_each_call_hears_its_own_constant() -> None:
     assert all(voice.steady.tolist() == [False, True, True, False] for voice in heard.voices)
     assert [voice.constant[1:3].tolist() for voice in heard.voices] == [[0, 0], [1, 1], [1, 1]]
     assert heard.voices[0].silent.tolist() == [False, True, True, False]
+
+
+def test_units_beside_others_are_constants_too() -> None:
+    inputs = keras.Input((3,))
+    joined = kl.Concatenate()([kl.Dense(4, name="a")(inputs), kl.Dense(5)(inputs)])
+    model = keras.Model(inputs, kl.Dense(2)(joined))
+    close(model.get_layer("a"), 1.0)
+    assert shrunk(model, noise(8, 3), None) == 2

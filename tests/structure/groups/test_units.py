@@ -38,7 +38,7 @@ def test_open_sizes_are_filled_from_the_input_shape() -> None:
 
 def test_quantised_and_lora_layers_are_refused_by_name() -> None:
     for change, message in (
-        (lambda layer: layer.quantize("int8"), "'hidden' is quantised"),
+        (lambda layer: layer.quantize("int8"), "'hidden' .* was quantized to int8"),
         (lambda layer: layer.enable_lora(2), "'hidden' has LoRA weights"),
     ):
         inputs = keras.Input((4,))

@@ -38,6 +38,9 @@ PRODUCTS = frozenset({
 })  # fmt: skip
 """Zero where what they are given is zero, whatever they are given besides."""
 
+JOINS = frozenset({"Concatenate", "Stack", "Append", "Hstack", "Vstack", "Dstack"})
+"""Each number that they give is one that they were given."""
+
 MEANS = frozenset({
     "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Mean", "Max", "Min",
@@ -137,6 +140,8 @@ class _Listener:
         """For each unit, whether what a call gives of it is the same for every input."""
         op, none = call.op, np.zeros(len(self.asked), bool)
         known = [self.sealed[ref.index] for ref in given]
+        if type(op).__name__ in JOINS:  # an input without the unit has no part in it
+            known = [sealed | ~self._holds(ref) for sealed, ref in zip(known, given, strict=True)]
         sealed = np.logical_and.reduce(known) if known else none
         for binding in self._bindings(op, MAKE):
             mine = self._asked(self.found.root[binding.ids])
