@@ -4,19 +4,11 @@ import pytest
 from keras import layers as kl
 
 import tfprune
+from tests.structure.rebuild.conftest import chain
 from tfprune.errors import ModelError
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.cut import uncut
 from tfprune.structure.rebuild.rebuild import load, rebuild
-
-
-def chain():
-    inputs = keras.Input((4,))
-    x = kl.Dense(3, name="a", kernel_regularizer="l2")(inputs)
-    model = keras.Model(inputs, kl.Dense(2, name="b")(x))
-    model.get_layer("a").set_weights([np.arange(12.0).reshape(4, 3), np.array([1.0, 2.0, 3.0])])
-    model.get_layer("b").set_weights([np.arange(6.0).reshape(3, 2), np.zeros(2)])
-    return model
 
 
 def test_removing_nothing_is_the_identity() -> None:
