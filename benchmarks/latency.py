@@ -23,7 +23,7 @@ from tfprune.graph.macs import macs
 from tfprune.measure.fidelity import accuracy
 from tfprune.measure.latency import interleaved
 from tfprune.report.figures import bytes_text, ms, percent, ratio, si
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 
 SEED = 0
 SPARSITY = 0.8
@@ -70,7 +70,7 @@ def with_zeros(model: keras.Model, share: float) -> keras.Model:
 
 def files_of(
     model: keras.Model, samples: np.ndarray
-) -> tuple[dict[str, Artefact], dict[str, keras.Model]]:
+) -> tuple[dict[str, Artifact], dict[str, keras.Model]]:
     """Return the files to compare, the dense float32 one first, and the model of each."""
     holed = with_zeros(model, SPARSITY)
     models = dict.fromkeys(("float32", *SCHEMES), model)

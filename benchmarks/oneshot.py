@@ -1,4 +1,4 @@
-"""Accuracy after pruning without training: nothing but a few hundred unlabelled samples.
+"""Accuracy after pruning without training: nothing but a few hundred unlabeled samples.
 
 TFPRUNE_DATA names the folder of data sets. Networks are trained briefly, pruned by each method at
 each sparsity, and judged on the whole test set before any retraining.

@@ -39,8 +39,8 @@ BUDGET = {
     "dense_rate": 2e-3,
     "prune_epochs": 2,
     "prune_rate": 1e-3,
-    "quantise_epochs": 1,
-    "quantise_rate": 3e-4,
+    "quantize_epochs": 1,
+    "quantize_rate": 3e-4,
     "calibration": 500,
 }
 
@@ -80,7 +80,7 @@ def finish(work: Path) -> Cells:
     todo = [job for job in jobs(work) if key(job) not in cells]
     if not todo:
         return cells
-    with Worker("quantise.py", "tfprune") as ours, Worker("quantise.py", "tfmot") as theirs:
+    with Worker("quantize.py", "tfprune") as ours, Worker("quantize.py", "tfmot") as theirs:
         for job in todo:
             worker = theirs if job["method"].startswith("tfmot") else ours
             cell = {**job, **worker.ask(job)}
@@ -131,7 +131,7 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def before(cells: Cells) -> Iterator[str]:
-    """Say what the networks were before they were quantised."""
+    """Say what the networks were before they were quantized."""
     for network, title in NETWORKS.items():
         parts = []
         for sparsity, method in ((0.0, "dense"), *((s, "prune") for s in SPARSITIES)):
@@ -184,8 +184,8 @@ def main() -> None:
             "of it (int8 in and out) under LiteRT; «apart» is the largest difference of the two "
             "in points of accuracy, «same class» how often they name the same one.",
             f"All methods of a seed start from the same pruned weights and see the same batches: "
-            f"{BUDGET['quantise_epochs']} epoch of {BUDGET['images']:,} images, Adam at "
-            f"{BUDGET['quantise_rate']:g}. «PQAT» is tfmot's prune-preserving scheme on the model "
+            f"{BUDGET['quantize_epochs']} epoch of {BUDGET['images']:,} images, Adam at "
+            f"{BUDGET['quantize_rate']:g}. «PQAT» is tfmot's prune-preserving scheme on the model "
             "that `to_tf_keras` gives.",
             *before(cells),
             *bytes_beside_peer(cells),

@@ -316,7 +316,7 @@ def table(work: Path, options: argparse.Namespace) -> None:
             "in the same order. The MACs are the largest share not above what was asked that the "
             "method's own ranking reaches, in steps of one channel.",
             f"Recalibrated: BatchNormalization statistics of {tuning.RECALIBRATE:,} training "
-            f"images. Repaired: least squares on {tuning.REPAIR:,} unlabelled training images, "
+            f"images. Repaired: least squares on {tuning.REPAIR:,} unlabeled training images, "
             "then recalibrated where there is BatchNormalization. Tuned: from the network as it "
             "was before tuning, neither recalibrated nor repaired, unless the row says so. Gates: "
             "before tuning is after half of it, in which the gates learned with the weights.",

@@ -10,7 +10,7 @@ from tfprune import errors
         (errors.DataError, ValueError),
         (errors.OptionError, ValueError),
         (errors.RecipeError, ValueError),
-        (errors.ArtefactError, ValueError),
+        (errors.ArtifactError, ValueError),
         (errors.ConversionError, RuntimeError),
         (errors.GateError, RuntimeError),
     ],

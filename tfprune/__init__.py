@@ -40,7 +40,8 @@ _HOME = {
     "shrink": "structure.shrink",
     "units": "structure.groups.units",
     # files
-    "Artefact": "runtime.artifact",
+    "Artefact": "runtime.artifact",  # the name of Artifact in 0.1.0
+    "Artifact": "runtime.artifact",
     "Runner": "runtime.litert",
     "compare_layers": "deploy.verify.layer_parity",
     "inspect": "runtime.inspect",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from tfprune.report.gates import Gate as Gate
     from tfprune.report.report import Report as Report
     from tfprune.runtime.artifact import Artefact as Artefact
+    from tfprune.runtime.artifact import Artifact as Artifact
     from tfprune.runtime.inspect import inspect as inspect
     from tfprune.runtime.litert import Runner as Runner
     from tfprune.runtime.sparse_ready import sparse_ready as sparse_ready

@@ -25,7 +25,7 @@ from absl.flags import argparse_flags
 import tfprune
 from tfprune.console import complain, say, shown_progress
 from tfprune.errors import (
-    ArtefactError,
+    ArtifactError,
     DataError,
     GateError,
     ModelError,
@@ -41,7 +41,7 @@ DONE, FAILED, WRONG = 0, 1, 2
 _BY_SIGNAL = 128
 """What shells add to the number of the signal that ended a process: 143 for SIGTERM."""
 
-WRONG_ERRORS = (ArtefactError, DataError, ModelError, OptionError, RecipeError)
+WRONG_ERRORS = (ArtifactError, DataError, ModelError, OptionError, RecipeError)
 
 
 _NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
@@ -115,7 +115,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     benchmark.add_argument("--profile", action="store_true",
                            help="list the kernels that ran here, and their time, too")  # fmt: skip
 
-    check = add("check", check_artefact, "Measure a stored artefact again; fail if it left a gate.")
+    check = add("check", check_artifact, "Measure a stored artifact again; fail if it left a gate.")
     check.add_argument(
         "path", metavar="DIR", help="the folder of a run, or a .tflite with its report beside it"
     )
@@ -259,8 +259,8 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(map(int, parts))
 
 
-def check_artefact(arguments: argparse.Namespace) -> int:
-    """Print one line for each gate of a stored artefact."""
+def check_artifact(arguments: argparse.Namespace) -> int:
+    """Print one line for each gate of a stored artifact."""
     from tfprune.measure.check import Limits
     from tfprune.pipeline.check import check
 

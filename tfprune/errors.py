@@ -39,8 +39,11 @@ class ConversionError(TfpruneError, RuntimeError):
     """The model could not be turned into a file that is right."""
 
 
-class ArtefactError(TfpruneError, ValueError):
+class ArtifactError(TfpruneError, ValueError):
     """A file is missing, truncated, or not of the format it should be."""
+
+
+ArtefactError = ArtifactError  # its name in 0.1.0
 
 
 class DeviceError(TfpruneError, RuntimeError):

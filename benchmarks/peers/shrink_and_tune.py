@@ -105,8 +105,8 @@ def shrunk(job: Job, x: NDArray, y: NDArray, x_test: NDArray, y_test: NDArray) -
         data=tuning.in_batches(x, y, tuning.TAYLOR), loss=LOSS, seed=job["seed"],
     )  # fmt: skip
     found = {"plain": accuracy(small, x_test, y_test), **shares(report)}
-    unlabelled = tuning.in_batches(x, y, tuning.REPAIR)
-    whole, _ = tfprune.shrink(model, report.plan, repair=unlabelled, verify=False)
+    unlabeled = tuning.in_batches(x, y, tuning.REPAIR)
+    whole, _ = tfprune.shrink(model, report.plan, repair=unlabeled, verify=False)
     found["repaired"] = accuracy(whole, x_test, y_test)
     statistics = tuning.in_batches(x, y, tuning.RECALIBRATE)
     if any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers):

@@ -125,7 +125,7 @@ READERS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> tfprune.Artefact:
+def file(tmp_path_factory) -> tfprune.Artifact:
     path = tmp_path_factory.mktemp("forms") / "model.tflite"
     return tfprune.to_tflite(make(), path, calibration=[A, B])
 
@@ -145,8 +145,8 @@ def readers(file) -> dict[str, tuple[bool, Callable[[Any], Any]]]:
 def test_every_form_means_the_same(reader: str, readers, tmp_path) -> None:
     needs_labels, read = readers[reader]
     expected = read(([A, B], Y))
-    for name, labelled, form in forms(tmp_path):
-        if needs_labels and not labelled:
+    for name, labeled, form in forms(tmp_path):
+        if needs_labels and not labeled:
             with pytest.raises(DataError, match="label"):
                 read(form())
             continue

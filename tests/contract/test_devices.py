@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.measure.devices.registry import device_of, devices
 from tfprune.measure.latency import benchmark
 
@@ -51,7 +51,7 @@ def test_a_device_says_what_it_is_and_runs_a_schedule(name, reached, float_file,
 def test_a_device_refuses_a_damaged_file_in_one_line(name, reached, float_file, tmp_path) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(float_file.bytes[:-3000])
-    with pytest.raises(ArtefactError, match="broken") as caught:
+    with pytest.raises(ArtifactError, match="broken") as caught:
         list(device_of(reached).run([broken], [0], names=["broken"], threads=1, runs=1, shapes={}))
     assert "\n" not in str(caught.value)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.runtime.registry import noise, of_ending, read_any, runtimes, shape_of
 
 FILES = {"litert": "float_file", "onnx": "onnx_file"}
@@ -55,5 +55,5 @@ def test_a_runtime_refuses_a_damaged_file(name, data) -> None:
         runtime.check(half, "half")
         runtime.open(half, 1)
 
-    with pytest.raises((ArtefactError, RuntimeError, ValueError)):
+    with pytest.raises((ArtifactError, RuntimeError, ValueError)):
         load()

@@ -172,8 +172,8 @@ def test_a_batch_size_that_is_none_is_refused(size) -> None:
 
 
 def test_the_first_samples_are_thinned_if_they_are_arrays() -> None:
-    labelled = (np.arange(40.0)[:, None] * np.ones(4), "labels are not read")
-    (samples,), total = first_samples(labelled, ONE, "data", 4)
+    labeled = (np.arange(40.0)[:, None] * np.ones(4), "labels are not read")
+    (samples,), total = first_samples(labeled, ONE, "data", 4)
     assert (samples[:, 0].tolist(), total) == ([0.0, 13.0, 26.0, 39.0], 40)
     with pytest.raises(DataError, match="in sample 36"):
         first_samples(with_hole(np.nan), ONE, "data", 40)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.tflite import to_tflite
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 
 L = keras.layers
 
@@ -51,12 +51,12 @@ def labels(convnet, images) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def float_file(convnet) -> Artefact:
+def float_file(convnet) -> Artifact:
     """The convnet as float32."""
     return to_tflite(convnet)
 
 
 @pytest.fixture(scope="session")
-def int8_file(convnet, images) -> Artefact:
+def int8_file(convnet, images) -> Artifact:
     """The convnet as int8 with int8 in and out."""
     return to_tflite(convnet, scheme="int8", calibration=images)

@@ -215,12 +215,12 @@ def outcome(generation: str, name: str, scheme: str) -> Outcome:
         x = _samples(model, name)
         _prepare(model, x)
     try:
-        artefact = to_tflite(model, scheme=scheme, calibration=x)
+        artifact = to_tflite(model, scheme=scheme, calibration=x)
     except ConversionError as error:
         return Outcome(str(error))
     face = interface(model)
     arrays = x if isinstance(x, dict) else {face.inputs[0].name: x}
-    expected, got = answers(face, arrays), Runner(artefact).run_named(x)
+    expected, got = answers(face, arrays), Runner(artifact).run_named(x)
     assert list(got) == list(expected)
     found = [_compare(expected[output], got[output]) for output in expected]
     return Outcome("", max(error for error, _ in found), min(corr for _, corr in found))
@@ -242,10 +242,10 @@ def _prepare(model: Any, x: Any) -> None:
             value *= rng.random(value.shape) > 0.8
         values.append(value)
     model.set_weights(values)
-    _normalise(model, x)
+    _normalize(model, x)
 
 
-def _normalise(model: Any, x: Any) -> None:
+def _normalize(model: Any, x: Any) -> None:
     """Give the BatchNorms the statistics of these samples."""
     norms = [layer for layer in model.layers if "BatchNormalization" in type(layer).__name__]
     if not norms:
@@ -272,7 +272,7 @@ def _learned(generation: str, name: str) -> list[np.ndarray]:
         for layer in model.layers:
             if "Depthwise" not in type(layer).__name__:
                 layer.set_weights([_halved(array) for array in layer.get_weights()])
-    _normalise(model, x[:256])
+    _normalize(model, x[:256])
     return model.get_weights()
 
 

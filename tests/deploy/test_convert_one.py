@@ -8,13 +8,13 @@ from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.options import Options
 from tfprune.errors import ConversionError
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
 
 L = keras.layers
 
 
-def convert(model, scheme: str = "float32", **options) -> Artefact:
+def convert(model, scheme: str = "float32", **options) -> Artifact:
     return convert_one(model, scheme, Options(**options))
 
 
@@ -29,8 +29,8 @@ def test_dict_inputs_and_outputs_keep_their_names_and_order():
     model = keras.Model(
         {"zeta": zeta, "Alpha-1": alpha}, {"b": L.Dense(2)(zeta), "a": L.Dense(3)(total)}
     )
-    artefact = convert(model)
-    runner = Runner(artefact)
+    artifact = convert(model)
+    runner = Runner(artifact)
     rng = np.random.default_rng(0)
     x = {"Alpha-1": rng.normal(size=(5, 4)), "zeta": rng.normal(size=(5, 4))}
 
@@ -152,14 +152,14 @@ def test_recurrent_models_get_a_fixed_batch_and_are_unrolled_for_integers(cell, 
     layer = getattr(L, cell)(5)
     model = keras.Model(inputs, L.Dense(2)(layer(inputs)))
     x = np.random.default_rng(0).normal(size=(12, 6, 4)).astype("float32")
-    artefact = convert(model, scheme=scheme, calibration=x)
+    artifact = convert(model, scheme=scheme, calibration=x)
 
-    assert artefact.report.inputs[0].shape == (1, 6, 4)
-    assert "needs it fixed" in artefact.report.notes[0]
-    assert ("WHILE" in artefact.report.ops) == (scheme == "float32")
+    assert artifact.report.inputs[0].shape == (1, 6, 4)
+    assert "needs it fixed" in artifact.report.notes[0]
+    assert ("WHILE" in artifact.report.ops) == (scheme == "float32")
     assert layer.unroll is False
     np.testing.assert_allclose(
-        Runner(artefact)(x), model.predict(x, verbose=0), atol=1e-5 if scheme == "float32" else 0.1
+        Runner(artifact)(x), model.predict(x, verbose=0), atol=1e-5 if scheme == "float32" else 0.1
     )
 
 
@@ -167,18 +167,18 @@ def test_uint8_images_stay_uint8():
     inputs = keras.Input((4, 4, 3), dtype="uint8")
     model = keras.Model(inputs, L.Dense(2)(L.Flatten()(L.Rescaling(1 / 255)(inputs))))
     x = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), "uint8")
-    artefact = convert(model, scheme="int8", calibration=x)
+    artifact = convert(model, scheme="int8", calibration=x)
 
-    assert artefact.report.inputs[0].dtype == "uint8"
-    assert artefact.report.parity[0].correlation > 0.99
+    assert artifact.report.inputs[0].dtype == "uint8"
+    assert artifact.report.parity[0].correlation > 0.99
 
 
 def test_a_fixed_batch_is_kept_and_can_be_asked_for(convnet):
     assert convert(convnet, batch=3).report.inputs[0].shape == (3, 8, 8, 1)
     fixed = keras.Sequential([keras.Input((4,), batch_size=2), L.Dense(2)])
-    artefact = convert(fixed)
-    assert artefact.report.inputs[0].shape == (2, 4)
-    assert Runner(artefact)(np.zeros((5, 4), "float32")).shape == (5, 2)
+    artifact = convert(fixed)
+    assert artifact.report.inputs[0].shape == (2, 4)
+    assert Runner(artifact)(np.zeros((5, 4), "float32")).shape == (5, 2)
 
 
 def test_a_file_that_disagrees_is_not_handed_over():
@@ -296,8 +296,8 @@ def test_keras_2_models_are_converted_as_well(scheme):
 
     model = _attention(tf_keras, vocabulary=20)
     tokens = np.random.default_rng(0).integers(0, 20, (20, 8)).astype("int32")
-    artefact = convert(model, scheme=scheme, calibration=tokens)
-    assert artefact.report.parity[0].correlation > 0.99
-    assert artefact.report.versions["tf_keras"]
+    artifact = convert(model, scheme=scheme, calibration=tokens)
+    assert artifact.report.parity[0].correlation > 0.99
+    assert artifact.report.versions["tf_keras"]
     expected = model(tokens).numpy()
-    assert np.corrcoef(Runner(artefact)(tokens).ravel(), expected.ravel())[0, 1] > 0.99
+    assert np.corrcoef(Runner(artifact)(tokens).ravel(), expected.ravel())[0, 1] > 0.99

@@ -74,14 +74,14 @@ def test_a_stock_mobilenet_becomes_ready():
     assert any("padded by 1 on all sides" in reason for reason in before.reasons)
 
     rewritten, changes = make_sparse_ready(model)
-    artefact = to_tflite(rewritten, scheme="sparse")
-    after = sparse_ready(artefact)
+    artifact = to_tflite(rewritten, scheme="sparse")
+    after = sparse_ready(artifact)
     assert after.ready, after.reasons
     # 17 blocks: 16 expansions and 17 projections, and the last convolution.
     assert after.pointwise == 34
     assert after.sparsity == pytest.approx(0.8, abs=0.01)
     assert len(changes.tune) == 1
-    assert after.verdict in artefact.report.notes
+    assert after.verdict in artifact.report.notes
 
 
 def test_models_in_models_and_others_are_refused():

@@ -18,12 +18,12 @@ L = keras.layers
 
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic", "int8", "int16x8"])
 def test_the_file_agrees_with_the_model_and_is_the_same_on_every_call(convnet, images, scheme):
-    artefact = to_tflite(convnet, scheme=scheme, calibration=images)
+    artifact = to_tflite(convnet, scheme=scheme, calibration=images)
 
-    difference = Runner(artefact)(images) - convnet.predict(images, verbose=0)
+    difference = Runner(artifact)(images) - convnet.predict(images, verbose=0)
     spread = convnet.predict(images, verbose=0).std()
     assert np.sqrt(np.mean(difference**2)) < SCHEMES[scheme].bound * spread
-    assert to_tflite(convnet, scheme=scheme, calibration=images).bytes == artefact.bytes
+    assert to_tflite(convnet, scheme=scheme, calibration=images).bytes == artifact.bytes
 
 
 def test_the_schemes_store_what_they_say(convnet, images, float_file, int8_file):
@@ -39,13 +39,13 @@ def test_the_schemes_store_what_they_say(convnet, images, float_file, int8_file)
 
 
 def test_path_writes_the_file_and_its_report(convnet, tmp_path):
-    artefact = to_tflite(convnet, tmp_path / "m.tflite")
+    artifact = to_tflite(convnet, tmp_path / "m.tflite")
 
-    assert artefact.path == tmp_path / "m.tflite"
-    assert artefact.path.read_bytes() == artefact.bytes
+    assert artifact.path == tmp_path / "m.tflite"
+    assert artifact.path.read_bytes() == artifact.bytes
     report = json.loads((tmp_path / "m.json").read_text())
-    assert report["raw_bytes"] == len(artefact.bytes)
-    assert report["sha256"] == artefact.report.sha256
+    assert report["raw_bytes"] == len(artifact.bytes)
+    assert report["sha256"] == artifact.report.sha256
     assert report["versions"]["keras"] == keras.__version__
 
 

@@ -30,7 +30,7 @@ from tfprune.pipeline.check import check
 from tfprune.pipeline.compress import prepare
 from tfprune.pipeline.datasets import read_npz
 from tfprune.pipeline.folder import open_folder
-from tfprune.pipeline.saving import load_artefact
+from tfprune.pipeline.saving import load_artifact
 from tfprune.recipe import load_recipe, parse_recipe, shipped_recipes
 from tfprune.report import Report
 
@@ -296,7 +296,7 @@ def entrances(folder: Path, *, onnx: bool = True) -> dict[str, Entrance]:
         Entrance("recipe", recipes, load_recipe, TEXT),
         Entrance("report", (folder / "reports" / "run.json",), show, JSON),
         Entrance("plan", (plan,), tfprune.Plan.load, JSON),
-        Entrance("sidecar", sidecars, lambda path: load_artefact(_of(path)), JSON),
+        Entrance("sidecar", sidecars, lambda path: load_artifact(_of(path)), JSON),
         Entrance("check's sidecar", sidecars, lambda path: check(_of(path)), JSON),
     ]  # fmt: skip
     return {entrance.name: entrance for entrance in made}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfprune.pipeline.datasets import load_data
-from tfprune.pipeline.saving import load_artefact
+from tfprune.pipeline.saving import load_artifact
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
 from tfprune.runtime.artifact import sha256
@@ -28,9 +28,9 @@ def test_there_is_one() -> None:
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_what_lies_beside_a_file_is_about_this_file(path: Path) -> None:
-    artefact = load_artefact(path)
+    artifact = load_artifact(path)
     row = measured(path).rows[1]
-    assert artefact.report.sha256 == row.sha256 == sha256(path.read_bytes())
+    assert artifact.report.sha256 == row.sha256 == sha256(path.read_bytes())
     assert row.raw_bytes == path.stat().st_size
     assert json.loads(path.with_suffix(".json").read_text())["scheme"] == row.scheme
 

@@ -93,7 +93,7 @@ def test_a_model_that_is_not_compiled_gives_one_that_is_not() -> None:
 
 
 @pytest.mark.parametrize("name", ["shrink", "shrink unproven", "add_gates", "quantize_aware"])
-def test_an_adapted_normalization_still_normalises(name: str) -> None:
+def test_an_adapted_normalization_still_normalizes(name: str) -> None:
     """Its constants are made of its weights, and were once left as those of a fresh layer."""
     norm = kl.Normalization()
     norm.adapt(X)
@@ -108,7 +108,7 @@ def test_an_adapted_normalization_still_normalises(name: str) -> None:
     assert abs(float(ops.mean(new(X)))) < 1e-4
 
 
-def test_a_quantised_file_of_a_model_that_normalises_agrees_with_it() -> None:
+def test_a_quantized_file_of_a_model_that_normalizes_agrees_with_it() -> None:
     norm = kl.Normalization()
     norm.adapt(X)
     model = net(norm)

@@ -30,7 +30,7 @@ print(json.dumps([np.array(keras.models.load_model(path)(x)).tolist() for path i
 
 @pytest.fixture(scope="module")
 def models() -> list[keras.Model]:
-    """A quantisation-aware and a gated model with attention."""
+    """A quantization-aware and a gated model with attention."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((4, 8))
     h = L.Dense(8, activation="gelu", name="hidden")(inputs)

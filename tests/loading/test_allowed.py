@@ -14,7 +14,7 @@ import tf_keras
 
 from tests.loading import payloads
 from tfprune import cli
-from tfprune.errors import ArtefactError, TfpruneError
+from tfprune.errors import ArtifactError, TfpruneError
 from tfprune.loading.allowed import code_in
 from tfprune.loading.load import load_model
 from tfprune.pipeline import models
@@ -42,12 +42,12 @@ def by_command(path: Path) -> None:
 
 
 def by_recipe(path: Path) -> None:
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         models.build_model(ModelTable(source=str(path)), (4,), 2)
 
 
 def by_call(path: Path) -> None:
-    with pytest.raises(ArtefactError) as error:
+    with pytest.raises(ArtifactError) as error:
         load_model(path)
     assert "holds code that loading would run: " in str(error.value)
     assert "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.loading import payloads
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.loading.folders import check_folder, load_weights_into, read_config
 from tfprune.loading.load import load_model
 
@@ -82,7 +82,7 @@ def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) ->
         "holder": "holds Keras layers, but is itself none",
         "plain": "a SavedModel without Keras layers",
     }.items():
-        with pytest.raises(ArtefactError, match=reason) as error:
+        with pytest.raises(ArtifactError, match=reason) as error:
             load_model(tmp_path / name)
         assert "\n" not in str(error.value)
 
@@ -91,5 +91,5 @@ def test_a_weight_that_is_not_stored_is_missed(folder: Path) -> None:
     config = read_config(folder)
     assert config["class_name"] == "Functional"
     other = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.LayerNormalization()])
-    with pytest.raises(ArtefactError, match="lacks weights of its model"):
+    with pytest.raises(ArtifactError, match="lacks weights of its model"):
         load_weights_into(other, folder)

@@ -18,7 +18,7 @@ from tf_keras.protobuf import saved_metadata_pb2
 
 import tfprune
 from tests.loading.damage import damaged_models, rewrite_archive
-from tfprune.errors import ArtefactError, ModelError, OptionError, TfpruneError
+from tfprune.errors import ArtifactError, ModelError, OptionError, TfpruneError
 from tfprune.loading.load import load_model
 
 
@@ -142,7 +142,7 @@ def test_keras_1_is_told_apart(old_model: Any, tmp_path: Path) -> None:
     path = save(old_model, tmp_path / "m.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = b"1.2.2"
-    with pytest.raises(ArtefactError, match=r"written by Keras 1\.2\.2; 2 and 3 can be read"):
+    with pytest.raises(ArtifactError, match=r"written by Keras 1\.2\.2; 2 and 3 can be read"):
         load_model(path)
 
 
@@ -172,7 +172,7 @@ def test_a_truncated_file_is_refused(
     path = save(model if generation == 3 else old_model, tmp_path / f"m{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(ArtefactError) as error:
+    with pytest.raises(ArtifactError) as error:
         load_model(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
@@ -184,7 +184,7 @@ def test_a_damaged_archive_is_refused(model: keras.Model, tmp_path: Path) -> Non
     where = content.index(b"\x89HDF")
     content[where : where + 8] = b"\0" * 8
     path.write_bytes(bytes(content))
-    with pytest.raises(ArtefactError, match=r"model\.weights\.h5 inside of it is damaged"):
+    with pytest.raises(ArtifactError, match=r"model\.weights\.h5 inside of it is damaged"):
         load_model(path)
 
 
@@ -195,7 +195,7 @@ def test_a_damaged_folder_is_refused(old_model: Any, name: str, tmp_path: Path) 
     path = save(old_model, tmp_path / "m")
     part = path / name
     part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
-    with pytest.raises(ArtefactError) as error:
+    with pytest.raises(ArtifactError) as error:
         load_model(path)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
@@ -203,29 +203,29 @@ def test_a_damaged_folder_is_refused(old_model: Any, name: str, tmp_path: Path) 
 
 def test_a_graph_without_layers_is_refused(model: keras.Model, tmp_path: Path) -> None:
     model.export(tmp_path / "graph", verbose=False)
-    with pytest.raises(ArtefactError, match="a SavedModel without Keras layers .* as .keras"):
+    with pytest.raises(ArtifactError, match="a SavedModel without Keras layers .* as .keras"):
         load_model(tmp_path / "graph")
 
 
 def test_what_is_no_model_is_refused(model: keras.Model, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
         load_model(None)
-    with pytest.raises(ArtefactError, match="no such file"):
+    with pytest.raises(ArtifactError, match="no such file"):
         load_model(tmp_path / "gone.keras")
-    with pytest.raises(ArtefactError, match=r"a folder without saved_model\.pb"):
+    with pytest.raises(ArtifactError, match=r"a folder without saved_model\.pb"):
         load_model(tmp_path)
     np.savez(tmp_path / "x.npz", a=np.ones(2))
     (tmp_path / "x.npz").rename(tmp_path / "x.keras")
-    with pytest.raises(ArtefactError, match=r"no config\.json inside"):
+    with pytest.raises(ArtifactError, match=r"no config\.json inside"):
         load_model(tmp_path / "x.keras")
     (tmp_path / "x.pt").write_bytes(b"PK")
-    with pytest.raises(ArtefactError, match="expected a name ending in"):
+    with pytest.raises(ArtifactError, match="expected a name ending in"):
         load_model(tmp_path / "x.pt")
     (tmp_path / "x.h5").write_bytes(b"PK")
-    with pytest.raises(ArtefactError, match="not an HDF5 file"):
+    with pytest.raises(ArtifactError, match="not an HDF5 file"):
         load_model(tmp_path / "x.h5")
     model.save_weights(tmp_path / "only.weights.h5")
-    with pytest.raises(ArtefactError, match="holds weights without a model"):
+    with pytest.raises(ArtifactError, match="holds weights without a model"):
         load_model(tmp_path / "only.weights.h5")
 
 
@@ -242,7 +242,7 @@ def with_lambda(api: Any) -> Any:
 )  # fmt: skip
 def test_code_inside_of_a_file_is_not_run(api: Any, name: str, tmp_path: Path) -> None:
     path = save(with_lambda(api), tmp_path / name)
-    with pytest.raises(ArtefactError, match="the Lambda layer 'f'.*allow_code=True") as error:
+    with pytest.raises(ArtifactError, match="the Lambda layer 'f'.*allow_code=True") as error:
         load_model(path)
     assert "\n" not in str(error.value)
 
@@ -268,7 +268,7 @@ def test_a_class_that_would_have_to_be_imported_is_refused(
         ('"module": "payload_module", "class_name": "Dense"'),
     )
     rewrite_archive(path, version, lambda text: text.replace(old, new))
-    with pytest.raises(ArtefactError, match=r"the class payload_module\.Dense"):
+    with pytest.raises(ArtifactError, match=r"the class payload_module\.Dense"):
         load_model(path)
     assert not marker.exists()
 
@@ -360,7 +360,7 @@ def test_what_declares_more_than_it_stores_is_refused_before_the_memory_is_taken
     path = save(made, tmp_path / name)
     change(path, *HUGE[kind])
     before = peak_megabytes()
-    with pytest.raises(ArtefactError, match="declares weights of .* or more"):
+    with pytest.raises(ArtifactError, match="declares weights of .* or more"):
         load_model(path)
     assert peak_megabytes() < before + 500
 
@@ -415,11 +415,11 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(model: keras.Model, tmp_
     path = save(model, tmp_path / "m.keras")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("assets/zeros", bytes(80 << 20))
-    with pytest.raises(ArtefactError, match="bytes that unpack to 8"):
+    with pytest.raises(ArtifactError, match="bytes that unpack to 8"):
         load_model(path)
     path = save(model, tmp_path / "n.keras")
     rewrite_archive(path, "3.15.1", lambda text: text + " " * (33 << 20))
-    with pytest.raises(ArtefactError, match=r"config\.json inside of it has .* can be read"):
+    with pytest.raises(ArtifactError, match=r"config\.json inside of it has .* can be read"):
         load_model(path)
 
 
@@ -430,5 +430,5 @@ def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_pa
     path = save(model, tmp_path / "m.h5")
     with h5py.File(path, "r+") as file:
         file.create_dataset("model_weights/d/x", (3,), "f4", external=[(str(secret), 0, 12)])
-    with pytest.raises(ArtefactError, match="model_weights/d/x lies in another file"):
+    with pytest.raises(ArtifactError, match="model_weights/d/x lies in another file"):
         load_model(path)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.loading.allowed import code_in
 from tfprune.loading.model_files import ModelFile, look_into
 from tfprune.loading.stored import read_h5
@@ -74,7 +74,7 @@ def test_an_hdf5_file_is_read_whole(tmp_path: Path) -> None:
         file.create_dataset("model_weights/huge", (1 << 40,), "f4", chunks=(1024,))
     with pytest.raises(ValueError, match="model_weights/huge claims"):
         read_h5(str(path))
-    with pytest.raises(ArtefactError, match="a damaged HDF5 file: .*huge claims"):
+    with pytest.raises(ArtifactError, match="a damaged HDF5 file: .*huge claims"):
         look_into(path)
 
 
@@ -83,7 +83,7 @@ def test_damaged_json_is_refused(tmp_path: Path) -> None:
     for content in (b"{", b"[" * 100_000, b"\xff"):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", content)
-        with pytest.raises(ArtefactError, match=r"config\.json is damaged"):
+        with pytest.raises(ArtifactError, match=r"config\.json is damaged"):
             look_into(path)
 
 

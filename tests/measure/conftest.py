@@ -6,7 +6,7 @@ import pytest
 
 from tfprune.deploy.onnx.to_onnx import to_onnx
 from tfprune.deploy.tflite import to_tflite
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 
 L = keras.layers
 
@@ -46,18 +46,18 @@ def labels(convnet, images) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def float_file(convnet) -> Artefact:
+def float_file(convnet) -> Artifact:
     """The convnet as float32."""
     return to_tflite(convnet)
 
 
 @pytest.fixture(scope="session")
-def int8_file(convnet, images) -> Artefact:
+def int8_file(convnet, images) -> Artifact:
     """The convnet as int8."""
     return to_tflite(convnet, scheme="int8", calibration=images)
 
 
 @pytest.fixture(scope="session")
-def onnx_file(convnet) -> Artefact:
+def onnx_file(convnet) -> Artifact:
     """The convnet as ONNX."""
     return to_onnx(convnet)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.measure.check import Limits, check_file
 
 
@@ -74,7 +74,7 @@ def test_limits_given_win_over_those_that_are_stored() -> None:
     [
         (Limits(), {}, "nothing to hold it to; give one of min_accuracy, "),
         (Limits(max_latency_ratio=1), {}, "max_latency_ratio compares with a baseline"),
-        (Limits(min_accuracy=0.5), {}, "a limit of accuracy needs labelled data"),
+        (Limits(min_accuracy=0.5), {}, "a limit of accuracy needs labeled data"),
     ],
 )
 def test_what_a_limit_lacks_is_said(float_file, limits, options, message) -> None:
@@ -89,5 +89,5 @@ def test_limits_are_numbers() -> None:
 
 
 def test_a_damaged_file_is_one_line(float_file) -> None:
-    with pytest.raises(ArtefactError, match=r"^net\.tflite: the file: truncated or damaged"):
+    with pytest.raises(ArtifactError, match=r"^net\.tflite: the file: truncated or damaged"):
         check_file(float_file.bytes[:100], Limits(max_bytes=1e6), name="net.tflite")

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.measure.comparison import compare, versions
 from tfprune.report.gates import Gate
 from tfprune.report.report import Report
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_told_by_its_name(float_file, images, labels) -> None:
     broken = bytearray(float_file.bytes)
     place = broken.index(b"TFL3") + 4
     broken[place:] = bytes(len(broken) - place)
-    with pytest.raises(ArtefactError, match=r"^small: the file: ") as caught:
+    with pytest.raises(ArtifactError, match=r"^small: the file: ") as caught:
         compare(float_file, {"small": bytes(broken)}, (images, labels))
     assert "\n" not in str(caught.value)
 
@@ -116,7 +116,7 @@ def test_wrong_calls_are_one_line(float_file, tmp_path) -> None:
         compare((float_file, None, None), float_file)
     with pytest.raises(OptionError, match="Received an empty dict"):
         compare(float_file, {})
-    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+    with pytest.raises(ArtifactError, match=r"none\.tflite: no such file"):
         compare(float_file, tmp_path / "none.tflite")
     # Before anything is read or run.
     with pytest.raises(OptionError, match="Did you mean host"):

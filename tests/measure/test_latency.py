@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.measure.devices.device import DeviceInfo, Sample
 from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.registry import devices
@@ -94,7 +94,7 @@ def test_onnx_runs_beside_litert_each_in_its_own_runtime(float_file, onnx_file, 
 def test_a_damaged_onnx_file_is_one_line(onnx_file, tmp_path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(onnx_file.bytes[: len(onnx_file.bytes) // 2])
-    with pytest.raises(ArtefactError, match=r"half\.onnx: the runtime refuses the file: [^\n]+$"):
+    with pytest.raises(ArtifactError, match=r"half\.onnx: the runtime refuses the file: [^\n]+$"):
         benchmark(path)
 
 
@@ -209,9 +209,9 @@ def test_wrong_options_are_one_line(options, message, float_file) -> None:
 
 
 def test_a_file_that_is_none_is_one_line(tmp_path) -> None:
-    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+    with pytest.raises(ArtifactError, match=r"none\.tflite: no such file"):
         benchmark(tmp_path / "none.tflite")
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         benchmark(np.random.default_rng(0).bytes(4000))
 
 

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.measure.memory import peak_bytes
 
 
@@ -17,5 +17,5 @@ def test_a_large_file_weighs_what_it_holds_more_than_a_small_one(float_file) -> 
 
 
 def test_a_file_that_is_none_is_one_line(tmp_path) -> None:
-    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+    with pytest.raises(ArtifactError, match=r"none\.tflite: no such file"):
         peak_bytes(tmp_path / "none.tflite")

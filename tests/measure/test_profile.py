@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.measure.profile import KernelTime, Profile, profile, steps_of
 
 L = keras.layers
@@ -71,7 +71,7 @@ def test_what_has_no_profile_is_refused(onnx_file, tmp_path, monkeypatch) -> Non
     monkeypatch.setattr(importlib.metadata, "version", lambda package: "9.9.9")
     with pytest.raises(OptionError, match=r"only \.tflite files have a profile"):
         profile(onnx_file)
-    with pytest.raises(ArtefactError, match=r"none\.tflite: no such file"):
+    with pytest.raises(ArtifactError, match=r"none\.tflite: no such file"):
         profile(tmp_path / "none.tflite")
     with pytest.raises(OptionError, match="runs: expected"):
         profile(b"", runs=0)

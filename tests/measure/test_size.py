@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.measure.size import _values, entropy_bytes, sizes, stored_weights
 from tfprune.runtime.flatbuffer import Tensor, parse
 
@@ -109,5 +109,5 @@ def test_entropy_of_nothing_is_nothing() -> None:
 
 
 def test_what_is_no_file_is_refused() -> None:
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         sizes(b"not a flatbuffer at all")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.measure.sources import name_of, staged
 
 
@@ -30,6 +30,6 @@ def test_what_is_no_file_is_refused(content, float_file, tmp_path: Path) -> None
     if content is not None:
         half = float_file.bytes[: len(float_file.bytes) // 2]
         path.write_bytes(half if content == "half" else content)
-    with pytest.raises(ArtefactError, match=r"a\.tflite") as caught, staged([path]):
+    with pytest.raises(ArtifactError, match=r"a\.tflite") as caught, staged([path]):
         pass
     assert "\n" not in str(caught.value)

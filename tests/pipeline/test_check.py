@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfprune import cli
-from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits
 from tfprune.pipeline.check import check
 from tfprune.report import Gate
@@ -113,7 +113,7 @@ def test_the_command_ends_with_0_1_or_2(folder, fresh) -> None:
     assert [gate["name"] for gate in told["gates"] if not gate["passed"]] == ["min_accuracy"]
     done = command(folder)
     assert done.returncode == cli.WRONG
-    assert "needs labelled data; name an .npz with x and y" in done.stderr
+    assert "needs labeled data; name an .npz with x and y" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -122,10 +122,10 @@ def test_options_of_the_command_are_the_limits() -> None:
 
 
 def test_what_is_not_there_or_no_report_is_one_line(folder, fresh, tmp_path) -> None:
-    with pytest.raises(ArtefactError, match=r"model\.json: no such file"):
+    with pytest.raises(ArtifactError, match=r"model\.json: no such file"):
         check(tmp_path)
     (folder / "model.json").write_text('{"sha256": 3}')
-    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
+    with pytest.raises(ArtifactError, match=r"model\.json: not the report of a file"):
         check(folder)
 
 
@@ -135,5 +135,5 @@ def test_data_without_labels_is_refused(folder, fresh) -> None:
 
 
 def test_a_gate_of_accuracy_without_data_is_refused(folder) -> None:
-    with pytest.raises(OptionError, match="needs labelled data"):
+    with pytest.raises(OptionError, match="needs labeled data"):
         check(folder / "model.tflite", limits=Limits(min_accuracy=0.5))

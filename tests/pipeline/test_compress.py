@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfprune.errors import (
-    ArtefactError,
+    ArtifactError,
     DataError,
     FilterError,
     ModelError,
@@ -38,8 +38,8 @@ def test_a_run_leaves_its_files_and_nothing_else(finished: Result) -> None:
 
 def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
     assert finished.folder is not None
-    assert finished.artefact.bytes == (finished.folder / "model.tflite").read_bytes()
-    assert finished.artefact.report.scheme == "int8"
+    assert finished.artifact.bytes == (finished.folder / "model.tflite").read_bytes()
+    assert finished.artifact.report.scheme == "int8"
     assert finished.baseline.report.scheme == "float32"
     report = json.loads((finished.folder / "report.json").read_text())
     assert report == json.loads(finished.report.to_json())
@@ -48,12 +48,12 @@ def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
 
 
 def test_the_report_tells_the_truth_about_the_files(finished: Result, tiny_data: Dataset) -> None:
-    for artefact, row in zip(
-        (finished.baseline, finished.artefact), finished.report.rows, strict=True
+    for artifact, row in zip(
+        (finished.baseline, finished.artifact), finished.report.rows, strict=True
     ):
-        outputs = Runner(artefact)(tiny_data.test.x)
+        outputs = Runner(artifact)(tiny_data.test.x)
         assert row.score == pytest.approx(np.mean(outputs.argmax(-1) == tiny_data.test.y))
-        assert row.raw_bytes == len(artefact.bytes)
+        assert row.raw_bytes == len(artifact.bytes)
         assert row.median_ms is not None
     assert [stage.name for stage in finished.report.stages] == [
         "train", "baseline", "prune", "quantize", "measure"
@@ -104,8 +104,8 @@ def test_a_model_that_is_given_stays_as_it_is_and_nothing_is_kept(tiny_data: Dat
     assert model.optimizer is optimizer
     assert model.compiled
     assert result.folder is None
-    assert result.artefact.path is None
-    assert result.artefact.bytes == result.baseline.bytes
+    assert result.artifact.path is None
+    assert result.artifact.bytes == result.baseline.bytes
     assert [stage.name for stage in result.report.stages] == [
         "train", "baseline", "quantize", "measure"
     ]  # fmt: skip
@@ -222,7 +222,7 @@ def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:
 def test_a_model_that_cannot_be_loaded_again_is_known_before_training(tiny_data: Dataset) -> None:
     flat = keras.Input((6,))
     model = keras.Model(flat, keras.layers.Lambda(lambda x: x[:, :2])(flat))
-    with pytest.raises(ArtefactError, match="holds code that loading would run: the Lambda layer"):
+    with pytest.raises(ArtifactError, match="holds code that loading would run: the Lambda layer"):
         compress(model, {"train": {}}, tiny_data)
 
 

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tfprune.errors import ArtefactError, ModelError, OptionError
+from tfprune.errors import ArtifactError, ModelError, OptionError
 from tfprune.pipeline.models import BUILDERS, build_model
 from tfprune.recipe import ModelTable
 
@@ -68,7 +68,7 @@ def test_files_and_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     loaded = build_model(ModelTable(str(path)), SHAPE, 3)
     x = np.ones((1, *SHAPE), np.float32)
     np.testing.assert_array_equal(loaded(x), model(x))
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtifactError):
         build_model(ModelTable(str(tmp_path / "gone.keras")), SHAPE, 3)
     (tmp_path / "my_zoo_module.py").write_text(
         "from tfprune.pipeline.models import BUILDERS\n"
@@ -87,9 +87,9 @@ def test_weights_that_lie_in_another_file_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["layer"] = h5py.ExternalLink("elsewhere.h5", "/")
     table = ModelTable(source="keras.applications.MobileNet", weights=str(path))
-    with pytest.raises(ArtefactError, match="layer is a link to another place"):
+    with pytest.raises(ArtifactError, match="layer is a link to another place"):
         build_model(table, (32, 32, 3), 10)
     table = ModelTable(source="keras.applications.MobileNet", weights=str(tmp_path / "w.keras"))
     (tmp_path / "w.keras").touch()
-    with pytest.raises(ArtefactError, match=r"whose name ends in \.h5"):
+    with pytest.raises(ArtifactError, match=r"whose name ends in \.h5"):
         build_model(table, (32, 32, 3), 10)

@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.pipeline import Result
-from tfprune.pipeline.saving import load_artefact, save_model, saved_aside
+from tfprune.pipeline.saving import load_artifact, save_model, saved_aside
 
 
 def test_saving_replaces_at_once_and_leaves_no_optimizer(finished: Result, tmp_path: Path) -> None:
@@ -51,5 +51,5 @@ def test_a_file_without_its_report_is_named(finished: Result, tmp_path: Path) ->
     assert finished.folder is not None
     shutil.copy(finished.folder / "model.tflite", tmp_path)
     (tmp_path / "model.json").write_text("{}")
-    with pytest.raises(ArtefactError, match=r"model\.json: not the report of a file"):
-        load_artefact(tmp_path / "model.tflite")
+    with pytest.raises(ArtifactError, match=r"model\.json: not the report of a file"):
+        load_artifact(tmp_path / "model.tflite")

@@ -11,7 +11,7 @@ import pytest
 from tfprune.pipeline import Result, stages
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import Done, RunFolder
-from tfprune.pipeline.saving import load_artefact
+from tfprune.pipeline.saving import load_artifact
 from tfprune.recipe import parse_recipe
 from tfprune.report import Report
 from tfprune.runtime.inspect import inspect
@@ -105,10 +105,10 @@ def test_what_stays_is_not_among_what_was_removed(run: stages.Run) -> None:
     assert [row[0] for row in removed] == ["dense1"]
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalised: bool) -> None:
+@pytest.mark.parametrize("normalized", [False, True])
+def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalized: bool) -> None:
     x = run.data.train.x
-    if normalised:
+    if normalized:
         layers = keras.layers
         hidden = [
             layers.Dense(32, name="dense1"), layers.BatchNormalization(name="norm"), layers.ReLU()
@@ -126,7 +126,7 @@ def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalised: bool) ->
             np.abs(small.predict(x, verbose=0) - dense.predict(x, verbose=0)).mean()
         )
     assert errors[256] < 0.7 * errors[0]
-    if normalised:
+    if normalized:
         seen = small.get_layer("dense1")(x[:256]).numpy()
         np.testing.assert_allclose(small.get_layer("norm").moving_mean, seen.mean(0), atol=1e-4)
 
@@ -134,15 +134,15 @@ def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalised: bool) ->
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])
 def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
     stages.quantize(changed(run, quantize={"scheme": scheme}))
-    artefact = load_artefact(run.folder.file("model.tflite"))
-    assert artefact.report.scheme == scheme
+    artifact = load_artifact(run.folder.file("model.tflite"))
+    assert artifact.report.scheme == scheme
 
 
 def test_the_border_of_the_file_may_be_float(run: stages.Run) -> None:
     stages.quantize(changed(run, quantize={"scheme": "int8", "io": "float32"}))
-    artefact = load_artefact(run.folder.file("model.tflite"))
-    assert artefact.report.inputs[0].dtype == "float32"
-    assert "QUANTIZE" in artefact.report.ops
+    artifact = load_artifact(run.folder.file("model.tflite"))
+    assert artifact.report.inputs[0].dtype == "float32"
+    assert "QUANTIZE" in artifact.report.ops
 
 
 def test_layers_may_have_schemes_of_their_own(run: stages.Run) -> None:
@@ -177,7 +177,7 @@ def test_a_missed_gate_is_in_the_report(run: stages.Run) -> None:
 def test_a_scheme_is_chosen_on_the_validation_set_and_the_report_says_why(run: stages.Run) -> None:
     run = changed(run, quantize={"scheme": "auto", "calibration": 50, "max_drop": 0.2})
     facts = stages.quantize(run)
-    stored = load_artefact(run.folder.file("model.tflite"))
+    stored = load_artifact(run.folder.file("model.tflite"))
     choice = stored.report.choice
     assert choice is not None
     assert choice.judged_by == "accuracy"

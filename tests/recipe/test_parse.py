@@ -86,7 +86,7 @@ def test_all_faults_are_listed_at_once() -> None:
         assert line.startswith(start)
 
 
-def test_a_refused_value_does_not_make_its_neighbours_faulty() -> None:
+def test_a_refused_value_does_not_make_its_neighbors_faulty() -> None:
     (line,) = faults({"prune": {"sparsity": 95, "initial_sparsity": 0.85}})
     assert "Did you mean 0.95?" in line
 

@@ -65,11 +65,11 @@ def test_everything_is_on_the_page(report) -> None:
         assert word in text, word
 
 
-def test_colours_follow_the_screen(report) -> None:
+def test_colors_follow_the_screen(report) -> None:
     page = report.to_html()
     assert "prefers-color-scheme: dark" in page
     svg = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
-    # Nothing in a plot has a colour that only suits one of the two.
+    # Nothing in a plot has a color that only suits one of the two.
     assert not re.findall(r"(?:fill|stroke): ?#[0-9a-f]{6}", svg)
     used = set(re.findall(r"var\((--[\w-]+)\)", page))
     defined = set(re.findall(r"(--[\w-]+):", page))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.report import Curve, Report, Row
 
 
@@ -22,7 +22,7 @@ def test_json_gives_back_the_same_report(report) -> None:
     "text", ["", "[]", "{}", '{"title": 1}', "not json", '{"rows": [], "conditions": null}']
 )
 def test_other_text_is_refused_in_one_line(text) -> None:
-    with pytest.raises(ArtefactError, match="not a report that this version") as caught:
+    with pytest.raises(ArtifactError, match="not a report that this version") as caught:
         Report.from_json(text)
     assert "\n" not in str(caught.value)
 
@@ -30,7 +30,7 @@ def test_other_text_is_refused_in_one_line(text) -> None:
 def test_a_field_of_a_later_version_is_refused(report) -> None:
     data = json.loads(report.to_json())
     data["rows"][0]["joules"] = 3
-    with pytest.raises(ArtefactError, match="joules"):
+    with pytest.raises(ArtifactError, match="joules"):
         Report.from_json(json.dumps(data))
 
 
@@ -60,12 +60,12 @@ def test_a_damaged_report_is_one_line(report, place, value, said, tmp_path) -> N
     inner[place[-1]] = value
     path = tmp_path / "report.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(ArtefactError, match=f"report.json: not a report that .*{said}"):
+    with pytest.raises(ArtifactError, match=f"report.json: not a report that .*{said}"):
         Report.load(path)
 
 
 def test_a_report_that_is_not_there_is_one_line(report, tmp_path) -> None:
-    with pytest.raises(ArtefactError, match=r"report\.json: no such file"):
+    with pytest.raises(ArtifactError, match=r"report\.json: no such file"):
         Report.load(tmp_path / "report.json")
     (tmp_path / "report.json").write_text(report.to_json())
     assert Report.load(tmp_path / "report.json") == report

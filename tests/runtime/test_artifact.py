@@ -1,4 +1,4 @@
-"""An artefact: what is written, and what comes back."""
+"""An artifact: what is written, and what comes back."""
 
 import dataclasses
 import errno
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfprune.runtime.artifact import (
-    Artefact,
+    Artifact,
     ConversionReport,
     Parity,
     TensorSpec,
@@ -37,7 +37,7 @@ def test_a_report_survives_json() -> None:
 
 
 def test_it_prints_what_a_person_asks_first() -> None:
-    assert str(Artefact(b"abc", None, _REPORT)).splitlines() == [
+    assert str(Artifact(b"abc", None, _REPORT)).splitlines() == [
         f"not written: int8: 3 bytes, {gzip_bytes(b'abc')} under gzip",
         "input   image: int8 ?×8×8×1, scale 0.5, zero point -3",
         "output  logits: int8 ?×10, scale 0.25, zero point 0",
@@ -46,11 +46,11 @@ def test_it_prints_what_a_person_asks_first() -> None:
         "ops     CONV_2D 2",
         "note    batch 1",
     ]
-    assert str(Artefact(b"abc", Path("m.tflite"), _REPORT)).startswith("m.tflite: int8: 3 bytes")
+    assert str(Artifact(b"abc", Path("m.tflite"), _REPORT)).startswith("m.tflite: int8: 3 bytes")
 
 
 def test_save_writes_the_file_and_its_report_beside_it(tmp_path) -> None:
-    saved = Artefact(b"abc", None, _REPORT).save(tmp_path / "deep" / "model.tflite")
+    saved = Artifact(b"abc", None, _REPORT).save(tmp_path / "deep" / "model.tflite")
 
     assert saved.path == tmp_path / "deep" / "model.tflite"
     assert saved.path.read_bytes() == b"abc"
@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_with_its_report(
     tmp_path, monkeypatch
 ) -> None:
     target = tmp_path / "model.tflite"
-    Artefact(b"old", None, _REPORT).save(target)
+    Artifact(b"old", None, _REPORT).save(target)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     calls = []
 
@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_with_its_report(
     monkeypatch.setattr("os.fsync", full)
     other = dataclasses.replace(_REPORT, scheme="float32")
     with pytest.raises(OSError, match="No space left on device: .*model.tflite"):
-        Artefact(b"new", None, other).save(target)
+        Artifact(b"new", None, other).save(target)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

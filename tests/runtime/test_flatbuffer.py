@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.runtime.mutations import mutations
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.runtime import flatbuffer
 
 
@@ -39,20 +39,20 @@ def test_scales_run_along_the_channels_of_a_convolution(int8_file):
     ],
 )
 def test_what_is_no_file_is_one_error(data, text):
-    with pytest.raises(ArtefactError, match=f"^m.tflite: .*{text}"):
+    with pytest.raises(ArtifactError, match=f"^m.tflite: .*{text}"):
         flatbuffer.parse(data, "m.tflite")
 
 
 @given(cut=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_anywhere_is_an_error(float_file, cut):
     data = float_file.bytes
-    with pytest.raises(ArtefactError, match="truncated|empty|not a"):
+    with pytest.raises(ArtifactError, match="truncated|empty|not a"):
         flatbuffer.parse(data[: int(cut * len(data))])
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_behind_the_mark_are_refused_in_one_line(tail):
-    with pytest.raises(ArtefactError, match="^[^\n]*$"):
+    with pytest.raises(ArtifactError, match="^[^\n]*$"):
         flatbuffer.parse(b"\x10\0\0\0TFL3" + tail)
 
 
@@ -63,7 +63,7 @@ def test_mutated_files_are_read_or_refused(float_file, int8_file, kind):
     for copy in mutations(data, 1000):
         try:
             flatbuffer.parse(copy)
-        except ArtefactError:
+        except ArtifactError:
             refused += 1
     # A changed weight cannot be told from another weight; a cut or shifted file can.
     assert 400 <= refused < 1000
@@ -97,5 +97,5 @@ def test_overlapping_parts_cannot_make_it_slow():
     builder.PrependUOffsetTRelativeSlot(2, lists[1], 0)
     builder.PrependUOffsetTRelativeSlot(4, lists[0], 0)
     builder.Finish(builder.EndObject(), file_identifier=b"TFL3")
-    with pytest.raises(ArtefactError, match="overlap beyond reason"):
+    with pytest.raises(ArtifactError, match="overlap beyond reason"):
         flatbuffer.parse(bytes(builder.Output()))

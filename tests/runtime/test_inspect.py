@@ -6,7 +6,7 @@ import pytest
 
 from tests.runtime.mutations import mutations
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.runtime.inspect import inspect
 
 L = keras.layers
@@ -58,11 +58,11 @@ def test_text_names_what_matters(int8_file):
 
 
 def test_errors_name_the_path(tmp_path):
-    with pytest.raises(ArtefactError, match=r"gone.tflite: no such file"):
+    with pytest.raises(ArtifactError, match=r"gone.tflite: no such file"):
         inspect(tmp_path / "gone.tflite")
-    with pytest.raises(ArtefactError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(ArtifactError, match=r"cannot be read \(Is a directory\)"):
         inspect(tmp_path)
-    with pytest.raises(ArtefactError, match="expected an Artefact, bytes or the path"):
+    with pytest.raises(ArtifactError, match="expected an Artifact, bytes or the path"):
         inspect(3)
 
 
@@ -71,7 +71,7 @@ def test_mutated_files_end_in_one_error(int8_file):
     for copy in mutations(int8_file.bytes, 300, seed=1):
         try:
             assert inspect(copy).to_text()
-        except ArtefactError as error:
+        except ArtifactError as error:
             messages.append(str(error))
     assert 100 < len(messages) < 300
     assert not any("\n" in message for message in messages)

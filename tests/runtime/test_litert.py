@@ -6,7 +6,7 @@ import pytest
 
 from tests.runtime.mutations import mutations
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.runtime import litert
 from tfprune.runtime.litert import Runner, read_file
 
@@ -21,7 +21,7 @@ def test_any_batch_size_gives_the_same_rows(float_file, images):
     np.testing.assert_array_equal(whole[7:9], runner(images[7:9]))
 
 
-def test_path_bytes_and_artefact_are_the_same(float_file, images, tmp_path):
+def test_path_bytes_and_artifact_are_the_same(float_file, images, tmp_path):
     path = float_file.save(tmp_path / "m.tflite").path
     expected = Runner(float_file)(images[:2])
     for source in (path, str(path), float_file.bytes):
@@ -29,7 +29,7 @@ def test_path_bytes_and_artefact_are_the_same(float_file, images, tmp_path):
         assert read_file(source) == float_file.bytes
 
 
-def test_int8_is_quantised_on_the_way_in_and_out(convnet, int8_file, images):
+def test_int8_is_quantized_on_the_way_in_and_out(convnet, int8_file, images):
     runner = Runner(int8_file)
     assert runner.inputs[0].dtype == "int8"
     got = runner(images)
@@ -92,7 +92,7 @@ def test_a_file_with_flex_operations_is_refused_by_name(tmp_path):
         tf.lite.OpsSet.TFLITE_BUILTINS,
         tf.lite.OpsSet.SELECT_TF_OPS,
     ]
-    with pytest.raises(ArtefactError, match="Flex operations"):
+    with pytest.raises(ArtifactError, match="Flex operations"):
         Runner(converter.convert())
 
 
@@ -110,7 +110,7 @@ def _survive(data: bytes, count: int) -> dict[str, int]:
             runner.prepare()
             runner.invoke()
             ran += 1
-        except (ArtefactError, DataError) as error:
+        except (ArtifactError, DataError) as error:
             messages.append(str(error))
     assert not any("\n" in message for message in messages)
     return {"ran": ran, "refused": len(messages)}
@@ -134,7 +134,7 @@ def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):
     module = tf.Module()
     tf.saved_model.save(module, str(tmp_path), signatures=serve.get_concrete_function())
     data = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
-    with pytest.raises(ArtefactError, match=r"output 'flat' has shape \(6,\) for a batch of 1"):
+    with pytest.raises(ArtifactError, match=r"output 'flat' has shape \(6,\) for a batch of 1"):
         Runner(data)(np.zeros((1, 6), "float32"))
 
 

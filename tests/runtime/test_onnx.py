@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.onnx.to_onnx import to_onnx
-from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.runtime.onnx import OnnxRunner, check_installed, is_onnx, run_job
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -47,10 +47,10 @@ def test_wrong_input_is_one_line(images, onnx_file) -> None:
         runner.run_named({"imge": images})
     with pytest.raises(DataError, match="no input 'image'"):
         runner.run_named({})
-    with pytest.raises(ArtefactError, match="failed on this input"):
+    with pytest.raises(ArtifactError, match="failed on this input"):
         runner.run_named({"image": images[:, :3]})
     runner.prepare({"image": images[:1, :3]})
-    with pytest.raises(ArtefactError, match="failed on this input"):
+    with pytest.raises(ArtifactError, match="failed on this input"):
         runner.invoke()
 
 
@@ -58,7 +58,7 @@ def test_what_is_no_file_is_refused(onnx_file) -> None:
     assert is_onnx(onnx_file.bytes)
     assert not is_onnx(b"")
     for data in (b"\x08\x08nonsense", onnx_file.bytes[:-40]):
-        with pytest.raises(ArtefactError, match="ONNX Runtime refuses it"):
+        with pytest.raises(ArtifactError, match="ONNX Runtime refuses it"):
             OnnxRunner(data)
 
 

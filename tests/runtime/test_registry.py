@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.registry import noise, of_ending, read_any, runtimes
 
@@ -17,7 +17,7 @@ def test_a_name_decides_and_then_the_content(float_file, onnx_file, tmp_path) ->
     assert read_any(str(saved.path))[1] is runtimes["onnx"]
     wrong = tmp_path / "model.tflite"
     wrong.write_bytes(onnx_file.bytes)
-    with pytest.raises(ArtefactError, match=r"model\.tflite"):
+    with pytest.raises(ArtifactError, match=r"model\.tflite"):
         read_any(wrong)
 
 

@@ -36,16 +36,16 @@ def _net(
 
 @pytest.mark.parametrize("scheme", ["sparse", "sparse_float16"])
 def test_a_net_of_the_right_shape_is_ready(scheme):
-    artefact = to_tflite(_net(), scheme=scheme)
-    found = sparse_ready(artefact)
+    artifact = to_tflite(_net(), scheme=scheme)
+    found = sparse_ready(artifact)
     assert found.ready, found.reasons
     assert found.pointwise == 2
     # 8×16 and 16×16 weights, of which 103 and 205 are zero.
     assert found.sparsity == pytest.approx((103 + 205) / 384)
     assert "ARM (NEON)" in found.verdict
     assert "x86 with AVX runs it like a dense file" in found.verdict
-    assert artefact.report.notes == ("2 of 5 weights are stored sparse", found.verdict)
-    assert "DENSIFY" in artefact.report.ops
+    assert artifact.report.notes == ("2 of 5 weights are stored sparse", found.verdict)
+    assert "DENSIFY" in artifact.report.ops
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfprune.runtime.artifact import TensorSpec
-from tfprune.runtime.stored_numbers import dequantise, held, quantise
+from tfprune.runtime.stored_numbers import dequantize, held, quantize
 
 
 @given(
@@ -13,18 +13,18 @@ from tfprune.runtime.stored_numbers import dequantise, held, quantise
     st.floats(1e-3, 10),
     st.integers(-128, 127),
 )
-def test_quantising_errs_by_half_a_step_at_most(values, scale, zero_point):
+def test_quantizing_errs_by_half_a_step_at_most(values, scale, zero_point):
     spec = TensorSpec("x", (-1,), "int8", scale, zero_point)
     array = np.array(values, np.float32)
-    inside = quantise(array, spec)
+    inside = quantize(array, spec)
     low, high = ((limit - zero_point) * scale for limit in (-128, 127))
     assert held(spec) == (low, high)
-    back = dequantise(inside, spec)
+    back = dequantize(inside, spec)
     np.testing.assert_allclose(back, np.clip(array, low, high), atol=0.5001 * scale + 1e-3)
-    np.testing.assert_array_equal(quantise(back, spec), inside)
+    np.testing.assert_array_equal(quantize(back, spec), inside)
 
 
 def test_halves_are_rounded_away_from_zero():
     spec = TensorSpec("x", (-1,), "int8", 1.0, 0)
     halves = np.array([-1.5, -0.5, 0.5, 1.5, 200.0], np.float32)
-    assert quantise(halves, spec).tolist() == [-2, -1, 1, 2, 127]
+    assert quantize(halves, spec).tolist() == [-2, -1, 1, 2, 127]

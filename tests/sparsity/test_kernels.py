@@ -135,14 +135,14 @@ def test_equal_paths_are_told_apart() -> None:
     assert [kernel.path for kernel in find_kernels([model])[0]] == ["same/kernel", "same/kernel#2"]
 
 
-def test_quantised_and_lora_layers_are_left_and_named() -> None:
+def test_quantized_and_lora_layers_are_left_and_named() -> None:
     dense = built(L.Dense(8), (8,))
     dense.quantize("int8")
     lora = built(L.Dense(8), (8,))
     lora.enable_lora(2)
     kernels, skipped = find_kernels([dense, lora])
     assert kernels == []
-    assert "quantised already" in skipped[0].reason
+    assert "quantized already" in skipped[0].reason
     assert "merge it" in skipped[1].reason
 
 

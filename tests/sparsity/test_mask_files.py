@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.errors import ArtefactError, ModelError, OptionError
+from tfprune.errors import ArtifactError, ModelError, OptionError
 from tfprune.sparsity.masks import holds_of
 
 
@@ -57,12 +57,12 @@ def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) 
     damaged = whole[: end - 9] + b"damage" + whole[end - 3 :]
     for content in (b"", b"hello", whole[: len(whole) // 2], damaged):
         bad.write_bytes(content)
-        with pytest.raises(ArtefactError, match=r"bad\.npz"):
+        with pytest.raises(ArtifactError, match=r"bad\.npz"):
             tfprune.load_masks(model, bad)
     np.savez(bad, a=np.ones(3))
-    with pytest.raises(ArtefactError, match="not a file that save_masks wrote"):
+    with pytest.raises(ArtifactError, match="not a file that save_masks wrote"):
         tfprune.load_masks(model, bad)
-    with pytest.raises(ArtefactError, match="no such file"):
+    with pytest.raises(ArtifactError, match="no such file"):
         tfprune.load_masks(model, tmp_path / "none.npz")
     with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
         tfprune.load_masks(model, None)
@@ -75,7 +75,7 @@ def test_a_changed_bit_is_found(model, saved, tmp_path) -> None:
         arrays = dict(file)
     arrays["mask_0"][0] ^= 1
     np.savez(tmp_path / "flipped.npz", **arrays)
-    with pytest.raises(ArtefactError, match="the mask of 'hidden/kernel' is damaged"):
+    with pytest.raises(ArtifactError, match="the mask of 'hidden/kernel' is damaged"):
         tfprune.load_masks(model, tmp_path / "flipped.npz")
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_index_is_one_line_and_changes_nothing(model, saved, tmp_path,
         arrays = dict(file)
     arrays["index"] = np.array(json.dumps(change(json.loads(str(arrays["index"])))))
     np.savez(tmp_path / "bad.npz", **arrays)
-    with pytest.raises((ArtefactError, ModelError), match=said) as caught:
+    with pytest.raises((ArtifactError, ModelError), match=said) as caught:
         tfprune.load_masks(other, tmp_path / "bad.npz")
     assert "\n" not in str(caught.value)
     assert holds_of(other) == []
@@ -119,7 +119,7 @@ def test_a_damaged_index_is_one_line_and_changes_nothing(model, saved, tmp_path,
 
 def test_an_index_that_is_nested_too_deep_is_one_line(model, saved, tmp_path) -> None:
     np.savez(tmp_path / "deep.npz", index=np.array("[" * 100_000))
-    with pytest.raises(ArtefactError, match="nested too deep"):
+    with pytest.raises(ArtifactError, match="nested too deep"):
         tfprune.load_masks(model, tmp_path / "deep.npz")
 
 
@@ -129,7 +129,7 @@ def test_a_mask_is_no_larger_than_its_kernel_whatever_the_file_holds(model, save
     arrays["mask_0"] = np.zeros(1 << 28, np.uint8)  # a quarter of a gigabyte in 260 KB
     np.savez_compressed(tmp_path / "bomb.npz", **arrays)
     tracemalloc.start()
-    with pytest.raises(ArtefactError, match="takes 268435456 bytes, more than 30"):
+    with pytest.raises(ArtifactError, match="takes 268435456 bytes, more than 30"):
         tfprune.load_masks(model, tmp_path / "bomb.npz")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

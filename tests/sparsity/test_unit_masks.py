@@ -146,7 +146,7 @@ def test_heads_that_share_their_keys() -> None:
     assert small.get_layer("gqa").num_key_value_heads == 1
 
 
-def test_what_a_normalisation_of_channels_sees_is_left_alone_and_named() -> None:
+def test_what_a_normalization_of_channels_sees_is_left_alone_and_named() -> None:
     model = tfprune.prune(encoder(), 0.5, pattern="channel")
     left = {entry.layer: entry.reason for entry in tfprune.sparsity_of(model).skipped}
     assert "LayerNormalization takes its statistics over these channels" in left["embed"]
@@ -159,7 +159,7 @@ def test_what_a_normalisation_of_channels_sees_is_left_alone_and_named() -> None
         "mha.key_dim": 2, "mha.value_dim": 2, "up": 8}  # fmt: skip
 
 
-def test_a_normalisation_without_gamma_would_speak() -> None:
+def test_a_normalization_without_gamma_would_speak() -> None:
     model = residual_net(lambda: kl.BatchNormalization(scale=False))
     tfprune.prune(model, 0.5, pattern="channel")
     left = {e.layer: e.reason for e in tfprune.sparsity_of(model).skipped if e.kind != "units"}

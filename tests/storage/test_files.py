@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.storage.files import as_path, check_destination, parse_json, read_bytes, write_atomic
 from tfprune.storage.scratch import open_beside
 
@@ -44,11 +44,11 @@ def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="gone: no such file; make it first"):
+    with pytest.raises(ArtifactError, match="gone: no such file; make it first"):
         read_bytes(tmp_path / "gone", "make it first")
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="cannot be read"):
         read_bytes(tmp_path, "make it first")
-    with pytest.raises(ArtefactError, match="/dev/zero: is a device; name a file"):
+    with pytest.raises(ArtifactError, match="/dev/zero: is a device; name a file"):
         read_bytes("/dev/zero", "make it first")
     with pytest.raises(OptionError, match="expected the name of a file, got None"):
         as_path(None)

@@ -23,7 +23,7 @@ def test_a_block_that_goes_takes_its_groups_to_nothing() -> None:
     assert (report.before.macs, report.after.macs) == (24 + 48 + 48 + 12, 24 + 12)
     by_layer = {change.layer: change.params_after for change in report.layers}
     assert by_layer["up"] == by_layer["down"] == 0
-    # Its normalisation went with it: nothing that is left computes anything else.
+    # Its normalization went with it: nothing that is left computes anything else.
     assert report.exact
     assert report.reasons == ()
 

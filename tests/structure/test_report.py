@@ -39,7 +39,7 @@ def test_the_text_says_what_is_proven() -> None:
     assert "from the original with the removed units silenced" in text
     report = shrunk(kl.LayerNormalization())
     assert not report.exact
-    assert "normalisations taken over what stays" in str(report)
+    assert "normalizations taken over what stays" in str(report)
     assert "not exact: layer_normalization: LayerNormalization" in str(report)
 
 

@@ -63,23 +63,23 @@ reveal_type(tfprune.rules.find(model.layers[0]))  # reveal: Rule | None
 
 # The file a phone runs.
 aware = tfprune.quantize_aware(model, skip="head")
-artefact = tfprune.to_tflite(
+artifact = tfprune.to_tflite(
     aware, "model.tflite", scheme="int8", calibration=x, io="float32", allow_float=["SOFTMAX"]
 )
 tfprune.to_tflite(model, scheme="auto", calibration=x, data=(x, y), prefer="size", max_drop=0.01)
-reveal_type(artefact)  # reveal: Artefact
-reveal_type(artefact.report.gzip_bytes)  # reveal: int
-reveal_type(tfprune.to_onnx(tfprune.strip_quantization(aware), opset=15))  # reveal: Artefact
+reveal_type(artifact)  # reveal: Artifact
+reveal_type(artifact.report.gzip_bytes)  # reveal: int
+reveal_type(tfprune.to_onnx(tfprune.strip_quantization(aware), opset=15))  # reveal: Artifact
 reveal_type(tfprune.Runner("model.tflite").invoke_ms())  # reveal: float
-reveal_type(tfprune.inspect(artefact))  # reveal: Inspection
+reveal_type(tfprune.inspect(artifact))  # reveal: Inspection
 reveal_type(tfprune.sparse_ready("model.tflite"))  # reveal: Readiness
 reveal_type(tfprune.make_sparse_ready(model)[1])  # reveal: SparseRewrite
-reveal_type(tfprune.compare_layers(model, artefact, x))  # reveal: LayerTable
+reveal_type(tfprune.compare_layers(model, artifact, x))  # reveal: LayerTable
 
 # Measured.
 gate = tfprune.Gate(min_accuracy=0.9)
-reveal_type(tfprune.benchmark(artefact, threads=2, runs=10))  # reveal: Latency
-reveal_type(tfprune.compare("a.tflite", {"int8": artefact}, (x, y), gate=gate))  # reveal: Report
+reveal_type(tfprune.benchmark(artifact, threads=2, runs=10))  # reveal: Latency
+reveal_type(tfprune.compare("a.tflite", {"int8": artifact}, (x, y), gate=gate))  # reveal: Report
 reveal_type(tfprune.Report.from_json("{}").passed)  # reveal: bool
 reveal_type(tfprune.macs(model, (4,)).total)  # reveal: int
 reveal_type(tfprune.profile("model.tflite").steps[0].median_us)  # reveal: float
@@ -95,7 +95,7 @@ def constant(share: float) -> tfprune.PruningSchedule:
     return tfprune.ConstantSparsity(share, 0)
 
 
-def shrunk(model: keras.Model) -> tuple[tfprune.Artefact, tfprune.ShrinkReport]:
+def shrunk(model: keras.Model) -> tuple[tfprune.Artifact, tfprune.ShrinkReport]:
     small, report = tfprune.shrink(model, {"macs": 0.5})
     return tfprune.to_tflite(small), report
 

@@ -16,6 +16,6 @@ tfprune.prune(model, only=7)  # error: Argument "only" to "prune" has incompatib
 tfprune.prune(model, score=abs)  # error: Argument "score" to "prune" has incompatible type
 tfprune.prune_oneshot(model, np.ones(4), 0.5, method="sgd")  # error: Argument "method"
 tfprune.to_tflite(model, prefer="speed")  # error: Argument "prefer" to "to_tflite"
-data = tfprune.to_tflite(model).bytez  # error: "Artefact" has no attribute "bytez"
+data = tfprune.to_tflite(model).bytez  # error: "Artifact" has no attribute "bytez"
 tfprune.Gate(0.9)  # error: Too many positional arguments for "Gate"
 tfprune.PolynomialDecay(0.0, 0.8)  # error: Missing positional arguments "begin_step", "end_step"

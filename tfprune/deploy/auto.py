@@ -15,7 +15,7 @@ from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
 from tfprune.runtime.schemes import SCHEMES
@@ -40,7 +40,7 @@ def choose(
     threads: int = 1,
     runs: int = 50,
     progress: Progress = SILENT,
-) -> Artefact:
+) -> Artifact:
     """Return a model as the `.tflite` file that measured best; `to_tflite(scheme="auto")`.
 
     Every candidate is converted, which compares it with the model as always. Their latencies are
@@ -59,7 +59,7 @@ def choose(
             difference from the float32 file, as a fraction of the output's scale.
         candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
             prefer="size" weight_int8 and int4 too, where litert-quantizer is installed.
-        metric: How labelled data is scored: as in `compare`.
+        metric: How labeled data is scored: as in `compare`.
         device: Where latency is measured.
         threads: Threads of the runtime.
         runs: How many pairs are timed of each candidate and the float32 file.
@@ -71,8 +71,8 @@ def choose(
     Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
 
     Example:
-        artefact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))
-        print(artefact.report.choice)
+        artifact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))
+        print(artifact.report.choice)
     """
     check_prefer(prefer)
     check_time_limit(options.time_limit_s)
@@ -126,7 +126,7 @@ def _open_shapes(face: Interface, samples: Samples, batch: int | None) -> dict[s
 
 def _convert_all(
     model: Any, names: Sequence[str], options: Options, progress: Progress
-) -> tuple[dict[str, Artefact], dict[str, str]]:
+) -> tuple[dict[str, Artifact], dict[str, str]]:
     """Return the files by scheme, and why the others could not be made."""
     files, failed = {}, {}
     with progress.task("candidates", len(names)) as task:
@@ -172,7 +172,7 @@ def _check_options(options: Options, names: Sequence[str]) -> None:
 
 
 def _losses(
-    files: Mapping[str, Artefact], data: Any, samples: Any, metric: Metric, progress: Progress
+    files: Mapping[str, Artifact], data: Any, samples: Any, metric: Metric, progress: Progress
 ) -> tuple[str, dict[str, float], dict[str, float | None]]:
     """Return what losses are of, the loss of each file, and its score where there are labels."""
     names = list(files)
@@ -211,7 +211,7 @@ def _error(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
 
 def _rows(
     names: Sequence[str],
-    files: Mapping[str, Artefact],
+    files: Mapping[str, Artifact],
     failed: Mapping[str, str],
     timed: Interleaved,
     losses: Mapping[str, float],

@@ -12,8 +12,8 @@ from tfprune.deploy.converter.error_hints import way_out
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
 from tfprune.deploy.converter.options import Options, Settings, check_calibration, settings_for
 from tfprune.deploy.converter.reorder import reorder
-from tfprune.deploy.converter.weight_only import quantise_weights, resolve
-from tfprune.deploy.converter.zero_points import centre_second_factors
+from tfprune.deploy.converter.weight_only import quantize_weights, resolve
+from tfprune.deploy.converter.zero_points import center_second_factors
 from tfprune.deploy.qat.quantize_aware import (
     has_trained_ranges,
     is_quantize_aware,
@@ -27,7 +27,7 @@ from tfprune.deploy.verify.reference import answers, draw, file_answers, some, v
 from tfprune.errors import ConversionError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
-from tfprune.runtime.artifact import Artefact, ConversionReport, gzip_bytes, sha256
+from tfprune.runtime.artifact import Artifact, ConversionReport, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.storage.scratch import scratch_folder
 from tfprune.utils.progress import SILENT, Progress
@@ -46,7 +46,7 @@ _GUESSED = (
 
 def convert_one(
     model: Any, scheme: str, options: Options, *, progress: Progress = SILENT
-) -> Artefact:
+) -> Artifact:
     """Return a model as a file of one of `SCHEMES`; the arguments and errors are of `to_tflite`."""
     settings = settings_for(scheme, options)
     aware = is_quantize_aware(model) and settings.plan.needs_calibration
@@ -103,7 +103,7 @@ def convert_one(
         parity=found,
         notes=tuple(notes),
     )
-    return Artefact(data, None, report)
+    return Artifact(data, None, report)
 
 
 def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
@@ -170,7 +170,7 @@ def _convert_once(
             save_arrays(archive, samples)
         plan = settings.plan
         options = {
-            "quantise": plan.quantise,
+            "quantize": plan.quantize,
             "activations": plan.activations,
             "float16": plan.float16,
             "sparse": plan.sparse,
@@ -193,7 +193,7 @@ def _convert_once(
         if settings.rules is not None:
             rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
             pool.run_job(
-                quantise_weights,
+                quantize_weights,
                 str(target),
                 str(target),
                 rules,
@@ -226,7 +226,7 @@ def _left_float(data: bytes) -> dict[str, int]:
 def _finish(data: bytes, face: Interface, outputs: Sequence[str], notes: list[str]) -> bytes:
     """Return the file with inputs and outputs in the model's order, and products that add up."""
     data = reorder(data, [spec.name for spec in face.inputs], outputs)
-    data, uneven = centre_second_factors(data)
+    data, uneven = center_second_factors(data)
     if uneven:
         notes.append(
             f"BATCH_MATMUL multiplies by {', '.join(uneven)}, whose zero point cannot be 0: "
@@ -248,7 +248,7 @@ def _run(data: bytes, samples: Samples, settings: Settings) -> Samples:
 
 
 def _output_steps(contents: Contents) -> dict[str, float]:
-    """Return the distance between neighbouring values of each output that was quantised."""
+    """Return the distance between neighboring values of each output that was quantized."""
     graph = contents.subgraphs[0]
     source = {
         op.outputs[0]: op.inputs[0] for op in graph.ops if op.name == "DEQUANTIZE" and op.outputs

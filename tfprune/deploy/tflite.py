@@ -9,7 +9,7 @@ from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.options import Options
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.scheme_choice import AUTO, Prefer, check_scheme
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
@@ -36,7 +36,7 @@ def to_tflite(
     max_drop: float | None = None,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
-) -> Artefact:
+) -> Artifact:
     """Return a model as a `.tflite` file that was run and agrees with the model.
 
     The conversion, the first load and the comparison happen in child processes: a crash there is
@@ -67,7 +67,7 @@ def to_tflite(
         bound: How far the file may lie from the model instead of the scheme's own bound: root mean
             squared difference as a fraction of the output's standard deviation (at least of a
             twentieth of its largest number).
-        data: For "auto": labelled samples (x, y) to score the candidates on. Without them they are
+        data: For "auto": labeled samples (x, y) to score the candidates on. Without them they are
             judged by their agreement with the float32 file on the calibration samples.
         prefer: For "auto": "latency" (the default) or "size".
         max_drop: For "auto": what may be lost of accuracy or agreement; by default 0.01.
@@ -84,8 +84,8 @@ def to_tflite(
         ConversionError: The file cannot be made, cannot be run, or disagrees with the model.
 
     Example:
-        artefact = to_tflite(model, "model.tflite", scheme="int8", calibration=x[:200])
-        artefact.report.gzip_bytes
+        artifact = to_tflite(model, "model.tflite", scheme="int8", calibration=x[:200])
+        artifact.report.gzip_bytes
     """
     check_scheme(scheme)
     check_path(path, ".tflite")
@@ -102,9 +102,9 @@ def to_tflite(
     chosen = {"data": data, "prefer": prefer, "max_drop": max_drop}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if scheme == AUTO:
-        artefact = choose(model, options, progress=progress, **chosen)
+        artifact = choose(model, options, progress=progress, **chosen)
     else:
         for name in chosen:
             raise OptionError(f"{name}: is for scheme {AUTO!r}; scheme {scheme!r} measures nothing")
-        artefact = convert_one(model, scheme, options, progress=progress)
-    return artefact if path is None else artefact.save(path)
+        artifact = convert_one(model, scheme, options, progress=progress)
+    return artifact if path is None else artifact.save(path)

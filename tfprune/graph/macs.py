@@ -1,7 +1,7 @@
 """Multiply-accumulates of a Keras 3 model, operation by operation.
 
 Counted are the multiplications of contractions: convolutions, matrix products, attention,
-recurrence. Bias additions, activations, normalisation and pooling are left out, as is usual, since
+recurrence. Bias additions, activations, normalization and pooling are left out, as is usual, since
 their cost is that of moving data. An operation that has no rule is looked into; where that fails it
 is named, never taken for free.
 """

@@ -24,7 +24,10 @@ LAYERS = {
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
 }
-"""The module of each layer that can be in a file, by the name that the file has for it."""
+"""The module of each layer that can be in a file, by the name that the file has for it.
+
+The names are part of the files, down to the paths of the weights, and keep their first spelling.
+"""
 
 
 class _LaterLayer:

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 
 _AGAIN = "Copy or save the model again."
 _MODELS = ("_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential")
@@ -19,7 +19,7 @@ _METADATA = "keras_metadata.pb"
 def check_folder(path: Path) -> None:
     """Raise unless a folder is a SavedModel with a Keras model in it."""
     if not (path / "saved_model.pb").is_file():
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: a folder without saved_model.pb. Name a .keras or .h5 file, or the folder of "
             "a SavedModel."
         )
@@ -33,32 +33,32 @@ def read_config(path: Path) -> Any:
     Before TensorFlow 2.5 it stood in saved_model.pb, since then in a file of its own.
 
     Raises:
-        ArtefactError: A file is damaged, or no Keras model with a config is in there.
+        ArtifactError: A file is damaged, or no Keras model with a config is in there.
     """
     kinds = _kinds(path)
     found = _metadata(path) if (path / _METADATA).is_file() else kinds
     if not found:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: a SavedModel without Keras layers (written by model.export or "
             "tf.saved_model.save): a graph to run, not a model to work on. Save the model itself "
             "as .keras."
         )
     kind, text = found.get(0, ("", ""))
     if kind not in _MODELS:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: a SavedModel that holds Keras layers, but is itself none (its root is "
             f"{kind or 'no Keras object'}): written by tf.saved_model.save. Save the model itself "
             "as .keras."
         )
     if not text:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: a SavedModel of a Keras model without its config: written by "
             "tf.saved_model.save. Save it by model.save, as .keras."
         )
     about = _json(path, text)
     config = about.get("model_config") or {key: about.get(key) for key in ("class_name", "config")}
     if not isinstance(config, dict) or not _is_graph(config.get("config")):
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: the model is subclassed ({about.get('class_name')}): its layers are joined "
             "by Python code that is not in the folder. Rebuild it as a functional model, and save "
             "it as .keras."
@@ -70,7 +70,7 @@ def load_weights_into(model: Any, path: Path) -> None:
     """Give a model the weights in a SavedModel folder; nothing else of it is read.
 
     Raises:
-        ArtefactError: Some weight of the model is not there.
+        ArtifactError: Some weight of the model is not there.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,7 +79,7 @@ def load_weights_into(model: Any, path: Path) -> None:
         status.assert_existing_objects_matched().expect_partial()
     except AssertionError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ArtefactError(f"{path}: lacks weights of its model: {reason}") from None
+        raise ArtifactError(f"{path}: lacks weights of its model: {reason}") from None
 
 
 def _is_graph(config: Any) -> bool:
@@ -95,9 +95,9 @@ def _kinds(path: Path) -> dict[int, tuple[str, str]]:
     try:
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise ArtefactError(f"{path}: saved_model.pb is damaged: {error}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: saved_model.pb is damaged: {error}. {_AGAIN}") from None
     if not saved.meta_graphs:
-        raise ArtefactError(f"{path}: saved_model.pb holds no graph. {_AGAIN}")
+        raise ArtifactError(f"{path}: saved_model.pb holds no graph. {_AGAIN}")
     nodes = saved.meta_graphs[0].object_graph_def.nodes
     return {
         number: (node.user_object.identifier, node.user_object.metadata)
@@ -114,7 +114,7 @@ def _metadata(path: Path) -> dict[int, tuple[str, str]]:
     try:
         metadata.ParseFromString((path / _METADATA).read_bytes())
     except DecodeError as error:
-        raise ArtefactError(f"{path}: {_METADATA} is damaged: {error}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: {_METADATA} is damaged: {error}. {_AGAIN}") from None
     return {node.node_id: (node.identifier, node.metadata) for node in metadata.nodes}
 
 
@@ -122,7 +122,7 @@ def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"{path}: its metadata are damaged: {error}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: its metadata are damaged: {error}. {_AGAIN}") from None
     if not isinstance(about, dict):
-        raise ArtefactError(f"{path}: its metadata are damaged: not an object. {_AGAIN}")
+        raise ArtifactError(f"{path}: its metadata are damaged: not an object. {_AGAIN}")
     return about

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfprune.errors import ArtefactError, TfpruneError
+from tfprune.errors import ArtifactError, TfpruneError
 from tfprune.loading.allowed import code_in
 from tfprune.loading.budget import BudgetError, check_counts, limited_variables
 from tfprune.loading.folders import load_weights_into
@@ -50,7 +50,7 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
         The model, as it was saved.
 
     Raises:
-        ArtefactError: One line, if the file is missing, truncated, of another format, or holds
+        ArtifactError: One line, if the file is missing, truncated, of another format, or holds
             code that was not allowed.
         ModelError: A Keras 2 model has something that Keras 3 lacks.
     """
@@ -63,13 +63,13 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
     """Return what `load_model` returns, without the word about zeros that nothing holds."""
     found = look_into(as_path(path))
     if found.generation not in (2, 3):
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "
             "Keras of that age and save it again."
         )
     unmade = list(unmade_calls(found.config))
     if unmade:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: the layer {unmade[0]!r} is called on the output of a call that is not there. "
             "Copy or save the model again."
         )
@@ -77,7 +77,7 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
         config = [_renamed(found.config), found.training]
         code = list(dict.fromkeys(code_in(config, found.generation)))
         if code:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{path}: holds code that loading would run: {', '.join(code[:3])}. {_TRUST}"
             )
     import tensorflow as tf
@@ -89,13 +89,13 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             return _load_new(found, allow_code)
         return _load_old(found, allow_code)
     except BudgetError as error:
-        raise ArtefactError(f"{path}: {error}. {_TRUST}") from None
+        raise ArtifactError(f"{path}: {error}. {_TRUST}") from None
     except TfpruneError:
         raise
     except (*_REFUSALS, tf.errors.OpError) as error:
         from tfprune.bridge.layer_configs import one_line
 
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: cannot be loaded by {_loader(found)}: {one_line(error)}"
         ) from error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.loading.folders import check_folder, read_config
 from tfprune.loading.stored import examine_h5
 from tfprune.storage.scratch import scratch_folder
@@ -65,7 +65,7 @@ class ModelFile:
 def check_model_file(path: Path) -> None:
     """Raise unless `path` is a whole `.keras` archive, an HDF5 file or a SavedModel folder."""
     if not path.exists():
-        raise ArtefactError(f"{path}: no such file.")
+        raise ArtifactError(f"{path}: no such file.")
     if path.is_dir():
         check_folder(path)
     elif path.suffix == ".keras":
@@ -73,9 +73,9 @@ def check_model_file(path: Path) -> None:
     elif path.suffix in (".h5", ".hdf5"):
         with path.open("rb") as file:
             if file.read(len(HDF5)) != HDF5:
-                raise ArtefactError(f"{path}: not an HDF5 file. Save the model again.")
+                raise ArtifactError(f"{path}: not an HDF5 file. Save the model again.")
     else:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: expected a name ending in .keras, .h5 or .hdf5, or a SavedModel's folder."
         )
 
@@ -84,10 +84,10 @@ def check_weights_file(path: Path) -> None:
     """Raise unless a file of weights is a whole HDF5 file that refers to no other.
 
     Raises:
-        ArtefactError: It is damaged, or of another format.
+        ArtifactError: It is damaged, or of another format.
     """
     if path.suffix not in (".h5", ".hdf5"):
-        raise ArtefactError(f"{path}: expected a file of weights whose name ends in .h5 or .hdf5.")
+        raise ArtifactError(f"{path}: expected a file of weights whose name ends in .h5 or .hdf5.")
     _ask_for_h5(path, path)
 
 
@@ -95,7 +95,7 @@ def look_into(path: Path) -> ModelFile:
     """Return what a model file says of itself.
 
     Raises:
-        ArtefactError: It is missing, damaged, or no model file.
+        ArtifactError: It is missing, damaged, or no model file.
     """
     check_model_file(path)
     if path.is_dir():
@@ -105,7 +105,7 @@ def look_into(path: Path) -> ModelFile:
         return _look_into_archive(path)
     about = _ask_for_h5(path, path)
     if about["model_config"] is None:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: holds weights without a model. Build the model, and call its load_weights."
         )
     config = _json(path, "its model_config", about["model_config"].encode())
@@ -123,7 +123,7 @@ def _look_into_archive(path: Path) -> ModelFile:
         if "metadata.json" in names:
             about = _json(path, "metadata.json", archive.read("metadata.json"))
         if WEIGHTS not in names:
-            raise ArtefactError(f"{path}: no {WEIGHTS} inside. {_AGAIN}")
+            raise ArtifactError(f"{path}: no {WEIGHTS} inside. {_AGAIN}")
         found = _ask_for_h5(path, Path(archive.extract(WEIGHTS, folder)))
     return ModelFile(
         path, "keras", _version(about), config, None, found["bytes"], found["backslashes"]
@@ -138,7 +138,7 @@ def _ask_for_h5(path: Path, content: Path) -> dict[str, Any]:
     except ChildError as error:
         reason = " ".join(str(error).split())
         inside = "" if content == path else f" ({WEIGHTS} inside of it)"
-        raise ArtefactError(f"{path}: a damaged HDF5 file{inside}: {reason}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: a damaged HDF5 file{inside}: {reason}. {_AGAIN}") from None
     return reply
 
 
@@ -151,23 +151,23 @@ def _check_archive(path: Path) -> None:
             names = archive.namelist()
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: truncated, or not a .keras file: {reason}. {_AGAIN}"
         ) from None
     if damaged:
-        raise ArtefactError(f"{path}: {damaged} inside of it is damaged. {_AGAIN}")
+        raise ArtifactError(f"{path}: {damaged} inside of it is damaged. {_AGAIN}")
     if CONFIG not in names:
-        raise ArtefactError(f"{path}: no {CONFIG} inside, so not a .keras file. {_AGAIN}")
+        raise ArtifactError(f"{path}: no {CONFIG} inside, so not a .keras file. {_AGAIN}")
 
 
 def _check_growth(path: Path, sizes: dict[str, int]) -> None:
     packed, unpacked = path.stat().st_size, sum(sizes.values())
     if unpacked > max(_FREE_BYTES, _MOST_GROWTH * packed):
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: {packed:,} bytes that unpack to {unpacked:,}, more than a model's. {_AGAIN}"
         )
     if sizes.get(CONFIG, 0) > _LONGEST_CONFIG_BYTES:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: {CONFIG} inside of it has {sizes[CONFIG]:,} bytes; "
             f"{_LONGEST_CONFIG_BYTES:,} can be read."
         )
@@ -177,7 +177,7 @@ def _json(path: Path, what: str, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"{path}: {what} is damaged: {error}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: {what} is damaged: {error}. {_AGAIN}") from None
 
 
 def _version(about: Any) -> str:

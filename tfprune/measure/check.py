@@ -112,7 +112,7 @@ def check_file(
     """Return whether a file keeps its limits, measuring what they need and nothing else.
 
     Args:
-        source: The file: an artefact, a path or bytes.
+        source: The file: an artifact, a path or bytes.
         limits: What it must keep.
         name: What to call it.
         data: (inputs, labels), or a dataset or another iterable of these, which limits of accuracy
@@ -127,7 +127,7 @@ def check_file(
 
     Raises:
         OptionError: A limit lacks the data or the baseline it needs, or there is no limit.
-        ArtefactError: A file is missing or damaged, or the runtime cannot run it.
+        ArtifactError: A file is missing or damaged, or the runtime cannot run it.
         DataError: The data does not fit.
     """
     check_counts(threads=threads, runs=runs)
@@ -140,7 +140,7 @@ def check_file(
             f"{name}: {limits.need_baseline[0]} compares with a baseline file; name it"
         )
     if limits.need_data and data is None:
-        raise OptionError(f"{name}: a limit of accuracy needs labelled data; name some")
+        raise OptionError(f"{name}: a limit of accuracy needs labeled data; name some")
     with called(name):
         files = [read_file(source)]
     if baseline is not None:

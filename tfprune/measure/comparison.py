@@ -20,7 +20,7 @@ from tfprune.measure.sources import Source, called, name_of
 from tfprune.report.data import Row
 from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
-from tfprune.runtime.artifact import Artefact, sha256
+from tfprune.runtime.artifact import Artifact, sha256
 from tfprune.runtime.registry import read_any
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.utils.versions import version_of
@@ -54,7 +54,7 @@ def compare(
     """Return what candidates are worth beside their baseline, all measured in one run.
 
     Args:
-        baseline: The dense file: an artefact, a path or bytes; a pair of one and its Keras model,
+        baseline: The dense file: an artifact, a path or bytes; a pair of one and its Keras model,
             which gives the parameters, zeros and multiply-accumulates; or a dict with one entry,
             whose key is what the report calls it.
         candidates: One such file or pair, a list of them, or a dict from name to file or pair.
@@ -73,7 +73,7 @@ def compare(
         progress: Where to report how far it is.
 
     Raises:
-        ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: A file is missing, no `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit a file.
         OptionError: An unknown device, metric or output, a gate that is none, or two candidates of
             the same name.
@@ -191,7 +191,7 @@ def _pair(entry: Any) -> tuple[Source, Any]:
 
 
 def _scheme(source: Source) -> str:
-    return source.report.scheme if isinstance(source, Artefact) else ""
+    return source.report.scheme if isinstance(source, Artifact) else ""
 
 
 def _file_figures(content: bytes) -> dict[str, Any]:

@@ -56,14 +56,14 @@ def accuracy(
     """Return the share of samples whose top class is the label.
 
     Args:
-        source: An artefact, or the path or the bytes of a `.tflite` file.
+        source: An artifact, or the path or the bytes of a `.tflite` file.
         data: (inputs, labels), or a dataset or another iterable of these. Labels are class
             numbers or one-hot.
         output: Which output to look at, where the file has several.
         batch_size: How many samples are taken from arrays at a time.
 
     Raises:
-        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit the file.
     """
     return score_files([source], data, output=output, batch_size=batch_size)[0].score
@@ -85,7 +85,7 @@ def score_files(
     compares like with like.
 
     Args:
-        sources: Artefacts, paths or bytes.
+        sources: Artifacts, paths or bytes.
         data: (inputs, labels), or a dataset or another iterable of these.
         names: What to call them; by default their file names.
         metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
@@ -95,7 +95,7 @@ def score_files(
         progress: Where to report how far it is.
 
     Raises:
-        ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: A file is missing, no `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit a file.
         OptionError: An unknown metric or output.
     """

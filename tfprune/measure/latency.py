@@ -101,7 +101,7 @@ def benchmark(
     It runs in a process of its own, beside a copy of itself that shows the noise of the machine.
 
     Args:
-        source: An artefact, or the path or the bytes of a `.tflite` file. An `.onnx` file runs in
+        source: An artifact, or the path or the bytes of a `.tflite` file. An `.onnx` file runs in
             ONNX Runtime, on the host.
         device: `host`, or another name of the registry of devices.
         threads: Threads of the runtime.
@@ -111,7 +111,7 @@ def benchmark(
 
     Raises:
         OptionError: An unknown device, or less than one thread or run.
-        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
 
     Example:
         print(benchmark("model.tflite"))        # model.tflite: median 0.0412 ms, p90 0.0419 ms, …
@@ -140,7 +140,7 @@ def interleaved(
     """Return how long files take beside the first of them, measured in turns.
 
     Args:
-        sources: Artefacts, paths or bytes; the first is the baseline. Each runs in the runtime
+        sources: Artifacts, paths or bytes; the first is the baseline. Each runs in the runtime
             that it is for, so that a `.tflite` can be held against an `.onnx`.
         names: What to call them; by default their file names.
         device: `host`, or another name of the registry of devices.
@@ -151,7 +151,7 @@ def interleaved(
 
     Raises:
         OptionError: An unknown device, or less than one thread or run.
-        ArtefactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: A file is missing, no `.tflite`, or the runtime cannot run it.
     """
     check_counts(threads=threads, runs=runs)
     check_shapes(input_shapes)

@@ -19,7 +19,7 @@ def peak_bytes(
     It is the growth of the resident set, weights and working memory together.
 
     Args:
-        source: An artefact, or the path or the bytes of a `.tflite` file.
+        source: An artifact, or the path or the bytes of a `.tflite` file.
         name: What errors call it; by default its file name.
         threads: Threads of the runtime.
         input_shapes: Shapes by input name, for files that leave more than the batch free.
@@ -28,7 +28,7 @@ def peak_bytes(
         Bytes; None where the system does not tell it (all but Linux).
 
     Raises:
-        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
     """
     if platform.system() != "Linux":
         return None

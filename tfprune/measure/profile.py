@@ -98,7 +98,7 @@ def profile(
     `benchmark`.
 
     Args:
-        source: An artefact, or the path or the bytes of a `.tflite` file.
+        source: An artifact, or the path or the bytes of a `.tflite` file.
         threads: Threads of the runtime.
         runs: How many runs the medians are taken over.
         input_shapes: Shapes by input name, for files that leave more than the batch free.
@@ -107,7 +107,7 @@ def profile(
     Raises:
         OptionError: Less than one thread or run, another kind of file, or a version of the runtime
             whose profile cannot be read.
-        ArtefactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
 
     Example:
         print(profile("model.tflite"))

@@ -44,10 +44,10 @@ def sizes(source: Source) -> Sizes:
     """Return what a `.tflite` file weighs.
 
     Args:
-        source: An artefact, or the path or the bytes of a file.
+        source: An artifact, or the path or the bytes of a file.
 
     Raises:
-        ArtefactError: It is missing, truncated, or no `.tflite`.
+        ArtifactError: It is missing, truncated, or no `.tflite`.
     """
     data = read_file(source)
     count = zeros = 0

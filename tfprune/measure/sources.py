@@ -5,17 +5,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfprune.errors import ArtefactError
-from tfprune.runtime.artifact import Artefact
+from tfprune.errors import ArtifactError
+from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.registry import read_any
 from tfprune.storage.scratch import scratch_folder
 
-Source = Artefact | bytes | str | os.PathLike[str]
+Source = Artifact | bytes | str | os.PathLike[str]
 
 
 def name_of(source: Source) -> str:
     """Return what to call a source: its file name, if it has one."""
-    path = source.path if isinstance(source, Artefact) else source
+    path = source.path if isinstance(source, Artifact) else source
     return Path(path).name if isinstance(path, str | os.PathLike) else "model"
 
 
@@ -24,10 +24,10 @@ def called(name: str) -> Iterator[None]:
     """Name the file in errors raised in a `with` block: bytes have no name of their own."""
     try:
         yield
-    except ArtefactError as error:
+    except ArtifactError as error:
         if name in str(error):
             raise
-        raise ArtefactError(f"{name}: {error}") from None
+        raise ArtifactError(f"{name}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def staged(sources: Sequence[Source]) -> Iterator[list[Path]]:
     Each is read once and checked, so that what is measured cannot change meanwhile.
 
     Raises:
-        ArtefactError: One is missing, truncated, or no `.tflite` or `.onnx`.
+        ArtifactError: One is missing, truncated, or no `.tflite` or `.onnx`.
         OptionError: The runtime of one is not installed.
     """
     with scratch_folder() as folder:

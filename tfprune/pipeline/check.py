@@ -1,4 +1,4 @@
-"""A stored artefact found and checked: the folder of a run, or a file with its report beside it."""
+"""A stored artifact found and checked: the folder of a run, or a file with its report beside it."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, DataError, OptionError
+from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
 from tfprune.pipeline.datasets import load_data, read_npz
 from tfprune.pipeline.folder import RECIPE
@@ -54,7 +54,7 @@ def check(
     runs: int | None = None,
     progress: Progress = SILENT,
 ) -> Verdict:
-    """Return whether a stored artefact still keeps its gates, measured anew.
+    """Return whether a stored artifact still keeps its gates, measured anew.
 
     Args:
         path: The folder of a run, whose gates are those of its recipe; or a `.tflite` file with its
@@ -70,7 +70,7 @@ def check(
 
     Raises:
         OptionError: There is nothing to hold it to, or a gate lacks data or a baseline.
-        ArtefactError: What is stored is missing or damaged.
+        ArtifactError: What is stored is missing or damaged.
         DataError: The data does not fit.
 
     Example:
@@ -123,7 +123,7 @@ def _find(path: Path) -> _Stored:
 def _recorded(path: Path) -> _Recorded:
     """Return what the report that was stored beside a file says of it, whatever else it says."""
     if not path.exists():
-        raise ArtefactError(
+        raise ArtifactError(
             f"{path}: no such file; check a run's folder, or a file with its report beside it"
         )
     content = read_bytes(path, "convert the model again")
@@ -136,7 +136,7 @@ def _recorded(path: Path) -> _Recorded:
         if min(made.raw_bytes, made.gzip_bytes) < 0:
             raise ValueError("a size below 0")
     except ValueError as error:
-        raise ArtefactError(f"{path}: not the report of a file: {error}") from None
+        raise ArtifactError(f"{path}: not the report of a file: {error}") from None
     return made
 
 
@@ -156,7 +156,7 @@ def _data(given: Any, recipe: Recipe | None) -> Any:
     if given is not None:
         return given
     if table is None:
-        raise OptionError("a gate of accuracy needs labelled data; name an .npz with x and y")
+        raise OptionError("a gate of accuracy needs labeled data; name an .npz with x and y")
     test = load_data(table).test
     return test.x, test.y
 

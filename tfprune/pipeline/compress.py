@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import keras
 
     from tfprune.report.report import Report
-    from tfprune.runtime.artifact import Artefact
+    from tfprune.runtime.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,22 @@ class Result:
 
     Attributes:
         model: The compressed Keras model.
-        artefact: It as a `.tflite` file.
+        artifact: It as a `.tflite` file.
         baseline: The dense model as a float32 `.tflite` file.
         report: Both measured beside each other.
         folder: Where everything lies, or None if it was not to be kept.
     """
 
     model: "keras.Model"
-    artefact: "Artefact"
-    baseline: "Artefact"
+    artifact: "Artifact"
+    baseline: "Artifact"
     report: "Report"
     folder: Path | None
+
+    @property
+    def artefact(self) -> "Artifact":
+        """The artifact, by its name in 0.1.0."""
+        return self.artifact
 
     @property
     def passed(self) -> bool:
@@ -259,15 +264,15 @@ def _model_sha256(model: Any) -> str:
 
 def _result(folder: Path, *, keep: bool) -> Result:
     from tfprune.loading.load import read_model
-    from tfprune.pipeline.saving import load_artefact
+    from tfprune.pipeline.saving import load_artifact
     from tfprune.report.report import Report
 
-    artefact, baseline = (load_artefact(folder / f"{n}.tflite") for n in ("model", "baseline"))
+    artifact, baseline = (load_artifact(folder / f"{n}.tflite") for n in ("model", "baseline"))
     if not keep:
-        artefact, baseline = (dataclasses.replace(a, path=None) for a in (artefact, baseline))
+        artifact, baseline = (dataclasses.replace(a, path=None) for a in (artifact, baseline))
     return Result(
         model=read_model(folder / "model.keras"),
-        artefact=artefact,
+        artifact=artifact,
         baseline=baseline,
         report=Report.load(folder / "report.json"),
         folder=folder if keep else None,

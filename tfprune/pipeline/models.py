@@ -32,7 +32,7 @@ def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -
         classes: How many outputs such a model gets.
 
     Raises:
-        ModelError, ArtefactError, OptionError: One line, if there is no such model.
+        ModelError, ArtifactError, OptionError: One line, if there is no such model.
     """
     import keras
 
@@ -173,7 +173,7 @@ def attention(
         raise OptionError(f"[model] options: width = {width} is no multiple of heads = {heads}.")
     image = Input((height, columns, channels), name="image")
     # A convolution over the width of the image is one embedding a row; with `same` padding above
-    # and below, each row also sees its neighbours, and so the order of the rows is not lost.
+    # and below, each row also sees its neighbors, and so the order of the rows is not lost.
     x = layers.ZeroPadding2D(((1, 1), (0, 0)), name="pad")(image)
     x = layers.Conv2D(width, (3, columns), name="embed")(x)
     x = layers.Reshape((height, width), name="rows")(x)

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from tfprune.keras_support.cloning import uncompiled
-from tfprune.runtime.artifact import Artefact, ConversionReport, report_path
+from tfprune.runtime.artifact import Artifact, ConversionReport, report_path
 from tfprune.runtime.litert import read_file
 
 
@@ -34,6 +34,6 @@ def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
         yield path
 
 
-def load_artefact(path: Path) -> Artefact:
+def load_artifact(path: Path) -> Artifact:
     """Read a file and the report beside it."""
-    return Artefact(read_file(path), path, ConversionReport.load(report_path(path)))
+    return Artifact(read_file(path), path, ConversionReport.load(report_path(path)))

@@ -17,7 +17,7 @@ from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
-from tfprune.pipeline.saving import load_artefact, save_model, saved_aside
+from tfprune.pipeline.saving import load_artifact, save_model, saved_aside
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
@@ -127,7 +127,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     training = fitting(run.recipe)
     compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
-    unlabelled = run.data.train.first(table.examples).x if table.examples else None
+    unlabeled = run.data.train.first(table.examples).x if table.examples else None
     model, report = shrink(
         model,
         _target(table),
@@ -138,12 +138,12 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         only=table.only,
         skip=table.skip,
         heads=table.heads,
-        repair=unlabelled,
+        repair=unlabeled,
         seed=run.recipe.seed,
         progress=run.progress,
     )
-    if unlabelled is not None and learning_norms(model):
-        recalibrate(model, unlabelled)
+    if unlabeled is not None and learning_norms(model):
+        recalibrate(model, unlabeled)
     curves: dict[str, list[float]] = {}
     if table.epochs:
         steps = run.steps(table.epochs)
@@ -219,7 +219,7 @@ def quantize(run: Run) -> Mapping[str, Any]:
     content = run.folder.file(last).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     table = run.recipe.quantize
-    artefact = to_tflite(
+    artifact = to_tflite(
         run.load("model.keras"),
         run.folder.file("model.tflite"),
         scheme=table.scheme if table else "float32",
@@ -229,7 +229,7 @@ def quantize(run: Run) -> Mapping[str, Any]:
         progress=run.progress,
         **_choosing(run),
     )
-    choice = artefact.report.choice
+    choice = artifact.report.choice
     if choice is None:
         return {}
     text = f"{choice.why}. {choice.measured_on}."
@@ -251,7 +251,7 @@ def measure(run: Run) -> Mapping[str, Any]:
     """Measure both files beside each other, in one run, on the test set."""
     table = run.recipe.measure or MeasureTable()
     entries = [
-        (load_artefact(run.folder.file(f"{name}.tflite")), run.load(f"{name}.keras"))
+        (load_artifact(run.folder.file(f"{name}.tflite")), run.load(f"{name}.keras"))
         for name in ("baseline", "model")
     ]
     report = compare(

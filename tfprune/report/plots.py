@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that takes its colours and its font from the page around it."""
+"""The plots of a report, as SVG that takes its colors and its font from the page around it."""
 
 import io
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tfprune.report.report import Report
 
-# Matplotlib knows fixed colours only. These stand for the page's variables, which differ between
+# Matplotlib knows fixed colors only. These stand for the page's variables, which differ between
 # light and dark screens, and are exchanged in the finished SVG.
 INK, MUTED, LINE, BASE, ACCENT = "#010101", "#020202", "#030303", "#040404", "#050505"
 SERIES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
@@ -233,7 +233,7 @@ def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> st
 
 
 def _for_page(svg: str) -> str:
-    """Fit an SVG file into a page: variables for colours, the page's font, no clashing names."""
+    """Fit an SVG file into a page: variables for colors, the page's font, no clashing names."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for color, variable in _VARIABLES.items():

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.report.data import Conditions, Curve, GateResult, Row, Section, Stage
 from tfprune.report.gates import Gate, check_gate, judge
 from tfprune.report.html import to_html
@@ -109,13 +109,13 @@ class Report:
         """Return the report that `to_json` wrote.
 
         Raises:
-            ArtefactError: The text is not such a report.
+            ArtifactError: The text is not such a report.
         """
         try:
             report = record(Report, parse_json(text))
             _check_sound(report)
         except ValueError as error:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"not a report that this version of tfprune wrote: {error}"
             ) from None
         return report
@@ -125,13 +125,13 @@ class Report:
         """Return the report of a `.json` file.
 
         Raises:
-            ArtefactError: It is missing, or no such report.
+            ArtifactError: It is missing, or no such report.
         """
         content = read_bytes(path, "run the recipe that makes it first")
         try:
             return cls.from_json(content)
-        except ArtefactError as error:
-            raise ArtefactError(f"{path}: {error}") from None
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from None
 
     def to_text(self) -> str:
         """Return tables for a terminal."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 from tfprune.runtime.scheme_choice import Choice
 from tfprune.storage.files import parse_json, read_bytes, write_together
 from tfprune.storage.records import record
@@ -23,7 +23,7 @@ class TensorSpec:
         name: Its name in the file's signature.
         shape: Its shape, -1 where any size will do.
         dtype: What the file takes or gives: "float32", "int8" …
-        scale: real = scale · (stored − zero_point); 0.0 when it is not quantised.
+        scale: real = scale · (stored − zero_point); 0.0 when it is not quantized.
         zero_point: The stored number that stands for 0.
     """
 
@@ -147,14 +147,14 @@ class ConversionReport:
         """Return the report that was written beside a file.
 
         Raises:
-            ArtefactError: It is missing, or not such a report.
+            ArtifactError: It is missing, or not such a report.
         """
         try:
             return cls.from_dict(parse_json(read_bytes(path, "convert the model again")))
-        except ArtefactError:
+        except ArtifactError:
             raise
         except ValueError as error:
-            raise ArtefactError(f"{path}: not the report of a file: {error}") from None
+            raise ArtifactError(f"{path}: not the report of a file: {error}") from None
 
 
 def spec_of(fields: dict[str, Any]) -> TensorSpec:
@@ -163,7 +163,7 @@ def spec_of(fields: dict[str, Any]) -> TensorSpec:
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """A `.tflite` or `.onnx` file in memory, and on disk when a path was given.
 
     Attributes:
@@ -179,16 +179,19 @@ class Artefact:
     def __str__(self) -> str:
         return f"{self.path or 'not written'}: {self.report}"
 
-    def save(self, path: str | os.PathLike[str]) -> "Artefact":
+    def save(self, path: str | os.PathLike[str]) -> "Artifact":
         """Write `path` and, beside it, the report: `X.json` for X.tflite, else `X.onnx.json`.
 
         Returns:
-            The artefact with its new path.
+            The artifact with its new path.
         """
         target = Path(path)
         # The report goes first: a `.tflite` that can be seen always has its report.
         _, path = write_together({report_path(target): self.report.to_json(), target: self.bytes})
         return dataclasses.replace(self, path=path)
+
+
+Artefact = Artifact  # its name in 0.1.0
 
 
 def report_path(path: str | os.PathLike[str]) -> Path:

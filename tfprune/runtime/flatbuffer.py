@@ -1,7 +1,7 @@
 """The contents of a `.tflite` file, read with every offset checked.
 
 A file from anywhere may be cut short, mutated or hostile. This reader never trusts an offset, a
-length or an index: whatever is wrong ends in one `ArtefactError`. It needs neither TensorFlow nor
+length or an index: whatever is wrong ends in one `ArtifactError`. It needs neither TensorFlow nor
 the runtime.
 
 The format is a FlatBuffer (https://flatbuffers.dev/internals): a table starts with a signed
@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from tfprune.errors import ArtefactError
+from tfprune.errors import ArtifactError
 
 IDENTIFIER = b"TFL3"
 
@@ -64,7 +64,7 @@ class Tensor:
         signature: Its shape with -1 where the size is only known at run time.
         dtype: One of `DTYPES`.
         buffer: The index of its buffer; buffer 0 stands for «no data».
-        scales: Quantisation scales: none, one, or one for each slice along `axis`.
+        scales: Quantization scales: none, one, or one for each slice along `axis`.
         zero_points: As many as `scales`.
         axis: The axis that `scales` run along.
         variable: It keeps its value from one run to the next.
@@ -171,26 +171,26 @@ def parse(data: bytes, where: str = "the file") -> Contents:
         where: What to call it in errors: its path.
 
     Raises:
-        ArtefactError: It is empty, foreign, truncated or inconsistent.
+        ArtifactError: It is empty, foreign, truncated or inconsistent.
 
     Example:
         >>> try:
         ...     parse(b"PK\\x03\\x04 a zip archive", "model.zip")
-        ... except ArtefactError as error:
+        ... except ArtifactError as error:
         ...     print(str(error).partition(";")[0])
         model.zip: not a .tflite file (no TFL3 mark in its first 8 bytes)
     """
     if not data:
-        raise ArtefactError(f"{where}: the file is empty; convert the model again")
+        raise ArtifactError(f"{where}: the file is empty; convert the model again")
     if data[4:8] != IDENTIFIER:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{where}: not a .tflite file (no TFL3 mark in its first 8 bytes); "
             "give the path of a converted model"
         )
     try:
         return _contents(Reader(data))
     except _Damage as damage:
-        raise ArtefactError(
+        raise ArtifactError(
             f"{where}: truncated or damaged .tflite file of {len(data)} bytes ({damage}); "
             "copy or convert it again"
         ) from None
@@ -377,11 +377,11 @@ def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
     scales: tuple[float, ...] = ()
     zero_points: tuple[int, ...] = ()
     axis = 0
-    quantisation = reader.table(table, 4)
-    if quantisation is not None:
-        scales = tuple(reader.vector(quantisation, 2, "f4").tolist())
-        zero_points = reader.integers(quantisation, 3, "i8")
-        axis = reader.scalar(quantisation, 6, "i")
+    quantization = reader.table(table, 4)
+    if quantization is not None:
+        scales = tuple(reader.vector(quantization, 2, "f4").tolist())
+        zero_points = reader.integers(quantization, 3, "i8")
+        axis = reader.scalar(quantization, 6, "i")
         if len(scales) > 1 and (not 0 <= axis < len(shape) or len(scales) != shape[axis]):
             raise _Damage(f"{len(scales)} scales along axis {axis} of shape {shape}")
         if zero_points and len(zero_points) not in (1, len(scales)):

@@ -66,7 +66,7 @@ class Inspection:
         ops: All operations, in order, those of loop bodies behind the rest.
         tensors: All constants, the largest first.
         weights_bytes: Data of constants, each buffer counted once.
-        scales_bytes: Quantisation scales and zero points.
+        scales_bytes: Quantization scales and zero points.
         metadata_bytes: Metadata buffers.
         structure_bytes: The rest: names, shapes, operations, indices of sparse weights, padding.
         outside_bytes: How much of the data lies behind the flatbuffer, in large files.
@@ -156,10 +156,10 @@ def inspect(source: litert.Source) -> Inspection:
     """Return what is inside a `.tflite` file, without running it.
 
     Args:
-        source: An artefact, the bytes of a file, or its path.
+        source: An artifact, the bytes of a file, or its path.
 
     Raises:
-        ArtefactError: It is missing, truncated, damaged, or no `.tflite` file.
+        ArtifactError: It is missing, truncated, damaged, or no `.tflite` file.
 
     Example:
         print(inspect("model.tflite"))
@@ -203,7 +203,7 @@ def inspect(source: litert.Source) -> Inspection:
 def count_zeros(contents: Contents, tensor: Tensor) -> int | None:
     """Return how many numbers of a constant are 0; None for a type that is not numbers here.
 
-    Of a quantised tensor those count that are stored as its zero point.
+    Of a quantized tensor those count that are stored as its zero point.
     """
     raw = contents.raw(tensor)
     if tensor.dtype in ("int4", "uint4", "int2"):

@@ -31,7 +31,7 @@ def trace(path: str, inputs: str, outputs: str) -> None:
     graph, (specs, _) = contents.subgraphs[0], stored_numbers.specs(contents)
     interpreter = open_interpreter(data, preserve_all=True, allocate=False)
     arrays = load_arrays(inputs)
-    samples = [stored_numbers.quantise(arrays[spec.name], spec) for spec in specs]
+    samples = [stored_numbers.quantize(arrays[spec.name], spec) for spec in specs]
     details = interpreter.get_input_details()
     step = max(1, specs[0].shape[0])
     for detail, array in zip(details, samples, strict=True):
@@ -51,7 +51,7 @@ def trace(path: str, inputs: str, outputs: str) -> None:
         for index, spec in kept.items():
             value = _value(interpreter, index)
             if value is not None:
-                found[index].append(stored_numbers.dequantise(value, spec))
+                found[index].append(stored_numbers.dequantize(value, spec))
     shown = {str(i): np.concatenate(v) for i, v in found.items() if v and v[0].ndim}
     save_arrays(outputs, shown)
 

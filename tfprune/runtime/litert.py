@@ -15,17 +15,17 @@ import numpy as np
 
 from tfprune.data.batches import one_batch
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.errors import ArtefactError, OptionError, type_name
+from tfprune.errors import ArtifactError, OptionError, type_name
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.artifact import Artefact, sha256
+from tfprune.runtime.artifact import Artifact, sha256
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.interpreter import load, open_interpreter
-from tfprune.runtime.stored_numbers import dequantise, quantise, specs
+from tfprune.runtime.stored_numbers import dequantize, quantize, specs
 from tfprune.storage.files import read_bytes
 from tfprune.storage.scratch import scratch_folder
 from tfprune.workers import pool
 
-Source = Artefact | bytes | str | os.PathLike[str]
+Source = Artifact | bytes | str | os.PathLike[str]
 
 # Contents that a child has loaded and run without harm, by SHA-256.
 _LOADABLE: set[str] = set()
@@ -35,10 +35,10 @@ def read_file(source: Source) -> bytes:
     """Return the bytes of a `.tflite` file after checking that it is whole.
 
     Args:
-        source: An artefact, the bytes themselves, or a path.
+        source: An artifact, the bytes themselves, or a path.
 
     Raises:
-        ArtefactError: It is missing, truncated, or no `.tflite` file.
+        ArtifactError: It is missing, truncated, or no `.tflite` file.
     """
     data, where = read_source(source)
     flatbuffer.parse(data, where)
@@ -47,13 +47,13 @@ def read_file(source: Source) -> bytes:
 
 def read_source(source: Source) -> tuple[bytes, str]:
     """Return the bytes of a file, unchecked, and what to call it in errors."""
-    if isinstance(source, Artefact):
-        return source.bytes, str(source.path or "the artefact")
+    if isinstance(source, Artifact):
+        return source.bytes, str(source.path or "the artifact")
     if isinstance(source, bytes):
         return source, "the file"
     if not isinstance(source, str | os.PathLike):
-        raise ArtefactError(
-            f"expected an Artefact, bytes or the path of a .tflite file, got {type_name(source)}"
+        raise ArtifactError(
+            f"expected an Artifact, bytes or the path of a .tflite file, got {type_name(source)}"
         )
     return read_bytes(source, "convert a model to it first"), str(Path(source))
 
@@ -78,7 +78,7 @@ def ensure_loadable(
         limit_s: Seconds it may take.
 
     Raises:
-        ArtefactError: The runtime refuses the file, crashes or hangs on it.
+        ArtifactError: The runtime refuses the file, crashes or hangs on it.
     """
     digest = sha256(data)
     if digest in _LOADABLE:
@@ -87,7 +87,7 @@ def ensure_loadable(
         try:
             pool.run_job(load, str(path), limit_s=limit_s)
         except pool.ChildError as error:
-            raise ArtefactError(f"{where}: {_refusal(error)}") from None
+            raise ArtifactError(f"{where}: {_refusal(error)}") from None
     _LOADABLE.add(digest)
 
 
@@ -113,11 +113,11 @@ def _refusal(error: pool.ChildError) -> str:
 class Runner:
     """A loaded file that takes and gives floats.
 
-    Inputs are quantised and outputs dequantised as the file says. A batch of any size is run in
+    Inputs are quantized and outputs dequantized as the file says. A batch of any size is run in
     pieces of the file's own batch (1, when that is open), which is how a phone runs it.
 
     Args:
-        source: An artefact, the bytes of a file, or its path.
+        source: An artifact, the bytes of a file, or its path.
         threads: Threads of the runtime.
 
     Attributes:
@@ -125,7 +125,7 @@ class Runner:
         outputs: What it gives, in its order.
 
     Raises:
-        ArtefactError: The file is missing, truncated, foreign, or the runtime fails on it.
+        ArtifactError: The file is missing, truncated, foreign, or the runtime fails on it.
 
     Example:
         runner = Runner("model.tflite")
@@ -162,7 +162,7 @@ class Runner:
         Args:
             x: An array (one input), a dict from input name to array, or a list or tuple in the
                 order of `inputs`; the first axis counts the samples. Real numbers: they are
-                quantised here where the file wants integers in their place.
+                quantized here where the file wants integers in their place.
 
         Returns:
             An array when the file has one output, else a dict from output name to array.
@@ -190,7 +190,7 @@ class Runner:
             outputs = self._outputs()
             for output, spec in zip(outputs, self.outputs, strict=True):
                 if output.shape[:1] != (step,):
-                    raise ArtefactError(
+                    raise ArtifactError(
                         f"output {spec.name!r} has shape {output.shape} for a batch of {step}: it "
                         "does not count the samples, so that it cannot be told which is whose"
                     )
@@ -229,7 +229,7 @@ class Runner:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())
-            raise ArtefactError(f"the runtime failed on this input: {text}") from None
+            raise ArtifactError(f"the runtime failed on this input: {text}") from None
 
     def invoke_ms(self, *, wall: bool = False) -> float:
         """Run once and return the milliseconds it took.
@@ -263,17 +263,17 @@ class Runner:
                 self._interpreter.allocate_tensors()
             except (RuntimeError, ValueError) as error:
                 text = " ".join(str(error).split())
-                raise ArtefactError(f"the file cannot take inputs of this shape: {text}") from None
+                raise ArtifactError(f"the file cannot take inputs of this shape: {text}") from None
             self._allocated = True
 
     def _set(self, arrays: Iterable[np.ndarray]) -> None:
         details = self._interpreter.get_input_details()
         for detail, spec, array in zip(details, self.inputs, arrays, strict=True):
-            self._interpreter.set_tensor(detail["index"], quantise(array, spec))
+            self._interpreter.set_tensor(detail["index"], quantize(array, spec))
 
     def _outputs(self) -> list[np.ndarray]:
         details = self._interpreter.get_output_details()
         return [
-            dequantise(self._interpreter.get_tensor(detail["index"]), spec)
+            dequantize(self._interpreter.get_tensor(detail["index"]), spec)
             for detail, spec in zip(details, self.outputs, strict=True)
         ]

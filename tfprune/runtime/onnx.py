@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -59,7 +59,7 @@ class OnnxRunner:
         outputs: What it gives, in its order.
 
     Raises:
-        ArtefactError: The runtime refuses the file.
+        ArtifactError: The runtime refuses the file.
     """
 
     def __init__(self, data: bytes, threads: int = 1) -> None:
@@ -76,7 +76,7 @@ class OnnxRunner:
                 data, options, providers=["CPUExecutionProvider"]
             )
         except self._failures as error:
-            raise ArtefactError(f"ONNX Runtime refuses it: {_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime refuses it: {_line(error)}") from None
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
         self.outputs = tuple(map(_spec, self._session.get_outputs()))
         self._binding = self._session.io_binding()
@@ -86,7 +86,7 @@ class OnnxRunner:
 
         Raises:
             DataError: An input is missing or unknown.
-            ArtefactError: The runtime fails on this input.
+            ArtifactError: The runtime fails on this input.
         """
         arrays = self._arrays(x)
         count = len(next(iter(arrays.values())))
@@ -99,7 +99,7 @@ class OnnxRunner:
                     None, {name: array[index] for name, array in arrays.items()}
                 )
             except self._failures as error:
-                raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
+                raise ArtifactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
             pieces.append([part[: count - start] for part in found])
         return {
             spec.name: np.concatenate([piece[i] for piece in pieces])
@@ -123,7 +123,7 @@ class OnnxRunner:
         try:
             self._session.run_with_iobinding(self._binding)
         except self._failures as error:
-            raise ArtefactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime failed on this input: {_line(error)}") from None
 
     def _arrays(self, x: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays = zip(self.inputs, inputs_of_specs(self.inputs).in_order(x, "x"), strict=True)
@@ -156,7 +156,7 @@ def failures() -> tuple[type[Exception], ...]:
 def _spec(argument: Any) -> TensorSpec:
     kind = argument.type.removeprefix("tensor(").removesuffix(")")
     if kind not in _DTYPES:
-        raise ArtefactError(f"{argument.name!r} is a {argument.type}, which is no array of numbers")
+        raise ArtifactError(f"{argument.name!r} is a {argument.type}, which is no array of numbers")
     shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
     return TensorSpec(argument.name, shape, _DTYPES[kind])
 

@@ -13,7 +13,7 @@ import numpy as np
 from tfprune.data.random_inputs import random_input
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
-from tfprune.runtime.artifact import Artefact, TensorSpec
+from tfprune.runtime.artifact import Artifact, TensorSpec
 from tfprune.runtime.litert import Runner, Source, read_source
 from tfprune.utils.registry import Registry
 
@@ -92,10 +92,10 @@ def read_any(source: Source) -> tuple[bytes, Runtime]:
     The ending of its name decides; bytes without a name are told by how they begin.
 
     Args:
-        source: An artefact, the bytes themselves, or a path.
+        source: An artifact, the bytes themselves, or a path.
 
     Raises:
-        ArtefactError: It is missing, or no such file.
+        ArtifactError: It is missing, or no such file.
         OptionError: Its runtime is not installed.
     """
     data, where = read_source(source)
@@ -105,7 +105,7 @@ def read_any(source: Source) -> tuple[bytes, Runtime]:
 
 
 def _kind(source: Source, data: bytes) -> Runtime:
-    path = source.path if isinstance(source, Artefact) else source
+    path = source.path if isinstance(source, Artifact) else source
     if isinstance(path, str | os.PathLike):
         return of_ending(Path(path))
     return runtimes["onnx" if onnx.is_onnx(data) else "litert"]

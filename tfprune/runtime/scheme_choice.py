@@ -28,7 +28,7 @@ class Candidate:
         ratio: Its time over that of the float32 file, from interleaved pairs.
         q1: The lower quartile of that.
         q3: The upper quartile.
-        score: Accuracy on the labelled data; None without labels.
+        score: Accuracy on the labeled data; None without labels.
         drop: What it loses against the float32 file, of accuracy or (without labels) of agreement,
             or, for outputs without classes, the error as a fraction of the output's scale.
         passed: Whether `drop` is within the gate.

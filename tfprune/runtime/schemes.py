@@ -14,7 +14,7 @@ class Scheme:
         bound: How far the file may lie from the Keras model: the root mean squared difference of
             an output as a fraction of its scale (`output_difference.scale_of`).
         io: Types that float inputs and outputs may have in the file; the first is the default.
-        quantise: Weights are stored in 8 bits.
+        quantize: Weights are stored in 8 bits.
         activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
         float16: Weights are stored in 16 bits.
         sparse: Zeros are left out of the file.
@@ -26,7 +26,7 @@ class Scheme:
     summary: str
     bound: float
     io: tuple[str, ...] = ("float32",)
-    quantise: bool = False
+    quantize: bool = False
     activations: str = "float"
     float16: bool = False
     sparse: bool = False
@@ -62,14 +62,14 @@ SCHEMES.register("sparse_float16")(
 )
 SCHEMES.register("dynamic")(
     Scheme(
-        "weights in 8 bits, activations quantised as they come: good for Dense and attention",
+        "weights in 8 bits, activations quantized as they come: good for Dense and attention",
         bound=0.2,
-        quantise=True,
+        quantize=True,
     )
 )
 SCHEMES.register("int4")(
     Scheme(
-        "weights in 4 bits, activations quantised as they come: the smallest",
+        "weights in 4 bits, activations quantized as they come: the smallest",
         bound=0.6,
         weight_bits=4,
     )
@@ -95,7 +95,7 @@ SCHEMES.register("int16x8")(
         "weights in 8 bits, activations in 16: precise, and very slow on a CPU",
         bound=0.1,
         io=("int16", "float32"),
-        quantise=True,
+        quantize=True,
         activations="int16",
     )
 )
@@ -104,7 +104,7 @@ SCHEMES.register("int8")(
         "weights and activations in 8 bits: the fastest for convolutions",
         bound=0.3,
         io=("int8", "float32"),
-        quantise=True,
+        quantize=True,
         activations="int8",
     )
 )

@@ -57,10 +57,10 @@ def sparse_ready(source: litert.Source) -> Readiness:
     """Tell whether the sparse kernels can run for a file.
 
     Args:
-        source: An artefact, the bytes of a file, or its path.
+        source: An artifact, the bytes of a file, or its path.
 
     Raises:
-        ArtefactError: It is missing, truncated, or no `.tflite` file.
+        ArtifactError: It is missing, truncated, or no `.tflite` file.
 
     Example:
         print(sparse_ready("model.tflite").verdict)

@@ -9,7 +9,7 @@ from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.flatbuffer import Contents
 
 
-def quantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+def quantize(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """Return real numbers as the file stores them; halves are rounded away from 0, as it does."""
     dtype = np.dtype(spec.dtype)
     if not spec.scale:
@@ -27,7 +27,7 @@ def held(spec: TensorSpec) -> tuple[float, float]:
     return low, high
 
 
-def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+def dequantize(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """Return the real numbers (float32) that stored ones stand for; others stay as they are."""
     if not spec.scale:
         return array
@@ -38,13 +38,13 @@ def dequantise(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
     """Return how a tensor of a file stores real numbers."""
-    quantised = len(tensor.scales) == 1
+    quantized = len(tensor.scales) == 1
     return TensorSpec(
         name=name or tensor.name,
         shape=tensor.signature,
         dtype=tensor.dtype,
-        scale=tensor.scales[0] if quantised else 0.0,
-        zero_point=tensor.zero_points[0] if quantised and tensor.zero_points else 0,
+        scale=tensor.scales[0] if quantized else 0.0,
+        zero_point=tensor.zero_points[0] if quantized and tensor.zero_points else 0,
     )
 
 

@@ -152,7 +152,7 @@ def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
     named = [v for v in own if v.name in KERNEL_NAMES and len(v.shape) >= 2]
     floats = [v for v in named if keras.backend.is_float_dtype(v.dtype)]
     if named and not floats:
-        return [], f"its kernel is {named[0].dtype}, quantised already", False
+        return [], f"its kernel is {named[0].dtype}, quantized already", False
     if floats:
         return floats, "", True
     if isinstance(layer, _WITHOUT_KERNEL) or all(len(v.shape) < 2 for v in own):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.errors import ArtefactError, ModelError, nearest
+from tfprune.errors import ArtifactError, ModelError, nearest
 from tfprune.sparsity.choices import allocation, scores
 from tfprune.sparsity.choices.patterns import Unstructured
 from tfprune.sparsity.choices.schedules import OneShot
@@ -76,7 +76,7 @@ def load_masks(model: M, path: str | os.PathLike[str]) -> M:
         `model` itself.
 
     Raises:
-        ArtefactError: If the file is missing, damaged, or no file of masks.
+        ArtifactError: If the file is missing, damaged, or no file of masks.
         ModelError: If the file names a kernel that the model has not, or one of another shape.
             Nothing is changed then.
     """
@@ -88,9 +88,9 @@ def load_masks(model: M, path: str | os.PathLike[str]) -> M:
             _check_fits(path, model, entries, kernels)
             masks = {entry.path: _mask(archive, i, entry) for i, entry in enumerate(entries)}
     except FileNotFoundError:
-        raise ArtefactError(f"load_masks: {path}: no such file") from None
+        raise ArtifactError(f"load_masks: {path}: no such file") from None
     except ArchiveFault as fault:
-        raise ArtefactError(
+        raise ArtifactError(
             f"load_masks: {path} is not a file that save_masks wrote, or it is damaged: {fault}"
         ) from None
     kept = sum(int(mask.sum()) for mask in masks.values())

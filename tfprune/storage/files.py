@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.storage.scratch import open_beside
 
 
@@ -64,17 +64,17 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
         fix: What makes one, for the error where there is none.
 
     Raises:
-        ArtefactError: It is missing or cannot be read.
+        ArtifactError: It is missing or cannot be read.
     """
     source = as_path(path)
     try:
         if source.is_char_device():  # /dev/zero has no end
-            raise ArtefactError(f"{source}: is a device; name a file")
+            raise ArtifactError(f"{source}: is a device; name a file")
         return source.read_bytes()
     except FileNotFoundError:
-        raise ArtefactError(f"{source}: no such file; {fix}") from None
+        raise ArtifactError(f"{source}: no such file; {fix}") from None
     except OSError as error:
-        raise ArtefactError(f"{source}: cannot be read ({error.strerror})") from None
+        raise ArtifactError(f"{source}: cannot be read ({error.strerror})") from None
 
 
 def parse_json(text: str | bytes, *, nan: bool = False) -> Any:

@@ -109,7 +109,7 @@ class ShrinkReport:
         else:
             against = self.against
             if not self.exact:
-                against += ", its normalisations taken over what stays"
+                against += ", its normalizations taken over what stays"
             lines.append(f"  differs by {self.error:.1e} of the output's scale from {against}")
         lines.extend(f"  not exact: {reason}" for reason in self.reasons)
         lines.extend(f"  note: {note}" for note in self.notes)

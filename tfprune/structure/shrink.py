@@ -71,7 +71,7 @@ def shrink(
         cap: The largest share of one group that may go.
         heads: Whether attention heads may go.
         verify: Whether to prove the small model against the original.
-        repair: Unlabelled data from which the kernels that stay are made to do the work of the
+        repair: Unlabeled data from which the kernels that stay are made to do the work of the
             rows that go, by least squares (not for "zeros" and "gates", which lose nothing); a
             note names the layers that it does not reach.
         seed: For the proof's inputs and for importance random.

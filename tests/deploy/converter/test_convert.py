@@ -9,7 +9,7 @@ from tfprune.runtime import flatbuffer
 def test_a_saved_model_becomes_a_file(convnet, float_file, tmp_path):
     export(interface(convnet), tmp_path / "saved", batch=None)
     options = {
-        "quantise": False, "activations": "float", "float16": False, "sparse": False,
+        "quantize": False, "activations": "float", "float16": False, "sparse": False,
         "io": "float32", "samples": None, "batch": 1,
     }  # fmt: skip
     convert_job(str(tmp_path / "saved"), str(tmp_path / "m.tflite"), options)

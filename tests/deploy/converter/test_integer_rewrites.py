@@ -49,10 +49,10 @@ def test_a_prelu_is_one_operation_where_the_runtime_has_it(k, scheme, kept):
     slopes = k.initializers.RandomUniform(-0.1, 0.4)
     outputs = k.layers.PReLU(slopes, shared_axes=[1, 2])(k.layers.Conv2D(4, 3)(inputs))
     x = np.random.default_rng(0).normal(size=(60, 6, 6, 3)).astype("float32")
-    artefact = to_tflite(k.Model(inputs, -outputs), scheme=scheme, calibration=x)
-    assert ("PRELU" in artefact.report.ops) == kept
-    assert "NEG" not in artefact.report.ops
-    assert artefact.report.parity[0].correlation > 0.999
+    artifact = to_tflite(k.Model(inputs, -outputs), scheme=scheme, calibration=x)
+    assert ("PRELU" in artifact.report.ops) == kept
+    assert "NEG" not in artifact.report.ops
+    assert artifact.report.parity[0].correlation > 0.999
 
 
 def test_slopes_that_are_computed_are_no_prelu():
@@ -60,8 +60,8 @@ def test_slopes_that_are_computed_are_no_prelu():
     relu, slopes = keras.ops.relu, keras.layers.Dense(6)(inputs)
     model = keras.Model(inputs, relu(inputs) + (-slopes) * relu(-inputs))
     x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
-    artefact = to_tflite(model, scheme="int8", calibration=x)
-    assert not {"PRELU", "NEG"} & set(artefact.report.ops)
+    artifact = to_tflite(model, scheme="int8", calibration=x)
+    assert not {"PRELU", "NEG"} & set(artifact.report.ops)
 
 
 def _attention(k, dropout=0.0):
@@ -75,10 +75,10 @@ def _attention(k, dropout=0.0):
 def test_what_a_mask_hides_leaves_scores_their_steps(k, dropout):
     model = _attention(k, dropout)
     x = np.random.default_rng(0).normal(size=(60, 8, 16)).astype("float32") * 2
-    artefact = to_tflite(model, scheme="int8", calibration=x)
-    (found,) = artefact.report.parity
+    artifact = to_tflite(model, scheme="int8", calibration=x)
+    (found,) = artifact.report.parity
     assert found.correlation > 0.995
-    graph = flatbuffer.parse(artefact.bytes).subgraphs[0]
+    graph = flatbuffer.parse(artifact.bytes).subgraphs[0]
     softmax = next(op for op in graph.ops if op.name == "SOFTMAX")
     # A step of the scores: with -1e9 among them it would be 4 million.
     assert graph.tensors[softmax.inputs[0]].scales[0] < 1
@@ -89,6 +89,6 @@ def test_flatten_is_one_reshape():
     h = keras.layers.Reshape((16, 2))(keras.layers.Conv2D(2, 1)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(h)))
     x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype("float32")
-    artefact = to_tflite(model, scheme="int8", calibration=x)
-    assert set(artefact.report.ops) == {"CONV_2D", "RESHAPE", "FULLY_CONNECTED"}
-    assert Runner(artefact)(x).shape == (50, 3)
+    artifact = to_tflite(model, scheme="int8", calibration=x)
+    assert set(artifact.report.ops) == {"CONV_2D", "RESHAPE", "FULLY_CONNECTED"}
+    assert Runner(artifact)(x).shape == (50, 3)

@@ -20,11 +20,11 @@ def test_a_model_may_give_the_place_of_its_largest_number(find, scheme):
     scores = L.Dense(9)(inputs)
     model = keras.Model(inputs, {"class": find(scores, -1), "scores": scores})
     x = np.random.default_rng(0).normal(size=(60, 12)).astype("float32")
-    artefact = to_tflite(
+    artifact = to_tflite(
         model, scheme=scheme, calibration=x, allow_float=["ARG_MAX", "ARG_MIN"], bound=0.5
     )
-    assert "BITCAST" not in artefact.report.ops
-    got = Runner(artefact)(x)
+    assert "BITCAST" not in artifact.report.ops
+    got = Runner(artifact)(x)
     assert np.mean(got["class"] == np.asarray(model(x)["class"])) > 0.9
     np.testing.assert_array_equal(got["class"], np.asarray(find(got["scores"], -1)))
 

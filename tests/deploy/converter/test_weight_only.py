@@ -24,8 +24,8 @@ def two_layers() -> keras.Model:
     return model
 
 
-def _types(artefact) -> dict[str, str]:
-    rows = inspect(artefact).tensors
+def _types(artifact) -> dict[str, str]:
+    rows = inspect(artifact).tensors
     return {name: row.dtype for row in rows for name in ("first", "second") if name in row.name}
 
 
@@ -35,12 +35,12 @@ def _types(artefact) -> dict[str, str]:
     [("int4", "int4", 4096), ("weight_int4", "int4", 4096), ("weight_int8", "int8", 8192)],
 )
 def test_all_weights_in_few_bits(two_layers, scheme, kind, weights_bytes):
-    artefact = to_tflite(two_layers, scheme=scheme)
-    assert _types(artefact) == {"first": kind, "second": kind}
-    assert 0 <= inspect(artefact).weights_bytes - weights_bytes < 600
-    assert artefact.report.parity[0].correlation > 0.98
-    assert ("DEQUANTIZE" in artefact.report.ops) == scheme.startswith("weight")
-    assert to_tflite(two_layers, scheme=scheme).bytes == artefact.bytes
+    artifact = to_tflite(two_layers, scheme=scheme)
+    assert _types(artifact) == {"first": kind, "second": kind}
+    assert 0 <= inspect(artifact).weights_bytes - weights_bytes < 600
+    assert artifact.report.parity[0].correlation > 0.98
+    assert ("DEQUANTIZE" in artifact.report.ops) == scheme.startswith("weight")
+    assert to_tflite(two_layers, scheme=scheme).bytes == artifact.bytes
 
 
 @pytest.mark.usefixtures("quantizer")

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.converter.zero_points import centre_second_factors
+from tfprune.deploy.converter.zero_points import center_second_factors
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.artifact import Artefact
+from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
 
 L = keras.layers
@@ -35,20 +35,20 @@ def model() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def artefact(model, x) -> Artefact:
+def artifact(model, x) -> Artifact:
     return to_tflite(model, scheme="int8", calibration=x)
 
 
-def test_second_factors_are_rounded_about_zero(artefact):
-    assert [(f.dtype, f.zero_points) for f in _factors(artefact.bytes)] == [("int8", (0,))] * 2
-    assert artefact.report.notes == ()
-    assert artefact.report.parity[0].correlation > 0.99
-    assert centre_second_factors(artefact.bytes) == (artefact.bytes, ())
+def test_second_factors_are_rounded_about_zero(artifact):
+    assert [(f.dtype, f.zero_points) for f in _factors(artifact.bytes)] == [("int8", (0,))] * 2
+    assert artifact.report.notes == ()
+    assert artifact.report.parity[0].correlation > 0.99
+    assert center_second_factors(artifact.bytes) == (artifact.bytes, ())
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
-def test_tensorflow_computes_what_the_model_does(artefact, model, x):
-    interpreter = tf.lite.Interpreter(model_content=artefact.bytes)
+def test_tensorflow_computes_what_the_model_does(artifact, model, x):
+    interpreter = tf.lite.Interpreter(model_content=artifact.bytes)
     run = interpreter.get_signature_runner()
     ((name, given),) = run.get_input_details().items()
     ((out, answer),) = run.get_output_details().items()
@@ -66,12 +66,12 @@ def test_a_factor_in_fixed_steps_is_left_and_said(x):
     a, b = keras.Input((8, 16), name="a"), keras.Input((8, 16), name="b")
     model = keras.Model([a, b], ops.matmul(a, ops.transpose(b, (0, 2, 1))))
     samples = {"a": x, "b": x + 3}
-    artefact = to_tflite(model, scheme="int8", calibration=samples, bound=10.0)
-    assert any(factor.zero_points != (0,) for factor in _factors(artefact.bytes))
-    (note,) = artefact.report.notes
+    artifact = to_tflite(model, scheme="int8", calibration=samples, bound=10.0)
+    assert any(factor.zero_points != (0,) for factor in _factors(artifact.bytes))
+    (note,) = artifact.report.notes
     assert "TensorFlow 2.21" in note
     assert "BATCH_MATMUL" in note
-    assert centre_second_factors(artefact.bytes)[0] == artefact.bytes
+    assert center_second_factors(artifact.bytes)[0] == artifact.bytes
 
 
 def test_what_a_layer_with_a_bias_reads_keeps_its_steps(x):
@@ -81,12 +81,12 @@ def test_what_a_layer_with_a_bias_reads_keeps_its_steps(x):
     product = ops.matmul(L.Dense(8)(inputs), ops.transpose(L.Dense(8)(h), (0, 2, 1)))
     other = ops.matmul(product, h)
     model = keras.Model(inputs, other)
-    artefact = to_tflite(model, scheme="int8", calibration=x, bound=10.0)
-    assert len(artefact.report.notes) == 1
-    reference = Runner(artefact)
+    artifact = to_tflite(model, scheme="int8", calibration=x, bound=10.0)
+    assert len(artifact.report.notes) == 1
+    reference = Runner(artifact)
     assert reference(x).shape == (60, 8, 16)
 
 
 def test_files_without_integers_stay_as_they_are(model):
     data = to_tflite(model).bytes
-    assert centre_second_factors(data) == (data, ())
+    assert center_second_factors(data) == (data, ())

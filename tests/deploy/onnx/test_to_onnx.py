@@ -16,7 +16,7 @@ from tfprune.sparsity.pruning import prune, strip_pruning
 L = keras.layers
 
 
-def normalised() -> keras.Model:
+def normalized() -> keras.Model:
     """Constants that the graph only captures: mean and variance of a Normalization."""
     x = inputs = keras.Input((6,), name="x")
     x = L.Normalization(mean=np.arange(6.0), variance=np.full(6, 4.0))(x)
@@ -44,7 +44,7 @@ def several() -> keras.Model:
     return keras.Model([zeta, alpha, ids], {"y": L.Dense(2)(x), "b": L.Dense(3)(x)})
 
 
-@pytest.mark.parametrize("build", [normalised, exact_gelu, recurrent, several])
+@pytest.mark.parametrize("build", [normalized, exact_gelu, recurrent, several])
 def test_a_file_gives_what_its_model_gives_and_is_the_same_twice(build) -> None:
     keras.utils.set_random_seed(0)
     model = build()

@@ -1,4 +1,4 @@
-"""Attention and layer normalisation that train under rounding."""
+"""Attention and layer normalization that train under rounding."""
 
 import keras
 import numpy as np
@@ -62,13 +62,13 @@ def test_the_file_is_what_was_trained_and_zeros_stay(trained, data):
     names = [[layer.name for layer in model.layers[1:]] for model in (stripped, trained)]
     assert names[0] == names[1]
 
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.notes == ()
-    expected, got = aware.predict(x, verbose=0), Runner(artefact)(x)
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.notes == ()
+    expected, got = aware.predict(x, verbose=0), Runner(artifact)(x)
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.998
     assert np.mean(got.argmax(1) == expected.argmax(1)) > 0.98
     assert abs(np.mean(got.argmax(1) == y) - np.mean(expected.argmax(1) == y)) < 0.01
-    kernels = [row for row in inspect(artefact).tensors if row.used_by == ("FULLY_CONNECTED",)]
+    kernels = [row for row in inspect(artifact).tensors if row.used_by == ("FULLY_CONNECTED",)]
     kernels = [row for row in kernels if row.dtype == "int8"]
     assert len(kernels) == 8
     assert sum(row.zeros for row in kernels) >= sum(_zeros(trained))
@@ -91,17 +91,17 @@ def test_second_factors_are_trained_as_the_file_rounds_them(shared):
     aware = quantize_aware(model)
     aware.compile("adam", "mse")
     aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
-    artefact = to_tflite(aware, scheme="int8")
-    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    artifact = to_tflite(aware, scheme="int8")
+    (graph,) = flatbuffer.parse(artifact.bytes).subgraphs
     factors = [graph.tensors[op.inputs[1]] for op in graph.ops if op.name == "BATCH_MATMUL"]
     ranges = [aware.get_layer("m").query_range, aware.get_layer("m").value_range]
     for factor, trained in zip(factors, ranges, strict=True):
         assert factor.zero_points == (0,)
         largest = max(-float(trained.low), float(trained.high))
         assert factor.scales == pytest.approx((largest / 127,), rel=1e-5)
-    got, expected = Runner(artefact)(x), aware.predict(x, verbose=0)
+    got, expected = Runner(artifact)(x), aware.predict(x, verbose=0)
     # Uneven in training, they would make it 0.4 steps.
-    assert np.abs(got - expected).mean() < 0.05 * artefact.report.outputs[0].scale
+    assert np.abs(got - expected).mean() < 0.05 * artifact.report.outputs[0].scale
 
 
 def test_second_factors_of_products_outside_of_layers_are_found():
@@ -125,9 +125,9 @@ def test_second_factors_of_products_outside_of_layers_are_found():
     assert about_zero == {"value_range", "key_range"}
     aware.compile("adam", "mse")
     aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.notes == ()
-    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.notes == ()
+    (graph,) = flatbuffer.parse(artifact.bytes).subgraphs
     factors = [graph.tensors[op.inputs[1]] for op in graph.ops if op.name == "BATCH_MATMUL"]
     assert [factor.zero_points for factor in factors] == [(0,)] * 2
     trained = aware.get_layer("value_range")
@@ -177,7 +177,7 @@ def test_it_is_saved_and_loaded(trained, data, tmp_path):
 
 
 @pytest.mark.parametrize(("center", "scale", "axis"), [(True, True, -1), (False, False, (1, 2))])
-def test_normalisation_is_that_of_keras_within_rounding(center, scale, axis):
+def test_normalization_is_that_of_keras_within_rounding(center, scale, axis):
     plain = L.LayerNormalization(axis=axis, center=center, scale=scale, beta_initializer="normal")
     x = np.random.default_rng(0).normal(2.0, 3.0, size=(5, 4, 6)).astype("float32")
     expected = plain(x)
@@ -218,9 +218,9 @@ def test_tokens_and_their_table(tmp_path):
     x = np.random.default_rng(0).integers(0, 20, (300, 6)).astype("int32")
     aware = quantize_aware(model)
     _fit(aware, (x, x[:, 0] % 3), 2, 1e-3)
-    artefact = to_tflite(aware, scheme="int8")
-    got, expected = Runner(artefact)(x), aware.predict(x, verbose=0)
+    artifact = to_tflite(aware, scheme="int8")
+    got, expected = Runner(artifact)(x), aware.predict(x, verbose=0)
     assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.995
-    row = next(row for row in inspect(artefact).tensors if row.shape == (20, 16))
+    row = next(row for row in inspect(artifact).tensors if row.shape == (20, 16))
     assert row.dtype == "int8"
     assert row.zeros >= 107

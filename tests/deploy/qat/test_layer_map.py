@@ -110,10 +110,10 @@ def test_folding_behind_new_rules_changes_no_output(ruled):
 def test_the_file_has_the_weights_that_were_trained(ruled):
     model, aware, x = ruled
     # Operations that stay float would be an error here.
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.notes == ()
-    trained, got = aware.predict(x, verbose=0), Runner(artefact)(x)
-    step = artefact.report.outputs[0].scale
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.notes == ()
+    trained, got = aware.predict(x, verbose=0), Runner(artifact)(x)
+    step = artifact.report.outputs[0].scale
     assert np.abs(got - trained).max() < 2.01 * step
     assert np.mean(np.abs(got - trained) > 0.01 * step) < 0.1
 
@@ -121,7 +121,7 @@ def test_the_file_has_the_weights_that_were_trained(ruled):
     assert [type(layer) for layer in plain.layers[1:]] == [
         type(layer) for layer in model.layers if layer.name != "norm"
     ]
-    stored = list(_stored(artefact))
+    stored = list(_stored(artifact))
     for layer in plain.layers:
         for weight in layer.weights:
             values = weight.numpy()
@@ -154,9 +154,9 @@ def _rounded(layer, name, values) -> tuple[np.ndarray, np.ndarray]:
     return np.round(rows / np.where(steps > 0, steps, 1)), steps.ravel()
 
 
-def _stored(artefact):
+def _stored(artifact):
     """Yield rows of integers and the scales of each tensor of weights, in both orders of axes."""
-    contents = flatbuffer.parse(artefact.bytes)
+    contents = flatbuffer.parse(artifact.bytes)
     for tensor in contents.subgraphs[0].tensors:
         raw = contents.raw(tensor)
         if tensor.dtype != "int8" or not len(raw):
@@ -215,8 +215,8 @@ def test_a_recurrent_layer_is_refused_with_the_ways_out(layer):
     aware = quantize_aware(model, skip=["memory"])
     aware(x, training=True)
     for tried, scheme in ((aware, "int8"), (model, "int8"), (model, "dynamic")):
-        artefact = to_tflite(tried, scheme=scheme, calibration=x)
-        assert artefact.report.parity[0].correlation > 0.99
+        artifact = to_tflite(tried, scheme=scheme, calibration=x)
+        assert artifact.report.parity[0].correlation > 0.99
 
 
 def test_an_equation_that_is_no_product_is_named():

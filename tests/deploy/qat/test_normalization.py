@@ -80,12 +80,12 @@ def test_the_file_is_what_was_trained_and_needs_no_data(build):
     aware.fit(x, model.predict(x, verbose=0), epochs=1, verbose=0)
 
     # Operations that stay float would be an error here.
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.notes == ()
-    assert artefact.report.ops["DEPTHWISE_CONV_2D"] == len(norms)
-    assert not {"MUL", "QUANTIZE", "DEQUANTIZE", "RELU"} & artefact.report.ops.keys()
-    steps = np.abs(Runner(artefact)(x) - aware.predict(x, verbose=0))
-    steps /= artefact.report.outputs[0].scale
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.notes == ()
+    assert artifact.report.ops["DEPTHWISE_CONV_2D"] == len(norms)
+    assert not {"MUL", "QUANTIZE", "DEQUANTIZE", "RELU"} & artifact.report.ops.keys()
+    steps = np.abs(Runner(artifact)(x) - aware.predict(x, verbose=0))
+    steps /= artifact.report.outputs[0].scale
     assert np.mean(steps < 0.01) > 0.95
     # A step in the first layer is several in the last.
     assert steps.mean() < 0.05
@@ -111,7 +111,7 @@ def test_channels_that_are_closed_or_nearly_so_keep_their_shift():
     aware = quantize_aware(model)
     aware.get_layer("norm").trainable = False  # of a batch its own statistics would count
     aware(x, training=True)
-    artefact = to_tflite(aware, scheme="int8")
-    step = artefact.report.outputs[0].scale
-    assert np.abs(Runner(artefact)(x) - aware(x)).max() < 1.01 * step
-    assert all(row.dtype in ("int8", "int32") for row in inspect(artefact).tensors)
+    artifact = to_tflite(aware, scheme="int8")
+    step = artifact.report.outputs[0].scale
+    assert np.abs(Runner(artifact)(x) - aware(x)).max() < 1.01 * step
+    assert all(row.dtype in ("int8", "int32") for row in inspect(artifact).tensors)

@@ -1,4 +1,4 @@
-"""Training that knows it will be quantised."""
+"""Training that knows it will be quantized."""
 
 import keras
 import numpy as np
@@ -77,21 +77,21 @@ def test_the_file_is_what_was_trained_and_zeros_stay(residual, data):
     assert is_quantize_aware(aware)
     assert _zeros(strip_quantization(aware)) == _zeros(residual)
 
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.outputs[0].name == "logits"
-    assert artefact.report.notes == ()
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.outputs[0].name == "logits"
+    assert artifact.report.notes == ()
     trained = aware.predict(x, verbose=0)
-    got = Runner(artefact)(x)
+    got = Runner(artifact)(x)
     # The scale of the file is that of the range: no number is further off than a step or two.
     high = (
         aware.get_layer("logits_range").high.numpy() - aware.get_layer("logits_range").low.numpy()
     )
-    assert artefact.report.outputs[0].scale == pytest.approx(high / 255, rel=1e-4)
-    assert np.abs(got - trained).max() < 2.01 * artefact.report.outputs[0].scale
+    assert artifact.report.outputs[0].scale == pytest.approx(high / 255, rel=1e-4)
+    assert np.abs(got - trained).max() < 2.01 * artifact.report.outputs[0].scale
     assert np.mean(got.argmax(1) == trained.argmax(1)) > 0.99
     assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.999
     assert abs(np.mean(got.argmax(1) == y) - np.mean(trained.argmax(1) == y)) < 0.01
-    row = next(row for row in inspect(artefact).tensors if row.shape == (3, 288))
+    row = next(row for row in inspect(artifact).tensors if row.shape == (3, 288))
     assert row.zeros is not None
     assert row.zeros >= _zeros(residual)
     # The integers of the file are those that training rounded to.
@@ -116,8 +116,8 @@ def test_the_model_given_is_left_as_it_is(residual, data):
 
 def test_a_float_file_of_it_has_no_rounding(residual, data):
     aware = quantize_aware(residual)
-    artefact = to_tflite(aware)
-    np.testing.assert_allclose(Runner(artefact)(data[0][:9]), residual(data[0][:9]), atol=1e-4)
+    artifact = to_tflite(aware)
+    np.testing.assert_allclose(Runner(artifact)(data[0][:9]), residual(data[0][:9]), atol=1e-4)
 
 
 def test_it_trains_in_16_bit_floats():
@@ -139,8 +139,8 @@ def test_it_trains_in_16_bit_floats():
         aware.fit(x, model.predict(x, verbose=0), epochs=2, verbose=0)
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-    artefact = to_tflite(aware, scheme="int8")
-    got, trained = Runner(artefact)(x), aware.predict(x, verbose=0)
+    artifact = to_tflite(aware, scheme="int8")
+    got, trained = Runner(artifact)(x), aware.predict(x, verbose=0)
     assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.995
 
 
@@ -152,7 +152,7 @@ def test_before_training_it_has_to_be_calibrated(residual, data):
 
 
 def test_other_models_are_refused(residual):
-    with pytest.raises(ModelError, match="quantisation-aware already"):
+    with pytest.raises(ModelError, match="quantization-aware already"):
         quantize_aware(quantize_aware(residual))
     with pytest.raises(ModelError, match=r"got str; a tf_keras model has its own"):
         quantize_aware("model")

@@ -28,10 +28,10 @@ def test_what_has_fixed_steps_in_the_file_is_trained_under_those(kind, how, tmp_
     aware(x, training=True)
     aware.save(tmp_path / "m.keras")
     aware = keras.models.load_model(tmp_path / "m.keras")
-    artefact = to_tflite(aware, scheme="int8")
+    artifact = to_tflite(aware, scheme="int8")
     # It would be rounded a second time, to the range that training has seen.
-    assert "QUANTIZE" not in artefact.report.ops
-    got, step = Runner(artefact)(x), artefact.report.outputs[0].scale
+    assert "QUANTIZE" not in artifact.report.ops
+    got, step = Runner(artifact)(x), artifact.report.outputs[0].scale
     assert np.mean(np.abs(got - aware(x)) > 0.01 * step) < 0.05
 
 
@@ -48,10 +48,10 @@ def test_what_only_rearranges_has_no_range_of_its_own():
         aware(x[start : start + 10], training=True)
     ranges = [layer.name for layer in aware.layers if isinstance(layer, ActivationRange)]
     assert ranges[1:] == ["first_range", "last_range"]
-    artefact = to_tflite(aware, scheme="int8")
-    assert "QUANTIZE" not in artefact.report.ops
-    step = artefact.report.outputs[0].scale
-    assert np.abs(Runner(artefact)(x) - aware(x)).max() < 1.01 * step
+    artifact = to_tflite(aware, scheme="int8")
+    assert "QUANTIZE" not in artifact.report.ops
+    step = artifact.report.outputs[0].scale
+    assert np.abs(Runner(artifact)(x) - aware(x)).max() < 1.01 * step
 
 
 def test_a_sequential_model_takes_its_input_as_before():
@@ -145,14 +145,14 @@ def test_tensors_of_one_scale_in_the_file_are_trained_under_one_range(name, tmp_
     assert [layer.name for layer in strip_quantization(aware).layers[1:]] == [
         layer.name for layer in model.layers[1:] if "batch_norm" not in layer.name
     ]
-    artefact = to_tflite(aware, scheme="int8")
-    assert artefact.report.ops.get("QUANTIZE", 0) == twice
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.ops.get("QUANTIZE", 0) == twice
     trained = set()
     for layer in aware.layers:
         if isinstance(layer, ActivationRange):
             low, high, _ = layer.limits(np.zeros(1, "float32"), False)
             trained.add(float(high - low) / 255)
-    (graph,) = flatbuffer.parse(artefact.bytes).subgraphs
+    (graph,) = flatbuffer.parse(artifact.bytes).subgraphs
     seen = 0
     for op in graph.ops:
         tensors = [graph.tensors[i] for i in (*op.inputs, *op.outputs)]
@@ -163,8 +163,8 @@ def test_tensors_of_one_scale_in_the_file_are_trained_under_one_range(name, tmp_
         ((scale, _),) = scales
         assert any(scale == pytest.approx((step,), rel=1e-5) for step in trained)
     assert seen
-    steps = np.abs(Runner(artefact)(x) - aware.predict(x, verbose=0))
-    steps /= artefact.report.outputs[0].scale
+    steps = np.abs(Runner(artifact)(x) - aware.predict(x, verbose=0))
+    steps /= artifact.report.outputs[0].scale
     assert np.mean(steps < 0.01) > least
     assert steps.mean() < 0.3
 

@@ -37,9 +37,9 @@ def test_a_right_file_agrees_in_every_layer(convnet, float_file, int8_file, imag
     assert {"norm", "flatten", "logits"} & {row.layer for row in table.rows} >= {"logits"}
     assert table.rows[-1].layer == "logits"
     assert table.begins(1e-3) is None or "conv" in table.begins(1e-3).layer
-    quantised = compare_layers(convnet, int8_file, images)
-    assert quantised.rows[-1].correlation > 0.99
-    assert "logits" in quantised.to_text()
+    quantized = compare_layers(convnet, int8_file, images)
+    assert quantized.rows[-1].correlation > 0.99
+    assert "logits" in quantized.to_text()
 
 
 def test_the_layer_where_it_begins_is_found_and_told(fragile):

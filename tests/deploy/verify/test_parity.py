@@ -21,7 +21,7 @@ def test_errors_spread_and_bound():
     assert not agrees(found)
 
 
-def test_one_step_of_a_quantised_output_is_always_allowed():
+def test_one_step_of_a_quantized_output_is_always_allowed():
     # Nearly equal probabilities: the spread is 0.001, and the file knows steps of 1/256 only.
     expected, actual = [[0.099], [0.101]], [[0.1015625], [0.1015625]]
     assert not agrees(_compare(expected, actual))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtefactError, DeviceError, OptionError
+from tfprune.errors import ArtifactError, DeviceError, OptionError
 from tfprune.measure.comparison import compare
 from tfprune.measure.devices.adb import TOOL_VARIABLE, Adb, check_machine, connect, device_states
 from tfprune.measure.latency import benchmark
@@ -74,7 +74,7 @@ def test_a_file_that_the_program_refuses_is_an_error_and_no_number(phone, float_
     device = connect(None)
     broken = phone.parent / "broken.tflite"
     broken.write_bytes(float_file.bytes[:-3000])
-    with pytest.raises(ArtefactError, match=r"broken: benchmark_model fails on FOLDER1") as caught:
+    with pytest.raises(ArtifactError, match=r"broken: benchmark_model fails on FOLDER1") as caught:
         list(device.run([broken], [0], names=["broken"], threads=1, runs=1, shapes={}))
     assert "\n" not in str(caught.value)
     assert list(phone.iterdir()) == []

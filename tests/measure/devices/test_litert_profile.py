@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.measure.devices.litert_profile import (
     _EVENT_TYPES,
     EVENT_BYTES,
@@ -89,5 +89,5 @@ def test_events_are_read_in_whatever_layout_they_have(layout: int) -> None:
 
 def test_events_that_make_no_sense_are_refused() -> None:
     raw = (ctypes.c_char * (3 * EVENT_BYTES))()
-    with pytest.raises(ArtefactError, match="a layout that is not known"):
+    with pytest.raises(ArtifactError, match="a layout that is not known"):
         _read_events(raw, 3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtefactError, DeviceError, OptionError
+from tfprune.errors import ArtifactError, DeviceError, OptionError
 from tfprune.measure.devices.ssh import PYTHON_VARIABLE, Ssh, _package
 from tfprune.measure.latency import benchmark, interleaved
 
@@ -73,7 +73,7 @@ def test_a_python_without_what_is_needed_is_one_line(
 def test_a_file_that_the_runtime_refuses_is_an_error_and_no_number(float_file, tmp_path) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(float_file.bytes[:-3000])
-    with pytest.raises(ArtefactError, match="broken: the runtime"):
+    with pytest.raises(ArtifactError, match="broken: the runtime"):
         list(Ssh("pi").run([broken], [0], names=["broken"], threads=1, runs=1, shapes={}))
 
 

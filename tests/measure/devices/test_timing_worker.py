@@ -88,7 +88,7 @@ def test_a_missing_file_is_an_answer(tmp_path) -> None:
     assert "No such file" in found[-1]["error"]
 
 
-def test_a_quantised_input_gets_noise(int8_file, tmp_path) -> None:
+def test_a_quantized_input_gets_noise(int8_file, tmp_path) -> None:
     file = tmp_path / "a.tflite"
     file.write_bytes(int8_file.bytes)
     runner = load(str(file), 1, {})

@@ -83,8 +83,8 @@ def test_a_shift_of_the_bias_moves_the_outputs_it_is_for(name: str) -> None:
     shift = -mine.mean(axis=1)
     linear.bias.assign(linear.shifted_bias(shift))
     y = layer(x).numpy()
-    centred = mine + shift[:, None, :]
-    assert np.allclose(np.sort(centred.ravel()), np.sort(y.ravel()), atol=1e-4)
+    centered = mine + shift[:, None, :]
+    assert np.allclose(np.sort(centered.ravel()), np.sort(y.ravel()), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)

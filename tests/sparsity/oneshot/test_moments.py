@@ -29,7 +29,7 @@ def test_the_error_is_the_mean_square_however_the_rows_came(seed: int, parts: in
     error = np.sum((x @ v - y) ** 2) / 12
     assert np.isclose(moments.problem().error(v), error)
     shifted = np.sum((x @ v + moments.shift(v)[:, None, :] - y) ** 2) / 12
-    assert np.isclose(moments.centred().error(v), shifted)
+    assert np.isclose(moments.centered().error(v), shifted)
     assert shifted <= error + 1e-12
 
 

@@ -96,7 +96,7 @@ def test_others_choose_as_many(importance) -> None:
     assert len(removed(report)) == 2
 
 
-def test_bn_scale_needs_normalisations_on_the_branch() -> None:
+def test_bn_scale_needs_normalizations_on_the_branch() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(8)(inputs)
     for number in range(3):
@@ -238,7 +238,7 @@ def test_a_plan_of_blocks_and_channels(tmp_path: Path) -> None:
     plan = tfprune.Plan(model.name, second.plan.removals, first.plan.blocks)
     plan.save(tmp_path / "plan.json")
     plan = tfprune.Plan.load(tmp_path / "plan.json")
-    # Keras counts on, so the normalisations of another building have other names.
+    # Keras counts on, so the normalizations of another building have other names.
     small, report = tfprune.shrink(deep(), plan)
     assert report.plan.removals == plan.removals
     assert report.error <= 1e-5

@@ -74,7 +74,7 @@ def test_the_sum_may_be_a_layer(join) -> None:
     assert report.plan.blocks[0].block == "join"
 
 
-def test_a_normalisation_at_the_end_must_be_silent_too(tmp_path: Path) -> None:
+def test_a_normalization_at_the_end_must_be_silent_too(tmp_path: Path) -> None:
     def ending(y):
         return kl.BatchNormalization(name="bn_b", beta_initializer="zeros")(y)
 

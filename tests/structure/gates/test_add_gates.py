@@ -20,7 +20,7 @@ def net(activation="relu"):
 DATA = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
 
 
-def test_gates_stand_after_the_normalisation_and_change_nothing_while_open() -> None:
+def test_gates_stand_after_the_normalization_and_change_nothing_while_open() -> None:
     model = net()
     with pytest.warns(UserWarning, match=r"no gate for b \(b and c make it together\)"):
         gated = tfprune.add_gates(model, kind="hard")

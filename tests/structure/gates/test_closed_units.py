@@ -112,7 +112,7 @@ def test_recurrent_units_that_are_zero_go() -> None:
     check(model, {"lstm": (1,)})
 
 
-def test_under_a_normalisation_of_channels_nothing_goes() -> None:
+def test_under_a_normalization_of_channels_nothing_goes() -> None:
     inputs = keras.Input((4,))
     x = kl.LayerNormalization()(kl.Dense(8, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(x))

@@ -36,7 +36,7 @@ def test_open_sizes_are_filled_from_the_input_shape() -> None:
         tfprune.units(model, input_shape=[(10, 10, 3), (3,)])
 
 
-def test_quantised_and_lora_layers_are_refused_by_name() -> None:
+def test_quantized_and_lora_layers_are_refused_by_name() -> None:
     for change, message in (
         (lambda layer: layer.quantize("int8"), "'hidden' .* was quantized to int8"),
         (lambda layer: layer.enable_lora(2), "'hidden' has LoRA weights"),

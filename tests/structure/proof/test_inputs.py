@@ -22,7 +22,7 @@ def shapes(model) -> list[tuple]:
     return [x.shape for x in random_inputs(units(model), np.random.default_rng(0), None)]
 
 
-def test_small_inputs_that_are_normalised_over_the_batch_are_more_than_two() -> None:
+def test_small_inputs_that_are_normalized_over_the_batch_are_more_than_two() -> None:
     def net(size, *more):
         return keras.Sequential(
             [keras.Input((size, size, 3)), kl.Conv2D(4, 3), *more, kl.Flatten(), kl.Dense(2)]
@@ -51,7 +51,7 @@ def test_weights_that_are_all_alike_become_random_and_no_others() -> None:
     np.testing.assert_array_equal(alike, np.ones(5))
 
 
-def test_statistics_are_near_what_first_reaches_a_normalisation() -> None:
+def test_statistics_are_near_what_first_reaches_a_normalization() -> None:
     inputs = keras.Input((6,))
     norm = kl.BatchNormalization()
     model = keras.Model(inputs, kl.Dense(2)(norm(kl.Dense(3)(inputs))))
@@ -61,14 +61,14 @@ def test_statistics_are_near_what_first_reaches_a_normalisation() -> None:
     statistics = Statistics(found, originals, weights, np.random.default_rng(0))
     call = next(call for call in found.graph.calls if call.op is norm)
     x = np.random.default_rng(1).normal(40, 3, (50, 3)).astype("float32")
-    once = np.asarray(statistics.normalise(call, (x,), {}))
+    once = np.asarray(statistics.normalize(call, (x,), {}))
     assert abs(once.mean(0)).max() < 1
     assert 0.5 < once.std() < 2
-    np.testing.assert_array_equal(statistics.normalise(call, (x,), {}), once)
+    np.testing.assert_array_equal(statistics.normalize(call, (x,), {}), once)
     given = dict(zip([w.name for w in norm.weights], statistics.weights(weights)[id(norm)],
                      strict=True))  # fmt: skip
     assert abs(given["moving_mean"] - 40).max() < 3
     norm.set_weights(list(given.values()))
     np.testing.assert_allclose(norm(x, training=False), once, atol=1e-5)
     dense = next(call for call in found.graph.calls if call.op is not norm)
-    assert statistics.normalise(dense, (x,), {}) is None
+    assert statistics.normalize(dense, (x,), {}) is None

@@ -97,7 +97,7 @@ GONE = tuple(range(2, 16, 4)) + tuple(range(3, 16, 4))
 
 
 def _mix(layer) -> None:
-    """Let the channels that go be sums of their neighbours, and add a constant."""
+    """Let the channels that go be sums of their neighbors, and add a constant."""
     kernel, bias = layer.get_weights()
     for place in GONE:
         kernel[..., place] = kernel[..., place // 4 * 4] + place * kernel[..., place // 4 * 4 + 1]

@@ -10,7 +10,7 @@ def bn_relu(x):
     return kl.ReLU()(kl.BatchNormalization()(x))
 
 
-def test_a_plain_chain_loses_filters_rows_and_normalisations(check, sizes) -> None:
+def test_a_plain_chain_loses_filters_rows_and_normalizations(check, sizes) -> None:
     x = inputs = keras.Input((8, 8, 3))
     x = bn_relu(kl.Conv2D(16, 3, name="first")(x))
     x = bn_relu(kl.Conv2D(12, 3, name="second")(x))

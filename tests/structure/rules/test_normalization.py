@@ -13,7 +13,7 @@ def net(norm, width=8):
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("center", [True, False])
-def test_batch_normalisation_with_and_without_gamma_and_beta(check, scale, center) -> None:
+def test_batch_normalization_with_and_without_gamma_and_beta(check, scale, center) -> None:
     check(net(kl.BatchNormalization(scale=scale, center=center)), ratios=(0.5,))
 
 
@@ -30,11 +30,11 @@ def test_statistics_over_the_channels_are_not_exact(check, norm, name) -> None:
     assert f"{name} takes its statistics over these channels" in report.reasons[0]
 
 
-def test_layer_normalisation_over_space_is_exact(check) -> None:
+def test_layer_normalization_over_space_is_exact(check) -> None:
     check(net(kl.LayerNormalization(axis=[1, 2])), ratios=(0.5,))
 
 
-def test_group_normalisation_keeps_its_groups_equal(check, sizes) -> None:
+def test_group_normalization_keeps_its_groups_equal(check, sizes) -> None:
     """A U-Net with GroupNormalization over joined halves and one channel out."""
     inputs = keras.Input((8, 8, 3))
     a = kl.Conv2D(16, 3, padding="same", name="a")(inputs)
@@ -53,7 +53,7 @@ def test_one_group_for_each_channel_is_exact(check) -> None:
     assert small.layers[1].filters == 4
 
 
-def test_unit_normalisation_is_exact(check) -> None:
+def test_unit_normalization_is_exact(check) -> None:
     check(net(kl.UnitNormalization()), ratios=(0.5,))
 
 
@@ -75,7 +75,7 @@ def test_features_and_scales_of_the_data_stay() -> None:
     assert len(tfprune.units(net(kl.Rescaling(0.5)))) == 1
 
 
-def test_spectral_normalisation_freezes() -> None:
+def test_spectral_normalization_freezes() -> None:
     inputs = keras.Input((4, 4, 3))
     x = kl.Conv2D(8, 1, name="before")(inputs)
     x = kl.SpectralNormalization(kl.Conv2D(8, 1), name="sn")(x)

@@ -81,7 +81,7 @@ def test_lengths_are_those_without_what_is_silent(check, sizes, order) -> None:
     check(model)
 
 
-def test_normalised_towers(check, sizes) -> None:
+def test_normalized_towers(check, sizes) -> None:
     inputs, a, b = pair()
     x = ops.sum(ops.normalize(a, axis=-1) * ops.normalize(b, axis=-1, order=1), axis=-1)
     model = keras.Model(inputs, x)
@@ -100,8 +100,8 @@ def test_foreign_matrices_hold_what_they_are_summed_with_and_nothing_else(check,
     matrix = np.random.default_rng(0).normal(size=(5, 8, 3)).astype("float32")
     found = tfprune.units(keras.Model(inputs, ops.matmul(a, matrix)))
     assert "belongs to no layer" in found.frozen[0].reason
-    neighbours = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
-    x = ops.matmul(neighbours, a), ops.einsum("ij,bjd->bid", neighbours, b)
+    neighbors = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
+    x = ops.matmul(neighbors, a), ops.einsum("ij,bjd->bid", neighbors, b)
     model = keras.Model(inputs, kl.Dense(2)(ops.concatenate(x, axis=-1)))
     assert sizes(model) == {"a": 8, "b": 8}
     check(model)

@@ -112,7 +112,7 @@ def test_take_and_unstack(check) -> None:
     check(model)
 
 
-def test_densenet_like_normalisation_over_a_concatenation(check) -> None:
+def test_densenet_like_normalization_over_a_concatenation(check) -> None:
     x = inputs = image()
     x = kl.Conv2D(8, 3, padding="same", name="stem")(x)
     for step in range(3):

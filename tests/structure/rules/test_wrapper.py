@@ -72,7 +72,7 @@ def test_models_in_models_over_time(check, sizes) -> None:
     check(model, exact=False)
 
 
-def test_normalisation_inside_of_what_runs_over_time_is_named(check) -> None:
+def test_normalization_inside_of_what_runs_over_time_is_named(check) -> None:
     inner = keras.Sequential(
         [keras.Input((4,)), kl.Dense(8), kl.LayerNormalization(), kl.Dense(4)], name="inner"
     )

@@ -6,7 +6,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.structure.select.plan import Plan, Removal
 
 
@@ -89,13 +89,13 @@ def test_a_file_that_is_no_plan_is_one_line(tmp_path: Path) -> None:
     plan = tfprune.Plan("net", ())
     with pytest.raises(OptionError, match="is a folder; give the name of a file in it"):
         plan.save(tmp_path)
-    with pytest.raises(ArtefactError, match="gone.json: no such file; save a plan to it first"):
+    with pytest.raises(ArtifactError, match="gone.json: no such file; save a plan to it first"):
         tfprune.Plan.load(tmp_path / "gone.json")
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="cannot be read"):
         tfprune.Plan.load(tmp_path)
     for junk in (b"", b"junk", b"\xff\xfe\x00"):
         (tmp_path / "junk.json").write_bytes(junk)
-        with pytest.raises(ArtefactError, match="junk.json: not a plan that tfprune wrote"):
+        with pytest.raises(ArtifactError, match="junk.json: not a plan that tfprune wrote"):
             tfprune.Plan.load(tmp_path / "junk.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(OptionError, match="this is not a plan"):

@@ -15,7 +15,7 @@ def convert_saved_model(
     folder: str,
     target: str,
     *,
-    quantise: bool,
+    quantize: bool,
     activations: str,
     float16: bool,
     sparse: bool,
@@ -28,7 +28,7 @@ def convert_saved_model(
     Args:
         folder: The SavedModel.
         target: The file to write.
-        quantise: As in `Scheme`.
+        quantize: As in `Scheme`.
         activations: As in `Scheme`.
         float16: As in `Scheme`.
         sparse: As in `Scheme`.
@@ -44,10 +44,10 @@ def convert_saved_model(
         rewrite_for_integers(Path(folder), prelu=activations == "int8")
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     # Without Flex: the default runtime cannot run it. Built-in float operations stay allowed, so
-    # that the one that cannot be quantised is found by name in the file.
+    # that the one that cannot be quantized is found by name in the file.
     operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
     optimizations = []
-    if quantise or float16:
+    if quantize or float16:
         optimizations.append(tf.lite.Optimize.DEFAULT)
     if sparse:
         optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)

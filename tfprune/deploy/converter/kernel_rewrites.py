@@ -89,7 +89,7 @@ def count_by_one_hot(function: Any) -> None:
 def one_hot_by_comparing(function: Any) -> None:
     """Make one-hot vectors by comparing the indices with 0, 1, 2 …
 
-    The converter gives the ones and zeros of a quantised one-hot scales of their own.
+    The converter gives the ones and zeros of a quantized one-hot scales of their own.
 
     Args:
         function: A `FunctionDef`, changed in place.

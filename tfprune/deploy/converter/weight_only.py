@@ -83,8 +83,8 @@ def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
     return resolved
 
 
-def quantise_weights(source: str, target: str, rules: list[Any]) -> None:
-    """Quantise a float file; runs in a child process.
+def quantize_weights(source: str, target: str, rules: list[Any]) -> None:
+    """Quantize a float file; runs in a child process.
 
     Args:
         source: The float file.

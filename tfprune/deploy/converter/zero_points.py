@@ -23,7 +23,7 @@ _ROUNDING = frozenset({
 _READING = frozenset({"ADD", "BATCH_MATMUL", "DEQUANTIZE", "MEAN", "MUL", "QUANTIZE", "SUB"})
 
 
-def centre_second_factors(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+def center_second_factors(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Return the file with the second factors of 8-bit matrix products rounded about zero.
 
     The steps become a little larger, so that the same numbers fit; what the factor is moved from,

@@ -1,6 +1,6 @@
 """How the weights of an ONNX file lie, for kernels that skip two zeros in every four.
 
-Sparse tensor cores multiply A·B along K, the axis that is summed over: of every four neighbours
+Sparse tensor cores multiply A·B along K, the axis that is summed over: of every four neighbors
 along it at most two may differ from zero. That axis is the input axis of a Dense kernel, and the
 input channels of a convolution.
 """
@@ -22,7 +22,7 @@ class Product:
         shape: Of the weights.
         axis: The one that is summed over.
         sparsity: The fraction of zeros.
-        two_in_four: Whether of every four neighbours along `axis` two or more are zero.
+        two_in_four: Whether of every four neighbors along `axis` two or more are zero.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _product(op: str, name: str, weights: np.ndarray, axis: int) -> Product:
 
 
 def is_two_in_four(weights: np.ndarray, axis: int) -> bool:
-    """Tell whether of every four neighbours along an axis at least two are zero.
+    """Tell whether of every four neighbors along an axis at least two are zero.
 
     An axis whose length is no multiple of four cannot be run so, whatever its zeros.
 

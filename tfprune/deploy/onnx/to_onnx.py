@@ -21,7 +21,7 @@ from tfprune.errors import ConversionError, OptionError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import onnx
 from tfprune.runtime.artifact import (
-    Artefact,
+    Artifact,
     ConversionReport,
     Parity,
     TensorSpec,
@@ -56,7 +56,7 @@ def to_onnx(
     bound: float = BOUND,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
-) -> Artefact:
+) -> Artifact:
     """Return a model as an ONNX file that ONNX Runtime ran and that agrees with the model.
 
     Weights stay 32-bit floats and zeros stay where they are: weights that were pruned 2:4 are 2:4
@@ -121,8 +121,8 @@ def to_onnx(
     notes += _layout(data)
     used = versions(model, ["tf2onnx", "onnx", "onnxruntime"])
     report = _report(data, specs, used, found, notes)
-    artefact = Artefact(data, None, report)
-    return artefact if path is None else artefact.save(path)
+    artifact = Artifact(data, None, report)
+    return artifact if path is None else artifact.save(path)
 
 
 def _convert(

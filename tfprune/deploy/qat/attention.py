@@ -1,4 +1,4 @@
-"""Attention and layer normalisation that train under the rounding that an int8 file will do."""
+"""Attention and layer normalization that train under the rounding that an int8 file will do."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ class QuantisedLayerNormalization(keras.layers.LayerNormalization):
         self.offset_range = _range("offset_range")
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the inputs normalised.
+        """Return the inputs normalized.
 
         With m the mean, v the variance, g and b the weights, f = g / √(v + ε): x·f + (b − m·f).
         """

@@ -67,7 +67,7 @@ def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any
         elif isinstance(layer, _RECURRENT):
             reason = "there is no rule for a loop, whose states the converter would keep float"
             instead = (
-                ", where the file takes all its ranges from calibration=, or quantise the model "
+                ", where the file takes all its ranges from calibration=, or quantize the model "
                 "itself with scheme='int8' and calibration=, or with scheme='dynamic'"
             )
         elif any(len(weight.shape) > 1 for weight in layer.weights):

@@ -103,7 +103,7 @@ class _Masked:
         keras.layers.Layer.load_own_variables(self, store)
 
 
-class _QuantisedKernel(_Masked):
+class _QuantizedKernel(_Masked):
     """Gives its `kernel` as it will be stored, and rounds what its activation is given."""
 
     kernel_axes: ClassVar[tuple[int, ...]]
@@ -144,7 +144,7 @@ class _QuantisedKernel(_Masked):
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
+class QuantisedDense(_QuantizedKernel, keras.layers.Dense):
     """A Dense layer that trains under 8-bit weights.
 
     They have one scale: with one for each unit all of them would be spread over the 255 integers,
@@ -167,34 +167,34 @@ class QuantisedDense(_QuantisedKernel, keras.layers.Dense):
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedConv1D(_QuantisedKernel, keras.layers.Conv1D):
+class QuantisedConv1D(_QuantizedKernel, keras.layers.Conv1D):
     """A Conv1D layer that trains under 8-bit weights."""
 
     kernel_axes = (0, 1)
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedConv2D(_QuantisedKernel, keras.layers.Conv2D):
+class QuantisedConv2D(_QuantizedKernel, keras.layers.Conv2D):
     """A Conv2D layer that trains under 8-bit weights."""
 
     kernel_axes = (0, 1, 2)
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedDepthwiseConv1D(_QuantisedKernel, keras.layers.DepthwiseConv1D):
+class QuantisedDepthwiseConv1D(_QuantizedKernel, keras.layers.DepthwiseConv1D):
     """A DepthwiseConv1D layer that trains under 8-bit weights."""
 
     kernel_axes = (0,)
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedDepthwiseConv2D(_QuantisedKernel, keras.layers.DepthwiseConv2D):
+class QuantisedDepthwiseConv2D(_QuantizedKernel, keras.layers.DepthwiseConv2D):
     """A DepthwiseConv2D layer that trains under 8-bit weights."""
 
     kernel_axes = (0, 1)
 
 
-class _Transposed(_QuantisedKernel):
+class _Transposed(_QuantizedKernel):
     """A transposed convolution: its file has a scale for each channel of the output."""
 
     rank: int
@@ -247,7 +247,7 @@ class QuantisedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
     """A Conv2DTranspose layer that trains under 8-bit weights."""
 
 
-class _Separable(_QuantisedKernel):
+class _Separable(_QuantizedKernel):
     """Rounds both kernels of a separable convolution, and what the first of them gives."""
 
     rank: int
@@ -321,7 +321,7 @@ class QuantisedPReLU(keras.layers.PReLU):
 
 
 @keras.saving.register_keras_serializable("tfprune")
-class QuantisedEinsumDense(_QuantisedKernel, keras.layers.EinsumDense):
+class QuantisedEinsumDense(_QuantizedKernel, keras.layers.EinsumDense):
     """An EinsumDense layer that trains under 8-bit weights."""
 
     @property

@@ -1,4 +1,4 @@
-"""Training that knows it will be quantised."""
+"""Training that knows it will be quantized."""
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -43,7 +43,7 @@ def quantize_aware(
             it is.
         keep_zeros: Weights of kernels that are zero now, by pruning or else, stay zero.
         skip: Names or patterns of layers that train as they are: those with weights that there is
-            no rule for must be named. The file quantises them all the same.
+            no rule for must be named. The file quantizes them all the same.
 
     Returns:
         A model of the same layer names.
@@ -120,13 +120,13 @@ def is_quantize_aware(model: Any) -> bool:
 
 
 def has_trained_ranges(model: Any) -> bool:
-    """Tell whether training has shown every tensor that a quantisation-aware model rounds."""
+    """Tell whether training has shown every tensor that a quantization-aware model rounds."""
     ranges = [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
     return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
 
 
 def strip_quantization(model: keras.Model) -> keras.Model:
-    """Return the ordinary model inside of a quantisation-aware one, with the zeros it kept.
+    """Return the ordinary model inside of a quantization-aware one, with the zeros it kept.
 
     Args:
         model: What `quantize_aware` gave, trained or not. Other models are given back.
@@ -139,7 +139,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     if not is_quantize_aware(model):
         return model
     refuse_quantized(model)
-    plain = {quantised: kind for kind, quantised in QUANTISED.items()}
+    plain = {quantized: kind for kind, quantized in QUANTISED.items()}
 
     def clone(layer: Any) -> Any:
         kind: Any = plain.get(type(layer), type(layer))
@@ -172,7 +172,7 @@ def _functional(model: Any) -> keras.Model:
     if nested:
         raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")
     if is_quantize_aware(model):
-        raise ModelError(f"model {model.name!r} is quantisation-aware already")
+        raise ModelError(f"model {model.name!r} is quantization-aware already")
     if isinstance(model, keras.Sequential):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return model
@@ -205,12 +205,12 @@ class _RangeMaker:
             return self._made[free](tensor)
         while free in self._made:  # a layer that is used several times
             free += "_again"
-        centred = name in self._about_zero
+        centered = name in self._about_zero
         self._made[free] = ActivationRange(
             # All tensors of a batch together narrow it as much as one does.
             momentum=MOMENTUM ** (1 / tensors),
-            about_zero=centred,
-            fixed=None if centred else limits,
+            about_zero=centered,
+            fixed=None if centered else limits,
             name=free,
         )
         return self._made[free](tensor)

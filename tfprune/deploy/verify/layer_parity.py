@@ -82,16 +82,16 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
 
     Args:
         model: A functional or sequential `keras.Model`.
-        source: The file: an artefact, bytes, or a path.
+        source: The file: an artifact, bytes, or a path.
         samples: Data of the model's input; the first few are used.
 
     Raises:
         ModelError: The layers of the model are not known, as it is subclassed.
-        ArtefactError: The file is missing or damaged.
+        ArtifactError: The file is missing or damaged.
         ConversionError: The runtime fails on it.
 
     Example:
-        print(compare_layers(model, artefact, x[:4]).to_text())
+        print(compare_layers(model, artifact, x[:4]).to_text())
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")

@@ -42,8 +42,8 @@ def check_operations(contents: Contents, name: str, allowed: Collection[str]) ->
         )
     if plan.sparse:
         notes.extend(_sparsity(contents, name))
-    if plan.quantise or plan.weight_bits is not None:
-        notes.extend(_unquantised(contents))
+    if plan.quantize or plan.weight_bits is not None:
+        notes.extend(_unquantized(contents))
     if not plan.needs_calibration:
         return notes
     left = float_operations(contents)
@@ -69,7 +69,7 @@ def _sparsity(contents: Contents, name: str) -> Iterator[str]:
     yield readiness(contents).verdict
 
 
-def _unquantised(contents: Contents) -> Iterator[str]:
+def _unquantized(contents: Contents) -> Iterator[str]:
     sizes = [tensor.elements for tensor in _float_weights(contents)]
     if sizes:
         yield (

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfprune.errors import ArtefactError, DeviceError, nearest
+from tfprune.errors import ArtifactError, DeviceError, nearest
 from tfprune.measure.devices.benchmark_tool import ToolResult, last_line, read_result, read_text
 from tfprune.measure.devices.device import DeviceInfo, Sample
 from tfprune.runtime import flatbuffer
@@ -87,7 +87,7 @@ class Adb:
 
         Raises:
             DeviceError: The device is gone, full, or of another kind than the program.
-            ArtefactError: The program fails on a file.
+            ArtifactError: The program fails on a file.
         """
         if shapes:
             contents = [flatbuffer.parse(file.read_bytes(), str(file)) for file in files]
@@ -137,7 +137,7 @@ class Adb:
         said = done.stdout + done.stderr
         if done.returncode or "Benchmarking failed" in said:
             self._refuse_if_lost(done)
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{name}: benchmark_model fails on {self.serial} with code {done.returncode}: "
                 f"{last_line(said)}"
             )

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, OptionError
+from tfprune.errors import ArtifactError, OptionError
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.registry import check_inputs, noise, shape_of
-from tfprune.runtime.stored_numbers import quantise, specs
+from tfprune.runtime.stored_numbers import quantize, specs
 
 VERSIONS = ("2.1.", "2.2.", "2.3.")
 """Beginnings of the versions of ai-edge-litert whose C interface is known."""
@@ -64,7 +64,7 @@ def _read_events(raw: ctypes.Array[Any], count: int) -> list[tuple[int, str, flo
     """Return kind, name and microseconds of the events in a block of memory.
 
     Raises:
-        ArtefactError: They lie there in no way that is known.
+        ArtifactError: They lie there in no way that is known.
     """
     for kind in _EVENT_TYPES:
         events = (kind * count).from_buffer(raw)
@@ -76,7 +76,7 @@ def _read_events(raw: ctypes.Array[Any], count: int) -> list[tuple[int, str, flo
                  float(event.elapsed_us))
                 for event in events
             ]  # fmt: skip
-    raise ArtefactError("the runtime's profile has a layout that is not known")
+    raise ArtifactError("the runtime's profile has a layout that is not known")
 
 
 class _Layout(ctypes.Structure):
@@ -115,7 +115,7 @@ class ProfiledModel:
         shapes: Shapes by input name, for files that leave more than the batch free.
 
     Raises:
-        ArtefactError: The runtime refuses it.
+        ArtifactError: The runtime refuses it.
         OptionError: The version is not known, or a shape is missing.
     """
 
@@ -250,7 +250,7 @@ class ProfiledModel:
         shape: tuple[int, ...],
         random: np.random.Generator,
     ) -> None:
-        content = quantise(noise(spec, shape, random), spec).tobytes()
+        content = quantize(noise(spec, shape, random), spec).tobytes()
         address = ctypes.c_void_p()
         self._call("LockTensorBuffer", buffer, ctypes.byref(address), _WRITE)
         ctypes.memmove(address, content, len(content))
@@ -276,7 +276,7 @@ class ProfiledModel:
         function: Callable[..., int] = getattr(self._library, f"LiteRt{name}")
         status = function(*arguments)
         if status:
-            raise ArtefactError(f"LiteRt{name} failed with status {status}")
+            raise ArtifactError(f"LiteRt{name} failed with status {status}")
 
 
 def _library() -> ctypes.CDLL:

@@ -81,7 +81,7 @@ class Ssh:
 
         Raises:
             DeviceError: It cannot be reached, or lacks what it needs.
-            ArtefactError: The runtime there refuses a file or crashes on it.
+            ArtifactError: The runtime there refuses a file or crashes on it.
         """
         with self._folder() as folder:
             sent = {f"{index}.tflite": file.read_bytes() for index, file in enumerate(files)}

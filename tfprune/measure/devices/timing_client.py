@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import ArtefactError, DeviceError, OptionError
+from tfprune.errors import ArtifactError, DeviceError, OptionError
 from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.process import LineProcess, module_command, module_environment
 
@@ -34,7 +34,7 @@ def ask(
         stall_s: Without an answer for so long, the worker is ended.
 
     Raises:
-        ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
+        ArtifactError: The runtime refuses a file, crashes on it, or does not come to an end.
     """
     with scratch_folder() as folder:
         job_file = Path(folder, "job.json")
@@ -84,7 +84,7 @@ def converse(
         lost: Exit codes that mean that the way to the worker broke, and what to say then.
 
     Raises:
-        ArtefactError: The runtime refuses a file, crashes on it, or does not come to an end.
+        ArtifactError: The runtime refuses a file, crashes on it, or does not come to an end.
         DeviceError: The way to the worker broke.
     """
     process = LineProcess(command, environment or {})
@@ -102,7 +102,7 @@ def _answers(
         try:
             line = process.receive(stall_s)
         except TimeoutError:
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{name}: the runtime gave no sign of life for {stall_s:g} s while {doing} it; "
                 "the file is damaged or the machine is overloaded"
             ) from None
@@ -111,7 +111,7 @@ def _answers(
             if code in lost:
                 raise DeviceError(f"{lost[code]} ({last or 'it said nothing'})")
             how = f"{'by' if code < 0 else 'with'} {process.ending()}"
-            raise ArtefactError(
+            raise ArtifactError(
                 f"{name}: the runtime's process ended {how} while {doing} it"
                 + (f" ({last})" if last else "")
                 + "; convert the model with another scheme or a static batch"
@@ -122,7 +122,7 @@ def _answers(
         if "option" in answer:
             raise OptionError(f"{name}: {answer['error']}")
         if "error" in answer:
-            raise ArtefactError(f"{name}: the runtime refuses the file: {answer['error']}")
+            raise ArtifactError(f"{name}: the runtime refuses the file: {answer['error']}")
         if "stage" in answer:
             doing = {"load": "loading", "run": "running"}[answer["stage"]]
         if "done" in answer:

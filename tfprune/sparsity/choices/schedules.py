@@ -154,7 +154,7 @@ class ConstantSparsity(_BuiltIn):
 
 @dataclass(frozen=True)
 class PolynomialDecay(_BuiltIn):
-    """From `initial_sparsity` to `final_sparsity`, fast at first and slower towards the end.
+    """From `initial_sparsity` to `final_sparsity`, fast at first and slower toward the end.
 
     s(t) = s_f + (s_i − s_f)·(1 − (t − t_0)/(t_1 − t_0))^power   (Zhu and Gupta, 2017)
 

@@ -69,10 +69,10 @@ def _threshold(flat: NDArray, count: int) -> NDArray:
     if flat.size <= 2**15:
         return _partitioned(flat, count)
     sample = np.sort(flat[:: flat.size >> 14])
-    centre = (1 - count / flat.size) * sample.size
+    center = (1 - count / flat.size) * sample.size
     margin = 2 * np.sqrt(sample.size)
-    low = sample[max(int(centre - margin), 0)]
-    high = sample[min(int(centre + margin), sample.size - 1)]
+    low = sample[max(int(center - margin), 0)]
+    high = sample[min(int(center + margin), sample.size - 1)]
     positives_only = False
     if low <= 0 <= high or low == high:
         positives = _total(flat, np.greater, 0)

@@ -102,7 +102,7 @@ class Moments:
         rows = max(self.rows, 1)
         return Problem(self._gram / rows, self._cross / rows, self._energy / rows)
 
-    def centred(self) -> Problem:
+    def centered(self) -> Problem:
         """Return the problem in which the best constant is added to every output.
 
         The constant for weights V is `shift(V)`; it drops out of the problem when all means do.

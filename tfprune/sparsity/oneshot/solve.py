@@ -61,7 +61,7 @@ class Solution:
 
 
 def damped(problem: Problem, weights: NDArray, damping: float) -> Problem:
-    """Return the problem with a pull towards `weights`.
+    """Return the problem with a pull toward `weights`.
 
     Args:
         problem: The problem.

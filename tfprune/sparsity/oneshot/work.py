@@ -105,7 +105,7 @@ def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[ND
         weights = np.where(mask, matrices, 0)
         after = plain.error(weights)
     else:
-        problem = moments.centred() if moves_bias else plain
+        problem = moments.centered() if moves_bias else plain
         solution = reconstruct(matrices, problem, choose, damping=damping)
         mask, weights, after = solution.mask, solution.weights, problem.error(solution.weights)
     _assign(job, bench, weights)

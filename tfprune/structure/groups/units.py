@@ -86,7 +86,7 @@ def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units
             multiplications to be counted where the model leaves sizes open.
 
     Raises:
-        ModelError: The model cannot be read, or holds quantised or LoRA layers.
+        ModelError: The model cannot be read, or holds quantized or LoRA layers.
 
     Example:
         >>> import keras

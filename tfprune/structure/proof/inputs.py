@@ -52,7 +52,7 @@ def random_inputs(
 
 
 def _samples(found: Units) -> int:
-    """Two; more for small inputs that are normalised over the batch.
+    """Two; more for small inputs that are normalized over the batch.
 
     Where space has shrunk to one position, two samples may hardly differ, and dividing by how far
     they do makes rounding errors a thousand times larger.
@@ -63,8 +63,8 @@ def _samples(found: Units) -> int:
         for ref in tree.flatten(found.graph.inputs)
     )
     norms = (call.op for call in found.graph.calls)
-    normalised = any(isinstance(op, keras.layers.BatchNormalization) for op in norms)
-    return 8 if small and normalised else 2
+    normalized = any(isinstance(op, keras.layers.BatchNormalization) for op in norms)
+    return 8 if small and normalized else 2
 
 
 def _mistaken(found: Units, alive: np.ndarray | None) -> set[int]:
@@ -129,7 +129,7 @@ class Statistics:
         }
         self.seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def normalise(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def normalize(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a BatchNormalization gives with its statistics; None for any other call."""
         key = id(call.op)
         if key not in self.norms:

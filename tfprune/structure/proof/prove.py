@@ -83,7 +83,7 @@ def _against_silenced(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) 
     with _state(originals, quiet), _plain_ends(found, originals):
         small_weights = sliced(found, noisy, keep)
         expected = _reference(
-            found, originals, inputs, keep, small.ops, small_weights, first=statistics.normalise,
+            found, originals, inputs, keep, small.ops, small_weights, first=statistics.normalize,
             muted=_muted(cut),
         )  # fmt: skip
     small_weights |= sliced(found, statistics.weights(noisy), keep)

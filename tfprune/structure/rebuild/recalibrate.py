@@ -82,7 +82,7 @@ def _norms(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _averaging(layer: Any) -> Iterator[None]:
-    """Let a normalisation average over all its calls, each weighing as many samples as it has."""
+    """Let a normalization average over all its calls, each weighing as many samples as it has."""
     momentum, own, call = layer.momentum, vars(layer).get("call"), layer.call
     seen = tf.Variable(0.0, dtype=tf.float64, trainable=False)
 

@@ -1,4 +1,4 @@
-"""Making up for what goes, in closed form and from unlabelled data.
+"""Making up for what goes, in closed form and from unlabeled data.
 
 At each consumer, the channels that go are predicted from those that stay by least squares,
 x_gone ≈ A·x_kept + b; their kernel rows are then spread over the rows that stay, and b goes to
@@ -230,7 +230,7 @@ def _takes_constant(found: Units, op: Any, binding: Binding) -> tuple[Any, int, 
     calls = [call for call in found.graph.calls if call.op is op]
     reader = found.graph.only_reader(*calls[0].outputs)
     linear = op.activation is keras.activations.linear
-    if len(calls) > 1 or reader is None or not linear or not _normalises(found, reader, calls[0]):
+    if len(calls) > 1 or reader is None or not linear or not _normalizes(found, reader, calls[0]):
         return None
     return reader.op, places(reader.op)[id(reader.op.moving_mean)], -1
 
@@ -239,7 +239,7 @@ def _has(layer: Any, weight: Any) -> bool:
     return any(own is weight for own in own_variables(layer))
 
 
-def _normalises(found: Units, reader: Call, call: Call) -> bool:
+def _normalizes(found: Units, reader: Call, call: Call) -> bool:
     """Tell whether a call is a BatchNormalization of the channels of this one alone."""
     if not isinstance(reader.op, keras.layers.BatchNormalization):
         return False

@@ -1,4 +1,4 @@
-"""Normalisations. Over the batch they are exact; over the channels they are not."""
+"""Normalizations. Over the batch they are exact; over the channels they are not."""
 
 import numpy as np
 from keras import layers as kl

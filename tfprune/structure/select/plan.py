@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import ArtefactError, OptionError, nearest, type_name
+from tfprune.errors import ArtifactError, OptionError, nearest, type_name
 from tfprune.graph.residual_blocks import Block
 from tfprune.storage.files import parse_json, read_bytes, write_atomic
 from tfprune.structure.groups.units import Units, vectors
@@ -95,14 +95,14 @@ class Plan:
         """Read a plan from a JSON file.
 
         Raises:
-            ArtefactError: The file is missing or no JSON.
+            ArtifactError: The file is missing or no JSON.
             OptionError: It is no plan.
         """
         content = read_bytes(path, "save a plan to it first")
         try:
             data = parse_json(content)
         except ValueError as error:
-            raise ArtefactError(f"{path}: not a plan that tfprune wrote ({error})") from None
+            raise ArtifactError(f"{path}: not a plan that tfprune wrote ({error})") from None
         return cls.from_json(data)
 
 

@@ -1,6 +1,6 @@
 """Trains pruned networks for int8 files, in a process of its own: tfprune, or tfmot on tf_keras.
 
-Started by benchmarks/qat.py. Both kinds run this same code but for the quantisation itself.
+Started by benchmarks/qat.py. Both kinds run this same code but for the quantization itself.
 """
 
 import sys
@@ -135,19 +135,19 @@ def file_figures(job: Job, data: bytes, trained: NDArray, pruned: Any) -> Job:
 
 
 def convert_ours(job: Job) -> Job:
-    """Quantise with tfprune, with or without training."""
+    """Quantize with tfprune, with or without training."""
     pruned = keras.saving.load_model(job["pruned"], compile=False)
     (x, _), (x_test, _) = load(job["images"])
     model = pruned
     if job["method"] != "ptq":
         model = tfprune.quantize_aware(pruned, keep_zeros=job["method"] == "qat")
-        fit(keras, model, job, "quantise")
+        fit(keras, model, job, "quantize")
     data = tfprune.to_tflite(model, scheme="int8", calibration=x[: job["calibration"]]).bytes
     return file_figures(job, data, outputs(model, x_test), pruned)
 
 
 def convert_theirs(job: Job) -> Job:
-    """Quantise with tensorflow-model-optimization, preserving zeros or not."""
+    """Quantize with tensorflow-model-optimization, preserving zeros or not."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
@@ -161,7 +161,7 @@ def convert_theirs(job: Job) -> Job:
         )
     else:
         model = api.quantize_model(bridged)
-    fit(tf_keras, model, job, "quantise")
+    fit(tf_keras, model, job, "quantize")
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
