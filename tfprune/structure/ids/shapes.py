@@ -9,7 +9,7 @@ import keras
 from keras import tree
 
 from tfprune.errors import ModelError
-from tfprune.graph.macs import is_free, macs_of_call, output_spec
+from tfprune.graph.macs import is_free, output_spec, products_of_call
 from tfprune.graph.read import Call, Graph, Ref, given_shapes
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.structure.ids.rule_registry import find
@@ -99,8 +99,8 @@ def count(
             continue
         # Looking into a layer may draw random numbers: the user's are not to go on by that.
         with keras.StatelessScope():
-            known = macs_of_call(call.op, args, kwargs, made, call.path)
-        counts[id(call)] = float(known.total)
-        notes = [f"multiplications that are not counted: {one}" for one in known.unknown]
+            products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(sum(map(math.prod, products)))
+        notes = [f"multiplications that are not counted: {one}" for one in unknown]
         graph.notes.extend(note for note in notes if note not in graph.notes)
     return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts

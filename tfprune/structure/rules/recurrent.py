@@ -1,6 +1,5 @@
 """Recurrent layers: each unit has one column in every gate, and one row of the recurrence."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,6 @@ GATES = {kl.SimpleRNNCell: 1, kl.GRUCell: 3, kl.LSTMCell: 4}
 class Cell:
     """One cell of a recurrent layer, and the units that it makes."""
 
-    gates: int
     units: Ids
     states: int
 
@@ -41,7 +39,6 @@ def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
     if isinstance(cells, str):
         return stop(flow, call, cells)
     states = _states(flow, call, cells)
-    _cost(flow, call, cells)
     sequence = _sequence(layer, cells)
     if not layer.return_state:
         return sequence
@@ -68,7 +65,7 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
         if not _acts_alone(cell):
             flow.freeze(units, "its activation has no rule")
             return "has an activation without a rule"
-        made.append(Cell(GATES[type(cell)], units, len(tree.flatten(cell.state_size))))
+        made.append(Cell(units, len(tree.flatten(cell.state_size))))
         x = units
     return made
 
@@ -106,14 +103,6 @@ def _sequence(layer: Any, cells: Sequence[Cell]) -> Axes:
     return (None, None, units) if layer.return_sequences else (None, units)
 
 
-def _cost(flow: Flow, call: Call, cells: Sequence[Cell]) -> None:
-    batch, steps, width = flow.extents(call.args[0])
-    for cell in cells:
-        flow.cost(call, cell.gates, batch, steps, width, cell.units)
-        flow.cost(call, cell.gates, batch, steps, cell.units, cell.units)
-        width = cell.units
-
-
 @layers(kl.ConvLSTM1D, kl.ConvLSTM2D, kl.ConvLSTM3D)
 def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """An LSTM whose gates are convolutions: of their kernels, a filter is a column of each."""
@@ -138,13 +127,6 @@ def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
         return stop(flow, call, "has an activation without a rule")
     state = replace((None,) * (rank - 1), axis, filters)
     sequence = (None, *state) if layer.return_sequences else state
-    batch, steps, *_ = flow.sizes[first.index]
-    made = flow.sizes[call.outputs[0].index]
-    space = [size for at, size in enumerate(made[-(rank - 2) :], 1) if at != axis]
-    taps = 4 * math.prod(layer.kernel_size)
-    wide = flow.extents(first)[axis + 1]
-    flow.cost(call, taps, batch, steps, *space, wide, filters)
-    flow.cost(call, taps, batch, steps, *space, filters, filters)
     return [sequence, *([state] * (len(call.outputs) - 1))] if layer.return_state else sequence
 
 
@@ -169,8 +151,6 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
             del site.edits[path]
         for one, other in zip(there[:-1], back[:-1], strict=True):
             flow.block(np.concatenate([one.units, other.units]), 2)
-    _cost(flow, call, there)
-    _cost(flow, call, back)
     states = _states(flow, call, [*there, *back])
     shown = _both(flow, call, there[-1].units, back[-1].units, tied=mirror)
     outputs = [(*_sequence(forward, there)[:-1], units) for units in shown]
