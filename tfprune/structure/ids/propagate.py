@@ -66,9 +66,7 @@ def _charge(flow: Flow, call: Call) -> None:
         extents = flow.extents(refs.get(id(tensor), tensor))
         return tuple(_Extent(one) if isinstance(one, np.ndarray) else one for one in extents)
 
-    args, kwargs, outputs = (
-        keras.tree.map_structure(symbol, part) for part in (call.args, call.kwargs, call.outputs)
-    )
+    args, kwargs, outputs = keras.tree.map_structure(symbol, (call.args, call.kwargs, call.outputs))
     # Looking into a layer may draw random numbers: the user's are not to go on by that.
     with keras.StatelessScope():
         products, unknown = products_of_call(call.op, args, kwargs, outputs, call.path, axes)

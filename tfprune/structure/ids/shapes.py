@@ -94,8 +94,11 @@ def count(
         args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
         made = outputs_of(graph, call, args, kwargs)
         specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if is_free(call.op):
+            counts[id(call)] = 0.0
+            continue
         if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
-            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
+            counts[id(call)] = math.nan
             continue
         # Looking into a layer may draw random numbers: the user's are not to go on by that.
         with keras.StatelessScope():
