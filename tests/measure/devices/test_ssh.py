@@ -32,7 +32,7 @@ def test_files_are_sent_timed_and_cleaned_away(far, float_file, int8_file) -> No
 def test_what_is_sent_is_the_source_of_tfprune() -> None:
     with zipfile.ZipFile(BytesIO(_package())) as archive:
         names = archive.namelist()
-    assert {"tfprune/__init__.py", "tfprune/measure/devices/timing_worker.py"} <= set(names)
+    assert {"tfprune/__init__.py", "tfprune/measure/devices/timing_jobs.py"} <= set(names)
     assert all(name.startswith("tfprune/") and name.endswith(".py") for name in names)
 
 

@@ -15,7 +15,7 @@ def worker(monkeypatch, code: str) -> None:
     """Put a program in the place of the worker, so that it can die in known ways."""
 
     def start(module, *arguments):
-        assert module == "tfprune.measure.devices.timing_worker"
+        assert module == "tfprune.measure.devices.timing_jobs"
         return [sys.executable, "-c", code]
 
     monkeypatch.setattr(timing_client, "module_command", start)

@@ -90,7 +90,7 @@ class Ssh:
             self._send(folder, {**sent, "job.json": job.encode()})
             self._describe(folder)  # tells what is missing there better than the worker would
             command = (
-                f"{self._python(folder)} -m tfprune.measure.devices.timing_worker {folder}/job.json"
+                f"{self._python(folder)} -m tfprune.measure.devices.timing_jobs {folder}/job.json"
             )
             calls: list[int] = []
             for answer in converse(

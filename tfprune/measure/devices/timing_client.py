@@ -40,7 +40,7 @@ def ask(
         job_file = Path(folder, "job.json")
         job_file.write_text(job_text(task, list(map(str, files)), threads, schedule, shapes))
         yield from converse(
-            module_command("tfprune.measure.devices.timing_worker", str(job_file)),
+            module_command("tfprune.measure.devices.timing_jobs", str(job_file)),
             names=names,
             stall_s=stall_s,
             environment=module_environment(),

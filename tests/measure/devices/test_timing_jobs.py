@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tfprune.measure.devices.timing_worker import calls_per_sample, load, main, parts, sample_ms
+from tfprune.measure.devices.timing_jobs import calls_per_sample, load, main, parts, sample_ms
 
 
 def answers(tmp_path, **job) -> list[dict]:

@@ -1,6 +1,6 @@
 """The process that times files and weighs them in memory: a crash in a kernel ends only it.
 
-It is started as `python -m tfprune.measure.devices.timing_worker JOB`, where JOB is a JSON file,
+It is started as `python -m tfprune.measure.devices.timing_jobs JOB`, where JOB is a JSON file,
 and answers with one JSON object a line on its standard output. It imports the runtime and numpy,
 no TensorFlow.
 """
