@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 
-from tfprune.workers.process import heed_only_the_parent, limit_memory
+from tfprune.workers.process import ignore_signals, limit_memory
 
 _IDLE_S = 60.0
 # A damaged file may ask for any amount of memory. Phones have less than this.
@@ -20,7 +20,7 @@ _RUNTIME_MEMORY_BYTES = 12 << 30
 
 def main() -> None:
     """Answer jobs until the input ends or nothing has come for a minute."""
-    heed_only_the_parent()
+    ignore_signals()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.argv[1] == "runtime":

@@ -69,7 +69,7 @@ def run_job(job: Callable[..., Any], *arguments: Any, limit_s: float, kind: str 
             child = _start(kind)
             reply = child.ask(request, limit_s)
         if reply is None:
-            raise CrashError(child.obituary())
+            raise CrashError(child.exit_message())
     if "error" in reply:
         raise JobError(reply["error"])
     return reply["result"]
@@ -105,7 +105,7 @@ class _Child(LineProcess):
 
     def ask(self, request: bytes, limit_s: float) -> dict[str, Any] | None:
         """Return the reply; None when the child is gone."""
-        self.forget_words()
+        self.clear_stderr()
         try:
             line = self.receive(limit_s) if self.send(request) else b""
         except TimeoutError:
@@ -120,8 +120,8 @@ class _Child(LineProcess):
     def left_idle(self) -> bool:
         return self.code() == 0
 
-    def obituary(self) -> str:
-        words, limit = self.last_words(), memory_limit()
+    def exit_message(self) -> str:
+        words, limit = self.last_stderr_line(), memory_limit()
         allowed = f", with {limit / 2**30:.1f} GiB of memory allowed" if limit else ""
         return f"the process died ({self.ending()}{allowed})" + (f": {words}" if words else "")
 

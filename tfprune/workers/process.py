@@ -32,7 +32,7 @@ def module_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def heed_only_the_parent() -> None:
+def ignore_signals() -> None:
     """Ignore what asks a whole group of processes to end: the parent is asked, and ends this one.
 
     A child that ended before would be taken for one that crashed.
@@ -134,14 +134,14 @@ class LineProcess:
         code = self.code()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         """Return the last line that it wrote to its standard error."""
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - _TAIL_BYTES))
         text = self._errors.read().decode(errors="replace")
         return next((line for line in map(str.strip, reversed(text.splitlines())) if line), "")
 
-    def forget_words(self) -> None:
+    def clear_stderr(self) -> None:
         """Drop what it wrote to its standard error so far."""
         self._errors.seek(0)
         self._errors.truncate()

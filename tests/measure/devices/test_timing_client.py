@@ -28,7 +28,7 @@ def ask(**options) -> list[dict]:
 LOADING = "import json, os, sys, time; print(json.dumps({'stage': 'load', 'file': 1}), flush=True);"
 
 
-def test_a_crash_names_file_signal_and_the_last_words(monkeypatch) -> None:
+def test_a_crash_names_file_signal_and_the_last_line(monkeypatch) -> None:
     worker(monkeypatch, LOADING + "print('bad kernel', file=sys.stderr); os.abort()")
     with pytest.raises(ArtifactError) as caught:
         ask()

@@ -107,7 +107,7 @@ def _answers(
                 "the file is damaged or the machine is overloaded"
             ) from None
         if not line:
-            code, last = process.code(), process.last_words()
+            code, last = process.code(), process.last_stderr_line()
             if code in lost:
                 raise DeviceError(f"{lost[code]} ({last or 'it said nothing'})")
             how = f"{'by' if code < 0 else 'with'} {process.ending()}"

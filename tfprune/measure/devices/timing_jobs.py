@@ -21,7 +21,7 @@ import numpy as np
 from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.devices.litert_profile import ProfiledModel
 from tfprune.runtime.registry import Loaded, check_inputs, noise, of_ending, shape_of
-from tfprune.workers.process import heed_only_the_parent, limit_memory
+from tfprune.workers.process import ignore_signals, limit_memory
 
 MIN_SAMPLE_MS = 5.0
 WARM_UP_MS = 20.0
@@ -173,7 +173,7 @@ def main(argv: Sequence[str], out: TextIO) -> None:
 
 if __name__ == "__main__":
     # Kernels may print; what they print must not mix with the answers.
-    heed_only_the_parent()
+    ignore_signals()
     limit_memory(MEMORY_BYTES)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
