@@ -17,7 +17,7 @@ def run(code: str) -> LineProcess:
 
 
 def test_an_end_is_told_with_its_last_line() -> None:
-    code = "import os, sys; print('one\\n two \\n\\n', file=sys.stderr, flush=True); "
+    code = "import os, sys; print('one\\n two \\n\\nINFO: x', file=sys.stderr, flush=True); "
     for how, told, number in (
         ("os.abort()", "SIGABRT", -signal.SIGABRT),
         ("os._exit(3)", "exit code 3", 3),

@@ -44,7 +44,7 @@ def test_a_machine_out_of_reach_is_one_line(float_file, monkeypatch) -> None:
 
 
 def test_a_connection_that_breaks_is_one_line(float_file, monkeypatch) -> None:
-    monkeypatch.setenv("FAKE_SSH", "3")  # folder, files, description; then the worker
+    monkeypatch.setenv("FAKE_SSH", "3")  # folder, files, description; then the child
     with pytest.raises(DeviceError, match=r"the connection was lost \(.*Broken pipe\)"):
         benchmark(float_file, device="ssh:pi", runs=1)
 
