@@ -165,9 +165,8 @@ def _run(
     try:
         told, outputs = file_answers(onnx.run_job, data, ENDING, samples, limit_s)
     except pool.ChildError as error:
-        text = " ".join(str(error).split())
         raise ConversionError(
-            f"the ONNX file was made but ONNX Runtime fails on it: {text}"
+            f"the ONNX file was made but ONNX Runtime fails on it: {error}"
         ) from None
     takes, gives = (tuple(map(spec_of, entries)) for entries in told)
     return outputs, (takes, gives)
