@@ -32,13 +32,16 @@ class Tensors:
     """The tensors of one call: those that go in, in their order, and those that come out.
 
     `axes` gives the sizes of the axes of any of them, or of a weight. These are whole numbers that
-    may know more of their axis than its size, so a rule passes them on as they are.
+    may know more of their axis than its size, so a rule passes them on as they are. `outputs` is
+    a function, since working them out takes time and only some rules ask.
     """
 
-    def __init__(self, args: Any, kwargs: Any, outputs: Any, axes: AxesOf = shape_of) -> None:
+    def __init__(
+        self, args: Any, kwargs: Any, outputs: Callable[[], Any], axes: AxesOf = shape_of
+    ) -> None:
         self.args, self.kwargs, self.axes = args, kwargs, axes
         self.inputs = [x for x in keras.tree.flatten((args, kwargs)) if hasattr(x, "shape")]
-        self.outputs = keras.tree.flatten(outputs)
+        self.outputs = outputs
 
     @property
     def x(self) -> Shape:
@@ -48,7 +51,7 @@ class Tensors:
     @property
     def y(self) -> Shape:
         """Return the sizes of the first output."""
-        return self.axes(self.outputs[0])
+        return self.axes(keras.tree.flatten(self.outputs())[0])
 
     @property
     def second(self) -> Shape:

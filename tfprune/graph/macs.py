@@ -7,8 +7,9 @@ is named, never taken for free.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -153,7 +154,7 @@ def products_of_call(
     """
     walk = _Walk(axes)
     try:
-        walk.charge(op, args, kwargs, outputs, name)
+        walk.charge(op, args, kwargs, lambda: outputs, name)
     except UNTRACEABLE as error:
         walk.unknown.append(_named(op, name, error))
     return walk.products, walk.unknown
@@ -266,11 +267,13 @@ class _Walk:
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = output_spec(op, args, kwargs)
-        self.charge(op, args, kwargs, outputs, name)
+        self.charge(op, args, kwargs, lambda: outputs, name)
         return outputs
 
-    def charge(self, op: Any, args: Any, kwargs: Any, outputs: Any, name: str) -> None:
-        """Take the cost of one call down whose outputs are known."""
+    def charge(
+        self, op: Any, args: Any, kwargs: Any, outputs: Callable[[], Any], name: str
+    ) -> None:
+        """Take the cost of one call down; its outputs are worked out where a rule asks."""
         kind = rule_of(type(op))
         if kind is None:
             self._look_into(op, args, kwargs, name)
@@ -282,7 +285,11 @@ class _Walk:
     def _inner_cost(self, op: Any, *args: Any) -> Products:
         """Return the cost of an operation inside of another, such as the cell of an RNN."""
         inner = _Walk(self.axes)
-        inner.visit(op, args, {}, f"{op.name}/")
+        if _graph_of(op) is None:
+            outputs = partial(output_spec, op, args, {})
+            inner.charge(op, args, {}, outputs, f"{op.name}/{op.name}")
+        else:
+            inner.visit(op, args, {}, f"{op.name}/")
         self.unknown += inner.unknown
         return inner.products
 
