@@ -184,7 +184,7 @@ def test_data_that_load_tensorflow_bring_none_of_its_greetings(tmp_path: Path) -
 
 def test_how_to_go_on_can_be_typed_as_it_is_printed() -> None:
     line = ["tfprune", "run", "my recipe.toml", "--set", 'prune.only=["a"]', "--out", "a b"]
-    again = cli._again(cli.parse(line))
+    again = cli._resume_command(cli.parse(line))
     parsed = cli.parse(shlex.split(again))
     assert parsed.recipe == "my recipe.toml"
     assert parsed.set == ['prune.only=["a"]']
@@ -263,8 +263,8 @@ def test_a_wrong_device_lists_the_known(files: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["m.tflite", "--profile", "--device", "adb:1"], "--profile lists the kernels of this"),
-        (["m.tflite", "m.onnx", "--profile"], "m.onnx: only .tflite files have a profile"),
+        (["m.tflite", "--profile", "--device", "adb:1"], "--profile works on this machine only"),
+        (["m.tflite", "m.onnx", "--profile"], "m.onnx: only .tflite files can be profiled"),
     ],
 )
 def test_what_has_no_profile_is_said_before_anything_is_timed(words: list[str], said: str) -> None:
@@ -319,6 +319,6 @@ def test_ctrl_c_is_what_it_was_whatever_a_library_makes_of_it(
     assert cli.execute(arguments) == 1
     errors = capsys.readouterr().err
     assert "tfprune: interrupted" in errors
-    assert ("Go on with: tfprune run quickstart" in errors) == (command[0] == "run")
+    assert ("Resume with: tfprune run quickstart" in errors) == (command[0] == "run")
     assert "Failed to convert" not in errors
     assert signal.getsignal(signal.SIGINT) is handler

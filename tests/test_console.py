@@ -56,8 +56,8 @@ def test_a_terminal_gets_a_bar_with_the_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_complaints_carry_the_name_of_the_command(capsys: pytest.CaptureFixture) -> None:
-    console.complain("one\ntwo")
-    console.say("three")
+    console.print_error("one\ntwo")
+    console.print_result("three")
     shown = capsys.readouterr()
     assert shown.err == "tfprune: one\ntfprune: two\n"
     assert shown.out == "three\n"

@@ -1,7 +1,7 @@
 """Prune, shrink and quantize Keras 3 models, and export verified `.tflite` files.
 
-Every public name lives in the module named here and is imported when it is first used, so that
-`import tfprune` costs nothing and loads neither TensorFlow nor tf_keras.
+Every public name is imported from the module listed here when it is first used, so that
+`import tfprune` is fast and loads neither TensorFlow nor tf_keras.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from tfprune.keras_support.registration import register_layers
 __version__ = "0.1.0"
 
 _HOME = {
-    # pruning: weights held at zero while the model trains
+    # pruning: weights kept at zero while the model trains
     "ConstantSparsity": "sparsity.choices.schedules",
     "Geometric": "sparsity.choices.schedules",
     "OneShot": "sparsity.choices.schedules",
@@ -63,12 +63,12 @@ _HOME = {
     "prune_scope": "tfmot_compat.adapter",
     "to_keras3": "bridge.bridge",
     "to_tf_keras": "bridge.bridge",
-    # the whole pipeline
+    # the pipeline
     "check": "pipeline.check",
     "compress": "pipeline.compress",
 }
 
-# Names of modules, where all others are of functions and classes.
+# Public names that are modules, not functions or classes.
 _MODULES = ("layers", "rules")
 
 __all__ = ["__version__", *_HOME]
@@ -76,8 +76,8 @@ __all__ = ["__version__", *_HOME]
 register_layers()
 
 
-# What type checkers and editors read; a name that is not there is an error to them. They know this
-# variable by its name, and `typing`, which has one, takes longer to import than this file.
+# For type checkers and editors, which recognize this variable by its name; importing `typing`
+# for its own would take longer than importing this file.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tfprune.bridge.bridge import to_keras3 as to_keras3

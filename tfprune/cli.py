@@ -1,7 +1,7 @@
-"""The command `tfprune`. It alone prints, and it alone turns errors into exit codes.
+"""The command `tfprune`. Only this module prints and turns errors into exit codes.
 
-Nothing here loads TensorFlow before it is needed: help, the list of recipes and a faulty recipe
-answer at once.
+TensorFlow is not loaded before it is needed, so that help, the list of recipes and the errors of
+a recipe appear at once.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 import tfprune
-from tfprune.console import complain, say, shown_progress
+from tfprune.console import print_error, print_result, shown_progress
 from tfprune.errors import (
     ArtifactError,
     DataError,
@@ -33,19 +33,19 @@ from tfprune.errors import (
     RecipeError,
     TfpruneError,
 )
-from tfprune.utils.interrupts import Terminated, heeded_interrupts
+from tfprune.utils.interrupts import Terminated, handle_interrupts
 
 DONE, FAILED, WRONG = 0, 1, 2
-"""Exit codes: done; the work failed or a gate was missed; the call or what it names was wrong."""
+"""Exit codes: done; the work failed or a gate was missed; the call, recipe or file was wrong."""
 
 _BY_SIGNAL = 128
-"""What shells add to the number of the signal that ended a process: 143 for SIGTERM."""
+"""Shells add this to the number of the signal that ended a process: 143 for SIGTERM."""
 
 WRONG_ERRORS = (ArtifactError, DataError, ModelError, OptionError, RecipeError)
 
 
-_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-"""What the system says where no file can be written."""
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+"""Error numbers of the system when a file cannot be written."""
 
 
 def main() -> NoReturn:
@@ -55,22 +55,22 @@ def main() -> NoReturn:
 
 
 GATES = {
-    "min_accuracy": "the least accuracy on the data",
-    "max_accuracy_drop": "the most that may be lost against the baseline",
-    "max_bytes": "the most it may weigh",
-    "max_gzip_bytes": "the most it may weigh under gzip",
-    "min_compression": "how many times smaller than the baseline under gzip",
-    "max_latency_ms": "the most its median latency may be",
-    "max_latency_ratio": "how many times as long as the baseline it may take",
+    "min_accuracy": "minimum accuracy on the data",
+    "max_accuracy_drop": "maximum loss of accuracy against the baseline",
+    "max_bytes": "maximum size of the file",
+    "max_gzip_bytes": "maximum size of the file under gzip",
+    "min_compression": "minimum times smaller than the baseline under gzip",
+    "max_latency_ms": "maximum median latency",
+    "max_latency_ratio": "maximum ratio to the baseline's latency",
 }
 """The gates of `tfprune check`, as options."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the arguments; a wrong one ends the process with code 2 and says what is allowed."""
+    """Parse the arguments; a wrong one ends the process with code 2 and lists what is allowed."""
     parser = argparse_flags.ArgumentParser(
         prog="tfprune",
-        description="Make Keras models smaller and faster, as .tflite files, with the proof.",
+        description="Prune, shrink and quantize Keras models; export verified .tflite files.",
         epilog="Exit codes: 0 done, 1 the work failed or a gate was missed, 2 the call, the "
         "recipe or a file was wrong, 143 ended by SIGTERM.",
     )
@@ -86,45 +86,51 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         command.set_defaults(work=work)
         return command
 
-    run = add("run", run_recipe, "Carry out a recipe and write its folder.")
+    run = add("run", run_recipe, "Run a recipe and write its folder.")
     run.add_argument("recipe", metavar="RECIPE", help="a .toml file, or the name of a shipped one")
     run.add_argument("--set", metavar="TABLE.KEY=VALUE", action="append", default=[],
-                     help="change one key of the recipe; may be given again")  # fmt: skip
-    run.add_argument("--out", metavar="DIR", help="folder of the run; default runs/RECIPE")
-    run.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+                     help="change one key of the recipe; may be repeated")  # fmt: skip
+    run.add_argument("--out", metavar="DIR", help="run folder; default runs/RECIPE")
+    run.add_argument("--resume", action="store_true", help="resume the run in that folder")
 
     inspect = add("inspect", inspect_file, "List operations, types, bytes and zeros of a .tflite.")
     inspect.add_argument("file", metavar="FILE", help="a .tflite file")
 
-    units = add("units", list_units, "List what of a model can be removed, and what cannot.")
+    units = add(
+        "units", list_units, "List the units of a model that can be removed, and those that cannot."
+    )
     units.add_argument("file", metavar="FILE", help="a .keras or .h5 model")
 
     benchmark = add("benchmark", benchmark_files, "Measure the latency of .tflite or .onnx files.")
     benchmark.add_argument("files", metavar="FILE", nargs="+",
-                           help="the first is what the others are compared with")  # fmt: skip
+                           help="the others are compared with the first")  # fmt: skip
     benchmark.add_argument(
         "--device",
         default="host",
         help="where to measure: host (the default), adb:SERIAL or ssh:HOST",
     )
-    benchmark.add_argument("--threads", type=int, default=1, help="of the runtime; default 1")
-    benchmark.add_argument("--runs", type=int, default=50, help="timed runs a file; default 50")
+    benchmark.add_argument(
+        "--threads", type=int, default=1, help="threads of the runtime; default 1"
+    )
+    benchmark.add_argument("--runs", type=int, default=50, help="timed runs per file; default 50")
 
     benchmark.add_argument("--input-shape", metavar="NAME=SIZES", action="append", default=[],
-                           help="for an input with open sizes, like tokens=1,128")  # fmt: skip
+                           help="for an input with open sizes, such as tokens=1,128")  # fmt: skip
     benchmark.add_argument("--profile", action="store_true",
-                           help="list the kernels that ran here, and their time, too")  # fmt: skip
+                           help="also list the kernels that ran, with their times")  # fmt: skip
 
-    check = add("check", check_artifact, "Measure a stored artifact again; fail if it left a gate.")
+    check = add(
+        "check", check_artifact, "Measure a stored artifact again; fail if it misses a gate."
+    )
     check.add_argument(
-        "path", metavar="DIR", help="the folder of a run, or a .tflite with its report beside it"
+        "path", metavar="DIR", help="a run folder, or a .tflite with its report next to it"
     )
     check.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
-    check.add_argument("--baseline", metavar="FILE", help="what ratios and drops compare with")
+    check.add_argument("--baseline", metavar="FILE", help="the file that ratios and drops refer to")
     check.add_argument(
         "--device", help="where to time: host, adb:SERIAL or ssh:HOST; default: the run's"
     )
-    check.add_argument("--threads", type=int, help="of the runtime")
+    check.add_argument("--threads", type=int, help="threads of the runtime")
     check.add_argument("--runs", type=int, help="timed pairs")
     check.add_argument("--json", action="store_true", help="print figures and gates as JSON")
     for gate, meaning in GATES.items():
@@ -138,36 +144,36 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Do what was asked and return the exit code."""
+    """Run the chosen command and return the exit code."""
     absl.logging.set_verbosity(absl.logging.WARNING)
     with _one_line_messages():
         try:
-            with heeded_interrupts():
+            with handle_interrupts():
                 return arguments.work(arguments)
         except WRONG_ERRORS as error:
-            complain(str(error))
+            print_error(str(error))
             return WRONG
         except TfpruneError as error:
-            complain(str(error))
+            print_error(str(error))
             return FAILED
         except KeyboardInterrupt as error:
-            complain(_interrupted(error))
+            print_error(_interrupted(error))
             return _code(error)
         except BrokenPipeError:
-            # Whoever read the output has closed it, as `| head` does.
+            # The reader of the output has closed it, as `| head` does.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         except Exception as error:  # noqa: BLE001 - the one place where any error ends
-            if isinstance(error, OSError) and error.errno in _NO_PLACE:
-                complain(f"{error.filename or 'a file'}: {error.strerror}; name another place")
+            if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+                print_error(f"{error.filename or 'a file'}: {error.strerror}; name another place")
                 return FAILED
-            complain(f"unexpected {type(error).__name__}: {error}".partition("\n")[0])
-            complain(f"the traceback is in {_write_traceback(arguments)}")
+            print_error(f"unexpected {type(error).__name__}: {error}".partition("\n")[0])
+            print_error(f"the traceback is in {_write_traceback(arguments)}")
             return FAILED
 
 
 def run_recipe(arguments: argparse.Namespace) -> int:
-    """Carry out a recipe."""
+    """Run a recipe."""
     from tfprune.pipeline import carry_out, prepare
     from tfprune.pipeline.folder import NATIVE_LOG
     from tfprune.recipe import find_recipe, load_recipe
@@ -175,19 +181,19 @@ def run_recipe(arguments: argparse.Namespace) -> int:
     path = find_recipe(arguments.recipe)
     recipe = load_recipe(path, arguments.set)
     arguments.out = arguments.out or str(Path("runs") / path.stem)
-    # The data of Keras, and functions of one's own, load TensorFlow already here.
+    # Keras data sets and user functions load TensorFlow already here.
     with _native_output():
         job = prepare(None, recipe, out=arguments.out, resume=arguments.resume)
     try:
-        with heeded_interrupts(), _native_output(Path(arguments.out) / NATIVE_LOG):
+        with handle_interrupts(), _native_output(Path(arguments.out) / NATIVE_LOG):
             _load_tensorflow()
             with shown_progress() as progress:
                 result = carry_out(job, progress)
     except KeyboardInterrupt as error:
-        complain(f"{_interrupted(error)}. Go on with: {_again(arguments)}")
+        print_error(f"{_interrupted(error)}. Resume with: {_resume_command(arguments)}")
         return _code(error)
-    say(str(result.report))
-    say(f"Everything is in {result.folder}: model.tflite, model.keras, report.html …")
+    print_result(str(result.report))
+    print_result(f"Everything is in {result.folder}: model.tflite, model.keras, report.html …")
     missed = [str(gate) for gate in result.report.gates if not gate.passed]
     if missed:
         raise GateError("\n".join(missed))
@@ -195,10 +201,10 @@ def run_recipe(arguments: argparse.Namespace) -> int:
 
 
 def inspect_file(arguments: argparse.Namespace) -> int:
-    """Print what a `.tflite` file holds."""
+    """Print the contents of a `.tflite` file."""
     from tfprune.runtime.inspect import inspect
 
-    say(str(inspect(arguments.file)))
+    print_result(str(inspect(arguments.file)))
     return DONE
 
 
@@ -211,12 +217,12 @@ def list_units(arguments: argparse.Namespace) -> int:
         from tfprune.structure.groups.units import units
 
         found = units(load_model(arguments.file))
-    say(str(found))
+    print_result(str(found))
     return DONE
 
 
 def benchmark_files(arguments: argparse.Namespace) -> int:
-    """Print the latency of one file, or of several beside the first."""
+    """Print the latency of one file, or of several compared with the first."""
     from tfprune.measure.latency import benchmark, interleaved
 
     options = {
@@ -230,7 +236,8 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
 
         if device != "host":
             raise OptionError(
-                f"--profile lists the kernels of this machine, not of {device}; leave one out"
+                f"--profile works on this machine only, not on {device}; remove --profile or "
+                "--device"
             )
         for file in files:
             check_profiled(file)
@@ -239,18 +246,18 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
             shown = str(benchmark(files[0], device=device, **options, progress=progress))
         else:
             shown = str(interleaved(files, device=device, **options, progress=progress))
-    say(shown)
+    print_result(shown)
     if arguments.profile:
         for file in files:
-            say(str(profile(file, **options)))
+            print_result(str(profile(file, **options)))
     return DONE
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Read an option like tokens=1,128.
+    """Parse an option such as tokens=1,128.
 
     Raises:
-        OptionError: It is not like that.
+        OptionError: It has another form.
     """
     name, _, sizes = text.rpartition("=")
     parts = sizes.split(",")
@@ -275,30 +282,30 @@ def check_artifact(arguments: argparse.Namespace) -> int:
             runs=arguments.runs,
             progress=progress,
         )
-    say(verdict.to_json() if arguments.json else str(verdict))
+    print_result(verdict.to_json() if arguments.json else str(verdict))
     return DONE if verdict.passed else FAILED
 
 
 def list_recipes(arguments: argparse.Namespace) -> int:
-    """Print the names of the shipped recipes, the text of one, or what a recipe may hold."""
+    """Print the names of the shipped recipes, the text of one, or the keys of recipes."""
     from tfprune.recipe.shipped import find_recipe, headline, shipped_recipes
 
     if arguments.keys:
         from tfprune.recipe.tables import describe
 
-        say(describe())
+        print_result(describe())
     elif arguments.name:
-        say(find_recipe(arguments.name).read_text(encoding="utf-8").rstrip())
+        print_result(find_recipe(arguments.name).read_text(encoding="utf-8").rstrip())
     else:
         shipped = shipped_recipes()
         width = max(map(len, shipped))
         for name, file in shipped.items():
-            say(f"{name:{width}}  {headline(file.read_text(encoding='utf-8'))}")
+            print_result(f"{name:{width}}  {headline(file.read_text(encoding='utf-8'))}")
     return DONE
 
 
 def _load_tensorflow() -> None:
-    """Load TensorFlow so that the same run gives the same bits."""
+    """Load TensorFlow with deterministic operations."""
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
@@ -306,9 +313,9 @@ def _load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _native_output(path: Path = Path(os.devnull)) -> Iterator[None]:
-    """Send what native code writes to file descriptor 2 to a file; Python's stderr stays.
+    """Redirect what native code writes to file descriptor 2 to a file; keep Python's stderr.
 
-    TensorFlow 2.21 and LiteRT greet there whatever their log levels say, across the bar.
+    TensorFlow 2.21 and LiteRT write there whatever their log levels are, into the progress bar.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -328,9 +335,9 @@ def _native_output(path: Path = Path(os.devnull)) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_line_messages() -> Iterator[None]:
-    """Show warnings of tfprune as one line each, and leave the log to the run's folder."""
+    """Show each warning of tfprune as one line; other log records go to the run folder only."""
     logger = logging.getLogger("tfprune")
-    handler = _Complain(logging.WARNING)
+    handler = _ErrorHandler(logging.WARNING)
     logger.addHandler(handler)
     logger.propagate = False
 
@@ -353,9 +360,9 @@ def _one_line_messages() -> Iterator[None]:
         logger.propagate = True
 
 
-class _Complain(logging.Handler):
+class _ErrorHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        complain(f"{record.levelname.lower()}: {record.getMessage()}")
+        print_error(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _interrupted(error: KeyboardInterrupt) -> str:
@@ -363,11 +370,11 @@ def _interrupted(error: KeyboardInterrupt) -> str:
 
 
 def _code(error: KeyboardInterrupt) -> int:
-    """Return how the process is to end: asked to by a signal, as shells tell of that."""
+    """Return the exit code; after a signal, the one that shells use."""
     return _BY_SIGNAL + error.number if isinstance(error, Terminated) else FAILED
 
 
-def _again(arguments: argparse.Namespace) -> str:
+def _resume_command(arguments: argparse.Namespace) -> str:
     words = ["tfprune", "run", arguments.recipe]
     for setting in arguments.set:
         words += ["--set", setting]

@@ -1,4 +1,4 @@
-"""What the command shows: one-line messages, and progress as a bar or as plain lines."""
+"""Output of the command: one-line messages, and progress as a bar or as plain lines."""
 
 import contextlib
 import sys
@@ -9,17 +9,17 @@ from typing import TextIO
 from tfprune.utils.progress import Progress, Task
 
 PLAIN_SECONDS = 10.0
-"""How often a plain line says how far a task is."""
+"""Seconds between two plain lines on the progress of a task."""
 
 
-def say(text: str = "") -> None:
-    """Print what was asked for, to standard output."""
+def print_result(text: str = "") -> None:
+    """Print a result to standard output."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def complain(text: str) -> None:
-    """Print what is wrong, to standard error, each line under the name of the command."""
+def print_error(text: str) -> None:
+    """Print an error to standard error, each line prefixed with the name of the command."""
     for line in text.splitlines():
         sys.stderr.write(f"tfprune: {line}\n")
     sys.stderr.flush()
@@ -27,7 +27,7 @@ def complain(text: str) -> None:
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress]:
-    """Give a progress for standard error: a bar on a terminal, lines of text elsewhere."""
+    """Yield a progress for standard error: a bar on a terminal, lines of text elsewhere."""
     if not sys.stderr.isatty():
         yield PlainProgress(sys.stderr)
         return
@@ -46,7 +46,7 @@ def shown_progress() -> Iterator[Progress]:
 
 
 class BarProgress:
-    """Progress as bars of rich, each with the time left; a finished one stays with its time."""
+    """Progress bars of rich, each with the time left; a finished one shows the time it took."""
 
     def __init__(self, bars: "Bars") -> None:  # type: ignore[name-defined]  # noqa: F821
         self._bars = bars
@@ -69,7 +69,7 @@ class _Bar:
 
 
 class PlainProgress:
-    """Progress as lines: one when a task begins, some while it goes on, one when it is done."""
+    """Progress as lines: when a task begins, every few seconds while it runs, when it is done."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -88,7 +88,7 @@ class _Lines:
         self._name = name
         self._total = total
         self._done = 0.0
-        self.start = self._told = time.monotonic()
+        self.start = self._last_write = time.monotonic()
 
     def write(self, text: str) -> None:
         self._stream.write(f"{self._name}: {text}\n")
@@ -97,11 +97,11 @@ class _Lines:
     def advance(self, steps: float = 1) -> None:
         self._done += steps
         now = time.monotonic()
-        if not self._total or now - self._told < PLAIN_SECONDS:
+        if not self._total or now - self._last_write < PLAIN_SECONDS:
             return
-        self._told = now
+        self._last_write = now
         part = self._done / self._total
-        # The first steps compile, so they tell nothing of how long the others take.
+        # The first steps compile, so their speed does not predict the rest.
         left = (
             f", about {duration((now - self.start) * (1 / part - 1))} left" if part > 0.02 else ""
         )
@@ -109,7 +109,7 @@ class _Lines:
 
 
 def duration(seconds: float) -> str:
-    """Write a time as one reads it.
+    """Return a duration as text.
 
     Example:
         >>> duration(3.21), duration(75), duration(4000)

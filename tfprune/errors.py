@@ -1,6 +1,6 @@
-"""Every error of tfprune: one clear line that names where, what was received and the fix.
+"""Every error of tfprune: one line that names where, what was received and the fix.
 
-Each is also the built-in a caller would expect to catch.
+Each also derives from the built-in exception a caller would expect to catch.
 """
 
 import difflib
@@ -12,15 +12,15 @@ class TfpruneError(Exception):
 
 
 class ModelError(TfpruneError, ValueError):
-    """The model is not one that the call can work on."""
+    """The call does not support this model."""
 
 
 class DataError(TfpruneError, ValueError):
-    """The data is not what the call needs: empty, wrong shape, NaN, labels out of range."""
+    """The data does not fit the call: empty, wrong shape, NaN, labels out of range."""
 
 
 class OptionError(TfpruneError, ValueError):
-    """An argument is outside of what is allowed."""
+    """An argument is not among the allowed values."""
 
 
 class FilterError(OptionError):
@@ -28,26 +28,26 @@ class FilterError(OptionError):
 
 
 class RecipeError(TfpruneError, ValueError):
-    """A recipe has faults; the message lists all of them, one a line."""
+    """A recipe has errors; the message lists all of them, one per line."""
 
 
 class TrainingError(TfpruneError, RuntimeError):
-    """Training came to nothing: its loss is no finite number any more."""
+    """Training diverged: the loss is not finite."""
 
 
 class ConversionError(TfpruneError, RuntimeError):
-    """The model could not be turned into a file that is right."""
+    """The model could not be converted to a file that passes verification."""
 
 
 class ArtifactError(TfpruneError, ValueError):
-    """A file is missing, truncated, or not of the format it should be."""
+    """A file is missing, truncated, or not of the expected format."""
 
 
 ArtefactError = ArtifactError  # its name in 0.1.0
 
 
 class DeviceError(TfpruneError, RuntimeError):
-    """A device cannot be reached, or cannot run what it was given."""
+    """A device cannot be reached, or cannot run the file."""
 
 
 class GateError(TfpruneError, RuntimeError):
@@ -55,11 +55,11 @@ class GateError(TfpruneError, RuntimeError):
 
 
 class ScheduleWarning(UserWarning):
-    """A pruning schedule will not do, in this training, what it was asked to do."""
+    """A pruning schedule will not reach its target in this training run."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name is closest, as the end of an error message.
+    """Return the end of an error message: the known names, and the closest one.
 
     Example:
         >>> nearest("magnitud", ["magnitude", "taylor"])
@@ -71,7 +71,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def type_name(value: object) -> str:
-    """Name a type with its package, so that `keras.Sequential` is told from `tf_keras.Sequential`.
+    """Return a type's name with its package, to tell `keras.Sequential` from `tf_keras.Sequential`.
 
     Example:
         >>> type_name(3)

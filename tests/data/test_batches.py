@@ -85,7 +85,7 @@ def test_single_samples_are_put_together() -> None:
         np.testing.assert_array_equal(np.concatenate([batch.inputs for batch in found]), X)
         np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), Y)
     assert [(batch.first, batch.size) for batch in found] == [(0, 10), (10, 30)]
-    with pytest.raises(DataError, match="the samples differ in what labels they have"):
+    with pytest.raises(DataError, match="some samples have labels or weights and others do not"):
         batches([(X[0], Y[0]), (X[1],)])
 
 
@@ -103,7 +103,7 @@ def test_data_without_end_is_refused_where_all_of_it_is_wanted() -> None:
     pieces = Pieces()
     pieces.num_batches = None
     for data in (endless, pieces):
-        with pytest.raises(DataError, match=r"data=: the data has no end .* data\.take\(100\)"):
+        with pytest.raises(DataError, match=r"data=: the data is endless .* data\.take\(100\)"):
             batches(data)
         (samples,), total = first_samples(data, ONE, "data", 25)
         assert (samples.shape, total) == ((25, 4), None)
@@ -127,7 +127,7 @@ def with_hole(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "repair=: there is none; give .*inputs, labels."),
+        (None, "repair=: the data is missing; give .*inputs, labels."),
         ("x", "Received str"),
         (3, "Received int"),
         ([], "repair= is empty: give at least one sample"),
@@ -135,15 +135,15 @@ def with_hole(value: float) -> np.ndarray:
         (iter([X[:0]]), "repair= is empty"),
         (([], []), "repair= is empty"),
         ((X[:0], Y[:0]), "repair= is empty"),
-        ((X, Y[:3]), "of one length .* Received 40 inputs, 3 labels"),
-        (iter([(X, Y[:9])]), "of one length .* Received 40 inputs, 9 labels"),
+        ((X, Y[:3]), "of one length.* Received 40 inputs, 3 labels"),
+        (iter([(X, Y[:9])]), "of one length.* Received 40 inputs, 9 labels"),
         ((X, 3), "a single number"),
         ((with_hole(np.nan), Y), "repair= holds NaN or infinity in sample 36"),
         ((with_hole(-np.inf), Y), "repair= holds NaN or infinity in sample 36"),
         ([X, with_hole(np.nan)], "in sample 76"),
         ([X[0], X[1][:3]], r"samples of different shapes: \[\(3,\), \(4,\)\]; pad them to one"),
         ((X, Y, Y, Y), r"a tuple is \(inputs,\), .* Received one of 4; give batches as a list"),
-        (lambda batch: X, "a function that gives samples takes no arguments"),
+        (lambda batch: X, "a function that returns samples must take no arguments"),
         (([X[0], X[0, :3]], Y), "the model takes 1 input. Received 2"),
         ([[0.0, 1.0], [0.0]], "samples of different shapes in a list; pad them to one"),
     ],
@@ -159,7 +159,7 @@ def test_one_batch_is_inputs_alone() -> None:
         assert [array.shape for array in one_batch(inputs, TWO, "x")] == [(40, 4)] * 2
     with pytest.raises(DataError, match="x=: the model takes 2 inputs. Received 1"):
         one_batch(X, TWO, "x")
-    with pytest.raises(DataError, match="x=: arrays of one length are needed"):
+    with pytest.raises(DataError, match="x=: expected arrays of one length"):
         one_batch((X, X[:3]), TWO, "x")
     with pytest.raises(DataError, match="x= is empty"):
         one_batch(X[:0], ONE, "x")

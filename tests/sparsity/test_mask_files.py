@@ -64,7 +64,7 @@ def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) 
         tfprune.load_masks(model, bad)
     with pytest.raises(ArtifactError, match="no such file"):
         tfprune.load_masks(model, tmp_path / "none.npz")
-    with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
+    with pytest.raises(OptionError, match="path: expected a file name. Received None"):
         tfprune.load_masks(model, None)
     with pytest.raises(OptionError, match="is a folder; give the name of a file in it"):
         tfprune.save_masks(model, tmp_path)
@@ -96,7 +96,7 @@ def changed_entry(**fields):
         (changed_entry(shape=[12.0, 20]), "no path, shape and sha256"),
         (changed_entry(shape=[-12, -20]), "no path, shape and sha256"),
         (changed_entry(shape=[True, 20]), "no path, shape and sha256"),
-        (changed_entry(shape=[float("nan"), 20]), "NaN is no number of JSON"),
+        (changed_entry(shape=[float("nan"), 20]), "NaN is not allowed in JSON"),
         (changed_entry(shape=[10**18]), r"0000,\), the kernel \(12, 20\)"),
         (lambda index: {**index, "masks": index["masks"] * 2}, "lists 'hidden/kernel' twice"),
         (lambda index: {**index, "masks": []}, "lists no masks"),
@@ -119,7 +119,7 @@ def test_a_damaged_index_is_one_line_and_changes_nothing(model, saved, tmp_path,
 
 def test_an_index_that_is_nested_too_deep_is_one_line(model, saved, tmp_path) -> None:
     np.savez(tmp_path / "deep.npz", index=np.array("[" * 100_000))
-    with pytest.raises(ArtifactError, match="nested too deep"):
+    with pytest.raises(ArtifactError, match="nested too deeply"):
         tfprune.load_masks(model, tmp_path / "deep.npz")
 
 

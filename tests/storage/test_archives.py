@@ -59,12 +59,12 @@ X = np.arange(4)
         (npy(X, shape=(-2, -2)), "'x' declares 32 bytes"),
         (npy(X, shape=(3,)), "'x' declares 24 bytes and has 32"),
         (npy(X, shape="x"), "shape is not valid"),
-        (npy(X, descr="|O"), "holds Python objects, which are not read"),
+        (npy(X, descr="|O"), "contains Python objects, which are not read"),
         (npy(X, descr="nonsense"), "descr is not a valid dtype"),
         (npy(X)[:9], "EOF: reading array header"),
         (b"\x93NUMPY\x01\x00\x05\x00" + b"{'a':" + b"x" * 9, "header of an array is damaged"),
         (b"\x93NUMPY\x01\x00\xff\x0f" + b"(" * 4095, "header of an array is damaged"),
-        (b"\x93NUMPY\x03\x00" + npy(X)[8:], "'x' is no plain array"),
+        (b"\x93NUMPY\x03\x00" + npy(X)[8:], "'x' is not a plain array"),
         (b"pickled!!", "the magic string is not correct"),
         (b"", "EOF"),
     ],
@@ -81,10 +81,10 @@ def test_a_damaged_array_is_one_line(content: bytes, said: str, tmp_path: Path) 
 def test_an_array_twice_or_of_another_method_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         path = written(tmp_path / "twice.npz", [("x.npy", npy(X)), ("x.npy", npy(X))])
-    with pytest.raises(ArchiveFault, match="it holds 'x' twice"):
+    with pytest.raises(ArchiveFault, match="it contains 'x' twice"):
         read(path)
     path = written(tmp_path / "lzma.npz", [("x.npy", npy(X))], zipfile.ZIP_LZMA)
-    with pytest.raises(ArchiveFault, match="packed by a method that numpy does not write"):
+    with pytest.raises(ArchiveFault, match="uses a compression method that numpy does not write"):
         read(path)
 
 
@@ -92,8 +92,8 @@ def test_an_array_twice_or_of_another_method_is_refused(tmp_path: Path) -> None:
     ("offset", "changed", "said"),
     [
         (8, struct.pack("<H", 0x1), "'x' is encrypted"),
-        (10, struct.pack("<H", 99), "packed by a method"),
-        (24, struct.pack("<I", 0x7FFFFFFF), "declares 2147483647 bytes, which .* cannot hold"),
+        (10, struct.pack("<H", 99), "uses a compression method"),
+        (24, struct.pack("<I", 0x7FFFFFFF), "declares 2147483647 bytes and stores \\d+"),
         (6, struct.pack("<H", 99), "version 9.9"),
     ],
 )
@@ -110,8 +110,8 @@ def test_a_changed_table_of_contents_is_one_line(offset, changed, said, tmp_path
 def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "text").write_text("hello")
-    for name, said in (("one.npy", "one array without a name"), ("text", "not a zip file"),
-                       (".", "it is no file")):  # fmt: skip
+    for name, said in (("one.npy", "a single array without a name"), ("text", "not a zip file"),
+                       (".", "it is not a file")):  # fmt: skip
         with pytest.raises(ArchiveFault, match=said):
             read(tmp_path / name)
     with pytest.raises(FileNotFoundError):
@@ -133,5 +133,8 @@ def test_a_limit_is_kept_and_a_missing_name_named(tmp_path: Path) -> None:
     path.write_bytes(content.getvalue())
     with pytest.raises(ArchiveFault, match="'x' takes 80000000 bytes, more than 1000000"):
         read(path, 1e6)
-    with open_archive(path) as archive, pytest.raises(ArchiveFault, match="it holds no 'y'"):
+    with (
+        open_archive(path) as archive,
+        pytest.raises(ArchiveFault, match="it does not contain 'y'"),
+    ):
         archive.read("y")

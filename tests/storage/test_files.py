@@ -30,11 +30,11 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, mo
 def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
     file = write_atomic(tmp_path / "file", "text")
     wrong = [(tmp_path, "is a folder; give the name of a file in it"),
-             (file / "x" / "y", "lies below .*file, a file; name another place"),
-             (None, "expected the name of a file, got None"),
-             (3, "expected the name of a file, got 3")]  # fmt: skip
+             (file / "x" / "y", "is below .*file, a file; choose another path"),
+             (None, "expected a file name. Received None"),
+             (3, "expected a file name. Received 3")]  # fmt: skip
     if os.path.isdir("/proc"):
-        wrong.append(("/proc/tfprune/x", "cannot be written to /proc .*; name another place"))
+        wrong.append(("/proc/tfprune/x", "cannot write to /proc .*; choose another path"))
     for path, message in wrong:
         for write in (check_destination, lambda path: write_atomic(path, "text")):
             with pytest.raises(OptionError, match=f"path: .*{message}"):
@@ -50,12 +50,13 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         read_bytes(tmp_path, "make it first")
     with pytest.raises(ArtifactError, match="/dev/zero: is a device; name a file"):
         read_bytes("/dev/zero", "make it first")
-    with pytest.raises(OptionError, match="expected the name of a file, got None"):
+    with pytest.raises(OptionError, match="expected a file name. Received None"):
         as_path(None)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a" * 300, "File name too long"), ("a\0b", "no null character")]
+    ("name", "text"),
+    [("a" * 300, "File name too long"), ("a\0b", "cannot contain a null character")],
 )
 def test_a_name_that_no_file_can_have_is_refused(name, text, tmp_path):
     with pytest.raises(OptionError, match=f"path: .*{text}"):
@@ -96,7 +97,7 @@ def test_a_link_that_leads_nowhere_and_what_is_no_file_are_refused(tmp_path: Pat
     wrong = {
         "round": "Too many levels of symbolic links",
         "round/x": "Too many levels of symbolic links",
-        "nowhere/x": "lies below .*nowhere, a link to nothing",
+        "nowhere/x": "is below .*nowhere, a broken link",
         "pipe": "is a device or a pipe",
     }
     for name, said in wrong.items():

@@ -69,7 +69,7 @@ def test_what_fits_is_built() -> None:
         ({"inner": 3}, "inner: expected a table or null. Received 3"),
         ({"inner": {"name": "a", "shape": [1.5]}}, r"inner.shape\[0\]: expected a whole number"),
         ({"inner": {}}, "inner.name: is missing"),
-        ({"parts": [{"name": "a"}, {"nme": 3}]}, r"parts\[1\].nme: is no field"),
+        ({"parts": [{"name": "a"}, {"nme": 3}]}, r"parts\[1\].nme: unknown field"),
         ({"parts": {}}, "parts: expected a list"),
         ({"curve": ["x"]}, r"curve\[0\]: expected a number"),
         ({"cells": [[]]}, r"cells\[0\]: expected text or a whole number or a number or null"),
@@ -79,7 +79,7 @@ def test_what_fits_is_built() -> None:
         ({"versions": []}, "versions: expected a table"),
         ({"facts": 3}, "facts: expected a table"),
         ({"passed": 1}, "passed: expected true or false"),
-        ({"more": 1}, "more: is no field"),
+        ({"more": 1}, "more: unknown field"),
     ],
 )
 def test_what_does_not_fit_is_named_by_its_place(change, said) -> None:

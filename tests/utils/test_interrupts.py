@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tfprune.utils.interrupts import Terminated, heeded_interrupts
+from tfprune.utils.interrupts import Terminated, handle_interrupts
 
 
 class Finalized:
@@ -19,7 +19,7 @@ class Finalized:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_one_that_a_finalizer_swallowed_is_raised_at_the_next_check() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with heeded_interrupts() as check:
+    with handle_interrupts() as check:
         check()
         thing = Finalized()
         del thing
@@ -29,7 +29,7 @@ def test_one_that_a_finalizer_swallowed_is_raised_at_the_next_check() -> None:
 
 
 def test_any_other_is_raised_at_once() -> None:
-    with heeded_interrupts(), pytest.raises(KeyboardInterrupt):
+    with handle_interrupts(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
@@ -40,9 +40,9 @@ def test_what_a_library_makes_of_one_is_one_again() -> None:
         except KeyboardInterrupt:
             raise TypeError("Failed to convert elements to Tensor") from None
 
-    with pytest.raises(KeyboardInterrupt), heeded_interrupts():
+    with pytest.raises(KeyboardInterrupt), handle_interrupts():
         convert()
-    with pytest.raises(TypeError, match="of its own"), heeded_interrupts():
+    with pytest.raises(TypeError, match="of its own"), handle_interrupts():
         raise TypeError("of its own")
 
 
@@ -50,7 +50,7 @@ def test_other_threads_have_no_signals_to_heed() -> None:
     found = []
 
     def work() -> None:
-        with heeded_interrupts() as check:
+        with handle_interrupts() as check:
             check()
             found.append(True)
 
@@ -63,7 +63,7 @@ def test_other_threads_have_no_signals_to_heed() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt) as caught, heeded_interrupts(), heeded_interrupts():
+    with pytest.raises(KeyboardInterrupt) as caught, handle_interrupts(), handle_interrupts():
         signal.raise_signal(number)
     assert isinstance(caught.value, Terminated)
     assert caught.value.number == number
@@ -72,7 +72,7 @@ def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
 
 
 def test_one_that_was_passed_over_is_raised_at_the_next_check_of_every_block() -> None:
-    with heeded_interrupts() as outer, heeded_interrupts() as inner:
+    with handle_interrupts() as outer, handle_interrupts() as inner:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         for check in (inner, outer):
@@ -88,7 +88,7 @@ def test_a_handler_of_the_caller_and_a_signal_that_is_ignored_stay_so() -> None:
 
     before = signal.signal(signal.SIGTERM, handle), signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with heeded_interrupts() as check:
+        with handle_interrupts() as check:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGHUP)
             check()
@@ -102,7 +102,7 @@ def test_sigterm_is_heeded_where_ctrl_c_is_ignored() -> None:
     """As in what a shell starts with `&`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with pytest.raises(Terminated), heeded_interrupts():
+        with pytest.raises(Terminated), handle_interrupts():
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

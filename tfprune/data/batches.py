@@ -1,4 +1,4 @@
-"""The one reader of a user's data: batches of what a model takes, out of any form."""
+"""The reader of user data: batches for a model, from any accepted form."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from tfprune.data.model_inputs import ModelInputs, check_numbers, leaves, mapped
 from tfprune.errors import DataError, OptionError
 
 BATCH_SIZE = 32
-"""Samples of a batch, where the data are arrays or single samples and nothing else is said."""
+"""Default batch size, for arrays and single samples."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is given at once; labels and weights are None where there are none.
+    """One batch; labels and weights are None if there are none.
 
     Attributes:
-        inputs: Checked arrays in the structure that the model takes, or if it does not say what it
-            takes, in the one they were given in.
-        labels: Of the samples.
-        weights: Of the samples.
-        size: How many samples it holds.
-        first: The number of its first sample in the data.
+        inputs: Checked arrays in the structure of the model's inputs, or if that is unknown, in the
+            structure of the data.
+        labels: Labels of the samples.
+        weights: Weights of the samples.
+        size: Number of samples.
+        first: Index of its first sample in the data.
         named: Whether the inputs were given by name.
     """
 
@@ -45,19 +45,19 @@ def read(
     size: int = BATCH_SIZE,
     labels: Literal["needed", "allowed", "ignored"] = "allowed",
 ) -> Iterator[Batch]:
-    """Data batch after batch, so that no more than one has to be held.
+    """Yield data in batches, with only one in memory at a time.
 
     Args:
         data: In any form of `data_forms`. A dataset or an iterable keeps its own batches.
-        takes: What the model takes; None: it does not say.
-        option: What the data was given as, for error messages.
-        size: Samples of a batch, where the data are arrays or single samples.
-        labels: Whether every batch must have labels; or may have some, which are not looked at.
+        takes: The model's inputs; None: unknown.
+        option: The name of the argument, for error messages.
+        size: Batch size, for arrays or single samples.
+        labels: Whether labels are required, allowed, or allowed and ignored.
 
     Raises:
-        DataError: The data is missing, empty, endless, in none of the forms, or not what the
-            model takes.
-        OptionError: The size is none.
+        DataError: The data is missing, empty, endless, in an unknown form, or does not fit the
+            model.
+        OptionError: The size is not valid.
 
     Example:
         >>> x, y = np.zeros((40, 3)), np.zeros(40)
@@ -87,14 +87,13 @@ def read(
 def first_samples(
     data: Any, takes: ModelInputs, option: str, limit: int
 ) -> tuple[list[np.ndarray], int | None]:
-    """No more than `limit` samples, an array for each input, and how many the data holds.
+    """Return at most `limit` samples, an array for each input, and the size of the data.
 
-    Of arrays they are taken at even distances, since data is often sorted by class; of anything
-    else, which may be endless, from its beginning: then the number is None where it was not read
-    to its end.
+    Samples of arrays are evenly spaced, since data is often sorted by class. Anything else, which
+    may be endless, is read from its beginning; the size is None if it was not read to its end.
 
     Raises:
-        DataError: As `read`, or the samples differ in shape.
+        DataError: As `read`, or the samples have different shapes.
     """
     forms = Forms(takes, option, labels=False)
     data = forms.called(data)
@@ -125,7 +124,7 @@ def first_samples(
 
 
 def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
-    """The checked arrays of one batch of inputs alone: several may be a tuple too."""
+    """Return the checked arrays of one batch without labels; several inputs may be a tuple too."""
     parts = Forms(takes, option).parts((inputs,))
     count = _count(parts, option)
     if not count:
@@ -134,7 +133,7 @@ def one_batch(inputs: Any, takes: ModelInputs, option: str) -> list[np.ndarray]:
 
 
 def check_batch_size(size: Any) -> None:
-    """Raise unless a number of samples is one."""
+    """Raise unless a batch size is valid."""
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if not whole or size < 1:
         raise OptionError(f"batch_size: expected a whole number >= 1. Received {size!r}")
@@ -145,7 +144,7 @@ def _empty(option: str) -> DataError:
 
 
 def _cut(parts: Parts, takes: ModelInputs | None, option: str, size: int) -> Iterator[Parts]:
-    """Arrays cut into batches; what is mapped into memory is read a batch at a time."""
+    """Yield arrays cut into batches; memory-mapped ones are read a batch at a time."""
     total = _count(parts, option)
     if takes is not None and total:
         takes.check_shapes(parts.inputs, option)
@@ -156,7 +155,7 @@ def _cut(parts: Parts, takes: ModelInputs | None, option: str, size: int) -> Ite
 def _grouped(
     given: Iterable[Parts], takes: ModelInputs | None, option: str, size: int
 ) -> Iterator[Parts]:
-    """Batches as they are given, and batches of the single samples that are given."""
+    """Yield batches unchanged, and single samples grouped into batches."""
     waiting: list[Parts] = []
     for parts in given:
         batch, single = _as_batch(parts, takes)
@@ -172,7 +171,7 @@ def _grouped(
 
 
 def _as_batch(parts: Parts, takes: ModelInputs | None) -> tuple[Parts, bool]:
-    """A batch, and whether it was made of a single sample: the ranks of the inputs tell."""
+    """Return a batch, and whether it was a single sample, which the ranks of the inputs show."""
     ranks = [len(one.shape) - 1 for one in takes.inputs] if takes else []
     if not takes or [len(shape_of(array)) for array in parts.inputs] != ranks:
         return parts, False
@@ -180,22 +179,22 @@ def _as_batch(parts: Parts, takes: ModelInputs | None) -> tuple[Parts, bool]:
 
 
 def _stacked(samples: Sequence[Parts], option: str) -> Parts:
-    """Batches of one sample each as one batch."""
+    """Return batches of one sample each, joined to one batch."""
     columns = [leaves(one.three) for one in samples]
     if len({tuple(leaf is None for leaf in column) for column in columns}) > 1:
-        raise DataError(f"{option}=: the samples differ in what labels they have")
+        raise DataError(f"{option}=: some samples have labels or weights and others do not")
     joined = iter([_joined(column, option) for column in zip(*columns, strict=True)])
     inputs, labels, weights = mapped(lambda _: next(joined), samples[0].three)
     return Parts(inputs, labels, weights, samples[0].named)
 
 
 def _joined(arrays: Sequence[Any], option: str) -> Any:
-    """Arrays one after the other; None for none."""
+    """Return arrays, concatenated; None for none."""
     if arrays[0] is None:
         return None
     shapes = sorted({shape_of(array)[1:] for array in arrays})
     if len(shapes) > 1:
-        raise DataError(f"{option}=: samples of different shapes: {shapes}; pad them to one")
+        raise DataError(f"{option}=: samples of different shapes: {shapes}; pad them to one shape")
     return np.concatenate(arrays)
 
 
@@ -211,13 +210,13 @@ def _batch(parts: Parts, takes: ModelInputs | None, option: str, first: int, cou
 
 
 def _count(parts: Parts, option: str) -> int:
-    """How many samples all arrays hold."""
+    """Return the number of samples, which must be the same in all arrays."""
     counts = []
     for part in parts.three:
         shapes = [shape_of(leaf) for leaf in leaves(part) if leaf is not None]
         if () in shapes:
             raise DataError(
-                f"{option}=: expected arrays whose first axis counts samples. Received a single "
+                f"{option}=: expected arrays whose first axis is the batch. Received a single "
                 "number"
             )
         counts.append(sorted({shape[0] for shape in shapes}))
@@ -225,5 +224,5 @@ def _count(parts: Parts, option: str) -> int:
     if len(lengths) > 1:
         names = zip(("inputs", "labels", "weights"), counts, strict=True)
         found = ", ".join(f"{count} {name}" for name, part in names for count in part)
-        raise DataError(f"{option}=: arrays of one length are needed. Received {found}")
+        raise DataError(f"{option}=: expected arrays of one length. Received {found}")
     return lengths.pop() if counts[0] else 0

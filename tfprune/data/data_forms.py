@@ -1,4 +1,4 @@
-"""The forms that data may have, and what each means: the same in every call that takes data.
+"""The accepted forms of data and their meaning, the same in every call that takes data.
 
 an array (NumPy, memory-mapped, a tensor)     inputs
 a dict from input name to array               inputs
@@ -24,7 +24,7 @@ from tfprune.data.model_inputs import ModelInputs, mapped
 from tfprune.errors import DataError, type_name
 
 ENDLESS = -1
-"""How many elements `tf.data` says that an endless dataset has."""
+"""The cardinality that `tf.data` gives an endless dataset."""
 
 FORMS = (
     "give inputs, (inputs, labels) or (inputs, labels, weights), where inputs are an array, a dict "
@@ -34,10 +34,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Inputs, labels and weights of some samples, as arrays; `named`: inputs came by name.
+    """Inputs, labels and weights of samples, as arrays; `named`: the inputs were a dict.
 
-    The inputs are a list in the order of the model's, or if it does not say what it takes, the
-    structure that was given.
+    The inputs are a list in the order of the model's inputs, or if those are unknown, in the
+    structure of the data.
     """
 
     inputs: Any
@@ -47,11 +47,11 @@ class Parts:
 
     @property
     def three(self) -> tuple[Any, Any, Any]:
-        """Inputs, labels, weights."""
+        """Return inputs, labels, weights."""
         return self.inputs, self.labels, self.weights
 
     def mapped(self, function: Callable[[Any], Any]) -> "Parts":
-        """The same with a function applied to every array."""
+        """Return the parts with a function applied to every array."""
         inputs, labels, weights = mapped(
             lambda leaf: None if leaf is None else function(leaf), self.three
         )
@@ -60,12 +60,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Forms:
-    """Reads the forms of the data of one call.
+    """Reads the data of one call.
 
     Attributes:
-        takes: What the model takes; None: it does not say.
-        option: What the data was given as, for error messages.
-        labels: Whether labels and weights are looked at.
+        takes: The model's inputs; None: unknown.
+        option: The name of the argument, for error messages.
+        labels: Whether labels and weights are read.
     """
 
     takes: ModelInputs | None
@@ -73,18 +73,20 @@ class Forms:
     labels: bool = True
 
     def called(self, data: Any) -> Any:
-        """What a function gives; other data as it is."""
+        """Return the result of a function; other data unchanged."""
         if not callable(data) or hasattr(data, "__iter__"):
             return data
         if not _takes_nothing(data):
-            raise DataError(f"{self.option}=: a function that gives samples takes no arguments")
+            raise DataError(
+                f"{self.option}=: a function that returns samples must take no arguments"
+            )
         return data()
 
     def whole(self, data: Any) -> Parts | None:
-        """All samples, where the data is arrays; None where it has to be gone through.
+        """Return all samples if the data is arrays; None if it must be iterated.
 
         Raises:
-            DataError: The arrays are not what the model takes, or may mean several things.
+            DataError: The arrays do not fit the model, or are ambiguous.
         """
         if isinstance(data, tuple):
             found = not self._are_batches(data)
@@ -93,8 +95,8 @@ class Forms:
         elif self.takes is None:
             if data and all(map(is_array, data)):
                 raise DataError(
-                    f"{self.option}=: the model does not say how many inputs it takes, so that a "
-                    f"list of {len(data)} arrays may be inputs or batches: give ([…],) or iter([…])"
+                    f"{self.option}=: the number of inputs of the model is unknown, so a list of "
+                    f"{len(data)} arrays may be inputs or batches: give ([…],) or iter([…])"
                 )
             found = _is_numbers(data)
         elif len(self.takes.inputs) > 1:
@@ -108,15 +110,15 @@ class Forms:
         return self.parts(data) if found else None
 
     def elements(self, data: Any, *, endless: bool = False) -> Iterable[Any]:
-        """What data gives that is not `whole`; it has an end, unless it may be endless.
+        """Return the elements of data that is not `whole`; raise if endless and not allowed.
 
         Raises:
-            DataError: It is none of the forms, or has no end.
+            DataError: It has an unknown form, or is endless.
         """
         if data is None:
-            raise DataError(f"{self.option}=: there is none; {FORMS}")
+            raise DataError(f"{self.option}=: the data is missing; {FORMS}")
         items: Iterable[Any]
-        # A keras.utils.PyDataset has no end when it is iterated; an endless one has no number.
+        # Iterating a keras.utils.PyDataset never ends; an endless one has no number of batches.
         counted = hasattr(data, "num_batches") or hasattr(data, "__len__")
         if counted and hasattr(data, "__getitem__") and not isinstance(data, Sequence):
             count = data.num_batches if hasattr(data, "num_batches") else len(data)
@@ -130,15 +132,16 @@ class Forms:
             raise DataError(f"{self.option}=: {FORMS}. Received {type_name(data)}")
         if not known and not endless:
             raise DataError(
-                f"{self.option}=: the data has no end (repeat()?): give a part, as data.take(100)"
+                f"{self.option}=: the data is endless (repeat()?): give a part, such as "
+                "data.take(100)"
             )
         return items
 
     def parts(self, item: Any) -> Parts:
-        """Inputs, labels and weights, be they all samples, a batch, or one sample.
+        """Return inputs, labels and weights of all samples, a batch, or one sample.
 
         Raises:
-            DataError: They are not as many as the model takes, or may mean several things.
+            DataError: The number of inputs is wrong, or the form is ambiguous.
         """
         inputs, *rest = item if isinstance(item, tuple) and item else (item,)
         if len(rest) > 2:
@@ -171,7 +174,7 @@ class Forms:
         return Parts(inputs, labels, weights, named)
 
     def _are_batches(self, data: tuple[Any, ...]) -> bool:
-        """Tell batches in a tuple from (inputs, labels) that are tuples themselves."""
+        """Return whether a tuple holds batches, not (inputs, labels) that are tuples themselves."""
         tuples = len(data) > 1 and all(isinstance(part, tuple) for part in data)
         return tuples and self.takes is not None and len(data[0]) != len(self.takes.inputs)
 
@@ -186,7 +189,7 @@ class Forms:
         return [self._array(part) for part in inputs]
 
     def _way_out(self) -> str:
-        """How several inputs are given, as the end of an error message."""
+        """Return how to give several inputs, as the end of an error message."""
         several = self.takes is not None and len(self.takes.inputs) > 1
         names = self.takes.names if self.takes and several else ["a", "b"]
         listed, keys = ", ".join(names), ", ".join(f"{name!r}: …" for name in names)
@@ -196,7 +199,7 @@ class Forms:
         )
 
     def _arrays(self, structure: Any) -> Any:
-        """A structure whose leaves are arrays: lists of numbers are leaves."""
+        """Return a structure with arrays as leaves; lists of numbers are leaves."""
         if isinstance(structure, Mapping):
             return {key: self._arrays(value) for key, value in structure.items()}
         if isinstance(structure, list | tuple) and structure and not _is_numbers(structure):
@@ -204,36 +207,36 @@ class Forms:
         return self._array(structure)
 
     def _array(self, thing: Any) -> Any:
-        """An array that can be cut, not copied if it is one; None stays."""
+        """Return an array that can be sliced, without a copy if possible; None stays None."""
         if thing is None or is_array(thing):
             return thing
         try:
             return np.asarray(thing)
         except ValueError:
             raise DataError(
-                f"{self.option}=: samples of different shapes in a list; pad them to one"
+                f"{self.option}=: samples of different shapes in a list; pad them to one shape"
             ) from None
 
 
 def is_array(thing: Any) -> bool:
-    """Tell an array, tensor or table from what holds some."""
+    """Return whether something is an array, tensor or table, not a container of them."""
     return hasattr(thing, "shape") and (hasattr(thing, "dtype") or hasattr(thing, "__array__"))
 
 
 def shape_of(array: Any) -> tuple[int, ...]:
-    """The shape of an array, without reading it."""
+    """Return the shape of an array, without reading it."""
     return tuple(np.shape(array))
 
 
 def _are_samples(parts: Sequence[Any], rank: int) -> bool:
-    """Tell whether arrays are single samples of one shape for an input of a rank."""
+    """Return whether arrays are single samples of one shape for an input of a rank."""
     if not parts or not all(map(is_array, parts)):
         return False
     return len({shape_of(part) for part in parts}) == 1 and len(shape_of(parts[0])) == rank - 1
 
 
 def _is_numbers(thing: Any) -> bool:
-    """Tell a list of numbers, or of such lists, from one that holds arrays."""
+    """Return whether a list holds numbers, or lists of numbers, not arrays."""
     if isinstance(thing, list) and thing:
         return _is_numbers(thing[0])
     return isinstance(thing, bool | int | float | np.generic)
@@ -244,6 +247,6 @@ def _takes_nothing(function: Callable[..., Any]) -> bool:
         inspect.signature(function).bind()
     except TypeError:
         return False
-    except ValueError:  # of a function in C, which has no signature
+    except ValueError:  # a function in C has no signature
         return True
     return True

@@ -1,4 +1,4 @@
-"""What a model takes, and whether arrays are that: the checks of all data."""
+"""The inputs of a model, and checks that arrays fit them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class OneInput:
-    """One input: None for open sizes, and "" for the type where arrays are quantized later."""
+    """One input: None for open sizes, and "" for the type if arrays are quantized later."""
 
     name: str
     shape: Shape
@@ -26,8 +26,8 @@ class ModelInputs:
 
     Attributes:
         inputs: In the order of the model.
-        structure: How the model's call wants them: places in `inputs`, alone or in a dict, list or
-            tuple. The keys of a dict may be used as names.
+        structure: The structure that the model's call takes: indices into `inputs`, alone or in a
+            dict, list or tuple. The keys of a dict may be used as names.
     """
 
     inputs: tuple[OneInput, ...]
@@ -35,18 +35,18 @@ class ModelInputs:
 
     @property
     def names(self) -> list[str]:
-        """The names that data is given by: the keys of the structure, or the inputs' own."""
+        """Return the names for data in a dict: the keys of the structure, or the inputs' names."""
         if not isinstance(self.structure, Mapping):
             return [one.name for one in self.inputs]
         keys = {place: key for key, place in self.structure.items() if isinstance(place, int)}
         return [keys.get(place, one.name) for place, one in enumerate(self.inputs)]
 
     def packed(self, arrays: Sequence[Any]) -> Any:
-        """The arrays as the model's call wants them."""
+        """Return the arrays in the structure that the model's call takes."""
         return mapped(lambda place: arrays[place], self.structure)
 
     def in_order(self, by_name: Mapping[str, Any], option: str) -> list[Any]:
-        """The values of a dict in the order of the inputs: one for each, and no others."""
+        """Return the values of a dict in the order of the inputs; the names must match exactly."""
         names = self.names
         own = [one.name for one in self.inputs]
         if set(by_name) == set(own):
@@ -57,13 +57,13 @@ class ModelInputs:
             faults.append(f"no input {missing[0]!r}. Received {sorted(map(str, by_name))}")
         unknown = [str(name) for name in by_name if name not in names]
         if unknown:
-            faults.append(f"{unknown[0]!r} is no input. {nearest(unknown[0], names)}")
+            faults.append(f"unknown input {unknown[0]!r}. {nearest(unknown[0], names)}")
         if faults:
             raise DataError(f"{option}=: {'; '.join(faults)}")
         return [by_name[name] for name in names]
 
     def in_structure(self, given: Any) -> list[Any] | None:
-        """What is given in the nested structure of the inputs, in their order; else None."""
+        """Return the leaves of a structure like that of the inputs, in their order; else None."""
         found: dict[int, Any] = {}
         parts = self.structure
         if isinstance(parts, int) or all(isinstance(part, int) for part in _parts(parts)):
@@ -71,7 +71,7 @@ class ModelInputs:
         return [found[place] for place in sorted(found)] if _placed(parts, given, found) else None
 
     def check_shapes(self, arrays: Sequence[Any], option: str) -> None:
-        """Raise unless arrays have the shapes of the inputs, with any number of samples."""
+        """Raise unless arrays have the shapes of the inputs, with any batch size."""
         for array, one in zip(arrays, self.inputs, strict=True):
             shape, wanted = tuple(np.shape(array)), (None, *one.shape[1:])
             if not fits(shape, wanted):
@@ -83,15 +83,15 @@ class ModelInputs:
     def checked(
         self, arrays: Sequence[Any], option: str, numbers: Sequence[int] | np.ndarray
     ) -> list[np.ndarray]:
-        """The arrays in the types of the inputs.
+        """Return the arrays in the types of the inputs.
 
         Args:
             arrays: A batch, in the order of the inputs.
-            option: What the data was given as, for error messages.
-            numbers: Those that the samples of the batch have in the data.
+            option: The name of the argument, for error messages.
+            numbers: The indices of the batch's samples in the data.
 
         Raises:
-            DataError: A wrong shape, no numbers, NaN or infinity, or what the type cannot hold.
+            DataError: A wrong shape, no numbers, NaN or infinity, or a number out of range.
         """
         self.check_shapes(arrays, option)
         result = []
@@ -111,7 +111,7 @@ def _parts(structure: Any) -> list[Any]:
 
 
 def _placed(structure: Any, given: Any, found: dict[int, Any]) -> bool:
-    """Put what is given by the places of the inputs; False where its structure is another."""
+    """Collect leaves by the index of their input; return False if the structures differ."""
     if isinstance(structure, int):
         found[structure] = given
         return True
@@ -127,7 +127,7 @@ def _placed(structure: Any, given: Any, found: dict[int, Any]) -> bool:
 
 
 def fits(shape: Sequence[int | None], wanted: Shape) -> bool:
-    """Tell whether a shape is one of those that leave some of their sizes open."""
+    """Return whether a shape matches one with open sizes."""
     return len(shape) == len(wanted) and all(
         size is None or size == here for size, here in zip(wanted, shape, strict=True)
     )
@@ -137,7 +137,7 @@ def check_numbers(
     array: np.ndarray, option: str, where: str, numbers: Sequence[int] | np.ndarray
 ) -> None:
     """Raise unless an array holds numbers, all finite."""
-    # NumPy knows bfloat16 as no kind of number.
+    # NumPy does not treat bfloat16 as a number.
     array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     if array.dtype.kind not in "biuf":
         raise DataError(
@@ -152,7 +152,7 @@ def check_numbers(
 
 
 def _cast(array: np.ndarray, one: OneInput, where: str) -> np.ndarray:
-    """The array in the type of an input, unless that changes more than the last digits."""
+    """Return the array in the type of an input; raise if that changes more than the last digits."""
     if one.dtype in (array.dtype.name, "bfloat16", ""):
         return array
     dtype = np.dtype(one.dtype)
@@ -160,7 +160,7 @@ def _cast(array: np.ndarray, one: OneInput, where: str) -> np.ndarray:
         cast = array.astype(dtype)
     if dtype.kind in "iub" and (cast != array).any():
         bad = array[cast != array].flat[0]
-        raise DataError(f"{where}: the model takes {dtype}, and {bad} is none")
+        raise DataError(f"{where}: the model takes {dtype}. Received {bad}")
     if dtype.kind == "f" and not np.isfinite(cast).all():
         bad = array[~np.isfinite(cast)].flat[0]
         raise DataError(f"{where}: {bad:g} is too large for {dtype}, which the model takes")
@@ -168,7 +168,7 @@ def _cast(array: np.ndarray, one: OneInput, where: str) -> np.ndarray:
 
 
 def inputs_of(model: Any) -> ModelInputs | None:
-    """What a Keras model takes; None for a subclassed one, which does not say it."""
+    """Return the inputs of a Keras model; None for a subclassed one, where they are unknown."""
     declared = getattr(model, "inputs", None)
     if not isinstance(declared, list) or not declared:
         return None
@@ -185,7 +185,7 @@ def inputs_of(model: Any) -> ModelInputs | None:
 
 
 def inputs_of_specs(specs: Iterable[Any]) -> ModelInputs:
-    """The inputs of a file or of an `Interface`, in a row."""
+    """Return the inputs of a file or an `Interface`, as a flat list."""
     inputs = []
     for spec in specs:
         shape = tuple(None if size == -1 else size for size in spec.shape)
@@ -194,7 +194,7 @@ def inputs_of_specs(specs: Iterable[Any]) -> ModelInputs:
 
 
 def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
-    """A dict, list or tuple with a function applied to all in it, however deep."""
+    """Return a nested dict, list or tuple with a function applied to its leaves."""
     if isinstance(structure, Mapping):
         return {key: mapped(function, value) for key, value in structure.items()}
     if isinstance(structure, list | tuple):
@@ -204,7 +204,7 @@ def mapped(function: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def leaves(structure: Any) -> list[Any]:
-    """All that is in a dict, list or tuple, however deep."""
+    """Return the leaves of a nested dict, list or tuple."""
     found: list[Any] = []
     mapped(found.append, structure)
     return found

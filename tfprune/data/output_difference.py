@@ -1,4 +1,4 @@
-"""How far two outputs are apart: all the measures that are taken of it."""
+"""Measures of the difference between two outputs."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ import numpy as np
 def differences(
     expected: np.ndarray, actual: np.ndarray, *, equal_holes: bool = False
 ) -> np.ndarray:
-    """The absolute differences, infinite where one of two numbers is not finite.
+    """Return absolute differences, infinite where a number is not finite.
 
-    With `equal_holes`, NaN or the same infinity in both is no difference.
+    With `equal_holes`, NaN or the same infinity in both counts as no difference.
     """
     if expected.shape != actual.shape:
         raise ValueError(f"outputs of shape {actual.shape}, expected {expected.shape}")
@@ -28,9 +28,9 @@ def largest_share(
     equal_holes: bool = False,
     scale_of_zeros: float = 1.0,
 ) -> float:
-    """The largest of the `differences`, as a share of the largest finite number expected.
+    """Return the largest of the `differences`, relative to the largest finite expected number.
 
-    Where only zeros are expected, it is a share of `scale_of_zeros`, of 0 infinite.
+    If all expected numbers are zero, it is relative to `scale_of_zeros`, and infinite if that is 0.
 
     Example:
         >>> largest_share(np.array([0.0, 4.0]), np.array([1.0, 4.0]))
@@ -43,20 +43,20 @@ def largest_share(
 
 
 def rms_share(expected: np.ndarray, actual: np.ndarray) -> float:
-    """The root mean squared difference, as a share of `scale_of` what is expected."""
+    """Return the root mean squared difference, relative to `scale_of(expected)`."""
     return rms(differences(expected, actual)) / (scale_of(expected) or 1.0)
 
 
 def rms(gap: np.ndarray) -> float:
-    """The root of the mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(gap**2)))
 
 
 def scale_of(expected: np.ndarray) -> float:
-    """What differences of an output are measured by.
+    """Return the scale of an output, to which its differences are relative.
 
-    Its standard deviation, but no less than a twentieth of its largest number: few samples may
-    happen to give nearly the same, and 8 bits still err by a fraction of that number.
+    It is the standard deviation, but at least a twentieth of the largest number: few samples may
+    have nearly equal outputs, and errors of 8 bits are a fraction of that number.
     """
     if not expected.size:
         return 0.0
@@ -64,7 +64,7 @@ def scale_of(expected: np.ndarray) -> float:
 
 
 def correlation(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Pearson's; of constants 1 if both are, and 0 where numbers are not finite."""
+    """Return Pearson's correlation; 1 for two constants, 0 if a number is not finite."""
     a, b = expected.ravel() - expected.mean(), actual.ravel() - actual.mean()
     norm = float(np.sqrt((a @ a) * (b @ b)))
     if not np.isfinite(norm):
@@ -75,12 +75,12 @@ def correlation(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def is_whole(outputs: np.ndarray) -> bool:
-    """Tell outputs that are decisions already, such as those of an argmax."""
+    """Return whether outputs are decisions, such as those of an argmax."""
     return outputs.dtype.kind in "biu"
 
 
 def same_answers(expected: np.ndarray, actual: np.ndarray) -> np.ndarray | None:
-    """Where the top class, or the decision, is the same; None of outputs without classes.
+    """Return where the top class, or the decision, is the same; None without classes.
 
     Example:
         >>> same_answers(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.2, 0.3], [0.1, 0.4]]))

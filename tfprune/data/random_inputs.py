@@ -13,10 +13,10 @@ def random_input(
     whole: tuple[int, int] = (0, 2),
     indices: bool = False,
 ) -> np.ndarray:
-    """Random numbers for one input: normal for floats, whole for all other types.
+    """Return random numbers for one input: normal for floats, integers for all other types.
 
-    Whole numbers are in range(*whole), as text for "string"; with `indices`, floats are whole too.
-    For "bfloat16", which NumPy does not have, there is float32.
+    Integers are in range(*whole), as text for "string"; with `indices`, floats are integers too.
+    "bfloat16", which NumPy does not have, becomes float32.
 
     Example:
         >>> random_input(np.random.default_rng(0), (2, 3), "int32", whole=(5, 9))
@@ -30,7 +30,7 @@ def random_input(
 
 
 def full_shape(shape: Sequence[int | None], samples: int, open_size: int) -> tuple[int, ...]:
-    """A shape with `samples` for an open batch, and `open_size` for other open sizes.
+    """Return a shape with `samples` for an open batch, and `open_size` for other open sizes.
 
     Example:
         >>> full_shape((None, 3, -1), 2, 8)

@@ -1,4 +1,4 @@
-"""The whole of it in one call."""
+"""The whole pipeline in one call."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.user_code import import_function
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.storage.scratch import scratch_folder
-from tfprune.utils.interrupts import heeded_interrupts
+from tfprune.utils.interrupts import handle_interrupts
 from tfprune.utils.progress import SILENT, Progress, Task
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
         model: The compressed Keras model.
-        artifact: It as a `.tflite` file.
+        artifact: Its `.tflite` file.
         baseline: The dense model as a float32 `.tflite` file.
-        report: Both measured beside each other.
-        folder: Where everything lies, or None if it was not to be kept.
+        report: The comparison of both files.
+        folder: The run folder, or None if nothing was kept.
     """
 
     model: "keras.Model"
@@ -51,12 +51,12 @@ class Result:
 
     @property
     def artefact(self) -> "Artifact":
-        """The artifact, by its name in 0.1.0."""
+        """Return the artifact, under its name in 0.1.0."""
         return self.artifact
 
     @property
     def passed(self) -> bool:
-        """Whether every gate of the recipe was kept."""
+        """Return whether every gate of the recipe passed."""
         return self.report.passed
 
     def __str__(self) -> str:
@@ -73,42 +73,42 @@ def compress(
     resume: bool = False,
     progress: Progress = SILENT,
 ) -> Result:
-    """Carry out a recipe: train, prune, convert, measure, report.
+    """Run a recipe: train, prune, convert, measure, report.
 
-    Every stage begins from the files of the one before it and from a seed of its own, so a run
-    that was broken off and gone on with gives what an unbroken one gives. For that to hold bit
-    for bit, call `tf.config.experimental.enable_op_determinism()` before, as the command does.
+    Every stage starts from the files of the previous one and from its own seed, so a resumed run
+    gives the same result as an uninterrupted one. For bit-identical results, call
+    `tf.config.experimental.enable_op_determinism()` first, as the command does.
 
     Args:
-        model: The model to begin with, in place of the recipe's [model]; it stays as it is. None:
-            take the recipe's.
-        recipe: A `Recipe`, tables as `tomllib` gives them, a path, or the name of a shipped one.
-        data: What to train and judge it on, in place of the recipe's [data]: whatever
-            `tfprune.pipeline.datasets.as_dataset` takes. None: take the recipe's.
-        out: The folder for everything that is written. None: keep nothing but what is returned.
-        resume: Go on with the run that is in `out`.
-        progress: Where to report to.
+        model: The model to start from, instead of the recipe's [model]; it is not changed. None:
+            use the recipe's.
+        recipe: A `Recipe`, tables as `tomllib` returns them, a path, or the name of a shipped one.
+        data: Data to train and evaluate on, instead of the recipe's [data], in a form that
+            `tfprune.pipeline.datasets.as_dataset` takes. None: use the recipe's.
+        out: The run folder. None: keep only what is returned.
+        resume: Resume the run in `out`.
+        progress: Receives progress reports.
 
     Returns:
-        The compressed model, both files and the report. A missed gate is no error:
+        The compressed model, both files and the report. A missed gate is not an error:
         see `Result.passed`.
 
     Raises:
-        TfpruneError: One line, before heavy work where it can be seen before.
+        TfpruneError: A one-line message, before heavy work if possible.
     """
     return carry_out(prepare(model, recipe, data, out=out, resume=resume), progress)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that was checked as far as can be without TensorFlow.
+    """A run, checked as far as possible without TensorFlow.
 
     Args:
-        model: The model to begin with, or None for the recipe's.
-        recipe: What is asked for.
-        data: What it is trained and judged on.
-        out: The folder, or None if it is not to be kept.
-        resume: Whether to go on with the run in the folder.
+        model: The model to start from, or None for the recipe's.
+        recipe: The recipe.
+        data: Data to train and evaluate on.
+        out: The run folder, or None if nothing is kept.
+        resume: Whether to resume the run in the folder.
     """
 
     model: "keras.Model | None"
@@ -126,10 +126,10 @@ def prepare(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> Job:
-    """Return a run ready to be carried out: `compress` without the work.
+    """Check the arguments of `compress` and return a run that is ready to start.
 
     Recipe, folder, model file and data are checked here. TensorFlow is loaded only if the data
-    come from it.
+    comes from it.
     """
     recipe = _as_recipe(recipe)
     _check_complete(recipe, model, data)
@@ -151,7 +151,7 @@ def prepare(
 
 
 def carry_out(job: Job, progress: Progress = SILENT) -> Result:
-    """Do what `prepare` checked."""
+    """Run a job of `prepare`."""
     from tfprune.pipeline import stages
 
     identity = {"data": job.data.sha256()}
@@ -162,7 +162,7 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
         folder = stack.enter_context(
             open_folder(place, job.recipe, identity, versions=_versions(), resume=job.resume)
         )
-        check_interrupt = stack.enter_context(heeded_interrupts())
+        check_interrupt = stack.enter_context(handle_interrupts())
         planned = stages.plan(job.recipe)
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
             shown = _Titled(progress, f"{number}/{len(planned)} {name}")
@@ -173,7 +173,7 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions that the numbers of a run depend on."""
+    """Return the versions that the results of a run depend on."""
     from tfprune.measure.comparison import versions
 
     found = versions()
@@ -182,7 +182,7 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Titled:
-    """Progress whose tasks carry the name of their stage."""
+    """Progress whose tasks have the name of their stage."""
 
     progress: Progress
     title: str
@@ -204,9 +204,9 @@ def _as_recipe(recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str]) -> R
 def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
     missing = []
     if model is None and recipe.model is None:
-        missing.append('[model] is missing: name one, such as source = "convnet"')
+        missing.append('[model] is missing: add one, such as source = "convnet"')
     if data is None and recipe.data is None:
-        missing.append('[data] is missing: name some, such as source = "digits"')
+        missing.append('[data] is missing: add it, such as source = "digits"')
     if missing:
         raise RecipeError("\n".join(f"recipe: {line}" for line in missing))
 
@@ -215,8 +215,8 @@ def _check_learnable(data: Dataset) -> None:
     only = data.train.y[0]
     if (data.train.y == only).all():
         raise DataError(
-            f"{data.name}: the labels of the train set are all {only}; a classifier learns from "
-            "two classes or more. Mix the examples if they are sorted and data.limit cuts them."
+            f"{data.name}: all labels of the train set are {only}; a classifier needs at least "
+            "two classes. Shuffle the examples if they are sorted and data.limit cuts them."
         )
 
 
@@ -239,7 +239,7 @@ def _begin(job: Job) -> "keras.Model":
 
 
 def _origin(job: Job) -> str:
-    """Return a hash of what the first model is made from; nothing where the recipe says it all."""
+    """Return a hash of the source of the first model; "" if the recipe determines it."""
     if job.model is not None:
         return _model_sha256(job.model)
     source = job.recipe.model.source if job.recipe.model is not None else ""

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read within bounds, temporary ones swept."""
+"""Files: atomic writes, reads with limits, cleanup of temporary files."""

@@ -1,4 +1,4 @@
-"""Arrays of a `.npz` from anywhere: what it declares is held against what is there, then read."""
+"""Arrays of an untrusted `.npz`: declared sizes are checked before anything is read."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 _MOST_DEFLATED = 1032
-"""Times as large as its deflated form that something can be (zlib's technical details)."""
+"""The largest compression ratio of deflate (zlib's technical details)."""
 _HEADERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype]]] = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
@@ -30,19 +30,19 @@ _FAULTS = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,  # A version of the format, or a patch, that zipfile does not know.
+    NotImplementedError,  # A version of the format, or a patch, that zipfile does not support.
 )
 
 
 class ArchiveFault(ValueError):
-    """The file is no archive of plain arrays, or it is damaged; in one line."""
+    """The file is damaged, or not an archive of plain arrays; a one-line message."""
 
 
 class Archive:
-    """An open `.npz`, of which each array is read when it is asked for.
+    """An open `.npz`; arrays are read on demand.
 
     Attributes:
-        names: Of its arrays.
+        names: Names of the arrays.
     """
 
     def __init__(self, archive: zipfile.ZipFile, bytes_there: int) -> None:
@@ -51,7 +51,7 @@ class Archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name in self._members:
-                raise ArchiveFault(f"it holds {name!r} twice")
+                raise ArchiveFault(f"it contains {name!r} twice")
             _check_member(member, name, bytes_there)
             self._members[name] = member
         self.names = tuple(self._members)
@@ -60,19 +60,19 @@ class Archive:
         """Return an array.
 
         Args:
-            name: Of the array.
-            most_bytes: What it may take; nothing is read of a larger one.
+            name: Name of the array.
+            most_bytes: Size limit; a larger array is not read.
 
         Raises:
-            ArchiveFault: There is none of this name, or it is damaged or too large.
+            ArchiveFault: The array is missing, damaged or too large.
         """
         if name not in self._members:
-            raise ArchiveFault(f"it holds no {name!r}")
+            raise ArchiveFault(f"it does not contain {name!r}")
         member = self._members[name]
         with _one_fault(), self._archive.open(member) as opened:
             shape, _, dtype = _HEADERS[_version(opened, name)](opened)
             if dtype.hasobject:
-                raise ArchiveFault(f"{name!r} holds Python objects, which are not read")
+                raise ArchiveFault(f"{name!r} contains Python objects, which are not read")
             declared = math.prod(shape) * dtype.itemsize
             there = member.file_size - opened.tell()
             if declared != there or any(size < 0 for size in shape):
@@ -85,16 +85,16 @@ class Archive:
 
 @contextmanager
 def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
-    """Give the arrays of a `.npz` for the length of a `with` block.
+    """Open a `.npz` for a `with` block.
 
     Raises:
-        FileNotFoundError: There is none.
-        ArchiveFault: It cannot be read, or is none.
+        FileNotFoundError: It does not exist.
+        ArchiveFault: It cannot be read, or is not a `.npz`.
     """
     with ExitStack() as stack:
         with _one_fault():
             if os.path.exists(path) and not os.path.isfile(path):
-                raise ArchiveFault("it is no file")
+                raise ArchiveFault("it is not a file")
             file = stack.enter_context(open(path, "rb"))
             _check_start(file)
             opened = stack.enter_context(zipfile.ZipFile(file))
@@ -105,7 +105,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
 def _check_start(file: BinaryIO) -> None:
     magic = file.read(len(npy.MAGIC_PREFIX))
     if magic == npy.MAGIC_PREFIX:
-        raise ArchiveFault("it holds one array without a name, as an .npy does")
+        raise ArchiveFault("it is a single array without a name, like an .npy; save it by np.savez")
     file.seek(0)
 
 
@@ -113,18 +113,18 @@ def _check_member(member: zipfile.ZipInfo, name: str, bytes_there: int) -> None:
     if member.flag_bits & 0x1:
         raise ArchiveFault(f"{name!r} is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ArchiveFault(f"{name!r} is packed by a method that numpy does not write")
+        raise ArchiveFault(f"{name!r} uses a compression method that numpy does not write")
     grows = 1 if member.compress_type == zipfile.ZIP_STORED else _MOST_DEFLATED
     if member.file_size > grows * min(member.compress_size, bytes_there):
         raise ArchiveFault(
-            f"{name!r} declares {member.file_size} bytes, which {member.compress_size} cannot hold"
+            f"{name!r} declares {member.file_size} bytes and stores {member.compress_size}"
         )
 
 
 def _version(opened: Any, name: str) -> tuple[int, int]:
     version = npy.read_magic(opened)
     if version not in _HEADERS:
-        raise ArchiveFault(f"{name!r} is no plain array")
+        raise ArchiveFault(f"{name!r} is not a plain array")
     return version
 
 

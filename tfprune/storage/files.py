@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and paths that are refused before any work is done."""
+"""Atomic writes, and paths checked before any work is done."""
 
 import contextlib
 import json
@@ -14,44 +14,44 @@ from tfprune.storage.scratch import open_beside
 
 
 def as_path(path: Any) -> Path:
-    """Return a path; refuse what is none.
+    """Return the argument as a Path.
 
     Raises:
         OptionError: It is neither a string nor a path.
     """
     if not isinstance(path, str | os.PathLike):
-        raise OptionError(f"path: expected the name of a file, got {path!r}")
+        raise OptionError(f"path: expected a file name. Received {path!r}")
     return Path(path)
 
 
 def check_destination(path: str | os.PathLike[str]) -> Path:
-    """Return a path after making sure that a file can be written there; nothing is left behind.
+    """Check that a file can be written to a path, leave nothing behind, and return the path.
 
     Raises:
-        OptionError: It is a folder, lies below a file, or where nothing can be written.
+        OptionError: It is a folder, is below a file, or cannot be written.
     """
     target = as_path(path)
     if "\0" in str(target):
-        raise OptionError(f"path: {str(target)!r}: no null character can be in a name")
+        raise OptionError(f"path: {str(target)!r}: a name cannot contain a null character")
     try:
         kind = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         kind = stat.S_IFREG
     except OSError as error:
-        raise OptionError(f"path: {target} ({error.strerror}); name another place") from None
+        raise OptionError(f"path: {target} ({error.strerror}); choose another path") from None
     if stat.S_ISDIR(kind):
         raise OptionError(f"path: {target} is a folder; give the name of a file in it")
     if not stat.S_ISREG(kind):
         raise OptionError(f"path: {target} is a device or a pipe; give the name of a file")
-    above = next(folder for folder in _landing(target).parents if os.path.lexists(folder))
+    above = next(folder for folder in _real_path(target).parents if os.path.lexists(folder))
     if not above.is_dir():
-        what = "a file" if above.exists() else "a link to nothing"
-        raise OptionError(f"path: {target} lies below {above}, {what}; name another place")
+        what = "a file" if above.exists() else "a broken link"
+        raise OptionError(f"path: {target} is below {above}, {what}; choose another path")
     try:
         tempfile.TemporaryFile(dir=above).close()
     except OSError as error:
         raise OptionError(
-            f"path: {target} cannot be written to {above} ({error.strerror}); name another place"
+            f"path: {target}: cannot write to {above} ({error.strerror}); choose another path"
         ) from None
     return target
 
@@ -61,7 +61,7 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
 
     Args:
         path: The file.
-        fix: What makes one, for the error where there is none.
+        fix: How to create it, for the error if it is missing.
 
     Raises:
         ArtifactError: It is missing or cannot be read.
@@ -78,81 +78,81 @@ def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
 
 
 def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
-    """Return what JSON text says.
+    """Parse JSON text.
 
     Args:
-        text: Bytes are of UTF-8, or of UTF-16 or UTF-32.
-        nan: Take NaN and infinity too, which Python writes and which are no JSON.
+        text: Text, or bytes in UTF-8, UTF-16 or UTF-32.
+        nan: Accept NaN and infinity too, which Python writes although JSON does not allow them.
 
     Raises:
-        ValueError: It is none, in one line.
+        ValueError: It is not JSON; a one-line message.
 
     Example:
         >>> parse_json("[1, NaN]")
         Traceback (most recent call last):
-        ValueError: NaN is no number of JSON
+        ValueError: NaN is not allowed in JSON
     """
     try:
         return json.loads(text, parse_constant=None if nan else _refuse)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")
+    raise ValueError(f"{word} is not allowed in JSON")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
-    """Write `data` to `path` so that no reader ever sees half of it.
+    """Write `data` to `path` atomically: no reader sees a partial file.
 
     It is written under a temporary name in the same folder, flushed to disk, and renamed.
 
     Args:
-        path: The final name. Its folder is made when missing.
+        path: The final name. A missing folder is created.
         data: Bytes, or text that is written as UTF-8.
 
     Returns:
         The path written.
 
     Raises:
-        OptionError: Nothing can be written there.
+        OptionError: The path cannot be written.
     """
     (target,) = write_together({as_path(path): data})
     return target
 
 
 def write_together(files: Mapping[Path, bytes | str]) -> tuple[Path, ...]:
-    """Write files that belong together, each as `write_atomic` does; none, if one cannot be.
+    """Write several files as `write_atomic` does; if one cannot be written, write none.
 
     Args:
-        files: What to write where; they appear in this order.
+        files: Content by path, written in this order.
 
     Returns:
         The paths written.
 
     Raises:
-        OptionError: Nothing can be written there.
-        OSError: Writing failed, as on a full disk; what was there before is as it was.
+        OptionError: The path cannot be written.
+        OSError: Writing failed, as on a full disk; existing files are unchanged.
     """
     targets = [check_destination(path) for path in files]
     with contextlib.ExitStack() as stack:
         staged = []
         for target, data in zip(targets, files.values(), strict=True):
             content = data.encode() if isinstance(data, str) else data
-            staged.append(stack.enter_context(_staged(_landing(target), content)))
+            staged.append(stack.enter_context(_staged(_real_path(target), content)))
         for temporary, target in zip(staged, targets, strict=True):
-            os.replace(temporary, _landing(target))
+            os.replace(temporary, _real_path(target))
     return tuple(targets)
 
 
-def _landing(target: Path) -> Path:
-    """Return where a file comes to lie: a link stays one, and what it leads to is written."""
+def _real_path(target: Path) -> Path:
+    """Return the path to write to: for a link, the file it points to."""
     return Path(os.path.realpath(target)) if target.is_symlink() else target.absolute()
 
 
 @contextlib.contextmanager
 def _staged(target: Path, content: bytes) -> Iterator[Path]:
-    """Write content under a temporary name beside its target, and give that name."""
+    """Write content under a temporary name next to its target, and yield that name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = open_beside(target)
     try:
@@ -170,7 +170,7 @@ def _staged(target: Path, content: bytes) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Name the file in errors of a `with` block: an error of write names none."""
+    """Add the file's name to OS errors of a `with` block: an error of `write` has none."""
     try:
         yield
     except OSError as error:

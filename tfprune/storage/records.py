@@ -1,4 +1,4 @@
-"""Frozen dataclasses from JSON of any origin: each value is of the type that its field says."""
+"""Frozen dataclasses from untrusted JSON; each value is checked against its field's type."""
 
 import dataclasses
 import math
@@ -10,26 +10,26 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _LARGEST = 2**63
-"""Whole numbers are below it: no size, count or hash of ours is larger, and floats hold them."""
+"""Integers must be below it: no size, count or hash is larger, and a float can represent it."""
 
 
 class RecordFault(ValueError):
-    """A value is not of the type that its field says; in one line."""
+    """A value does not match the type of its field; a one-line message."""
 
 
 def record(kind: type[T], data: Any, where: str = "") -> T:
     """Return a dataclass, and all dataclasses in it, from plain dicts and lists.
 
-    A list becomes a tuple where the field says so, and null a number that is none (NaN) in a
-    tuple of floats: so are curves written. A field that has a default may be missing.
+    A list becomes a tuple where the field is one, and null becomes NaN in a tuple of floats, which
+    is how curves are written. A field with a default may be missing.
 
     Args:
         kind: The dataclass.
-        data: What JSON gives of it.
-        where: What to call it in errors.
+        data: The parsed JSON.
+        where: Its name in errors.
 
     Raises:
-        RecordFault: A field is missing or unknown, or a value of another type.
+        RecordFault: A field is missing or unknown, or a value has another type.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def record(kind: type[T], data: Any, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(map(str, data.keys() - fields))
     if unknown:
-        raise RecordFault(f"{_inside(where, unknown[0])}: is no field")
+        raise RecordFault(f"{_inside(where, unknown[0])}: unknown field")
     missing = [
         name
         for name, field in fields.items()
@@ -62,7 +62,7 @@ def record(kind: type[T], data: Any, where: str = "") -> T:
 
 
 def value_of(hint: Any, value: Any, where: str = "") -> Any:
-    """Return a value as its type says, or raise RecordFault; see `record`."""
+    """Return a value converted to its type, or raise RecordFault; see `record`."""
     if dataclasses.is_dataclass(hint):
         return record(hint, value, where)  # type: ignore[arg-type]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -100,7 +100,7 @@ def _plain(hint: Any, value: Any, where: str) -> Any:
 
 
 def _one_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
-    """Try the kinds in turn; what is wrong inside of a table is told of the table's own kind."""
+    """Try the types in turn; an error inside a table is reported for the table's type."""
     tables = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
     if tables and isinstance(value, dict):
         return record(tables[0], value, where)  # type: ignore[arg-type]

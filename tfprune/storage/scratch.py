@@ -1,7 +1,7 @@
-"""Temporary folders and files that the next run removes when the process they are of is killed.
+"""Temporary folders and files that the next run removes if their process was killed.
 
-Whoever works in one holds a lock on it. The system lets go of the lock when the process ends,
-however it ends, so that what nobody holds is nobody's any more.
+The process that uses one locks it. The system releases the lock when the process ends, however it
+ends, so that an unlocked one can be removed.
 """
 
 import contextlib
@@ -17,53 +17,53 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock; what a killed run leaves stays there
+except ImportError:  # Windows has no flock; files of killed runs are not removed there
     fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "tfprune-"
 _NAME = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
-_HELD = ".held-by-its-process"
-"""The file in a temporary folder that its process holds; a folder without it is not ours."""
+_LOCK_FILE = ".held-by-its-process"
+"""The lock file in a temporary folder; a folder without it was not made by tfprune."""
 _SUFFIX = "[0-9a-f]{8}"
 
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give the path of a new temporary folder for the length of a `with` block."""
+    """Yield the path of a new temporary folder for a `with` block."""
     _sweep_once()
     with contextlib.ExitStack() as stack:
-        held = False
-        while not held:
+        locked = False
+        while not locked:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
-            handle = os.open(Path(folder, _HELD), os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(Path(folder, _LOCK_FILE), os.O_RDWR | os.O_CREAT, 0o600)
             stack.callback(os.close, handle)
-            held = _hold(handle)
+            locked = _lock(handle)
         inner = Path(folder, "files")
         inner.mkdir()
         yield inner
 
 
 def open_beside(target: Path) -> tuple[int, Path]:
-    """Make a file under a temporary name beside another, and remove those that killed runs left.
+    """Create a file under a temporary name next to another; remove those of killed runs.
 
     Args:
-        target: The name that it is to get in the end.
+        target: The final name of the file.
 
     Returns:
-        A handle to write to, to be closed by the caller, and the temporary name.
+        A handle to write to, which the caller closes, and the temporary name.
     """
     _sweep_beside(target)
     while True:
         path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        # With the rights that any new file gets, which those of `tempfile` are not.
+        # The umask applies, as for any new file; `tempfile` would use 0o600.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        if _hold(handle):
+        if _lock(handle):
             return handle, path
         os.close(handle)
 
 
 def sweep() -> None:
-    """Remove the temporary folders of this user whose processes are gone."""
+    """Remove this user's temporary folders whose processes have ended."""
     if fcntl is None:
         return
     with os.scandir(tempfile.gettempdir()) as entries:
@@ -72,7 +72,7 @@ def sweep() -> None:
         with contextlib.suppress(OSError):  # Another run was faster.
             status = folder.lstat()
             if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
-                with _free(folder / _HELD):
+                with _locked(folder / _LOCK_FILE):
                     shutil.rmtree(folder)
 
 
@@ -88,13 +88,13 @@ def _sweep_beside(target: Path) -> None:
     with os.scandir(target.parent) as entries:
         found = [Path(entry) for entry in entries if name.fullmatch(entry.name)]
     for path in found:
-        with contextlib.suppress(OSError), _free(path):  # Held, or another run was faster.
+        with contextlib.suppress(OSError), _locked(path):  # Locked, or another run was faster.
             path.unlink()
 
 
 @contextlib.contextmanager
-def _free(path: Path) -> Iterator[None]:
-    """Hold a file for the length of a `with` block; OSError where its process still does."""
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a file for a `with` block; raise OSError if its process still holds the lock."""
     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,10 +103,10 @@ def _free(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _hold(handle: int) -> bool:
-    """Hold a file until it is closed; False where it was swept away just before."""
+def _lock(handle: int) -> bool:
+    """Lock a file until it is closed; return False if it was removed just before."""
     if fcntl is None:
         return True
-    with contextlib.suppress(OSError):  # Some network drives have no locks: nothing holds there.
+    with contextlib.suppress(OSError):  # Some network drives have no locks.
         fcntl.flock(handle, fcntl.LOCK_EX)
     return os.fstat(handle).st_nlink > 0

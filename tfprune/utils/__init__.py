@@ -1,1 +1,1 @@
-"""What every part uses: registries, files, batches, progress, Keras helpers."""
+"""Shared helpers: registries, progress, filters, text tables, signals, versions."""

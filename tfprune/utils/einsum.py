@@ -1,4 +1,4 @@
-"""What the equation of an EinsumDense layer says of its kernel."""
+"""Axes of the kernel of an EinsumDense layer, read from its equation."""
 
 import re
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def summed_axes(equation: str) -> tuple[int, ...]:
 
 
 def is_product(equation: str) -> bool:
-    """Tell whether every axis of the kernel is either summed over or new.
+    """Return whether every axis of the kernel is either summed over or new.
 
     Example:
         >>> is_product("abc,cd->abd"), is_product("abc,cd->abcd")
@@ -45,7 +45,7 @@ def is_product(equation: str) -> bool:
 
 
 def is_matrix_product(equation: str) -> bool:
-    """Tell whether the axes stand as in a matrix product.
+    """Return whether the axes are ordered as in a matrix product.
 
     Example:
         >>> is_matrix_product("abcd,cde->abe"), is_matrix_product("abc,acd->abd")

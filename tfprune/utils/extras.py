@@ -1,4 +1,4 @@
-"""Packages that only some calls need: the extras of `setup.cfg`."""
+"""Optional packages: the extras of `setup.cfg`."""
 
 import importlib.util
 
@@ -6,20 +6,20 @@ from tfprune.errors import OptionError
 
 
 def installed(*packages: str) -> bool:
-    """Return whether all these packages can be imported; imports none of them."""
+    """Return whether all these packages can be imported, without importing them."""
     return not _missing(packages)
 
 
 def require(what: str, extra: str, *packages: str) -> None:
-    """Refuse a call that needs packages which are not installed.
+    """Raise if packages are not installed.
 
     Args:
-        what: What needs them, as the error calls it.
+        what: The call that needs them, for the error.
         extra: The extra of tfprune that installs them.
-        packages: Their names, as they are imported.
+        packages: Their module names.
 
     Raises:
-        OptionError: One of them is missing.
+        OptionError: A package is missing.
     """
     if missing := _missing(packages):
         raise OptionError(f"{what} needs {', '.join(missing)}: pip install 'tfprune[{extra}]'")

@@ -1,4 +1,4 @@
-"""`only` and `skip`: which layers of a model a call is about."""
+"""`only` and `skip`: the layers of a model to which a call applies."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -9,14 +9,14 @@ from tfprune.errors import FilterError, OptionError, nearest
 T = TypeVar("T")
 Filter = str | Callable[[T], bool]
 Filters = str | Callable[[T], bool] | Iterable[str | Callable[[T], bool]]
-"""What `only` and `skip` take: one filter, or several."""
+"""The type of `only` and `skip`: one filter, or several."""
 
 
 def as_filters(name: str, filters: Filters[T]) -> tuple["Filter[T]", ...]:
-    """Return filters as a tuple: one name, regex or predicate, or several, are all accepted.
+    """Return filters as a tuple; accept one name, regex or predicate, or several.
 
     Raises:
-        OptionError: If one is neither, or is a string that is no regular expression.
+        OptionError: One is neither, or is not a valid regular expression.
     """
     wanted = "expected names, regular expressions or predicates"
     if isinstance(filters, str) or callable(filters):
@@ -39,9 +39,9 @@ def as_filters(name: str, filters: Filters[T]) -> tuple["Filter[T]", ...]:
 
 
 def matches(entry: "Filter[T]", item: T, names: Sequence[str]) -> bool:
-    """Say whether a filter is about an item.
+    """Return whether a filter matches an item.
 
-    A string is when it equals one of the item's `names` or is found in one as a regular
+    A string matches if it equals one of the item's `names` or is found in one as a regular
     expression; a predicate is called with the item.
 
     Example:
@@ -59,7 +59,7 @@ def choose(
     only: Sequence["Filter[T]"] = (),
     skip: Sequence["Filter[T]"] = (),
 ) -> list[bool]:
-    """Say for each item whether `only` takes it (all, when empty) and `skip` leaves it.
+    """Return for each item whether `only` matches it (all, when empty) and `skip` does not.
 
     Example:
         >>> choose(["stem/kernel", "head/kernel"], lambda path: [path], skip=["head"])
@@ -78,7 +78,7 @@ def check_used(
     only: Sequence["Filter[T]"] = (),
     skip: Sequence["Filter[T]"] = (),
 ) -> None:
-    """Raise FilterError if a filter is about none of the items.
+    """Raise FilterError if a filter matches none of the items.
 
     Example:
         >>> check_used(["stem", "head"], lambda path: [path], only=["tail"])

@@ -1,4 +1,4 @@
-"""Ctrl-C, and what else asks a process to end, heeded wherever it comes, whatever is made of it."""
+"""Ctrl-C and termination signals, handled even where a library swallows the exception."""
 
 import signal
 import threading
@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What a system, a scheduler or a terminal that closes sends before it ends a process by force."""
+_TERMINATING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that a system, scheduler or closing terminal sends before it kills a process."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by a signal: what Ctrl-C would tidy up is to be tidied up.
+    """A signal received the process to end; cleanup is the same as after Ctrl-C.
 
     Attributes:
-        number: Of the signal.
+        number: The signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,64 +26,63 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def heeded_interrupts() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C be what ends a `with` block, and give what raises it where it was passed over.
+def handle_interrupts() -> Iterator[Callable[[], None]]:
+    """End a `with` block on Ctrl-C, and yield a function that raises it if it was swallowed.
 
-    Raised while a finalizer runs, and libraries run many, Python prints it and goes on. TensorFlow,
-    interrupted while it converts a number, raises a TypeError in its place. A signal that asks the
-    process to end, as SIGTERM does, raises `Terminated`, unless the caller handles it or has it
-    ignored.
+    A KeyboardInterrupt raised inside a finalizer is printed and ignored by Python. TensorFlow,
+    interrupted while it converts a number, raises a TypeError instead. A signal such as SIGTERM
+    raises `Terminated`, unless the caller handles or ignores that signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked: list[KeyboardInterrupt] = []
+    received: list[KeyboardInterrupt] = []
 
     def check() -> None:
-        if asked:
-            raise asked[0]
+        if received:
+            raise received[0]
 
-    before = _replace_handlers(asked)
+    before = _replace_handlers(received)
     try:
         yield check
     except Exception as error:
-        if asked:
-            raise asked[0] from error
+        if received:
+            raise received[0] from error
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class _Ending:
-    """A handler of ours: those of blocks that lie in each other are all told."""
+class _Handler:
+    """A signal handler that also calls the handlers of the enclosing blocks."""
 
-    def __init__(self, asked: list[KeyboardInterrupt], outer: Any) -> None:
-        self.asked = asked
+    def __init__(self, received: list[KeyboardInterrupt], outer: Any) -> None:
+        self.received = received
         self.outer = outer
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.asked.append(Terminated(number))
-        if isinstance(self.outer, _Ending):
+        self.received.append(Terminated(number))
+        if isinstance(self.outer, _Handler):
             self.outer(number, frame)
-        raise self.asked[0]
+        raise self.received[0]
 
 
-def _replace_handlers(asked: list[KeyboardInterrupt]) -> dict[int, Any]:
-    """Let signals be noted in `asked`, and return the handlers there were."""
+def _replace_handlers(received: list[KeyboardInterrupt]) -> dict[int, Any]:
+    """Record signals in `received`, and return the previous handlers."""
     before: dict[int, Any] = {}
     ctrl_c = signal.getsignal(signal.SIGINT)
     if callable(ctrl_c):
 
         def note(number: int, frame: FrameType | None) -> None:
-            asked.append(KeyboardInterrupt())
+            received.append(KeyboardInterrupt())
             ctrl_c(number, frame)
 
         before[signal.SIGINT] = ctrl_c
         signal.signal(signal.SIGINT, note)
-    for number in _ENDING:
+    for number in _TERMINATING:
         handler = signal.getsignal(number)
-        if handler is signal.SIG_DFL or isinstance(handler, _Ending):
+        if handler is signal.SIG_DFL or isinstance(handler, _Handler):
             before[number] = handler
-            signal.signal(number, _Ending(asked, handler))
+            signal.signal(number, _Handler(received, handler))
     return before

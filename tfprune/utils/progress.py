@@ -1,7 +1,6 @@
 """Progress of long work, as an interface whose default shows nothing.
 
-Library code takes a `Progress` and reports to it; it never asks whether anybody looks.
-The command passes one that draws a bar.
+Library code takes a `Progress` and reports to it. The command passes one that draws a bar.
 """
 
 from collections.abc import Iterator
@@ -10,22 +9,22 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One piece of work under way."""
+    """A running piece of work."""
 
     def advance(self, steps: float = 1) -> None:
-        """Say that `steps` more of the total are done."""
+        """Report that `steps` more of the total are done."""
 
 
 class Progress(Protocol):
-    """Where long work reports to."""
+    """The receiver of progress reports."""
 
     def task(self, name: str, total: float | None = None) -> AbstractContextManager[Task]:
-        """Open a task of `total` steps (None: not known) for the length of a `with` block."""
+        """Open a task of `total` steps (None: unknown) for a `with` block."""
 
 
 class _Silent:
     def advance(self, steps: float = 1) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     @contextmanager
     def task(self, name: str, total: float | None = None) -> Iterator[Task]:
@@ -33,4 +32,4 @@ class _Silent:
 
 
 SILENT: Progress = _Silent()
-"""The default: work goes on and nothing is drawn."""
+"""The default: shows nothing."""

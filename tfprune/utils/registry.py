@@ -1,4 +1,4 @@
-"""A table of interchangeable things under names: scores, patterns, layer rules, devices."""
+"""Named, interchangeable entries: scores, patterns, layer rules, devices."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names and what they stand for. A name is given once; an unknown one lists the known.
+    """A mapping from unique names to entries; an unknown name is an error that lists the known.
 
     Args:
         kind: What the entries are, for error messages: "score", "device".

@@ -24,7 +24,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of Markdown, whose cells stand as they are unless they are `Markup`."""
+    """Return a Markdown table; cells are escaped unless they are `Markup`."""
 
     def line(words: Sequence[str]) -> str:
         shown = [word if isinstance(word, Markup) else escaped(word) for word in words]
@@ -34,17 +34,17 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 class Markup(str):
-    """Words that are Markdown already."""
+    """Text that is Markdown already."""
 
     __slots__ = ()
 
 
-# An underscore inside of a word is one for every reader of Markdown.
+# An underscore inside a word needs no escape.
 _SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
 
 
 def escaped(words: str) -> str:
-    """Return words of any origin so that Markdown shows them as they are: in one line, no HTML.
+    """Return text escaped for Markdown: in one line, no HTML.
 
     Example:
         >>> print(escaped("<b>a|b</b> *c* d_e"))

@@ -2,12 +2,12 @@
 
 import importlib.metadata
 
-# The same package under the name of its builds between releases.
+# Names of the nightly builds of packages.
 _NIGHTLY = {"keras": "keras-nightly", "tensorflow": "tf-nightly"}
 
 
 def version_of(package: str) -> str:
-    """Return the version of an installed package, or of the nightly build in its place.
+    """Return the version of an installed package, or of its nightly build.
 
     Raises:
         importlib.metadata.PackageNotFoundError: Neither is installed.
