@@ -57,9 +57,9 @@ def test_a_changed_file_is_told(float_file, int8_file) -> None:
     assert [(gate.name, gate.passed) for gate in found.gates] == [
         ("unchanged", False), ("max_bytes", True)
     ]  # fmt: skip
-    assert str(found.gates[0]) == "MISSED: unchanged of m: it is not the file of its report"
+    assert str(found.gates[0]) == "MISSED: unchanged of m: its hash does not match its report"
     same = check_file(int8_file, limits, name="m", recorded=int8_file.report.sha256)
-    assert str(same.gates[0]) == "passed: unchanged of m: it is the file of its report"
+    assert str(same.gates[0]) == "passed: unchanged of m: its hash matches its report"
 
 
 def test_limits_given_win_over_those_that_are_stored() -> None:
@@ -72,7 +72,7 @@ def test_limits_given_win_over_those_that_are_stored() -> None:
 @pytest.mark.parametrize(
     ("limits", "options", "message"),
     [
-        (Limits(), {}, "nothing to hold it to; give one of min_accuracy, "),
+        (Limits(), {}, "no limit is given; give one of min_accuracy, "),
         (Limits(max_latency_ratio=1), {}, "max_latency_ratio compares with a baseline"),
         (Limits(min_accuracy=0.5), {}, "a limit of accuracy needs labeled data"),
     ],

@@ -42,11 +42,11 @@ def test_a_file_agrees_with_itself_and_nearly_with_its_int8_self(
 
 
 def test_numbers_that_an_input_cannot_hold_are_told(float_file, int8_file, images, labels) -> None:
-    """An int8 file cuts them off, which a wrong scale of the data does to nearly all."""
+    """An int8 file clips them, with a wrong scale of the data nearly all."""
     dense, int8 = score_files([float_file, int8_file], (images * 255, labels), names=["a", "b"])
     assert dense.notes == ()
     (note,) = int8.notes
-    assert re.match(r"b: 9\d% of the numbers given to input 'image' lie outside of what it", note)
+    assert re.match(r"b: 9\d% of the numbers for input 'image' are out of its range", note)
     for file in score_files([float_file, int8_file], (images, labels)):
         assert file.notes == ()
     (named,) = score_files([int8_file], ({"image": images * 255}, labels), batch_size=50)
@@ -58,7 +58,7 @@ def test_labels_of_one_class_are_told(float_file, int8_file, images, labels, sha
     only = labels == labels[0]
     found = score_files([float_file, int8_file], (images[only], shape(labels[only])))
     count, name = int(only.sum()), labels[0]
-    told = f"all {count} labels are {name}: accuracy says nothing of the other classes"
+    told = f"all {count} labels are {name}: accuracy does not cover the other classes"
     assert [file.notes for file in found] == [(told,), ()]
     assert score_files([float_file], (images[:1], shape(labels[:1])))[0].notes == ()
 
@@ -78,7 +78,7 @@ def test_a_metric_of_ones_own_sees_all_samples(float_file, images, labels) -> No
 
     (found,) = score_files([float_file], (images, labels), metric=top2, batch_size=50)
     assert 108 / 120 <= found.score <= 1.0
-    with pytest.raises(DataError, match="the metric gave nan"):
+    with pytest.raises(DataError, match="the metric returned nan"):
         score_files([float_file], (images, labels), metric=lambda truth, outputs: np.nan)
 
 
@@ -104,7 +104,7 @@ def test_a_regression_has_no_classes_to_agree_on() -> None:
     )
     assert found.agreement is None
     assert -1e-5 < found.score <= 0
-    with pytest.raises(DataError, match="is no probability"):
+    with pytest.raises(DataError, match="is not a probability"):
         accuracy(file, (x, (y > 0).astype(int)))
 
 
@@ -118,7 +118,7 @@ def test_the_output_is_chosen_by_name() -> None:
     file = to_tflite(model)
     assert accuracy(file, (x, truth), output="color") == 1.0
     assert accuracy(file, (x, truth["kind"]), output="kind") == 1.0
-    with pytest.raises(OptionError, match="name one with output="):
+    with pytest.raises(OptionError, match="choose one with output="):
         accuracy(file, (x, truth["kind"]))
     with pytest.raises(OptionError, match="Did you mean color?"):
         accuracy(file, (x, truth["kind"]), output="colour")
@@ -184,7 +184,7 @@ def test_a_keras_metric_begins_anew_with_every_file(float_file, images, labels) 
     [keras.metrics.sparse_categorical_accuracy, lambda truth, outputs: "good", lambda *_: None],
 )
 def test_a_metric_that_gives_no_number_is_one_line(metric, float_file, images, labels) -> None:
-    with pytest.raises(DataError, match="the metric gave .*; it must give one number"):
+    with pytest.raises(DataError, match="the metric returned .*; it must return one number"):
         score_files([float_file], (images, labels), metric=metric)
 
 
@@ -208,5 +208,5 @@ def test_decisions_are_compared_with_the_labels() -> None:
     assert accuracy(file, (x, truth["high"]), output="high") == 1.0
     (found,) = score_files([file], (x, wrong), output="class")
     assert found.agreement == 1.0
-    with pytest.raises(DataError, match=r"gives classes of shape \(20,\). Received \(20, 5\)"):
+    with pytest.raises(DataError, match=r"has classes of shape \(20,\). Received \(20, 5\)"):
         accuracy(file, (x, truth["high"]), output="class")

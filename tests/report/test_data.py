@@ -9,7 +9,7 @@ def test_rows_are_found_by_name(report) -> None:
     assert report.baseline.name == "dense"
     assert [row.name for row in report.candidates] == ["int8 & pruned", "copy"]
     assert report.row("copy") is report.rows[2]
-    with pytest.raises(KeyError, match="there are: dense, int8 & pruned, copy"):
+    with pytest.raises(KeyError, match="Known: dense, int8 & pruned, copy"):
         report.row("sparse")
 
 

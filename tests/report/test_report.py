@@ -22,7 +22,7 @@ def test_json_gives_back_the_same_report(report) -> None:
     "text", ["", "[]", "{}", '{"title": 1}', "not json", '{"rows": [], "conditions": null}']
 )
 def test_other_text_is_refused_in_one_line(text) -> None:
-    with pytest.raises(ArtifactError, match="not a report that this version") as caught:
+    with pytest.raises(ArtifactError, match="not a report of this version") as caught:
         Report.from_json(text)
     assert "\n" not in str(caught.value)
 
@@ -38,12 +38,12 @@ def test_a_field_of_a_later_version_is_refused(report) -> None:
     ("place", "value", "said"),
     [
         (("rows",), [], "it has no rows"),
-        (("rows", 0, "gzip_bytes"), 0, "'dense' weighs nothing"),
+        (("rows", 0, "gzip_bytes"), 0, "'dense' has size 0"),
         (("rows", 0, "gzip_bytes"), "5", "expected a whole number"),
         (("rows", 0, "score"), 10**400, "expected a number"),
-        (("rows", 1, "kernels", 0, "shape"), [-1], "has a side below 0"),
+        (("rows", 1, "kernels", 0, "shape"), [-1], "has a negative size"),
         (("rows", 1, "latency_ratio"), 3, "expected a table or null"),
-        (("sections", 0, "rows"), [["a"]], "is not as long as its head"),
+        (("sections", 0, "rows"), [["a"]], "differs in length from its header"),
         (("history", 0, "values"), ["x"], "expected a number"),
         (("conditions", "noise"), None, "expected a table"),
         (("gates", 0, "limit"), None, "expected a number"),
@@ -60,7 +60,7 @@ def test_a_damaged_report_is_one_line(report, place, value, said, tmp_path) -> N
     inner[place[-1]] = value
     path = tmp_path / "report.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(ArtifactError, match=f"report.json: not a report that .*{said}"):
+    with pytest.raises(ArtifactError, match=f"report.json: not a report of .*{said}"):
         Report.load(path)
 
 

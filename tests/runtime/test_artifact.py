@@ -41,8 +41,8 @@ def test_it_prints_what_a_person_asks_first() -> None:
         f"not written: int8: 3 bytes, {gzip_bytes(b'abc')} under gzip",
         "input   image: int8 ?×8×8×1, scale 0.5, zero point -3",
         "output  logits: int8 ?×10, scale 0.25, zero point 0",
-        "parity  logits: apart by 0.01 (root mean square; up to 0.25 allowed), 0.1 at most, where "
-        "it spreads 1; correlation 0.99900, same answer 100.0%, on 8 random samples",
+        "parity  logits: error 0.01 (root mean square; allowed 0.25), at most 0.1, standard "
+        "deviation 1; correlation 0.99900, agreement 100.0%, on 8 random samples",
         "ops     CONV_2D 2",
         "note    batch 1",
     ]

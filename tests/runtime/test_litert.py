@@ -76,7 +76,7 @@ def test_data_that_does_not_fit_is_one_line(float_file, x, text):
 
 
 def test_threads_are_checked(float_file):
-    with pytest.raises(OptionError, match="threads: expected an integer of at least 1, got 0"):
+    with pytest.raises(OptionError, match="threads: expected an integer of at least 1. Received 0"):
         Runner(float_file, threads=0)
 
 

@@ -43,7 +43,7 @@ def test_a_job_answers_through_files(images, onnx_file, tmp_path) -> None:
 
 def test_wrong_input_is_one_line(images, onnx_file) -> None:
     runner = OnnxRunner(onnx_file.bytes)
-    with pytest.raises(DataError, match="'imge' is no input. Known: image"):
+    with pytest.raises(DataError, match="unknown input 'imge'. Known: image"):
         runner.run_named({"imge": images})
     with pytest.raises(DataError, match="no input 'image'"):
         runner.run_named({})

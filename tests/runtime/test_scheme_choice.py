@@ -31,7 +31,7 @@ def test_what_misses_the_gate_is_not_taken() -> None:
 
 def test_what_could_not_be_made_is_not_taken() -> None:
     assert pick([FOUR[0], Candidate("int8", reason="not made")], "latency").scheme == "float32"
-    with pytest.raises(ValueError, match="no candidate keeps the gate"):
+    with pytest.raises(ValueError, match="no candidate passes the gate"):
         pick([Candidate("int8", reason="not made")], "latency")
 
 
@@ -55,7 +55,7 @@ def test_text_has_a_line_for_each_and_the_reason() -> None:
     assert len(lines) == 1 + 5 + 2
     assert lines[4].startswith("int8 ")
     assert "0.30x [0.30, 0.30]" in lines[4]
-    assert lines[4].endswith("  taken")
+    assert lines[4].endswith("  chosen")
     assert lines[5].endswith("not made: no reason")
     assert lines[6:] == ["int8 is the fastest", "host: here"]
 
@@ -65,5 +65,5 @@ def test_names_are_checked() -> None:
     check_scheme("int8")
     with pytest.raises(OptionError, match=r"unknown scheme 'autos'.*Did you mean auto\?"):
         check_scheme("autos")
-    with pytest.raises(OptionError, match=r"prefer: 'speed'. Known: latency, size"):
+    with pytest.raises(OptionError, match=r"prefer: unknown value 'speed'. Known: latency, size"):
         pick(FOUR, "speed")

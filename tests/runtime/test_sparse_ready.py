@@ -56,7 +56,7 @@ def test_a_net_of_the_right_shape_is_ready(scheme):
         ({"channels": 4}, "no 3×3 convolution with stride 2 on three channels"),
         ({"keepdims": False}, r"GlobalAveragePooling2D\(keepdims=True\)"),
         ({"kernel": 7}, "a 7×7 depthwise convolution, only 3×3 and 5×5"),
-        ({"middle": L.Conv2D(16, 3, padding="same")}, "a 3×3 convolution, only 1×1 can be"),
+        ({"middle": L.Conv2D(16, 3, padding="same")}, "a 3×3 convolution, only 1×1 is supported"),
         ({"middle": L.Softmax()}, "SOFTMAX .*: no kernel for channels-first data"),
         ({"middle": L.DepthwiseConv2D(3, strides=2, padding="same")}, "not padded by 1 on all"),
     ],
@@ -74,5 +74,5 @@ def test_a_dense_file_is_not_ready():
 
 
 def test_sparse_without_zeros_is_refused():
-    with pytest.raises(ConversionError, match="no weight has zeros enough"):
+    with pytest.raises(ConversionError, match="no weight has enough zeros"):
         to_tflite(_net(sparsity=0.0), scheme="sparse")

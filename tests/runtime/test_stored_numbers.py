@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfprune.runtime.artifact import TensorSpec
-from tfprune.runtime.stored_numbers import dequantize, held, quantize
+from tfprune.runtime.stored_numbers import dequantize, quantize, value_range
 
 
 @given(
@@ -18,7 +18,7 @@ def test_quantizing_errs_by_half_a_step_at_most(values, scale, zero_point):
     array = np.array(values, np.float32)
     inside = quantize(array, spec)
     low, high = ((limit - zero_point) * scale for limit in (-128, 127))
-    assert held(spec) == (low, high)
+    assert value_range(spec) == (low, high)
     back = dequantize(inside, spec)
     np.testing.assert_allclose(back, np.clip(array, low, high), atol=0.5001 * scale + 1e-3)
     np.testing.assert_array_equal(quantize(back, spec), inside)

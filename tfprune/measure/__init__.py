@@ -1,1 +1,1 @@
-"""The truth about a file: size, accuracy, agreement and latency, beside the dense baseline."""
+"""Measurements of a file: size, accuracy, agreement and latency, next to the baseline."""

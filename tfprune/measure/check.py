@@ -1,4 +1,4 @@
-"""A stored file measured again, and held against limits: the step of a pipeline that retrains."""
+"""A stored file measured again and checked against limits, for pipelines that retrain."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, called
 from tfprune.report.data import UNCHANGED, Conditions, GateResult
-from tfprune.report.gates import Gate, hold
+from tfprune.report.gates import Gate, verdict_of
 from tfprune.runtime.artifact import sha256
 from tfprune.runtime.litert import read_file
 from tfprune.utils.progress import SILENT, Progress
@@ -21,10 +21,10 @@ from tfprune.utils.progress import SILENT, Progress
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(Gate):
-    """A gate for a file that is stored, and what has to be measured for it."""
+    """A gate for a stored file, and the measurements it needs."""
 
     def over(self, other: "Limits") -> "Limits":
-        """Return these limits, and those of `other` where these leave a figure free."""
+        """Return these limits, and those of `other` where these are None."""
         mine, theirs = asdict(self), asdict(other)
         return Limits(
             **{name: theirs[name] if value is None else value for name, value in mine.items()}
@@ -32,42 +32,42 @@ class Limits(Gate):
 
     @property
     def any(self) -> bool:
-        """Whether there is one at all."""
+        """Return whether there is any limit."""
         return any(value is not None for value in vars(self).values())
 
     @property
     def need_data(self) -> bool:
-        """Whether the file has to be scored."""
+        """Return whether the file has to be scored."""
         return self.min_accuracy is not None or self.max_accuracy_drop is not None
 
     @property
     def need_time(self) -> bool:
-        """Whether the file has to be timed."""
+        """Return whether the file has to be timed."""
         return self.max_latency_ms is not None or self.max_latency_ratio is not None
 
     @property
     def need_baseline(self) -> tuple[str, ...]:
-        """The limits that compare with a baseline file."""
+        """Return the names of limits that compare with a baseline file."""
         relative = ("max_accuracy_drop", "min_compression", "max_latency_ratio")
         return tuple(name for name in relative if getattr(self, name) is not None)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a stored file was found to be.
+    """The result of checking a stored file.
 
     Attributes:
         name: The file.
-        gates: One for each limit, and `unchanged` where its hash was on record.
-        sha256: Of the file.
-        raw_bytes: What it weighs.
-        gzip_bytes: What it weighs under gzip.
-        samples: How many samples it was scored on.
-        accuracy: Its score, where it was scored.
-        median_ms: Its latency, where it was timed.
+        gates: One for each limit, and `unchanged` if its hash was recorded.
+        sha256: Hash of the file.
+        raw_bytes: Its size.
+        gzip_bytes: Its size under gzip.
+        samples: Number of samples it was scored on.
+        accuracy: Its score, if it was scored.
+        median_ms: Its latency, if it was timed.
         conditions: Where and how it was timed.
-        versions: Of what the figures depend on.
-        notes: What the data does to these figures.
+        versions: Versions that the figures depend on.
+        notes: Remarks on the data.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every gate was kept."""
+        """Return whether every gate passed."""
         return all(gate.passed for gate in self.gates)
 
     def to_json(self) -> str:
@@ -109,21 +109,21 @@ def check_file(
     runs: int = 50,
     progress: Progress = SILENT,
 ) -> Verdict:
-    """Return whether a file keeps its limits, measuring what they need and nothing else.
+    """Check a file against limits; measure only what they need.
 
     Args:
         source: The file: an artifact, a path or bytes.
-        limits: What it must keep.
-        name: What to call it.
-        data: (inputs, labels), or a dataset or another iterable of these, which limits of accuracy
-            need.
-        baseline: The file that some limits compare it with, measured in the same run.
-        recorded: Its SHA-256 when it was stored; another now misses the gate `unchanged`.
-        metric: How it is scored.
-        device: Where it is timed.
+        limits: The limits.
+        name: Its name in messages.
+        data: (inputs, labels), or a dataset or another iterable of these; needed for limits of
+            accuracy.
+        baseline: The file that some limits refer to, measured in the same run.
+        recorded: Its SHA-256 when it was stored; a different hash misses the gate `unchanged`.
+        metric: The score.
+        device: The device that times it.
         threads: Threads of the runtime.
-        runs: How many pairs are timed.
-        progress: Where to report how far it is.
+        runs: Number of timed pairs.
+        progress: Receives progress reports.
 
     Raises:
         OptionError: A limit lacks the data or the baseline it needs, or there is no limit.
@@ -134,13 +134,13 @@ def check_file(
     device_of(device)
     if not limits.any:
         known = ", ".join(field.name for field in fields(Limits))
-        raise OptionError(f"{name}: nothing to hold it to; give one of {known}")
+        raise OptionError(f"{name}: no limit is given; give one of {known}")
     if limits.need_baseline and baseline is None:
         raise OptionError(
-            f"{name}: {limits.need_baseline[0]} compares with a baseline file; name it"
+            f"{name}: {limits.need_baseline[0]} compares with a baseline file; give baseline="
         )
     if limits.need_data and data is None:
-        raise OptionError(f"{name}: a limit of accuracy needs labeled data; name some")
+        raise OptionError(f"{name}: a limit of accuracy needs labeled data; give data=")
     with called(name):
         files = [read_file(source)]
     if baseline is not None:
@@ -159,7 +159,7 @@ def check_file(
     real = timed is not None and not timed.conditions.fake
     digest = sha256(files[-1])
     found = list(_figures(limits, weights, scores, timed if real else None))
-    gates = [hold(key, name, limit, value) for key, limit, value in found]
+    gates = [verdict_of(key, name, limit, value) for key, limit, value in found]
     if recorded is not None:
         same = float(digest == recorded)
         gates.insert(0, GateResult(UNCHANGED, name, 1.0, same, bool(same)))
@@ -184,7 +184,7 @@ def _figures(
     scores: tuple[Fidelity, ...],
     timed: Interleaved | None,
 ) -> Iterator[tuple[str, float, float | None]]:
-    """Pair each limit that is set with what was found."""
+    """Yield each limit that is set with the measured value."""
     values: dict[str, float | None] = {
         "max_bytes": weights[-1].raw_bytes,
         "max_gzip_bytes": weights[-1].gzip_bytes,

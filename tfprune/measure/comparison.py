@@ -1,4 +1,4 @@
-"""Files beside their baseline: everything about all of them, in one run."""
+"""Comparison of files with their baseline: all measurements in one run."""
 
 import importlib.metadata
 import platform
@@ -52,31 +52,31 @@ def compare(
     title: str = "Comparison",
     progress: Progress = SILENT,
 ) -> Report:
-    """Return what candidates are worth beside their baseline, all measured in one run.
+    """Measure candidates and their baseline in one run.
 
     Args:
-        baseline: The dense file: an artifact, a path or bytes; a pair of one and its Keras model,
-            which gives the parameters, zeros and multiply-accumulates; or a dict with one entry,
-            whose key is what the report calls it.
+        baseline: The dense file: an artifact, a path or bytes; a pair of a file and its Keras
+            model, which adds parameters, zeros and multiply-accumulates; or a dict with one entry,
+            whose key is its name in the report.
         candidates: One such file or pair, a list of them, or a dict from name to file or pair.
         data: (inputs, labels), or a dataset or another iterable of these, to score the files on;
-            None leaves accuracy and agreement out.
-        metric: `accuracy`, or a function of the labels and outputs of all samples, more being
-            better; a `keras.metrics.Metric` is one.
-        output: Which output is scored, where the files have several.
-        batch_size: How many samples are taken from arrays at a time.
-        device: Where latency is measured: a name of the registry of devices.
+            None skips accuracy and agreement.
+        metric: `accuracy`, or a function of the labels and outputs of all samples, where higher is
+            better, such as a `keras.metrics.Metric`.
+        output: The output to score, if the files have several.
+        batch_size: Batch size, for arrays.
+        device: The device that measures latency: a name in the registry of devices.
         threads: Threads of the runtime.
-        runs: How many pairs are timed of each candidate and the baseline.
-        input_shapes: Shapes by input name, for files that leave more than the batch free.
-        gate: Limits that each candidate must keep.
+        runs: Number of timed pairs of each candidate and the baseline.
+        input_shapes: Shapes by input name, for files with open sizes other than the batch.
+        gate: Limits for each candidate.
         title: The heading of the report.
-        progress: Where to report how far it is.
+        progress: Receives progress reports.
 
     Raises:
-        ArtifactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: A file is missing, not a `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit a file.
-        OptionError: An unknown device, metric or output, a gate that is none, or two candidates of
+        OptionError: An unknown device, metric or output, an invalid gate, or two candidates with
             the same name.
 
     Example:
@@ -115,7 +115,7 @@ def compare(
     with progress.task("sizes and memory", len(files)) as task:
         for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):
             figures = _file_figures(content) | models[index][0] | _time_figures(timed, index)
-            if device == "host":  # its memory says nothing of that of another machine
+            if device == "host":  # memory is measured on this machine only
                 figures["peak_bytes"] = peak_bytes(
                     content, name=subject.name, threads=threads, input_shapes=input_shapes
                 )
@@ -142,13 +142,13 @@ NO_ZSTD = "file, zstd: not measured, as it needs zstandard (pip install 'tfprune
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the figures depend on, as installed."""
+    """Return the installed versions that the figures depend on."""
     found = {"python": platform.python_version(), "tfprune": tfprune.__version__}
     for package in ("ai-edge-litert", "keras", "numpy", "tensorflow", "zstandard"):
         try:
             found[package] = version_of(package)
         except importlib.metadata.PackageNotFoundError:
-            continue  # a machine that only measures needs no TensorFlow
+            continue  # measuring needs no TensorFlow
     return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
 
 
@@ -158,13 +158,13 @@ def _read(subject: _Subject) -> bytes:
         if runtime.ending != ".tflite":
             raise OptionError(
                 f"{subject.name}: compare takes .tflite files; benchmark times {runtime.ending} "
-                "files, and the command `tfprune benchmark` several beside each other"
+                "files, and the command `tfprune benchmark` compares several"
             )
         return data
 
 
 def _subjects(given: Any, default: str | None) -> list[_Subject]:
-    """Name what was given, in its order."""
+    """Return the given files with their names, in order."""
     if isinstance(given, Mapping):
         if not given:
             raise OptionError("compare: expected at least one file. Received an empty dict")
@@ -178,7 +178,7 @@ def _subjects(given: Any, default: str | None) -> list[_Subject]:
 
 
 def _different(subjects: list[_Subject]) -> list[_Subject]:
-    """Refuse a baseline alone, and names that are not different."""
+    """Raise for a baseline without candidates, and for duplicate names."""
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         raise OptionError(f"candidates need different names. Received {', '.join(names)}")
@@ -200,7 +200,7 @@ def _scheme(source: Source) -> str:
 
 
 def _file_figures(content: bytes) -> dict[str, Any]:
-    """Return what the file itself tells, as fields of a row."""
+    """Return the figures of the file itself, as fields of a row."""
     found = sizes(content)
     return {
         "sha256": sha256(content),
@@ -214,7 +214,7 @@ def _file_figures(content: bytes) -> dict[str, Any]:
 
 
 def _score_figures(found: Fidelity, *, is_baseline: bool) -> dict[str, Any]:
-    """Return what the data told; the baseline is not compared with itself."""
+    """Return the figures from the data; the baseline is not compared with itself."""
     if is_baseline:
         return {"score": found.score}
     return {
@@ -226,7 +226,7 @@ def _score_figures(found: Fidelity, *, is_baseline: bool) -> dict[str, Any]:
 
 
 def _time_figures(timed: Interleaved, index: int) -> dict[str, Any]:
-    """Return what the clock told."""
+    """Return the figures of latency."""
     found = timed.latencies[index]
     return {
         "median_ms": found.median_ms,
@@ -239,7 +239,7 @@ def _time_figures(timed: Interleaved, index: int) -> dict[str, Any]:
 
 
 def _model_figures(subject: _Subject) -> tuple[dict[str, Any], list[str]]:
-    """Return what only the Keras model tells, and what it could not."""
+    """Return the figures of the Keras model, and notes on those it does not have."""
     if subject.model is None:
         return {}, []
     from tfprune.graph.macs import macs  # needs Keras; comparing files does not

@@ -1,4 +1,4 @@
-"""How many weights a Keras model has, and how many of them are zero."""
+"""Counts of the weights of a Keras model, and of those that are zero."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,10 @@ class WeightCounts:
     """Weights and zeros of a model.
 
     Attributes:
-        params: All numbers that it stores, trained or not; the state of random generators is none.
-        trainable: Those that training changes.
+        params: Number of weights, trainable or not, without the state of random generators.
+        trainable: Number of trainable weights.
         zeros: How many of `params` are zero.
-        kernels: One entry for each tensor of two axes or more: what pruning works on.
+        kernels: One entry for each tensor with two axes or more, which pruning can prune.
     """
 
     params: int
@@ -27,20 +27,20 @@ class WeightCounts:
 
 
 def count_weights(model: Any) -> WeightCounts:
-    """Return how many weights a model has and how many are zero.
+    """Count the weights of a model and those that are zero.
 
     Args:
         model: A model or layer of Keras 3 or tf_keras, built.
 
     Raises:
-        ModelError: It is no model, or has no weights yet.
+        ModelError: It is not a model, or is not built.
     """
     variables = getattr(model, "weights", None)
     if not isinstance(variables, list):
         raise ModelError(f"expected a Keras model. Received {type_name(model)}")
     if getattr(model, "built", True) is False:
         raise ModelError(f"model {model.name!r} is not built; call it on data once")
-    # A weight that layers share is listed once; the state of a random generator is no weight.
+    # A shared weight is listed once; the state of a random generator is not a weight.
     variables = [
         variable
         for variable in {id(variable): variable for variable in variables}.values()

@@ -1,6 +1,6 @@
-"""How good a file is: its own outputs against the truth, and against those of another file.
+"""Quality of a file: its outputs compared with the labels and with those of another file.
 
-The Keras model is not asked: what counts is what the file answers.
+The Keras model is not used, only the outputs of files.
 """
 
 from collections import Counter
@@ -17,28 +17,28 @@ from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
-from tfprune.runtime.stored_numbers import held
+from tfprune.runtime.stored_numbers import value_range
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
-"""From this share on, numbers that an input cannot hold are a fault of the data, not its tails."""
+"""From this share on, numbers out of an input's range are an error of the data, not outliers."""
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How good one file is.
+    """The quality of one file.
 
     Attributes:
         name: The file.
-        samples: How many samples it was asked about.
+        samples: Number of samples.
         score: The metric of its outputs.
-        agreement: The share of answers with the same top class as the reference file gives; None
-            for outputs without classes.
+        agreement: The share of samples with the same top class as the reference file; None for
+            outputs without classes.
         max_abs_error: The largest difference from the reference file's outputs.
         mean_abs_error: The mean of these differences.
-        notes: What the data does to these figures; a line on its labels is on the first file only.
+        notes: Remarks on the data; those on labels are on the first file only.
     """
 
     name: str
@@ -59,11 +59,11 @@ def accuracy(
         source: An artifact, or the path or the bytes of a `.tflite` file.
         data: (inputs, labels), or a dataset or another iterable of these. Labels are class
             numbers or one-hot.
-        output: Which output to look at, where the file has several.
-        batch_size: How many samples are taken from arrays at a time.
+        output: The output to score, if the file has several.
+        batch_size: Batch size, for arrays.
 
     Raises:
-        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, not a `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit the file.
     """
     return score_files([source], data, output=output, batch_size=batch_size)[0].score
@@ -79,23 +79,22 @@ def score_files(
     batch_size: int = BATCH_SIZE,
     progress: Progress = SILENT,
 ) -> tuple[Fidelity, ...]:
-    """Return how good files are on the same samples, the first being the reference of the others.
+    """Score files on the same samples; the first is the reference for the others.
 
-    The data is gone through once, and every file sees every batch, so that a dataset that shuffles
-    compares like with like.
+    The data is read once, and every file gets every batch, so that a dataset may shuffle.
 
     Args:
         sources: Artifacts, paths or bytes.
         data: (inputs, labels), or a dataset or another iterable of these.
-        names: What to call them; by default their file names.
+        names: Their names in messages; by default their file names.
         metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
-            a number, more being better; a `keras.metrics.Metric` is one.
-        output: Which output to look at, where the files have several.
-        batch_size: How many samples are taken from arrays at a time.
-        progress: Where to report how far it is.
+            a number, where higher is better, such as a `keras.metrics.Metric`.
+        output: The output to score, if the files have several.
+        batch_size: Batch size, for arrays.
+        progress: Receives progress reports.
 
     Raises:
-        ArtifactError: A file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: A file is missing, not a `.tflite`, or the runtime cannot run it.
         DataError: The data is empty, has NaN, or does not fit a file.
         OptionError: An unknown metric or output.
     """
@@ -135,7 +134,7 @@ def score_files(
 
 
 def name_of_metric(metric: Metric) -> str:
-    """Return what reports call a metric."""
+    """Return the name of a metric for reports."""
     if isinstance(metric, str):
         return metric
     return str(getattr(metric, "__name__", None) or getattr(metric, "name", "metric"))
@@ -176,11 +175,11 @@ class _Tally:
         self.numbers += gap.size
 
     def look_at(self, arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
-        """Count the numbers that integer inputs cannot hold."""
+        """Count the numbers that are out of the range of integer inputs."""
         for spec, array in zip(inputs, arrays, strict=True):
             if spec.scale:
-                low, high = held(spec)
-                # Rounding alone takes a number up to one step past the end.
+                low, high = value_range(spec)
+                # Rounding alone may exceed the range by up to one step.
                 away = (array < low - spec.scale) | (array > high + spec.scale)
                 self.given[spec] += array.size
                 self.outside[spec] += int(away.sum())
@@ -198,7 +197,9 @@ class _Tally:
         if callable(metric):
             score = self._judged(metric, np.concatenate(truths))
             if not np.isfinite(score):
-                raise DataError(f"{self.name}: the metric gave {score}; it must give a number")
+                raise DataError(
+                    f"{self.name}: the metric returned {score}; it must return a finite number"
+                )
         else:
             score = self.right / self.asked
         return Fidelity(
@@ -212,32 +213,32 @@ class _Tally:
         )
 
     def one_class(self) -> Iterator[str]:
-        """Say that accuracy was taken on one class alone."""
+        """Yield a note if all labels are of one class."""
         if self.asked > 1 and len(self.classes) == 1:
             (only,) = self.classes
-            yield f"all {self.asked} labels are {only}: accuracy says nothing of the other classes"
+            yield f"all {self.asked} labels are {only}: accuracy does not cover the other classes"
 
     def _cut_off(self) -> Iterator[str]:
         for spec, count in self.given.items():
             share = self.outside[spec] / count
             if share > MANY_OUTSIDE:
-                low, high = held(spec)
+                low, high = value_range(spec)
                 yield (
-                    f"{self.name}: {share:.0%} of the numbers given to input {spec.name!r} lie "
-                    f"outside of what it holds, {low:.4g} to {high:.4g}, and were cut off; scale "
-                    "the data as that of calibration was"
+                    f"{self.name}: {share:.0%} of the numbers for input {spec.name!r} are "
+                    f"out of its range, {low:.4g} to {high:.4g}, and were clipped; scale the data "
+                    "like the calibration data"
                 )
 
     def _judged(self, metric: Callable[..., Any], truth: np.ndarray) -> float:
-        # A keras.metrics.Metric goes on from what it has seen of other files.
+        # A keras.metrics.Metric accumulates over files unless it is reset.
         reset = getattr(metric, "reset_state", lambda: None)
         reset()
         found = np.asarray(metric(truth, np.concatenate(self.kept).astype(np.float32)))
         reset()
         if found.size != 1 or found.dtype.kind not in "biuf":
             raise DataError(
-                f"{self.name}: the metric gave {found.dtype} numbers of shape {found.shape}; it "
-                "must give one number, such as their mean"
+                f"{self.name}: the metric returned {found.dtype} numbers of shape {found.shape}; "
+                "it must return one number, such as their mean"
             )
         return float(found.reshape(()))
 
@@ -251,7 +252,9 @@ def _output_of(runner: Runner, output: str | None, name: str) -> str:
     known = [spec.name for spec in runner.outputs]
     if output is None:
         if len(known) > 1:
-            raise OptionError(f"{name}: has the outputs {', '.join(known)}; name one with output=")
+            raise OptionError(
+                f"{name}: has the outputs {', '.join(known)}; choose one with output="
+            )
         return known[0]
     if output not in known:
         raise OptionError(f"{name}: has no output {output!r}. {nearest(output, known)}")
@@ -259,7 +262,7 @@ def _output_of(runner: Runner, output: str | None, name: str) -> str:
 
 
 def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
-    """Say of each answer whether it is right.
+    """Return for each sample whether the output is correct.
 
     Raises:
         DataError: The labels are not classes of this output.
@@ -268,7 +271,8 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
         truth = _like(outputs, truth)
         if truth.shape != outputs.shape:
             raise DataError(
-                f"labels: the file gives classes of shape {outputs.shape}. Received {truth.shape}"
+                f"labels: the file's output has classes of shape {outputs.shape}. "
+                f"Received {truth.shape}"
             )
         _check_classes(truth)
         return outputs == truth
@@ -278,8 +282,8 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
     if classes == 1:
         if outputs.min(initial=0.0) < 0 or outputs.max(initial=1.0) > 1:
             raise DataError(
-                "the file's single output is no probability (it leaves [0, 1]); give a metric "
-                "that knows what it means"
+                "the file's single output is not a probability (outside [0, 1]); give a metric "
+                "for this kind of output"
             )
         found, classes = (outputs[..., 0] > 0.5).astype(np.int64), 2
     else:
@@ -305,15 +309,15 @@ def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
 
 
 def _like(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return labels without a last axis of 1 that the answers have not."""
+    """Return labels without a last axis of 1, if the outputs have none."""
     return truth[..., 0] if truth.shape == (*found.shape, 1) else truth
 
 
 def _check_classes(truth: np.ndarray) -> np.ndarray:
-    """Return labels as whole numbers.
+    """Return labels as integers.
 
     Raises:
-        DataError: They are none.
+        DataError: They are not integers.
     """
     whole = np.rint(truth).astype(np.int64) if truth.dtype.kind in "biuf" else None
     if whole is None or not np.array_equal(whole, truth):

@@ -1,8 +1,8 @@
-"""How long a file takes, beside another in the same minute.
+"""Latency of files, measured in interleaved pairs.
 
-Two files are compared by adjacent pairs: one runs, then the other, and their ratio is taken before
-anything else on the machine can change. The median over the pairs is the figure, and the same done
-to a file and its own copy (A/A) shows how far the machine can be trusted.
+Two files are compared in adjacent pairs: one runs, then the other, and their ratio is taken, so
+that slow changes of the machine cancel. The result is the median over the pairs. The same ratio of
+a file and its own copy (A/A) shows the noise floor.
 """
 
 import dataclasses
@@ -22,18 +22,18 @@ from tfprune.utils.progress import SILENT, Progress
 
 @dataclass(frozen=True)
 class Latency:
-    """How long one file takes, and under what conditions that was measured.
+    """The latency of one file, with the conditions of the measurement.
 
     Attributes:
         name: The file.
         median_ms: The median of the samples.
-        p90_ms: The time that nine of ten samples kept to.
+        p90_ms: The 90th percentile of the samples.
         q1_ms: Their lower quartile.
         q3_ms: Their upper quartile.
         min_ms: The fastest sample.
-        samples: How many samples there were.
-        calls: How many calls each sample is the mean of: more than one for files that are faster
-            than the clock is fine.
+        samples: Number of samples.
+        calls: Number of calls in each sample, which is their mean: more than one for files that are
+            fast compared with the resolution of the clock.
         conditions: The device, the runtime, the threads, the clock, and the noise.
     """
 
@@ -50,7 +50,7 @@ class Latency:
     def __str__(self) -> str:
         seen = self.conditions
         if seen.fake:
-            return f"{self.name}: not measured: {seen.device} is a stand-in for a device"
+            return f"{self.name}: not measured: {seen.device} is a fake device"
         return (
             f"{self.name}: median {self.median_ms:.4g} ms, p90 {self.p90_ms:.4g} ms, "
             f"quartiles {self.q1_ms:.4g}-{self.q3_ms:.4g} ms, min {self.min_ms:.4g} ms\n"
@@ -63,12 +63,12 @@ class Latency:
 
 @dataclass(frozen=True)
 class Interleaved:
-    """Files timed in turns: the first is the baseline of the ratios.
+    """Files timed interleaved; the first is the baseline of the ratios.
 
     Attributes:
         latencies: One for each file, in their order.
-        ratios: The time of each file but the first over that of the first.
-        conditions: Where and how.
+        ratios: The time of each file but the first, relative to the first.
+        conditions: Where and how it was measured.
     """
 
     latencies: tuple[Latency, ...]
@@ -96,18 +96,18 @@ def benchmark(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress = SILENT,
 ) -> Latency:
-    """Return how long a file takes on a device.
+    """Measure the latency of a file on a device.
 
-    It runs in a process of its own, beside a copy of itself that shows the noise of the machine.
+    It runs in a child process, interleaved with a copy of itself that shows the noise floor.
 
     Args:
         source: An artifact, or the path or the bytes of a `.tflite` file. An `.onnx` file runs in
             ONNX Runtime, on the host.
-        device: `host`, or another name of the registry of devices.
+        device: `host`, or another name in the registry of devices.
         threads: Threads of the runtime.
-        runs: How many samples to take.
-        input_shapes: Shapes by input name, for files that leave more than the batch free.
-        progress: Where to report how far it is.
+        runs: Number of samples.
+        input_shapes: Shapes by input name, for files with open sizes other than the batch.
+        progress: Receives progress reports.
 
     Raises:
         OptionError: An unknown device, or less than one thread or run.
@@ -137,17 +137,17 @@ def interleaved(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress = SILENT,
 ) -> Interleaved:
-    """Return how long files take beside the first of them, measured in turns.
+    """Measure the latency of files, interleaved with the first of them.
 
     Args:
-        sources: Artifacts, paths or bytes; the first is the baseline. Each runs in the runtime
-            that it is for, so that a `.tflite` can be held against an `.onnx`.
-        names: What to call them; by default their file names.
-        device: `host`, or another name of the registry of devices.
+        sources: Artifacts, paths or bytes; the first is the baseline. Each runs in its own runtime,
+            so that a `.tflite` can be compared with an `.onnx`.
+        names: Their names in messages; by default their file names.
+        device: `host`, or another name in the registry of devices.
         threads: Threads of the runtime.
-        runs: How many pairs to take of each file and the baseline.
-        input_shapes: Shapes by input name, for files that leave more than the batch free.
-        progress: Where to report how far it is.
+        runs: Number of pairs of each file and the baseline.
+        input_shapes: Shapes by input name, for files with open sizes other than the batch.
+        progress: Receives progress reports.
 
     Raises:
         OptionError: An unknown device, or less than one thread or run.
@@ -201,7 +201,7 @@ def interleaved(
 
 
 def _check_runs(machine: Device, device: str, files: Sequence[Path], labels: Sequence[str]) -> None:
-    """Refuse files that a device has no runtime for."""
+    """Raise if a device has no runtime for a file."""
     foreign = [
         (file.suffix, label)
         for file, label in zip(files, labels, strict=True)
@@ -216,10 +216,10 @@ def _check_runs(machine: Device, device: str, files: Sequence[Path], labels: Seq
 
 
 def check_counts(**options: int) -> None:
-    """Refuse options that are no whole number of at least one.
+    """Raise unless options are whole numbers of at least one.
 
     Raises:
-        OptionError: One is not.
+        OptionError: One has another value.
     """
     for option, value in options.items():
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -228,10 +228,10 @@ def check_counts(**options: int) -> None:
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]] | None) -> None:
-    """Refuse shapes that are none. Whether files have such inputs is seen when they are loaded.
+    """Raise for invalid shapes. Whether files have such inputs is checked when they are loaded.
 
     Raises:
-        OptionError: It is no dict from names to sizes of at least one.
+        OptionError: It is not a dict from names to sizes of at least one.
     """
     if shapes is None:
         return
@@ -241,13 +241,13 @@ def check_shapes(shapes: Mapping[str, Sequence[int]] | None) -> None:
         whole = all(isinstance(size, int | np.integer) and size > 0 for size in sizes)
         if not isinstance(name, str) or not whole:
             raise OptionError(
-                "input_shapes: expected shapes by input name, like {'tokens': (1, 128)}. "
+                "input_shapes: expected shapes by input name, such as {'tokens': (1, 128)}. "
                 f"Received {shapes!r}"
             )
 
 
 def pair_schedule(files: int, rounds: int) -> list[int]:
-    """Return the order in which files run: pairs with file 0, whose order turns every round.
+    """Return the order in which files run: pairs with file 0, reversed in every other round.
 
     Index `files` stands for a second copy of file 0, for the noise.
 
@@ -263,7 +263,7 @@ def pair_schedule(files: int, rounds: int) -> list[int]:
 
 
 def pair_ratios(samples: Sequence[Sample], files: int) -> tuple[Ratio, ...]:
-    """Return, for each file but the first and then for its copy, the ratio over the pairs."""
+    """Return the ratio over the pairs for each file but the first, and for its copy."""
     found: dict[int, list[float]] = {other: [] for other in range(1, files + 1)}
     for one, two in zip(samples[::2], samples[1::2], strict=True):
         base, other = (one, two) if one.file == 0 else (two, one)

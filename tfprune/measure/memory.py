@@ -1,4 +1,4 @@
-"""What a file costs in memory while it runs."""
+"""Memory that a file takes while it runs."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,21 +15,21 @@ def peak_bytes(
     threads: int = 1,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> int | None:
-    """Return what loading a file and running it once adds to a fresh process at its peak.
+    """Measure the peak memory of loading a file and running it once in a fresh process.
 
     It is the growth of the resident set, weights and working memory together.
 
     Args:
         source: An artifact, or the path or the bytes of a `.tflite` file.
-        name: What errors call it; by default its file name.
+        name: Its name in errors; by default its file name.
         threads: Threads of the runtime.
-        input_shapes: Shapes by input name, for files that leave more than the batch free.
+        input_shapes: Shapes by input name, for files with open sizes other than the batch.
 
     Returns:
-        Bytes; None where the system does not tell it (all but Linux).
+        Bytes; None if the system does not report it (all but Linux).
 
     Raises:
-        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, not a `.tflite`, or the runtime cannot run it.
     """
     if platform.system() != "Linux":
         return None

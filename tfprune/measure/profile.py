@@ -1,4 +1,4 @@
-"""Where the time of a file goes, kernel by kernel, under the names the runtime gives them."""
+"""Time of a file by kernel, with the runtime's names of kernels."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class KernelTime:
     """One step of a file as the runtime ran it.
 
     Attributes:
-        name: The kernel, as `Convolution (NCHW, F32) SPMM`, or the operation where the runtime's
+        name: The kernel, such as `Convolution (NCHW, F32) SPMM`, or the operation if the runtime's
             own kernel ran it.
         delegated: Whether a delegate (XNNPACK) ran it.
         median_us: Its median time in whole microseconds, as the runtime counts them.
@@ -43,7 +43,7 @@ class Profile:
     Attributes:
         name: The file.
         steps: One for each kernel that ran.
-        runs: How many runs the medians are of.
+        runs: Number of runs of the medians.
         threads: Threads of the runtime.
         info: The machine and the runtime with its version.
     """
@@ -59,7 +59,7 @@ class Profile:
         return tuple(step for step in self.steps if part in step.name)
 
     def by_kernel(self) -> dict[str, tuple[int, float]]:
-        """Return for each kernel how often it runs and its microseconds, the longest first."""
+        """Return the calls and microseconds of each kernel, longest first."""
         found: dict[str, tuple[int, float]] = {}
         for step in self.steps:
             calls, time_us = found.get(step.name, (0, 0.0))
@@ -92,23 +92,22 @@ def profile(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress = SILENT,
 ) -> Profile:
-    """Return where the time of a `.tflite` file goes on this machine, kernel by kernel.
+    """Measure the time of each kernel of a `.tflite` file on this machine.
 
-    It tells what `benchmark` cannot: which kernels ran, so whether the sparse ones did, and what
-    fell out of the delegate. Profiling slows a file down a little: take its latency from
-    `benchmark`.
+    Unlike `benchmark`, it shows which kernels ran, such as sparse ones, and which operations the
+    delegate did not run. Profiling slows a file down a little: use `benchmark` for latency.
 
     Args:
         source: An artifact, or the path or the bytes of a `.tflite` file.
         threads: Threads of the runtime.
-        runs: How many runs the medians are taken over.
-        input_shapes: Shapes by input name, for files that leave more than the batch free.
-        progress: Where to report how far it is.
+        runs: Number of runs of the medians.
+        input_shapes: Shapes by input name, for files with open sizes other than the batch.
+        progress: Receives progress reports.
 
     Raises:
         OptionError: Less than one thread or run, another kind of file, or a version of the runtime
             whose profile cannot be read.
-        ArtifactError: The file is missing, no `.tflite`, or the runtime cannot run it.
+        ArtifactError: The file is missing, not a `.tflite`, or the runtime cannot run it.
 
     Example:
         print(profile("model.tflite"))
@@ -136,21 +135,21 @@ def profile(
 
 
 def check_profiled(file: str | os.PathLike[str], name: str | None = None) -> None:
-    """Raise OptionError for a file of another kind than `.tflite`, told by its name.
+    """Raise OptionError unless the name of a file ends in `.tflite`.
 
     Args:
         file: Its path.
-        name: What to call it; by default its path.
+        name: Its name in the error; by default its path.
     """
     kind = of_ending(Path(file))
     if kind.ending != ".tflite":
-        raise OptionError(f"{name or file}: only .tflite files have a profile")
+        raise OptionError(f"{name or file}: only .tflite files can be profiled")
 
 
 def steps_of(rounds: Sequence[Sequence[tuple[str, str, float]]]) -> tuple[KernelTime, ...]:
     """Return the steps of equal runs with their medians.
 
-    The event of a delegate as a whole is left out: its kernels are counted one by one.
+    The event of a delegate as a whole is skipped: its kernels are counted one by one.
 
     Args:
         rounds: For each run its events: "op" or "kernel", name, microseconds.

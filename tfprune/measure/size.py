@@ -1,4 +1,4 @@
-"""What a file weighs: on disk, in a download, and the floor under any compression of it."""
+"""Size of a file: on disk, compressed, and the entropy of its weights."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,22 +14,22 @@ from tfprune.runtime.litert import read_file
 from tfprune.utils.extras import installed
 
 ZSTD_LEVEL = 19
-"""The strongest level that asks for no more memory to unpack than any phone has."""
+"""The highest level whose decompression fits the memory of phones."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The bytes of one file, and the weights in it.
+    """The sizes of one file, and its weights.
 
     Attributes:
-        raw_bytes: As it lies on disk.
-        gzip_bytes: After gzip at level 9 with no time stamp: what a download costs. Zeros from
+        raw_bytes: Size on disk.
+        gzip_bytes: Size under gzip at level 9 with no time stamp: the download size. Zeros from
             unstructured pruning show here, not in `raw_bytes`.
-        zstd_bytes: After zstd at `ZSTD_LEVEL`, what app stores and package formats turn to; None
-            without zstandard, which the extra `report` installs.
-        entropy_bytes: Order-0 entropy of the weights, tensor by tensor: the floor under any coder
-            that looks at one weight at a time. It leaves out what is no weight.
-        weights: How many weights the file stores; those that it leaves out as zero count too.
+        zstd_bytes: Size under zstd at `ZSTD_LEVEL`, used by app stores and package formats;
+            None without zstandard, which the extra `report` installs.
+        entropy_bytes: Order-0 entropy of the weights, tensor by tensor: the lower bound for coders
+            that encode each weight separately. It covers weights only.
+        weights: Number of weights, including zeros that a sparse file does not store.
         zeros: How many of them are zero.
     """
 
@@ -42,13 +42,13 @@ class Sizes:
 
 
 def sizes(source: Source) -> Sizes:
-    """Return what a `.tflite` file weighs.
+    """Return the sizes of a `.tflite` file.
 
     Args:
         source: An artifact, or the path or the bytes of a file.
 
     Raises:
-        ArtifactError: It is missing, truncated, or no `.tflite`.
+        ArtifactError: It is missing, truncated, or not a `.tflite`.
     """
     data = read_file(source)
     count = zeros = 0
@@ -69,7 +69,7 @@ def sizes(source: Source) -> Sizes:
 
 
 def zstd_bytes(data: bytes) -> int | None:
-    """Return how long `data` is under zstd at `ZSTD_LEVEL`; None if zstandard is not installed.
+    """Return the size of `data` under zstd at `ZSTD_LEVEL`; None without zstandard.
 
     Example:
         >>> zstd_bytes(bytes(100_000)) < 50
@@ -83,10 +83,10 @@ def zstd_bytes(data: bytes) -> int | None:
 
 
 def stored_weights(contents: Contents) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yield each weight tensor of a file with its stored numbers, flat, a shared buffer once.
+    """Yield each weight tensor of a file with its stored numbers, flat; shared buffers once.
 
-    Weights are constants that are real numbers: floats, and integers with a scale. Axes, shapes
-    and other plain integers are none.
+    Weights are constants that represent real numbers: floats, and integers with a scale. Axes,
+    shapes and other plain integers are not weights.
     """
     seen = set()
     for graph in contents.subgraphs:
@@ -104,28 +104,28 @@ def _values(raw: memoryview, tensor: Tensor) -> np.ndarray:
     """Return the numbers of a buffer as they are stored."""
     bits = {"int4": 4, "uint4": 4, "int2": 2}.get(tensor.dtype)
     if bits:
-        # Several to a byte, the low bits first; as codes, since only their frequencies matter.
+        # Several per byte, low bits first; as codes, since only their frequencies matter.
         packed = np.frombuffer(raw, np.uint8)
         codes = [(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
         return np.stack(codes, axis=1).reshape(-1)[: tensor.elements]
-    # Types that numpy lacks are codes too.
+    # Types that numpy lacks are read as codes too.
     dtype = {"bfloat16": "uint16"}.get(tensor.dtype, tensor.dtype)
     return np.frombuffer(raw, np.uint8 if dtype.startswith("float8") else dtype)
 
 
 def entropy_bytes(arrays: Iterable[np.ndarray]) -> int:
-    """Return the order-0 entropy of arrays, each coded with its own tables of frequencies.
+    """Return the order-0 entropy of arrays, each coded with its own frequency tables.
 
-    First which numbers are zero, then the others, byte by byte: for n numbers of which z are zero
+    First the positions of zeros, then the others, byte by byte: for n numbers of which z are zero
 
         H = n·h(z/n) + (n−z)·Σ_b H_b,   h(p) = −p·log2 p − (1−p)·log2(1−p)
 
-    where H_b is the entropy of byte b of those that are not zero. For numbers of one byte this is
-    their order-0 entropy exactly. Numbers of several bytes hardly ever repeat as a whole, so that a
-    table of whole numbers would be as large as what it codes.
+    where H_b is the entropy of byte b of the nonzero numbers. For one-byte numbers this is exactly
+    their order-0 entropy. Longer numbers hardly ever repeat, so a table of whole numbers would be
+    as large as the data.
 
     Args:
-        arrays: The weights, in the type that they are stored in.
+        arrays: The weights, in their stored type.
 
     Returns:
         Whole bytes, the sum rounded up.
@@ -147,6 +147,6 @@ def entropy_bytes(arrays: Iterable[np.ndarray]) -> int:
 
 
 def _bits(counts: np.ndarray) -> float:
-    """Return the entropy of symbols that occur so often, in bits for all of them."""
+    """Return the total entropy in bits of symbols with these counts."""
     counts = counts[counts > 0]
     return float((counts * np.log2(counts.sum() / counts)).sum())

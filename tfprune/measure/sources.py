@@ -1,4 +1,4 @@
-"""What can be measured, its name, and its content on disk."""
+"""The files that can be measured, their names, and their content on disk."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ Source = Artifact | bytes | str | os.PathLike[str]
 
 
 def name_of(source: Source) -> str:
-    """Return what to call a source: its file name, if it has one."""
+    """Return the name of a source in messages: its file name, if it has one."""
     path = source.path if isinstance(source, Artifact) else source
     return Path(path).name if isinstance(path, str | os.PathLike) else "model"
 
 
 @contextlib.contextmanager
 def called(name: str) -> Iterator[None]:
-    """Name the file in errors raised in a `with` block: bytes have no name of their own."""
+    """Add the file's name to errors of a `with` block: bytes have no name."""
     try:
         yield
     except ArtifactError as error:
@@ -32,12 +32,12 @@ def called(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staged(sources: Sequence[Source]) -> Iterator[list[Path]]:
-    """Give the content of sources as files for the length of a `with` block.
+    """Write the content of sources to temporary files for a `with` block.
 
-    Each is read once and checked, so that what is measured cannot change meanwhile.
+    Each is read once and checked, so that it cannot change during the measurement.
 
     Raises:
-        ArtifactError: One is missing, truncated, or no `.tflite` or `.onnx`.
+        ArtifactError: One is missing, truncated, or neither a `.tflite` nor an `.onnx`.
         OptionError: The runtime of one is not installed.
     """
     with scratch_folder() as folder:

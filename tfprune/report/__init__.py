@@ -1,4 +1,4 @@
-"""A report is data; text, Markdown, JSON and HTML are renderings of it."""
+"""Reports as data, with renderings as text, Markdown, JSON and HTML."""
 
 from tfprune.report.data import Conditions, Curve, GateResult, Kernel, Ratio, Row, Section, Stage
 from tfprune.report.gates import Gate

@@ -1,7 +1,7 @@
-"""What a report holds: models beside their baseline, and under what conditions they were measured.
+"""The data of a report: models and their baseline, and the conditions of the measurement.
 
-Everything here is plain data. It knows nothing of how a figure was found, and a figure that was not
-found is None, which every rendering shows as a dash.
+Everything here is plain data. A figure that was not measured is None, which every rendering shows
+as a dash.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long as the baseline, from pairs that ran one right after the other.
+    """Time relative to the baseline, from adjacent pairs of runs.
 
     Attributes:
         median: The median of the ratios of the pairs; 0.5 is half the time.
         q1: Their lower quartile.
         q3: Their upper quartile.
-        pairs: How many pairs there were.
+        pairs: Number of pairs.
     """
 
     median: float
@@ -28,18 +28,18 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and how latency was measured; a figure means nothing without it.
+    """Where and how latency was measured.
 
     Attributes:
-        device: The name that was asked for: `host`, `adb:SERIAL`.
+        device: The requested name: `host`, `adb:SERIAL`.
         machine: The processor, or the phone.
         system: The operating system.
-        runtime: The runtime that ran the files, with its version.
+        runtime: The runtime of the files, with its version.
         threads: Threads of the runtime.
         runs: Samples of each file.
-        clock: What was read: thread CPU time or wall time.
-        noise: The baseline against itself in the same run: ratios inside of it mean nothing.
-        fake: True when a stand-in played the device. Such figures are never printed.
+        clock: Thread CPU time or wall time.
+        noise: The baseline against itself in the same run: the noise floor of ratios.
+        fake: True for a fake device, whose figures are never printed.
     """
 
     device: str
@@ -77,33 +77,33 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Row:
-    """Everything that was measured of one file.
+    """All measurements of one file.
 
     Attributes:
-        name: What the report calls it.
+        name: Its name in the report.
         scheme: How its weights are stored: `float32`, `int8`.
         sha256: The hash of the file.
-        raw_bytes: As it lies on disk.
-        gzip_bytes: As it is downloaded.
-        zstd_bytes: As it is downloaded where zstd is used.
+        raw_bytes: Size on disk.
+        gzip_bytes: Size under gzip, the download size.
+        zstd_bytes: Size under zstd.
         entropy_bytes: Order-0 entropy of its weights.
-        score: The metric on the data, of the file itself.
+        score: The metric on the data, for the file itself.
         agreement: The share of samples with the same top class as the baseline file.
         max_abs_error: The largest difference of its outputs from those of the baseline file.
         mean_abs_error: The mean of these differences.
-        weights: Weights that the file stores, after what the converter folded.
+        weights: Number of weights in the file, after folding by the converter.
         weight_zeros: How many of them are zero.
-        params: Parameters of the Keras model, where one was given.
+        params: Parameters of the Keras model, if one was given.
         zeros: How many of them are zero.
         macs: Multiply-accumulates of one call of the Keras model.
         median_ms: Median latency.
-        p90_ms: The time that nine of ten runs kept to.
+        p90_ms: The 90th percentile of latency.
         q1_ms: The lower quartile.
         q3_ms: The upper quartile.
         min_ms: The fastest run.
-        latency_ratio: Its time over that of the baseline.
-        peak_bytes: What loading it and running it once adds to a fresh process at its peak.
-        kernels: Zeros by weight tensor, where a Keras model was given.
+        latency_ratio: Its time relative to the baseline.
+        peak_bytes: Peak memory of loading it and running it once in a fresh process.
+        kernels: Zeros by weight tensor, if a Keras model was given.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """A table or a paragraph that somebody adds to a report."""
+    """An additional table or paragraph of a report."""
 
     title: str
     text: str = ""
@@ -160,19 +160,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure of the training, epoch by epoch, in one stage of the run."""
+    """One training curve, epoch by epoch, of one stage of the run."""
 
     name: str
     values: tuple[float, ...]
     stage: str = ""
 
 
-# 0.97 - 0.96 is a little more than 0.01 in binary; such a result keeps a limit of 0.01.
+# 0.97 - 0.96 is slightly more than 0.01 in binary; such a result must pass a limit of 0.01.
 ROUNDING = 1e-9
 
 
 UNCHANGED = "unchanged"
-"""The verdict on a file whose hash is on record: 1 where it is still that one."""
+"""The name of the verdict on a recorded hash: 1 if the file is unchanged."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,10 @@ class GateResult:
 
     Attributes:
         name: The limit: `max_accuracy_drop`.
-        row: The file it was held against.
-        limit: What was allowed.
-        value: What was found; None when the figure was not measured, which is a miss.
-        passed: Whether it was kept.
+        row: The name of the file.
+        limit: The allowed value.
+        value: The measured value; None if it was not measured, which misses the gate.
+        passed: Whether the limit is met.
     """
 
     name: str
@@ -196,18 +196,18 @@ class GateResult:
     def __str__(self) -> str:
         verdict = "passed" if self.passed else "MISSED"
         if self.name == UNCHANGED:
-            found = "it is" if self.passed else "it is not"
-            return f"{verdict}: {self.name} of {self.row}: {found} the file of its report"
+            found = "matches" if self.passed else "does not match"
+            return f"{verdict}: {self.name} of {self.row}: its hash {found} its report"
         return f"{verdict}: {self.name} of {self.row}: {self.found}, limit {self.allowed}"
 
     @property
     def found(self) -> str:
-        """Return what was found, as one reads it."""
+        """Return the measured value as text."""
         return "not measured" if self.value is None else self._shown(self.value, ".4g")
 
     @property
     def allowed(self) -> str:
-        """Return the limit, as one reads it."""
+        """Return the limit as text."""
         return self._shown(self.limit, "g")
 
     def _shown(self, figure: float, form: str) -> str:

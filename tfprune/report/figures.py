@@ -1,4 +1,4 @@
-"""The figures of a report as short words: one list, which every rendering goes through."""
+"""The figures of a report as short texts, in one list for all renderings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of all rows, spelt out; figures that no row has are left out of a report.
+    """One figure of all rows as text; figures that no row has are omitted from a report.
 
     Attributes:
-        label: What it is.
+        label: Its label.
         cells: One for each row of the report.
-        best: Indexes of the rows that are best in it; empty where that means nothing.
+        best: Indexes of the rows with the best value; empty if there is no best.
     """
 
     label: str
@@ -45,7 +45,7 @@ def figures(report: "Report") -> tuple[Figure, ...]:
         return f" ({row.score - base.score:+.4f})"
 
     def timed(show: Callable[[Row], str | None]) -> Callable[[Row], str | None]:
-        # The figures of a stand-in are no measurement.
+        # The figures of a fake device are not shown.
         return (lambda row: None) if fake else show
 
     table: list[tuple[str, Callable[[Row], str | None]]] = [
@@ -86,7 +86,7 @@ def figures(report: "Report") -> tuple[Figure, ...]:
 
 
 def _best(report: "Report") -> dict[str, tuple[int, ...]]:
-    """Say which rows are best, where more than one row has the figure."""
+    """Return the best rows by figure, if more than one row has the figure."""
 
     def rows(values: list[float | None], high: bool = False) -> tuple[int, ...]:
         known = [value for value in values if value is not None]
@@ -111,32 +111,32 @@ def conditions_text(report: "Report") -> str:
     if seen is None:
         return ""
     if seen.fake:
-        return f"Latency was not measured: {seen.device} is a stand-in for a device."
+        return f"Latency was not measured: {seen.device} is a fake device."
     return (
         f"Latency on {seen.device} ({seen.machine}, {seen.system}) with {seen.runtime}, "
         f"{seen.threads} thread{'s' if seen.threads > 1 else ''}, {seen.clock}, "
-        f"{seen.runs} interleaved pairs. The ratio is that to the baseline, median [quartiles]; "
+        f"{seen.runs} interleaved pairs. Ratios are relative to the baseline, median [quartiles]; "
         f"the baseline against itself gives {ratio(seen.noise)}."
     )
 
 
 def samples_text(report: "Report") -> str:
-    """Return one sentence on what the metric was taken on; empty when it was not."""
+    """Return one sentence on the samples of the metric; empty when there is none."""
     if not report.samples:
         return ""
     return (
-        f"{report.metric.capitalize()} is that of the files themselves, "
+        f"{report.metric.capitalize()} is measured on the files themselves, "
         f"on {report.samples:,} samples."
     )
 
 
 def versions_text(report: "Report") -> str:
-    """Return the versions of packages in a line."""
+    """Return the versions of packages in one line."""
     return ", ".join(f"{package} {version}" for package, version in report.versions.items())
 
 
 def bytes_text(value: int | None) -> str | None:
-    """Return a number of bytes, short.
+    """Return a number of bytes as short text.
 
     Example:
         >>> bytes_text(171_900), bytes_text(999), bytes_text(24_500_000)
@@ -150,12 +150,12 @@ def bytes_text(value: int | None) -> str | None:
 
 
 def count(value: int | None) -> str | None:
-    """Return a whole number with its thousands apart."""
+    """Return a whole number with thousands separators."""
     return None if value is None else f"{value:,}"
 
 
 def si(value: int | None) -> str | None:
-    """Return a large number with a letter for its size.
+    """Return a large number with a suffix K, M or G.
 
     Example:
         >>> si(300_774_272), si(950), si(12_400)
@@ -170,17 +170,17 @@ def si(value: int | None) -> str | None:
 
 
 def percent(value: float | None) -> str | None:
-    """Return a share as percent."""
+    """Return a share in percent."""
     return None if value is None else f"{100 * value:.1f} %"
 
 
 def number(value: float | None) -> str | None:
-    """Return a number with three figures."""
+    """Return a number with three significant digits."""
     return None if value is None else f"{value:.3g}"
 
 
 def ms(value: float | None) -> str | None:
-    """Return milliseconds with three figures."""
+    """Return milliseconds with three significant digits."""
     return None if value is None else f"{value:#.3g} ms" if value < 100 else f"{value:.0f} ms"
 
 
@@ -195,7 +195,7 @@ def ratio(value: Ratio | None) -> str | None:
 
 
 def seconds(value: float) -> str:
-    """Return a time for people.
+    """Return a duration as text.
 
     Example:
         >>> seconds(3.2), seconds(75)

@@ -1,4 +1,4 @@
-"""What a compression promised, and whether it kept the promise."""
+"""Gates: limits for a compressed model, and their verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,20 @@ from tfprune.report.data import ROUNDING, Conditions, GateResult, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Limits that a result must keep; None leaves a figure free.
+    """Limits for a result; None sets no limit.
 
     Args:
-        min_accuracy: The least it may score on the data.
-        max_accuracy_drop: How much of the metric may be lost against the baseline file: 0.01 is
-            one point of accuracy.
-        max_bytes: The most it may weigh.
-        max_gzip_bytes: The most it may weigh under gzip.
-        min_compression: How many times smaller than the baseline file it must be, gzip against
-            gzip.
-        max_latency_ms: The most its median latency may be.
-        max_latency_ratio: How many times as long as the baseline file it may take: 1.0 allows no
-            slowdown.
+        min_accuracy: Minimum score on the data.
+        max_accuracy_drop: Maximum loss of the metric against the baseline file: 0.01 is one point
+            of accuracy.
+        max_bytes: Maximum size.
+        max_gzip_bytes: Maximum size under gzip.
+        min_compression: Minimum times smaller than the baseline file, both under gzip.
+        max_latency_ms: Maximum median latency.
+        max_latency_ratio: Maximum latency relative to the baseline file: 1.0 allows no slowdown.
 
     Raises:
-        OptionError: A limit is negative or no number.
+        OptionError: A limit is negative or not a number.
     """
 
     min_accuracy: float | None = None
@@ -40,7 +38,7 @@ class Gate:
 
 
 def check_gate(gate: object) -> None:
-    """Raise OptionError for what is no `Gate`."""
+    """Raise OptionError unless the argument is a `Gate`."""
     if not isinstance(gate, Gate):
         raise OptionError(
             "gate: expected a Gate, such as Gate(max_accuracy_drop=0.01). "
@@ -49,7 +47,7 @@ def check_gate(gate: object) -> None:
 
 
 def check_limits(limits: Mapping[str, object]) -> None:
-    """Raise OptionError for a limit that is neither None nor a number of at least 0."""
+    """Raise OptionError unless each limit is None or a number of at least 0."""
     for name, limit in limits.items():
         if limit is None:
             continue
@@ -58,21 +56,20 @@ def check_limits(limits: Mapping[str, object]) -> None:
 
 
 def judge(rows: Sequence[Row], conditions: Conditions | None, gate: Gate) -> tuple[GateResult, ...]:
-    """Return the verdict of every limit that is set, on every row after the first, the baseline.
+    """Return the verdict of every limit that is set, for every row but the baseline, the first.
 
-    A figure that was not measured, or was played by a stand-in device, misses its limit: a promise
-    that nobody looked at is not kept.
+    A figure that was not measured, or comes from a fake device, misses its limit.
     """
     results = []
     real = conditions is not None and not conditions.fake
     for row in rows[1:]:
         for name, limit, value in _figures(rows[0], row, real, gate):
-            results.append(hold(name, row.name, limit, value))
+            results.append(verdict_of(name, row.name, limit, value))
     return tuple(results)
 
 
-def hold(name: str, row: str, limit: float, value: float | None) -> GateResult:
-    """Return the verdict of one limit; the name says whether it is the least or the most."""
+def verdict_of(name: str, row: str, limit: float, value: float | None) -> GateResult:
+    """Return the verdict of one limit, a minimum or a maximum according to its name."""
     if value is None:
         return GateResult(name, row, limit, None, False)
     least = name.startswith("min_")
@@ -81,7 +78,7 @@ def hold(name: str, row: str, limit: float, value: float | None) -> GateResult:
 
 
 def _figures(base: Row, row: Row, timed: bool, gate: Gate) -> list[tuple[str, float, float | None]]:
-    """Pair each limit that is set with what was found."""
+    """Return each limit that is set with the measured value."""
     known = base.score is not None and row.score is not None
     ratio = row.latency_ratio.median if timed and row.latency_ratio else None
     found = {

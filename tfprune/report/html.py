@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing from anywhere, for light and dark screens."""
+"""A report as one self-contained HTML page, for light and dark screens."""
 
 from collections.abc import Sequence
 from html import escape
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def to_html(report: "Report") -> str:
-    """Return the page."""
+    """Return a report as an HTML page."""
     body = "\n".join(
         part
         for part in (
             _head(report),
             _tiles(report),
-            _figure(plots.comparison(report), "Metric, download and latency beside the baseline"),
+            _figure(plots.comparison(report), "Metric, download and latency next to the baseline"),
             _figures_table(report),
             _gates(report),
             *(_zeros(row) for row in report.candidates),
@@ -68,7 +68,7 @@ def _head(report: "Report") -> str:
 
 
 def _tiles(report: "Report") -> str:
-    """Show the best of the candidates in each figure, large."""
+    """Return large tiles with the best candidate for each figure."""
     base, rows = report.baseline, report.candidates
     if not rows:
         return ""
@@ -164,7 +164,7 @@ def _training(report: "Report") -> str:
     svg = plots.training(report.history)
     if not svg:
         return ""
-    return f"<section><h2>Training</h2>{_figure(svg, 'Curves of the training')}</section>"
+    return f"<section><h2>Training</h2>{_figure(svg, 'Training curves')}</section>"
 
 
 def _stages(report: "Report") -> str:

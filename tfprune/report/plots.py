@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that takes its colors and its font from the page around it."""
+"""The plots of a report, as SVG with the colors and the font of the page around it."""
 
 import io
 import math
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from tfprune.report.report import Report
 
-# Matplotlib knows fixed colors only. These stand for the page's variables, which differ between
-# light and dark screens, and are exchanged in the finished SVG.
+# Matplotlib has fixed colors only. These are placeholders for the page's variables, which differ
+# between light and dark screens, and are replaced in the finished SVG.
 INK, MUTED, LINE, BASE, ACCENT = "#010101", "#020202", "#030303", "#040404", "#050505"
 SERIES = ("#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b")
 _VARIABLES = {
@@ -44,7 +44,7 @@ def available() -> bool:
 
 
 def comparison(report: "Report") -> str:
-    """Return bars of metric, download and latency, the baseline in grey; empty without figures."""
+    """Return bars of metric, download and latency, the baseline in gray; empty without figures."""
     names = [row.name for row in report.rows]
     real = report.conditions is not None and not report.conditions.fake
     panels: list[tuple[str, list[float | None], Callable[[float], str | None]]] = [
@@ -108,7 +108,7 @@ def sparsity(row: Row) -> str:
 
 
 def short(name: str) -> str:
-    """Return a name that leaves room for the bars: of a long one the end, which tells most.
+    """Return a name shortened to leave room for the bars: the end of a long one.
 
     Example:
         >>> short("encoder/layer_11/attention/self/query/kernel")
@@ -118,13 +118,13 @@ def short(name: str) -> str:
 
 
 def largest(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Return the largest weight tensors, as many as a plot can show, in the order of the model."""
+    """Return the largest weight tensors that fit a plot, in the order of the model."""
     kept = sorted(kernels, key=lambda kernel: -kernel.size)[:MAX_KERNELS]
     return [kernel for kernel in kernels if kernel in kept]
 
 
 def training(history: Sequence[Curve]) -> str:
-    """Return the curves of the training, its stages one after the other; empty without curves."""
+    """Return the training curves, stages one after the other; empty without curves."""
     panels = _panels(history)
     if not panels:
         return ""
@@ -141,7 +141,7 @@ def training(history: Sequence[Curve]) -> str:
                 y: list[float] = []
                 for curve in history:
                     if curve.name == name:
-                        # Not a number breaks the line where a stage ends.
+                        # NaN interrupts the line between stages.
                         first = starts[curve.stage] + 1
                         x += [*range(first, first + len(curve.values)), math.nan]
                         y += [*curve.values, math.nan]
@@ -173,7 +173,7 @@ def training(history: Sequence[Curve]) -> str:
 
 
 def _panels(history: Sequence[Curve]) -> list[list[str]]:
-    """Group the curves that can share an axis: losses, shares, and each other one alone."""
+    """Group the curves that can share an axis: losses, shares, and each other one separately."""
     ranges: dict[str, list[float]] = {}
     for curve in history:
         ranges.setdefault(curve.name, []).extend(filter(math.isfinite, curve.values))
@@ -191,7 +191,7 @@ def _panels(history: Sequence[Curve]) -> list[list[str]]:
 
 
 def _lengths(history: Sequence[Curve]) -> dict[str, int]:
-    """Return how many epochs each stage has."""
+    """Return the number of epochs of each stage."""
     lengths: dict[str, int] = {}
     for curve in history:
         lengths[curve.stage] = max(lengths.get(curve.stage, 0), len(curve.values))
@@ -199,7 +199,7 @@ def _lengths(history: Sequence[Curve]) -> dict[str, int]:
 
 
 def _starts(history: Sequence[Curve]) -> dict[str, int]:
-    """Return after how many epochs each stage begins."""
+    """Return the first epoch of each stage."""
     starts, total = {}, 0
     for stage, length in _lengths(history).items():
         starts[stage] = total
@@ -216,7 +216,7 @@ def _bare(axes: "Axes", title: str) -> None:
 
 
 def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> str:
-    """Return a figure as SVG to stand inside of an HTML page; the same on every call."""
+    """Return a figure as SVG for an HTML page; the same on every call."""
     if not available():
         return ""
     import matplotlib
@@ -224,13 +224,13 @@ def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> st
     from matplotlib.figure import Figure
 
     settings: Any = {
-        "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that no search fails
+        "font.family": ["DejaVu Sans"],  # included in matplotlib
         "svg.fonttype": "none",
         "svg.hashsalt": name,
-        "text.parse_math": False,  # a dollar in a name is a dollar
+        "text.parse_math": False,  # a dollar sign in a name is literal
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The page draws the words, with fonts that have more letters than this one.
+        # The page renders the text, with fonts that have more glyphs than this one.
         warnings.filterwarnings("ignore", message="Glyph .* missing from (current )?font")
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         figure.patch.set_alpha(0)
@@ -244,7 +244,7 @@ def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> st
 
 
 def _for_page(svg: str) -> str:
-    """Fit an SVG file into a page: variables for colors, the page's font, no clashing names."""
+    """Adapt an SVG file to a page: variables for colors, the page's font, no clashing ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for color, variable in _VARIABLES.items():

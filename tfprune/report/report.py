@@ -1,4 +1,4 @@
-"""A report: models beside their baseline, and its renderings."""
+"""The report of a comparison, and its renderings."""
 
 import dataclasses
 import json
@@ -18,20 +18,20 @@ from tfprune.storage.records import record
 
 @dataclass(frozen=True)
 class Report:
-    """Models beside their baseline, all measured in one run.
+    """Models compared with their baseline, all measured in one run.
 
     Attributes:
         title: The heading.
         rows: The baseline first, then the candidates.
-        metric: What `Row.score` is: `accuracy`, or the name of the user's function.
-        samples: How many samples of the data it was taken on.
+        metric: The name of `Row.score`: `accuracy`, or the name of the user's function.
+        samples: Number of samples of the metric.
         conditions: Where and how latency was measured; None when it was not.
-        gates: What was promised and whether it was kept.
+        gates: The verdicts of the gates.
         stages: The stages of the run that made the files.
-        history: Curves of the training.
+        history: Training curves.
         sections: Further tables and paragraphs, in order.
-        notes: Lines that a reader must not miss: what was skipped, and why.
-        recipe: The text of the recipe that was run.
+        notes: Important remarks, such as what was skipped, and why.
+        recipe: The text of the recipe of the run.
         versions: Packages and their versions.
     """
 
@@ -50,25 +50,25 @@ class Report:
 
     @property
     def baseline(self) -> Row:
-        """Return the row that the others are compared with."""
+        """Return the row of the baseline."""
         return self.rows[0]
 
     @property
     def candidates(self) -> tuple[Row, ...]:
-        """Return the rows that are compared with the baseline."""
+        """Return the rows of the candidates."""
         return self.rows[1:]
 
     @property
     def passed(self) -> bool:
-        """Return whether every gate was kept; True when there is none."""
+        """Return whether every gate passed; True when there is none."""
         return all(gate.passed for gate in self.gates)
 
     def row(self, name: str) -> Row:
-        """Return the row of a name; KeyError lists the names there are."""
+        """Return the row with a name; KeyError lists the known names."""
         for row in self.rows:
             if row.name == name:
                 return row
-        raise KeyError(f"no row {name!r}; there are: {', '.join(row.name for row in self.rows)}")
+        raise KeyError(f"no row {name!r}. Known: {', '.join(row.name for row in self.rows)}")
 
     def with_gate(self, gate: Gate) -> "Report":
         """Return this report with the verdict of `gate` on every candidate."""
@@ -84,7 +84,7 @@ class Report:
         notes: Sequence[str] = (),
         recipe: str | None = None,
     ) -> "Report":
-        """Return this report with what only the run that made the files can tell."""
+        """Return this report with the data of the run that made the files."""
         return dataclasses.replace(
             self,
             stages=self.stages + tuple(stages),
@@ -97,7 +97,7 @@ class Report:
     def to_json(self) -> str:
         """Return everything as JSON text, which `from_json` reads back.
 
-        A curve may hold what JSON cannot: a loss that is not a number is null there.
+        A loss that is not finite is null, since JSON has no such number.
         """
         data = dataclasses.asdict(self)
         for curve in data["history"]:
@@ -115,9 +115,7 @@ class Report:
             report = record(Report, parse_json(text))
             _check_sound(report)
         except ValueError as error:
-            raise ArtifactError(
-                f"not a report that this version of tfprune wrote: {error}"
-            ) from None
+            raise ArtifactError(f"not a report of this version of tfprune: {error}") from None
         return report
 
     @classmethod
@@ -125,7 +123,7 @@ class Report:
         """Return the report of a `.json` file.
 
         Raises:
-            ArtifactError: It is missing, or no such report.
+            ArtifactError: It is missing, or not such a report.
         """
         content = read_bytes(path, "run the recipe that makes it first")
         try:
@@ -150,14 +148,14 @@ class Report:
 
 
 def _check_sound(report: Report) -> None:
-    """Raise ValueError for a report that cannot be shown, of whatever types its fields are."""
+    """Raise ValueError for a report that cannot be shown, even if its types are correct."""
     if not report.rows:
         raise ValueError("it has no rows")
     for row in report.rows:
         if min(row.raw_bytes, row.gzip_bytes) < 1:
-            raise ValueError(f"the file {row.name!r} weighs nothing")
+            raise ValueError(f"the file {row.name!r} has size 0")
         if any(side < 0 for kernel in row.kernels for side in kernel.shape):
-            raise ValueError(f"a shape of {row.name!r} has a side below 0")
+            raise ValueError(f"a shape of {row.name!r} has a negative size")
     for section in report.sections:
         if any(len(row) != len(section.columns) for row in section.rows):
-            raise ValueError(f"a row of {section.title!r} is not as long as its head")
+            raise ValueError(f"a row of {section.title!r} differs in length from its header")

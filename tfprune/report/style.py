@@ -1,4 +1,4 @@
-"""How the HTML page looks, on light screens and on dark ones."""
+"""The style sheet of the HTML page, for light and dark screens."""
 
 STYLE = """
 :root {

@@ -23,7 +23,7 @@ LINE_WIDTH = 100
 
 
 def to_text(report: "Report") -> str:
-    """Return a report for a terminal: figures down, files across, the baseline always first."""
+    """Return a report for a terminal: a row for each figure, a column for each file."""
     parts = [report.title, "=" * len(report.title), ""]
     for header, rows in _tables(report):
         parts += [grid(header, rows), ""]
@@ -42,7 +42,7 @@ def to_text(report: "Report") -> str:
 
 
 def to_markdown(report: "Report") -> str:
-    """Return a report as Markdown, in which names and notes stand as they are."""
+    """Return a report as Markdown, with names and notes escaped."""
     parts = [f"# {escaped(report.title)}", ""]
     for header, rows in _tables(report):
         parts += [markdown_table(header, rows), ""]
@@ -81,12 +81,12 @@ def to_markdown(report: "Report") -> str:
 
 
 def _fence(text: str) -> str:
-    """Return what ends a block of code that holds this text: more ticks than stand in it."""
+    """Return a fence for a code block with this text: more backticks than are in it."""
     return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _tables(report: "Report") -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Cut many files into tables of a few, each with the baseline in its first column."""
+    """Split many files into tables of a few, each with the baseline in its first column."""
     candidates = range(1, len(report.rows))
     groups = [
         (0, *candidates[start : start + MODELS_PER_TABLE])

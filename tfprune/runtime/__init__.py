@@ -1,1 +1,1 @@
-"""What is in a file, and running it. No TensorFlow here."""
+"""Reading and running files, without TensorFlow."""

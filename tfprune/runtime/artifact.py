@@ -1,4 +1,4 @@
-"""A converted model: its bytes, where it was written, and what is known about it."""
+"""A converted model: its bytes, its path and its report."""
 
 import dataclasses
 import gzip
@@ -21,10 +21,10 @@ class TensorSpec:
 
     Attributes:
         name: Its name in the file's signature.
-        shape: Its shape, -1 where any size will do.
-        dtype: What the file takes or gives: "float32", "int8" …
+        shape: Its shape, -1 for open sizes.
+        dtype: Its type in the file: "float32", "int8" …
         scale: real = scale · (stored − zero_point); 0.0 when it is not quantized.
-        zero_point: The stored number that stands for 0.
+        zero_point: The stored number that represents 0.
     """
 
     name: str
@@ -41,19 +41,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the file's outputs lie from the Keras model's, on the same samples.
+    """Difference between an output of the file and of the Keras model, on the same samples.
 
     Attributes:
         output: The output's name.
-        samples: How many samples were run.
+        samples: Number of samples.
         data: "calibration" or "random".
         max_error: The largest absolute difference.
         rms_error: The root of the mean squared difference.
-        spread: The standard deviation of the Keras model's output: what the errors compare to.
-        correlation: Pearson's, over all numbers; 1.0 when both are constant.
-        agreement: The fraction of samples with the same argmax over the last axis; of integer
-            outputs that of equal numbers.
-        bound: What `rms_error` was allowed to be.
+        spread: The standard deviation of the Keras model's output.
+        correlation: Pearson's correlation over all numbers; 1.0 when both are constant.
+        agreement: The fraction of samples with the same argmax over the last axis; for integer
+            outputs, of equal numbers.
+        bound: The limit on `rms_error`.
     """
 
     output: str
@@ -68,32 +68,32 @@ class Parity:
 
     def __str__(self) -> str:
         return (
-            f"{self.output}: apart by {self.rms_error:.3g} (root mean square; up to "
-            f"{self.bound:.3g} allowed), {self.max_error:.3g} at most, where it spreads "
-            f"{self.spread:.3g}; correlation {self.correlation:.5f}, same answer "
+            f"{self.output}: error {self.rms_error:.3g} (root mean square; allowed "
+            f"{self.bound:.3g}), at most {self.max_error:.3g}, standard deviation "
+            f"{self.spread:.3g}; correlation {self.correlation:.5f}, agreement "
             f"{self.agreement:.1%}, on {self.samples} {self.data} samples"
         )
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a file is and how it was made.
+    """The contents of a file and the conditions of its conversion.
 
-    Two equal conversions have equal reports, but for what was timed to choose a scheme.
+    Two equal conversions have equal reports, except for latencies measured to choose a scheme.
 
     Attributes:
-        scheme: The scheme asked for.
+        scheme: The scheme of the conversion.
         io: The type of float inputs and outputs in the file: "float32", "int8" …
-        versions: Of Python, tfprune, TensorFlow, Keras and the runtime.
-        sha256: Of the file.
+        versions: Versions of Python, tfprune, TensorFlow, Keras and the runtime.
+        sha256: Hash of the file.
         raw_bytes: Its size.
-        gzip_bytes: Its size under gzip -9: about what a download costs.
-        ops: How often each operation occurs.
+        gzip_bytes: Its size under gzip -9: about the download size.
+        ops: The number of each operation.
         inputs: In the order of the Keras model.
         outputs: In the order of the Keras model.
         parity: One for each output.
-        notes: What was done or allowed beyond the plain conversion, one sentence each.
-        choice: What else was tried, when the scheme was chosen by measuring.
+        notes: Remarks on the conversion, one sentence each.
+        choice: The other candidates, when the scheme was chosen by measuring.
     """
 
     scheme: str
@@ -113,7 +113,7 @@ class ConversionReport:
         return self.to_text()
 
     def to_text(self) -> str:
-        """Return what is known as lines of text."""
+        """Return the report as lines of text."""
         ops = ", ".join(f"{name} {count}" for name, count in self.ops.items())
         lines = [
             f"{self.scheme}: {self.raw_bytes:,} bytes, {self.gzip_bytes:,} under gzip",
@@ -135,16 +135,16 @@ class ConversionReport:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ConversionReport":
-        """Build a report from what `to_dict` or a `.json` file gives.
+        """Build a report from the result of `to_dict`, or from a `.json` file.
 
         Raises:
-            RecordFault: A ValueError: it is something else.
+            RecordFault: A ValueError: the fields do not match.
         """
         return record(cls, fields)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ConversionReport":
-        """Return the report that was written beside a file.
+        """Return the report that was written next to a file.
 
         Raises:
             ArtifactError: It is missing, or not such a report.
@@ -154,11 +154,11 @@ class ConversionReport:
         except ArtifactError:
             raise
         except ValueError as error:
-            raise ArtifactError(f"{path}: not the report of a file: {error}") from None
+            raise ArtifactError(f"{path}: not a conversion report: {error}") from None
 
 
 def spec_of(fields: dict[str, Any]) -> TensorSpec:
-    """Build an input or output from its fields as JSON holds them."""
+    """Build a spec from its fields in JSON."""
     return TensorSpec(**{**fields, "shape": tuple(fields["shape"])})
 
 
@@ -168,8 +168,8 @@ class Artifact:
 
     Attributes:
         bytes: The file.
-        path: Where it was written, or None.
-        report: How it was made and what it is.
+        path: Its path, or None if it was not written.
+        report: Its conversion report.
     """
 
     bytes: bytes = dataclasses.field(repr=False)
@@ -180,13 +180,13 @@ class Artifact:
         return f"{self.path or 'not written'}: {self.report}"
 
     def save(self, path: str | os.PathLike[str]) -> "Artifact":
-        """Write `path` and, beside it, the report: `X.json` for X.tflite, else `X.onnx.json`.
+        """Write `path` and, next to it, the report: `X.json` for X.tflite, else `X.onnx.json`.
 
         Returns:
             The artifact with its new path.
         """
         target = Path(path)
-        # The report goes first: a `.tflite` that can be seen always has its report.
+        # The report is written first, so that a visible `.tflite` always has its report.
         _, path = write_together({report_path(target): self.report.to_json(), target: self.bytes})
         return dataclasses.replace(self, path=path)
 
@@ -195,7 +195,7 @@ Artefact = Artifact  # its name in 0.1.0
 
 
 def report_path(path: str | os.PathLike[str]) -> Path:
-    """Return where the report of a file lies, so that two files of a model have one each.
+    """Return the path of a file's report, which differs for the two formats of a model.
 
     Example:
         >>> report_path("model.tflite").name, report_path("model.onnx").name
@@ -213,5 +213,5 @@ def sha256(data: bytes) -> str:
 
 
 def gzip_bytes(data: bytes) -> int:
-    """Return how long `data` is under gzip -9, the same on every call."""
+    """Return the size of `data` under gzip -9, the same on every call."""
     return len(gzip.compress(data, compresslevel=9, mtime=0))

@@ -1,12 +1,11 @@
 """The contents of a `.tflite` file, read with every offset checked.
 
-A file from anywhere may be cut short, mutated or hostile. This reader never trusts an offset, a
-length or an index: whatever is wrong ends in one `ArtifactError`. It needs neither TensorFlow nor
-the runtime.
+An untrusted file may be truncated, damaged or hostile. This reader never trusts an offset, a length
+or an index: every fault raises an `ArtifactError`. It needs neither TensorFlow nor the runtime.
 
 The format is a FlatBuffer (https://flatbuffers.dev/internals): a table starts with a signed
-distance back to its vtable, the vtable lists where each field lies, and strings, vectors and
-tables are reached by unsigned distances forward.
+distance back to its vtable, the vtable lists the offset of each field, and strings, vectors and
+tables are referenced by unsigned distances forward.
 """
 
 import math
@@ -35,10 +34,10 @@ _BITS = {
     "float8_e5m2": 8,
 }  # fmt: skip
 
-# The runtime's kernels stop at 8.
+# The runtime's kernels support at most 8.
 _MOST_AXES = 32
 
-# Where the schema keeps the options that are asked for: name, field, kind, default.
+# The options that are read, as in the schema: name, field, kind, default.
 _OPTIONS: dict[str, tuple[tuple[str, int, str, int], ...]] = {
     "CONV_2D": (
         ("valid", 0, "b", 0), ("stride_w", 1, "i", 0), ("stride_h", 2, "i", 0),
@@ -60,15 +59,15 @@ class Tensor:
 
     Attributes:
         name: Its name in the file; need not be unique.
-        shape: Its shape, 1 where the size is only known at run time.
-        signature: Its shape with -1 where the size is only known at run time.
+        shape: Its shape, 1 for sizes that are only known at run time.
+        signature: Its shape, -1 for sizes that are only known at run time.
         dtype: One of `DTYPES`.
-        buffer: The index of its buffer; buffer 0 stands for «no data».
+        buffer: The index of its buffer; buffer 0 means no data.
         scales: Quantization scales: none, one, or one for each slice along `axis`.
         zero_points: As many as `scales`.
-        axis: The axis that `scales` run along.
-        variable: It keeps its value from one run to the next.
-        sparse: It is stored with a sparse encoding.
+        axis: The axis of `scales`.
+        variable: Whether it keeps its value between runs.
+        sparse: Whether it is stored with a sparse encoding.
     """
 
     name: str
@@ -84,15 +83,15 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
+        """Return the number of its elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: its name, the tensors it reads (-1: left out) and those it writes.
+    """One operation: its name, the tensors it reads (-1: omitted) and those it writes.
 
-    Of the operations in `_OPTIONS` it has the options as well.
+    Operations in `_OPTIONS` have their options too.
     """
 
     name: str
@@ -104,7 +103,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Subgraph:
-    """The tensors and operations of one graph; control flow has further ones beside the first."""
+    """The tensors and operations of one graph; control flow has further graphs."""
 
     name: str
     tensors: tuple[Tensor, ...]
@@ -125,7 +124,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Span:
-    """Where the data of a buffer lies in the file: in the flatbuffer, or behind it."""
+    """The range of a buffer's data in the file: in the flatbuffer, or after it."""
 
     start: int
     size: int
@@ -137,10 +136,10 @@ class Contents:
     """A parsed file.
 
     Attributes:
-        data: The file itself; buffers are spans of it.
-        description: Free text that the converter wrote.
-        subgraphs: The first is the one that runs.
-        buffers: Where the data of each buffer lies, in the flatbuffer or after it.
+        data: The file; buffers are spans of it.
+        description: Free text of the converter.
+        subgraphs: The first is the main graph.
+        buffers: The range of each buffer's data, in the flatbuffer or after it.
         metadata: Names and buffer indices.
         signatures: Entry points.
     """
@@ -158,7 +157,7 @@ class Contents:
         return memoryview(self.data)[span.start : span.start + span.size]
 
     def ops(self) -> Iterator[Op]:
-        """Go through the operations of all subgraphs."""
+        """Yield the operations of all subgraphs."""
         for graph in self.subgraphs:
             yield from graph.ops
 
@@ -168,7 +167,7 @@ def parse(data: bytes, where: str = "the file") -> Contents:
 
     Args:
         data: The whole file.
-        where: What to call it in errors: its path.
+        where: Its name in errors, such as its path.
 
     Raises:
         ArtifactError: It is empty, foreign, truncated or inconsistent.
@@ -197,33 +196,33 @@ def parse(data: bytes, where: str = "the file") -> Contents:
 
 
 class _Damage(Exception):
-    """Something in the file contradicts the format."""
+    """The file violates the format."""
 
 
 class Reader:
-    """Bounded reads of scalars, strings, vectors and tables."""
+    """Reads scalars, strings, vectors and tables with bounds checks."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        # Offsets may all lead to one large vector: without a budget, n offsets to n bytes would
-        # cost n² steps.
+        # Offsets may all point to one large vector: without a budget, n offsets to n bytes would
+        # take n² steps.
         self._budget = 16 * len(data) + 1_000_000
 
     def spend(self, size: int) -> None:
         self._budget -= size
         if self._budget < 0:
-            raise _Damage("its parts overlap beyond reason")
+            raise _Damage("its parts overlap too much")
 
     def number(self, position: int, kind: str) -> int:
         if position < 0 or position + struct.calcsize("<" + kind) > len(self.data):
-            raise _Damage(f"offset {position} lies outside")
+            raise _Damage(f"offset {position} is out of bounds")
         return struct.unpack_from("<" + kind, self.data, position)[0]
 
     def follow(self, position: int) -> int:
         return position + self.number(position, "I")
 
     def field(self, table: int, index: int) -> int | None:
-        """Return where field `index` of a table lies; None when it has its default."""
+        """Return the position of field `index` of a table; None when it has its default."""
         vtable = table - self.number(table, "i")
         slot = 4 + 2 * index
         if slot + 2 > self.number(vtable, "H"):
@@ -246,7 +245,7 @@ class Reader:
         start = self.follow(position)
         size = self.number(start, "I") * item_bytes
         if start + 4 + size > len(self.data):
-            raise _Damage(f"a vector of {size} bytes at offset {start} ends outside")
+            raise _Damage(f"a vector of {size} bytes at offset {start} ends out of bounds")
         return Span(start + 4, size)
 
     def vector(self, table: int, index: int, dtype: str) -> np.ndarray:
@@ -295,7 +294,7 @@ def _contents(reader: Reader) -> Contents:
     codes = [_opcode(reader, table) for table in reader.tables(root, 1)]
     subgraphs = tuple(_subgraph(reader, table, codes, buffers) for table in reader.tables(root, 2))
     if not subgraphs:
-        raise _Damage("it holds no graph")
+        raise _Damage("it contains no graph")
     metadata = tuple(
         (reader.string(table, 0), _within(reader.scalar(table, 1, "I"), buffers, "metadata buffer"))
         for table in reader.tables(root, 6)
@@ -312,21 +311,21 @@ def _within(index: int, items: tuple | list, what: str) -> int:
 
 def _buffer(reader: Reader, table: int) -> Span:
     inside = reader.span(table, 0, 1)
-    # Large files and files of litert-quantizer keep their data behind the flatbuffer.
+    # Large files and files of litert-quantizer store their data after the flatbuffer.
     start, size = reader.scalar(table, 1, "Q"), reader.scalar(table, 2, "Q")
     if start > 1:
         if start + size > len(reader.data):
-            raise _Damage(f"a buffer of {size} bytes at {start} ends outside")
+            raise _Damage(f"a buffer of {size} bytes at {start} ends out of bounds")
         return Span(start, size, outside=True)
     return inside or Span(0, 0)
 
 
 def _opcode(reader: Reader, table: int) -> tuple[str, bool]:
-    # Codes above 127 do not fit the first field, which then says 127.
+    # Codes above 127 do not fit the first field, which is then 127.
     code = max(reader.scalar(table, 0, "b"), reader.scalar(table, 3, "i"))
     name = _op_names().get(code)
     if name is None:
-        raise _Damage(f"operation code {code} is not known")
+        raise _Damage(f"operation code {code} is unknown")
     return (reader.string(table, 1) or "CUSTOM", True) if name == "CUSTOM" else (name, False)
 
 

@@ -1,4 +1,4 @@
-"""What is inside a `.tflite` file: operations, tensors, zeros, and where the bytes go."""
+"""Contents of a `.tflite` file: operations, tensors, zeros, and sizes of its parts."""
 
 import dataclasses
 from collections import Counter
@@ -27,9 +27,9 @@ class TensorRow:
         dtype: How it is stored.
         shape: Its shape.
         bytes: The bytes of its data in the file.
-        elements: How many numbers it stands for.
-        zeros: How many of them are 0 (None for a type that is not numbers here).
-        sparse: Stored with a sparse encoding.
+        elements: The number of its elements.
+        zeros: How many of them are 0 (None for types that are not read).
+        sparse: Whether it is stored with a sparse encoding.
         used_by: The operations that read it.
     """
 
@@ -45,7 +45,7 @@ class TensorRow:
 
 @dataclass(frozen=True)
 class OpRow:
-    """An operation with the types it computes with (constants left out)."""
+    """An operation with its input and output types, without constants."""
 
     name: str
     inputs: tuple[str, ...]
@@ -57,19 +57,19 @@ class Inspection:
     """The contents of a file.
 
     Attributes:
-        where: Its path, or what else it is called.
-        sha256: Of the whole file.
+        where: Its path or another name.
+        sha256: Hash of the whole file.
         raw_bytes: Its size.
         gzip_bytes: Its size under gzip -9.
-        inputs: What it takes.
-        outputs: What it gives.
-        ops: All operations, in order, those of loop bodies behind the rest.
+        inputs: Its inputs.
+        outputs: Its outputs.
+        ops: All operations, in order, those of loop bodies last.
         tensors: All constants, the largest first.
         weights_bytes: Data of constants, each buffer counted once.
         scales_bytes: Quantization scales and zero points.
         metadata_bytes: Metadata buffers.
         structure_bytes: The rest: names, shapes, operations, indices of sparse weights, padding.
-        outside_bytes: How much of the data lies behind the flatbuffer, in large files.
+        outside_bytes: Data stored after the flatbuffer, in large files.
     """
 
     where: str
@@ -88,16 +88,16 @@ class Inspection:
 
     @property
     def zeros(self) -> int:
-        """How many numbers of all constants are 0."""
+        """Return how many elements of all constants are 0."""
         return sum(row.zeros or 0 for row in self.tensors)
 
     @property
     def elements(self) -> int:
-        """How many numbers all constants hold."""
+        """Return the number of elements of all constants."""
         return sum(row.elements for row in self.tensors)
 
     def op_counts(self) -> dict[str, int]:
-        """Return how often each operation occurs."""
+        """Return the number of each operation."""
         return dict(sorted(Counter(op.name for op in self.ops).items()))
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ class Inspection:
         """Return tables of text.
 
         Args:
-            most: The most constants to list.
+            most: Maximum number of constants to list.
         """
         share = self.zeros / self.elements if self.elements else 0.0
         lines = [
@@ -153,13 +153,13 @@ class Inspection:
 
 
 def inspect(source: litert.Source) -> Inspection:
-    """Return what is inside a `.tflite` file, without running it.
+    """Return the contents of a `.tflite` file, without running it.
 
     Args:
         source: An artifact, the bytes of a file, or its path.
 
     Raises:
-        ArtifactError: It is missing, truncated, damaged, or no `.tflite` file.
+        ArtifactError: It is missing, truncated, damaged, or not a `.tflite` file.
 
     Example:
         print(inspect("model.tflite"))
@@ -201,9 +201,9 @@ def inspect(source: litert.Source) -> Inspection:
 
 
 def count_zeros(contents: Contents, tensor: Tensor) -> int | None:
-    """Return how many numbers of a constant are 0; None for a type that is not numbers here.
+    """Return how many elements of a constant are 0; None for types that are not read.
 
-    Of a quantized tensor those count that are stored as its zero point.
+    In a quantized tensor, the zero point counts as 0.
     """
     raw = contents.raw(tensor)
     if tensor.dtype in ("int4", "uint4", "int2"):
@@ -217,7 +217,7 @@ def count_zeros(contents: Contents, tensor: Tensor) -> int | None:
         return None
     zero = tensor.zero_points[0] if len(set(tensor.zero_points)) == 1 else 0
     nonzero = int(np.count_nonzero(values != zero))
-    # Of a sparse tensor only some numbers are stored, all others are zero.
+    # A sparse tensor stores only some elements; all others are zero.
     return max(0, tensor.elements - nonzero)
 
 

@@ -1,4 +1,4 @@
-"""LiteRT's interpreter: opening it, and trying a file in it."""
+"""LiteRT's interpreter: creating it, and a test run of a file."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ def open_interpreter(
 ) -> Any:
     """Return a LiteRT interpreter.
 
-    This may end the process on a bad file: `Runner` and `ensure_loadable` try it in a child first.
+    This may crash the process on a bad file: `Runner` and `ensure_loadable` use a child first.
 
     Args:
         data: The file.
-        threads: For the kernels that can use several.
+        threads: Threads of kernels that can use several.
         preserve_all: Keep the values of all intermediate tensors.
-        allocate: Allocate its tensors. A file with sizes left open, other than the batch, may not
-            allow that before they are set.
+        allocate: Allocate its tensors. A file with open sizes other than the batch may not allow
+            that before they are set.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -25,7 +25,7 @@ def open_interpreter(
         model_content=data,
         num_threads=threads,
         experimental_preserve_all_tensors=preserve_all,
-        # The default resolver warns when it is asked to preserve; this one is what it falls to.
+        # With `preserve`, the default resolver warns and falls back to this one.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         if preserve_all
         else OpResolverType.AUTO,
@@ -36,7 +36,7 @@ def open_interpreter(
 
 
 def load(path: str) -> None:
-    """Load a file, and run it once on zeros when its shapes say how large they are."""
+    """Load a file, and run it once on zeros if its shapes are known."""
 
     with open(path, "rb") as file:
         interpreter = open_interpreter(file.read(), allocate=False)
@@ -49,6 +49,6 @@ def load(path: str) -> None:
             interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         interpreter.invoke()
     except (RuntimeError, ValueError):
-        # With sizes open to the caller, zeros of size 1 prove nothing.
+        # With open sizes, a failure on zeros of size 1 means nothing.
         if all(-1 not in detail["shape_signature"][1:] for detail in details):
             raise

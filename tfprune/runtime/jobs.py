@@ -1,4 +1,4 @@
-"""What a child process does with a `.tflite`: load it, run it, show what lies between."""
+"""Jobs of a child process on a `.tflite` file: run it, return intermediate tensors."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
 
 
 def trace(path: str, inputs: str, outputs: str) -> None:
-    """Write every tensor that a file computes on samples, under its index.
+    """Write every tensor that a file computes on samples, by index.
 
     Args:
         path: The file.
@@ -57,7 +57,7 @@ def trace(path: str, inputs: str, outputs: str) -> None:
 
 
 def _value(interpreter: Any, index: int) -> np.ndarray | None:
-    """What a tensor holds; None for a loop's, of which the runtime keeps nothing afterwards."""
+    """Return the value of a tensor; None in a loop, whose tensors the runtime does not keep."""
     try:
         return interpreter.get_tensor(index)
     except ValueError as error:

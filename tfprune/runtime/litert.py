@@ -1,7 +1,7 @@
-"""Running a `.tflite` file with the LiteRT interpreter: floats in, floats out, no TensorFlow.
+"""Running `.tflite` files with the LiteRT interpreter: floats in, floats out, no TensorFlow.
 
-A file whose content has not been seen before is first loaded and run in a child process: some
-files end the process that loads them.
+A new file is first loaded and run in a child process, since some files crash the process that loads
+them.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ from tfprune.workers import pool
 
 Source = Artifact | bytes | str | os.PathLike[str]
 
-# Contents that a child has loaded and run without harm, by SHA-256.
+# SHA-256 of files that a child process has loaded and run.
 _LOADABLE: set[str] = set()
 
 
 def read_file(source: Source) -> bytes:
-    """Return the bytes of a `.tflite` file after checking that it is whole.
+    """Return the bytes of a `.tflite` file after checking that it is complete.
 
     Args:
-        source: An artifact, the bytes themselves, or a path.
+        source: An artifact, the bytes, or a path.
 
     Raises:
-        ArtifactError: It is missing, truncated, or no `.tflite` file.
+        ArtifactError: It is missing, truncated, or not a `.tflite` file.
     """
     data, where = read_source(source)
     flatbuffer.parse(data, where)
@@ -46,21 +46,22 @@ def read_file(source: Source) -> bytes:
 
 
 def read_source(source: Source) -> tuple[bytes, str]:
-    """Return the bytes of a file, unchecked, and what to call it in errors."""
+    """Return the bytes of a file, unchecked, and its name in errors."""
     if isinstance(source, Artifact):
         return source.bytes, str(source.path or "the artifact")
     if isinstance(source, bytes):
         return source, "the file"
     if not isinstance(source, str | os.PathLike):
         raise ArtifactError(
-            f"expected an Artifact, bytes or the path of a .tflite file, got {type_name(source)}"
+            "expected an Artifact, bytes or the path of a .tflite file. "
+            f"Received {type_name(source)}"
         )
     return read_bytes(source, "convert a model to it first"), str(Path(source))
 
 
 @contextlib.contextmanager
 def on_disk(data: bytes) -> Iterator[Path]:
-    """Give the path of a temporary file with this content, for the length of a `with` block."""
+    """Yield the path of a temporary file with this content, for a `with` block."""
     with scratch_folder() as folder:
         path = Path(folder) / "content.tflite"
         path.write_bytes(data)
@@ -70,15 +71,15 @@ def on_disk(data: bytes) -> Iterator[Path]:
 def ensure_loadable(
     data: bytes, where: str = "the file", *, limit_s: float = pool.LOAD_LIMIT_S
 ) -> None:
-    """Load a file and run it on zeros in a child process; do nothing if that was done before.
+    """Load a file and run it on zeros in a child process, once for each content.
 
     Args:
         data: The file.
-        where: What to call it in errors.
-        limit_s: Seconds it may take.
+        where: Its name in errors.
+        limit_s: Time limit in seconds.
 
     Raises:
-        ArtifactError: The runtime refuses the file, crashes or hangs on it.
+        ArtifactError: The runtime cannot load the file, crashes or hangs on it.
     """
     digest = sha256(data)
     if digest in _LOADABLE:
@@ -92,22 +93,22 @@ def ensure_loadable(
 
 
 def remember_loadable(data: bytes) -> None:
-    """Note that a child has run this content, so that it need not be tried again."""
+    """Record that a child process has run this content."""
     _LOADABLE.add(sha256(data))
 
 
 def failure(error: pool.ChildError, stage: str = "loading") -> str:
-    """Say in one line why a child process did not get done with a file, and the fix.
+    """Return one line on why a child process failed on a file, with the fix.
 
     Args:
-        error: What became of the child's job.
-        stage: What it did with the file: "loading" or "running".
+        error: The error of the child's job.
+        stage: "loading" or "running".
     """
     if isinstance(error, pool.JobError):
         text = error.text or error.kind
         if "Select TensorFlow op" in text:
             text = (
-                "it holds Flex operations, which only TensorFlow can run; convert it with built-in "
+                "it has Flex operations, which only TensorFlow can run; convert it with built-in "
                 "operations only"
             )
         return f"the runtime refuses the file: {text}"
@@ -123,21 +124,21 @@ def failure(error: pool.ChildError, stage: str = "loading") -> str:
 
 
 class Runner:
-    """A loaded file that takes and gives floats.
+    """A loaded file with float inputs and outputs.
 
-    Inputs are quantized and outputs dequantized as the file says. A batch of any size is run in
-    pieces of the file's own batch (1, when that is open), which is how a phone runs it.
+    Inputs are quantized and outputs dequantized with the file's parameters. A batch of any size is
+    run in pieces of the file's own batch (1, when that is open), as on a phone.
 
     Args:
         source: An artifact, the bytes of a file, or its path.
         threads: Threads of the runtime.
 
     Attributes:
-        inputs: What the file takes, in its order.
-        outputs: What it gives, in its order.
+        inputs: Its inputs, in order.
+        outputs: Its outputs, in order.
 
     Raises:
-        ArtifactError: The file is missing, truncated, foreign, or the runtime fails on it.
+        ArtifactError: The file is missing, truncated, of another format, or fails in the runtime.
 
     Example:
         runner = Runner("model.tflite")
@@ -152,14 +153,14 @@ class Runner:
 
     @classmethod
     def trusting(cls, data: bytes, threads: int = 1) -> "Runner":
-        """Build one without the trial in a child: only for inside of a child."""
+        """Build a runner without the test in a child; only for use inside a child."""
         runner = cls.__new__(cls)
         runner._start(data, flatbuffer.parse(data), threads)
         return runner
 
     def _start(self, data: bytes, contents: Contents, threads: int) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise OptionError(f"threads: expected an integer of at least 1, got {threads!r}")
+            raise OptionError(f"threads: expected an integer of at least 1. Received {threads!r}")
         self._interpreter = open_interpreter(data, threads, allocate=False)
         self._allocated = False
         graph = contents.subgraphs[0]
@@ -173,8 +174,8 @@ class Runner:
 
         Args:
             x: An array (one input), a dict from input name to array, or a list or tuple in the
-                order of `inputs`; the first axis counts the samples. Real numbers: they are
-                quantized here where the file wants integers in their place.
+                order of `inputs`; the first axis is the batch. Real numbers: they are quantized
+                here if the file takes integers.
 
         Returns:
             An array when the file has one output, else a dict from output name to array.
@@ -186,7 +187,7 @@ class Runner:
         return next(iter(results.values())) if len(results) == 1 else results
 
     def run_named(self, x: Any) -> dict[str, np.ndarray]:
-        """Return the outputs for a batch as a dict, however many there are."""
+        """Return the outputs for a batch as a dict, even if there is one."""
         arrays = self.arrays(x)
         count = len(arrays[0])
         step = max(1, max((spec.shape[0] if spec.shape else 1) for spec in self.inputs))
@@ -203,8 +204,8 @@ class Runner:
             for output, spec in zip(outputs, self.outputs, strict=True):
                 if output.shape[:1] != (step,):
                     raise ArtifactError(
-                        f"output {spec.name!r} has shape {output.shape} for a batch of {step}: it "
-                        "does not count the samples, so that it cannot be told which is whose"
+                        f"output {spec.name!r} has shape {output.shape} for a batch of {step}: its "
+                        "first axis must be the batch"
                     )
             pieces.append([output[: step - missing] for output in outputs])
         return {
@@ -213,11 +214,11 @@ class Runner:
         }
 
     def prepare(self, x: Any = None) -> None:
-        """Set the inputs to `x`, for `invoke` to be timed.
+        """Set the inputs to `x`, so that `invoke` can be timed.
 
         Args:
-            x: As many samples as are to run at once; of more, or fewer, than a batch that the file
-                fixes, the first ones, or again from the first. None: one batch of zeros.
+            x: One batch. If the file has a fixed batch size, samples are cut off or repeated to
+                match it. None: one batch of zeros.
         """
         fixed = max((spec.shape[0] if spec.shape else 1) for spec in self.inputs)
         step = max(1, fixed)
@@ -234,7 +235,7 @@ class Runner:
         self._set(arrays)
 
     def invoke(self) -> None:
-        """Run the file once on the inputs that are set."""
+        """Run the file once on the current inputs."""
         if self._has_state:
             self._interpreter.reset_all_variables()
         try:
@@ -247,8 +248,8 @@ class Runner:
         """Run once and return the milliseconds it took.
 
         Args:
-            wall: Wall time. The default is the CPU time of this thread, which other processes
-                do not lengthen, and which is right for one thread only.
+            wall: Wall time. The default is the CPU time of this thread, which other processes do
+                not affect; it is correct for one thread only.
         """
         clock = time.perf_counter_ns if wall else time.thread_time_ns
         start = clock()
@@ -275,7 +276,9 @@ class Runner:
                 self._interpreter.allocate_tensors()
             except (RuntimeError, ValueError) as error:
                 text = " ".join(str(error).split())
-                raise ArtifactError(f"the file cannot take inputs of this shape: {text}") from None
+                raise ArtifactError(
+                    f"the file does not accept inputs of this shape: {text}"
+                ) from None
             self._allocated = True
 
     def _set(self, arrays: Iterable[np.ndarray]) -> None:

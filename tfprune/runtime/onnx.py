@@ -1,6 +1,6 @@
-"""Running an ONNX file with ONNX Runtime: a second opinion beside LiteRT. No TensorFlow.
+"""Running ONNX files with ONNX Runtime, without TensorFlow.
 
-What is here loads a file in this process; callers do it in a child, as with `.tflite` files.
+Files are loaded in this process; callers use a child process, as for `.tflite` files.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 def is_onnx(data: bytes) -> bool:
-    """Tell whether bytes begin as an ONNX file does: with the number of its format, a small one.
+    """Return whether bytes start like an ONNX file: with its format version, a small number.
 
     Example:
         >>> is_onnx(bytes([8, 8, 18, 7]) + b"tf2onnx"), is_onnx(bytes([28, 0, 0, 0]) + b"TFL3")
@@ -43,11 +43,11 @@ class OnnxRunner:
         threads: Threads of the runtime.
 
     Attributes:
-        inputs: What the file takes, in its order; -1 for sizes left open.
-        outputs: What it gives, in its order.
+        inputs: Its inputs, in order; -1 for open sizes.
+        outputs: Its outputs, in order.
 
     Raises:
-        ArtifactError: The runtime refuses the file.
+        ArtifactError: The runtime cannot load the file.
     """
 
     def __init__(self, data: bytes, threads: int = 1) -> None:
@@ -95,7 +95,7 @@ class OnnxRunner:
         }
 
     def prepare(self, x: Mapping[str, np.ndarray]) -> None:
-        """Put inputs in place, for `invoke` to be timed without any copying."""
+        """Bind inputs, so that `invoke` can be timed without copying."""
         import onnxruntime
 
         binding = self._session.io_binding()
@@ -107,7 +107,7 @@ class OnnxRunner:
         self._binding = binding
 
     def invoke(self) -> None:
-        """Run the file once on the inputs that are set."""
+        """Run the file once on the current inputs."""
         try:
             self._session.run_with_iobinding(self._binding)
         except self._failures as error:
@@ -122,7 +122,7 @@ def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
     """Run a file on the arrays of one `.npz` and write its outputs to another; for a child.
 
     Returns:
-        Its inputs and its outputs, each as the fields of a `TensorSpec`.
+        Its inputs and outputs, each as the fields of a `TensorSpec`.
     """
     with open(path, "rb") as file:
         runner = OnnxRunner(file.read())
@@ -131,7 +131,7 @@ def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Return the exceptions of ONNX Runtime, which share no base; a bound run raises another."""
+    """Return the exceptions of ONNX Runtime, which have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     return (
@@ -144,7 +144,9 @@ def failures() -> tuple[type[Exception], ...]:
 def _spec(argument: Any) -> TensorSpec:
     kind = argument.type.removeprefix("tensor(").removesuffix(")")
     if kind not in _DTYPES:
-        raise ArtifactError(f"{argument.name!r} is a {argument.type}, which is no array of numbers")
+        raise ArtifactError(
+            f"{argument.name!r} is a {argument.type}, which is not an array of numbers"
+        )
     shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
     return TensorSpec(argument.name, shape, _DTYPES[kind])
 

@@ -1,4 +1,4 @@
-"""The runtimes that can time a file, by what the file is: `.tflite` or `.onnx`."""
+"""The runtimes of files, by format: `.tflite` or `.onnx`."""
 
 import importlib.metadata
 import os
@@ -19,31 +19,31 @@ from tfprune.utils.registry import Registry
 
 
 class Loaded(Protocol):
-    """A file that a runtime has loaded.
+    """A file loaded by a runtime.
 
     Attributes:
-        inputs: What it takes, in its order; -1 for sizes left open.
+        inputs: Its inputs, in order; -1 for open sizes.
     """
 
     inputs: tuple[TensorSpec, ...]
 
     def prepare(self, x: Any) -> None:
-        """Put inputs in place, arrays by name."""
+        """Set the inputs, arrays by name."""
 
     def invoke(self) -> None:
-        """Run once on the inputs that are in place."""
+        """Run once on the current inputs."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Something that runs files of one kind.
+    """A library that runs files of one format.
 
     Attributes:
-        package: What is installed for it.
-        module: What is imported of it.
-        ending: Of the names of its files.
-        check: Takes a file and what to call it; raises when that is none, or the package is
-            missing. It runs in the caller's process, so it only reads.
+        package: Its package on PyPI.
+        module: Its module.
+        ending: The ending of its files.
+        check: Takes a file and its name for errors; raises if the format is wrong or the package
+            is missing. It runs in the caller's process, so it only reads.
         open: Takes a file and a number of threads and loads it, in a child process.
     """
 
@@ -55,12 +55,12 @@ class Runtime:
 
     @property
     def version(self) -> str:
-        """The package with its version."""
+        """Return the package with its version."""
         return f"{self.package} {importlib.metadata.version(self.package)}"
 
     @property
     def installed(self) -> bool:
-        """Whether the package is there."""
+        """Return whether the package is installed."""
         return installed(self.module.partition(".")[0])
 
 
@@ -68,7 +68,7 @@ runtimes: Registry[Runtime] = Registry("runtime")
 
 
 def _check_onnx(data: bytes, where: str) -> None:
-    # Whether the rest is right only ONNX Runtime can say.
+    # Only ONNX Runtime can check the rest.
     require(where, "onnx", "onnxruntime")
 
 
@@ -87,15 +87,15 @@ runtimes.register("onnx")(
 
 
 def read_any(source: Source) -> tuple[bytes, Runtime]:
-    """Return the bytes of a file and the runtime that it is for.
+    """Return the bytes of a file and its runtime.
 
-    The ending of its name decides; bytes without a name are told by how they begin.
+    The ending of its name decides, or for bytes without a name, how they start.
 
     Args:
-        source: An artifact, the bytes themselves, or a path.
+        source: An artifact, the bytes, or a path.
 
     Raises:
-        ArtifactError: It is missing, or no such file.
+        ArtifactError: It is missing, or has another format.
         OptionError: Its runtime is not installed.
     """
     data, where = read_source(source)
@@ -112,7 +112,7 @@ def _kind(source: Source, data: bytes) -> Runtime:
 
 
 def of_ending(path: Path) -> Runtime:
-    """Return the runtime for a file by the ending of its name; LiteRT for any that is not known."""
+    """Return the runtime for a file by the ending of its name; LiteRT for unknown ones."""
     for name in runtimes:
         if runtimes[name].ending == path.suffix:
             return runtimes[name]
@@ -120,10 +120,10 @@ def of_ending(path: Path) -> Runtime:
 
 
 def check_inputs(shapes: Iterable[str], inputs: Iterable[TensorSpec]) -> None:
-    """Refuse shapes for inputs that nothing has.
+    """Raise if a shape is given for an unknown input.
 
     Raises:
-        OptionError: One is for such an input.
+        OptionError: An input is unknown.
     """
     known = {spec.name for spec in inputs}
     for name in shapes:
@@ -132,9 +132,9 @@ def check_inputs(shapes: Iterable[str], inputs: Iterable[TensorSpec]) -> None:
 
 
 def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    """Return something to run a file on.
+    """Return an array to run a file on.
 
-    Real numbers are noise. Whole ones are zeros: they may be indexes, which must lie inside of an
+    Floats are noise. Integers are zeros: they may be indices, which must be in range of an
     embedding of unknown length.
     """
     real = spec.scale or np.dtype(spec.dtype).kind == "f"
@@ -142,17 +142,17 @@ def noise(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator)
 
 
 def shape_of(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    """Return the shape to run an input with: the one given, or its own with one sample.
+    """Return the shape for an input: the given one, or its own with one sample.
 
     Raises:
-        OptionError: It leaves more than the batch free and none was given, or has another.
+        OptionError: The input has further open sizes and no shape is given, or it does not fit.
     """
     own = (max(spec.shape[0], 1), *spec.shape[1:]) if spec.shape else ()
     shape = tuple(shapes.get(spec.name, own))
     if any(side < 1 for side in shape):
         sizes = ",".join("N" if side < 1 else str(side) for side in shape)
         raise OptionError(
-            f"input {spec.name!r} leaves its shape {spec.shape} free; "
+            f"input {spec.name!r} has open sizes in its shape {spec.shape}; "
             f"give input_shapes={{{spec.name!r}: (1, ...)}}, or --input-shape {spec.name}={sizes}"
         )
     if len(shape) != len(own) or any(

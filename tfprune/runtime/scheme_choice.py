@@ -1,4 +1,4 @@
-"""The files that `scheme="auto"` built, what was measured of each, and which one was taken."""
+"""The candidates of `scheme="auto"`, their measurements, and the chosen one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from tfprune.errors import OptionError, nearest
 from tfprune.runtime.schemes import SCHEMES
 
 AUTO = "auto"
-"""The scheme that builds candidates, measures them and takes one."""
+"""The scheme that builds candidates, measures them and chooses one."""
 
 Prefer = Literal["latency", "size"]
 PREFER = get_args(Prefer)
 TIE = 0.03
-"""Ratios of latency nearer than this are equal: two runs of one file differ by as much."""
+"""Ratios of latency closer than this are equal: two runs of one file differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,17 @@ class Candidate:
 
     Attributes:
         scheme: Its name.
-        raw_bytes: The size of its file; None when it could not be made.
+        raw_bytes: The size of its file; None if the conversion failed.
         gzip_bytes: Its size under gzip -9.
         median_ms: Its median latency.
-        ratio: Its time over that of the float32 file, from interleaved pairs.
-        q1: The lower quartile of that.
-        q3: The upper quartile.
+        ratio: Its time relative to the float32 file, from interleaved pairs.
+        q1: The lower quartile of the ratio.
+        q3: The upper quartile of the ratio.
         score: Accuracy on the labeled data; None without labels.
-        drop: What it loses against the float32 file, of accuracy or (without labels) of agreement,
-            or, for outputs without classes, the error as a fraction of the output's scale.
+        drop: Its loss against the float32 file, of accuracy or (without labels) of agreement, or,
+            for outputs without classes, the error as a fraction of the output's scale.
         passed: Whether `drop` is within the gate.
-        reason: Why it was not taken.
+        reason: Why it was not chosen.
     """
 
     scheme: str
@@ -50,16 +50,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was tried, and by what rule one was taken.
+    """The candidates, and the rule by which one was chosen.
 
     Attributes:
-        taken: The scheme of the file.
+        taken: The chosen scheme.
         why: One sentence.
         prefer: "latency" or "size".
         max_drop: The gate.
-        judged_by: What `drop` is: "accuracy", "agreement" or "error".
+        judged_by: The quantity of `drop`: "accuracy", "agreement" or "error".
         measured_on: The machine, the runtime and the clock.
-        rows: One for each scheme, in the order in which they were tried.
+        rows: One for each scheme, in the order of the trials.
     """
 
     taken: str
@@ -72,12 +72,12 @@ class Choice:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The heads of the columns of `cells`."""
+        """Return the headers of the columns of `cells`."""
         return ("scheme", "file", "gzip", "median", "ratio [quartiles]", self.judged_by, "verdict")
 
     @property
     def cells(self) -> tuple[tuple[str, ...], ...]:
-        """The table, a row for each candidate."""
+        """Return the table, a row for each candidate."""
         return tuple(_words(row, row.scheme == self.taken) for row in self.rows)
 
     def __str__(self) -> str:
@@ -106,18 +106,18 @@ def _words(row: Candidate, taken: bool) -> tuple[str, ...]:
         show(row.median_ms, ".4g", 1.0, " ms"),
         ratio,
         show(row.drop, "+.4f", -1.0),
-        "taken" if taken else row.reason,
+        "chosen" if taken else row.reason,
     )
 
 
 def pick(rows: Sequence[Candidate], prefer: str) -> Candidate:
-    """Return the candidate to take: the fastest, or the smallest, of those within the gate.
+    """Return the best candidate: the fastest, or the smallest, of those within the gate.
 
-    Latencies nearer than `TIE` to the fastest are equal: the smallest of those is taken.
+    Of latencies closer than `TIE` to the fastest, the smallest file is chosen.
 
     Raises:
-        OptionError: `prefer` is none of the two.
-        ValueError: None is within the gate.
+        OptionError: `prefer` is neither of the two.
+        ValueError: No candidate is within the gate.
 
     Example:
         >>> rows = [Candidate("float32", 400, 400, 1.0, 1.0, passed=True),
@@ -129,7 +129,7 @@ def pick(rows: Sequence[Candidate], prefer: str) -> Candidate:
     check_prefer(prefer)
     able = [row for row in rows if row.passed and row.ratio is not None]
     if not able:
-        raise ValueError("no candidate keeps the gate")
+        raise ValueError("no candidate passes the gate")
     if prefer == "size":
         return min(able, key=lambda row: (row.gzip_bytes or 0, row.ratio))
     fastest = min(row.ratio or 0.0 for row in able)
@@ -138,20 +138,20 @@ def pick(rows: Sequence[Candidate], prefer: str) -> Candidate:
 
 
 def check_prefer(prefer: str) -> None:
-    """Refuse a preference that is none.
+    """Raise unless a preference is known.
 
     Raises:
-        OptionError: It is not.
+        OptionError: It is unknown.
     """
     if prefer not in PREFER:
-        raise OptionError(f"prefer: {prefer!r}. {nearest(str(prefer), PREFER)}")
+        raise OptionError(f"prefer: unknown value {prefer!r}. {nearest(str(prefer), PREFER)}")
 
 
 def check_scheme(name: str) -> None:
-    """Refuse what is neither a way of storing a model nor "auto", which chooses one.
+    """Raise unless a name is a scheme or "auto".
 
     Raises:
-        OptionError: No such scheme.
+        OptionError: It is unknown.
     """
     known = [*SCHEMES, AUTO]
     if not isinstance(name, str) or name not in known:

@@ -11,16 +11,16 @@ class Scheme:
 
     Attributes:
         summary: One line for a table.
-        bound: How far the file may lie from the Keras model: the root mean squared difference of
-            an output as a fraction of its scale (`output_difference.scale_of`).
+        bound: Allowed difference from the Keras model: the root mean squared difference of an
+            output as a fraction of its scale (`output_difference.scale_of`).
         io: Types that float inputs and outputs may have in the file; the first is the default.
         quantize: Weights are stored in 8 bits.
-        activations: "float", "int8" or "int16": what is computed with. Integers need calibration.
+        activations: "float", "int8" or "int16". Integers need calibration.
         float16: Weights are stored in 16 bits.
-        sparse: Zeros are left out of the file.
-        weight_bits: Bits of a weight, when litert-quantizer makes the file from a float one; such
-            schemes can be given layer by layer.
-        float_arithmetic: Such weights become floats again before they are used.
+        sparse: Zeros are not stored in the file.
+        weight_bits: Bits of a weight, if litert-quantizer converts a float file; such schemes can
+            be used per layer.
+        float_arithmetic: Such weights are converted to floats before they are used.
     """
 
     summary: str
@@ -35,7 +35,7 @@ class Scheme:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the ranges of the activations have to be seen on data."""
+        """Return whether the ranges of the activations must be found on data."""
         return self.activations != "float"
 
 
@@ -47,14 +47,14 @@ SCHEMES.register("float16")(
 )
 SCHEMES.register("sparse")(
     Scheme(
-        "32-bit floats without the zeros: faster only where `sparse_ready` says so",
+        "32-bit floats without the zeros: faster only if `sparse_ready` is true",
         bound=1e-3,
         sparse=True,
     )
 )
 SCHEMES.register("sparse_float16")(
     Scheme(
-        "16-bit floats without the zeros: faster only where `sparse_ready` says so",
+        "16-bit floats without the zeros: faster only if `sparse_ready` is true",
         bound=2e-2,
         float16=True,
         sparse=True,
@@ -62,14 +62,14 @@ SCHEMES.register("sparse_float16")(
 )
 SCHEMES.register("dynamic")(
     Scheme(
-        "weights in 8 bits, activations quantized as they come: good for Dense and attention",
+        "weights in 8 bits, activations quantized at run time: good for Dense and attention",
         bound=0.2,
         quantize=True,
     )
 )
 SCHEMES.register("int4")(
     Scheme(
-        "weights in 4 bits, activations quantized as they come: the smallest",
+        "weights in 4 bits, activations quantized at run time: the smallest",
         bound=0.6,
         weight_bits=4,
     )

@@ -1,4 +1,4 @@
-"""Whether a sparse file will be faster, where, and if not, which operation prevents it.
+"""Whether a sparse file is faster, on which machines, and if not, which operation prevents it.
 
 The runtime's kernels for sparse weights are XNNPACK's 1×1 convolutions on channels-first data.
 XNNPACK uses them for a whole cluster of operations or not at all: from a 3×3 convolution with
@@ -28,13 +28,13 @@ _WHERE = "on ARM (NEON) and WebAssembly (SIMD); x86 with AVX runs it like a dens
 
 @dataclass(frozen=True)
 class Readiness:
-    """What XNNPACK will do with a sparse file.
+    """Whether XNNPACK runs a file with sparse kernels.
 
     Attributes:
-        ready: Its sparse kernels run, on the machines that have them.
+        ready: Whether its sparse kernels run, on machines that have them.
         sparsity: The fraction of zeros in the 1×1 convolutions of the cluster.
-        pointwise: How many 1×1 convolutions the cluster has.
-        reasons: Why not, one for each hindrance, naming the operation.
+        pointwise: The number of 1×1 convolutions in the cluster.
+        reasons: Why not, one for each obstacle, naming the operation.
     """
 
     ready: bool
@@ -44,7 +44,7 @@ class Readiness:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """Return the result as one sentence."""
         if self.ready:
             return (
                 f"the sparse kernels run for {self.pointwise} 1×1 convolutions with "
@@ -54,7 +54,7 @@ class Readiness:
 
 
 def sparse_ready(source: litert.Source) -> Readiness:
-    """Tell whether the sparse kernels can run for a file.
+    """Check whether the sparse kernels can run for a file.
 
     Args:
         source: An artifact, the bytes of a file, or its path.
@@ -89,7 +89,7 @@ def readiness(contents: Contents) -> Readiness:
         zeros, elements = zeros + count, elements + total
     sparsity = zeros / elements if elements else 0.0
     if stems and not pointwise:
-        reasons.append("no 1×1 convolution behind the first one")
+        reasons.append("no 1×1 convolution after the first one")
     elif pointwise and sparsity <= _SHARE:
         reasons.append(
             f"{sparsity:.0%} of the weights of the 1×1 convolutions are zero, more than 67% is "
@@ -99,7 +99,7 @@ def readiness(contents: Contents) -> Readiness:
 
 
 class _View:
-    """The first graph of a file, with constants seen through the operations that unpack them."""
+    """The first graph of a file, with constants resolved through operations that unpack them."""
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
@@ -111,7 +111,7 @@ class _View:
                 self.readers.setdefault(index, []).append(op)
 
     def constant(self, index: int) -> int | None:
-        """Return the stored tensor that a tensor is unpacked from; None when it is computed."""
+        """Return the stored tensor from which a tensor is unpacked; None when it is computed."""
         while index in self.maker and self.maker[index].name in ("DENSIFY", "DEQUANTIZE"):
             index = self.maker[index].inputs[0]
         return index if self.contents.raw(self.graph.tensors[index]) else None
@@ -123,7 +123,7 @@ class _View:
         return self.graph.tensors[op.inputs[1]].shape if len(op.inputs) > 1 else ()
 
     def padding(self, op: Op) -> tuple[int, ...] | None:
-        """Return how many rows and columns a padding before an operation adds, if there is one."""
+        """Return the rows and columns that a padding before an operation adds, if there is one."""
         pad = self.maker.get(op.inputs[0])
         if pad is None or pad.name != "PAD" or len(self.readers[pad.outputs[0]]) > 1:
             return None
@@ -153,26 +153,28 @@ class _View:
     def is_end(self, op: Op) -> bool:
         return op.name == "MEAN" and bool(op.options["keep_dims"])
 
-    def hindrance(self, op: Op) -> str | None:
-        """Say why an operation cannot be inside of the cluster; None when it can."""
+    def obstacle(self, op: Op) -> str | None:
+        """Return why an operation cannot be inside the cluster; None when it can."""
         if op.name in _ELEMENTWISE or self.is_pointwise(op):
             return None
         if op.name == "PAD":
             after = self.readers.get(op.outputs[0], [])
             fused = len(after) == 1 and after[0].name == "DEPTHWISE_CONV_2D"
-            return None if fused else "its padding cannot be made part of a convolution"
+            return None if fused else "its padding cannot be fused into a convolution"
         if op.name == "CONV_2D":
-            return f"a {'×'.join(map(str, self.kernel(op)[1:3]))} convolution, only 1×1 can be"
+            return (
+                f"a {'×'.join(map(str, self.kernel(op)[1:3]))} convolution, only 1×1 is supported"
+            )
         if op.name == "DEPTHWISE_CONV_2D":
             return self._depthwise(op)
         if op.name == "MEAN":
-            return "a mean without its axes kept: use GlobalAveragePooling2D(keepdims=True)"
+            return "a mean without keepdims: use GlobalAveragePooling2D(keepdims=True)"
         return "no kernel for channels-first data"
 
     def _depthwise(self, op: Op) -> str | None:
         size = self.kernel(op)[1:3]
         if size not in ((3, 3), (5, 5)):
-            return f"a {size[0]}×{size[1]} depthwise convolution, only 3×3 and 5×5 can be"
+            return f"a {size[0]}×{size[1]} depthwise convolution, only 3×3 and 5×5 are supported"
         if op.options["multiplier"] != 1:
             return "a depthwise convolution with a multiplier"
         if (op.options["dilation_h"], op.options["dilation_w"]) != (1, 1):
@@ -200,7 +202,7 @@ class _View:
 
 
 def _cluster(view: _View, stems: list[Op]) -> tuple[list[Op], list[str]]:
-    """Return what lies between the stems and the ends, and what should not be there."""
+    """Return the operations between the stems and the ends, and why some cannot be there."""
     members: list[Op] = []
     reasons: list[str] = []
     seen = {id(op) for op in stems}
@@ -213,7 +215,7 @@ def _cluster(view: _View, stems: list[Op]) -> tuple[list[Op], list[str]]:
         seen.add(id(op))
         if view.is_end(op):
             continue
-        why = view.hindrance(op)
+        why = view.obstacle(op)
         if why is not None:
             reasons.append(f"{view.name(op)}: {why}")
             continue
@@ -227,6 +229,6 @@ def _cluster(view: _View, stems: list[Op]) -> tuple[list[Op], list[str]]:
 def _strangers(view: _View, members: list[Op], inside: set[int]) -> Iterator[str]:
     for op in members:
         if any(index not in inside for index in view.activations(op)):
-            yield f"{view.name(op)}: one of its inputs comes from outside of the cluster"
+            yield f"{view.name(op)}: one of its inputs is from outside the cluster"
         if any(index in view.graph.outputs for index in op.outputs):
             yield f"{view.name(op)}: an output of the model before the global average pooling"

@@ -1,4 +1,4 @@
-"""How a `.tflite` file stores real numbers, and which of them it takes and gives."""
+"""Quantization of real numbers in a `.tflite` file."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ from tfprune.runtime.flatbuffer import Contents
 
 
 def quantize(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Return real numbers as the file stores them; halves are rounded away from 0, as it does."""
+    """Return real numbers as the file stores them; halves are rounded away from 0."""
     dtype = np.dtype(spec.dtype)
     if not spec.scale:
         return array.astype(dtype)
@@ -20,15 +20,15 @@ def quantize(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     return np.clip(rounded, limits.min, limits.max).astype(dtype)
 
 
-def held(spec: TensorSpec) -> tuple[float, float]:
-    """Return the least and the largest number that a tensor of integers stands for."""
+def value_range(spec: TensorSpec) -> tuple[float, float]:
+    """Return the smallest and the largest real number of an integer tensor."""
     limits = np.iinfo(np.dtype(spec.dtype))
     low, high = (spec.scale * (int(end) - spec.zero_point) for end in (limits.min, limits.max))
     return low, high
 
 
 def dequantize(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """Return the real numbers (float32) that stored ones stand for; others stay as they are."""
+    """Return the real numbers (float32) of stored ones; others are not changed."""
     if not spec.scale:
         return array
     return ((array.astype(np.float32) - spec.zero_point) * np.float32(spec.scale)).astype(
@@ -49,9 +49,9 @@ def tensor_spec(tensor: flatbuffer.Tensor, name: str = "") -> TensorSpec:
 
 
 def specs(contents: Contents) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Return the inputs and the outputs of a file, in its order.
+    """Return the inputs and the outputs of a file, in order.
 
-    Names are those of its signature, or of the tensors where it has none. A tensor that is several
+    Names are those of its signature, or of the tensors if it has none. A tensor that is several
     outputs has a name for each.
     """
     graph = contents.subgraphs[0]

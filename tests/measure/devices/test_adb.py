@@ -84,7 +84,7 @@ def test_a_file_that_the_program_refuses_is_an_error_and_no_number(phone, float_
     ("listed", "serial", "message"),
     [
         ("", None, "no Android device is connected"),
-        ("A device;B device", None, "several are connected: A, B; say which, like adb:A"),
+        ("A device;B device", None, "several are connected: A, B; choose one, such as adb:A"),
         ("A unauthorized usb:1-1", None, "A: is unauthorized; allow USB debugging"),
         ("A offline", "A", "A: is offline; unplug it"),
         ("A no permissions (missing udev rules?)", "A", "is no permissions; give your user"),

@@ -35,7 +35,7 @@ def test_the_text_of_the_new_program() -> None:
 def test_other_text_is_told_by_its_last_line() -> None:
     with pytest.raises(DeviceError, match="no result: Segmentation fault"):
         read_text("Loading\nSegmentation fault\n\n")
-    assert last_line("") == "it said nothing"
+    assert last_line("") == "no output"
 
 
 def floats(**fields: float) -> bytes:

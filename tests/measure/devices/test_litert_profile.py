@@ -46,7 +46,7 @@ def test_all_that_may_be_installed_are_known(version, monkeypatch) -> None:
 @pytest.mark.parametrize("version", ["2.0.3", "2.4.0", "2.10.0", "2.12.0", "3.0.0"])
 def test_others_are_refused_before_their_library_is_asked(version, monkeypatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
-    with pytest.raises(OptionError, match=rf"{version}: .* versions 2.1.x, 2.2.x, 2.3.x only"):
+    with pytest.raises(OptionError, match=rf"{version}: .* versions: 2.1.x, 2.2.x, 2.3.x"):
         check_version()
 
 
@@ -89,5 +89,5 @@ def test_events_are_read_in_whatever_layout_they_have(layout: int) -> None:
 
 def test_events_that_make_no_sense_are_refused() -> None:
     raw = (ctypes.c_char * (3 * EVENT_BYTES))()
-    with pytest.raises(ArtifactError, match="a layout that is not known"):
+    with pytest.raises(ArtifactError, match="an unknown layout"):
         _read_events(raw, 3)

@@ -13,7 +13,7 @@ def test_an_unknown_device_lists_the_known(name: str) -> None:
 
 
 def test_a_device_that_is_no_name_is_refused() -> None:
-    with pytest.raises(OptionError, match="device: expected a name .* got 3"):
+    with pytest.raises(OptionError, match="device: expected a name .* Received 3"):
         device_of(3)
 
 

@@ -78,7 +78,7 @@ def test_a_file_that_the_runtime_refuses_is_an_error_and_no_number(float_file, t
 
 
 def test_missing_programs_and_names_are_one_line(float_file, monkeypatch, tmp_path) -> None:
-    with pytest.raises(OptionError, match="say which machine, like ssh:"):
+    with pytest.raises(OptionError, match="give a machine, such as ssh:"):
         benchmark(float_file, device="ssh", runs=1)
     with pytest.raises(OptionError, match="Received -oProxyCommand=true"):
         benchmark(float_file, device="ssh:-oProxyCommand=true", runs=1)

@@ -1,1 +1,1 @@
-"""Where a file is timed: this machine, an Android device, another computer."""
+"""Devices that time a file: this machine, Android, a remote machine."""

@@ -1,7 +1,7 @@
 """An Android device: files are timed by the official `benchmark_model`, pushed over adb.
 
-One start of the program is one sample. It runs in its own process on the device, so that samples of
-different files can take turns, and its figure is the median of its calls.
+One start of the program is one sample: the median of its calls. Each is a separate process on the
+device, so that samples of different files can be interleaved.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _ADVICE = {
     "offline": "unplug it and plug it in again",
     "no permissions": "give your user the right to use it (udev rules)",
 }
-# What the header of a program says of its processor, and Android's names for it.
+# Processor codes in the header of a program, and Android's names for them.
 _MACHINES = {3: "x86", 40: "armeabi-v7a", 62: "x86_64", 183: "arm64-v8a"}
 _LOST = ("not found", "device offline", "no devices", "closed", "protocol fault")
 
@@ -46,14 +46,14 @@ class Adb:
 
     Attributes:
         serial: Its name for adb.
-        tool: The `benchmark_model` that fits its processor.
+        tool: The `benchmark_model` for its processor.
     """
 
     serial: str
     tool: Path
 
     def info(self) -> DeviceInfo:
-        """Name the phone, its processor, its Android and the program."""
+        """Return the phone, its processor, its Android and the program."""
         prop = self._property
         chip = prop("ro.soc.model") or prop("ro.hardware")
         heat = self._temperature()
@@ -66,11 +66,11 @@ class Adb:
         )
 
     def clock(self, threads: int) -> str:
-        """The program reads wall time."""
+        """Return "wall time", which the program measures."""
         return "wall time"
 
     def rounds(self, runs: int) -> int:
-        """Start the program often enough to give as many calls, and at least a few times."""
+        """Return how often to start the program for so many calls, at least a few times."""
         return max(MIN_ROUNDS, -(-runs // CALLS_PER_SAMPLE))
 
     def run(
@@ -86,7 +86,7 @@ class Adb:
         """Push everything, start the program for each entry of the schedule, and clean up.
 
         Raises:
-            DeviceError: The device is gone, full, or of another kind than the program.
+            DeviceError: The device is disconnected, full, or not the one the program is built for.
             ArtifactError: The program fails on a file.
         """
         if shapes:
@@ -101,11 +101,11 @@ class Adb:
             for index, file in enumerate(files):
                 self._adb("push", str(file), f"{folder}/{index}.tflite")
             for place, index in enumerate(schedule):
-                result_file = f"{folder}/{place}.pb"  # a new name, so that none is read twice
+                result_file = f"{folder}/{place}.pb"  # a new name, so that no old file is read
                 result = self._time(folder, index, names[index], threads, shapes, result_file)
                 yield Sample(index, result.ms, result.calls)
         finally:
-            # The connection may be what failed; then there is nothing left to clean.
+            # If the connection failed, nothing can be cleaned up.
             with contextlib.suppress(DeviceError):
                 self._shell("rm", "-rf", folder)
 
@@ -134,18 +134,18 @@ class Adb:
                 f"--input_layer_shape={':'.join(sides)}",
             ]
         done = self._adb("shell", shlex.join(command), check=False)
-        said = done.stdout + done.stderr
-        if done.returncode or "Benchmarking failed" in said:
+        output = done.stdout + done.stderr
+        if done.returncode or "Benchmarking failed" in output:
             self._refuse_if_lost(done)
             raise ArtifactError(
                 f"{name}: benchmark_model fails on {self.serial} with code {done.returncode}: "
-                f"{last_line(said)}"
+                f"{last_line(output)}"
             )
         with scratch_folder() as here:
             local = Path(here, "result.pb")
-            # Old builds write no result file; what they print is less exact but enough.
+            # Old builds write no result file; their output is less exact but enough.
             self._adb("pull", result_file, str(local), check=False)
-            return read_result(local.read_bytes()) if local.exists() else read_text(said)
+            return read_result(local.read_bytes()) if local.exists() else read_text(output)
 
     def _property(self, name: str) -> str:
         return self._shell("getprop", name).strip()
@@ -154,7 +154,7 @@ class Adb:
         done = self._adb("shell", "cat /sys/class/thermal/thermal_zone0/temp", check=False)
         text = done.stdout.strip()
         if done.returncode or not text.lstrip("-").isdigit():
-            return None  # most phones do not let a shell read it
+            return None  # not readable by the shell on most phones
         value = int(text)
         return value / 1000 if abs(value) > 200 else float(value)
 
@@ -172,23 +172,23 @@ class Adb:
         return done
 
     def _refuse_if_lost(self, done: subprocess.CompletedProcess[str]) -> None:
-        said = done.stdout + done.stderr
-        if "No space left" in said:
-            raise DeviceError(f"device {self.serial}: no space left in {_FOLDER}; free some")
-        if "error:" in said and any(word in said for word in _LOST):
+        output = done.stdout + done.stderr
+        if "No space left" in output:
+            raise DeviceError(f"device {self.serial}: no space left in {_FOLDER}; free some space")
+        if "error:" in output and any(word in output for word in _LOST):
             raise DeviceError(
-                f"device {self.serial}: the connection was lost ({last_line(said)}); "
+                f"device {self.serial}: the connection was lost ({last_line(output)}); "
                 "check the cable and run again"
             )
 
 
 def connect(serial: str | None) -> Adb:
-    """Return the device of a serial number, or the only one there is.
+    """Return the device with a serial number, or the only connected one.
 
-    The program to run there is found through the environment variable TFPRUNE_BENCHMARK_MODEL.
+    The environment variable TFPRUNE_BENCHMARK_MODEL names the program to run there.
 
     Raises:
-        DeviceError: adb or the program is missing, or there is no such device that allows it.
+        DeviceError: adb or the program is missing, or the device is not available.
     """
     if shutil.which("adb") is None:
         raise DeviceError(
@@ -209,7 +209,7 @@ def connect(serial: str | None) -> Adb:
         if len(states) > 1:
             raise DeviceError(
                 f"device adb: several are connected: {', '.join(states)}; "
-                f"say which, like adb:{next(iter(states))}"
+                f"choose one, such as adb:{next(iter(states))}"
             )
         serial = next(iter(states))
     if serial not in states:
@@ -223,7 +223,7 @@ def connect(serial: str | None) -> Adb:
 
 
 def device_states(listing: str) -> dict[str, str]:
-    """Return the state of each device from what `adb devices -l` prints.
+    """Return the state of each device from the output of `adb devices -l`.
 
     Example:
         >>> device_states("List of devices attached\\nR58M  device usb:1-1\\nX1  offline\\n")
@@ -239,15 +239,15 @@ def device_states(listing: str) -> dict[str, str]:
 
 
 def check_machine(tool: Path, abi: str) -> None:
-    """Refuse a program that is built for another processor than the device has.
+    """Raise if a program is built for another processor than the device's.
 
     Raises:
-        DeviceError: It is.
+        DeviceError: The processors differ.
     """
     with tool.open("rb") as file:
         header = file.read(20)
     if len(header) < 20 or not header.startswith(b"\x7fELF"):
-        return  # a script; the device says itself if it cannot run it
+        return  # a script, which the device may be able to run
     (machine,) = struct.unpack_from("<H", header, 18)
     built = _MACHINES.get(machine, f"machine {machine}")
     if built != abi:
@@ -268,6 +268,6 @@ def _run(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         )
     except subprocess.TimeoutExpired:
         raise DeviceError(
-            f"device adb: adb {shlex.join(arguments)} gave no answer in {COMMAND_LIMIT_S:g} s; "
+            f"device adb: adb {shlex.join(arguments)} timed out after {COMMAND_LIMIT_S:g} s; "
             "check the cable and run again"
         ) from None

@@ -1,7 +1,7 @@
-"""What the official `benchmark_model` program says, in each of its forms.
+"""Results of the official `benchmark_model` program, in each of its formats.
 
-There are two flavours of the program, TensorFlow Lite's and LiteRT's. Both print text, and both can
-write a result file: a protocol buffer, small enough to be read here without its library.
+There are two versions of the program, TensorFlow Lite's and LiteRT's. Both print text, and both can
+write a result file: a protocol buffer, simple enough to be parsed here without a library.
 """
 
 import re
@@ -30,10 +30,10 @@ class ToolResult:
 
 
 def read_result(data: bytes) -> ToolResult:
-    """Return what a result file says: the median where it has one, else the mean.
+    """Parse a result file: the median if it has one, else the mean.
 
     Raises:
-        DeviceError: It is no result file.
+        DeviceError: It is not a result file.
     """
     try:
         parts = dict(_fields(data))
@@ -43,31 +43,31 @@ def read_result(data: bytes) -> ToolResult:
         return ToolResult(ms, int(misc.get(_RUNS, 1)))
     except (KeyError, IndexError, TypeError, ValueError, struct.error):
         raise DeviceError(
-            "benchmark_model wrote a result file that is none; use an official build of it"
+            "benchmark_model wrote an invalid result file; use an official build"
         ) from None
 
 
 def read_text(text: str) -> ToolResult:
-    """Return what the program printed: the mean.
+    """Parse the output of the program: the mean.
 
     Raises:
-        DeviceError: It holds no result.
+        DeviceError: It contains no result.
     """
     found = _LITERT.search(text)
     if found:
         return ToolResult(float(found.group(1)), int(found.group(2)))
     found = _CLASSIC.search(text)
     if not found:
-        raise DeviceError(f"benchmark_model gave no result: {last_line(text)}")
-    # The first count is that of the warm-up.
+        raise DeviceError(f"benchmark_model printed no result: {last_line(text)}")
+    # The first count is of the warm-up.
     counts = _COUNTS.findall(text)
     return ToolResult(float(found.group(1)) / 1e3, int(counts[-1]) if counts else 1)
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is not empty."""
     lines = [line.strip() for line in text.splitlines()]
-    return next((line for line in reversed(lines) if line), "it said nothing")
+    return next((line for line in reversed(lines) if line), "no output")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:

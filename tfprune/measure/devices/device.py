@@ -1,7 +1,7 @@
-"""The machines that a file can be timed on.
+"""The machines that can time a file.
 
-A device runs a schedule: one sample for each entry, in the order given. What is compared with what,
-and all statistics, are the same for every device and live in `latency`.
+A device runs a schedule: one sample for each entry, in order. Comparison and statistics are the
+same for every device, in `latency`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a device is: the processor or phone, its system, and the runtime with its version.
+    """A description of a device: the processor or phone, its system, and the runtime.
 
     Attributes:
         machine: The processor, or the phone.
         system: The operating system.
-        runtime: What runs `.tflite` files there, with its version.
-        fake: Marks a stand-in for a device: its figures are kept apart and never printed.
-        others: What runs other files there, by the ending of their names.
+        runtime: The runtime of `.tflite` files there, with its version.
+        fake: Marks a fake device: its figures are kept separate and never printed.
+        others: The runtimes of other files there, by the ending of their names.
     """
 
     machine: str
@@ -39,9 +39,9 @@ class Sample:
 
 
 class Device(Protocol):
-    """Something that runs `.tflite` files and says how long they took.
+    """A machine that runs `.tflite` files and times them.
 
-    Register a function that makes one from the part of the name after the colon (None without one):
+    Register a function that creates one from the part of the name after the colon (or None):
 
     Example:
         @devices.register("board")
@@ -49,13 +49,13 @@ class Device(Protocol):
     """
 
     def info(self) -> DeviceInfo:
-        """Say what the device is."""
+        """Return a description of the device."""
 
     def clock(self, threads: int) -> str:
-        """Name the clock that is read when a file runs in `threads` threads."""
+        """Return the name of the clock for a run with `threads` threads."""
 
     def rounds(self, runs: int) -> int:
-        """Return how often the schedule should go round to give `runs` runs of each file."""
+        """Return how often to repeat the schedule for `runs` runs of each file."""
 
     def run(
         self,

@@ -14,10 +14,10 @@ from tfprune.runtime.registry import runtimes
 
 @dataclass(frozen=True)
 class Host:
-    """This machine, through LiteRT or ONNX Runtime in a process of its own."""
+    """This machine, with LiteRT or ONNX Runtime in a child process."""
 
     def info(self) -> DeviceInfo:
-        """Name the processor and the installed runtime."""
+        """Return the processor and the installed runtime."""
         onnx = runtimes["onnx"]
         return DeviceInfo(
             machine=f"{processor()}, {os.cpu_count()} cores",
@@ -27,11 +27,11 @@ class Host:
         )
 
     def clock(self, threads: int) -> str:
-        """One thread is timed by its own CPU time, which other load does not falsify."""
+        """Return thread CPU time for one thread, since other load does not change it."""
         return "thread CPU time" if threads == 1 else "wall time"
 
     def rounds(self, runs: int) -> int:
-        """Go round once for each run."""
+        """Return one round for each run."""
         return runs
 
     def run(

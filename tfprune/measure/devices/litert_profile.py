@@ -1,8 +1,8 @@
-"""The runtime's own profile of a file, read through the C interface of its library. For a child.
+"""The runtime's profile of a file, read through its C library. Use it in a child process.
 
-Python's API has no profile. The library in the wheel does: compiled with `enable_profiling`, a
-model records an event for each operation, and for each kernel that a delegate ran in its place.
-The layout of what is passed belongs to one version of the library, so others are refused.
+The Python API has no profile. The library in the wheel does: a model compiled with
+`enable_profiling` records an event for each operation, and for each kernel that a delegate ran
+instead. The structs differ between versions of the library, so only known ones are allowed.
 """
 
 import ctypes
@@ -22,15 +22,15 @@ from tfprune.runtime.registry import check_inputs, noise, shape_of
 from tfprune.runtime.stored_numbers import quantize, specs
 
 VERSIONS = ("2.1.", "2.2.", "2.3.")
-"""Beginnings of the versions of ai-edge-litert whose C interface is known."""
+"""Prefixes of the versions of ai-edge-litert whose C interface is known."""
 
-# From these on options are passed as text, and a model is read for an environment.
+# Since these versions, options are text, and a model is loaded for an environment.
 _OPTIONS_AS_TEXT = (2, 1, 3)
 _MODEL_OF_ENVIRONMENT = (2, 1, 6)
 
 _CPU = 1
 _WRITE = 1
-# Kinds of events: an operation of the file, and what a delegate ran in the place of several.
+# Kinds of events: an operation of the file, and a kernel of a delegate that replaces several.
 _SIDES = {1 << 1: "op", 1 << 2: "kernel", 1 << 3: "kernel"}
 
 
@@ -53,7 +53,7 @@ def _event_type(memory_words: int) -> type[ctypes.Structure]:
     return Event
 
 
-# The header and the library do not agree on it, so what comes back decides.
+# The header and the library disagree on the size, so the returned data decides.
 _EVENT_TYPES = tuple(_event_type(words) for words in (3, 4, 2))
 EVENT_BYTES = max(map(ctypes.sizeof, _EVENT_TYPES))
 """Memory for one event, in whatever layout."""
@@ -64,7 +64,7 @@ def _read_events(raw: ctypes.Array[Any], count: int) -> list[tuple[int, str, flo
     """Return kind, name and microseconds of the events in a block of memory.
 
     Raises:
-        ArtifactError: They lie there in no way that is known.
+        ArtifactError: Their layout is unknown.
     """
     for kind in _EVENT_TYPES:
         events = (kind * count).from_buffer(raw)
@@ -76,7 +76,7 @@ def _read_events(raw: ctypes.Array[Any], count: int) -> list[tuple[int, str, flo
                  float(event.elapsed_us))
                 for event in events
             ]  # fmt: skip
-    raise ArtifactError("the runtime's profile has a layout that is not known")
+    raise ArtifactError("the runtime's profile has an unknown layout")
 
 
 class _Layout(ctypes.Structure):
@@ -95,13 +95,13 @@ def check_version() -> str:
     """Return the version of the runtime.
 
     Raises:
-        OptionError: It is not one whose profile can be read.
+        OptionError: Its profile cannot be read.
     """
     version = importlib.metadata.version("ai-edge-litert")
     if not version.startswith(VERSIONS):
         raise OptionError(
-            f"profile: ai-edge-litert {version}: its profile can be read of versions "
-            f"{', '.join(f'{known}x' for known in VERSIONS)} only; install one of them"
+            f"profile: ai-edge-litert {version} is not supported; supported versions: "
+            f"{', '.join(f'{known}x' for known in VERSIONS)}. Install one of them"
         )
     return version
 
@@ -111,12 +111,12 @@ class ProfiledModel:
 
     Args:
         path: The file.
-        threads: Of the kernels.
-        shapes: Shapes by input name, for files that leave more than the batch free.
+        threads: Threads of the kernels.
+        shapes: Shapes by input name, for files with open sizes other than the batch.
 
     Raises:
-        ArtifactError: The runtime refuses it.
-        OptionError: The version is not known, or a shape is missing.
+        ArtifactError: The runtime cannot load it.
+        OptionError: The version is not supported, or a shape is missing.
     """
 
     def __init__(self, path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -149,7 +149,7 @@ class ProfiledModel:
         """Run on noise and yield, for each run, its events: "op" or "kernel", name, microseconds.
 
         Args:
-            times: How many runs; one before them warms up.
+            times: Number of runs, after one for warm-up.
         """
         self._run()
         for _ in range(times):
@@ -267,7 +267,7 @@ class ProfiledModel:
         c = ctypes.CDLL(None)
         c.strdup.restype = ctypes.c_void_p
         made = ctypes.c_void_p()
-        # The library frees the text itself, so it must come from C's own memory.
+        # The library frees the text, so it must be allocated by C.
         self._call("CreateOpaqueOptions", name, ctypes.c_void_p(c.strdup(text)), c.free,
                    ctypes.byref(made))  # fmt: skip
         self._call("AddOpaqueOptions", options, made)
@@ -285,5 +285,5 @@ def _library() -> ctypes.CDLL:
         raise OptionError("profile: ai-edge-litert is not installed")
     path = Path(found.submodule_search_locations[0], "libLiteRt.so")
     if not path.exists():
-        raise OptionError(f"profile: {path} is missing: this wheel has no library to ask")
+        raise OptionError(f"profile: {path} is missing: this wheel does not include the library")
     return ctypes.CDLL(str(path))

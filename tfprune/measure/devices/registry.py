@@ -1,4 +1,4 @@
-"""The devices by name."""
+"""The registry of devices."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,15 @@ devices: Registry[Callable[[str | None], Device]] = Registry("device")
 
 
 def device_of(name: str) -> Device:
-    """Return the device of a name: `host`, `adb`, `adb:SERIAL`.
+    """Return the device with a name: `host`, `adb`, `adb:SERIAL`.
 
     Raises:
-        OptionError: No such device.
+        OptionError: The name is unknown.
     """
     if not isinstance(name, str):
-        raise OptionError(f"device: expected a name such as 'host' or 'adb:SERIAL', got {name!r}")
+        raise OptionError(
+            f"device: expected a name such as 'host' or 'adb:SERIAL'. Received {name!r}"
+        )
     kind, _, address = name.partition(":")
     return devices[kind](address or None)
 
@@ -26,13 +28,13 @@ def device_of(name: str) -> Device:
 def host(address: str | None) -> Device:
     """Return this machine."""
     if address is not None:
-        raise OptionError(f"device 'host:{address}': this machine has no address. Use 'host'")
+        raise OptionError(f"device 'host:{address}': 'host' takes no address. Use 'host'")
     return Host()
 
 
 @devices.register("adb")
 def adb(address: str | None) -> Device:
-    """Return an Android device that is connected through adb."""
+    """Return an Android device connected through adb."""
     from tfprune.measure.devices.adb import connect
 
     return connect(address)
@@ -40,11 +42,11 @@ def adb(address: str | None) -> Device:
 
 @devices.register("ssh")
 def ssh(address: str | None) -> Device:
-    """Return a machine that is reached through ssh, such as a Raspberry Pi."""
+    """Return a machine reached through ssh, such as a Raspberry Pi."""
     from tfprune.measure.devices.ssh import Ssh
 
-    if address is None or address.startswith("-"):  # which ssh would take for an option
+    if address is None or address.startswith("-"):  # ssh would read it as an option
         raise OptionError(
-            f"device 'ssh': say which machine, like ssh:pi@raspberrypi. Received {address}"
+            f"device 'ssh': give a machine, such as ssh:pi@raspberrypi. Received {address}"
         )
     return Ssh(address)
