@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from tfprune.data.output_difference import scale_of
 from tfprune.deploy.tflite import to_tflite
-from tfprune.deploy.verify.reference import answers
+from tfprune.deploy.verify.reference import model_outputs
 from tfprune.errors import ConversionError
 from tfprune.graph.model_signature import interface
 from tfprune.runtime.litert import Runner
@@ -175,7 +175,7 @@ EPOCHS, IMAGES = 4, 1_280
 
 # What the runtime cannot do, with the words that say so.
 REFUSED = {
-    ("keras", "attention", "int16x8"): "does not take numbers of this type",
+    ("keras", "attention", "int16x8"): "does not support this type",
     ("keras", "masked attention", "int16x8"): "SELECT_V2 stayed float",
     # The runtime unpacks sparse 16-bit kernels of a transposed convolution wrongly.
     ("keras", "transposed", "sparse_float16"): "disagrees with the model: .* differs by inf",
@@ -220,7 +220,7 @@ def outcome(generation: str, name: str, scheme: str) -> Outcome:
         return Outcome(str(error))
     face = interface(model)
     arrays = x if isinstance(x, dict) else {face.inputs[0].name: x}
-    expected, got = answers(face, arrays), Runner(artifact).run_named(x)
+    expected, got = model_outputs(face, arrays), Runner(artifact).run_named(x)
     assert list(got) == list(expected)
     found = [_compare(expected[output], got[output]) for output in expected]
     return Outcome("", max(error for error, _ in found), min(corr for _, corr in found))

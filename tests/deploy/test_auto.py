@@ -74,7 +74,7 @@ def test_what_cannot_be_made_has_a_row_with_its_reason() -> None:
     found = choose(model, Options(calibration=samples), candidates=["int8"], runs=3)
     row = found.report.choice.rows[1]
     assert (row.scheme, row.passed, row.ratio) == ("int8", False, None)
-    assert row.reason.startswith("not made: ")
+    assert row.reason.startswith("failed: ")
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_wrong_options_are_refused_before_any_work(
     "option", [{"prefer": "size"}, {"max_drop": 0.1}, {"data": (np.zeros(1), np.zeros(1))}]
 )
 def test_options_of_auto_are_refused_elsewhere(convnet, option) -> None:
-    with pytest.raises(OptionError, match=f"{next(iter(option))}: is for scheme 'auto'"):
+    with pytest.raises(OptionError, match=f"{next(iter(option))}: only for scheme 'auto'"):
         to_tflite(convnet, **option)
 
 
 def test_layers_cannot_be_chosen_one_by_one(convnet, images) -> None:
-    with pytest.raises(OptionError, match="layers: scheme 'auto' is for the whole model"):
+    with pytest.raises(OptionError, match="layers: scheme 'auto' applies to the whole model"):
         to_tflite(convnet, scheme="auto", calibration=images, layers={"conv": "float32"})
 
 

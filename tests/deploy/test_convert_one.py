@@ -155,7 +155,7 @@ def test_recurrent_models_get_a_fixed_batch_and_are_unrolled_for_integers(cell, 
     artifact = convert(model, scheme=scheme, calibration=x)
 
     assert artifact.report.inputs[0].shape == (1, 6, 4)
-    assert "needs it fixed" in artifact.report.notes[0]
+    assert "needs a fixed batch size" in artifact.report.notes[0]
     assert ("WHILE" in artifact.report.ops) == (scheme == "float32")
     assert layer.unroll is False
     np.testing.assert_allclose(

@@ -50,7 +50,9 @@ def test_depthwise_strides_are_rewritten_exactly(model):
 def test_what_moves_by_a_pixel_is_said():
     model = _depthwise_net(8, kernel=5)
     rewritten, changes = make_sparse_ready(model)
-    assert changes.tune == ("dw: padded by 2 on all sides, it looks one pixel further left and up",)
+    assert changes.tune == (
+        "dw: padded by 2 on all sides, shifted by one pixel to the left and up",
+    )
     assert rewritten.output_shape == model.output_shape
 
 

@@ -1,1 +1,1 @@
-"""The file that ships: calibrated, converted, loaded and compared before it is handed over."""
+"""Conversion to files: calibration, conversion, verification."""

@@ -1,4 +1,4 @@
-"""The scheme for a model, found by measuring: every candidate is built, scored and timed."""
+"""Choice of a scheme by measuring: every candidate is built, scored and timed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tfprune.utils.progress import SILENT, Progress
 BASE = "float32"
 CANDIDATES = (BASE, "float16", "dynamic", "int8")
 SMALLER = ("weight_int8", "int4")
-"""What is tried besides where size is preferred and litert-quantizer is installed."""
+"""Further candidates when size is preferred and litert-quantizer is installed."""
 
 
 def choose(
@@ -41,21 +41,20 @@ def choose(
     runs: int = 50,
     progress: Progress = SILENT,
 ) -> Artifact:
-    """Return a model as the `.tflite` file that measured best; `to_tflite(scheme="auto")`.
+    """Convert a model with the best measured scheme; implements `to_tflite(scheme="auto")`.
 
-    Every candidate is converted, which compares it with the model as always. Their latencies are
-    taken in one interleaved run beside the float32 file. Those that lose no more than `max_drop`
-    are within the gate, and of these the fastest (or smallest) is taken. Where latencies are equal
-    within the noise of the machine, the smaller file is.
+    Every candidate is converted and verified. Latencies are measured in one run, interleaved with
+    the float32 file. Of the candidates that lose at most `max_drop`, the fastest (or smallest) is
+    chosen; between latencies that are equal within the noise, the smaller file.
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`.
-        options: How the candidates are made. Samples of the model's input are needed; `io` is for
-            the candidates that can have it.
+        options: Options of the conversion. Samples of the model's input are required; `io` applies
+            to the candidates that support it.
         data: As in `to_tflite`.
         prefer: As in `to_tflite`.
-        max_drop: What a file may lose against the float32 file: of accuracy where there are
-            labels, else of agreement. For outputs without classes: the root mean squared
+        max_drop: Allowed loss against the float32 file: of accuracy with labels, else of
+            agreement. For outputs without classes: the root mean squared
             difference from the float32 file, as a fraction of the output's scale.
         candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
             prefer="size" weight_int8 and int4 too, where litert-quantizer is installed.
@@ -63,10 +62,10 @@ def choose(
         device: Where latency is measured.
         threads: Threads of the runtime.
         runs: How many pairs are timed of each candidate and the float32 file.
-        progress: Told of the steps.
+        progress: Receives progress reports.
 
     Returns:
-        The file; `report.choice` tells of all.
+        The file; `report.choice` lists all candidates.
 
     Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
 
@@ -84,7 +83,7 @@ def choose(
     names = _names(candidates, prefer, notes)
     _check_options(options, names)
     face = interface(model, options.input_signature, options.calibration)
-    # Read once: what gives batches may give them only once.
+    # Read once: an iterable may yield its batches only once.
     samples, _ = draw(face, options.calibration, notes)
     files, failed = _convert_all(model, names, _with_samples(options, face, samples), progress)
     timed = interleaved(
@@ -97,7 +96,7 @@ def choose(
         progress=progress,
     )
     if timed.conditions.fake:
-        raise OptionError(f"device: {device} is a stand-in; its times are no reason to choose by")
+        raise OptionError(f"device: {device} is a fake device; its times cannot choose a scheme")
     judged_by, losses, scores = _losses(files, data, samples, metric, progress)
     rows = _rows(names, files, failed, timed, losses, scores, max_drop)
     best = pick(rows, prefer)
@@ -110,13 +109,13 @@ def choose(
 def _with_samples(options: Options, face: Interface, samples: Samples) -> Options:
     signature = options.input_signature
     if signature is None and symbolic_inputs(face.model) is None:
-        # The samples have names now, which are not what such a model's call takes.
+        # The samples are named now, but the call of such a model takes no names.
         signature = face.arguments({spec.name: spec for spec in face.inputs})
     return replace(options, calibration=samples, input_signature=signature)
 
 
 def _open_shapes(face: Interface, samples: Samples, batch: int | None) -> dict[str, Sequence[int]]:
-    """Return the shapes of inputs of which files leave sizes open: those of the samples."""
+    """Return the shapes of the samples, for inputs with open sizes."""
     return {
         spec.name: (batch or max(spec.shape[0], 1), *samples[spec.name].shape[1:])
         for spec in face.inputs
@@ -127,7 +126,7 @@ def _open_shapes(face: Interface, samples: Samples, batch: int | None) -> dict[s
 def _convert_all(
     model: Any, names: Sequence[str], options: Options, progress: Progress
 ) -> tuple[dict[str, Artifact], dict[str, str]]:
-    """Return the files by scheme, and why the others could not be made."""
+    """Return the files by scheme, and the errors of the others."""
     files, failed = {}, {}
     with progress.task("candidates", len(names)) as task:
         for name in names:
@@ -145,7 +144,7 @@ def _convert_all(
 def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> list[str]:
     if candidates is not None:
         if isinstance(candidates, str) or not candidates:
-            raise OptionError(f"candidates: expected a list of schemes, got {candidates!r}")
+            raise OptionError(f"candidates: expected a list of schemes. Received {candidates!r}")
         for name in candidates:
             SCHEMES[name]
         return list(dict.fromkeys([BASE, *candidates]))
@@ -160,7 +159,7 @@ def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> l
 
 def _check_options(options: Options, names: Sequence[str]) -> None:
     if options.layers:
-        raise OptionError(f"layers: scheme {AUTO!r} is for the whole model; leave it out")
+        raise OptionError(f"layers: scheme {AUTO!r} applies to the whole model; remove layers=")
     if options.calibration is None:
         raise OptionError(
             f"calibration: scheme {AUTO!r} needs samples of the model's input to compare its "
@@ -168,13 +167,15 @@ def _check_options(options: Options, names: Sequence[str]) -> None:
         )
     allowed = list(dict.fromkeys(kind for name in names for kind in SCHEMES[name].io))
     if options.io is not None and options.io not in allowed:
-        raise OptionError(f"io: these candidates allow {', '.join(allowed)}; got {options.io!r}")
+        raise OptionError(
+            f"io: these candidates allow {', '.join(allowed)}. Received {options.io!r}"
+        )
 
 
 def _losses(
     files: Mapping[str, Artifact], data: Any, samples: Any, metric: Metric, progress: Progress
 ) -> tuple[str, dict[str, float], dict[str, float | None]]:
-    """Return what losses are of, the loss of each file, and its score where there are labels."""
+    """Return the kind of loss, the loss of each file, and its score if there are labels."""
     names = list(files)
     if data is not None:
         found = score_files(
@@ -195,7 +196,7 @@ def _losses(
 
 
 def _disagreement(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
-    """Return the share of answers with another top class, of the output where it is largest."""
+    """Return the share of samples with another top class, for the worst output."""
     same = (same_answers(expected[name], found[name]) for name in expected)
     return max(float((~one).mean()) for one in same if one is not None)
 
@@ -223,7 +224,7 @@ def _rows(
     rows = []
     for name in names:
         if name in failed:
-            rows.append(Candidate(name, reason=f"not made: {failed[name]}"))
+            rows.append(Candidate(name, reason=f"failed: {failed[name]}"))
             continue
         ratio, report = ratios.get(name), files[name].report
         passed = losses[name] <= max_drop + 1e-9
@@ -257,7 +258,7 @@ def _choice(
     able = sum(row.passed for row in rows)
     rule = {"latency": "the fastest", "size": "the smallest"}[prefer]
     why = (
-        f"{best.scheme} is {rule} of {able} of {len(rows)} candidates that lose at most "
+        f"{best.scheme} is {rule} of the {able} of {len(rows)} candidates that lose at most "
         f"{max_drop:g} of {judged_by}: {best.ratio:.2f}x the time of float32, "
         f"{(best.gzip_bytes or 0) / 1e3:.1f} KB under gzip"
     )

@@ -1,4 +1,4 @@
-"""The conversion of a model to one scheme, checked against the model."""
+"""Conversion of a model to one scheme, with verification."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.convert import convert_job
-from tfprune.deploy.converter.error_hints import way_out
+from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
 from tfprune.deploy.converter.options import Options, Settings, check_calibration, settings_for
 from tfprune.deploy.converter.reorder import reorder
@@ -23,7 +23,7 @@ from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity
-from tfprune.deploy.verify.reference import answers, draw, file_answers, some, versions
+from tfprune.deploy.verify.reference import draw, file_outputs, model_outputs, some, versions
 from tfprune.errors import ConversionError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
@@ -39,18 +39,18 @@ from tfprune.workers.arrays import save_arrays
 _UNSTEADY = frozenset({"SPLIT"})
 _ATTEMPTS = 6
 _GUESSED = (
-    "a subclassed model keeps the shapes of its inputs, not their types: they were taken for "
-    "float32; give input_signature= for others"
+    "a subclassed model records the shapes of its inputs, not their types: float32 was assumed; "
+    "give input_signature= for other types"
 )
 
 
 def convert_one(
     model: Any, scheme: str, options: Options, *, progress: Progress = SILENT
 ) -> Artifact:
-    """Return a model as a file of one of `SCHEMES`; the arguments and errors are of `to_tflite`."""
+    """Convert a model with one of `SCHEMES`; arguments and errors as in `to_tflite`."""
     settings = settings_for(scheme, options)
     aware = is_quantize_aware(model) and settings.plan.needs_calibration
-    # What the file rounds by is then in the model; data only shows that it does.
+    # The ranges are then in the model; the data is only for verification.
     ready = aware and settings.plan.activations == "int8" and has_trained_ranges(model)
     check_calibration(scheme, settings.plan, ready or options.calibration is not None)
     face, trained = _faces(model, options, aware)
@@ -72,8 +72,8 @@ def convert_one(
         notes += check_operations(contents, scheme, settings.allowed)
         task.advance()
         compared = some(samples)
-        # With what was trained, rounding and all.
-        expected = answers(trained, compared)
+        # Compare with the trained model, including its rounding.
+        expected = model_outputs(trained, compared)
         actual = _run(data, compared, settings)
         task.advance()
     steps = _output_steps(contents)
@@ -85,8 +85,8 @@ def convert_one(
     check_agreement(
         found,
         f"the {scheme} file",
-        "calibrate on data like that of use, choose another scheme",
-        # A layer counts as wrong when it is as far off as the output may be.
+        "calibrate on representative data, choose another scheme",
+        # A layer counts as wrong when its error exceeds the bound of the output.
         lambda: first_disagreement(face.model, data, compared, settings.bound),
     )
     inputs, given = stored_numbers.specs(contents)
@@ -120,14 +120,14 @@ def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interf
 def _from_training(
     trained: Interface, settings: Settings, options: Options, notes: list[str]
 ) -> tuple[bytes, tuple[str, ...]] | None:
-    """Return the file with the ranges of training; None if some are missing and data has them."""
+    """Return the file with trained ranges; None if some are missing and data can replace them."""
     said = len(notes)
     made = _convert(trained, settings, None, notes)
     left = sorted(set(_left_float(made[0])).difference(settings.allowed))
     if not left or options.calibration is None:
         return made
     del notes[said:]
-    notes.append(f"calibrated: training has seen no range for all of {', '.join(left)}")
+    notes.append(f"calibrated: training found no range for {', '.join(left)}")
     return None
 
 
@@ -138,23 +138,25 @@ def _convert(
     recurrent, batch = recurrent_layers(face.model), settings.batch
     if recurrent and batch is None:
         batch = 1
-        notes.append(f"batch 1: layer {recurrent[0].name!r} is recurrent and needs it fixed")
-    # The calibrator of TensorFlow 2.21 ends the process in the loop of a recurrent layer.
+        notes.append(
+            f"batch 1: layer {recurrent[0].name!r} is recurrent and needs a fixed batch size"
+        )
+    # The calibrator of TensorFlow 2.21 crashes in the loop of a recurrent layer.
     unroll = bool(recurrent) and settings.plan.needs_calibration
     if unroll:
-        notes.append("recurrent layers are unrolled: integers cannot be calibrated in a loop")
+        notes.append("recurrent layers are unrolled: loops cannot be calibrated")
     try:
         try:
             return _convert_once(face, settings, samples, batch, unroll)
         except pool.JobError as error:
             if "element_shape to be static" not in str(error) or batch is not None:
                 raise
-        notes.append("batch 1: the model loops, which needs it fixed")
+        notes.append("batch 1: a loop in the model needs a fixed batch size")
         return _convert_once(face, settings, samples, 1, unroll)
     except pool.ChildError as error:
         raise ConversionError(
             f"model {face.model.name!r} cannot be converted to {settings.name}: "
-            f"{way_out(str(error), crashed=isinstance(error, pool.CrashError))}"
+            f"{explain_failure(str(error), crashed=isinstance(error, pool.CrashError))}"
         ) from None
 
 
@@ -215,7 +217,8 @@ def _export(
     except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
         # The user's own layers run here, as a graph, and may fail in any of these ways.
         raise ConversionError(
-            f"model {face.model.name!r} cannot be traced for {settings.name}: {way_out(str(error))}"
+            f"model {face.model.name!r} cannot be traced for {settings.name}: "
+            f"{explain_failure(str(error))}"
         ) from error
 
 
@@ -224,7 +227,7 @@ def _left_float(data: bytes) -> dict[str, int]:
 
 
 def _finish(data: bytes, face: Interface, outputs: Sequence[str], notes: list[str]) -> bytes:
-    """Return the file with inputs and outputs in the model's order, and products that add up."""
+    """Return the file with inputs and outputs in the model's order, and zero points of 0."""
     data = reorder(data, [spec.name for spec in face.inputs], outputs)
     data, uneven = center_second_factors(data)
     if uneven:
@@ -237,11 +240,11 @@ def _finish(data: bytes, face: Interface, outputs: Sequence[str], notes: list[st
 
 def _run(data: bytes, samples: Samples, settings: Settings) -> Samples:
     try:
-        _, outputs = file_answers(jobs.run, data, ".tflite", samples, settings.limit_s)
+        _, outputs = file_outputs(jobs.run, data, ".tflite", samples, settings.limit_s)
     except pool.ChildError as error:
         raise ConversionError(
-            f"the {settings.name} file was made but the runtime fails on it: "
-            f"{way_out(str(error), crashed=isinstance(error, pool.CrashError))}"
+            f"the {settings.name} file was converted but the runtime fails on it: "
+            f"{explain_failure(str(error), crashed=isinstance(error, pool.CrashError))}"
         ) from None
     litert.remember_loadable(data)
     return outputs

@@ -1,4 +1,4 @@
-"""A mobile net in the shape whose sparse 1×1 convolutions XNNPACK runs."""
+"""Rewrites that let XNNPACK run the sparse 1×1 convolutions of a mobile net."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,8 @@ class SparseRewrite:
     """What `make_sparse_ready` changed.
 
     Attributes:
-        exact: Changes that leave every output as it was.
-        tune: Changes that move what a layer looks at by one pixel: fine-tune after them.
+        exact: Changes that keep every output the same.
+        tune: Changes that shift the receptive field of a layer by one pixel: fine-tune after them.
     """
 
     exact: tuple[str, ...]
@@ -27,7 +27,7 @@ class SparseRewrite:
 
 @dataclass
 class _Edits:
-    """Changes of configs, and layers to put before or behind a layer, by layer name."""
+    """Changes of configs, and layers to insert before or after a layer, by layer name."""
 
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     pad_before: dict[str, int] = field(default_factory=dict)
@@ -38,36 +38,38 @@ class _Edits:
 
 
 def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
-    """Return a model whose sparse file XNNPACK can run with its sparse kernels.
+    """Rewrite a model so that XNNPACK can run its sparse file with sparse kernels.
 
-    Where a stride of 2 pads one side only, which XNNPACK cannot do channels-first:
+    A stride of 2 that pads one side only, which XNNPACK cannot do channels-first, is replaced:
 
     - a 3×3 depthwise kernel becomes 5×5 with zeros at its left and top, padded by 2 on all sides:
       the same numbers;
-    - the first convolution and a 5×5 depthwise one are padded on all sides alike and look one
-      pixel further left and up: nearly the same, so fine-tune after it.
+    - the first convolution and a 5×5 depthwise one are padded equally on all sides, which shifts
+      them by one pixel to the left and up: nearly the same, so fine-tune after it.
 
-    Global average pooling keeps its axes, and is flattened behind: the same numbers. The model
-    given is left as it is; masks of pruning go along where the shape of the weight stays.
+    Global average pooling keeps its axes and is followed by a Flatten: the same numbers. The
+    original model is not changed; masks are copied where the shape of the weight is the same.
 
     Args:
         model: A functional or sequential `keras.Model` without models in it.
 
     Returns:
-        The new model, and what was changed. `sparse_ready` on its file says whether it was enough.
+        The new model, and the changes. `sparse_ready` on its file shows whether they are enough.
 
     Raises:
-        ModelError: It is no such model.
+        ModelError: It is another kind of model.
 
     Example:
         model, changes = make_sparse_ready(keras.applications.MobileNetV2(weights=None))
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+        raise ModelError(
+            f"expected a functional or sequential keras.Model. Received {type_name(model)}"
+        )
     refuse_quantized(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
     if nested:
-        raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")
+        raise ModelError(f"layer {nested[0]!r} is a nested model; build the model from layers")
     edits = _plan(model)
 
     def clone(layer: Any) -> Any:
@@ -105,7 +107,7 @@ def _plan(model: keras.Model) -> _Edits:
         if type(layer) is keras.layers.GlobalAveragePooling2D and not layer.keepdims:
             edits.configs[layer.name] = {"keepdims": True}
             edits.flatten_after.add(layer.name)
-            edits.exact.append(f"{layer.name}: keeps its axes, flattened behind")
+            edits.exact.append(f"{layer.name}: keepdims, followed by a Flatten")
         elif type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
             _plan_convolution(layer, edits)
     return edits
@@ -122,7 +124,7 @@ def _plan_convolution(layer: Any, edits: _Edits) -> None:
     padded = type(before) is keras.layers.ZeroPadding2D and len(readers_of(before)) == 1
     height, width = (before.input if padded else layer.input).shape[1:3]
     if layer.padding == "same":
-        # TensorFlow pads an even size by one less before than behind, an odd size alike.
+        # TensorFlow pads even sizes by one less before than after, odd sizes equally.
         if None in (height, width):
             return
         behind = {size // 2 if n % 2 else size // 2 - 1 for n in (height, width)}
@@ -139,17 +141,17 @@ def _plan_convolution(layer: Any, edits: _Edits) -> None:
     if sides == (half, half):
         if layer.padding == "same":
             _pad(layer, None, half, edits)
-            edits.exact.append(f"{layer.name}: its padding of {half} is a layer of its own")
+            edits.exact.append(f"{layer.name}: its padding of {half} is a separate layer")
     elif sides == (half - 1, half):
         grow = depthwise and size == 3
         _pad(layer, before if padded else None, 2 if grow else half, edits)
         if grow:
             edits.configs[layer.name]["kernel_size"] = (5, 5)
             edits.grown.add(layer.name)
-            edits.exact.append(f"{layer.name}: kernel 5×5 with the old one at its right and bottom")
+            edits.exact.append(f"{layer.name}: kernel 5×5 with the old one at the bottom right")
         else:
             edits.tune.append(
-                f"{layer.name}: padded by {half} on all sides, it looks one pixel further left "
+                f"{layer.name}: padded by {half} on all sides, shifted by one pixel to the left "
                 "and up"
             )
 

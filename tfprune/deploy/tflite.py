@@ -1,4 +1,4 @@
-"""A Keras model as a `.tflite` file that has been loaded and compared before it is handed over."""
+"""Convert a Keras model to a `.tflite` file that has been loaded and compared with the model."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,49 +37,50 @@ def to_tflite(
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artifact:
-    """Return a model as a `.tflite` file that was run and agrees with the model.
+    """Convert a model to a `.tflite` file, and verify the file against the model.
 
     The conversion, the first load and the comparison happen in child processes: a crash there is
-    an error here. Same model and data, same bytes.
+    an error here. The same model and data give the same bytes.
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
-            Zeros that pruning made stay zeros. Of what `quantize_aware` gave, "int8" takes the
-            rounding that was trained, and is compared with it; the others leave it out.
-        path: Where to write the file; its report goes beside it as `.json`. None writes nothing.
+            Pruned zeros stay zero. For a model of `quantize_aware`, "int8" uses the trained
+            ranges and is compared with the rounded model; the other schemes ignore them.
+        path: Where to write the file; its report is written next to it as `.json`. None writes
+            nothing.
         scheme: One of `SCHEMES`: "float32", "float16", "dynamic", "int8" … Or "auto": the
-            candidates are built and measured, and the fastest that stays accurate is taken; its
-            report tells of all (`tfprune.deploy.auto.choose` has more to set).
+            candidates are built and measured, and the fastest accurate one is chosen; its report
+            lists all (`tfprune.deploy.auto.choose` has more options).
         calibration: Samples of the model's input: an array, a dict or for several inputs a list
             of arrays, (inputs, labels), or a dataset or another iterable of these; labels are not
-            read. "int8" needs them, unless `quantize_aware` has seen what they would show; about
-            200 do. The comparison uses them too.
+            read. "int8" needs them, unless `quantize_aware` has trained the ranges; about 200 are
+            enough. The comparison uses them too.
         io: The type of float inputs and outputs in the file: for "int8" either "int8" (the
             default) or "float32".
         batch: A batch size to fix in the file. None leaves it open, except where the model has
             recurrent layers, which need it fixed: they get 1.
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell
-            or has inputs that are no floats.
+            or has inputs that are not floats.
         layers: Other schemes for some layers, by regular expression on the names that `inspect`
             shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
             litert-quantizer makes: "int4", "weight_int4", "weight_int8".
         allow_float: Names of operations that may stay float in an integer plan: ["SOFTMAX"].
-        bound: How far the file may lie from the model instead of the scheme's own bound: root mean
+        bound: Allowed difference from the model instead of the scheme's own bound: root mean
             squared difference as a fraction of the output's standard deviation (at least of a
             twentieth of its largest number).
-        data: For "auto": labeled samples (x, y) to score the candidates on. Without them they are
-            judged by their agreement with the float32 file on the calibration samples.
+        data: For "auto": labeled samples (x, y) to score the candidates on. Without them, the score
+            is the agreement with the float32 file on the calibration samples.
         prefer: For "auto": "latency" (the default) or "size".
-        max_drop: For "auto": what may be lost of accuracy or agreement; by default 0.01.
+        max_drop: For "auto": allowed loss of accuracy or agreement; by default 0.01.
         time_limit_s: Seconds the conversion may take.
-        progress: Told of the steps.
+        progress: Receives progress reports.
 
     Returns:
         The file with its report.
 
     Raises:
-        OptionError: An argument is outside of what is allowed.
-        ModelError: The model is none, is not built, or takes text.
+        OptionError: An argument is not among the allowed values.
+        ModelError: The model is not a Keras model, is not built, or takes text.
         DataError: The calibration data does not fit.
         ConversionError: The file cannot be made, cannot be run, or disagrees with the model.
 
@@ -105,6 +106,6 @@ def to_tflite(
         artifact = choose(model, options, progress=progress, **chosen)
     else:
         for name in chosen:
-            raise OptionError(f"{name}: is for scheme {AUTO!r}; scheme {scheme!r} measures nothing")
+            raise OptionError(f"{name}: only for scheme {AUTO!r}. Received scheme {scheme!r}")
         artifact = convert_one(model, scheme, options, progress=progress)
     return artifact if path is None else artifact.save(path)

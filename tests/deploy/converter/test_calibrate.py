@@ -102,7 +102,7 @@ def test_arrays_are_thinned_at_even_distances_and_streams_from_their_beginning()
         ),
         (np.full((2, 2, 2), np.inf), _IMAGE, "NaN or infinity in sample 0"),
         (np.full((2, 2, 2), "x"), _IMAGE, "expected numbers, .* Received <U1"),
-        ({"imag": _X}, _IMAGE, "'imag' is no input. Known: image. Did you mean image"),
+        ({"imag": _X}, _IMAGE, "unknown input 'imag'. Known: image. Did you mean image"),
         ({"a": _A}, _TWO, r"no input 'b'. Received \['a'\]"),
         (
             (_A, _B),
@@ -110,8 +110,8 @@ def test_arrays_are_thinned_at_even_distances_and_streams_from_their_beginning()
             r"takes 2 inputs. Received 1; a tuple is \(inputs, labels\); give several",
         ),
         (_A, _TWO, r"Received 1; give several inputs as a list \[a, b\] or a dict"),
-        ([_A, _B[:3]], _TWO, "of one length are needed. Received 3 inputs, 6 inputs"),
-        ([_A, _B + 0.5], _TWO, "'b': the model takes int32, and 0.5 is none"),
+        ([_A, _B[:3]], _TWO, "expected arrays of one length. Received 3 inputs, 6 inputs"),
+        ([_A, _B + 0.5], _TWO, "'b': the model takes int32. Received 0.5"),
         ([_X[:2], np.zeros((2, 3, 2))], _IMAGE, r"expected a batch of shape \(None, 2, 2\)"),
         (3, _IMAGE, "give inputs, .* Received int"),
     ],
@@ -150,7 +150,7 @@ def test_random_samples_suit_their_inputs():
     ("data", "text"),
     [
         ("x.npy", "calibration=: give inputs, .* Received str"),
-        (lambda batch: [_X], "a function that gives samples takes no arguments"),
+        (lambda batch: [_X], "a function that returns samples must take no arguments"),
         (_X * 1e300, "too large for float32, which the model takes"),
     ],
 )

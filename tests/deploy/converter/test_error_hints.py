@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfprune.deploy.converter.error_hints import way_out
+from tfprune.deploy.converter.error_hints import explain_failure
 
 
 @pytest.mark.parametrize(
@@ -19,30 +19,33 @@ from tfprune.deploy.converter.error_hints import way_out
         ),
         ("which references an 'untracked' resource. TensorFlow", "stateful=False"),
         ("Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.", "input_signature="),
-        ("missing a required argument: 'b'", "such as 'b'; let its call take one list or dict"),
-        ("call() missing 1 required positional argument: 'b'", "such as 'b'; let its call"),
+        (
+            "missing a required argument: 'b'",
+            "such as 'b'; change its call to take one list or dict",
+        ),
+        ("call() missing 1 required positional argument: 'b'", "such as 'b'; change its call"),
         (
             "RuntimeError: Unsupported input type INT16 for input tensor 0 of type FLOAT32.",
             "an input cannot be an integer",
         ),
         (
             "the process died (SIGABRT): what(): std::bad_alloc",
-            "it ran out of memory; raise its limit if there is one (ulimit -v)",
+            "it ran out of memory; raise the memory limit if there is one (ulimit -v)",
         ),
         ("MemoryError: ", "it ran out of memory"),
-        ("the process died (SIGKILL)", "as it does where memory runs out; free some"),
+        ("the process died (SIGKILL)", "probably for lack of memory; free memory"),
         (
             "the process died (SIGSEGV, with 4.0 GiB of memory allowed): x.cc:3",
-            "died (SIGSEGV) where it may take 4.0 GiB of memory, which may be too little; raise",
+            "died (SIGSEGV) with a memory limit of 4.0 GiB, which may be too low; raise",
         ),
         ("TF Select ops: Betainc, Lgamma Details: tf.Betainc(...)", "for Betainc, Lgamma; replace"),
     ],
 )
 def test_a_known_failure_is_one_line_with_the_fix(text, fix):
-    assert fix in way_out(text)
+    assert fix in explain_failure(text)
 
 
 def test_an_unknown_failure_is_shortened():
-    assert way_out("something new") == "something new"
-    assert len(way_out("x" * 5000)) < 400
-    assert "use scheme 'dynamic'" in way_out("the process died (SIGSEGV)", crashed=True)
+    assert explain_failure("something new") == "something new"
+    assert len(explain_failure("x" * 5000)) < 400
+    assert "use scheme 'dynamic'" in explain_failure("the process died (SIGSEGV)", crashed=True)

@@ -67,10 +67,10 @@ def test_layers_take_other_schemes(two_layers):
     ("options", "error", "text"),
     [
         ({"scheme": "int4", "layers": {"third": "float32"}}, FilterError, "matches no operation"),
-        ({"scheme": "int4", "layers": {"third": "int4"}}, FilterError, "such as .*/second/MatMul"),
-        ({"scheme": "int4", "layers": {"(": "float32"}}, FilterError, "no regular expression"),
+        ({"scheme": "int4", "layers": {"third": "int4"}}, FilterError, "Some names: .*/second/MatMul"),
+        ({"scheme": "int4", "layers": {"(": "float32"}}, FilterError, "not a regular expression"),
         ({"scheme": "int4", "layers": {"first": "int8"}}, OptionError, "'int8'. Known: float32"),
-        ({"scheme": "dynamic", "layers": {"first": "int4"}}, OptionError, "for the whole model"),
+        ({"scheme": "dynamic", "layers": {"first": "int4"}}, OptionError, "to the whole model"),
     ],
 )
 def test_wrong_layers_are_one_line(two_layers, options, error, text):
@@ -85,7 +85,7 @@ def test_without_the_package_one_line_says_how_to_get_it(two_layers, monkeypatch
         with pytest.raises(OptionError, match=r"pip install 'tfprune\[quantizer\]'") as caught:
             to_tflite(two_layers, scheme=scheme)
         assert "\n" not in str(caught.value)
-    with pytest.raises(FilterError, match="no regular expression"):
+    with pytest.raises(FilterError, match="not a regular expression"):
         to_tflite(two_layers, scheme="int4", layers={"(": "float32"})
 
 
@@ -110,5 +110,5 @@ def test_types_that_are_guessed_are_noted():
 
     model = Words()
     model(np.zeros((1, 5), "int32"))
-    assert "give input_signature= for others" in to_tflite(model).report.notes[0]
+    assert "give input_signature= for other types" in to_tflite(model).report.notes[0]
     assert to_tflite(model, calibration=np.zeros((4, 5), "int32")).report.notes == ()

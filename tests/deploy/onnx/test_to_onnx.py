@@ -136,7 +136,7 @@ def test_a_file_that_disagrees_is_not_handed_over(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"opset": 99}, "opset: expected 13 to 18, got 99"),
+        ({"opset": 99}, "opset: expected 13 to 18. Received 99"),
         ({"batch": 0}, "batch: expected a positive integer"),
         ({"bound": 0}, "bound: expected a positive number"),
         ({"path": "/"}, "is a folder"),

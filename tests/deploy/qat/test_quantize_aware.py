@@ -154,7 +154,7 @@ def test_before_training_it_has_to_be_calibrated(residual, data):
 def test_other_models_are_refused(residual):
     with pytest.raises(ModelError, match="quantization-aware already"):
         quantize_aware(quantize_aware(residual))
-    with pytest.raises(ModelError, match=r"got str; a tf_keras model has its own"):
+    with pytest.raises(ModelError, match=r"Received str; for a tf_keras model"):
         quantize_aware("model")
 
 

@@ -52,7 +52,7 @@ def test_the_layer_where_it_begins_is_found_and_told(fragile):
     begins = table.begins(0.3)
     assert begins is not None
     assert begins.layer == "last"
-    with pytest.raises(ConversionError, match="it begins at layer 'last', off by"):
+    with pytest.raises(ConversionError, match="the first such layer is 'last', with an error of"):
         to_tflite(fragile, scheme="int8", calibration=_X)
 
 

@@ -54,7 +54,9 @@ def test_nan_in_the_file_is_as_far_as_can_be():
 
 
 def test_nan_in_the_model_means_that_nothing_can_be_said():
-    with pytest.raises(DataError, match="the Keras model gives NaN .* calibration= real samples"):
+    with pytest.raises(
+        DataError, match="the Keras model gives NaN .* real samples as calibration="
+    ):
         _compare([[np.nan]], [[1.0]])
 
 

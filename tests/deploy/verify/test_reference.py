@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.verify.reference import (
-    answers,
     check_path,
     draw,
-    file_answers,
+    file_outputs,
+    model_outputs,
     some,
     versions,
 )
@@ -31,7 +31,7 @@ def test_what_is_left_out_of_the_data_is_noted(convnet) -> None:
     data = np.zeros((600, 8, 8, 1), "float32")
     samples, origin = draw(interface(convnet), data, notes)
     assert (len(samples["image"]), origin) == (512, "calibration")
-    assert notes == ["of 600 calibration samples 512 were used"]
+    assert notes == ["512 of 600 calibration samples were used"]
 
 
 def test_a_few_samples_are_taken_from_all_over() -> None:
@@ -43,7 +43,7 @@ def test_a_fixed_batch_is_filled_up_and_cut_again() -> None:
     inputs = keras.Input(batch_shape=(4, 2), name="x")
     model = keras.Model(inputs, keras.layers.Rescaling(2.0, name="double")(inputs))
     x = np.arange(12, dtype="float32").reshape(6, 2)
-    (output,) = answers(interface(model), {"x": x}).values()
+    (output,) = model_outputs(interface(model), {"x": x}).values()
     np.testing.assert_array_equal(output, 2 * x)
 
 
@@ -52,13 +52,13 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path) -> None:
     check_path(tmp_path / "model.onnx", ".onnx")
     with pytest.raises(OptionError, match="is a folder"):
         check_path(tmp_path, ".onnx")
-    with pytest.raises(OptionError, match="expected the name of a file, got 3"):
+    with pytest.raises(OptionError, match="expected a file name. Received 3"):
         check_path(3, ".onnx")
     (tmp_path / "taken.onnx.json").mkdir()
     with pytest.raises(OptionError, match=r"taken\.onnx\.json is a folder"):
         check_path(tmp_path / "taken.onnx", ".onnx")
     for name in ("model", "model.json", "model.tflite", "model.bin"):
-        with pytest.raises(OptionError, match=rf"expected a name in \.onnx, got '.*{name}'"):
+        with pytest.raises(OptionError, match=rf"ending in \.onnx. Received '.*{name}'"):
             check_path(tmp_path / name, ".onnx")
 
 
@@ -70,16 +70,16 @@ def test_versions_name_the_generation_of_the_model(convnet) -> None:
 def test_an_output_that_does_not_count_the_samples_is_refused() -> None:
     inputs = keras.Input((2,), name="x")
     model = keras.Model(inputs, keras.ops.sum(inputs, 0))
-    with pytest.raises(ModelError, match=r"has shape \(2,\) for 6 samples; give it a first axis"):
-        answers(interface(model), {"x": np.zeros((6, 2), "float32")})
+    with pytest.raises(ModelError, match=r"has shape \(2,\) for 6 samples; its first axis"):
+        model_outputs(interface(model), {"x": np.zeros((6, 2), "float32")})
 
 
 def test_a_file_answers_in_a_child_process_as_its_model(convnet, float_file, images) -> None:
     samples = {"image": images[:3]}
-    _, found = file_answers(jobs.run, float_file.bytes, ".tflite", samples, pool.LOAD_LIMIT_S)
-    expected = answers(interface(convnet), samples)
+    _, found = file_outputs(jobs.run, float_file.bytes, ".tflite", samples, pool.LOAD_LIMIT_S)
+    expected = model_outputs(interface(convnet), samples)
     assert list(found) == list(expected)
     for name, value in found.items():
         np.testing.assert_allclose(value, expected[name], atol=1e-5)
     with pytest.raises(pool.ChildError, match="no .tflite|not a .tflite|damaged|too short"):
-        file_answers(jobs.run, b"none", ".tflite", samples, pool.LOAD_LIMIT_S)
+        file_outputs(jobs.run, b"none", ".tflite", samples, pool.LOAD_LIMIT_S)

@@ -1,1 +1,1 @@
-"""From a Keras model to the bytes of a `.tflite`: export, rewrites, conversion."""
+"""From a Keras model to the bytes of a `.tflite` file: export, rewrites, conversion."""

@@ -1,4 +1,4 @@
-"""Samples for calibration and comparison, from whatever holds the user's data."""
+"""Samples for calibration and comparison, from the user's data or random."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ LIMIT = 512
 def calibration_samples(
     data: Any, inputs: Sequence[TensorSpec], *, limit: int = LIMIT
 ) -> tuple[Samples, int | None]:
-    """Return `batches.first_samples` by the names of a model's inputs, and how many there are.
+    """Return `batches.first_samples` by input name, and the total number of samples.
 
     Example:
         >>> image = TensorSpec("image", (-1, 2), "float32")
@@ -37,8 +37,8 @@ def random_samples(
 
     Args:
         inputs: What the model takes; open sizes other than the batch become 8.
-        count: Of samples.
-        vocabulary: For inputs that are indices: how many values they have.
+        count: Number of samples.
+        vocabulary: Number of values of each input of indices, by name.
         seed: The same seed gives the same samples.
     """
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The conversion itself: a SavedModel in, a `.tflite` file out. Runs in a child process."""
+"""Conversion of a SavedModel to a `.tflite` file. Runs in a child process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +33,9 @@ def convert_saved_model(
         float16: As in `Scheme`.
         sparse: As in `Scheme`.
         io: The type of float inputs and outputs.
-        samples: An `.npz` with one array for each input, to calibrate on. None: the model says
-            itself how its tensors are rounded.
-        batch: How many of them to show at a time.
+        samples: An `.npz` with one array for each input, to calibrate on. None: the model has
+            trained ranges.
+        batch: Batch size of the calibration.
     """
     import tensorflow as tf
 
@@ -43,8 +43,8 @@ def convert_saved_model(
     if activations != "float":
         rewrite_for_integers(Path(folder), prelu=activations == "int8")
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    # Without Flex: the default runtime cannot run it. Built-in float operations stay allowed, so
-    # that the one that cannot be quantized is found by name in the file.
+    # Without Flex, which the default runtime cannot run. Built-in float operations stay allowed, so
+    # that an operation that cannot be quantized is found by name in the file.
     operations = [tf.lite.OpsSet.TFLITE_BUILTINS]
     optimizations = []
     if quantize or float16:
@@ -78,5 +78,5 @@ def _pieces(arrays: dict[str, np.ndarray], batch: int) -> Iterator[dict[str, Any
 
 
 def convert_job(folder: str, target: str, settings: dict[str, Any]) -> None:
-    """Run `convert_saved_model` with its options as one dict, which is what a job can take."""
+    """Run `convert_saved_model` with its options as one dict, as jobs need."""
     convert_saved_model(folder, target, **settings)

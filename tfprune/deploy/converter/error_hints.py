@@ -1,24 +1,24 @@
-"""What the converter and the runtime say when they fail, and the known way out of each."""
+"""Known error texts of the converter and the runtime, each with its fix."""
 
 import re
 
 _LENGTH = 300
 
-# A pattern in their text, what it means, and what helps. The first that matches is told.
+# A pattern in the text, its meaning, and the fix. The first match is used.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"bad_alloc|MemoryError|[Cc]annot allocate memory|failed to map segment",
         "it ran out of memory",
-        "raise its limit if there is one (ulimit -v), or convert where there is more",
+        "raise the memory limit if there is one (ulimit -v), or convert on a larger machine",
     ),
     (
         r"died \(SIGKILL",
-        "the system ended the process, as it does where memory runs out",
-        "free some, or convert where there is more",
+        "the system killed the process, probably for lack of memory",
+        "free memory, or convert on a larger machine",
     ),
     (
         r"died \((?P<how>[^,()]+), with (?P<limit>[\d.]+ GiB) of memory allowed",
-        "the process died ({how}) where it may take {limit} of memory, which may be too little",
+        "the process died ({how}) with a memory limit of {limit}, which may be too low",
         "raise the limit (ulimit -v); if that does not help, use scheme 'dynamic' or 'float16'",
     ),
     (
@@ -33,30 +33,30 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"references an 'untracked' resource",
-        "the model keeps a state that is no weight: a stateful layer or a lookup table",
-        "build recurrent layers with stateful=False and keep lookups outside of the model",
+        "the model keeps a state that is not a weight: a stateful layer or a lookup table",
+        "build recurrent layers with stateful=False and move lookups out of the model",
     ),
     (
         r"Cannot unroll a RNN if the time dimension is undefined",
-        "integers cannot be calibrated in the loop of a recurrent layer, and a sequence of unknown "
-        "length cannot be unrolled",
+        "the loop of a recurrent layer cannot be calibrated, and a sequence of unknown length "
+        "cannot be unrolled",
         "build the model with a fixed number of time steps, or use scheme 'dynamic'",
     ),
     (
         r"symbolic `?tf\.Tensor`? as a Python `?bool`?",
-        "a layer decides in Python by a number or a size that is open in the file",
+        "a layer has a Python condition on a tensor or on an open size",
         "fix the sizes with input_signature=, such as keras.InputSpec(shape=(None, 224, 224, 3)), "
-        "or decide with keras.ops.where or keras.ops.cond",
+        "or use keras.ops.where or keras.ops.cond",
     ),
     (
         r"missing (?:a|\d+) required (?:positional )?arguments?: (?P<name>'\w+')",
         "the model's call takes more than one argument, such as {name}",
-        "let its call take one list or dict of its inputs",
+        "change its call to take one list or dict of its inputs",
     ),
     (
         r"Unsupported (?P<side>input|output) type INT\d+ for .* of type FLOAT32",
-        "an {side} cannot be an integer: what touches it stays float",
-        "give io='float32', which tells what stays float, or use scheme 'dynamic'",
+        "an {side} cannot be an integer: the operation next to it stays float",
+        "give io='float32', which names the operation, or use scheme 'dynamic'",
     ),
     (
         r"Quantization to 16x8-bit not yet supported for op: '?(?P<op>\w+)",
@@ -70,7 +70,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"Node number \d+ \((?P<op>\w+)\) failed to (?:invoke|prepare)",
-        "the runtime's {op} does not take numbers of this type",
+        "the runtime's {op} does not support this type",
         "use another scheme: 'dynamic' and 'float16' run everywhere",
     ),
     (
@@ -81,15 +81,15 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def way_out(text: str, *, crashed: bool = False) -> str:
-    """Turn the text of a failure into one line with the fix.
+def explain_failure(text: str, *, crashed: bool = False) -> str:
+    """Return one line with the cause of a failure and the fix.
 
     Args:
-        text: What the converter or the runtime said.
-        crashed: The process died.
+        text: The error text of the converter or the runtime.
+        crashed: Whether the process died.
 
     Example:
-        >>> way_out("... requires element_shape to be static during ...")
+        >>> explain_failure("... requires element_shape to be static during ...")
         'a loop over time needs a fixed batch size; give batch=1'
     """
     text = " ".join(text.split())

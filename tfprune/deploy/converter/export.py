@@ -1,4 +1,4 @@
-"""A Keras model of either generation as a SavedModel with named inputs and outputs."""
+"""Export of a Keras model of either generation as a SavedModel with named inputs and outputs."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ def export(
     """Write a SavedModel and return the names of its outputs in the model's order.
 
     Args:
-        interface: The model and what it takes.
+        interface: The model and its inputs.
         folder: Where to write.
         batch: The batch size to fix; None leaves it open.
         unroll: Unroll recurrent layers.
@@ -57,7 +57,7 @@ def export(
 
 
 def called(interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's outputs by name, its operations named as those of the file will be."""
+    """Return a model's outputs by name, with operations named as in the file."""
     import tensorflow as tf
 
     outermost = tf.name_scope("model") if _is_private(interface) else contextlib.nullcontext()
@@ -67,13 +67,13 @@ def called(interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _scopes_named_as_layers(graph: Any) -> Iterator[None]:
-    """Let scopes that stayed empty take no names, for the length of a `with` block.
+    """Free the names of empty scopes, for a `with` block.
 
     Keras 3 opens the scope of a layer twice, to build and to call it. TensorFlow would number the
     second: the operations of `dense` would be in `dense_1`, those of `dense_1` in `dense_1_2`.
     """
     unique_name = graph.unique_name
-    # What was given for a name, while nothing is in it.
+    # Names given to scopes that are still empty.
     given: dict[str, str] = {}
     used: set[str] = set()
 
@@ -112,7 +112,7 @@ def _is_private(interface: Interface) -> bool:
 
 
 def _frozen(function: Any, specs: Sequence[Any], names: Sequence[str]) -> Any:
-    """Return the same function with constants in the place of variables."""
+    """Return the same function with constants instead of variables."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
@@ -137,13 +137,13 @@ def _batch(spec: TensorSpec, batch: int | None) -> int:
 
 @contextlib.contextmanager
 def full_precision(model: Any) -> Iterator[bool]:
-    """Let a mixed_float16 model compute in float32 for the length of a `with` block.
+    """Make a mixed_float16 model compute in float32 for a `with` block.
 
-    Half-precision arithmetic is for training on a GPU: the runtime has no float16 kernels, and
-    would cast back and forth. The variables are float32 already.
+    Half precision is for training on a GPU: the runtime has no float16 kernels and would cast back
+    and forth. The variables are float32 already.
 
     Yields:
-        Whether any layer computed in less.
+        Whether any layer computed in half precision.
     """
     before = (
         [
@@ -197,9 +197,9 @@ def _unrolled(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what TensorFlow logs: names that are no Python identifiers, folders written.
+    """Silence TensorFlow's logs: names that are not Python identifiers, folders written.
 
-    In a notebook its own logger speaks of each.
+    In a notebook, its own logger prints each.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
     levels = [logger.level for logger in loggers]

@@ -1,4 +1,4 @@
-"""Changes to the graph of a SavedModel without which integers would compute something else."""
+"""Changes to the graph of a SavedModel that integer arithmetic needs to be correct."""
 
 import itertools
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import numpy as np
 
 from tfprune.deploy.converter.saved_model_graph import constant, functions_of
 
-# Keras fills what a mask hides with -1e9 or the lowest float; tf_keras adds that.
+# Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
 _HIDES = -1e4
-# exp(-12) is 1/160,000 of the least score that is seen: nothing in 256ths.
+# exp(-12) is 1/160,000 of the smallest visible score: zero in steps of 1/256.
 HIDDEN_BELOW = 12.0
 
 
@@ -20,24 +20,24 @@ def rewrite_for_integers(folder: Path, *, prelu: bool = False) -> None:
 
     Args:
         folder: The SavedModel; its graph is changed in place.
-        prelu: The runtime has a PReLU of these integers: it has one of 8 bits, none of 16.
+        prelu: Whether the runtime has an integer PReLU: for 8 bits it has, for 16 not.
     """
     with functions_of(folder) as functions:
         for function in functions:
             multiply_instead_of_negate(function, prelu=prelu)
-            hide_near_the_scores(function)
+            limit_masked_scores(function)
             reshape_by_constants(function)
 
 
 def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
-    """Rewrite every negation as a multiplication by -1, which is the same number.
+    """Rewrite every negation as a multiplication by -1.
 
     The runtime has no integer kernel for a negation, and LayerNormalization of Keras 3 has one: it
     would stay float in an int8 file, and stop a 16x8 conversion.
 
     Args:
         function: A `FunctionDef`, changed in place.
-        prelu: Leave the negations of a PReLU, so that the converter knows it.
+        prelu: Keep the negations of a PReLU, so that the converter recognizes it.
     """
     renamed = {}
     fused = _before_error_function(function.node_def)
@@ -48,7 +48,7 @@ def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
             continue
         minus_one = constant(function, f"{node.name}_minus_one", -1, node.attr["T"].type)
         node.op = "Mul"
-        # Control inputs, marked by ^, come behind the others.
+        # Control inputs, marked by ^, follow the others.
         node.input.insert(1, minus_one)
         # The one output of Neg is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
@@ -59,11 +59,11 @@ def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
         function.ret[key] = renamed.get(name, name)
 
 
-def hide_near_the_scores(function: Any) -> None:
-    """Let masks hide scores a little below the least one, not at the lowest number there is.
+def limit_masked_scores(function: Any) -> None:
+    """Set masked scores a little below the smallest visible one, not to the lowest float.
 
-    A tensor with -1e9 in it has steps of four millions in 8 bits: all scores beside it would be
-    the same, and attention would see everything that is not hidden alike.
+    A tensor that contains -1e9 has steps of four million in 8 bits: all visible scores would be
+    equal, and attention would be uniform.
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -81,10 +81,10 @@ def hide_near_the_scores(function: Any) -> None:
 
 
 def reshape_by_constants(function: Any) -> None:
-    """Let a reshape of which one size is computed find that size by itself: it is what is left.
+    """Write -1 for the single computed size of a reshape, which follows from the others.
 
-    Flatten of Keras 3 computes the batch size, which a file does with four operations, and which
-    hides from the converter that the scale stays.
+    Flatten of Keras 3 computes the batch size. In a file that takes four operations, and the
+    converter no longer sees that the scale is unchanged.
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -110,7 +110,7 @@ def reshape_by_constants(function: Any) -> None:
 
 
 def _below(function: Any, select: Any) -> str:
-    """Add what lies a little below the least score of each row, and return its name."""
+    """Add a tensor a little below the smallest score of each row, and return its name."""
     from tensorflow.core.framework import types_pb2
 
     kind = select.attr["T"].type
@@ -139,7 +139,7 @@ def _scalars(nodes: Any) -> Iterator[tuple[str, float]]:
 def _before_error_function(nodes: Any) -> set[str]:
     """Return the nodes up to three steps before an Erf or Erfc.
 
-    The converter knows exact GELU, for which the runtime has a kernel, by all of its parts.
+    The converter recognizes exact GELU, for which the runtime has a kernel, by all its operations.
     """
     by_name = {node.name: node for node in nodes}
     found: set[str] = set()

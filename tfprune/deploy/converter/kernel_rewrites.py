@@ -1,4 +1,4 @@
-"""Changes to the graph of a SavedModel for operations that the runtime has no kernel for."""
+"""Changes to the graph of a SavedModel for operations without a kernel in the runtime."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ _LEAST = float(np.finfo("float32").tiny)
 
 
 def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
-    """Write what the runtime has no kernel for as what it has one for.
+    """Replace operations without a kernel in the runtime by operations that have one.
 
     Args:
         folder: The SavedModel; its graph is changed in place.
@@ -29,9 +29,9 @@ def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
 
 
 def take_zeros_for_equal(function: Any) -> None:
-    """Let argmax and argmin of Keras 3 see -0.0 as 0.0, which it equals.
+    """Make argmax and argmin of Keras 3 treat -0.0 as 0.0.
 
-    Keras puts the least negative number in its place, and finds it by the bits of the floats.
+    Keras replaces -0.0 by the smallest negative number, which it finds by the bits of the floats.
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -46,7 +46,7 @@ def take_zeros_for_equal(function: Any) -> None:
 
 
 def trust_shapes(function: Any) -> None:
-    """Leave out the checks of `tf.ensure_shape`.
+    """Remove the checks of `tf.ensure_shape`.
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -89,7 +89,7 @@ def count_by_one_hot(function: Any) -> None:
 def one_hot_by_comparing(function: Any) -> None:
     """Make one-hot vectors by comparing the indices with 0, 1, 2 …
 
-    The converter gives the ones and zeros of a quantized one-hot scales of their own.
+    The converter gives the ones and the zeros of a quantized one-hot different scales.
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -125,7 +125,7 @@ def one_hot_by_comparing(function: Any) -> None:
 def square_by_multiplying(function: Any) -> None:
     """Write x² as x·x: the converter keeps a square float.
 
-    It makes one itself of a squared difference of more than four axes, as GroupNormalization has.
+    It creates one itself from a squared difference with more than four axes (GroupNormalization).
 
     Args:
         function: A `FunctionDef`, changed in place.
@@ -142,7 +142,7 @@ def square_by_multiplying(function: Any) -> None:
     for node in [node for node in function.node_def if node.op == "Square"]:
         before = _node(by_name, node.input[0])
         if before is not None and before.op == "Sub":
-            continue  # The converter makes one operation of the two, which is integer.
+            continue  # The converter fuses the two to one integer operation.
         _become(node, "Mul", [node.input[0], node.input[0]])
         # The one output of Square is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
@@ -154,7 +154,7 @@ def square_by_multiplying(function: Any) -> None:
 
 
 def _become(node: Any, kind: str, inputs: list[str]) -> None:
-    """Make another operation of a node whose output keeps its name; control inputs stay."""
+    """Replace the operation of a node; the output's name and the control inputs stay."""
     control = [name for name in node.input if name.startswith("^")]
     dtype = node.attr["T"].type
     del node.input[:]
@@ -178,7 +178,7 @@ def _constant_of(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
 
 
 def _size(by_name: Mapping[str, Any], name: str) -> int | None:
-    """Return how many values are counted, which is their greatest but no less than a and at most b.
+    """Return how many values are counted: their maximum, at least a and at most b.
 
     None where a and b differ.
     """

@@ -1,4 +1,4 @@
-"""What may be asked of `to_tflite`, checked before any work is done."""
+"""The options of `to_tflite`, checked before any work is done."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tfprune.workers import pool
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is made, whatever its scheme: the arguments of `to_tflite` of these names."""
+    """Options of every scheme: the arguments of `to_tflite` with these names."""
 
     calibration: Any = None
     io: str | None = None
@@ -30,7 +30,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Settings:
-    """Options that were checked for a scheme, with its own values where none were given."""
+    """Options checked for a scheme, with the scheme's defaults filled in."""
 
     name: str
     plan: Scheme
@@ -43,11 +43,11 @@ class Settings:
 
 
 def settings_for(name: str, options: Options) -> Settings:
-    """Return options as a scheme takes them.
+    """Check options for a scheme and fill in its defaults.
 
     Raises:
-        OptionError: No such scheme, or it cannot have one of them.
-        FilterError: A pattern of `layers` is no regular expression.
+        OptionError: The scheme is unknown, or does not support an option.
+        FilterError: A pattern of `layers` is not a regular expression.
     """
     plan = SCHEMES[name]
     check_time_limit(options.time_limit_s)
@@ -67,65 +67,67 @@ def check_io(name: str, plan: Scheme, io: str | None) -> str:
     """Return the type of float inputs and outputs: the one given, or the scheme's own.
 
     Raises:
-        OptionError: The scheme cannot have it.
+        OptionError: The scheme does not support it.
     """
     if io is not None and io not in plan.io:
-        raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}; got {io!r}")
+        raise OptionError(f"io: scheme {name!r} allows {', '.join(plan.io)}. Received {io!r}")
     return io or plan.io[0]
 
 
 def check_calibration(name: str, plan: Scheme, calibrated: bool) -> None:
-    """Refuse integer arithmetic whose ranges nothing tells.
+    """Raise if integer arithmetic has no samples to find its ranges.
 
     Raises:
         OptionError: The scheme needs samples, and there are none.
     """
     if plan.needs_calibration and not calibrated:
         raise OptionError(
-            f"calibration: scheme {name!r} needs samples of the model's input to see the ranges "
+            f"calibration: scheme {name!r} needs samples of the model's input to find the ranges "
             "of its activations; give calibration=x_train[:200]"
         )
 
 
 def check_bound(bound: float | None) -> float | None:
-    """Return a bound; refuse one that no difference can be held against.
+    """Check and return a bound.
 
     Raises:
-        OptionError: It is no positive number.
+        OptionError: It is not a positive number.
     """
     number = isinstance(bound, int | float | np.number) and not isinstance(bound, bool)
     if bound is not None and not (number and 0 < bound < np.inf):
-        raise OptionError(f"bound: expected a positive number, got {bound!r}")
+        raise OptionError(f"bound: expected a positive number. Received {bound!r}")
     return None if bound is None else float(bound)
 
 
 def check_time_limit(seconds: float) -> None:
-    """Refuse a time in which nothing can be done.
+    """Check a time limit.
 
     Raises:
-        OptionError: It is no positive number.
+        OptionError: It is not a positive number.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise OptionError(f"time_limit_s: expected a positive number of seconds, got {seconds!r}")
+        raise OptionError(
+            f"time_limit_s: expected a positive number of seconds. Received {seconds!r}"
+        )
 
 
 def check_layers(name: str, plan: Scheme, layers: Mapping[str, str]) -> list[Rule] | None:
-    """Return the rules of a scheme that goes layer by layer; None for one that does not.
+    """Return the rules of a scheme that can differ by layer; None for other schemes.
 
     Raises:
-        OptionError: The scheme is for the whole model, or one of `layers` cannot be had.
-        FilterError: A pattern is no regular expression.
+        OptionError: The scheme applies to the whole model, or one of `layers` is not supported.
+        FilterError: A pattern is not a regular expression.
     """
     if not isinstance(layers, Mapping) or not all(isinstance(key, str) for key in layers):
         raise OptionError(
             "layers: expected a dict from regular expressions on names to schemes, like "
-            f"{{'dense_1/': 'float32'}}; got {layers!r}"
+            f"{{'dense_1/': 'float32'}}. Received {layers!r}"
         )
     if plan.weight_bits is not None:
         return weight_rules(name, layers)
     if layers:
         raise OptionError(
-            f"layers: scheme {name!r} is for the whole model; per layer there are "
+            f"layers: scheme {name!r} applies to the whole model; per layer, use one of "
             f"{', '.join(key for key in SCHEMES if SCHEMES[key].weight_bits is not None)}"
         )
     return None
@@ -135,10 +137,10 @@ def check_allowed(names: Collection[str]) -> frozenset[str]:
     """Return the operations that may stay float.
 
     Raises:
-        OptionError: One is no operation.
+        OptionError: One is not an operation.
     """
     if isinstance(names, str) or not isinstance(names, Collection):
-        raise OptionError(f"allow_float: expected a list of operation names, got {names!r}")
+        raise OptionError(f"allow_float: expected a list of operation names. Received {names!r}")
     known = flatbuffer.op_names()
     for name in names:
         if name not in known:

@@ -10,8 +10,8 @@ from tfprune.runtime.flatbuffer import Reader
 def reorder(data: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     """Return the file with inputs and outputs in this order; the converter sorts them by name.
 
-    Only the two index lists of the first graph and the two lists of its signature change places:
-    the length of the file stays.
+    Only the two index lists of the first graph and the two lists of its signature change; the
+    length of the file stays the same.
 
     Args:
         data: A `.tflite` file with a signature.
@@ -35,10 +35,10 @@ def reorder(data: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes
         indices = reader.span(graph, field + 1, 4)
         if maps is None or indices is None:
             continue
-        # An entry is found by its distance from the place that names it.
+        # An entry is stored as its distance from the reference to it.
         distances = [entry - (maps.start + 4 * i) for i, entry in enumerate(ordered)]
         if min(distances) < 0:
-            raise ValueError("a list of the signature lies behind its entries")
+            raise ValueError("a list of the signature follows its entries")
         edited[maps.start : maps.start + maps.size] = np.array(distances, "<u4").tobytes()
         tensors = [reader.scalar(entry, 1, "I") for entry in ordered]
         if sorted(tensors) == sorted(reader.integers(graph, field + 1)):

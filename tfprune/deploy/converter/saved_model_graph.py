@@ -8,7 +8,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def functions_of(folder: Path) -> Iterator[list[Any]]:
-    """Give the `FunctionDef`s of a SavedModel, and write them back when the block ends.
+    """Yield the `FunctionDef`s of a SavedModel, and write them back when the block ends.
 
     Args:
         folder: The SavedModel.

@@ -1,4 +1,4 @@
-"""Weights in 4 or 8 bits, layer by layer, by litert-quantizer on a float file."""
+"""Quantization of weights to 4 or 8 bits, layer by layer, by litert-quantizer."""
 
 import re
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ Rule = tuple[str, int | None, bool]
 
 
 def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
-    """Return what to do with which weights, the later rule before the earlier.
+    """Return the rules for weights; later rules take precedence.
 
     Args:
         name: The scheme of all layers.
         layers: Other schemes, by regular expression.
 
     Raises:
-        OptionError: A scheme that cannot be had layer by layer, or the package is missing.
-        FilterError: A pattern is no regular expression.
+        OptionError: A scheme cannot be used per layer, or the package is missing.
+        FilterError: A pattern is not a regular expression.
 
     Example:
         >>> weight_rules("int4", {"dense_1/": "float32"})
@@ -37,7 +37,7 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise FilterError(f"layers: {pattern!r} is no regular expression: {error}") from None
+            raise FilterError(f"layers: {pattern!r} is not a regular expression: {error}") from None
         rules.append(_rule(pattern, SCHEMES[scheme]))
     require(f"scheme {name!r}", "quantizer", "litert_quantizer")
     return rules
@@ -50,11 +50,11 @@ def _rule(pattern: str, scheme: Scheme) -> Rule:
 def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
     """Return the rules with patterns that name operations of the float file exactly.
 
-    A pattern is looked for in the names of an operation's outputs and constants: the output of the
-    last layer has the name of the graph's output, and only its weights tell the layer.
+    A pattern is searched in the names of an operation's outputs and constants: the output of the
+    last layer has the name of the graph's output, and only its weights name the layer.
 
     Raises:
-        FilterError: A pattern is found nowhere.
+        FilterError: A pattern matches nothing.
     """
     graph = contents.subgraphs[0]
     operations = []
@@ -71,10 +71,10 @@ def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
             if outputs and any(re.search(pattern, name) for name in names)
         ]
         if not matched:
-            # Of the last layer only the weights have a name of its own.
+            # Only the weights of the last layer carry its name.
             known = ", ".join(dict.fromkeys(names[-1] for _, names in operations[:5] if names))
             raise FilterError(
-                f"layers: {pattern!r} matches no operation of the file; names are such as {known}"
+                f"layers: {pattern!r} matches no operation of the file. Some names: {known}"
             )
         resolved += [(f"^{re.escape(name)}(;|$)", bits, float_arithmetic) for name in matched]
     return resolved
@@ -86,7 +86,7 @@ def quantize_weights(source: str, target: str, rules: list[Any]) -> None:
     Args:
         source: The float file.
         target: The file to write.
-        rules: What `resolve` gave.
+        rules: The result of `resolve`.
     """
     from litert_quantizer import quantizer
     from litert_quantizer.algorithm_manager import AlgorithmName

@@ -1,40 +1,39 @@
-"""Integer matrix products whose second factor is rounded about zero.
+"""Integer matrix products whose second factor has zero point 0.
 
-XNNPACK, as TensorFlow 2.21 and ai-edge-litert 2.0 to 2.1.2 have it, takes the zero point of that
-factor for 0 whatever the file says, so attention comes out shifted. A file in which it is 0 is
-computed rightly by all.
+XNNPACK in TensorFlow 2.21 and ai-edge-litert 2.0 to 2.1.2 ignores the zero point of that factor,
+so attention comes out shifted. A file in which it is 0 is computed correctly by all versions.
 """
 
 import struct
 
 from tfprune.runtime.flatbuffer import Op, Reader, Subgraph, parse
 
-# What these give is what they take, number by number, with the same scale and zero point.
+# Their output has the numbers of their input, with the same scale and zero point.
 _MOVING = frozenset({
     "CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SLICE", "SPLIT", "SQUEEZE",
     "STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK",
 })  # fmt: skip
-# These round what they give as the file says, whatever that is …
+# These round their output with any scale and zero point …
 _ROUNDING = frozenset({
     "ADD", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MEAN", "MUL",
     "QUANTIZE", "SUB",
 })  # fmt: skip
-# … and these read any. A layer with a bias does not: its bias is in steps of what it takes.
+# … and these read any. A layer with a bias does not: its bias has the scale of its input.
 _READING = frozenset({"ADD", "BATCH_MATMUL", "DEQUANTIZE", "MEAN", "MUL", "QUANTIZE", "SUB"})
 
 
 def center_second_factors(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return the file with the second factors of 8-bit matrix products rounded about zero.
+    """Return the file with zero point 0 for the second factors of 8-bit matrix products.
 
-    The steps become a little larger, so that the same numbers fit; what the factor is moved from,
-    up to the operation that rounds it, changes along. The length of the file stays.
+    The scale becomes a little larger, so that the same numbers fit. The tensors between the factor
+    and the operation that rounds it change alike. The length of the file stays the same.
 
     Args:
         data: A `.tflite` file.
 
     Returns:
         The file, and the names of the factors that could not be changed: constants, inputs, and
-        what an operation gives or takes whose steps are fixed.
+        tensors of operations with a fixed scale.
     """
     contents = parse(data)
     edited, reader = bytearray(data), Reader(data)
@@ -68,7 +67,7 @@ def _moved(op: Op, graph: Subgraph) -> list[int]:
 
 
 def _group(graph: Subgraph, start: int) -> set[int]:
-    """Return the tensors that hold the numbers of one, moved."""
+    """Return the tensors that hold the same numbers as one, moved."""
     found, grown = {start}, True
     while grown:
         size = len(found)
@@ -80,7 +79,7 @@ def _group(graph: Subgraph, start: int) -> set[int]:
 
 
 def _is_free(graph: Subgraph, group: set[int]) -> bool:
-    """Tell whether the tensors of a group may be rounded in other steps."""
+    """Return whether the scale of a group of tensors may change."""
     tensors = [graph.tensors[index] for index in group]
     rounded = {(tensor.dtype, tensor.scales, tensor.zero_points) for tensor in tensors}
     if len(rounded) > 1 or any(tensor.variable for tensor in tensors):

@@ -1,1 +1,1 @@
-"""The same model as an ONNX file."""
+"""Conversion to ONNX."""

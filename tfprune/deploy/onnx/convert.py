@@ -1,4 +1,4 @@
-"""The conversion itself: a SavedModel in, an ONNX file out. Runs in a child process."""
+"""Conversion of a SavedModel to an ONNX file. Runs in a child process."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +49,8 @@ def convert_job(
 def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     """Return the graph without variables, and its inputs and outputs by their names in the model.
 
-    Constants that the function only captured, such as the mean of a Normalization layer, become
-    constants too: left as they are, they would be inputs that nobody can give.
+    Captured tensors, such as the mean of a Normalization layer, become constants too: otherwise
+    they would be extra inputs.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -62,7 +62,7 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     frozen = convert_variables_to_constants_v2(
         function, lower_control_flow=False, aggressive_inlining=True
     )
-    # Both are in the order of the sorted names; captured tensors come behind the inputs.
+    # Both are sorted by name; captured tensors follow the inputs.
     names = sorted(function.structured_input_signature[1])
     takes = [tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource]
     if len(takes) != len(names):
@@ -76,7 +76,7 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
 
 
 def split_complementary_error_function(graph: Any) -> None:
-    """Rewrite erfc(x), which exact GELU is made of and ONNX lacks, as 1 - erf(x).
+    """Rewrite erfc(x), which exact GELU uses and ONNX lacks, as 1 - erf(x).
 
     Args:
         graph: A GraphDef, changed in place.
@@ -89,7 +89,7 @@ def split_complementary_error_function(graph: Any) -> None:
 
 
 def _split(nodes: Any, *, inside: bool) -> dict[str, str]:
-    """Rewrite the nodes of a graph, or inside of a function; return the outputs' new names."""
+    """Rewrite the nodes of a graph, or inside a function; return the outputs' new names."""
     import tensorflow as tf
 
     renamed: dict[str, str] = {}
@@ -117,7 +117,7 @@ def _split(nodes: Any, *, inside: bool) -> dict[str, str]:
 
 
 def _unknown(graph: Any, opset: int) -> set[str]:
-    """Return the operations that ONNX does not define, of a graph and those inside of its nodes."""
+    """Return the operations that ONNX does not define, of a graph and those inside its nodes."""
     import onnx
 
     found: set[str] = set()

@@ -1,4 +1,4 @@
-"""How the weights of an ONNX file lie, for kernels that skip two zeros in every four.
+"""Layout of the weights of an ONNX file, for kernels that skip two zeros in every four.
 
 Sparse tensor cores multiply A·B along K, the axis that is summed over: of every four neighbors
 along it at most two may differ from zero. That axis is the input axis of a Dense kernel, and the
@@ -17,9 +17,9 @@ class Product:
     """A matrix product or convolution with constant weights.
 
     Attributes:
-        name: Of the weights in the file.
+        name: Name of the weights in the file.
         op: "MatMul", "Gemm" or "Conv".
-        shape: Of the weights.
+        shape: Shape of the weights.
         axis: The one that is summed over.
         sparsity: The fraction of zeros.
         two_in_four: Whether of every four neighbors along `axis` two or more are zero.
@@ -80,9 +80,9 @@ def _product(op: str, name: str, weights: np.ndarray, axis: int) -> Product:
 
 
 def is_two_in_four(weights: np.ndarray, axis: int) -> bool:
-    """Tell whether of every four neighbors along an axis at least two are zero.
+    """Return whether of every four neighbors along an axis at least two are zero.
 
-    An axis whose length is no multiple of four cannot be run so, whatever its zeros.
+    It is false for an axis whose length is not a multiple of four.
 
     Example:
         >>> is_two_in_four(np.array([[1, 0], [0, 2], [3, 4], [0, 0]]), axis=0)

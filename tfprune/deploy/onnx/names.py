@@ -1,24 +1,24 @@
-"""Names in an ONNX file that are the same on every conversion, and tell the layer."""
+"""Names in an ONNX file that are the same on every conversion and contain the layer's name."""
 
 import re
 from collections.abc import Collection
 from typing import Any
 
-# Operations that are a layer, or the heart of one: their names in the TensorFlow graph say which.
+# The main operations of layers: their names in the TensorFlow graph contain the layer's name.
 _LAYERS = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"})
-# What no name should keep: counters and addresses of objects, which differ every time.
+# Parts of names that differ between conversions: counters and addresses of objects.
 _PASSING = re.compile(r"__\d+|\d{8,}")
 
 
 def rename(graph: Any, kept: Collection[str]) -> None:
     """Rename everything in a graph but its inputs and outputs.
 
-    tf2onnx numbers names with a counter that goes on from one conversion to the next, has addresses
-    of objects in some, and of equal constants or outputs keeps the one that comes first in a set.
+    tf2onnx numbers names with a counter that continues between conversions, puts addresses of
+    objects into some, and keeps an arbitrary one of equal constants or outputs.
 
     Args:
         graph: The graph of an ONNX model, changed in place.
-        kept: Names that stay.
+        kept: Names that are not changed.
     """
     _rename(graph, _Names(kept))
     _number_open_sizes(graph, {})
@@ -28,12 +28,12 @@ class _Names:
     """New names for old ones; the names of nodes and of values share one space."""
 
     def __init__(self, kept: Collection[str]) -> None:
-        # An input that is left out has the name "".
+        # An omitted input has the name "".
         self._new = {name: name for name in ("", *kept)}
         self._taken = set(self._new)
 
     def fresh(self, wanted: str) -> str:
-        """Return a name that nothing has yet."""
+        """Return an unused name."""
         name, count = wanted, 1
         while name in self._taken:
             name, count = f"{wanted}_{count}", count + 1
@@ -41,14 +41,14 @@ class _Names:
         return name
 
     def of(self, old: str, wanted: str) -> str:
-        """Return the new name of a value, which is `wanted` or like it the first time."""
+        """Return the new name of a value; on first use it is made from `wanted`."""
         if old not in self._new:
             self._new[old] = self.fresh(wanted)
         return self._new[old]
 
 
 def _sort(graph: Any) -> None:
-    """Put nodes in the order in which the outputs need them, which no set has a say in."""
+    """Sort nodes in the order in which the outputs need them, which is deterministic."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     order: list[int] = []
     done: set[int] = set()
@@ -70,7 +70,7 @@ def _sort(graph: Any) -> None:
 
 
 def _needs(node: Any) -> list[str]:
-    """Return what a node reads, that which only graphs inside of it read included."""
+    """Return the values a node reads, including those read by graphs inside it."""
     found = list(node.input)
     for inner in _graphs_in(node):
         for entry in inner.node:
@@ -85,10 +85,10 @@ def _graphs_in(node: Any) -> list[Any]:
     return [part.g for part in node.attribute if part.type == onnx.AttributeProto.GRAPH]
 
 
-def _settle_copies(graph: Any) -> None:
-    """Let nodes read what was computed and no copy of it, and let the first of equal outputs be it.
+def _resolve_copies(graph: Any) -> None:
+    """Make nodes read computed values instead of copies; of equal outputs, compute the first.
 
-    An output that is another again is a copy of that, and which of them is copied is chance.
+    An output equal to another is a copy of it, and which of the two is the copy is arbitrary.
     """
     made = {name for node in graph.node if node.op_type != "Identity" for name in node.output}
     origins = _origins(graph)
@@ -107,7 +107,7 @@ def _settle_copies(graph: Any) -> None:
 
 
 def _origins(graph: Any) -> dict[str, str]:
-    """Return what each copy in a graph is a copy of."""
+    """Return the original of each copy in a graph."""
     found = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
     for copy, origin in found.items():
         while origin in found:
@@ -117,7 +117,7 @@ def _origins(graph: Any) -> dict[str, str]:
 
 
 def _read(graph: Any, new: dict[str, str]) -> None:
-    """Let the nodes of a graph, and the graphs inside of them, read other values."""
+    """Replace the values read by the nodes of a graph and of graphs inside them."""
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
         for inner in _graphs_in(node):
@@ -129,7 +129,7 @@ def _read(graph: Any, new: dict[str, str]) -> None:
 def _rename(graph: Any, names: _Names) -> None:
     import onnx
 
-    _settle_copies(graph)
+    _resolve_copies(graph)
     _sort(graph)
     for entry in graph.input:
         entry.name = names.of(entry.name, "input")
@@ -138,7 +138,7 @@ def _rename(graph: Any, names: _Names) -> None:
         node.domain = node.domain  # An empty one is written or left out; now it is written.
         slots = onnx.defs.get_schema(node.op_type).inputs
         for place, old in enumerate(node.input):
-            # Seen here for the first time is what no node before gave: a constant.
+            # A value that no earlier node computes is a constant.
             slot = slots[min(place, len(slots) - 1)].name
             node.input[place] = names.of(old, f"{node.name}.{slot}")
         for place, old in enumerate(node.output):
@@ -164,7 +164,7 @@ def _name_of(node: Any) -> str:
 
 
 def _number_open_sizes(graph: Any, seen: dict[str, str]) -> None:
-    """Number the open sizes of a graph and of those inside of its nodes, such as a loop's body."""
+    """Number the open sizes of a graph and of those inside its nodes, such as a loop's body."""
     for entry in [*graph.input, *graph.output]:
         for size in entry.type.tensor_type.shape.dim:
             if size.dim_param:

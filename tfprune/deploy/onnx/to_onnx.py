@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfprune.deploy.converter.calibrate import Samples
-from tfprune.deploy.converter.error_hints import way_out
+from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision
 from tfprune.deploy.converter.options import check_bound, check_time_limit
 from tfprune.deploy.onnx.convert import convert_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
 from tfprune.deploy.verify.parity import check_agreement, parity
-from tfprune.deploy.verify.reference import answers, check_path, draw, file_answers, some, versions
+from tfprune.deploy.verify.reference import (
+    check_path,
+    draw,
+    file_outputs,
+    model_outputs,
+    some,
+    versions,
+)
 from tfprune.errors import ConversionError, OptionError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import onnx
@@ -40,10 +47,10 @@ if TYPE_CHECKING:
     import tf_keras
 
 OPSETS = range(13, 19)
-"""Versions of the ONNX operators that tf2onnx knows and ONNX Runtime still runs."""
+"""Versions of the ONNX operators that tf2onnx and ONNX Runtime support."""
 
 BOUND = 1e-3
-"""How far the file may lie from the model: the same as for a float32 `.tflite`."""
+"""Allowed difference from the model: the same as for a float32 `.tflite`."""
 
 
 def to_onnx(
@@ -58,36 +65,36 @@ def to_onnx(
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artifact:
-    """Return a model as an ONNX file that ONNX Runtime ran and that agrees with the model.
+    """Convert a model to an ONNX file, and verify the file in ONNX Runtime.
 
-    Weights stay 32-bit floats and zeros stay where they are: weights that were pruned 2:4 are 2:4
-    in the file along the axis that TensorRT's and PyTorch's semi-structured kernels sum over, and
-    the report says how many are.
+    Weights stay 32-bit floats and zeros stay in place: weights pruned 2:4 are 2:4 in the file along
+    the axis over which TensorRT's and PyTorch's semi-structured kernels sum, and the report counts
+    them.
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`: sequential, functional or subclassed.
-            What `quantize_aware` gave is converted without its rounding.
-        path: Where to write the file, and its report beside it as `NAME.onnx.json`. None writes
+            A model of `quantize_aware` is converted without its rounding.
+        path: Where to write the file, and its report next to it as `NAME.onnx.json`. None writes
             nothing.
         calibration: Samples of the model's input to compare on, in any of the forms that
             `to_tflite` takes. None compares on random ones.
-        batch: A batch size to fix in the file, which DeepSparse and TensorRT like. None leaves it
+        batch: A batch size to fix in the file, for DeepSparse and TensorRT. None leaves it
             open.
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell.
         opset: The version of the ONNX operators: 13 to 18.
-        bound: How far the file may lie from the model: root mean squared difference as a fraction
+        bound: Allowed difference from the model: root mean squared difference as a fraction
             of the output's standard deviation (at least of a twentieth of its largest number).
         time_limit_s: Seconds the conversion may take.
-        progress: Told of the steps.
+        progress: Receives progress reports.
 
     Returns:
         The file with its report, whose scheme is "onnx".
 
     Raises:
-        OptionError: An argument is outside of what is allowed, or the extra `onnx` is missing.
-        ModelError: The model is none, is not built, or takes text.
-        DataError: The samples do not fit.
-        ConversionError: The file cannot be made, cannot be run, or disagrees with the model.
+        OptionError: An argument is not among the allowed values, or the extra `onnx` is missing.
+        ModelError: The model is not a Keras model, is not built, or takes text.
+        DataError: The samples do not fit the model.
+        ConversionError: The file cannot be converted or run, or disagrees with the model.
 
     Example:
         to_onnx(model, "model.onnx").report.parity
@@ -96,13 +103,13 @@ def to_onnx(
     check_path(path, ENDING)
     check_batch(batch)
     if isinstance(opset, bool) or opset not in OPSETS:
-        raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
+        raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}. Received {opset!r}")
     check_bound(bound)
     check_time_limit(time_limit_s)
     notes: list[str] = []
     if is_quantize_aware(model):
         model = strip_quantization(model)
-        notes.append("the rounding of quantize_aware is left out: the file computes in floats")
+        notes.append("the rounding of quantize_aware is removed: the file computes in floats")
     face = interface(model, input_signature, calibration)
     samples, origin = draw(face, calibration, notes)
     compared = some(samples)
@@ -113,12 +120,12 @@ def to_onnx(
         task.advance()
         actual, specs = _run(data, compared, time_limit_s)
         task.advance()
-        expected = answers(face, compared)
+        expected = model_outputs(face, compared)
         task.advance()
     found = tuple(
         parity(name, expected[name], actual[name], data=origin, fraction=bound) for name in outputs
     )
-    check_agreement(found, "the ONNX file", "compare on data like that of use (calibration=)")
+    check_agreement(found, "the ONNX file", "compare on representative data (calibration=)")
     notes += _layout(data)
     used = versions(model, ["tf2onnx", "onnx", "onnxruntime"])
     report = _report(data, specs, used, found, notes)
@@ -138,7 +145,7 @@ def _convert(
         except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
             # The user's own layers run here, as a graph, and may fail in any of these ways.
             raise ConversionError(
-                f"model {name!r} cannot be traced for ONNX: {way_out(str(error))}"
+                f"model {name!r} cannot be traced for ONNX: {explain_failure(str(error))}"
             ) from error
         try:
             pool.run_job(
@@ -153,7 +160,7 @@ def _convert(
             )
         except pool.ChildError as error:
             raise ConversionError(
-                f"model {name!r} cannot be converted to ONNX: {way_out(str(error))}"
+                f"model {name!r} cannot be converted to ONNX: {explain_failure(str(error))}"
             ) from None
         return target.read_bytes(), outputs
 
@@ -161,14 +168,14 @@ def _convert(
 def _run(
     data: bytes, samples: Samples, limit_s: float
 ) -> tuple[dict[str, np.ndarray], tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-    """Return the outputs of the file, and what it takes and gives."""
+    """Return the outputs of the file, and its input and output specs."""
     try:
-        told, outputs = file_answers(onnx.run_job, data, ENDING, samples, limit_s)
+        specs, outputs = file_outputs(onnx.run_job, data, ENDING, samples, limit_s)
     except pool.ChildError as error:
         raise ConversionError(
-            f"the ONNX file was made but ONNX Runtime fails on it: {error}"
+            f"the ONNX file was converted but ONNX Runtime fails on it: {error}"
         ) from None
-    takes, gives = (tuple(map(spec_of, entries)) for entries in told)
+    takes, gives = (tuple(map(spec_of, entries)) for entries in specs)
     return outputs, (takes, gives)
 
 

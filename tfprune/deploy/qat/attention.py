@@ -1,4 +1,4 @@
-"""Attention and layer normalization that train under the rounding that an int8 file will do."""
+"""Quantization-aware attention and layer normalization."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ from tfprune.keras_support.internals import unlocked
 class QuantisedMultiHeadAttention(StepwiseAttention):
     """A MultiHeadAttention layer that trains under 8-bit weights and activations.
 
-    Its four projections are rounded channel by channel, as the converter will, and so is every
+    Its four projections are rounded channel by channel, as the converter does, and so is every
     tensor between them that the file stores.
     """
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-        """Make the weights of the layer, the masks, and the ranges of what is in between."""
+        """Create the weights of the layer, the masks, and the ranges of intermediate tensors."""
         super().build(query_shape, value_shape, key_shape)
         for dense in projections_of(self):
-            # Keras makes these itself and is not asked what of: they become ours when they stand.
+            # Keras creates these layers itself; their class is changed afterwards.
             dense.__class__ = QuantisedEinsumDense
             with unlocked(dense):
                 dense.add_masks()
@@ -39,7 +39,7 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
         self.context_range = _range("context_range")
 
     def attend(self, query: Any, key: Any, value: Any, mask: Any, training: Any) -> tuple[Any, Any]:
-        """Return what attention gives and its scores, rounded where the file stores a tensor."""
+        """Return the output and the scores, rounded where the file stores a tensor."""
         query = self.query_range(query, training=training)
         key = self.key_range(key, training=training)
         value = self.value_range(value, training=training)
@@ -59,9 +59,9 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
         return context, scores
 
     def _hidden(self, scores: Any, mask: Any, training: bool | None) -> Any:
-        """Return scores rounded, those that the mask hides a little below the range of all.
+        """Return the scores rounded, masked ones a little below the range of the others.
 
-        Keras's own -1e9 would leave no steps for the others.
+        With Keras's -1e9, all others would be rounded to one number.
         """
         scores32 = ops.cast(scores, "float32")
         low, high, seen = self.score_range.limits(scores32, training)
@@ -87,14 +87,14 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
 
 @keras.saving.register_keras_serializable("tfprune")
 class QuantisedLayerNormalization(keras.layers.LayerNormalization):
-    """A LayerNormalization layer that rounds every tensor that the file stores on the way.
+    """A LayerNormalization layer that rounds every intermediate tensor that the file stores.
 
-    The file has no such operation: it computes mean, variance and the rest one by one, each
-    rounded to 8 bits.
+    The file has no such operation: it computes mean, variance and the rest in steps, each rounded
+    to 8 bits.
     """
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights of the layer and the ranges of what is in between."""
+        """Create the weights of the layer and the ranges of intermediate tensors."""
         super().build(input_shape)
         self.mean_range = _range("mean_range")
         self.square_range = _range("square_range")
@@ -118,7 +118,7 @@ class QuantisedLayerNormalization(keras.layers.LayerNormalization):
         square = self.square_range(ops.square(x - mean), training=training)
         variance = ops.mean(square, self.axis, keepdims=True)
         variance = self.variance_range(variance + self.epsilon, training=training)
-        # A variance that is rounded to 0 is 0 in the file too, where its root has a limit.
+        # A variance that is rounded to 0 is 0 in the file too, where its root is limited.
         factor = self.root_range(ops.rsqrt(ops.maximum(variance, self.epsilon)), training=training)
         if self.gamma is not None:
             gamma = ops.reshape(ops.cast(self.gamma, "float32"), shape)

@@ -1,4 +1,4 @@
-"""Which layer trains under rounding in the place of which, and what becomes of its weights."""
+"""The quantization-aware class of each layer, and the folding of BatchNormalization."""
 
 import itertools
 from typing import Any
@@ -30,9 +30,9 @@ QUANTISED: dict[type, Any] = {
     keras.layers.LayerNormalization: QuantisedLayerNormalization,
     keras.layers.BatchNormalization: QuantisedBatchNormalization,
 }
-"""The layer that trains in the place of another."""
+"""The quantization-aware class of each Keras layer."""
 
-# BatchNormalization behind these becomes a part of them.
+# BatchNormalization after these is folded into them.
 FOLDABLE = (
     keras.layers.Dense,
     keras.layers.Conv1D,
@@ -49,11 +49,11 @@ _RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
 
 
 def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any]:
-    """Return the class that trains in the place of each layer that is rounded, by its name.
+    """Return the quantization-aware class of each layer that is rounded, by name.
 
     Raises:
         FilterError: A filter matches no layer.
-        ModelError: A layer has weights that no rule is for, and no filter names it.
+        ModelError: A layer with weights has no rule, and no filter names it.
     """
     layers = list(model.layers)
     check_used(layers, lambda layer: [layer.name], skip=skip)
@@ -65,37 +65,38 @@ def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any
             reason = _obstacle(layer)
             found[layer.name] = QUANTISED[type(layer)]
         elif isinstance(layer, _RECURRENT):
-            reason = "there is no rule for a loop, whose states the converter would keep float"
+            reason = "there is no rule for loops, whose states the converter keeps float"
             instead = (
-                ", where the file takes all its ranges from calibration=, or quantize the model "
-                "itself with scheme='int8' and calibration=, or with scheme='dynamic'"
+                " and take all ranges of the file from calibration=, or convert the original model "
+                "with scheme='int8' and calibration=, or with scheme='dynamic'"
             )
         elif any(len(weight.shape) > 1 for weight in layer.weights):
-            reason = "it has weights and there is no rule for its kind"
+            reason = "it has weights and its class has no rule"
         if reason:
             raise ModelError(
-                f"layer {layer.name!r} ({type_name(layer)}) cannot train under rounding: {reason}; "
-                f"give skip=[{layer.name!r}] to train it as it is{instead}"
+                f"layer {layer.name!r} ({type_name(layer)}) does not support quantization-aware "
+                f"training: {reason}; "
+                f"give skip=[{layer.name!r}] to train it without rounding{instead}"
             )
     return found
 
 
 def _obstacle(layer: Any) -> str:
-    """Say why the rule for a layer's kind is not for this layer; nothing if it is."""
+    """Return why the rule of a layer's class does not apply to this layer, or ""."""
     if isinstance(layer, keras.layers.EinsumDense) and not is_product(layer.equation):
-        return "its input and its kernel share an axis that stays"
+        return "its input and its kernel share an axis that is not summed over"
     if getattr(layer, "rms_scaling", False):
-        return "with rms_scaling it computes something else"
+        return "rms_scaling is not supported"
     return ""
 
 
 def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
-    """Return kernels and bias of a layer with its BatchNormalization inside."""
+    """Return kernels and bias of a layer with its BatchNormalization folded in."""
     bias = values.pop() if layer.use_bias else 0.0
     weights = {weight.name: np.asarray(weight.numpy(), np.float64) for weight in norm.weights}
     factor = weights.get("gamma", 1.0) / np.sqrt(weights["moving_variance"] + norm.epsilon)
     moved = weights.get("beta", 0.0) + (bias - weights["moving_mean"]) * factor
-    # Of the two kernels of a separable convolution the last one makes the channels.
+    # The last kernel of a separable convolution computes the output channels.
     *before, kernel = values
     # The channels of a depthwise kernel are its last two axes, of a transposed one the last but
     # one, of the others the last one.

@@ -1,4 +1,4 @@
-"""Keras layers that train under the rounding that an int8 file will do."""
+"""Quantization-aware Keras layers."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tfprune.deploy.qat.ranges import ActivationRange, traced
 from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
 from tfprune.utils.einsum import is_matrix_product, summed_axes
 
-# The converter makes these a part of the operation before them, or they change nothing.
+# The converter fuses these into the operation before them, or they change nothing.
 _WITHOUT_TENSOR = (
     keras.activations.linear,
     keras.activations.relu,
@@ -25,15 +25,15 @@ _NEARLY_ZERO = 1e-30
 
 
 def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
-    """Return a kernel as it will be stored: 8 bits, symmetric, a scale for each channel.
+    """Return a kernel as the file stores it: 8 bits, symmetric, a scale for each channel.
 
     Args:
         kernel: The weights.
-        axes: What is reduced to have the largest of a channel; all make one scale for the tensor.
-            None: one scale, which the converter finds too.
+        axes: The axes over which the maximum of a channel is taken; all axes give one scale for
+            the tensor. None: one scale, which the converter finds too.
     """
     if traced() and axes is not None and len(axes) == len(kernel.shape):
-        # The converter would find a scale for each channel by itself. This tells it of the one.
+        # The converter would use a scale for each channel; this gives it the single one.
         largest = ops.max(ops.abs(kernel))
         return tf.quantization.fake_quant_with_min_max_vars(
             kernel, -largest, largest, narrow_range=True
@@ -42,24 +42,24 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
     kernel32 = ops.cast(kernel, "float32")
     largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
     scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
-    # The gradient passes the rounding as if it were not there.
+    # Straight-through estimator: the gradient ignores the rounding.
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
 
 
 class _Masked:
-    """Keeps masks beside the weights that are rounded.
+    """Keeps masks of the weights that are rounded.
 
-    Where one is 0 neither the weight nor its gradient gets through, so that zeros stay.
+    Where a mask is 0, weight and gradient are zero.
     """
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights of the layer, and the masks."""
+        """Create the weights of the layer, and the masks."""
         super().build(input_shape)  # type: ignore[misc]
         self.add_masks()
 
     def add_masks(self) -> None:
-        """Make the masks, of the shapes of the weights that are rounded."""
+        """Create masks with the shapes of the rounded weights."""
         options = {"initializer": "ones", "trainable": False, "autocast": False}
         self.masks = [
             self.add_weight(name="mask", shape=raw.shape, **options)  # type: ignore[attr-defined]
@@ -74,8 +74,8 @@ class _Masked:
         return ops.multiply(raw, ops.cast(self.masks[index], raw.dtype))
 
     def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
-        """Set the weights from those of the plain layer, the first of which are rounded."""
-        # There may be a bias behind those that have masks.
+        """Set the weights from those of the plain layer; the first ones are rounded."""
+        # A bias may follow the weights with masks.
         for mask, value in zip(self.masks, values, strict=False):
             mask.assign((value != 0) if keep_zeros else np.ones_like(value))
         for variable, value in zip(self.own_variables(), values, strict=True):
@@ -93,7 +93,7 @@ class _Masked:
         bias = getattr(self, "bias", None)
         return [*self._raws(), *([] if bias is None else [bias])]
 
-    # Keras's own would save the rounded weights, and no mask.
+    # Keras's own method would save the rounded weights, without masks.
     def save_own_variables(self, store: Any) -> None:
         """Save weights and mask."""
         keras.layers.Layer.save_own_variables(self, store)
@@ -104,12 +104,12 @@ class _Masked:
 
 
 class _QuantizedKernel(_Masked):
-    """Gives its `kernel` as it will be stored, and rounds what its activation is given."""
+    """Has a rounded `kernel`, and rounds the input of its activation."""
 
     kernel_axes: ClassVar[tuple[int, ...]]
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights of the layer, the masks, and the range before the activation."""
+        """Create the weights of the layer, the masks, and the range before the activation."""
         super().build(input_shape)
         if getattr(self, "activation", None) not in (None, *_WITHOUT_TENSOR):
             self.before_activation = ActivationRange(name="before_activation")
@@ -117,16 +117,16 @@ class _QuantizedKernel(_Masked):
 
     @property
     def kernel(self) -> Any:
-        """The rounded kernel."""
+        """Return the rounded kernel."""
         return rounded_symmetric(self._kept(), self.kernel_axes)
 
     @kernel.setter
     def kernel(self, variable: Any) -> None:
-        # DepthwiseConv2D keeps its kernel under this name, the others under the other.
+        # DepthwiseConv2D stores its kernel under this name, the other layers under the other.
         store_kernel(self, variable)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return what the file will: its activation reads a tensor of 256 values."""
+        """Return the output as the file computes it, with a rounded input of the activation."""
         inner = getattr(self, "before_activation", None)
         if inner is None:
             return self.product(inputs, training)
@@ -139,7 +139,7 @@ class _QuantizedKernel(_Masked):
         return activation(inner(outputs, training=training))
 
     def product(self, inputs: Any, training: bool | None) -> Any:
-        """Return what the plain layer gives for this kernel."""
+        """Return the output of the plain layer for this kernel, before the activation."""
         return super().call(inputs)  # type: ignore[misc]
 
 
@@ -147,17 +147,17 @@ class _QuantizedKernel(_Masked):
 class QuantisedDense(_QuantizedKernel, keras.layers.Dense):
     """A Dense layer that trains under 8-bit weights.
 
-    They have one scale: with one for each unit all of them would be spread over the 255 integers,
-    and a zipped file would be larger by a seventh. Training makes up for the coarser steps.
+    They have one scale: with one for each unit, the weights of each would use all 255 integers,
+    and a zipped file would be larger by a seventh. Training compensates for the coarser steps.
     """
 
     kernel_axes = (0, 1)
 
     def product(self, inputs: Any, training: bool | None) -> Any:
-        """Return what the plain layer gives, of any rank as one product and its bias.
+        """Return the output of the plain layer, for any rank as one product with a bias.
 
-        Keras brings what has more than two axes down to two and back. The converter would then
-        leave the bias behind as an addition of floats.
+        Keras reshapes inputs with more than two axes to two and back. The converter would then
+        leave the bias as a float addition.
         """
         axes = _AXES[: len(inputs.shape) - 1]
         outputs = ops.einsum(f"{axes}y,yz->{axes}z", inputs, self.kernel)
@@ -195,7 +195,7 @@ class QuantisedDepthwiseConv2D(_QuantizedKernel, keras.layers.DepthwiseConv2D):
 
 
 class _Transposed(_QuantizedKernel):
-    """A transposed convolution: its file has a scale for each channel of the output."""
+    """A transposed convolution, with a scale for each output channel."""
 
     rank: int
     strides: tuple[int, ...]
@@ -206,14 +206,14 @@ class _Transposed(_QuantizedKernel):
 
     @property
     def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
-        """All axes of the kernel but that of the output, the last but one."""
+        """Return all axes of the kernel except the output axis, the last but one."""
         return (*range(self.rank), self.rank + 1)
 
     def product(self, inputs: Any, training: bool | None) -> Any:
-        """Return what the plain layer gives, for the converter always with a bias.
+        """Return the output of the plain layer, always with a bias.
 
-        It makes a ReLU part of a transposed convolution with a bias that is not 0, of no other. A
-        bias far below a step is 0 in the file.
+        The converter fuses a ReLU only into a transposed convolution with a bias that is not 0. A
+        bias far below a quantization step is 0 in the file.
         """
         outputs = ops.conv_transpose(
             inputs,
@@ -233,7 +233,7 @@ class _Transposed(_QuantizedKernel):
         return outputs if self.activation is None else self.activation(outputs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the layer is made again from, all of it: Keras 3.10 leaves something out."""
+        """Return the full config: Keras 3.10 omits `output_padding`."""
         return {**super().get_config(), "output_padding": self.output_padding}  # type: ignore[misc]
 
 
@@ -248,7 +248,7 @@ class QuantisedConv2DTranspose(_Transposed, keras.layers.Conv2DTranspose):
 
 
 class _Separable(_QuantizedKernel):
-    """Rounds both kernels of a separable convolution, and what the first of them gives."""
+    """Rounds both kernels of a separable convolution, and the tensor between them."""
 
     rank: int
     strides: tuple[int, ...]
@@ -259,7 +259,7 @@ class _Separable(_QuantizedKernel):
     pointwise_kernel: Any
 
     def build(self, input_shape: Any = None) -> None:
-        """Make the weights of the layer, the masks, and the range between the two."""
+        """Create the weights of the layer, the masks, and the range between the two kernels."""
         super().build(input_shape)
         self.between = ActivationRange(name="between")
         self.between.build(())
@@ -268,7 +268,7 @@ class _Separable(_QuantizedKernel):
         return [self.depthwise_kernel, self.pointwise_kernel]
 
     def product(self, inputs: Any, training: bool | None) -> Any:
-        """Return what the plain layer gives, of a sequence as of a picture of one row."""
+        """Return the output of the plain layer; a sequence is treated as an image of one row."""
         spatial = tuple(range(self.rank))
         depthwise = rounded_symmetric(self._kept(0), spatial)
         pointwise = rounded_symmetric(self._kept(1), (*spatial, self.rank))
@@ -302,11 +302,11 @@ class QuantisedSeparableConv2D(_Separable, keras.layers.SeparableConv2D):
 class QuantisedPReLU(keras.layers.PReLU):
     """A PReLU layer that trains under 8-bit slopes, which have one scale.
 
-    A slope that is 0 may leave it: that is where most of them start.
+    A slope that is 0 may change: most slopes start there.
     """
 
     def call(self, inputs: Any) -> Any:
-        """Return what the plain layer gives, written as the converter knows it."""
+        """Return the output of the plain layer, in the form that the converter recognizes."""
         slopes = rounded_symmetric(ops.convert_to_tensor(self.alpha), None)
         above, below = ops.relu(inputs), ops.relu(ops.negative(inputs))
         return ops.add(above, ops.multiply(ops.negative(slopes), below))
@@ -326,13 +326,13 @@ class QuantisedEinsumDense(_QuantizedKernel, keras.layers.EinsumDense):
 
     @property
     def kernel_axes(self) -> tuple[int, ...]:  # type: ignore[override]
-        """All axes of the kernel: one scale, as for a Dense layer."""
+        """Return all axes of the kernel: one scale, as for a Dense layer."""
         return tuple(range(len(stored_kernel(self).shape)))
 
     def product(self, inputs: Any, training: bool | None) -> Any:
-        """Return what the plain layer gives, where that is possible as one matrix product.
+        """Return the output of the plain layer, where possible as one matrix product.
 
-        The converter makes the bias a part of that, and leaves it an addition of floats otherwise.
+        The converter fuses the bias into a matrix product; elsewhere it stays a float addition.
         """
         summed = len(summed_axes(self.equation))
         shape = [-1 if size is None else size for size in inputs.shape]
@@ -362,11 +362,11 @@ class QuantisedEmbedding(_Masked, keras.layers.Embedding):
 
     @property
     def embeddings(self) -> Any:
-        """The table, zeros kept."""
+        """Return the masked table."""
         return self._kept()
 
     def call(self, inputs: Any) -> Any:
-        """Return rows of the table as it will be stored: 256 values of its range."""
+        """Return rows of the table as the file stores it: 256 values of its range."""
         table = ops.cast(ops.stop_gradient(self._kept()), "float32")
         low, high = ops.minimum(ops.min(table), 0.0), ops.maximum(ops.max(table), 1e-6)
         rows = super().call(inputs)

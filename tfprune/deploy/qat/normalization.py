@@ -1,4 +1,4 @@
-"""BatchNormalization that no layer before it can take in, as an int8 file computes it best."""
+"""BatchNormalization that cannot be folded, as an int8 file computes it best."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from keras import ops
 class QuantisedBatchNormalization(keras.layers.BatchNormalization):
     """A BatchNormalization layer that becomes one depthwise convolution of the file.
 
-    Written as Keras writes it, it would be a product and a sum with a vector each, which have one
-    scale for all channels, and a rounded tensor between the two. As a depthwise convolution of one
-    place each channel has a scale of its own, so that its one weight is exact, and the shift is a
-    bias of 32 bits: only what it gives is rounded.
+    In Keras's form it would be a product and a sum with one vector each, with one scale for all
+    channels, and a rounded tensor between them. As a 1×1 depthwise convolution, each channel has
+    its own scale, so its weight is exact, and the shift is a 32-bit bias: only the output is
+    rounded.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return what the plain layer gives; of more than four axes as the plain layer does it."""
+        """Return the output of the plain layer, as a depthwise convolution for up to four axes."""
         rank = len(inputs.shape)
         if rank > 4 or (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)

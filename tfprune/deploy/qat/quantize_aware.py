@@ -1,4 +1,4 @@
-"""Training that knows it will be quantized."""
+"""Quantization-aware training."""
 
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -32,25 +32,25 @@ def quantize_aware(
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
 
-    BatchNormalization behind a convolution or Dense layer is folded into it, as the converter will,
-    and one in another place is a layer of the file too; kernels are rounded to 8 bits, those of
-    convolutions with a scale for each channel; and every tensor is rounded to 256 values of the
-    range that training shows. Compile and fit the result for a few epochs at a small learning rate,
-    then give it to `to_tflite` with scheme="int8": the file rounds by the same ranges.
+    BatchNormalization after a convolution or Dense layer is folded into it, as in the converter,
+    and is a layer of its own elsewhere; kernels are rounded to 8 bits, those of convolutions with a
+    scale for each channel; and every tensor is rounded to 256 values of the range found in
+    training. Compile and fit the result for a few epochs at a small learning rate, then pass it to
+    `to_tflite` with scheme="int8": the file uses the same ranges.
 
     Args:
-        model: A trained functional or sequential `keras.Model` without models in it. It is left as
-            it is.
-        keep_zeros: Weights of kernels that are zero now, by pruning or else, stay zero.
-        skip: Names or patterns of layers that train as they are: those with weights that there is
-            no rule for must be named. The file quantizes them all the same.
+        model: A trained functional or sequential `keras.Model` without nested models. It is not
+            changed.
+        keep_zeros: Kernel weights that are zero now, by pruning or otherwise, stay zero.
+        skip: Names or patterns of layers that train without rounding: layers with weights but
+            without a rule must be named. The file quantizes them nevertheless.
 
     Returns:
-        A model of the same layer names.
+        A model with the same layer names.
 
     Raises:
-        ModelError: It is no such model, or has weights that no rule is for and `skip` does not
-            name.
+        ModelError: It is another kind of model, or a layer with weights has no rule and is not in
+            `skip`.
         FilterError: An entry of `skip` matches no layer.
 
     Example:
@@ -77,7 +77,7 @@ def quantize_aware(
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
-        # Keras 3.10 leaves this out of configs, and gives operations that are no layers new names.
+        # Keras 3.10 omits this from configs, and renames operations that are not layers.
         if hasattr(layer, "output_padding"):
             config["output_padding"] = layer.output_padding
         made = kinds.get(layer.name, type(layer)).from_config(config)
@@ -85,13 +85,13 @@ def quantize_aware(
         return made
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = keras.tree.map_structure(add_range.behind_input, (args, kwargs))
+        args, kwargs = keras.tree.map_structure(add_range.after_input, (args, kwargs))
         outputs = args[0] if layer.name in into else layer(*args, **kwargs)
         original = graph.operations.get(layer.name)
         if original is None or not has_range(original, folded, graph):
             return outputs
         first = graph.operations.get(names[layer.name])
-        return add_range.behind(layer.name, outputs, fixed_limits(first))
+        return add_range.after(layer.name, outputs, fixed_limits(first))
 
     with uncompiled(functional):
         aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
@@ -113,29 +113,29 @@ def quantize_aware(
 
 
 def is_quantize_aware(model: Any) -> bool:
-    """Tell whether a model is one that `quantize_aware` made."""
+    """Return whether `quantize_aware` made a model."""
     if not isinstance(model, keras.Model):
         return False
     return any(type(layer) in QUANTISED.values() for layer in model.layers)
 
 
 def has_trained_ranges(model: Any) -> bool:
-    """Tell whether training has shown every tensor that a quantization-aware model rounds."""
+    """Return whether training has found the ranges of all rounded tensors of a model."""
     ranges = [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
     return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
 
 
 def strip_quantization(model: keras.Model) -> keras.Model:
-    """Return the ordinary model inside of a quantization-aware one, with the zeros it kept.
+    """Return the ordinary model of a quantization-aware one, with its zeros.
 
     Args:
-        model: What `quantize_aware` gave, trained or not. Other models are given back.
+        model: A model of `quantize_aware`, trained or not. Other models are returned unchanged.
 
     Raises:
-        ModelError: It is no model.
+        ModelError: It is not a model.
     """
     if generation(model) is None:
-        raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
+        raise ModelError(f"expected a keras.Model or tf_keras.Model. Received {type_name(model)}")
     if not is_quantize_aware(model):
         return model
     refuse_quantized(model)
@@ -164,8 +164,8 @@ def strip_quantization(model: keras.Model) -> keras.Model:
 def _functional(model: Any) -> keras.Model:
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ModelError(
-            f"expected a functional or sequential keras.Model, got {type_name(model)}; a tf_keras "
-            "model has its own in tensorflow_model_optimization"
+            f"expected a functional or sequential keras.Model. Received {type_name(model)}; for a "
+            "tf_keras model, use tensorflow_model_optimization"
         )
     refuse_quantized(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
@@ -179,12 +179,12 @@ def _functional(model: Any) -> keras.Model:
 
 
 class _RangeMaker:
-    """Puts ranges behind tensors, one behind each, with names that are free.
+    """Inserts a range after each tensor, with unique names.
 
     Args:
-        names: What the range behind each operation is named after: those of one name share it.
-        rounded: How many operations there are behind which the range of a name stands.
-        about_zero: The names of ranges that have zero in their middle.
+        names: The name of the range after each operation; operations with one name share it.
+        rounded: Number of operations that share the range of a name.
+        about_zero: Names of ranges that are symmetric around zero.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class _RangeMaker:
         self._rounded = rounded
         self._about_zero = about_zero
         self._made: dict[str, ActivationRange] = {}
-        self._behind_inputs: dict[int, Any] = {}
+        self._after_inputs: dict[int, Any] = {}
 
-    def behind(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
-        """Return a tensor rounded, as the output of the operation of a name is."""
+    def after(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
+        """Return a tensor, rounded like the output of the named operation."""
         name = self._names[name]
         free = name + _RANGE
         tensors = self._rounded[name]
@@ -207,7 +207,7 @@ class _RangeMaker:
             free += "_again"
         centered = name in self._about_zero
         self._made[free] = ActivationRange(
-            # All tensors of a batch together narrow it as much as one does.
+            # All tensors of a batch together narrow the range as much as one does.
             momentum=MOMENTUM ** (1 / tensors),
             about_zero=centered,
             fixed=None if centered else limits,
@@ -215,13 +215,13 @@ class _RangeMaker:
         )
         return self._made[free](tensor)
 
-    def behind_input(self, tensor: Any) -> Any:
-        """Return a tensor, rounded if it is a float input of the model; others as they are."""
+    def after_input(self, tensor: Any) -> Any:
+        """Return a tensor, rounded if it is a float input of the model."""
         if not isinstance(tensor, keras.KerasTensor) or not tensor.dtype.startswith("float"):
             return tensor
         source = maker_of(tensor)
         if not isinstance(source, keras.layers.InputLayer):
             return tensor
-        if id(tensor) not in self._behind_inputs:
-            self._behind_inputs[id(tensor)] = self.behind(source.name, tensor)
-        return self._behind_inputs[id(tensor)]
+        if id(tensor) not in self._after_inputs:
+            self._after_inputs[id(tensor)] = self.after(source.name, tensor)
+        return self._after_inputs[id(tensor)]

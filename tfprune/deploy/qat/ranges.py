@@ -1,4 +1,4 @@
-"""The range of a tensor, found in training, and the rounding to 256 values of it."""
+"""The range of a tensor, found in training, and rounding to 256 values of it."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -8,23 +8,23 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-# The runtime's kernels for these give 256ths and 128ths.
+# The runtime's kernels for these have fixed steps of 1/256 and 1/128.
 FIXED_LIMITS = {
     "softmax": (0.0, 255 / 256),
     "sigmoid": (0.0, 255 / 256),
     "tanh": (-1.0, 127 / 128),
 }
 
-# How slowly a range narrows: the weight of the past at each batch.
+# Decay of a range towards a narrower one, per batch.
 MOMENTUM = 0.99
 
-# Set for the time that a model is traced for the converter.
+# Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []
 
 
 @contextlib.contextmanager
 def traced_for_the_converter() -> Iterator[None]:
-    """Let ranges be those alone that training has found, for the length of a `with` block.
+    """Use only trained ranges in a `with` block.
 
     The converter then reads them as the scales of the file.
     """
@@ -36,24 +36,23 @@ def traced_for_the_converter() -> Iterator[None]:
 
 
 def traced() -> bool:
-    """Tell whether the converter is to read what is computed now."""
+    """Return whether the model is being traced for the converter."""
     return bool(_TRACING)
 
 
 @keras.saving.register_keras_serializable("tfprune")
 class ActivationRange(keras.layers.Layer):
-    """Rounds a tensor to 256 values between the smallest and largest that training has shown.
+    """Rounds a tensor to 256 values between the smallest and largest seen in training.
 
-    The limits widen at once and narrow slowly: the converter takes the widest range that it sees
-    in the calibration data, and what was cut off in training would come back in the file. Before
-    the first batch the layer changes nothing. Called several times, it is one range for several
-    tensors.
+    The limits widen at once and narrow slowly: the converter uses the widest range in the
+    calibration data, so values clipped in training would reappear in the file. Before the first
+    batch the layer changes nothing. Called several times, it is one range for several tensors.
 
     Args:
-        momentum: How slowly the limits narrow: the weight of the past at each call.
+        momentum: Decay of the limits when they narrow: the weight of the past at each call.
         about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
             product.
-        fixed: Limits that are so whatever training shows.
+        fixed: Fixed limits, whatever training finds.
     """
 
     def __init__(
@@ -63,14 +62,14 @@ class ActivationRange(keras.layers.Layer):
         fixed: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        # It gives the type that it is given.
+        # The output has the type of the input.
         super().__init__(autocast=False, **kwargs)
         self.momentum = momentum
         self.about_zero = about_zero
         self.fixed = None if fixed is None else tuple(fixed)
 
     def build(self, input_shape: Any) -> None:
-        """Make the limits and the count of batches."""
+        """Create the limits and the count of batches."""
         make = {"shape": (), "initializer": "zeros", "trainable": False}
         # In 16 bits a limit has fewer digits than the range has steps.
         make |= {"dtype": "float32", "autocast": False}
@@ -88,7 +87,7 @@ class ActivationRange(keras.layers.Layer):
         return ops.cast(rounded, inputs.dtype)
 
     def limits(self, inputs32: Any, training: bool | None) -> tuple[Any, Any, Any]:
-        """Return the limits and how often they were shown something, after this tensor."""
+        """Return the limits and the count of tensors, updated with this tensor."""
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         seen = ops.convert_to_tensor(self.seen)
         if training:
@@ -109,10 +108,10 @@ class ActivationRange(keras.layers.Layer):
         return low, ops.maximum(high, low + 1e-6), seen
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return the shape it was given."""
+        """Return the input shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the layer is made again from."""
+        """Return the config of the layer."""
         own = {"momentum": self.momentum, "about_zero": self.about_zero, "fixed": self.fixed}
         return {**super().get_config(), **own}

@@ -1,4 +1,4 @@
-"""Where in a model an int8 file rounds, and which tensors it rounds alike."""
+"""The tensors of a model that an int8 file rounds, and those that share a range."""
 
 from collections.abc import Container
 from typing import Any
@@ -9,7 +9,7 @@ from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.keras_support.internals import calls_of, maker_of, readers_of
 
-# They hand on the numbers they are given, so that no new range arises.
+# They only move numbers, so their output needs no new range.
 _MOVERS = (
     "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
@@ -18,26 +18,26 @@ _MOVERS = (
     "GetItem", "Split", "Tile", "Repeat", "Max", "Min", "UpSampling1D",
 )  # fmt: skip
 
-# They make new numbers, which the file rounds as it rounded what they are given …
+# They compute new numbers, which the file rounds with the range of their input …
 _KEEPERS = ("AveragePooling1D", "AveragePooling2D", "UpSampling2D", "Pad", "Clip", "Flip")
-# … and of these all inputs too as what they give.
+# … and for these, all inputs have the range of the output.
 _CUTS = ("Maximum", "Minimum")
 _JOINS = ("Concatenate", "Stack", "Where", *_CUTS)
 
-# Products of two tensors. The file rounds the second about zero, so that every runtime computes it.
+# Products of two tensors. The second has zero point 0, so that every runtime computes it correctly.
 _PRODUCTS = ("Matmul", "Einsum", "Dot")
 
 
 class Graph:
-    """Says what reads what in a model, and not in others that share its layers.
+    """The operations of a model and their readers, without other models that share its layers.
 
     Args:
         model: A functional model.
 
     Attributes:
-        model: The same.
-        operations: Its operations by name, each behind what it reads.
-        given: The names of those whose output the model gives.
+        model: The model.
+        operations: Its operations by name, in topological order.
+        given: The names of those whose output is an output of the model.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -46,13 +46,13 @@ class Graph:
         self.given = {maker_of(tensor).name for tensor in model.outputs}
 
     def sources(self, operation: Any) -> list[Any]:
-        """Return the operations that an operation reads floats of."""
+        """Return the operations whose float outputs an operation reads."""
         read = [tensor for node in calls_of(operation) for tensor in node.input_tensors]
         sources = [maker_of(tensor) for tensor in read if tensor.dtype.startswith("float")]
         return [source for source in sources if source.name in self.operations]
 
     def readers(self, operation: Any) -> list[Any]:
-        """Return what reads the output of an operation, None for who calls the model."""
+        """Return the readers of an operation's output; None stands for an output of the model."""
         after = [node.operation for node in readers_of(operation)]
         inside = [reader for reader in after if reader.name in self.operations]
         return [*inside, None] if operation.name in self.given else inside
@@ -75,12 +75,12 @@ def foldable(graph: Graph, kinds: Container[str]) -> dict[str, str]:
 
 
 def range_names(graph: Graph) -> dict[str, str]:
-    """Return the operation that the range of each operation's output is named after.
+    """Return the name of the range of each operation's output.
 
-    Those of one name have one range, since the file has one scale for them. An input of a join has
-    its own where something else reads it too: the file rounds it again in front of the join. A
-    join that is read by another has the range of that in any case, or a chain of them would round
-    the same numbers again and again.
+    Operations with one name share a range, since the file has one scale for them. An input of a
+    join has its own range if something else reads it too: the file rounds it again before the join.
+    A join that another join reads always has that one's range; otherwise a chain of joins would
+    round the same numbers repeatedly.
     """
     operations = graph.operations
     names = {name: name for name in operations}
@@ -92,7 +92,7 @@ def range_names(graph: Graph) -> dict[str, str]:
         if _kind(operation) in _MOVERS + _KEEPERS:
             for source in graph.sources(operation):
                 name_alike(names[name], names[source.name])
-    # Those that something else reads than joins, or than what has the same range.
+    # Operations read by something other than joins and operations with the same range.
     bound = {
         names[name]
         for name, operation in operations.items()
@@ -119,13 +119,13 @@ def range_names(graph: Graph) -> dict[str, str]:
 
 
 def _kind(operation: Any) -> str:
-    """Return the name of Keras's class of an operation; nothing for those of others."""
+    """Return the class name of one of Keras's own operations; "" for others."""
     kind = type(operation)
     return kind.__name__ if kind.__module__.startswith("keras.") else ""
 
 
 def has_range(operation: Any, folded: Container[str], graph: Graph) -> bool:
-    """Tell whether the file stores the output of this operation as a tensor of its own."""
+    """Return whether the file stores the output of this operation as a separate tensor."""
     if _kind(operation) in _MOVERS:
         return False
     outputs = operation.output
@@ -135,8 +135,8 @@ def has_range(operation: Any, folded: Container[str], graph: Graph) -> bool:
         return False
     if isinstance(operation, keras.layers.PReLU) or _kind(operation) in _KEEPERS + _JOINS:
         return True
-    # The converter makes a ReLU part of what is before it, of these alone not. What others cut off
-    # is not stored either.
+    # The converter fuses a ReLU into the operation before it, except into these. The input of a
+    # fused one is not stored.
     after = graph.readers(operation)
     if len(after) != 1:
         return True
@@ -145,7 +145,7 @@ def has_range(operation: Any, folded: Container[str], graph: Graph) -> bool:
 
 
 def fixed_limits(operation: Any) -> tuple[float, float] | None:
-    """Return the range that the runtime's kernel has for what it gives, whatever it has seen."""
+    """Return the fixed output range of the runtime's kernel, if it has one."""
     if isinstance(operation, (keras.layers.Activation, *QUANTISED)):
         activation = getattr(operation, "activation", None)
         for name, limits in FIXED_LIMITS.items():
@@ -156,7 +156,7 @@ def fixed_limits(operation: Any) -> tuple[float, float] | None:
 
 
 def second_factors(graph: Graph, folded: Container[str]) -> set[str]:
-    """Return the operations whose output is the second factor of a product, by name."""
+    """Return the names of operations whose output is the second factor of a product."""
     found: set[str] = set()
     operations: list[Any] = []
     for operation in graph.operations.values():

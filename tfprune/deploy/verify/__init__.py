@@ -1,1 +1,1 @@
-"""The checks that a file passes before it is handed over."""
+"""Verification of a file before it is returned."""

@@ -1,4 +1,4 @@
-"""Where a file begins to disagree with its Keras model: a table, layer by layer."""
+"""Comparison of a file with its Keras model, layer by layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tfprune.data.output_difference import correlation, rms_share
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.ranges import traced_for_the_converter
-from tfprune.deploy.verify.reference import file_answers
+from tfprune.deploy.verify.reference import file_outputs
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.keras_support.quantized import refuse_quantized
@@ -19,13 +19,13 @@ from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.workers import pool
 
 _SAMPLES = 4
-# Two operations of the model give the same: further apart, one of them does something else.
+# Outputs of two operations closer than this count as equal.
 _SAME = 1e-4
 
 
 @dataclass(frozen=True)
 class LayerParity:
-    """One layer of the model beside the tensor of the file that holds its output.
+    """One layer of the model and the tensor of the file that holds its output.
 
     Attributes:
         layer: The layer's name.
@@ -46,14 +46,14 @@ class LayerTable:
 
     Attributes:
         rows: One for each such layer.
-        unmatched: The others: the converter made them part of one.
+        unmatched: The others, which the converter fused into another layer.
     """
 
     rows: tuple[LayerParity, ...]
     unmatched: tuple[str, ...]
 
     def begins(self, error: float) -> LayerParity | None:
-        """Return the first layer that is off by more than `error`, if there is one."""
+        """Return the first layer whose error exceeds `error`, if there is one."""
         return next((row for row in self.rows if row.error > error), None)
 
     def __str__(self) -> str:
@@ -68,17 +68,17 @@ class LayerTable:
             for row in self.rows
         ]
         if self.unmatched:
-            lines.append(f"part of another: {', '.join(self.unmatched)}")
+            lines.append(f"fused into another layer: {', '.join(self.unmatched)}")
         return "\n".join(lines)
 
 
 def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> LayerTable:
-    """Compare every layer of a model with a file made of it.
+    """Compare every layer of a model with a file converted from it.
 
-    A tensor of the file is named after the operations of the model that it was made of: it holds
-    what the last of them gives, and belongs to the layers that give the same. A convolution whose
-    BatchNormalization was folded into it has no such tensor, and that is said. The file runs
-    without the delegate that the default runtime uses, which keeps no tensors between.
+    A tensor of the file is named after the operations of the model that it replaces: it holds the
+    output of the last of them, and is matched to the layers with the same output. A convolution
+    with a folded BatchNormalization has no such tensor and is listed as unmatched. The file runs
+    without the default delegate, which keeps no intermediate tensors.
 
     Args:
         model: A functional or sequential `keras.Model`.
@@ -86,7 +86,7 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
         samples: Data of the model's input; the first few are used.
 
     Raises:
-        ModelError: The layers of the model are not known, as it is subclassed.
+        ModelError: The model is subclassed, so its layers are not known.
         ArtifactError: The file is missing or damaged.
         ConversionError: The runtime fails on it.
 
@@ -94,7 +94,9 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
         print(compare_layers(model, artifact, x[:4]).to_text())
     """
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ModelError(f"expected a functional or sequential keras.Model, got {type_name(model)}")
+        raise ModelError(
+            f"expected a functional or sequential keras.Model. Received {type_name(model)}"
+        )
     refuse_quantized(model)
     data, where = litert.read_source(source)
     contents = flatbuffer.parse(data, where)
@@ -132,9 +134,11 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
 
 def _file_tensors(data: bytes, samples: Samples) -> dict[int, np.ndarray]:
     try:
-        _, tensors = file_answers(jobs.trace, data, ".tflite", samples, pool.LOAD_LIMIT_S)
+        _, tensors = file_outputs(jobs.trace, data, ".tflite", samples, pool.LOAD_LIMIT_S)
     except pool.ChildError as error:
-        raise ConversionError(f"the runtime cannot show the tensors between: {error}") from None
+        raise ConversionError(
+            f"the runtime cannot return the intermediate tensors: {error}"
+        ) from None
     return {int(index): value for index, value in tensors.items()}
 
 
@@ -158,12 +162,12 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
 def _operations(
     face: Interface, arrays: Mapping[str, np.ndarray], names: Mapping[int, str]
 ) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-    """Return the outputs of a model, and what it gives where the tensors of a file are made.
+    """Return the outputs of a model, and its values for the tensors of a file.
 
     Args:
         face: The model.
         arrays: Its inputs.
-        names: Of the tensors, by their indices.
+        names: Names of the tensors, by index.
     """
     import tensorflow as tf
 
@@ -183,13 +187,13 @@ def _operations(
 
 
 def _last(parts: Sequence[str], order: Mapping[str, int]) -> int | None:
-    """Return the place of the last operation that a tensor's name is put together of."""
+    """Return the position of the last operation in a tensor's name."""
     places = [order[name] for name in (_known(part, order) for part in parts) if name]
     return max(places, default=None)
 
 
 def _known(name: str, order: Mapping[str, int]) -> str:
-    """Return the operation that a part of a name is about: the converter may add a number to it."""
+    """Return the operation in a part of a name: the converter may add a number to it."""
     while name and name not in order:
         name = name[:-1] if name[-1].isdigit() else ""
     return name
@@ -198,7 +202,7 @@ def _known(name: str, order: Mapping[str, int]) -> str:
 def first_disagreement(
     model: Any, data: bytes, samples: Mapping[str, np.ndarray], error: float
 ) -> str:
-    """Return a clause for an error message: where a file begins to disagree, if that is known."""
+    """Return a clause for an error message: the first layer that disagrees, if known."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return ""
     try:
@@ -207,4 +211,4 @@ def first_disagreement(
         return ""
     if row is None:
         return ""
-    return f"; it begins at layer {row.layer!r}, off by {row.error:.2g} of its scale"
+    return f"; the first such layer is {row.layer!r}, with an error of {row.error:.2g} of its scale"

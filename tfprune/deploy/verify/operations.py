@@ -1,4 +1,4 @@
-"""What a fresh file may not contain, and what about it is worth a note."""
+"""Checks of the operations and weights of a converted file."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -8,23 +8,22 @@ from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.runtime.sparse_ready import readiness
 
-# Operations that only change the type of their input: they may stand at the border of an integer
-# plan.
+# Operations that only change the type of their input: allowed at the borders of an integer file.
 _CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
 def check_operations(contents: Contents, name: str, allowed: Collection[str]) -> list[str]:
-    """Return what is worth a note about the operations and weights of a file.
+    """Check the operations and weights of a file, and return notes about them.
 
     Args:
         contents: The file.
-        name: The scheme it was made by.
+        name: Its scheme.
         allowed: Names of operations that may stay float in an integer plan.
 
     Raises:
         ConversionError: The default runtime cannot run an operation, weights are not frozen, an
-            operation stayed float that may not, or nothing is sparse in a sparse file.
+            operation stayed float without permission, or nothing is sparse in a sparse file.
     """
     plan = SCHEMES[name]
     notes: list[str] = []
@@ -57,12 +56,12 @@ def check_operations(contents: Contents, name: str, allowed: Collection[str]) ->
 
 
 def _sparsity(contents: Contents, name: str) -> Iterator[str]:
-    """Say how much is stored sparse and whether it will be faster; refuse when nothing is."""
+    """Yield how much is stored sparse and whether it will be faster; raise when nothing is."""
     weights = _float_weights(contents)
     sparse = sum(tensor.sparse for tensor in weights)
     if not sparse:
         raise ConversionError(
-            f"no weight has zeros enough to be stored sparse in a {name} file; prune the model "
+            f"no weight has enough zeros to be stored sparse in a {name} file; prune the model "
             "first, or use scheme 'float32' or 'float16'"
         )
     yield f"{sparse} of {len(weights)} weights are stored sparse"
@@ -74,7 +73,7 @@ def _unquantized(contents: Contents) -> Iterator[str]:
     if sizes:
         yield (
             f"{len(sizes)} constants of {sum(sizes)} numbers stay float, the largest of "
-            f"{max(sizes)} (of small ones, under 1024, the converter makes no integers)"
+            f"{max(sizes)} (the converter does not quantize small ones, under 1024)"
         )
 
 

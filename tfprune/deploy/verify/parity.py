@@ -1,4 +1,4 @@
-"""How far the outputs of a file lie from those of the Keras model."""
+"""Difference between the outputs of a file and those of the Keras model."""
 
 from collections.abc import Callable, Sequence
 
@@ -28,14 +28,14 @@ def parity(
     """Compare one output on the same samples.
 
     Args:
-        output: Its name.
-        expected: What the Keras model gives.
-        actual: What the file gives.
-        data: "calibration" or "random": where the samples are from.
+        output: The output's name.
+        expected: The output of the Keras model.
+        actual: The output of the file.
+        data: "calibration" or "random": the source of the samples.
         fraction: The difference allowed, as a fraction of `scale_of(expected)`; for integer
             outputs the fraction of numbers that may differ.
-        step: The distance between two numbers that the output can take in the file: no file can
-            be nearer than that, however small the spread.
+        step: The quantization step of the output in the file: no file can be nearer than that,
+            however small the spread.
 
     Raises:
         DataError: The model itself gives NaN or infinity on these samples.
@@ -52,9 +52,9 @@ def parity(
     if not np.isfinite(expected).all():
         raise DataError(
             f"the Keras model gives NaN or infinity for output {output!r} on {data} samples, so "
-            "that no file can be compared with it; give calibration= real samples"
+            "no file can be compared with it; pass real samples as calibration="
         )
-    # An output of NaN is as far as can be, not equal to anything.
+    # An output of NaN is infinitely far from everything.
     gap = differences(expected, actual)
     same = same_answers(expected, actual)
     expected, actual = expected.astype(np.float64), actual.astype(np.float64)
@@ -80,14 +80,14 @@ def parity(
 
 
 def agrees(found: Parity) -> bool:
-    """Tell whether an output is within its bound."""
+    """Return whether an output is within its bound."""
     return found.rms_error <= found.bound
 
 
 def check_agreement(
     found: Sequence[Parity], file: str, advice: str, begins: Callable[[], str] = str
 ) -> None:
-    """Raise a ConversionError if an output is beyond its bound; only then ask where it begins."""
+    """Raise a ConversionError if an output exceeds its bound; only then find the layer."""
     bad = [entry for entry in found if not agrees(entry)]
     if not bad:
         return

@@ -1,4 +1,4 @@
-"""What a model answers on samples, and a file that was made of it."""
+"""Outputs of a model on samples, and of a file converted from it."""
 
 import os
 import platform
@@ -23,30 +23,30 @@ _COMPARED_SAMPLES = 32
 
 
 def draw(face: Interface, data: Any, notes: list[str]) -> tuple[Samples, str]:
-    """Return samples that fit a model, and where they are from: "calibration" or "random".
+    """Return samples for a model, and their source: "calibration" or "random".
 
     Args:
         face: The model.
-        data: What `calibrate.calibration_samples` takes; None draws them at random.
-        notes: Told when not all of the data is used.
+        data: As `calibrate.calibration_samples` takes it; None draws random samples.
+        notes: Gets a note when not all of the data is used.
     """
     if data is None:
         return random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary), "random"
     samples, total = calibration_samples(data, face.inputs)
     used = len(next(iter(samples.values())))
     if used != total:
-        notes.append(f"of {total or 'more'} calibration samples {used} were used")
+        notes.append(f"{used} of {total or 'many'} calibration samples were used")
     return samples, "calibration"
 
 
 def some(samples: Samples) -> Samples:
-    """Return a few of the samples, at even distances since data is often sorted by class."""
+    """Return a few of the samples, evenly spaced since data is often sorted by class."""
     count = len(next(iter(samples.values())))
     index = np.linspace(0, count - 1, min(count, _COMPARED_SAMPLES)).round().astype(int)
     return {name: array[index] for name, array in samples.items()}
 
 
-def answers(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
+def model_outputs(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
     """Return a model's outputs by name, run in pieces of its batch where that is fixed."""
     step = face.inputs[0].shape[0]
     count = len(next(iter(samples.values())))
@@ -58,17 +58,17 @@ def answers(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
         for name, value in outputs.items():
             if value.shape[0] != step:
                 raise ModelError(
-                    f"output {name!r} has shape {tuple(value.shape)} for {step} samples; give it a "
-                    "first axis that counts them: a file has one"
+                    f"output {name!r} has shape {tuple(value.shape)} for {step} samples; its "
+                    "first axis must be the batch"
                 )
         pieces.append({name: np.asarray(value)[: count - start] for name, value in outputs.items()})
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def file_answers(
+def file_outputs(
     job: Callable[..., Any], data: bytes, ending: str, samples: Samples, limit_s: float
 ) -> tuple[Any, Samples]:
-    """Return what a job says of a file, and the arrays that it writes, from a child process.
+    """Run a job on a file in a child process; return its result and the arrays it writes.
 
     The job takes the paths of the file, of the samples, and of the arrays. Raises a ChildError.
     """
@@ -81,23 +81,23 @@ def file_answers(
 
 
 def check_path(path: str | os.PathLike[str] | None, ending: str) -> None:
-    """Refuse a path that no file can be written to, or that does not say what kind of file it is.
+    """Check that a path can be written and has the right ending.
 
-    Two files whose names differ in nothing but such an ending would share a report.
+    Two files whose names differ only in the ending would share a report.
 
     Raises:
-        OptionError: Nothing can be written there, or it does not end as it should.
+        OptionError: It cannot be written, or has another ending.
     """
     if path is None:
         return
     target = check_destination(path)
     if target.suffix != ending:
-        raise OptionError(f"path: expected a name in {ending}, got {str(target)!r}")
+        raise OptionError(f"path: expected a name ending in {ending}. Received {str(target)!r}")
     check_destination(report_path(target))
 
 
 def versions(model: Any, packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of what a file depends on: Python, tfprune, TensorFlow, Keras, others."""
+    """Return the versions that a file depends on: Python, tfprune, TensorFlow, Keras, others."""
     home = "tf_keras" if generation(model) == "tf_keras" else "keras"
     return {
         "python": platform.python_version(),
