@@ -115,7 +115,7 @@ def test_what_came_over_is_saved_and_loaded(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: tf.shape(x)[0] + 1, r"compat.v1.shape, is a function that has no counterpart"),
+        (lambda x: tf.shape(x)[0] + 1, r"compat.v1.shape, is a function without a counterpart"),
         (lambda x: tf.nn.silu(x, beta=2.0), r"does not take beta=2.0; replace it by a layer"),
         (lambda x: tf.split(x, [-1, 2], axis=2)[0], "split: only the last size may be -1"),
     ],

@@ -49,7 +49,7 @@ def by_recipe(path: Path) -> None:
 def by_call(path: Path) -> None:
     with pytest.raises(ArtifactError) as error:
         load_model(path)
-    assert "holds code that loading would run: " in str(error.value)
+    assert "contains code that loading would run: " in str(error.value)
     assert "\n" not in str(error.value)
 
 

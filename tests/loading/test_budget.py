@@ -72,7 +72,7 @@ def test_what_is_stored_may_be_loaded_and_trained() -> None:
 def test_what_python_counts_through_is_limited() -> None:
     check_counts([{"size": [2, 2], "num_thresholds": 200, "batch_shape": [None, 160_000, 1]}])
     for options, message in (
-        ({"size": 100_000_000}, "size = 100,000,000, and 4,096 can be read"),
+        ({"size": 100_000_000}, "size = 100,000,000; at most 4,096 is allowed"),
         ({"size": {"class_name": "__tuple__", "items": [2, 5000]}}, "size = 5,000"),
         ({"num_thresholds": 300_000_000}, "num_thresholds = 300,000,000"),
         ({"unroll": True, "batch_shape": [None, 160_000, 1]}, "batch_shape = 160,000"),
@@ -81,7 +81,7 @@ def test_what_python_counts_through_is_limited() -> None:
             check_counts({"layers": [{"config": options}]})
     up = {"class_name": "UpSampling1D", "config": {"size": 100}}
     check_counts([up, up])
-    with pytest.raises(BudgetError, match="upsamples to 100,000,000 slices, and 1,048,576"):
+    with pytest.raises(BudgetError, match="upsamples to 100,000,000 slices; at most 1,048,576"):
         check_counts([up] * 4)
     with pytest.raises(BudgetError, match="upsamples to 40,000,000,000 slices"):
         check_counts([{"batch_shape": [None, 400_000_000, 1]}, up])

@@ -79,7 +79,7 @@ def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) ->
     for name, reason in {
         "subclass": r"the model is subclassed \(Subclass\)",
         "exported": "a SavedModel of a Keras model without its config",
-        "holder": "holds Keras layers, but is itself none",
+        "holder": "a SavedModel with Keras layers, but not of a Keras model",
         "plain": "a SavedModel without Keras layers",
     }.items():
         with pytest.raises(ArtifactError, match=reason) as error:
@@ -91,5 +91,5 @@ def test_a_weight_that_is_not_stored_is_missed(folder: Path) -> None:
     config = read_config(folder)
     assert config["class_name"] == "Functional"
     other = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.LayerNormalization()])
-    with pytest.raises(ArtifactError, match="lacks weights of its model"):
+    with pytest.raises(ArtifactError, match="weights of the model are missing"):
         load_weights_into(other, folder)

@@ -142,7 +142,9 @@ def test_keras_1_is_told_apart(old_model: Any, tmp_path: Path) -> None:
     path = save(old_model, tmp_path / "m.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = b"1.2.2"
-    with pytest.raises(ArtifactError, match=r"written by Keras 1\.2\.2; 2 and 3 can be read"):
+    with pytest.raises(
+        ArtifactError, match=r"written by Keras 1\.2\.2; only 2 and 3 are supported"
+    ):
         load_model(path)
 
 
@@ -184,7 +186,7 @@ def test_a_damaged_archive_is_refused(model: keras.Model, tmp_path: Path) -> Non
     where = content.index(b"\x89HDF")
     content[where : where + 8] = b"\0" * 8
     path.write_bytes(bytes(content))
-    with pytest.raises(ArtifactError, match=r"model\.weights\.h5 inside of it is damaged"):
+    with pytest.raises(ArtifactError, match=r"model\.weights\.h5 inside it is damaged"):
         load_model(path)
 
 
@@ -208,7 +210,7 @@ def test_a_graph_without_layers_is_refused(model: keras.Model, tmp_path: Path) -
 
 
 def test_what_is_no_model_is_refused(model: keras.Model, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="path: expected the name of a file, got None"):
+    with pytest.raises(OptionError, match="path: expected a file name. Received None"):
         load_model(None)
     with pytest.raises(ArtifactError, match="no such file"):
         load_model(tmp_path / "gone.keras")
@@ -225,7 +227,7 @@ def test_what_is_no_model_is_refused(model: keras.Model, tmp_path: Path) -> None
     with pytest.raises(ArtifactError, match="not an HDF5 file"):
         load_model(tmp_path / "x.h5")
     model.save_weights(tmp_path / "only.weights.h5")
-    with pytest.raises(ArtifactError, match="holds weights without a model"):
+    with pytest.raises(ArtifactError, match="contains weights without a model"):
         load_model(tmp_path / "only.weights.h5")
 
 
@@ -406,7 +408,7 @@ def change(path: Path, old: str, new: str) -> None:
 def test_arrays_too_large_to_be_compared_are_refused(layers: Any, tmp_path: Path) -> None:
     m = tf_keras.layers
     path = save(tf_keras.Sequential([m.Input((4,)), *layers(m)]), tmp_path / "m.h5")
-    with pytest.raises(TfpruneError, match="makes an array of shape") as error:
+    with pytest.raises(TfpruneError, match="creates an array of shape") as error:
         load_model(path)
     assert "\n" not in str(error.value)
 
@@ -419,7 +421,7 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(model: keras.Model, tmp_
         load_model(path)
     path = save(model, tmp_path / "n.keras")
     rewrite_archive(path, "3.15.1", lambda text: text + " " * (33 << 20))
-    with pytest.raises(ArtifactError, match=r"config\.json inside of it has .* can be read"):
+    with pytest.raises(ArtifactError, match=r"config\.json inside it has .* are allowed"):
         load_model(path)
 
 
@@ -430,5 +432,5 @@ def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_pa
     path = save(model, tmp_path / "m.h5")
     with h5py.File(path, "r+") as file:
         file.create_dataset("model_weights/d/x", (3,), "f4", external=[(str(secret), 0, 12)])
-    with pytest.raises(ArtifactError, match="model_weights/d/x lies in another file"):
+    with pytest.raises(ArtifactError, match="model_weights/d/x is in another file"):
         load_model(path)

@@ -12,7 +12,7 @@ import pytest
 
 from tfprune.errors import ArtifactError
 from tfprune.loading.allowed import code_in
-from tfprune.loading.model_files import ModelFile, look_into
+from tfprune.loading.model_files import ModelFile, read_metadata
 from tfprune.loading.stored import read_h5
 
 
@@ -26,7 +26,7 @@ def test_a_file_says_which_keras_wrote_it(tmp_path: Path) -> None:
     for suffix, name in ((".keras", "keras"), (".h5", "h5")):
         path = tmp_path / f"m{suffix}"
         model.save(path)
-        found = look_into(path)
+        found = read_metadata(path)
         assert (found.format, found.version, found.generation) == (name, keras.__version__, 3)
 
 
@@ -75,7 +75,7 @@ def test_an_hdf5_file_is_read_whole(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model_weights/huge claims"):
         read_h5(str(path))
     with pytest.raises(ArtifactError, match="a damaged HDF5 file: .*huge claims"):
-        look_into(path)
+        read_metadata(path)
 
 
 def test_damaged_json_is_refused(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_damaged_json_is_refused(tmp_path: Path) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", content)
         with pytest.raises(ArtifactError, match=r"config\.json is damaged"):
-            look_into(path)
+            read_metadata(path)
 
 
 def test_a_config_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
@@ -92,4 +92,4 @@ def test_a_config_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.attrs.create("model_config", b'{"a\xdc": 1}', dtype=h5py.string_dtype("utf-8"))
         file.create_group("model_weights")
-    assert look_into(path).config == {"a\ufffd": 1}
+    assert read_metadata(path).config == {"a\ufffd": 1}

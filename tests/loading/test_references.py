@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tfprune.loading.references import unmade_calls
+from tfprune.loading.references import dangling_calls
 
 
 def graph(**nodes: Any) -> dict[str, Any]:
@@ -25,4 +25,4 @@ def graph(**nodes: Any) -> dict[str, Any]:
     ],
 )
 def test_calls_that_wait_for_ever(config: Any, unmade: list[str]) -> None:
-    assert list(unmade_calls([{"config": config}])) == unmade
+    assert list(dangling_calls([{"config": config}])) == unmade

@@ -1,1 +1,1 @@
-"""The other generation of Keras: models brought over, and the loader of files of both."""
+"""Conversion of models between Keras 2 (`tf_keras`) and Keras 3."""

@@ -1,4 +1,4 @@
-"""Do two models give the same? Random input for a model, and how far two outputs are apart."""
+"""Comparison of two models: random inputs, and the difference of their outputs."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
 
 TOLERANCE = 1e-5
-# What half precision leaves of agreement: the order of a sum differs between the generations.
+# For half precision: the order of sums differs between the generations.
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2}
-# Sizes for what a model leaves open, by the number of dimensions of space or time.
+# Sizes for open dimensions, by the number of dimensions of space or time.
 _OPEN_SIZE = {1: 12, 2: 32, 3: 12}
 
 
 class Sampler:
-    """Makes a random array for an input: indices for what feeds an Embedding.
+    """Makes a random array for an input: indices if it feeds an Embedding.
 
     Args:
         model: The model of the input.
-        side: The generation of Keras it is of.
+        side: Its generation of Keras.
         padded: Whether some rows of indices end in zeros.
     """
 
@@ -39,17 +39,17 @@ class Sampler:
             layer.num_tokens for layer in layers if type(layer).__name__ == "CategoryEncoding"
         ]
         self.classes = min(sizes, default=10)
-        # tf_keras gives an input of indices the type float32 unless it is told otherwise.
+        # An input of indices is float32 by default in tf_keras.
         self.has_embedding = bool(sizes)
 
     def __call__(self, tensor: Any) -> NDArray[Any]:
         shape = sample_shape(tensor)
         dtype = dtype_of(tensor)
         if dtype == "string":
-            raise ModelError("an input of strings cannot be compared on random input: take it off")
+            raise ModelError("an input of strings cannot be compared on random input: remove it")
         if not ("int" in dtype or (self.has_embedding and _feeds_embedding(tensor))):
             return random_input(self.random, shape, dtype)
-        # 0, which may mean padding, stands at the end of a row alone.
+        # 0, which may mean padding, is only at the end of a row.
         whole = (min(1, self.classes - 1), self.classes)
         indices = random_input(self.random, shape, dtype, whole=whole, indices=True)
         if self.padded and indices.ndim > 1:
@@ -58,7 +58,7 @@ class Sampler:
 
 
 def sample_shape(tensor: Any) -> tuple[int, ...]:
-    """Return the shape of a random array for an input, or of what comes of it."""
+    """Return the shape of a random array for an input, or of a tensor computed from it."""
     if not tensor.shape:
         return ()
     sizes = tuple(tensor.shape)
@@ -66,7 +66,7 @@ def sample_shape(tensor: Any) -> tuple[int, ...]:
 
 
 def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
-    """Raise if a call makes an array of more elements when models are compared.
+    """Raise if comparing models would create an array with more elements.
 
     Raises:
         ModelError: The message names the layer and the shape.
@@ -77,13 +77,13 @@ def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
         for shape in [*made, *_scores_shapes(node, layer)]:
             if math.prod(shape) > most_elements:
                 raise ModelError(
-                    f"layer {layer.name!r} ({type_name(layer)}) makes an array of shape {shape}, "
-                    f"more than the {most_elements:,} elements that are compared"
+                    f"layer {layer.name!r} ({type_name(layer)}) creates an array of shape {shape}, "
+                    f"more than the {most_elements:,} elements allowed for comparison"
                 )
 
 
 def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
-    """Return what attention holds between its input and its output."""
+    """Yield the shapes of attention's scores."""
     kind = type(layer).__name__
     if kind not in ("MultiHeadAttention", "Attention", "AdditiveAttention"):
         return
@@ -107,13 +107,13 @@ def _feeds_embedding(tensor: Any) -> bool:
 
 
 def tolerance(model: Any, side: Side) -> float:
-    """Return by how much of their scale outputs may differ, which half precision widens."""
+    """Return the allowed relative difference of outputs, larger for half precision."""
     policies = {layer.dtype_policy.compute_dtype for layer in layers_within(model, side)}
     return max([_HALF_TOLERANCE.get(name, TOLERANCE) for name in policies], default=TOLERANCE)
 
 
 def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
-    """Return the largest difference in units of the scale of `left`; inf where shapes differ.
+    """Return the largest difference relative to the scale of `left`; inf if shapes differ.
 
     Example:
         >>> difference(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
@@ -125,7 +125,7 @@ def difference(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 
 def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return two outputs without the positions that their mask says mean nothing."""
+    """Return two outputs without masked positions."""
     mask = mask_of(left)
     first, second = np.asarray(left), np.asarray(right)
     if mask is None or first.shape != second.shape:
@@ -137,7 +137,7 @@ def unpadded(left: Any, right: Any) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def agree(left: Any, right: Any, limit: float) -> bool:
-    """Say whether all outputs differ by no more than a part of their scale."""
+    """Return whether the relative difference of all outputs is within a limit."""
     pairs = zip(flatten(left), flatten(right), strict=True)
     return all(difference(*unpadded(a, b)) <= limit for a, b in pairs)
 

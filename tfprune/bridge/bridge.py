@@ -1,8 +1,8 @@
-"""The same model in the other generation of Keras: layers, weights, and outputs that agree.
+"""Conversion of a model to the other generation of Keras, verified on random input.
 
-The graph is read call by call, every layer is made anew from its config, and the new one is
-called as the old one was, so that shared layers, several inputs and outputs and nested models
-come over as they are. Every call ends with both models run on random input.
+The graph is read call by call, every layer is rebuilt from its config, and the new layer is called
+like the old one, so that shared layers, several inputs and outputs and nested models are kept. At
+the end both models run on random input.
 """
 
 import contextlib
@@ -49,9 +49,9 @@ _logger = logging.getLogger(__name__)
 
 
 def to_keras3(model: "tf_keras.Model") -> "keras.Model":
-    """Return a `tf_keras` model as a Keras 3 model: same layers, names, weights and outputs.
+    """Convert a `tf_keras` model to Keras 3: same layers, names, weights and outputs.
 
-    What belongs to training (optimizer, loss, metrics) stays behind: compile the result.
+    Optimizer, loss and metrics are not converted: compile the result.
 
     Args:
         model: A built Sequential or functional `tf_keras` model.
@@ -60,8 +60,8 @@ def to_keras3(model: "tf_keras.Model") -> "keras.Model":
         A `keras.Sequential` or functional `keras.Model`. The given model is not changed.
 
     Raises:
-        ModelError: Something in it has no counterpart, or the outputs of the two differ on random
-            input by more than 1e-5 of their scale; the message names the layer.
+        ModelError: A part of it has no counterpart, or the outputs of the two models differ on
+            random input by more than 1e-5 of their scale; the message names the layer.
 
     Example:
         >>> import tf_keras
@@ -69,22 +69,22 @@ def to_keras3(model: "tf_keras.Model") -> "keras.Model":
         >>> to_keras3(old).count_params()
         10
     """
-    return _bring_over(model, "to_keras3", _tf_keras(), _keras())
+    return _convert(model, "to_keras3", _tf_keras(), _keras())
 
 
 def to_keras3_within(model: Any, most_elements: int) -> Any:
-    """Return what `to_keras3` returns, if no array is larger than that where outputs are compared.
+    """Convert as `to_keras3`, with a limit on the size of arrays when outputs are compared.
 
     Raises:
-        ModelError: As for `to_keras3`; or a layer makes a larger array.
+        ModelError: As for `to_keras3`; or a layer creates a larger array.
     """
-    return _bring_over(model, "to_keras3", _tf_keras(), _keras(), most_elements)
+    return _convert(model, "to_keras3", _tf_keras(), _keras(), most_elements)
 
 
 def to_tf_keras(model: "keras.Model") -> "tf_keras.Model":
-    """Return a Keras 3 model as a `tf_keras` model: same layers, names, weights and outputs.
+    """Convert a Keras 3 model to `tf_keras`: same layers, names, weights and outputs.
 
-    What belongs to training (optimizer, loss, metrics) stays behind: compile the result.
+    Optimizer, loss and metrics are not converted: compile the result.
 
     Args:
         model: A built Sequential or functional Keras 3 model, not under pruning.
@@ -100,7 +100,7 @@ def to_tf_keras(model: "keras.Model") -> "tf_keras.Model":
         >>> to_tf_keras(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])).count_params()
         10
     """
-    return _bring_over(model, "to_tf_keras", _keras(), _tf_keras())
+    return _convert(model, "to_tf_keras", _keras(), _tf_keras())
 
 
 def _keras() -> Side:
@@ -111,21 +111,25 @@ def _keras() -> Side:
 
 def _tf_keras() -> Side:
     require("a model of Keras 2", "tf-keras", "tf_keras")
-    # By its own name: `tf.keras` and the environment variable that redirects it are left alone.
+    # By its own name: `tf.keras` depends on an environment variable.
     import tf_keras
 
     return Side(tf_keras, "tf_keras")
 
 
-def _bring_over(
+def _convert(
     model: Any, caller: str, source: Side, target: Side, most_elements: int | None = None
 ) -> Any:
     if not isinstance(model, source.api.Model):
         other = "to_tf_keras" if source.name == "tf_keras" else "to_keras3"
         hint = (
-            f"; tfprune.{other} goes the other way" if isinstance(model, target.api.Model) else ""
+            f"; tfprune.{other} converts in the other direction"
+            if isinstance(model, target.api.Model)
+            else ""
         )
-        raise ModelError(f"{caller}: expected a {source.name}.Model, got {type_name(model)}{hint}")
+        raise ModelError(
+            f"{caller}: expected a {source.name}.Model. Received {type_name(model)}{hint}"
+        )
     if source.name == "keras":
         refuse_quantized(model)
         _refuse_pruned(model, caller)
@@ -134,14 +138,14 @@ def _bring_over(
         if most_elements is not None:
             check_sizes(bridge.calls(model), most_elements)
         result = bridge.model(model)
-        bridge.carry()
+        bridge.copy_weights()
         bridge.verify(model, result)
     return result
 
 
 @contextlib.contextmanager
 def _one_line(caller: str, model: Any) -> Iterator[None]:
-    """Turn what either generation raises for a graph it cannot read or run into one line."""
+    """Convert errors of either generation for graphs it cannot read or run into one line."""
     import tensorflow as tf
 
     try:
@@ -152,12 +156,12 @@ def _one_line(caller: str, model: Any) -> Iterator[None]:
         raise ModelError(_prefixed(caller, error)) from error
     except (*_OF_GRAPHS, tf.errors.OpError) as error:
         raise ModelError(
-            f"{caller}: the model {model.name!r} cannot be brought over: {type(error).__name__}: "
+            f"{caller}: the model {model.name!r} cannot be converted: {type(error).__name__}:  "
             f"{one_line(error)}. Rebuild it from the layers of one Sequential or functional model"
         ) from error
 
 
-# What Keras raises for graphs that are odd; memory, time and the caller's interrupts are not it.
+# What Keras raises for malformed graphs; not memory errors and interrupts.
 _OF_GRAPHS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError,
     RecursionError, TypeError, ValueError,
@@ -167,8 +171,8 @@ _OF_GRAPHS = (
 def _refuse_pruned(model: Any, caller: str) -> None:
     if holds_of(model):
         raise ModelError(
-            f"{caller}: the model {model.name!r} is under pruning, and its masks cannot come "
-            "along: call tfprune.strip_pruning first"
+            f"{caller}: the model {model.name!r} is being pruned, and masks cannot be "
+            "converted: call tfprune.strip_pruning first"
         )
 
 
@@ -177,7 +181,7 @@ class _Bridge:
         self.caller = caller
         self.source = source
         self.target = target
-        # By the identity of what it was made from; outer ones come before what is inside.
+        # By the identity of the original layer; outer layers come before inner ones.
         self.made: dict[int, tuple[Any, Any]] = {}
         self.tensors: list[tuple[Any, Any, str]] = []
 
@@ -188,7 +192,7 @@ class _Bridge:
             return self.made[id(layer)][1]
         if isinstance(layer, self.source.api.Model):
             return self.model(layer)
-        # The place is taken first, so that the outer one comes before the inner ones.
+        # The entry is made first, so that the outer layer comes before the inner ones.
         self.made[id(layer)] = (layer, None)
         try:
             new = translate(layer, self.source, self.target, self.layer)
@@ -219,7 +223,7 @@ class _Bridge:
         api = self.source.api
         if isinstance(model, api.Sequential):
             if type(model).call is not api.Sequential.call:
-                raise ModelError(f"{where} has a call of its own: rebuild it as a functional model")
+                raise ModelError(f"{where} overrides call(): rebuild it as a functional model")
             function = model if self.source.name == "tf_keras" else graph_inside(model)
             if function is None or not getattr(function, "inputs", None):
                 raise ModelError(
@@ -230,12 +234,12 @@ class _Bridge:
         functional = type(api.Model(*_tiny(api)))
         if not isinstance(model, functional) or type(model).call is not functional.call:
             raise ModelError(
-                f"{where} is subclassed: its layers are joined by Python code. Rebuild it as a "
+                f"{where} is subclassed: its layers are connected by Python code. Rebuild it as a "
                 "functional model"
             )
         if type(model) is not functional:
             _logger.warning(
-                "%s: %r is a %s; its own methods stay behind, its graph comes over",
+                "%s: %r is a %s; its graph is converted, its own methods are not",
                 self.caller, model.name, type_name(model),
             )  # fmt: skip
         return model
@@ -248,7 +252,7 @@ class _Bridge:
             return self.target.api.Sequential(layers, name=target_name(model.name, self.target))
         except (ValueError, TypeError) as error:
             raise ModelError(
-                f"{self.caller}: the layers of {model.name!r} cannot be put together in "
+                f"{self.caller}: the layers of {model.name!r} cannot be connected in "
                 f"{self.target.name}: {one_line(error)}"
             ) from error
 
@@ -268,7 +272,7 @@ class _Bridge:
         return new
 
     def calls(self, model: Any) -> Iterator[Any]:
-        """Return all calls of layers and functions in a model, those in inner models too."""
+        """Yield all calls of layers and functions in a model, including inner models."""
         for node in needed(ends(self._graph(model))[1], {}, self.source):
             yield node
             if isinstance(operation_of(node), self.source.api.Model):
@@ -308,8 +312,8 @@ class _Bridge:
         new = self.layer(operation)
         if "training" in options:
             _logger.warning(
-                "%s: %r is called with training=%r, which holds in tf_keras while a model trains; "
-                "Keras 3 overrides it in fit. Set trainable=False where it must hold",
+                "%s: %r is called with training=%r, which tf_keras keeps while a model trains; "
+                "Keras 3 overrides it in fit. Set trainable=False where it must stay",
                 self.caller, operation.name, options["training"],
             )  # fmt: skip
         try:
@@ -321,7 +325,7 @@ class _Bridge:
             ) from error
 
     def _answer(self, node: Any, find: Callable[[Any], Any]) -> Any:
-        """Return what the other generation's function gives."""
+        """Return the result of the other generation's function."""
         try:
             return functions.call(node, self.source, find)
         except ModelError as error:
@@ -334,8 +338,8 @@ class _Bridge:
 
     # -- the weights -------------------------------------------------------------------------
 
-    def carry(self) -> None:
-        """Give the new layers the weights and the `trainable` flags of the old ones."""
+    def copy_weights(self) -> None:
+        """Copy weights and `trainable` flags from the old layers to the new ones."""
         for old, new in self.made.values():
             if isinstance(old, self.source.api.Model):
                 continue
@@ -352,7 +356,7 @@ class _Bridge:
         except ModelError as error:
             raise ModelError(_prefixed(self.caller, error)) from error
 
-    # -- the proof ---------------------------------------------------------------------------
+    # -- verification ------------------------------------------------------------------------
 
     def verify(self, old: Any, new: Any) -> None:
         """Raise unless both models give the same outputs on random input."""
@@ -361,7 +365,7 @@ class _Bridge:
         samples = map_structure(Sampler(old, self.source, padded=True), inputs)
         worst = self._worst(old, new, samples)
         if not worst <= limit and self._has_attention(old):
-            # What attention gives where there is nothing to attend to is defined by neither.
+            # The output of attention with all positions masked is undefined in both.
             plain = map_structure(Sampler(old, self.source, padded=False), inputs)
             again = self._worst(old, new, plain)
             if again <= limit:
@@ -375,7 +379,8 @@ class _Bridge:
         if not worst <= limit:
             raise ModelError(
                 f"{self.caller}: the outputs of {old.name!r} differ by {worst:.2g} of their scale "
-                f"(allowed {limit:g}), beginning at {self._beginning(old, new, samples, limit)}"
+                f"(allowed {limit:g}), starting at "
+                f"{self._first_difference(old, new, samples, limit)}"
             )
 
     def _worst(self, old: Any, new: Any, samples: Any) -> float:
@@ -395,7 +400,7 @@ class _Bridge:
         names = {type(layer).__name__ for layer in layers_within(model, self.source)}
         return bool(names & {"MultiHeadAttention", "Attention", "AdditiveAttention"})
 
-    def _beginning(self, old: Any, new: Any, samples: Any, limit: float) -> str:
+    def _first_difference(self, old: Any, new: Any, samples: Any, limit: float) -> str:
         if isinstance(old, self.source.api.Sequential):
             mine = theirs = samples
             pairs = list(zip(old.layers, new.layers, strict=True))
@@ -409,7 +414,7 @@ class _Bridge:
             right = self.target.api.Model(ends(new)[0], after)(samples)
             if not agree(left, right, limit):
                 return f"layer {name!r}. Replace that layer"
-        return "its end"
+        return "its output"
 
     def _tensors_of(self, model: Any) -> list[tuple[Any, Any, str]]:
         nodes = needed(ends(model)[1], {}, self.source)

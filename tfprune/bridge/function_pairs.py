@@ -1,4 +1,4 @@
-"""The functions that both generations have, with what their arguments are called in each."""
+"""The functions that both generations have, with the names of their arguments in each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Function:
         keras: Its name in `keras.ops`.
         tf: Its name in `tf`.
         names: Its arguments, name in `keras.ops` → name in `tf`.
-        also: Other names under which `tf_keras` notes it.
-        to_tf: Changes values for `tf`, while they have the names of `keras.ops`.
-        from_tf: Changes values of `tf` for `keras.ops`, once they have its names.
+        also: Other names under which `tf_keras` records it.
+        to_tf: Converts arguments for `tf`, before they are renamed.
+        from_tf: Converts arguments of `tf` for `keras.ops`, after they are renamed.
     """
 
     keras: str
@@ -47,7 +47,7 @@ def _is_slice(entry: Any) -> bool:
 
 
 def _sections_to_tf(values: Values) -> Values:
-    """Give sizes in the place of positions; the last is what remains."""
+    """Replace positions by sizes; the last is the rest."""
     positions = values["indices_or_sections"]
     if isinstance(positions, int):
         return values
@@ -60,12 +60,12 @@ def _sections_from_tf(values: Values) -> Values:
     if np.ndim(sizes) == 0:
         return values | {"indices_or_sections": int(sizes)}
     if min(sizes[:-1], default=0) < 0:
-        raise ModelError(f"split: only the last size may be -1 to come over. Received {sizes}.")
+        raise ModelError(f"split: only the last size may be -1. Received {sizes}.")
     return values | {"indices_or_sections": [int(end) for end in np.cumsum(sizes[:-1])]}
 
 
 def _turned(values: Values) -> Values:
-    """Turn the factors of a product first: Keras's takes them as they are."""
+    """Transpose the factors of a product first: Keras's matmul has no such option."""
     import keras
 
     from tfprune.keras_support.internals import maker_of
@@ -81,7 +81,7 @@ def _turned(values: Values) -> Values:
 
 
 def _of_one_type(values: Values) -> Values:
-    """Make whole numbers real beside real tensors: TensorFlow does not mix the two."""
+    """Convert integers next to float tensors to floats: TensorFlow does not mix the two."""
     types = [str(getattr(value, "dtype", "")) for value in values.values()]
     if not any("float" in name for name in types):
         return values
@@ -164,7 +164,7 @@ FUNCTIONS = (
     Function("zeros_like", "zeros_like", {"x": "input"}),
     Function("ones_like", "ones_like", {"x": "input"}),
 )  # fmt: skip
-"""All pairs. Keras calls the class of an operation as the function, without the underscores."""
+"""All pairs. Keras names the class of an operation like the function, without underscores."""
 
 
 BY_CLASS = {function.keras.title().replace("_", ""): function for function in FUNCTIONS}
@@ -174,4 +174,4 @@ BY_SYMBOL = {name: function for function in FUNCTIONS for name in (function.tf, 
 
 
 SYMBOLS = frozenset(BY_SYMBOL)
-"""Every name under which `tf_keras` notes one of them."""
+"""Every name under which `tf_keras` records one of them."""

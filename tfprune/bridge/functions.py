@@ -1,7 +1,7 @@
-"""Functions in a graph, by the other generation's name: `tf.nn.relu(x)` is `keras.ops.relu(x)`.
+"""Conversion of functions in a graph: `tf.nn.relu(x)` is `keras.ops.relu(x)`.
 
-`tf_keras` notes TensorFlow's functions, Keras 3 its own. A pair says what the arguments of one are
-called in the other; what they may hold is nearly always the same.
+`tf_keras` records TensorFlow's functions, Keras 3 its own. A pair maps the argument names of one to
+the other; the values are nearly always the same.
 """
 
 import inspect
@@ -17,15 +17,15 @@ from tfprune.keras_support.internals import maker_of
 
 
 def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
-    """Call the other generation's function as a node calls its own; return the result.
+    """Call the counterpart of a node's function, and return the result.
 
     Args:
         node: The node.
-        source: The generation it is of.
-        find: From a tensor of the source to its counterpart; other values it returns as they are.
+        source: Its generation.
+        find: Returns the counterpart of a tensor, and other values unchanged.
 
     Raises:
-        ModelError: There is no such function, or it does not take one of the arguments.
+        ModelError: There is no counterpart, or it does not take one of the arguments.
     """
     operation = operation_of(node)
     if source.name == "keras":
@@ -33,7 +33,7 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
         config = {key: value for key, value in operation.get_config().items() if key != "name"}
         given = config | _bound(operation.call, *given_to(node))
         if "xs" in given and "xs" not in function.names:
-            # What older Keras calls the tensors of a stack.
+            # The name in older versions of Keras.
             given["x"] = given.pop("xs")
         values = _renamed(given, {name: name for name in function.names}, operation)
         values = function.to_tf(map_structure(find, values))
@@ -44,7 +44,7 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
     values = _renamed(given, {theirs: ours for ours, theirs in function.names.items()}, operation)
     values = function.from_tf(map_structure(find, values))
     result = _place(_in_keras(function), values, function.names)
-    # The name that Keras chose may be that of a layer to come.
+    # The name that Keras chose may be that of a later layer.
     maker_of(flatten(result)[0]).name = operation.name.replace("/", "_")
     return result
 
@@ -52,15 +52,15 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
 def _known(table: dict[str, Function], symbol: str, operation: Any) -> Function:
     if symbol not in table:
         raise ModelError(
-            f"{operation.name!r} ({type_name(operation)}), {symbol}, is a function that has no "
-            "counterpart here: replace it by a layer (Rescaling, Add, Multiply, Reshape, "
+            f"{operation.name!r} ({type_name(operation)}), {symbol}, is a function without a "
+            "counterpart: replace it by a layer (Rescaling, Add, Multiply, Reshape, "
             "Concatenate, Activation …)"
         )
     return table[symbol]
 
 
 def _bound(function: Callable[..., Any], args: Any, kwargs: Any) -> Values:
-    """Return the arguments of a call by name, defaults too: the other generation's may differ."""
+    """Return the arguments of a call by name, including defaults, which may differ."""
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     return {name: value for name, value in bound.arguments.items() if name != "name"}
@@ -81,14 +81,14 @@ def _renamed(given: Values, names: dict[str, str], operation: Any) -> Values:
     return values
 
 
-# What only one generation's function takes, where it changes nothing.
+# Arguments of only one generation, with the values at which they have no effect.
 _IDLE = {"a_is_sparse": False, "adjoint_a": False, "adjoint_b": False, "alpha": 1.0,
          "b_is_sparse": False, "beta": 1.0, "conjugate": False, "decimals": 0, "grad_a": False,
          "grad_b": False}  # fmt: skip
 
 
 def _place(function: Callable[..., Any], values: Values, order: Iterable[str]) -> Any:
-    """Call by place as far as the arguments are there, by name from then on."""
+    """Call with positional arguments as far as they are given, then by name."""
     placed: list[Any] = []
     for name in order:
         if name not in values:

@@ -1,4 +1,4 @@
-"""Graphs of either generation of Keras, read with the same words: ends, calls, arguments."""
+"""A common view of the graphs of both generations of Keras: ends, calls, arguments."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ def operation_of(node: Any) -> Any:
 
 
 def is_function(operation: Any, side: Side) -> bool:
-    """Say whether what a node calls is a function, not a layer."""
+    """Return whether what a node calls is a function, not a layer."""
     if side.name == "keras":
         return not isinstance(operation, side.api.layers.Layer)
     return type(operation).__name__ in _FUNCTION_NODES
 
 
-# The classes of tf_keras that stand for a call of a TensorFlow function.
+# The classes of tf_keras that represent a call of a TensorFlow function.
 _FUNCTION_NODES = {
     "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty",
     "TensorFlowOpLayer",
@@ -40,14 +40,14 @@ _FUNCTION_NODES = {
 
 
 def given_to(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call as they were given: by place and by name."""
+    """Return the positional and named arguments of a call."""
     if hasattr(node, "layer"):
         return tuple(node.call_args), dict(node.call_kwargs)
     return tuple(node.arguments.args), dict(node.arguments.kwargs)
 
 
 def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
-    """Return the nodes that the outputs depend on, each after those it needs."""
+    """Return the nodes that the outputs depend on, in topological order."""
     order: list[Any] = []
     seen: set[int] = set()
     stack = [(tensor, False) for tensor in reversed(flatten(outputs))]
@@ -75,12 +75,12 @@ def _is_input(node: Any) -> bool:
 
 
 def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:
-    """Return the first argument of a call and the others by their names, defaults left out."""
+    """Return the first argument of a call and the others by name, without defaults."""
     operation = operation_of(node)
     args, kwargs = given_to(node)
     if side.name == "keras":
-        # Keras 3 notes here the default of the layer, and overrides it in `fit` and `predict`;
-        # tf_keras would hold it for ever.
+        # Keras 3 records the layer's default here, and overrides it in `fit` and `predict`;
+        # tf_keras would always use it.
         kwargs.pop("training", None)
     names = [name for name in inspect.signature(operation.call).parameters if name != "self"]
     if not names or (not args and names[0] not in kwargs):
@@ -106,7 +106,7 @@ _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", 
 
 
 def _is_implied_mask(name: str, value: Any, given: dict[str, Any], first: str) -> bool:
-    """Say whether a mask is the one that Keras found on the tensor itself, not a caller's."""
+    """Return whether a mask was found by Keras on the tensor, not given by the caller."""
     if name == "mask":
         owner = given[first]
     elif name.endswith("_mask") and name.removesuffix("_mask") in given:
@@ -124,7 +124,7 @@ def dtype_of(tensor: Any) -> str:
 
 
 def layers_within(model: Any, side: Side) -> Iterator[Any]:
-    """Return all layers of a model and of the models inside of it, wrapped ones too."""
+    """Yield all layers of a model and of nested models, including wrapped ones."""
     for layer in model.layers:
         if isinstance(layer, side.api.Model):
             yield from layers_within(layer, side)
@@ -149,7 +149,7 @@ def map_structure(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def flatten(value: Any) -> list[Any]:
-    """Return the leaves of lists, tuples and dicts, those of a dict in the order of its keys."""
+    """Return the leaves of lists, tuples and dicts; dicts in the order of their keys."""
     if isinstance(value, dict):
         return [leaf for key in sorted(value) for leaf in flatten(value[key])]
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""One layer in the words of the other generation of Keras: the class of the same name, its config.
+"""Conversion of one layer to the other generation of Keras: the class of the same name, its config.
 
-What a config says and the other side cannot is an error that names the layer and the option; an
-option that has its default is left out where the other side does not have it.
+An option without a counterpart is an error that names the layer and the option, unless it has its
+default value.
 """
 
 import importlib
@@ -17,21 +17,21 @@ from tfprune.keras_support.generation import is_tfmot
 
 # The same option under another name: class -> {name in tf_keras: name in Keras 3}.
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
-# Options that only say how a layer is computed, seeded or built, never what it computes.
+# Options on how a layer is computed, seeded or built, without effect on the result.
 _WITHOUT_EFFECT = {
     "batch_input_shape", "batch_shape", "build_config", "flash_attention", "implementation",
     "input_length", "key_shape", "query_shape", "rng_type", "seed", "value_shape",
 }  # fmt: skip
-# What tf_keras lists of a parent's options though the layer has no such weight.
+# Options that tf_keras inherits from a parent although the layer has no such weight.
 _IDLE = {
     f"Separable{name}": {"kernel_initializer", "kernel_regularizer", "kernel_constraint"}
     for name in ("Conv1D", "Conv2D")
 }
-# The names of functions that only one generation has under this name.
+# Functions with another name in the other generation.
 _ACTIVATIONS = {"tf_keras": {"silu": "swish", "log_softmax": "log_softmax_v2"}, "keras": {}}
 # The same name, another function: in tf_keras max(0, min(1, x/5 + 1/2)), in Keras 3 x/6 + 1/2.
 _DIFFERENT_ACTIVATIONS = {"hard_sigmoid"}
-# Layers that ready-made models bring along, and the module that has them in both generations.
+# Layers of keras.applications, and the module that has them in both generations.
 _OF_APPLICATIONS = {"LayerScale": "convnext", "StochasticDepth": "convnext"}
 _KINDS = ("initializer", "regularizer", "constraint")
 
@@ -51,7 +51,7 @@ class Side:
         return getattr(self.api.layers, name, None)
 
     def has(self, kind: type) -> bool:
-        """Say whether a class is one of this generation's own layers, not a subclass of one."""
+        """Return whether a class is one of this generation's own layers, not a subclass of one."""
         return self.find(kind.__name__) is kind
 
 
@@ -63,12 +63,12 @@ def translate(layer: Any, source: Side, target: Side, nested: Nested) -> Any:
 
     Args:
         layer: A layer of `source`.
-        source: The generation it is of.
-        target: The generation to make it in.
-        nested: Brings over the layer inside of a wrapper.
+        source: Its generation.
+        target: The generation to convert to.
+        nested: Converts the layer inside a wrapper.
 
     Raises:
-        ModelError: The layer, or something in its config, has no counterpart.
+        ModelError: The layer or an option of its config has no counterpart.
     """
     kind = _counterpart(layer, source, target)
     config = dict(layer.get_config())
@@ -93,7 +93,7 @@ def translate(layer: Any, source: Side, target: Side, nested: Nested) -> Any:
         if key in _IDLE.get(name, ()):
             continue
         if not _accepts(kind, key) or (key == "zero_output_for_mask" and not value):
-            if not _may_be_left_out(layer, key, value):
+            if not _is_default(layer, key, value):
                 raise ModelError(
                     f"layer {layer.name!r} ({type_name(layer)}): {target.name} has no counterpart "
                     f"of {key}={value!r}. Set it to its default, or replace the layer"
@@ -110,12 +110,12 @@ def translate(layer: Any, source: Side, target: Side, nested: Nested) -> Any:
 
 
 def target_name(name: str, target: Side) -> str:
-    """Return a name that the other generation takes: Keras 3 allows no slash."""
+    """Return a name that is valid in the other generation: Keras 3 allows no slash."""
     return name.replace("/", "_") if target.name == "keras" else name
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an exception without its line breaks, cut to what one can read."""
+    """Return the text of an exception without line breaks, shortened."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:299] + "…"
 
@@ -128,15 +128,15 @@ def _counterpart(layer: Any, source: Side, target: Side) -> Any:
             raise ModelError(f"{where} is pruned: call tfprune.strip_pruning first")
         raise ModelError(
             f"{where} is a wrapper of tensorflow-model-optimization: strip it first "
-            "(strip_clustering, or the model as it was before quantize_model)"
+            "(strip_clustering, or the model from before quantize_model)"
         )
     if name == "Lambda":
         raise ModelError(
-            f"{where} holds Python code, which cannot be brought over: replace it by a layer"
+            f"{where} contains Python code, which cannot be converted: replace it by a layer"
         )
     if not source.has(type(layer)):
         raise ModelError(
-            f"{where} is no layer of {source.name} itself: replace it by built-in layers, or "
+            f"{where} is not a built-in layer of {source.name}: replace it by built-in layers, or "
             f"write the class for {target.name} and rebuild the model there"
         )
     found = target.find(name)
@@ -172,8 +172,8 @@ def _bidirectional(
 ) -> Any:
     parts = []
     for part, prefix in ((layer.forward_layer, "forward_"), (layer.backward_layer, "backward_")):
-        # Both generations copy the layers that they are given, put the prefix to the name, and
-        # choose this option themselves.
+        # Both generations copy the given layers, add the prefix to the name, and set this option
+        # themselves.
         new = translate(part, source, target, nested)
         new._name = new.name.removeprefix(prefix)
         new.zero_output_for_mask = False
@@ -195,24 +195,24 @@ def _signatures(kind: type) -> list[inspect.Signature]:
 
 
 def _accepts(kind: type, key: str) -> bool:
-    # These tf_keras takes out of **kwargs, without spelling them out.
+    # tf_keras takes these from **kwargs.
     return key in ("activity_regularizer", "zero_output_for_mask") or any(
         key in signature.parameters for signature in _signatures(kind)
     )
 
 
-def _may_be_left_out(layer: Any, key: str, value: Any) -> bool:
+def _is_default(layer: Any, key: str, value: Any) -> bool:
     if value is None or (key == "data_format" and value == "channels_last"):
         return True
     for signature in _signatures(type(layer)):
         if key in signature.parameters:
             return bool(signature.parameters[key].default == value)
-    # tf_keras takes some from **kwargs without naming a default.
+    # tf_keras takes some from **kwargs, without a default.
     return value is False
 
 
 def _plain(value: Any) -> Any:
-    """Return a config's value without the types that a generation wraps it in."""
+    """Return a config's value as plain Python types."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
         return value.item()
     if isinstance(value, (list, tuple)):
@@ -237,8 +237,8 @@ def _activation(layer: Any, key: str, value: Any, target: Side) -> Any:
         value = value["config"] if isinstance(value.get("config"), str) else value["class_name"]
     if value in _DIFFERENT_ACTIVATIONS:
         raise ModelError(
-            f"{where} {value} is another function in {target.name}; use one that is the same in "
-            "both, such as sigmoid, and train again"
+            f"{where} {value} is a different function in {target.name}; use one that is the same "
+            "in both, such as sigmoid, and train again"
         )
     name = _ACTIVATIONS[target.name].get(value, value)
     found = getattr(target.api.activations, name, None)

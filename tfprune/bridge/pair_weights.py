@@ -1,4 +1,4 @@
-"""Which weight of a layer is which of its counterpart's: by name where both name them alike."""
+"""Matching of the weights of a layer with those of its counterpart, by name if possible."""
 
 import re
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from tfprune.errors import ModelError, type_name
 
 _RENAMED = {"depthwise_kernel": "kernel", "sn_u": "vector_u"}
-# What Keras 3 calls a weight that its layer gives no name.
+# The name of a weight in Keras 3 if its layer gives none.
 _UNNAMED = re.compile(r"variable(_\d+)?$")
-# These list the weights of the layer inside them as theirs.
+# These list the weights of the inner layer as their own.
 _WRAPPERS = {"TimeDistributed", "SpectralNormalization"}
 
 
 def pair_weights(old: Any, new: Any) -> list[tuple[Any, Any]]:
-    """Return the weights of a layer, each with its counterpart in the other generation's layer.
+    """Return the weights of a layer with their counterparts in the other generation's layer.
 
     Raises:
-        ModelError: Their numbers, names or shapes do not go together.
+        ModelError: Their numbers, names or shapes do not match.
     """
     theirs, ours = _own(old), _own(new)
     left = {base_name(w): w for w in theirs}
@@ -37,7 +37,7 @@ def pair_weights(old: Any, new: Any) -> list[tuple[Any, Any]]:
 
 
 def base_name(weight: Any) -> str:
-    """Return the last part of a weight's name, in Keras 3's words."""
+    """Return the last part of a weight's name, as Keras 3 has it."""
     name = weight.name.partition(":")[0].rpartition("/")[2]
     return _RENAMED.get(name, name)
 

@@ -1,1 +1,1 @@
-"""Model files of both generations of Keras, read without running code that is in them."""
+"""Model files of both generations of Keras, read without running code from them."""

@@ -1,7 +1,8 @@
-"""What of a config may not be read: all that is not on the list of what a model file may name.
+"""Check of a model's config against the allowlist of what a model file may name.
 
-The list holds the layers, models and functions of Keras that only compute, the layers of tfprune,
-and what the caller has registered or imported. It is asked before any loader sees the config.
+The allowlist has the layers, models and functions of Keras that only compute, the layers of
+tfprune, and what the caller has registered or imported. It is checked before any loader sees the
+config.
 """
 
 import sys
@@ -13,9 +14,9 @@ from tfprune.keras_support.registration import LAYERS
 from tfprune.loading.classes import CLASSES, FUNCTIONS, VALUES, is_function_home, is_listed, is_word
 
 _PACKAGES = {2: "tf_keras", 3: "keras"}
-# Never taken from a file, nor a class that is made of one of them.
+# Never loaded from a file, nor are their subclasses.
 _CARRY_CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
-# The classes of tf_keras that stand for a call of a function, and what names the function.
+# The classes of tf_keras that represent a call of a function, and the keys that name it.
 _CALLS = {
     "TFOpLambda": ("function",),
     "SlicingOpLambda": ("function",),
@@ -24,7 +25,7 @@ _CALLS = {
     "InstanceProperty": ("attr_name",),
     "TensorFlowOpLayer": ("name",),
 }
-# Our own layers by the names that files have for them.
+# The layers of tfprune, by their names in files.
 OWN = {f"tfprune>{name}": name for name in LAYERS}
 _CALLS_BY_SYMBOL = {"TFOpLambda", "SlicingOpLambda"}
 _WORDS = ("activation", "initializer", "regularizer", "constraint")
@@ -32,21 +33,21 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 
 def code_in(config: Any, generation: int = 3) -> Iterator[str]:
-    """Name what in a config may not be read without trust.
+    """Yield the names of everything in a config that is not allowed.
 
     Args:
-        config: The config, as JSON gives it.
-        generation: Of the Keras that would load it.
+        config: The config, parsed from JSON.
+        generation: The generation of Keras that would load it.
     """
     yield from _Reader(_registry(generation)).faults(config)
 
 
 def _registry(generation: int) -> Callable[[Any], Any]:
-    """Return what finds an object that the caller has registered with a generation of Keras."""
+    """Return a function that finds objects registered by the caller with a generation of Keras."""
     api = sys.modules.get(_PACKAGES[generation])
 
     def find(name: Any) -> Any:
-        # A Keras that is not loaded yet has nothing registered.
+        # A Keras that is not loaded has no registered objects.
         return api.saving.get_registered_object(name) if api and isinstance(name, str) else None
 
     return find
@@ -69,7 +70,7 @@ class _Reader:
                 return
             yield from self._wrong_words(config)
         if isinstance(config.get("vocabulary"), str):
-            yield f"a vocabulary to be read from {config['vocabulary']!r}"
+            yield f"a vocabulary file {config['vocabulary']!r}"
         if isinstance(config.get("layers"), list):
             yield from _calls_without_tensors(config["layers"])
         for value in config.values():
@@ -117,7 +118,7 @@ class _Reader:
         return f"the function {name!r}"
 
     def _wrong_words(self, config: dict[str, Any]) -> Iterator[str]:
-        """Name the functions that the options of a class of Keras's own name by a word."""
+        """Yield the functions that are not allowed in the options of a Keras class."""
         inner = config.get("config")
         if config["class_name"] not in CLASSES or not isinstance(inner, dict):
             return
@@ -147,7 +148,7 @@ def _is_of_keras(kind: type) -> bool:
 
 
 def _is_imported(module: str, kind: str) -> bool:
-    """Say whether this is a Keras class of the caller's: imported already, so nothing new runs."""
+    """Return whether a Keras class of the caller is imported already, so that no new code runs."""
     top = module.partition(".")[0]
     found = getattr(sys.modules.get(module), kind, None)
     if top in (*_PACKAGES.values(), "tfprune") or not isinstance(found, type):
@@ -157,7 +158,7 @@ def _is_imported(module: str, kind: str) -> bool:
 
 
 def _calls_without_tensors(layers: list[Any]) -> Iterator[str]:
-    """Name the calls in a graph that have no input of the model's: they would run on reading."""
+    """Yield the calls in a graph without a tensor input: they would run while loading."""
     layers = [layer for layer in layers if isinstance(layer, dict)]
     names = {layer["name"] for layer in layers if isinstance(layer.get("name"), str)}
     for layer in layers:
@@ -174,7 +175,7 @@ def _has_tensor(value: Any, names: set[str]) -> bool:
     if not isinstance(value, list):
         return False
     if len(value) in (3, 4) and isinstance(value[0], str):
-        if value[0] == _CONSTANT:  # it may look like a tensor; what else is given may be one
+        if value[0] == _CONSTANT:  # it may look like a tensor; the other arguments may be one
             return _has_tensor(value[3:], names)
         if value[0] in names and all(map(_is_index, value[1:3])):
             return True

@@ -1,4 +1,4 @@
-"""How much memory a model may take while it is built from a file."""
+"""Limits on the memory that a model takes while it is built from a file."""
 
 import contextlib
 import math
@@ -7,35 +7,35 @@ from typing import Any
 
 from tfprune.errors import TfpruneError
 
-# What any model may take: the state of training and seeds are not in every file.
+# Allowed for any model: training state and seeds are not in every file.
 FREE_BYTES = 256 << 20
-# Beside the weights, what an optimizer keeps of each.
+# Copies of each weight, including those of the optimizer.
 COPIES = 4
 
-# What Keras counts through in Python, and the most of it that a file may ask for.
+# Limits on numbers over which Keras loops in Python.
 MOST_STEPS = 4096
 MOST_THRESHOLDS = 1 << 16
 _COUNTED = {"size": MOST_STEPS, "num_thresholds": MOST_THRESHOLDS}
 _LENGTHS = {
     "batch_input_shape", "batch_shape", "input_shape", "n", "padding", "shape", "target_shape",
 }  # fmt: skip
-# tf_keras cuts their input into slices and lists each as often as it is wanted.
+# tf_keras cuts their input into slices and repeats each in a list.
 _LISTED = ("UpSampling1D", "UpSampling3D")
 MOST_SLICES = 1 << 20
 
 
 class BudgetError(TfpruneError, MemoryError):
-    """A model declares more than its file holds."""
+    """A model declares more memory than its file justifies."""
 
 
 @contextlib.contextmanager
 def limited_variables(stored_bytes: int) -> Iterator[None]:
-    """Let this thread make no more variables than a file with so many bytes of weights can fill.
+    """Limit the memory of variables created in this thread by the stored bytes of weights.
 
-    Each is measured before it is made, by both generations of Keras.
+    Each variable is checked before either generation of Keras creates it.
 
     Raises:
-        BudgetError: At the first one that is too many, also where Keras has caught it.
+        BudgetError: At the first variable over the limit, even if Keras caught the error.
     """
     import tensorflow as tf
 
@@ -48,7 +48,7 @@ def limited_variables(stored_bytes: int) -> Iterator[None]:
         taken += size
         if taken > limit and not refused:
             refused = (
-                f"declares weights of {taken:,} bytes or more (one of shape {shape}), and "
+                f"declares weights of {taken:,} bytes or more (one of shape {shape}), but "
                 f"{stored_bytes:,} bytes of weights are stored"
             )
         if refused:
@@ -67,9 +67,9 @@ def limited_variables(stored_bytes: int) -> Iterator[None]:
 
 
 def check_counts(config: Any) -> None:
-    """Raise if a config asks Keras to count through more than `MOST_STEPS` or `MOST_THRESHOLDS`.
+    """Raise if a config makes Keras loop over more than `MOST_STEPS` or `MOST_THRESHOLDS`.
 
-    These are no variables: the copies of an upsampling, the thresholds of a metric, the steps of
+    These are not variables: the copies of an upsampling, the thresholds of a metric, the steps of
     a recurrent layer that is unrolled.
 
     Raises:
@@ -82,13 +82,15 @@ def check_counts(config: Any) -> None:
     for key, value in options:
         largest = max(_numbers(value), default=0) if key in limits else 0
         if largest > limits.get(key, 0) > 0:
-            raise BudgetError(f"asks for {key} = {largest:,}, and {limits[key]:,} can be read")
+            raise BudgetError(f"asks for {key} = {largest:,}; at most {limits[key]:,} is allowed")
     factors = [max(_numbers(size), default=1) for size in _sizes(config)]
     if factors:
         longest = max((n for k, v in options if k in _LENGTHS for n in _numbers(v)), default=1)
         slices = max(longest, 1) * math.prod(factors)
         if slices > MOST_SLICES:
-            raise BudgetError(f"upsamples to {slices:,} slices, and {MOST_SLICES:,} can be read")
+            raise BudgetError(
+                f"upsamples to {slices:,} slices; at most {MOST_SLICES:,} are allowed"
+            )
 
 
 def _options(config: Any) -> Iterator[tuple[str, Any]]:
@@ -102,7 +104,7 @@ def _options(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _sizes(config: Any) -> Iterator[Any]:
-    """Give the sizes of all layers that list their slices."""
+    """Yield the sizes of all layers that list their slices."""
     if isinstance(config, list):
         for item in config:
             yield from _sizes(item)
@@ -123,14 +125,14 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _measure(options: dict[str, Any]) -> tuple[tuple[int, ...], int]:
-    """Return the shape and the bytes of a variable to come."""
+    """Return the shape and the bytes of a variable before it is created."""
     import tensorflow as tf
 
     value, shape = options["initial_value"], options.get("shape")
     dtype = options.get("dtype")
     if shape is None or not tf.TensorShape(shape).is_fully_defined():
         if callable(value):
-            # In a graph of its own, what would fill the variable is described, not computed.
+            # In a separate graph the initial value is traced, not computed.
             with tf.__internal__.FuncGraph("shape").as_default():
                 value = tf.convert_to_tensor(value(), dtype)
         else:

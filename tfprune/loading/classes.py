@@ -2,7 +2,7 @@
 
 Lambda and the layers that hold a foreign model (TorchModuleWrapper, TFSMLayer, JaxLayer,
 FlaxLayer) are not here, nor are functions that read, write or load. A class that a new Keras adds
-is refused until it stands here; tests/legacy/test_classes.py names those that are missing.
+is refused until it is added here; tests/loading/test_classes.py finds those that are missing.
 """
 
 import re
@@ -66,7 +66,7 @@ SparseCategoricalAccuracy SparseCategoricalCrossentropy SparseTopKCategoricalAcc
 SpecificityAtSensitivity SquaredHinge Sum TopKCategoricalAccuracy TrueNegatives TruePositives
 Tversky
 """)
-# What stands in a Keras 3 graph for a call of a function; those that take functions are left out.
+# Operations of Keras 3 graphs; those that take functions are not allowed.
 OPERATIONS = _names("""
 Abs Absolute AdaptiveAveragePool AdaptiveMaxPool Add AffineTransform All AllClose Amax Amin Angle
 Any Append Arange Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh Argmax Argmin Argpartition
@@ -125,7 +125,7 @@ VALUES = _names(
     "TensorShape __bytes__ __complex__ __ellipsis__ __keras_tensor__ __numpy__ __slice__ "
     "__tensor__ __tuple__"
 )
-"""What stands in the place of a class where a plain value is meant."""
+"""Class names that mark plain values."""
 
 _HOME = re.compile(
     r"(tf_)?keras(\.src)?(\._tf_keras\.keras)?"
@@ -140,7 +140,7 @@ _FUNCTION_HOME = re.compile(
 
 
 def is_listed(kind: str, module: str | None) -> bool:
-    """Say whether a file may name a class: by its name alone, or where Keras has it.
+    """Return whether a file may name a class: by name alone, or in a module of Keras.
 
     Example:
         >>> is_listed("Dense", "keras.layers"), is_listed("Dense", "os"), is_listed("Lambda", None)
@@ -154,12 +154,12 @@ def is_listed(kind: str, module: str | None) -> bool:
 
 
 def is_function_home(module: str) -> bool:
-    """Say whether the functions above live in a module, and nothing else of their names."""
+    """Return whether a module has the functions above, and no others of the same names."""
     return _FUNCTION_HOME.fullmatch(module) is not None
 
 
 def is_word(name: str) -> bool:
-    """Say whether a word is a way to name an activation, initializer, regularizer or constraint.
+    """Return whether a word names an activation, initializer, regularizer or constraint.
 
     Example:
         >>> is_word("glorot_uniform"), is_word("load_model")

@@ -1,7 +1,7 @@
-"""SavedModel folders of Keras 2: the config they hold, and the model made of it.
+"""SavedModel folders of Keras 2: reading their config and weights.
 
-The graph in such a folder is code: restoring it runs what its maker put there. A model is made of
-config and weights alone.
+The graph in such a folder is code, and restoring it would run it. The model is rebuilt from config
+and weights alone.
 """
 
 import json
@@ -21,7 +21,7 @@ def check_folder(path: Path) -> None:
     """Raise unless a folder is a SavedModel with a Keras model in it."""
     if not (path / "saved_model.pb").is_file():
         raise ArtifactError(
-            f"{path}: a folder without saved_model.pb. Name a .keras or .h5 file, or the folder of "
+            f"{path}: a folder without saved_model.pb. Give a .keras or .h5 file, or the folder of "
             "a SavedModel."
         )
     if not (path / _METADATA).is_file():
@@ -31,23 +31,23 @@ def check_folder(path: Path) -> None:
 def read_config(path: Path) -> Any:
     """Return the config of the model in a SavedModel folder.
 
-    Before TensorFlow 2.5 it stood in saved_model.pb, since then in a file of its own.
+    Before TensorFlow 2.5 it was in saved_model.pb, since then it is in a separate file.
 
     Raises:
-        ArtifactError: A file is damaged, or no Keras model with a config is in there.
+        ArtifactError: A file is damaged, or there is no Keras model with a config.
     """
     kinds = _kinds(path)
     found = _metadata(path) if (path / _METADATA).is_file() else kinds
     if not found:
         raise ArtifactError(
             f"{path}: a SavedModel without Keras layers (written by model.export or "
-            "tf.saved_model.save): a graph to run, not a model to work on. Save the model itself "
+            "tf.saved_model.save), which has a graph but no layers. Save the model itself "
             "as .keras."
         )
     kind, text = found.get(0, ("", ""))
     if kind not in _MODELS:
         raise ArtifactError(
-            f"{path}: a SavedModel that holds Keras layers, but is itself none (its root is "
+            f"{path}: a SavedModel with Keras layers, but not of a Keras model (its root is "
             f"{kind or 'no Keras object'}): written by tf.saved_model.save. Save the model itself "
             "as .keras."
         )
@@ -60,18 +60,18 @@ def read_config(path: Path) -> Any:
     config = about.get("model_config") or {key: about.get(key) for key in ("class_name", "config")}
     if not isinstance(config, dict) or not _is_graph(config.get("config")):
         raise ArtifactError(
-            f"{path}: the model is subclassed ({about.get('class_name')}): its layers are joined "
-            "by Python code that is not in the folder. Rebuild it as a functional model, and save "
-            "it as .keras."
+            f"{path}: the model is subclassed ({about.get('class_name')}): its layers are "
+            "connected by Python code that is not in the folder. Rebuild it as a functional model, "
+            "and save it as .keras."
         )
     return config
 
 
 def load_weights_into(model: Any, path: Path) -> None:
-    """Give a model the weights in a SavedModel folder; nothing else of it is read.
+    """Load the weights of a SavedModel folder into a model; read nothing else.
 
     Raises:
-        ArtifactError: Some weight of the model is not there.
+        ArtifactError: A weight of the model is missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -80,7 +80,7 @@ def load_weights_into(model: Any, path: Path) -> None:
         status.assert_existing_objects_matched().expect_partial()
     except AssertionError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ArtifactError(f"{path}: lacks weights of its model: {reason}") from None
+        raise ArtifactError(f"{path}: weights of the model are missing: {reason}") from None
 
 
 def _is_graph(config: Any) -> bool:
@@ -88,7 +88,7 @@ def _is_graph(config: Any) -> bool:
 
 
 def _kinds(path: Path) -> dict[int, tuple[str, str]]:
-    """Return the Keras objects that saved_model.pb lists, with the metadata it has of them."""
+    """Return the Keras objects listed in saved_model.pb, with their metadata."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -98,7 +98,7 @@ def _kinds(path: Path) -> dict[int, tuple[str, str]]:
     except DecodeError as error:
         raise ArtifactError(f"{path}: saved_model.pb is damaged: {error}. {_AGAIN}") from None
     if not saved.meta_graphs:
-        raise ArtifactError(f"{path}: saved_model.pb holds no graph. {_AGAIN}")
+        raise ArtifactError(f"{path}: saved_model.pb contains no graph. {_AGAIN}")
     nodes = saved.meta_graphs[0].object_graph_def.nodes
     return {
         number: (node.user_object.identifier, node.user_object.metadata)
@@ -124,7 +124,7 @@ def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path}: its metadata are damaged: {error}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: its metadata is damaged: {error}. {_AGAIN}") from None
     if not isinstance(about, dict):
-        raise ArtifactError(f"{path}: its metadata are damaged: not an object. {_AGAIN}")
+        raise ArtifactError(f"{path}: its metadata is damaged: not an object. {_AGAIN}")
     return about

@@ -1,4 +1,4 @@
-"""Models read from files of either generation of Keras, in safe mode."""
+"""Loading of models of either generation of Keras, without running code from the file."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from tfprune.errors import ArtifactError, TfpruneError
 from tfprune.loading.allowed import code_in
 from tfprune.loading.budget import BudgetError, check_counts, limited_variables
 from tfprune.loading.folders import load_weights_into
-from tfprune.loading.model_files import CONFIG, WEIGHTS, ModelFile, check_model_file, look_into
-from tfprune.loading.references import unmade_calls
+from tfprune.loading.model_files import CONFIG, WEIGHTS, ModelFile, check_model_file, read_metadata
+from tfprune.loading.references import dangling_calls
 from tfprune.loading.stored import use_slashes
 from tfprune.storage.files import as_path
 from tfprune.storage.scratch import scratch_folder
@@ -22,13 +22,13 @@ from tfprune.workers.pool import run_job
 if TYPE_CHECKING:
     import keras
 
-# What the loaders raise for configs and weights that make no sense.
+# Errors of the loaders for invalid configs and weights.
 _REFUSALS = (
     ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, IndexError,
     RuntimeError, ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile,
 )  # fmt: skip
-_TRUST = "If you trust who made it, say load_model(path, allow_code=True)."
-# Of the largest array where outputs are compared: half a gigabyte.
+_TRUST = "If you trust its source, use load_model(path, allow_code=True)."
+# Size of the largest array when outputs are compared: half a gigabyte.
 _MOST_ELEMENTS = 1 << 27
 _SLASHES_LIMIT_S = 600.0
 # Where Keras 2 kept its classes before it was named tf_keras.
@@ -38,22 +38,22 @@ _OLD_HOMES = (("keras.src.", "tf_keras.src."), ("keras.engine.", "tf_keras.src.e
 def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "keras.Model":
     """Load a model from a `.keras` or `.h5` file or a SavedModel folder, as a Keras 3 model.
 
-    The file itself says which Keras wrote it. What Keras 2 wrote is loaded by `tf_keras` and
-    brought over by `to_keras3`, which compares the outputs; its optimizer stays behind. If it has
-    zeros, training it says that nothing holds them: no file carries masks.
+    The generation is read from the file. A Keras 2 model is loaded by `tf_keras` and converted by
+    `to_keras3`, which compares the outputs and drops the optimizer. Training a loaded model with
+    zeros warns that they have no mask, since files do not contain masks.
 
     Args:
         path: The file or folder.
-        allow_code: Whether code inside of the file may run: Lambda layers, pickled functions,
-            classes that have to be imported. Only for files whose maker you trust.
+        allow_code: Whether code from the file may run: Lambda layers, pickled functions, classes
+            that have to be imported. Only for files from sources you trust.
 
     Returns:
         The model, as it was saved.
 
     Raises:
-        ArtifactError: One line, if the file is missing, truncated, of another format, or holds
-            code that was not allowed.
-        ModelError: A Keras 2 model has something that Keras 3 lacks.
+        ArtifactError: The file is missing, truncated, of another format, or contains code and
+            `allow_code` is False.
+        ModelError: A part of a Keras 2 model has no counterpart in Keras 3.
     """
     from tfprune.sparsity.unheld import watch_zeros
 
@@ -61,17 +61,17 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
 
 
 def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "keras.Model":
-    """Return what `load_model` returns, without the word about zeros that nothing holds."""
-    found = look_into(as_path(path))
+    """Load as `load_model`, without the warning about zeros without masks."""
+    found = read_metadata(as_path(path))
     if found.generation not in (2, 3):
         raise ArtifactError(
-            f"{path}: written by Keras {found.version}; 2 and 3 can be read. Load it with a "
-            "Keras of that age and save it again."
+            f"{path}: written by Keras {found.version}; only 2 and 3 are supported. Load it with "
+            "that version of Keras and save it again."
         )
-    unmade = list(unmade_calls(found.config))
-    if unmade:
+    dangling = list(dangling_calls(found.config))
+    if dangling:
         raise ArtifactError(
-            f"{path}: the layer {unmade[0]!r} is called on the output of a call that is not there. "
+            f"{path}: the layer {dangling[0]!r} is called on the output of a missing call. "
             "Copy or save the model again."
         )
     if not allow_code:
@@ -79,7 +79,7 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
         code = list(dict.fromkeys(code_in(config, found.generation)))
         if code:
             raise ArtifactError(
-                f"{path}: holds code that loading would run: {', '.join(code[:3])}. {_TRUST}"
+                f"{path}: contains code that loading would run: {', '.join(code[:3])}. {_TRUST}"
             )
     import tensorflow as tf
 
@@ -135,7 +135,7 @@ def _read_old(found: ModelFile, allow_code: bool) -> Any:
         load_weights_into(model, found.path)
         return model
     if found.format != "keras":
-        # What is code in these was looked for above: their loaders have no safe mode.
+        # Code in these was searched for above: their loaders have no safe mode.
         return tf_keras.models.load_model(str(found.path), compile=False)
     with scratch_folder() as folder:
         path = _rewritten(found, folder)
@@ -147,7 +147,7 @@ def _budget(found: ModelFile, allow_code: bool) -> AbstractContextManager[None]:
 
 
 def _rewritten(found: ModelFile, folder: Path) -> Path:
-    """Write the archive again, its classes and weights named as Keras names them today and here."""
+    """Write a copy of the archive with current names of classes and weights."""
     path = folder / "model.keras"
     with zipfile.ZipFile(found.path) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():

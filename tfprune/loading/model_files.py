@@ -1,7 +1,4 @@
-"""What a model file is, read from the file itself: its format, its generation, its config.
-
-Nothing here runs what a file holds.
-"""
+"""Format, generation and config of a model file, read without running code from it."""
 
 import json
 import struct
@@ -19,30 +16,30 @@ from tfprune.workers.pool import ChildError, run_job
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _AGAIN = "Copy or save the model again."
-# What zipfile raises for damaged archives, beside its own error.
+# Errors of zipfile for damaged archives.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError,
             ValueError, OverflowError, struct.error)  # fmt: skip
 _H5_LIMIT_S = 60.0
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-"""What a `.keras` archive holds."""
-# An archive may grow this much when it is unpacked, or so many times.
+"""The members of a `.keras` archive."""
+# Limits on the growth of an archive when it is unpacked: bytes, or a factor.
 _FREE_BYTES, _MOST_GROWTH = 64 << 20, 100
-# The objects that JSON makes take twenty times the room of the text.
+# Parsed JSON takes twenty times the memory of the text.
 _LONGEST_CONFIG_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file and what it says of itself.
+    """A model file and its metadata.
 
     Attributes:
         path: The file or folder.
         format: "keras", "h5" or "saved_model".
-        version: The version of Keras that wrote it, "" where it does not say.
+        version: The version of Keras that wrote it, "" if unknown.
         config: The model's config.
-        training: What it was compiled with, where that is not in the config.
-        stored_bytes: How much its weights take.
-        backslashes: Whether Windows wrote it, and its weights have names that others do not find.
+        training: The compile config, if it is not in the config.
+        stored_bytes: The size of its weights.
+        backslashes: Whether Windows wrote it, with backslashes in the names of weights.
     """
 
     path: Path
@@ -55,7 +52,7 @@ class ModelFile:
 
     @property
     def generation(self) -> int:
-        """2 for Keras 2 (`tf_keras`), 3 for Keras 3."""
+        """Return 2 for Keras 2 (`tf_keras`), 3 for Keras 3."""
         major = self.version.partition(".")[0]
         if major.isdigit():
             return int(major)
@@ -63,7 +60,7 @@ class ModelFile:
 
 
 def check_model_file(path: Path) -> None:
-    """Raise unless `path` is a whole `.keras` archive, an HDF5 file or a SavedModel folder."""
+    """Raise unless `path` is a complete `.keras` archive, an HDF5 file or a SavedModel folder."""
     if not path.exists():
         raise ArtifactError(f"{path}: no such file.")
     if path.is_dir():
@@ -76,12 +73,12 @@ def check_model_file(path: Path) -> None:
                 raise ArtifactError(f"{path}: not an HDF5 file. Save the model again.")
     else:
         raise ArtifactError(
-            f"{path}: expected a name ending in .keras, .h5 or .hdf5, or a SavedModel's folder."
+            f"{path}: expected a name ending in .keras, .h5 or .hdf5, or a SavedModel folder."
         )
 
 
 def check_weights_file(path: Path) -> None:
-    """Raise unless a file of weights is a whole HDF5 file that refers to no other.
+    """Raise unless a file of weights is a complete HDF5 file without external links.
 
     Raises:
         ArtifactError: It is damaged, or of another format.
@@ -91,22 +88,22 @@ def check_weights_file(path: Path) -> None:
     _ask_for_h5(path, path)
 
 
-def look_into(path: Path) -> ModelFile:
-    """Return what a model file says of itself.
+def read_metadata(path: Path) -> ModelFile:
+    """Return the metadata of a model file.
 
     Raises:
-        ArtifactError: It is missing, damaged, or no model file.
+        ArtifactError: It is missing, damaged, or not a model file.
     """
     check_model_file(path)
     if path.is_dir():
         stored = sum(file.stat().st_size for file in (path / "variables").glob("variables.data*"))
         return ModelFile(path, "saved_model", "2", read_config(path), stored_bytes=stored)
     if path.suffix == ".keras":
-        return _look_into_archive(path)
+        return _read_archive(path)
     about = _ask_for_h5(path, path)
     if about["model_config"] is None:
         raise ArtifactError(
-            f"{path}: holds weights without a model. Build the model, and call its load_weights."
+            f"{path}: contains weights without a model. Build the model, and call its load_weights."
         )
     config = _json(path, "its model_config", about["model_config"].encode())
     training = about["training_config"]
@@ -115,7 +112,7 @@ def look_into(path: Path) -> ModelFile:
     return ModelFile(path, "h5", _version(about), config, training, about["bytes"])
 
 
-def _look_into_archive(path: Path) -> ModelFile:
+def _read_archive(path: Path) -> ModelFile:
     with zipfile.ZipFile(path) as archive, scratch_folder() as folder:
         names = archive.namelist()
         config = _json(path, CONFIG, archive.read(CONFIG))
@@ -131,12 +128,12 @@ def _look_into_archive(path: Path) -> ModelFile:
 
 
 def _ask_for_h5(path: Path, content: Path) -> dict[str, Any]:
-    """Return what a child process says of an HDF5 file, which is or is part of a model file."""
+    """Examine an HDF5 file, which is or is part of a model file, in a child process."""
     limit_s = _H5_LIMIT_S + content.stat().st_size / 20e6
     try:
         reply: dict[str, Any] = run_job(examine_h5, str(content.resolve()), limit_s=limit_s)
     except ChildError as error:
-        inside = "" if content == path else f" ({WEIGHTS} inside of it)"
+        inside = "" if content == path else f" ({WEIGHTS} inside it)"
         raise ArtifactError(f"{path}: a damaged HDF5 file{inside}: {error}. {_AGAIN}") from None
     return reply
 
@@ -154,7 +151,7 @@ def _check_archive(path: Path) -> None:
             f"{path}: truncated, or not a .keras file: {reason}. {_AGAIN}"
         ) from None
     if damaged:
-        raise ArtifactError(f"{path}: {damaged} inside of it is damaged. {_AGAIN}")
+        raise ArtifactError(f"{path}: {damaged} inside it is damaged. {_AGAIN}")
     if CONFIG not in names:
         raise ArtifactError(f"{path}: no {CONFIG} inside, so not a .keras file. {_AGAIN}")
 
@@ -163,12 +160,12 @@ def _check_growth(path: Path, sizes: dict[str, int]) -> None:
     packed, unpacked = path.stat().st_size, sum(sizes.values())
     if unpacked > max(_FREE_BYTES, _MOST_GROWTH * packed):
         raise ArtifactError(
-            f"{path}: {packed:,} bytes that unpack to {unpacked:,}, more than a model's. {_AGAIN}"
+            f"{path}: {packed:,} bytes that unpack to {unpacked:,}, too much for a model. {_AGAIN}"
         )
     if sizes.get(CONFIG, 0) > _LONGEST_CONFIG_BYTES:
         raise ArtifactError(
-            f"{path}: {CONFIG} inside of it has {sizes[CONFIG]:,} bytes; "
-            f"{_LONGEST_CONFIG_BYTES:,} can be read."
+            f"{path}: {CONFIG} inside it has {sizes[CONFIG]:,} bytes; "
+            f"at most {_LONGEST_CONFIG_BYTES:,} are allowed."
         )
 
 
@@ -185,7 +182,7 @@ def _version(about: Any) -> str:
 
 
 def _is_old(config: Any) -> bool:
-    """Say whether a config that names no version uses the words of Keras 2."""
+    """Return whether a config without a version is of Keras 2."""
     if isinstance(config, list):
         return any(map(_is_old, config))
     if not isinstance(config, dict):

@@ -1,22 +1,22 @@
-"""Calls in a config that wait for a tensor which never comes: tf_keras waits for ever."""
+"""Calls in a config on missing tensors, for which tf_keras would wait forever."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
-def unmade_calls(config: Any) -> Iterator[str]:
-    """Name the layers whose calls need the output of a call that is not there, or of their own."""
+def dangling_calls(config: Any) -> Iterator[str]:
+    """Yield the layers whose calls need the output of a missing call, or their own output."""
     if isinstance(config, list):
         for item in config:
-            yield from unmade_calls(item)
+            yield from dangling_calls(item)
     elif isinstance(config, dict):
         if isinstance(config.get("layers"), list):
-            yield from _unmade([one for one in config["layers"] if isinstance(one, dict)])
+            yield from _dangling([one for one in config["layers"] if isinstance(one, dict)])
         for value in config.values():
-            yield from unmade_calls(value)
+            yield from dangling_calls(value)
 
 
-def _unmade(layers: list[dict[str, Any]]) -> list[str]:
+def _dangling(layers: list[dict[str, Any]]) -> list[str]:
     calls = {
         one["name"]: one["inbound_nodes"]
         for one in layers
@@ -44,7 +44,7 @@ def _unmade(layers: list[dict[str, Any]]) -> list[str]:
 
 
 def _references(value: Any, calls: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Give the layer and the number of its call that each tensor in the arguments comes from."""
+    """Yield the layer, and the number of its call, of each tensor in the arguments."""
     if isinstance(value, dict):
         value = value.get("keras_history", list(value.values()))
     if not isinstance(value, list):

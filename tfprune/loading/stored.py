@@ -1,4 +1,4 @@
-"""What an HDF5 file holds, read by a child process: a damaged or hostile file can end it."""
+"""Contents of an HDF5 file, read by a child process: a damaged file can crash it."""
 
 import os
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 # Deflate cannot shrink more than this; a size beyond it is a damaged field.
 _MOST_COMPRESSION = 1032
 
-# A file of weights may grow this much when it is unpacked, beyond what every file may.
+# Limit on the growth of a weights file when it is unpacked, beyond FREE_BYTES.
 MOST_GROWTH = 100
 FREE_BYTES = 64 << 20
 
 
 def examine_h5(path: str) -> dict[str, Any]:
-    """Return what an HDF5 file says of its model, how much it stores, and how it was written.
+    """Return the metadata of an HDF5 file: config, stored bytes, and style of names.
 
     Raises:
-        ValueError: It refers to other files, or its arrays are larger than it can hold.
+        ValueError: It refers to other files, or its arrays exceed its size.
     """
     import h5py  # type: ignore[import-untyped]
 
@@ -29,13 +29,13 @@ def examine_h5(path: str) -> dict[str, Any]:
                 check_links(name, item)
             elif isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
-                    raise ValueError(f"{name} lies in another file")
+                    raise ValueError(f"{name} is in another file")
                 sizes.append(item.nbytes)
 
         def check_links(name: str, group: Any) -> None:
             for key in group:
                 if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{name}/{key} is a link to another place")
+                    raise ValueError(f"{name}/{key} is a link to another file")
 
         check_links("", file)
         file.visititems(visit)
@@ -44,12 +44,12 @@ def examine_h5(path: str) -> dict[str, Any]:
     about["training_config"] = as_text(training)
     limit = max(FREE_BYTES, MOST_GROWTH * os.path.getsize(path))
     if sum(sizes) > limit:
-        raise ValueError(f"its arrays claim {sum(sizes)} bytes")
+        raise ValueError(f"its arrays declare {sum(sizes)} bytes")
     return {**about, "bytes": sum(sizes), "backslashes": any("\\" in name for name in names)}
 
 
 def use_slashes(path: str) -> None:
-    """Give the groups of a weights file that Windows wrote the names they have elsewhere."""
+    """Rename the groups of a weights file written on Windows to names with slashes."""
     import h5py
 
     with h5py.File(path, "r+") as file:
@@ -59,12 +59,12 @@ def use_slashes(path: str) -> None:
 
 
 def read_h5(path: str) -> dict[str, str | None]:
-    """Return what an HDF5 file says of its model, after reading all of it once.
+    """Read an HDF5 file completely once, and return its metadata.
 
-    Made to be run in a process of its own: a damaged file can end it.
+    Run it in a child process: a damaged file can crash it.
 
     Raises:
-        ValueError: An array is larger than the file can hold.
+        ValueError: An array exceeds the size of the file.
     """
     import h5py
 
@@ -77,7 +77,7 @@ def read_h5(path: str) -> dict[str, str | None]:
                 _ = item.attrs[key]
             if isinstance(item, h5py.Dataset):
                 if item.nbytes > limit:
-                    raise ValueError(f"{name} claims {item.nbytes} bytes")
+                    raise ValueError(f"{name} declares {item.nbytes} bytes")
                 _ = item[()]
 
         file.visititems(visit)
@@ -87,7 +87,7 @@ def read_h5(path: str) -> dict[str, str | None]:
 
 
 def as_text(value: Any) -> str | None:
-    """Return an attribute of an HDF5 file as text; None where it is none."""
-    if isinstance(value, str):  # what is no UTF-8 comes from h5py as surrogates
+    """Return an attribute of an HDF5 file as text; None if it is not text."""
+    if isinstance(value, str):  # h5py decodes invalid UTF-8 to surrogates
         value = value.encode("utf-8", "surrogateescape")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
