@@ -172,7 +172,7 @@ def test_an_interrupted_run_tidies_up_and_says_how_to_go_on(
     _, errors = run.communicate(timeout=120)
     assert run.returncode == code
     last = errors.splitlines()[-1]
-    assert last.startswith(f"tfprune: {said}. Go on with: tfprune run quickstart --set ")
+    assert last.startswith(f"tfprune: {said}. Resume with: tfprune run quickstart --set ")
     assert last.endswith(f"--out {out} --resume")
     assert "Traceback" not in errors
     assert not list(temporary.glob("tfprune-*"))

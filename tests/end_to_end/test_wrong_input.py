@@ -164,8 +164,8 @@ def test_a_folder_that_holds_another_run(tmp_path: Path) -> None:
     code, lines, loaded = run("--out", str(tmp_path))
     assert code == 2
     assert lines == [
-        f"tfprune: {tmp_path}: holds a run already, with 1 stage done. Give --resume to go on "
-        "with it, or another folder."
+        f"tfprune: {tmp_path}: contains a run already, with 1 stage done. Give --resume to resume "
+        "it, or another folder."
     ]
     assert not loaded
 
@@ -197,9 +197,9 @@ def link_to_a_file(folder: Path) -> Path:
     ("make", "said"),
     [
         (damaged_state, "state.json: not what tfprune wrote (identity: expected a table."),
-        (link, "out: a link to nothing. Name a folder for the run."),
-        (round_link, "out: a link to nothing. Name a folder for the run."),
-        (link_to_a_file, "out: a file. Name a folder for the run."),
+        (link, "out: a broken link. Give a folder for the run."),
+        (round_link, "out: a broken link. Give a folder for the run."),
+        (link_to_a_file, "out: a file. Give a folder for the run."),
     ],
 )
 def test_a_folder_that_no_run_can_be_in(make, said: str, resume: list[str], tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_the_command_ends_with_0_1_or_2(folder, fresh) -> None:
     assert [gate["name"] for gate in told["gates"] if not gate["passed"]] == ["min_accuracy"]
     done = command(folder)
     assert done.returncode == cli.WRONG
-    assert "needs labeled data; name an .npz with x and y" in done.stderr
+    assert "needs labeled data; give an .npz with x and y" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -125,7 +125,7 @@ def test_what_is_not_there_or_no_report_is_one_line(folder, fresh, tmp_path) -> 
     with pytest.raises(ArtifactError, match=r"model\.json: no such file"):
         check(tmp_path)
     (folder / "model.json").write_text('{"sha256": 3}')
-    with pytest.raises(ArtifactError, match=r"model\.json: not the report of a file"):
+    with pytest.raises(ArtifactError, match=r"model\.json: not a conversion report"):
         check(folder)
 
 

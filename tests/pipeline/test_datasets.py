@@ -155,14 +155,14 @@ def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
     assert len(data.test) == 5
     assert data.name == f"[data] {path}"
     np.savez(path, **(arrays() | {"x_train": np.array([{}], dtype=object)}), allow_pickle=True)
-    with pytest.raises(DataError, match=r"not a sound \.npz"):
+    with pytest.raises(DataError, match=r"not a valid \.npz"):
         load_data(DataTable(str(path)))
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"not a sound \.npz"):
+    with pytest.raises(DataError, match=r"not a valid \.npz"):
         load_data(DataTable(str(path)))
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(DataError, match=r"not a sound \.npz .* one array without a name"):
+    with pytest.raises(DataError, match=r"not a valid \.npz .* a single array without a name"):
         load_data(DataTable(str(path)))
     path.unlink()
     with pytest.raises(DataError, match="no such file"):
@@ -192,7 +192,7 @@ def test_a_function_may_give_tf_datasets(tmp_path: Path, monkeypatch: pytest.Mon
     data = load_data(DataTable("my_data_module:load", validation=0.0))
     np.testing.assert_array_equal(data.train.x, data.test.x)
     np.testing.assert_array_equal(data.train.y, [0, 1, 0, 1, 0, 1])
-    with pytest.raises(DataError, match="gave no element"):
+    with pytest.raises(DataError, match="has no elements"):
         load_data(DataTable("my_data_module:nothing"))
 
 
@@ -218,7 +218,7 @@ except DataError as error:
 """
     line = in_keras_home(tmp_path, code)
     assert line.startswith("[data] mnist: URL fetch failure on https://")
-    assert line.endswith("Go online once, or name an .npz with x_train, y_train, x_test, y_test.")
+    assert line.endswith("Go online once, or give an .npz with x_train, y_train, x_test, y_test.")
 
 
 @pytest.mark.data

@@ -77,7 +77,7 @@ def test_a_damaged_file_is_made_again_with_all_that_follows(
     work.calls.clear()
     work.run(resume=True)
     assert work.calls == ["two", "three"]
-    assert "two: two.bin gone or changed since; done again" in caplog.text
+    assert "two: two.bin missing or changed; runs again" in caplog.text
 
 
 def test_a_stage_has_to_write_what_it_says(work: Work) -> None:
@@ -90,7 +90,9 @@ def test_a_stage_has_to_write_what_it_says(work: Work) -> None:
 
 def test_a_run_is_not_written_over(work: Work) -> None:
     work.run(stop="two")
-    with pytest.raises(OptionError, match="holds a run already, with 1 stage done. Give --resume"):
+    with pytest.raises(
+        OptionError, match="contains a run already, with 1 stage done. Give --resume"
+    ):
         work.run()
 
 
@@ -107,11 +109,11 @@ def test_a_run_with_nothing_done_may_begin_anew_by_another_recipe(work: Work, re
 def test_another_recipe_or_other_data_do_not_go_on(work: Work) -> None:
     work.run()
     with (
-        pytest.raises(RecipeError, match="of another recipe"),
+        pytest.raises(RecipeError, match="has another recipe"),
         open_folder(work.folder, RECIPE_B, {"data": "same"}, resume=True),
     ):
         pass
-    with pytest.raises(DataError, match="the data of the run there is not the one given now"):
+    with pytest.raises(DataError, match="the data of the run there differs from the one given now"):
         work.run(resume=True, identity="other")
 
 
@@ -124,7 +126,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
     with (
-        pytest.raises(OptionError, match="a file. Name a folder"),
+        pytest.raises(OptionError, match="a file. Give a folder"),
         open_folder(tmp_path / "thesis.doc", RECIPE_A, {}),
     ):
         pass
@@ -132,10 +134,10 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OptionError, match="lies below .*file, a file; name another place"):
+    with pytest.raises(OptionError, match="is below .*file, a file; choose another path"):
         check_folder(tmp_path / "file" / "run", resume=False)
     if os.path.isdir("/proc"):
-        with pytest.raises(OptionError, match="cannot be written to /proc"):
+        with pytest.raises(OptionError, match="cannot write to /proc"):
             check_folder("/proc/tfprune", resume=False)
 
 
@@ -155,7 +157,7 @@ def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:
 def test_one_process_at_a_time(work: Work) -> None:
     with (
         open_folder(work.folder, RECIPE_A, {}),
-        pytest.raises(OptionError, match="another process is at work"),
+        pytest.raises(OptionError, match="another process is using it"),
         open_folder(work.folder, RECIPE_A, {}, resume=True),
     ):
         pass
@@ -219,7 +221,7 @@ def test_a_spoilt_state_is_one_line_and_nothing_is_lost(work: Work, spoil, resum
     assert {file.name: file.read_bytes() for file in work.folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("kind", ["bytes", "folder", "pipe", "link to nothing", "round link"])
+@pytest.mark.parametrize("kind", ["bytes", "folder", "pipe", "broken link", "round link"])
 def test_what_is_no_text_in_place_of_the_state_is_one_line(work: Work, kind: str) -> None:
     work.run()
     path = work.folder / STATE
@@ -231,7 +233,7 @@ def test_what_is_no_text_in_place_of_the_state_is_one_line(work: Work, kind: str
     elif kind == "pipe":
         os.mkfifo(path)
     else:
-        path.symlink_to("gone" if kind == "link to nothing" else STATE)
+        path.symlink_to("gone" if kind == "broken link" else STATE)
     with pytest.raises(OptionError, match=r"state\.json: not what tfprune wrote"):
         work.run(resume=True)
 
@@ -244,7 +246,7 @@ def test_a_link_that_is_no_folder_is_refused(tmp_path: Path, name: str, target: 
     (tmp_path / name).symlink_to(target)
     for resume in (False, True):
         for folder in (tmp_path / name, tmp_path / name / "below"):
-            with pytest.raises(OptionError, match=rf"{name}.*(Name a folder|name another place)"):
+            with pytest.raises(OptionError, match=rf"{name}.*(Give a folder|choose another path)"):
                 check_folder(folder, resume=resume)
     assert (tmp_path / "a.txt").read_text() == "thesis"
     assert sorted(os.listdir(tmp_path)) == sorted({"a.txt", name})
@@ -300,7 +302,7 @@ def test_other_versions_are_warned_of_with_both(
     for _ in range(2):
         (said,) = go_on("3.15.1")
         assert said.startswith(
-            "the run was begun with keras 3.10.0, now 3.15.1: what is done stays"
+            "the run was started with keras 3.10.0, now 3.15.1: finished stages are kept"
         )
     assert go_on("3.10.0") == []
 

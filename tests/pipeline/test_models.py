@@ -40,13 +40,13 @@ def test_attention_knows_the_order_of_the_rows() -> None:
 
 
 def test_flat_data_are_sent_to_mlp() -> None:
-    with pytest.raises(ModelError, match=r"convnet takes images .*the data have \(64,\)\. .*mlp"):
+    with pytest.raises(ModelError, match=r"takes images .*the data has shape \(64,\)\. .*mlp"):
         build_model(ModelTable("convnet"), (64,), 10)
     assert build_model(ModelTable("mlp"), (64,), 10).output_shape == (None, 10)
 
 
 def test_attention_says_what_width_its_heads_need() -> None:
-    with pytest.raises(OptionError, match="width = 30 is no multiple of heads = 4"):
+    with pytest.raises(OptionError, match="width = 30 is not a multiple of heads = 4"):
         build_model(ModelTable("attention", options={"width": 30}), SHAPE, 10)
 
 
@@ -87,7 +87,7 @@ def test_weights_that_lie_in_another_file_are_refused(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["layer"] = h5py.ExternalLink("elsewhere.h5", "/")
     table = ModelTable(source="keras.applications.MobileNet", weights=str(path))
-    with pytest.raises(ArtifactError, match="layer is a link to another place"):
+    with pytest.raises(ArtifactError, match="layer is a link to another file"):
         build_model(table, (32, 32, 3), 10)
     table = ModelTable(source="keras.applications.MobileNet", weights=str(tmp_path / "w.keras"))
     (tmp_path / "w.keras").touch()

@@ -10,7 +10,7 @@ import pytest
 
 from tfprune.errors import ArtifactError
 from tfprune.pipeline import Result
-from tfprune.pipeline.saving import load_artifact, save_model, saved_aside
+from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 
 
 def test_saving_replaces_at_once_and_leaves_no_optimizer(finished: Result, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_model_gets_the_rights_of_any_other_file(umask: int, mode: int, tmp_pa
 
 def test_what_is_saved_aside_is_gone_after(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    with saved_aside(model, tmp_path) as path:
+    with saved_temporarily(model, tmp_path) as path:
         assert keras.saving.load_model(path).count_params() == 3
         assert path.parent.parent == tmp_path
     assert not list(tmp_path.iterdir())
@@ -51,5 +51,5 @@ def test_a_file_without_its_report_is_named(finished: Result, tmp_path: Path) ->
     assert finished.folder is not None
     shutil.copy(finished.folder / "model.tflite", tmp_path)
     (tmp_path / "model.json").write_text("{}")
-    with pytest.raises(ArtifactError, match=r"model\.json: not the report of a file"):
+    with pytest.raises(ArtifactError, match=r"model\.json: not a conversion report"):
         load_artifact(tmp_path / "model.tflite")

@@ -81,5 +81,5 @@ def test_the_learning_rate_ends_at_zero(data: Dataset) -> None:
 def test_training_that_fails_says_so(data: Dataset) -> None:
     made = model()
     compile_model(made, data, "sgd", 1e30, 15)
-    with pytest.raises(TrainingError, match="training has failed. Lower learning_rate"):
+    with pytest.raises(TrainingError, match="training diverged. Lower learning_rate"):
         fit(made, data, epochs=3, batch_size=10, task=Steps())

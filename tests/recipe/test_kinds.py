@@ -39,7 +39,7 @@ def test_a_fraction_is_read_as_it_is(value: float) -> None:
         (kinds.NAMES, 3, ""),
         (kinds.NAMES, ["conv", 3], ""),
         (kinds.NAMES, [""], ""),
-        (kinds.NAMES, ["conv("], "'conv(' is no regular expression"),
+        (kinds.NAMES, ["conv("], "'conv(' is not a regular expression"),
         (kinds.OPTIONS, "width", ""),
         (kinds.choice("adam", "sgd"), "adm", "Did you mean adam?"),
         (kinds.choice("adam", "sgd"), 7, ""),

@@ -35,7 +35,7 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ({"gate": 3}, "r.toml gate: expected a table. Received 3."),
         (
             {"quantize": {"scheme": "float16", "calibration": 9}},
-            "r.toml [quantize] calibration: is for int8 and int16x8, not float16. Drop it.",
+            "r.toml [quantize] calibration: is only for int8 and int16x8, not float16. Remove it.",
         ),
         (
             {"quantize": {"scheme": "float16", "io": "int8"}},
@@ -43,7 +43,7 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ),
         (
             {"model": {"source": "convnet"}},
-            "r.toml [model] source: convnet comes untrained. Add a table [train].",
+            "r.toml [model] source: convnet is untrained. Add a table [train].",
         ),
     ],
 )
@@ -59,7 +59,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
 
 def test_a_needed_key_is_asked_for() -> None:
     (line,) = faults({"data": {"limit": 5}})
-    assert line.startswith("r.toml [data] source: is needed: a built-in data set (cifar10,")
+    assert line.startswith("r.toml [data] source: required: a built-in data set (cifar10,")
 
 
 def test_all_faults_are_listed_at_once() -> None:
@@ -150,7 +150,7 @@ def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
         load_recipe(path)
     assert str(error.value) == (
         f"{path} [model] source: no such file: {tmp_path / 'gone.keras'}. "
-        "Paths start from the folder of the recipe."
+        "Paths are relative to the folder of the recipe."
     )
 
 

@@ -164,8 +164,11 @@ def test_keys_of_auto_are_for_auto() -> None:
     assert parse_recipe(tomllib.loads(to_toml(chosen.to_dict()))) == chosen
     assert "prefer" not in Recipe(quantize=QuantizeTable("int8")).to_dict()["quantize"]
     for table, fault in (
-        ({"scheme": "int8", "prefer": "size"}, "prefer.*is for auto, not int8"),
-        ({"scheme": "auto", "layers": {"a": "int4"}}, "layers.*is for one scheme, not auto"),
+        ({"scheme": "int8", "prefer": "size"}, "prefer.*is only for auto, not int8"),
+        (
+            {"scheme": "auto", "layers": {"a": "int4"}},
+            "layers.*is only for a fixed scheme, not auto",
+        ),
         ({"scheme": "auto", "io": "int16"}, "io: expected int8 or float32 with scheme = auto"),
         ({"scheme": "autos"}, "Did you mean auto"),
     ):

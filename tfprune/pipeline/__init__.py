@@ -1,4 +1,4 @@
-"""A recipe carried out: stages in order, in a folder that can be gone on with."""
+"""Running a recipe: stages in order, in a folder, so that a run can be resumed."""
 
 from tfprune.pipeline.check import check
 from tfprune.pipeline.compress import Job, Result, carry_out, compress, prepare

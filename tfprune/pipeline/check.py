@@ -1,4 +1,4 @@
-"""A stored artifact found and checked: the folder of a run, or a file with its report beside it."""
+"""Check of a stored artifact: a run folder, or a file with its report next to it."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -20,12 +20,12 @@ from tfprune.storage.records import record
 from tfprune.utils.progress import SILENT, Progress
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
-"""Names of arrays that an `.npz` to check on may have."""
+"""Names of the arrays in an `.npz` with data."""
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What lies there: the file, and what was written down when it was made."""
+    """The stored file, and what was recorded when it was made."""
 
     file: Path
     baseline: Path | None
@@ -36,7 +36,7 @@ class _Stored:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """What was written down of a file when it was made, as far as it is held to it."""
+    """The recorded hash and limits of a file."""
 
     sha256: str
     raw_bytes: int
@@ -54,24 +54,24 @@ def check(
     runs: int | None = None,
     progress: Progress = SILENT,
 ) -> Verdict:
-    """Return whether a stored artifact still keeps its gates, measured anew.
+    """Measure a stored artifact again, and check its gates.
 
     Args:
-        path: The folder of a run, whose gates are those of its recipe; or a `.tflite` file with its
-            report beside it, which may not be heavier than it was when it was stored.
+        path: A run folder, with the gates of its recipe; or a `.tflite` file with its report next
+            to it, which may not be larger than when it was stored.
         data: A pair (x, y), a dataset of batches, or the path of an `.npz` with x and y (or x_test
             and y_test). None takes the test set of the run's recipe.
-        limits: Further gates, as Gate(max_bytes=30_000); they win over those that are stored.
-        baseline: The file that some gates compare with; in a run's folder it is `baseline.tflite`.
-        device: Where it is timed; by default as the recipe says, or `host`.
+        limits: Further gates, such as Gate(max_bytes=30_000), which override the stored ones.
+        baseline: The file that some gates refer to; by default `baseline.tflite` of the run folder.
+        device: The device that times it; by default that of the recipe, or `host`.
         threads: Threads of the runtime; likewise.
-        runs: How many pairs are timed; likewise.
-        progress: Where to report how far it is.
+        runs: Number of timed pairs; likewise.
+        progress: Receives progress reports.
 
     Raises:
-        OptionError: There is nothing to hold it to, or a gate lacks data or a baseline.
-        ArtifactError: What is stored is missing or damaged.
-        DataError: The data does not fit.
+        OptionError: There is no gate, or a gate lacks data or a baseline.
+        ArtifactError: The stored file is missing or damaged.
+        DataError: The data does not fit the file.
 
     Example:
         check("runs/quickstart", data="this_week.npz").passed
@@ -90,8 +90,8 @@ def check(
     idle = [option for option, value in timing.items() if value is not None]
     if idle and not wanted.need_time:
         raise OptionError(
-            f"{idle[0]}: nothing is timed, for no gate is of latency; set max_latency_ms or "
-            "max_latency_ratio, or leave it out"
+            f"{idle[0]}: nothing is timed, since there is no gate on latency; set max_latency_ms "
+            "or max_latency_ratio, or remove this option"
         )
     table = (stored.recipe.measure if stored.recipe else None) or MeasureTable()
     return check_file(
@@ -121,22 +121,22 @@ def _find(path: Path) -> _Stored:
 
 
 def _recorded(path: Path) -> _Recorded:
-    """Return what the report that was stored beside a file says of it, whatever else it says."""
+    """Return the recorded hash and limits from the report next to a file."""
     if not path.exists():
         raise ArtifactError(
-            f"{path}: no such file; check a run's folder, or a file with its report beside it"
+            f"{path}: no such file; give a run folder, or a file with its report next to it"
         )
     content = read_bytes(path, "convert the model again")
     names = [field.name for field in fields(_Recorded)]
     try:
         found = parse_json(content)
         if not isinstance(found, dict):
-            raise ValueError("no table")
+            raise ValueError("it is not a table")
         made = record(_Recorded, {name: found[name] for name in names if name in found})
         if min(made.raw_bytes, made.gzip_bytes) < 0:
-            raise ValueError("a size below 0")
+            raise ValueError("a negative size")
     except ValueError as error:
-        raise ArtifactError(f"{path}: not the report of a file: {error}") from None
+        raise ArtifactError(f"{path}: not a conversion report: {error}") from None
     return made
 
 
@@ -150,13 +150,13 @@ def _data(given: Any, recipe: Recipe | None) -> Any:
     table = recipe.data if recipe else None
     if isinstance(given, str | os.PathLike):
         x, y = _pair(Path(given))
-        # The recipe's scale was part of what the model was trained on.
+        # The model was trained on data with the recipe's scale.
         scale = table.scale if table else 1.0
         return (x if scale == 1.0 else x.astype(np.float32) * np.float32(scale)), y
     if given is not None:
         return given
     if table is None:
-        raise OptionError("a gate of accuracy needs labeled data; name an .npz with x and y")
+        raise OptionError("a gate of accuracy needs labeled data; give an .npz with x and y")
     test = load_data(table).test
     return test.x, test.y
 

@@ -1,6 +1,6 @@
-"""Examples to train and judge a model on: arrays, checked before any work is done with them.
+"""Data sets of a run: arrays, checked before any work is done.
 
-The test set is used for the final report alone; calibration and validation come from the rest.
+The test set is used for the final report only; calibration and validation use the rest.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tfprune.storage.archives import ArchiveFault, open_archive
 
 @dataclass(frozen=True)
 class Split:
-    """Examples and their labels: `x[i]` is of class `y[i]`."""
+    """Examples and their labels: `x[i]` has class `y[i]`."""
 
     x: NDArray
     y: NDArray
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run trains on, watches while it trains, and is judged on at the end."""
+    """The train, validation and test sets of a run."""
 
     train: Split
     validation: Split | None
@@ -44,22 +44,22 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits there are, by name."""
+        """Return the splits, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     @property
     def classes(self) -> int:
-        """One more than the largest label."""
+        """Return the number of classes: the largest label plus one."""
         return 1 + max(int(split.y.max()) for split in self.splits.values())
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one example."""
+        """Return the shape of one example."""
         return self.train.x.shape[1:]
 
     def first(self, count: int | None) -> "Dataset":
-        """Return the same with the first `count` examples of each split."""
+        """Return a data set with the first `count` examples of each split."""
         validation = self.validation.first(count) if self.validation else None
         return Dataset(self.train.first(count), validation, self.test.first(count), self.name)
 
@@ -96,17 +96,17 @@ def load_data(table: DataTable) -> Dataset:
 def as_dataset(
     data: Any, *, name: str = "data", validation: float = 0.1, seed: int = 0, scale: float = 1.0
 ) -> Dataset:
-    """Turn what a user has into a checked `Dataset`.
+    """Convert a user's data to a checked `Dataset`.
 
     Args:
         data: `((x, y), (x_test, y_test))`, or with a validation pair in the middle, or a mapping
-            with the keys x_train, y_train, x_test, y_test and maybe x_validation, y_validation.
-            In place of a pair, a `tf.data.Dataset` of pairs, which is read into memory: one with
-            a single label an element is taken as single examples, any other as batches.
-        name: What errors call it.
-        validation: Fraction of the training pair put aside where no validation pair is given.
-        seed: Of that split.
-        scale: What all examples are multiplied by.
+            with the keys x_train, y_train, x_test, y_test and optionally x_validation,
+            y_validation. A pair may be a `tf.data.Dataset` of pairs, which is read into memory:
+            with a single label per element it has single examples, otherwise batches.
+        name: Its name in errors.
+        validation: Fraction of the training pair used for validation, if no pair is given for it.
+        seed: Seed of that split.
+        scale: Factor for all examples.
 
     Raises:
         DataError: One line, if anything is missing, empty, not finite, or of a wrong shape.
@@ -133,13 +133,13 @@ def as_dataset(
 def check_for_model(
     data: Dataset, shape: tuple[int | None, ...], dtype: str, classes: int, model: str
 ) -> None:
-    """Raise unless a model that takes `shape` and tells `classes` apart can work on the data.
+    """Raise unless data fits a model with this input shape and number of classes.
 
     Args:
         data: The data.
         shape: The model's input shape without the batch.
         dtype: The model's input type.
-        classes: How many outputs it has.
+        classes: The number of its outputs.
         model: Its name, for errors.
     """
     fits = len(shape) == len(data.input_shape) and all(
@@ -155,7 +155,7 @@ def check_for_model(
     if ("float" in dtype) != ("float" in given):
         raise DataError(
             f"{data.name}: examples are {given}, {model} takes {dtype}. "
-            "Convert them, or set data.scale to make floats of integers."
+            "Convert them, or set data.scale to convert integers to floats."
         )
     for title, split in data.splits.items():
         if split.y.max() >= classes:
@@ -174,7 +174,7 @@ def _parts(data: Any, name: str) -> list[Any]:
         if missing:
             raise DataError(
                 f"{name}: no array {', '.join(missing)}. Found: {', '.join(map(str, data))}. "
-                f"Needed: {', '.join(needed)}; x_validation, y_validation may be given too."
+                f"Needed: {', '.join(needed)}; x_validation, y_validation are optional."
             )
         middle = ["x_validation", "y_validation"]
         given = [key for key in middle if key in data]
@@ -197,9 +197,9 @@ def _pair(part: Any, name: str) -> tuple[Any, Any]:
     if hasattr(part, "as_numpy_iterator"):
         elements = list(part.as_numpy_iterator())
         if not elements:
-            raise DataError(f"{name}: a tf.data.Dataset gave no element. Give at least one.")
+            raise DataError(f"{name}: a tf.data.Dataset has no elements. Give at least one.")
         if not isinstance(elements[0], tuple) or len(elements[0]) != 2:
-            raise DataError(f"{name}: a tf.data.Dataset has to give pairs (x, y).")
+            raise DataError(f"{name}: a tf.data.Dataset must have pairs (x, y).")
         join = np.stack if np.ndim(elements[0][1]) == 0 else np.concatenate
         return join([x for x, _ in elements]), join([y for _, y in elements])
     if isinstance(part, tuple | list) and len(part) == 2:
@@ -214,7 +214,7 @@ def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
     for what, array in (("examples", x), ("labels", y)):
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise DataError(
-                f"{name}: {what} of type {array.dtype}; numbers are needed, in arrays of one shape."
+                f"{name}: {what} of type {array.dtype}; expected numbers, in arrays of one shape."
             )
     if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
         raise DataError(f"{name} is empty: {x.shape} and {y.shape}. Give at least one example.")
@@ -222,7 +222,7 @@ def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
         raise DataError(f"{name}: {len(x)} examples but {len(y)} labels. Give as many of each.")
     for what, array in (("examples", x), ("labels", y)):
         _check_finite(array, f"{name}: {what}")
-    # Bytes and sounds are numbers to compute with; wider integers may be tokens, and stay.
+    # Bytes and 16-bit integers are images and sounds; wider integers may be tokens, and stay.
     if scale != 1 or x.dtype == np.float64 or x.dtype.itemsize < 4:
         x = x.astype(np.float32) * np.float32(scale)
     return Split(x, _class_numbers(y, name))
@@ -263,8 +263,8 @@ def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Sp
     count = max(round(fraction * len(split)), 1)
     if count >= len(split):
         raise DataError(
-            f"{name}: {len(split)} training examples are too few to put {fraction:g} of them "
-            "aside. Give more, or set data.validation = 0."
+            f"{name}: {len(split)} training examples are too few for a validation fraction of "
+            f"{fraction:g}. Give more, or set data.validation = 0."
         )
     order = np.random.default_rng(seed).permutation(len(split))
     aside, rest = order[:count], order[count:]
@@ -272,7 +272,7 @@ def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Sp
 
 
 def read_npz(path: str, name: str) -> dict[str, NDArray]:
-    """Return the arrays of an `.npz`, which may hold nothing else.
+    """Return the arrays of an `.npz`.
 
     Raises:
         DataError: It is missing or damaged; the message begins with `name`.
@@ -283,11 +283,11 @@ def read_npz(path: str, name: str) -> dict[str, NDArray]:
     except FileNotFoundError:
         raise DataError(f"{name}: no such file.") from None
     except ArchiveFault as fault:
-        raise DataError(f"{name}: not a sound .npz of plain arrays: {fault}") from None
+        raise DataError(f"{name}: not a valid .npz of plain arrays: {fault}") from None
 
 
 TEST_FRACTION = 0.25
-"""Of the digits: 449 of 1797."""
+"""Fraction of the digits for testing: 449 of 1797."""
 
 
 def _digits(seed: int) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
@@ -310,10 +310,10 @@ def _keras_dataset(name: str) -> list[tuple[NDArray, NDArray]]:
     try:
         pairs = getattr(keras.datasets, name).load_data()
     except Exception as error:
-        # Keras raises a bare Exception where a download fails, so it is told by its text.
+        # Keras raises a bare Exception if a download fails; only its text identifies it.
         if type(error) is Exception and str(error).startswith("URL fetch failure"):
             raise DataError(
-                f"[data] {name}: {error}. Go online once, or name an .npz with x_train, y_train, "
+                f"[data] {name}: {error}. Go online once, or give an .npz with x_train, y_train, "
                 "x_test, y_test."
             ) from None
         raise

@@ -1,7 +1,7 @@
-"""The folder of a run: which stages are done, with the hash of every file they wrote.
+"""The run folder: the finished stages, with the hash of every file they wrote.
 
-A stage counts as done once `state.json` says so, and that is written after its files. So a run
-that is killed at any moment leaves either the whole of a stage or something to be done again.
+A stage is done once `state.json` says so, which is written after the files of the stage. A stage
+that is killed earlier runs again.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from tfprune.storage.records import record
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock, so two runs in one folder are not told apart there
+except ImportError:  # Windows has no flock, so two runs in one folder are not detected there
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("tfprune.run")
@@ -37,20 +37,20 @@ LOG = "run.log"
 NATIVE_LOG = "native.log"
 LOCK = ".lock"
 EARLY = {RECIPE, LOG, NATIVE_LOG, LOCK, "traceback.txt"}
-"""What may be there before the state is."""
+"""Files that may exist before `state.json`."""
 UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.\w{8}$")
-"""Temporary names of files that were being written when a run was killed."""
+"""Temporary names of files, which a killed run may leave."""
 _MOST_STATE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
 class Done:
-    """A stage that is finished.
+    """A finished stage.
 
     Args:
         seconds: How long it took.
         files: The names of the files it wrote, and their SHA-256.
-        facts: What later stages need to know of it, as JSON.
+        facts: Data for later stages, as JSON.
     """
 
     seconds: float
@@ -60,14 +60,14 @@ class Done:
 
 @dataclass(frozen=True)
 class _State:
-    """What `state.json` holds; see `RunFolder`.
+    """The content of `state.json`; see `RunFolder`.
 
     Args:
-        identity: Of the run.
-        stages: Those that are done.
-        running: The one that is at work.
-        versions: Of the packages that the run was begun with.
-        sha256: Of all the rest: a number that was changed is as wrong as a missing stage.
+        identity: Hashes that identify the run.
+        stages: The finished stages.
+        running: The stage that is running.
+        versions: Versions of packages when the run started.
+        sha256: Hash of the other fields, to detect changes.
     """
 
     identity: dict[str, str]
@@ -83,9 +83,9 @@ class RunFolder:
 
     Args:
         path: The folder.
-        identity: Hashes of what the run is made from; a run is gone on with only while they stay.
+        identity: Hashes of the inputs of the run; it can be resumed only if they are the same.
         done: The finished stages, in order.
-        versions: Of the packages that the run was begun with.
+        versions: Versions of packages when the run started.
     """
 
     path: Path
@@ -100,21 +100,21 @@ class RunFolder:
     def stage(
         self, name: str, files: tuple[str, ...], work: Callable[[], Mapping[str, Any]]
     ) -> Done:
-        """Return what a stage did, doing it only if it is not done yet.
+        """Run a stage unless it is done, and return its record.
 
         Args:
-            name: Of the stage.
-            files: What it writes. A stage whose files are gone or changed is done again, and so
-                are those after it.
-            work: Does it, and returns its facts.
+            name: Name of the stage.
+            files: The files it writes. A stage whose files are missing or changed runs again, and
+                so do those after it.
+            work: Runs the stage and returns its facts.
         """
         before = self.done.get(name)
         if before is not None:
             changed = [file for file in files if self._hash(file) != before.files.get(file)]
             if not changed:
-                log.info("%s: done before", name)
+                log.info("%s: already done", name)
                 return before
-            log.warning("%s: %s gone or changed since; done again", name, ", ".join(changed))
+            log.warning("%s: %s missing or changed; runs again", name, ", ".join(changed))
             names = list(self.done)
             self.done = {key: self.done[key] for key in names[: names.index(name)]}
         self._write(running=name)
@@ -151,27 +151,27 @@ def open_folder(
     versions: Mapping[str, str] | None = None,
     resume: bool = False,
 ) -> Iterator[RunFolder]:
-    """Give the folder of a run, with its log open, for the length of a `with` block.
+    """Open a run folder and its log for a `with` block.
 
     Args:
-        path: The folder; it is made when missing.
-        recipe: What is run; written to `recipe.toml` as resolved.
-        identity: Hashes of what else the run is made from: data, a model that was handed over.
-        versions: Of the packages that its numbers depend on; others than those it was begun with
-            are warned of.
-        resume: Go on with the run that is in the folder. Without one there it begins.
+        path: The folder, which is created if missing.
+        recipe: The recipe, which is written to `recipe.toml` with all defaults.
+        identity: Hashes of the other inputs of the run: data, and a model if one is given.
+        versions: Versions of packages that the results depend on; a warning lists those that
+            changed since the start of the run.
+        resume: Resume the run in the folder, or start one if there is none.
 
     Raises:
-        OptionError: If the folder holds other files, or a run and `resume` is not set, or another
-            process is at work in it.
-        RecipeError: If the run to go on with was of another recipe.
-        DataError: If it was made from other data or another model.
+        OptionError: The folder has other files, or a run and `resume` is not set, or another
+            process is using it.
+        RecipeError: The run in the folder has another recipe.
+        DataError: The run in the folder has other data or another model.
     """
     folder = Path(path)
     check_folder(folder, resume=resume)
     state = _read_state(folder)
     if state is not None and not state.stages:
-        state = None  # nothing is lost by beginning anew
+        state = None  # no stage is done, so start from the beginning
     identity = {"recipe": recipe.sha256(), **identity}
     if state is not None:
         _check_same(folder, state.identity, identity)
@@ -181,7 +181,7 @@ def open_folder(
     with _locked(folder), _logging(folder / LOG):
         _sweep(folder)
         if resume:
-            log.info("goes on, with %s done", ", ".join(done) or "no stage")
+            log.info("resumed, with %s done", ", ".join(done) or "no stage")
         if state is None:
             write_atomic(folder / RECIPE, to_toml(recipe.to_dict()))
         else:
@@ -191,11 +191,11 @@ def open_folder(
 
 
 def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
-    """Raise OptionError unless a run may begin in a folder, or go on there."""
+    """Raise OptionError unless a run can start in a folder, or be resumed there."""
     folder = Path(path)
     if os.path.lexists(folder) and not folder.is_dir():
-        what = "a file" if folder.exists() else "a link to nothing"
-        raise OptionError(f"{folder}: {what}. Name a folder for the run.")
+        what = "a file" if folder.exists() else "a broken link"
+        raise OptionError(f"{folder}: {what}. Give a folder for the run.")
     state = _read_state(folder)
     for name in (STATE, RECIPE, LOG, NATIVE_LOG, LOCK):
         check_destination(folder / name)
@@ -204,12 +204,13 @@ def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
         others = sorted(name for name in found if name not in EARLY and not UNFINISHED.match(name))
         if others:
             raise OptionError(
-                f"{folder}: not empty ({others[0]} …), and no run of tfprune. Name another folder."
+                f"{folder}: not empty ({others[0]} …), and not a run of tfprune. Give another "
+                "folder."
             )
     elif not resume and (done := len(state.stages)):
         raise OptionError(
-            f"{folder}: holds a run already, with {done} stage{'s' if done > 1 else ''} done. "
-            "Give --resume to go on with it, or another folder."
+            f"{folder}: contains a run already, with {done} stage{'s' if done > 1 else ''} done. "
+            "Give --resume to resume it, or another folder."
         )
 
 
@@ -219,7 +220,7 @@ def _read_state(folder: Path) -> _State | None:
         return None
     try:
         if not path.is_file() or path.stat().st_size > _MOST_STATE_BYTES:
-            raise ValueError("no file of its size and kind")
+            raise ValueError("it is too large, or not a file")
         fields = parse_json(read_bytes(path, "restore it"), nan=True)
         state = record(_State, fields)
         if "sha256" in fields and fields["sha256"] != _state_hash(fields):
@@ -227,29 +228,29 @@ def _read_state(folder: Path) -> _State | None:
     except (OSError, ValueError) as error:
         why = str(error).removeprefix(f"{path}: ")
         raise OptionError(
-            f"{path}: not what tfprune wrote ({why}). Restore it, or remove the folder and begin "
-            "anew."
+            f"{path}: not what tfprune wrote ({why}). Restore it, or remove the folder and start "
+            "again."
         ) from None
     return state
 
 
 def _state_hash(fields: Mapping[str, Any]) -> str:
-    """Return a hash of a state, its own hash aside, as JSON gives it back."""
+    """Return a hash of a state without its own hash, as JSON restores it."""
     kept = {name: value for name, value in fields.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
 def _check_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Warn where a run goes on with other versions than it began with: the numbers may differ."""
+    """Warn if a run is resumed with other versions than it started with."""
     changed = [
-        f"{name} {before[name]}, now {now.get(name, 'gone')}"
+        f"{name} {before[name]}, now {now.get(name, 'not installed')}"
         for name in before
         if before[name] != now.get(name)
     ]
     if changed:
         log.warning(
-            "the run was begun with %s: what is done stays, and what follows may differ from an "
-            "unbroken run; install the versions of before to go on as it began",
+            "the run was started with %s: finished stages are kept, and later ones may differ from "
+            "an uninterrupted run; install the former versions to avoid that",
             "; ".join(changed),
         )
 
@@ -260,17 +261,17 @@ def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str])
             continue
         if what == "recipe":
             raise RecipeError(
-                f"{folder}: the run there is of another recipe, see {folder / RECIPE}. "
-                "Go on with that one, or give another folder."
+                f"{folder}: the run there has another recipe, see {folder / RECIPE}. "
+                "Resume it with that recipe, or give another folder."
             )
         raise DataError(
-            f"{folder}: the {what} of the run there is not the one given now. "
+            f"{folder}: the {what} of the run there differs from the one given now. "
             "Restore it, or give another folder."
         )
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed run was writing."""
+    """Remove unfinished files of a killed run."""
     for path in folder.iterdir():
         if UNFINISHED.match(path.name):
             if path.is_dir():
@@ -281,20 +282,20 @@ def _sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    # The lock goes with the process, so one that was killed leaves none behind.
+    # The system releases the lock when the process ends, even if it is killed.
     with open(folder / LOCK, "w") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OptionError(
-                    f"{folder}: another process is at work in it. Wait for it to end."
+                    f"{folder}: another process is using it. Wait for it to end."
                 ) from None
         yield
 
 
-class _PassOn(logging.Handler):
-    """Gives records to the root logger, as far as they would have got there by themselves."""
+class _Forward(logging.Handler):
+    """Passes records to the root logger, at the level that was set before."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logging.getLogger().callHandlers(record)
@@ -308,8 +309,8 @@ def _logging(path: Path) -> Iterator[None]:
     handlers: list[logging.Handler] = [to_file]
     level, propagate = logger.level, logger.propagate
     if propagate:
-        # The file gets more than callers asked for; they go on getting what they asked for.
-        handlers.append(_PassOn(logger.getEffectiveLevel()))
+        # The file gets more than the logger's level; others get the same records as before.
+        handlers.append(_Forward(logger.getEffectiveLevel()))
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in handlers:

@@ -1,6 +1,6 @@
-"""Small models that tfprune builds to fit the data, and every other model a recipe may name.
+"""Built-in models that fit the data, and loading of the other models a recipe may name.
 
-They end in logits, one a class: int8 keeps more of a logit than of a probability.
+Built-in models end in one logit per class: int8 represents logits better than probabilities.
 """
 
 import inspect
@@ -24,12 +24,12 @@ BUILDERS: "Registry[Callable[..., keras.Model]]" = Registry("built-in model")
 
 
 def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -> "keras.Model":
-    """Return the model that a recipe names, built or loaded.
+    """Build or load the model that a recipe names.
 
     Args:
         table: The recipe's [model].
         input_shape: Of one example, for models that are built to fit.
-        classes: How many outputs such a model gets.
+        classes: The number of outputs of such a model.
 
     Raises:
         ModelError, ArtifactError, OptionError: One line, if there is no such model.
@@ -96,7 +96,7 @@ def _builds(name: str, value: object) -> bool:
 def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise ModelError(
-            f"[model] {name} takes images of shape (height, width, channels); the data have "
+            f"[model] {name} takes images of shape (height, width, channels); the data has shape "
             f"{shape}. Add the channel axis, x[..., None], or use mlp."
         )
     return shape
@@ -104,7 +104,7 @@ def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 @BUILDERS.register("convnet")
 def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "keras.Model":
-    """Three 3×3 convolutions and two dense layers.
+    """Build three 3×3 convolutions and two dense layers.
 
     Args:
         input_shape: Height, width and channels of an image.
@@ -132,7 +132,7 @@ def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "ker
 
 @BUILDERS.register("mlp")
 def mlp(input_shape: tuple[int, ...], classes: int, width: int = 256) -> "keras.Model":
-    """Two dense layers and the logits, on examples of any shape.
+    """Build two dense layers and the logits, on examples of any shape.
 
     Args:
         input_shape: Of one example.
@@ -157,23 +157,23 @@ def mlp(input_shape: tuple[int, ...], classes: int, width: int = 256) -> "keras.
 def attention(
     input_shape: tuple[int, ...], classes: int, width: int = 64, heads: int = 4, blocks: int = 2
 ) -> "keras.Model":
-    """A small transformer that reads an image row by row.
+    """Build a small transformer that reads an image row by row.
 
     Args:
         input_shape: Height, width and channels of an image.
         classes: Outputs.
-        width: Of the embedding; the dense layers between have twice as many units.
-        heads: Of each attention layer; they share `width` between them.
-        blocks: How many pairs of attention and dense layers.
+        width: Width of the embedding; the dense layers between have twice as many units.
+        heads: Heads of each attention layer, which share `width`.
+        blocks: Number of pairs of attention and dense layers.
     """
     from keras import Input, Model, layers
 
     height, columns, channels = _image_shape("attention", input_shape)
     if width % heads:
-        raise OptionError(f"[model] options: width = {width} is no multiple of heads = {heads}.")
+        raise OptionError(f"[model] options: width = {width} is not a multiple of heads = {heads}.")
     image = Input((height, columns, channels), name="image")
-    # A convolution over the width of the image is one embedding a row; with `same` padding above
-    # and below, each row also sees its neighbors, and so the order of the rows is not lost.
+    # A convolution over the width of the image gives one embedding per row; with `same` padding
+    # above and below, each row also sees its neighbors, which preserves the order of the rows.
     x = layers.ZeroPadding2D(((1, 1), (0, 0)), name="pad")(image)
     x = layers.Conv2D(width, (3, columns), name="embed")(x)
     x = layers.Reshape((height, width), name="rows")(x)

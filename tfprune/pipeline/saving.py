@@ -1,4 +1,4 @@
-"""The models and files of a run on disk: whole under their names, or not there."""
+"""Atomic saving of the models and files of a run."""
 
 import contextlib
 import os
@@ -14,8 +14,8 @@ from tfprune.runtime.litert import read_file
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Save a model so that no half of it is ever seen under its name, without its optimizer."""
-    # Keras wants the ending, so that the temporary name is that of a folder.
+    """Save a model atomically, without its optimizer."""
+    # Keras requires the ending, so the temporary name is that of a folder.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         unfinished = Path(folder) / path.name
         with uncompiled(model):
@@ -26,8 +26,8 @@ def save_model(model: keras.Model, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
-    """Give the file of a model for the length of a `with` block, under no name that stays."""
+def saved_temporarily(model: keras.Model, beside: Path) -> Iterator[Path]:
+    """Save a model to a temporary file for a `with` block."""
     with tempfile.TemporaryDirectory(dir=beside, prefix=".saving-") as folder:
         path = Path(folder) / "model.keras"
         save_model(model, path)
@@ -35,5 +35,5 @@ def saved_aside(model: keras.Model, beside: Path) -> Iterator[Path]:
 
 
 def load_artifact(path: Path) -> Artifact:
-    """Read a file and the report beside it."""
+    """Read a file and the report next to it."""
     return Artifact(read_file(path), path, ConversionReport.load(report_path(path)))

@@ -1,7 +1,6 @@
 """The stages of a run. Each reads the files of those before it and writes its own.
 
-Because a stage starts from files alone, a run that was gone on with is the same as one that was
-not broken off.
+Because a stage starts from files only, a resumed run gives the same result as an uninterrupted one.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
-from tfprune.pipeline.saving import load_artifact, save_model, saved_aside
+from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
@@ -36,22 +35,22 @@ from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
 
 GRADIENT_EXAMPLES = 1024
-"""How many training examples a score that needs gradients is given."""
+"""Number of training examples for a score that needs gradients."""
 
 CHOICE_EXAMPLES = 2048
-"""The most examples that candidates for a scheme are scored on."""
+"""Maximum number of examples for scoring the candidates of a scheme."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What every stage is given.
+    """The input of every stage.
 
     Args:
-        recipe: What is asked for.
-        data: What it is trained and judged on.
-        folder: Where files go.
-        build: Returns the model to begin with.
-        progress: Where to report to.
+        recipe: The recipe.
+        data: Data to train and evaluate on.
+        folder: The run folder.
+        build: Returns the model to start from.
+        progress: Receives progress reports.
     """
 
     recipe: Recipe
@@ -65,11 +64,11 @@ class Run:
         return read_model(self.folder.file(name))
 
     def seed(self, stage: int) -> None:
-        """Make everything random the same each time a stage begins."""
+        """Set all random seeds at the start of a stage."""
         keras.utils.set_random_seed(1_000 * self.recipe.seed + stage)
 
     def steps(self, epochs: int) -> int:
-        """Return how many optimizer steps so many epochs are."""
+        """Return the number of optimizer steps in a number of epochs."""
         return epochs * epoch_steps(self.recipe, len(self.data.train))
 
     def calibration(self) -> np.ndarray:
@@ -87,14 +86,14 @@ def train(run: Run) -> Mapping[str, Any]:
     table = run.recipe.train
     baseline = run.folder.file("baseline.keras")
     if table is None:
-        with saved_aside(model, run.folder.path) as path:
+        with saved_temporarily(model, run.folder.path) as path:
             _check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
     steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
-        # What cannot be loaded again, or pruned, is better known now than after the training.
-        with saved_aside(model, run.folder.path) as path:
+        # Fail before training if the model cannot be loaded again, or pruned.
+        with saved_temporarily(model, run.folder.path) as path:
             _check_choices(read_model(path), run.recipe)
             run.seed(1)
             model = read_model(path)
@@ -105,7 +104,7 @@ def train(run: Run) -> Mapping[str, Any]:
 
 
 def convert_baseline(run: Run) -> Mapping[str, Any]:
-    """Write the dense model as a float32 file, which everything is compared with."""
+    """Convert the dense model to a float32 file, the baseline."""
     run.seed(2)
     model = run.load("baseline.keras")
     path = run.folder.file("baseline.tflite")
@@ -114,9 +113,9 @@ def convert_baseline(run: Run) -> Mapping[str, Any]:
 
 
 def shrink_model(run: Run) -> Mapping[str, Any]:
-    """Remove channels, neurons, heads and blocks, and train what is left.
+    """Remove channels, neurons, heads and blocks, and fine-tune the smaller model.
 
-    From the dense model; or, if what training has closed is to go, from the pruned one.
+    It starts from the dense model, or from the pruned one if closed units are removed.
     """
     table = run.recipe.shrink
     if table is None:
@@ -168,7 +167,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
 
 def prune_model(run: Run) -> Mapping[str, Any]:
-    """Prune the model while it is fine-tuned, and let go of the masks."""
+    """Prune the model during fine-tuning, and remove the masks."""
     table = run.recipe.prune
     if table is None:
         raise ModelError("prune: the recipe has no [prune]")
@@ -212,7 +211,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
 
 
 def quantize(run: Run) -> Mapping[str, Any]:
-    """Write the last model under its final name, and as the file that a phone runs."""
+    """Write the last model under its final name, and convert it with the recipe's scheme."""
     run.seed(4)
     names = {"train": "baseline.keras", "prune": "pruned.keras", "shrink": "shrunk.keras"}
     last = [names[stage] for stage in plan(run.recipe) if stage in names][-1]
@@ -237,18 +236,18 @@ def quantize(run: Run) -> Mapping[str, Any]:
 
 
 def _choosing(run: Run) -> dict[str, Any]:
-    """Return what a scheme is chosen by; it is for `auto` alone."""
+    """Return the options for choosing a scheme; only for `auto`."""
     table = run.recipe.quantize
     if table is None or table.scheme != AUTO:
         return {}
-    # The test set is for the final report alone.
+    # The test set is only for the final report.
     seen = run.data.validation or run.data.train
     seen = seen.first(CHOICE_EXAMPLES)
     return {"data": (seen.x, seen.y), "prefer": table.prefer, "max_drop": table.max_drop}
 
 
 def measure(run: Run) -> Mapping[str, Any]:
-    """Measure both files beside each other, in one run, on the test set."""
+    """Compare both files in one run, on the test set."""
     table = run.recipe.measure or MeasureTable()
     entries = [
         (load_artifact(run.folder.file(f"{name}.tflite")), run.load(f"{name}.keras"))
@@ -269,7 +268,7 @@ def measure(run: Run) -> Mapping[str, Any]:
 
 
 def write_report(run: Run) -> Mapping[str, Any]:
-    """Hold what was measured against the gate, and write the report in every form."""
+    """Check the gate, and write the report in every format."""
     report = Report.load(run.folder.file("measured.json"))
     gate = run.recipe.gate
     if gate is not None:
@@ -314,7 +313,7 @@ StageWork = Callable[[Run], Mapping[str, Any]]
 
 
 def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
-    """Return the stages of a recipe in order: what each does and which files it writes."""
+    """Return the stages of a recipe in order, each with its function and its files."""
     stages: dict[str, tuple[StageWork, tuple[str, ...]]] = {
         "train": (train, ("baseline.keras",)),
         "baseline": (convert_baseline, ("baseline.tflite", "baseline.json")),
@@ -336,7 +335,7 @@ def _target(table: ShrinkTable) -> str | dict[str, float]:
 
 
 def check_model(model: keras.Model, data: Dataset) -> None:
-    """Raise unless the model is a classifier that can work on the data."""
+    """Raise unless the model is a classifier that fits the data."""
     name = f"the model {model.name!r}"
     if not model.built or len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
         raise ModelError(
@@ -353,7 +352,7 @@ def check_model(model: keras.Model, data: Dataset) -> None:
 
 
 def _check_choices(model: keras.Model, recipe: Recipe) -> None:
-    """Raise what shrinking and pruning would, on a model that is thrown away."""
+    """Raise the errors of shrinking and pruning early, on a copy of the model."""
     shrinking, pruning = recipe.shrink, recipe.prune
     if shrinking is not None and not shrinking.after_pruning:
         model, _ = shrink(

@@ -1,4 +1,4 @@
-"""Epochs of a recipe counted in optimizer steps, without TensorFlow."""
+"""Conversion of a recipe's epochs to optimizer steps, without TensorFlow."""
 
 import math
 
@@ -7,7 +7,7 @@ from tfprune.recipe.tables import PruneTable, Recipe, TrainTable
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 
 UPDATES = 50
-"""About how often masks are made anew where the recipe does not say."""
+"""About how often masks are updated by default."""
 
 
 def fitting(recipe: Recipe) -> TrainTable:
@@ -16,7 +16,7 @@ def fitting(recipe: Recipe) -> TrainTable:
 
 
 def epoch_steps(recipe: Recipe, examples: int) -> int:
-    """Return how many steps one pass over the training examples takes."""
+    """Return the number of steps in one epoch."""
     return math.ceil(examples / fitting(recipe).batch_size)
 
 
@@ -28,8 +28,7 @@ def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
         steps: Optimizer steps in one epoch.
 
     Raises:
-        RecipeError: If it ends before it begins, or begins after the training, once epochs are
-            counted in steps.
+        RecipeError: In steps, it ends before it begins, or begins after the training.
     """
     total = table.epochs * steps
     begin = _step(table.begin_step, table.begin_epoch, steps)

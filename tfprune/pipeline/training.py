@@ -1,4 +1,4 @@
-"""Training a classifier, the same way bit for bit each time it is done from the same start."""
+"""Deterministic training of a classifier."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ def compile_model(
 ) -> None:
     """Compile a classifier with a learning rate that falls to zero along a cosine.
 
-    Whether the model gives probabilities or logits is read off what it gives.
+    Its outputs show whether they are probabilities or logits.
     """
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     kind = type(keras.optimizers.get(optimizer))
@@ -32,7 +32,7 @@ def compile_model(
 
 
 def gives_probabilities(model: keras.Model, data: Dataset) -> bool:
-    """Tell whether all outputs are in [0, 1] and add up to 1 for each example."""
+    """Return whether all outputs are in [0, 1] and sum to 1 for each example."""
     outputs = keras.ops.convert_to_numpy(model(data.train.x[:32], training=False))
     outputs = outputs.astype(np.float32)
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2))
@@ -47,10 +47,10 @@ def fit(
     task: Task,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
-    """Train a compiled model and return its curves, one number an epoch.
+    """Train a compiled model and return its curves, one number per epoch.
 
     Raises:
-        TrainingError: If the loss is no longer a finite number.
+        TrainingError: The loss is not finite.
     """
     validation = (data.validation.x, data.validation.y) if data.validation else None
     history = model.fit(
@@ -67,7 +67,7 @@ def fit(
 
 
 class _Follow(keras.callbacks.Callback):
-    """Tells the progress of each step and logs each epoch."""
+    """Reports the progress of each step and logs each epoch."""
 
     def __init__(self, task: Task, epochs: int) -> None:
         super().__init__()
@@ -85,6 +85,6 @@ class _Follow(keras.callbacks.Callback):
         log.info("epoch %d of %d: %s", epoch + 1, self._epochs, figures)
         if not math.isfinite(logs["loss"]):
             raise TrainingError(
-                f"the loss is {logs['loss']} in epoch {epoch + 1}: training has failed. "
+                f"the loss is {logs['loss']} in epoch {epoch + 1}: training diverged. "
                 "Lower learning_rate."
             )

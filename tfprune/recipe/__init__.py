@@ -1,4 +1,4 @@
-"""A run as data: TOML in, frozen dataclasses out, every fault named at once."""
+"""Recipes: TOML parsed to frozen dataclasses, with all errors reported at once."""
 
 from tfprune.recipe.parse import load_recipe, parse_recipe
 from tfprune.recipe.shipped import find_recipe, shipped_recipes

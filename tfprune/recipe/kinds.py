@@ -1,4 +1,4 @@
-"""What a key of a recipe may hold: the text that says so, and the function that checks it."""
+"""Allowed values of recipe keys: a description, and a function that checks them."""
 
 import dataclasses
 import math
@@ -13,21 +13,21 @@ from tfprune.errors import OptionError, nearest, type_name
 from tfprune.utils.registry import Registry
 
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""`package.module:function`, as a recipe names code of the user's own."""
+"""`package.module:function`, which names the user's code in a recipe."""
 
 
 class Refused(ValueError):
-    """A value is not of its kind; the message, which may be empty, is the hint on how to fix it."""
+    """A value is not allowed; the message, which may be empty, is a hint on the fix."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a key may hold.
+    """The allowed values of a key.
 
     Args:
         allowed: The end of the sentence "expected …".
-        read: Takes what TOML gave and returns what the dataclass holds, or raises `Refused`.
-        names: The registries whose names it may hold.
+        read: Converts the value of TOML to that of the dataclass, or raises `Refused`.
+        names: The registries whose names are allowed.
     """
 
     allowed: str
@@ -35,7 +35,7 @@ class Kind:
     names: tuple[Iterable[str], ...] = ()
 
     def described(self) -> str:
-        """Return what is allowed with the names that are known, for help."""
+        """Return what is allowed, with the known names, for help."""
         if not self.names:
             return self.allowed
         known = sorted(name for registry in self.names for name in registry)
@@ -44,7 +44,7 @@ class Kind:
 
 
 def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field of a table: its kind, one line of help, and the default (none: needed)."""
+    """Declare a field of a table: its kind, one line of help, and the default (none: required)."""
     return dataclasses.field(default=default, metadata={"kind": kind, "help": help})
 
 
@@ -71,7 +71,7 @@ def _whole(value: object) -> int:
 
 
 def number(allowed: str, holds: Callable[[float], bool]) -> Kind:
-    """A finite number for which `holds`."""
+    """Return the kind of finite numbers for which `holds` is true."""
 
     def read(value: object) -> float:
         found = _number(value)
@@ -83,7 +83,7 @@ def number(allowed: str, holds: Callable[[float], bool]) -> Kind:
 
 
 def whole(least: int) -> Kind:
-    """A whole number, `least` or more."""
+    """Return the kind of whole numbers of at least `least`."""
 
     def read(value: object) -> int:
         found = _whole(value)
@@ -105,7 +105,7 @@ def _fraction(value: object) -> float:
 
 def _share(value: object) -> float:
     found = _number(value)
-    # A whole point as a percentage; as a share it would let everything through.
+    # 1 is probably meant as one percent; as a share it would allow everything.
     if found == 1:
         raise Refused("Did you mean 0.01?")
     return _fraction(found)
@@ -138,7 +138,7 @@ def _names(value: object) -> tuple[str, ...]:
         try:
             re.compile(name)
         except re.error as error:
-            raise Refused(f"{name!r} is no regular expression: {error}.") from None
+            raise Refused(f"{name!r} is not a regular expression: {error}.") from None
     return tuple(value)
 
 
@@ -164,7 +164,7 @@ YES_OR_NO = Kind("true or false", _yes_or_no)
 
 
 def choice(*names: str) -> Kind:
-    """One of a few names."""
+    """Return the kind of one of a few names."""
 
     def read(value: object) -> str:
         if value not in names:
@@ -180,9 +180,9 @@ def resolved(
     takes: type | UnionType = str,
     names: tuple[Iterable[str], ...] = (),
 ) -> Kind:
-    """What a function takes without an OptionError.
+    """Return the kind of values that a function accepts without an OptionError.
 
-    It must come from a module that loads no TensorFlow: a recipe is read without.
+    Its module must not load TensorFlow, since a recipe is parsed without it.
     """
 
     def read(value: object) -> Any:
@@ -198,7 +198,7 @@ def resolved(
 
 
 def registered(registry: Registry[Any], allowed: str) -> Kind:
-    """A name in a registry, with or without `:address`."""
+    """Return the kind of names in a registry, with or without `:address`."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or value.partition(":")[0] not in registry:
@@ -209,7 +209,7 @@ def registered(registry: Registry[Any], allowed: str) -> Kind:
 
 
 def show(value: object) -> str:
-    """Write a received value as TOML would, short enough for a line.
+    """Return a received value as TOML, short enough for one line.
 
     Example:
         >>> show("a" * 90)

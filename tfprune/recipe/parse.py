@@ -1,4 +1,4 @@
-"""From TOML to a `Recipe`, with every fault found in one pass and no TensorFlow loaded."""
+"""Parsing of TOML to a `Recipe`, with all errors found in one pass and without TensorFlow."""
 
 import dataclasses
 import os
@@ -15,12 +15,12 @@ from tfprune.recipe.sources import is_file
 from tfprune.recipe.tables import TABLES, Recipe
 
 PATHS = {("model", "source"), ("model", "weights"), ("data", "source")}
-"""Keys whose value may be the path of a file that has to be there."""
+"""Keys whose value may be the path of a file that must exist."""
 
 
 @dataclass
 class _Found:
-    """The faults so far, and where each key was written: the file, or the option of the call."""
+    """The errors so far, and the source of each key: the file, or a `--set` option."""
 
     name: str
     folder: Path
@@ -38,15 +38,15 @@ def load_recipe(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> R
     """Read a recipe file.
 
     Args:
-        path: A TOML file. Paths inside of it start from its folder.
-        settings: `table.key=value` each, as after `--set`; these win over the file, and paths
-            in them start from the current folder.
+        path: A TOML file. Its paths are relative to its folder.
+        settings: `table.key=value` each, as after `--set`; they override the file, and their paths
+            are relative to the current folder.
 
     Returns:
         The recipe.
 
     Raises:
-        RecipeError: With every fault, one a line: file, table, key, what was received, what is
+        RecipeError: With all errors, one per line: file, table, key, what was received, what is
             allowed.
     """
     path = Path(path)
@@ -70,13 +70,13 @@ def parse_recipe(
     name: str = "recipe",
     folder: str | os.PathLike[str] = ".",
 ) -> Recipe:
-    """Turn tables, as `tomllib` gives them, into a `Recipe`.
+    """Convert tables, as `tomllib` returns them, to a `Recipe`.
 
     Args:
         tables: Table name → key → value.
-        settings: `table.key=value` each; these win.
-        name: What error messages call the source of `tables`.
-        folder: Where relative paths in `tables` start.
+        settings: `table.key=value` each; they override `tables`.
+        name: The source of `tables` in error messages.
+        folder: The folder of relative paths in `tables`.
 
     Raises:
         RecipeError: As `load_recipe`.
@@ -139,7 +139,7 @@ def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
 
 
 def _whole_float(text: str) -> str:
-    """Write a number such as .9 with the digit that TOML wants on both sides of the point."""
+    """Add the digits that TOML requires on both sides of the point to a number such as .9."""
     if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", text):
         return text.replace(".", "0.") if text.lstrip("+-")[0] == "." else f"{text}0"
     return text
@@ -165,7 +165,7 @@ def _table(table: str, keys: object, found: _Found) -> Any:
         allowed = fields[key].metadata["kind"]
         if key not in keys:
             if fields[key].default is dataclasses.MISSING:
-                found.faults.append(f"{found.name} [{table}] {key}: is needed: {allowed.allowed}")
+                found.faults.append(f"{found.name} [{table}] {key}: required: {allowed.allowed}")
                 return None
             continue
         try:
@@ -176,11 +176,11 @@ def _table(table: str, keys: object, found: _Found) -> Any:
             refused.add(key)
     if any(fields[key].default is dataclasses.MISSING for key in refused):
         return None
-    # Refused keys stand at their defaults here, so that what the others say is checked as well.
+    # Refused keys have their defaults here, so that the other keys are checked too.
     made = kind(**values)
     for key, purpose in made.unread().items():
         if key in values:
-            found.add(table, key, f"{purpose}. Drop it.")
+            found.add(table, key, f"{purpose}. Remove it.")
     for keys_together, message in made.faults():
         if refused.isdisjoint(keys_together):
             found.add(table, keys_together[0], message)
@@ -195,5 +195,5 @@ def _located(table: str, key: str, value: object, found: _Found) -> object:
         start = (
             "the current folder" if (table, key) in found.settings else "the folder of the recipe"
         )
-        found.add(table, key, f"no such file: {path}. Paths start from {start}.")
+        found.add(table, key, f"no such file: {path}. Paths are relative to {start}.")
     return str(path)

@@ -20,7 +20,7 @@ def shipped_recipes() -> dict[str, Traversable]:
 
 
 def find_recipe(name: str) -> Path:
-    """Return the file that `name` stands for: a path, or the name of a shipped recipe.
+    """Return the file of a recipe, given by its path or the name of a shipped recipe.
 
     Raises:
         RecipeError: If it is neither; the message lists the shipped ones.
@@ -38,11 +38,11 @@ def find_recipe(name: str) -> Path:
         )  # fmt: skip
         raise RecipeError(f"{name}: a folder, not a recipe. {hint}")
     hint = nearest(path.name.removesuffix(".toml"), shipped).replace("Known", "Shipped", 1)
-    raise RecipeError(f"{name}: no such file, and no shipped recipe has this name. {hint}")
+    raise RecipeError(f"{name}: no such file or shipped recipe. {hint}")
 
 
 def headline(text: str) -> str:
-    """Return the first comment of a recipe: one line on what it does.
+    """Return the first comment of a recipe, its description.
 
     Example:
         >>> headline("# Does it.\\n\\n[model]\\n")

@@ -1,13 +1,13 @@
-"""What `source` may be in [model] and [data]: a built-in name, a file, a package, a function."""
+"""Allowed values of `source` in [model] and [data]: a built-in name, a file, a function."""
 
 from tfprune.errors import nearest
 from tfprune.recipe.kinds import FUNCTION, Kind, Refused
 
 MODELS = ("attention", "convnet", "mlp")
-"""Small models that tfprune builds to fit the data."""
+"""Built-in models, which fit the data."""
 
 DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
-"""`digits` comes inside scikit-learn; the others are keras.datasets, which download."""
+"""`digits` is part of scikit-learn; the others are keras.datasets, which download."""
 
 APPLICATIONS = "keras.applications."
 MODEL_FILES = (".keras", ".h5", ".hdf5")
@@ -15,12 +15,12 @@ DATA_FILES = (".npz",)
 
 
 def is_function(source: str) -> bool:
-    """Tell whether `source` has the form package.module:function."""
+    """Return whether `source` has the form package.module:function."""
     return FUNCTION.fullmatch(source) is not None
 
 
 def is_file(source: str) -> bool:
-    """Tell whether `source` is the path of a model or of data."""
+    """Return whether `source` is the path of a model or of data."""
     return source.endswith(MODEL_FILES + DATA_FILES)
 
 

@@ -1,7 +1,7 @@
-"""The tables of a recipe. Each field says what it may hold, so that parsing and help need no more.
+"""The tables of a recipe. Each field describes its allowed values, for parsing and help.
 
-A table checks by itself what its own keys say together (`faults`); a key left out is None where
-its value follows from others or from the data.
+A table checks combinations of its own keys (`faults`); a missing key is None if its value follows
+from others or from the data.
 """
 
 import dataclasses
@@ -46,26 +46,26 @@ from tfprune.sparsity.choices.scores import resolve as resolve_score
 from tfprune.structure.select.target import check_target
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
-"""What is wrong, received value included, and the keys that say it together, the faulty first."""
+"""Errors, with the received value, and the keys involved, the wrong one first."""
 
 
 class Table:
-    """What all tables share."""
+    """The base of all tables."""
 
     def unread(self) -> dict[str, str]:
-        """Return the keys that mean nothing beside the others, each with what it is for."""
+        """Return the keys without effect given the others, each with its purpose."""
         return {}
 
     def faults(self) -> Faults:
-        """Yield what values say together that cannot be."""
+        """Yield combinations of values that are not allowed."""
         yield from ()
 
 
 @dataclass(frozen=True)
 class ModelTable(Table):
-    """Which model is compressed."""
+    """The model to compress."""
 
-    source: str = option(MODEL_SOURCE, "where the model comes from")
+    source: str = option(MODEL_SOURCE, "source of the model")
     weights: str | None = option(TEXT, "a weights file, for keras.applications.NAME", None)
     options: Mapping[str, Any] | None = option(
         OPTIONS,
@@ -75,37 +75,40 @@ class ModelTable(Table):
     )
 
     def unread(self) -> dict[str, str]:
-        """Weights are for applications; arguments are for whatever is built."""
+        """Return `weights` except for applications, and `options` for files."""
         keys = {}
         if not self.source.startswith(APPLICATIONS):
-            keys["weights"] = "is for keras.applications.NAME"
+            keys["weights"] = "is only for keras.applications.NAME"
         if is_file(self.source):
-            keys["options"] = "is for models that are built, not for a file"
+            keys["options"] = "is only for models that are built, not for files"
         return keys
 
 
 @dataclass(frozen=True)
 class DataTable(Table):
-    """Which examples the model is trained and judged on."""
+    """The data to train and evaluate on."""
 
-    source: str = option(DATA_SOURCE, "where the data comes from")
+    source: str = option(DATA_SOURCE, "source of the data")
     validation: float = option(
-        FRACTION, "fraction of the training set put aside, if the source has no validation set", 0.1
+        FRACTION,
+        "fraction of the training set for validation, if the source has no validation set",
+        0.1,
     )
-    limit: int | None = option(whole(1), "use only the first so many examples of each set", None)
+    limit: int | None = option(
+        whole(1), "use only this many examples of each set, the first ones", None
+    )
     scale: float = option(
         POSITIVE,
-        "what the inputs of a file or function are multiplied by; 0.00392156862745098 makes "
-        "[0, 1] of bytes",
+        "factor for the inputs of a file or function; 0.00392156862745098 scales bytes to [0, 1]",
         1.0,
     )
     seed: int = option(whole(0), "seed of the split", 0)
 
     def unread(self) -> dict[str, str]:
-        """Built-in data come scaled to [0, 1]."""
+        """Return `scale` for built-in data, which is scaled to [0, 1]."""
         if is_file(self.source) or is_function(self.source):
             return {}
-        return {"scale": f"is for a file or a function; {self.source} is in [0, 1] already"}
+        return {"scale": f"is only for a file or a function; {self.source} is in [0, 1] already"}
 
 
 OPTIMIZERS = ("adam", "adamw", "lion", "nadam", "rmsprop", "sgd")
@@ -113,12 +116,12 @@ OPTIMIZERS = ("adam", "adamw", "lion", "nadam", "rmsprop", "sgd")
 
 @dataclass(frozen=True)
 class TrainTable(Table):
-    """How the dense model is trained. Without this table it is taken as it comes."""
+    """Training of the dense model. Without this table it is not trained."""
 
     epochs: int = option(whole(1), "passes over the training set", 10)
-    batch_size: int = option(whole(1), "examples a step; pruning uses it too", 64)
+    batch_size: int = option(whole(1), "examples per step; pruning uses it too", 64)
     optimizer: str = option(choice(*OPTIMIZERS), "a Keras optimizer; pruning uses it too", "adam")
-    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
     seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
 
 
@@ -130,53 +133,55 @@ RANKINGS = ("fast", "global", "isomorphic", "uniform")
 
 @dataclass(frozen=True)
 class ShrinkTable(Table):
-    """Which channels, neurons, heads and blocks are removed: before pruning, or what it closed."""
+    """Removal of channels, neurons, heads and blocks: before pruning, or of those it closed."""
 
     target: str | Mapping[str, float] = option(
         resolved(
             check_target,
-            "a table of one cost (channels, macs, params or tflite_bytes) and what of it may stay, "
-            "a share or an amount, such as { macs = 0.5 }, or of the blocks that go, "
+            "a table of one cost (channels, macs, params or tflite_bytes) and how much of it to "
+            "keep, a share or an amount, such as { macs = 0.5 }; or the share of blocks to remove, "
             "{ blocks = 0.25 }; tflite_bytes are those of the float32 file, whatever [quantize] "
-            'says; or "zeros", what [prune] has closed',
+            'is; or "zeros", the units that [prune] has closed',
             str | Mapping,
         ),
         "how much smaller the model gets",
     )
     importance: str = option(choice(*IMPORTANCES), "how much a unit matters", "l2")
-    ranking: str = option(choice(*RANKINGS), "how the total is shared out", "global")
-    round_to: int = option(whole(1), "channels stay in multiples of this", 8)
-    heads: bool = option(YES_OR_NO, "whether attention heads may go", True)
-    only: tuple[str, ...] = option(NAMES, "cut these layers only", ())
-    skip: tuple[str, ...] = option(NAMES, "leave these layers alone", ())
+    ranking: str = option(choice(*RANKINGS), "how the total is shared among the groups", "global")
+    round_to: int = option(whole(1), "channel counts stay multiples of this", 8)
+    heads: bool = option(YES_OR_NO, "whether attention heads may be removed", True)
+    only: tuple[str, ...] = option(NAMES, "shrink these layers only", ())
+    skip: tuple[str, ...] = option(NAMES, "do not change these layers", ())
     repair: int = option(
         whole(0),
-        "training examples on which what stays makes up for what goes, by least squares and by new "
-        "BatchNormalization statistics, before any training; 0: none",
+        "training examples for refitting the kept weights by least squares and recalibrating "
+        "BatchNormalization, before fine-tuning; 0: none",
         512,
     )
-    epochs: int = option(whole(0), "passes over the training set afterwards", 10)
-    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+    epochs: int = option(whole(0), "epochs of fine-tuning afterwards", 10)
+    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
 
     def unread(self) -> dict[str, str]:
-        """Without fine-tuning there is nothing to learn; what is closed is not chosen again."""
-        keys = {} if self.epochs else {"learning_rate": "is for epochs above 0"}
+        """Return keys of fine-tuning without epochs, and of choosing units that are closed."""
+        keys = {} if self.epochs else {"learning_rate": "is only for epochs above 0"}
         if self.after_pruning:
             chosen = ("importance", "ranking", "round_to", "heads", "only", "skip", "repair")
-            keys |= dict.fromkeys(chosen, 'is for a cost; "zeros" are what [prune] has closed')
+            keys |= dict.fromkeys(
+                chosen, 'is only for a cost; "zeros" removes what [prune] has closed'
+            )
         elif "blocks" in self.target:
             channels = ("ranking", "round_to", "heads", "repair")
-            keys |= dict.fromkeys(channels, "is for channels, not blocks")
+            keys |= dict.fromkeys(channels, "is only for channels, not blocks")
         return keys
 
     @property
     def after_pruning(self) -> bool:
-        """Whether this removes what pruning has closed, and so comes after it."""
+        """Return whether this removes units closed by pruning, and so follows it."""
         return self.target == "zeros"
 
     @property
     def examples(self) -> int:
-        """How many training examples what stays is fitted to."""
+        """Return the number of training examples for repair."""
         return 0 if "repair" in self.unread() else self.repair
 
 
@@ -187,7 +192,7 @@ RAMP = ("initial_sparsity", "power")
 
 @dataclass(frozen=True)
 class PruneTable(Table):
-    """How weights are pruned while the model is fine-tuned."""
+    """Pruning of weights during fine-tuning."""
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
@@ -204,7 +209,7 @@ class PruneTable(Table):
             resolve_pattern,
             "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
         ),
-        "shape of the holes",
+        "weights that are pruned together",
         "unstructured",
     )
     allocation: str | Mapping[str, float] = option(
@@ -214,11 +219,11 @@ class PruneTable(Table):
             str | Mapping,
             (ALLOCATIONS,),
         ),
-        "how the total is shared out between the layers",
+        "how the total is shared among the layers",
         "uniform",
     )
     only: tuple[str, ...] = option(NAMES, "prune these layers only", ())
-    skip: tuple[str, ...] = option(NAMES, "leave these layers alone", ())
+    skip: tuple[str, ...] = option(NAMES, "do not change these layers", ())
     schedule: str = option(
         choice("polynomial", "constant"), "how sparsity grows with the steps", "polynomial"
     )
@@ -232,14 +237,14 @@ class PruneTable(Table):
         whole(1), "steps between two prunings; default: about 50 prunings in all", None
     )
     epochs: int = option(whole(1), "passes over the training set", 10)
-    learning_rate: float = option(POSITIVE, "at the start; it falls to 0 along a cosine", 1e-3)
+    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
 
     def unread(self) -> dict[str, str]:
-        """A constant schedule has no ramp; a step said in steps is not said in epochs too."""
-        keys = dict.fromkeys(RAMP, 'is for schedule = "polynomial"') if self.constant else {}
+        """Return the ramp of a constant schedule, and epochs where steps are given."""
+        keys = dict.fromkeys(RAMP, 'is only for schedule = "polynomial"') if self.constant else {}
         for step, epoch in zip(STEPS, EPOCHS, strict=True):
             if getattr(self, step) is not None:
-                keys[epoch] = f"says the same as {step}: give one of them"
+                keys[epoch] = f"means the same as {step}: give one of them"
         fixed = resolve_pattern(self.pattern).fixed
         if fixed is not None:
             keys |= dict.fromkeys(
@@ -249,17 +254,17 @@ class PruneTable(Table):
 
     @property
     def final_sparsity(self) -> float:
-        """Fraction of zeros at the end: what the pattern makes, if it makes that by itself."""
+        """Return the fraction of zeros at the end: the pattern's, if it is fixed."""
         fixed = resolve_pattern(self.pattern).fixed
         return self.sparsity if fixed is None else fixed
 
     @property
     def constant(self) -> bool:
-        """Whether sparsity jumps to its final value at once."""
+        """Return whether sparsity has its final value from the start."""
         return self.schedule == "constant"
 
     def faults(self) -> Faults:
-        """Refuse a schedule that ends before it begins, or after the training."""
+        """Yield errors of a schedule that ends before it begins, or after the training."""
         for low, high in (STEPS, EPOCHS):
             begin, end = getattr(self, low), getattr(self, high)
             if begin is not None and end is not None and begin >= end:
@@ -280,7 +285,7 @@ class PruneTable(Table):
 
 @dataclass(frozen=True)
 class QuantizeTable(Table):
-    """In which numbers the .tflite computes. Without this table: float32."""
+    """The scheme of the .tflite file. Without this table: float32."""
 
     scheme: str = option(
         resolved(
@@ -288,40 +293,40 @@ class QuantizeTable(Table):
             "the name of a scheme",
             names=(SCHEMES, (AUTO,)),
         ),
-        "numbers of the file; auto: found by measuring",
+        "scheme of the file; auto: chosen by measuring",
         "int8",
     )
     io: str | None = option(
         choice("float32", "int8", "int16"),
-        "numbers the file takes and gives; default: those it computes in",
+        "type of the file's inputs and outputs; default: that of its arithmetic",
         None,
     )
     layers: Mapping[str, str] | None = option(
         OPTIONS, "other schemes for layers, by regular expression", None
     )
-    calibration: int = option(whole(1), "training examples that set the integer ranges", 200)
-    prefer: str = option(choice(*PREFER), "what auto looks for", "latency")
+    calibration: int = option(whole(1), "training examples for the integer ranges", 200)
+    prefer: str = option(choice(*PREFER), "what auto optimizes", "latency")
     max_drop: float = option(
         SHARE,
-        "accuracy that auto may give up against the float32 file, on the validation set",
+        "accuracy that auto may lose against the float32 file, on the validation set",
         0.01,
     )
 
     def unread(self) -> dict[str, str]:
-        """Calibration sets the ranges of integers; layers may differ only in their weights."""
+        """Return calibration of floats, and `layers` of schemes that cannot differ by layer."""
         if self.scheme == AUTO:
-            return {"layers": f"is for one scheme, not {AUTO}"}
+            return {"layers": f"is only for a fixed scheme, not {AUTO}"}
         scheme, keys = SCHEMES[self.scheme], {}
         for key in ("prefer", "max_drop"):
-            keys[key] = f"is for {AUTO}, not {self.scheme}"
+            keys[key] = f"is only for {AUTO}, not {self.scheme}"
         if not scheme.needs_calibration:
-            keys["calibration"] = f"is for int8 and int16x8, not {self.scheme}"
+            keys["calibration"] = f"is only for int8 and int16x8, not {self.scheme}"
         if scheme.weight_bits is None:
-            keys["layers"] = f"is for int4, weight_int4 and weight_int8, not {self.scheme}"
+            keys["layers"] = f"is only for int4, weight_int4 and weight_int8, not {self.scheme}"
         return keys
 
     def faults(self) -> Faults:
-        """Refuse numbers at the border that the inside cannot have."""
+        """Yield errors of inputs and outputs that the scheme does not support."""
         allowed = SCHEMES["int8" if self.scheme == AUTO else self.scheme].io
         if self.io is not None and self.io not in allowed:
             yield (
@@ -332,39 +337,39 @@ class QuantizeTable(Table):
 
 @dataclass(frozen=True)
 class MeasureTable(Table):
-    """How the baseline and the result are measured, beside each other in one run."""
+    """Measurement of the baseline and the result in one run."""
 
     device: str = option(
         registered(devices, "the name of a device, or name:address"),
-        "where latency is measured",
+        "device that measures latency",
         "host",
     )
     threads: int = option(whole(1), "threads of the runtime", 1)
-    runs: int = option(whole(2), "timed runs of each file", 50)
+    runs: int = option(whole(2), "timed runs per file", 50)
 
 
 @dataclass(frozen=True)
 class GateTable(Table):
-    """What the result must keep to; the run fails otherwise."""
+    """Limits for the result; the run fails if it misses one."""
 
-    min_accuracy: float | None = option(SHARE, "the least accuracy of the file", None)
+    min_accuracy: float | None = option(SHARE, "minimum accuracy of the file", None)
     max_accuracy_drop: float | None = option(
-        SHARE, "accuracy the file may lose against the baseline file", None
+        SHARE, "maximum loss of accuracy against the baseline file", None
     )
-    max_bytes: int | None = option(whole(1), "the most the file may weigh", None)
-    max_gzip_bytes: int | None = option(whole(1), "the most it may weigh under gzip", None)
+    max_bytes: int | None = option(whole(1), "maximum size of the file", None)
+    max_gzip_bytes: int | None = option(whole(1), "maximum size of the file under gzip", None)
     min_compression: float | None = option(
-        RATIO, "how many times smaller, gzip against gzip, than the baseline file", None
+        RATIO, "minimum times smaller than the baseline file, both under gzip", None
     )
-    max_latency_ms: float | None = option(POSITIVE, "the most its median latency may be", None)
+    max_latency_ms: float | None = option(POSITIVE, "maximum median latency", None)
     max_latency_ratio: float | None = option(
-        POSITIVE, "median latency over that of the baseline file", None
+        POSITIVE, "maximum median latency relative to the baseline file", None
     )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run: the tables that were given, and None for those that were not."""
+    """One run: the given tables, and None for the others."""
 
     model: ModelTable | None = None
     data: DataTable | None = None
@@ -376,31 +381,31 @@ class Recipe:
     gate: GateTable | None = None
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
-        """Yield what tables say together that cannot be: table, key, fault."""
+        """Yield combinations of tables that are not allowed: table, key, error."""
         if self.model and self.train is None and not is_trained(self.model):
-            yield "model", "source", f"{self.model.source} comes untrained. Add a table [train]."
+            yield "model", "source", f"{self.model.source} is untrained. Add a table [train]."
 
     @property
     def seed(self) -> int:
-        """The seed of everything random in the run but the split."""
+        """Return the seed of everything random in the run except the split."""
         return self.train.seed if self.train else 0
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return the given tables with every key that has a value, defaults included.
+        """Return the given tables with every key that has a value, including defaults.
 
-        What is returned parses to the same recipe again.
+        The result parses to the same recipe.
         """
         return {
             name: _values(table) for name in TABLES if (table := getattr(self, name)) is not None
         }
 
     def sha256(self) -> str:
-        """Return a hash that two recipes share exactly when they ask for the same run."""
+        """Return a hash that is equal for two recipes exactly if they define the same run."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
 def is_trained(model: ModelTable) -> bool:
-    """Tell whether the source may give a trained model; a function is taken at its word."""
+    """Return whether the source may return a trained model, as a function may."""
     return is_file(model.source) or is_function(model.source) or model.weights is not None
 
 
@@ -427,14 +432,14 @@ TABLES: dict[str, type[Table]] = {
 
 
 def describe() -> str:
-    """Return all tables and keys as lines of text: what each is, may hold, and is by default."""
+    """Return all tables and keys as lines of text, with allowed values and defaults."""
     lines = []
     for name, table in TABLES.items():
         lines += [f"[{name}]  {(table.__doc__ or '').partition(chr(10))[0]}"]
         for field in dataclasses.fields(table):  # type: ignore[arg-type]
             kind, default = field.metadata["kind"], field.default
             end = "" if default is None else f"; default {show(default)}"
-            end = "; needed" if default is dataclasses.MISSING else end
+            end = "; required" if default is dataclasses.MISSING else end
             lines.append(f"  {field.name}: {field.metadata['help']}")
             lines.append(f"      {kind.described()}{end}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Writing a recipe back as TOML, which the standard library reads but does not write."""
+"""Writing of TOML, which the standard library only reads."""
 
 import json
 import re
@@ -29,8 +29,8 @@ def _key(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped too, and for characters
-    # beyond U+FFFF, which JSON would write as two halves: those stay as they are.
+    # JSON's escapes are valid in TOML, except for DEL, which TOML escapes too, and for characters
+    # beyond U+FFFF, which JSON would write as surrogate pairs: those are not escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -46,4 +46,4 @@ def _value(value: object) -> str:
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items())
         return f"{{ {pairs} }}"
-    raise OptionError(f"a recipe cannot hold {value!r} of type {type_name(value)}")
+    raise OptionError(f"a recipe cannot contain {value!r} of type {type_name(value)}")

@@ -1,4 +1,4 @@
-"""Functions of the user's own that a recipe names as `package.module:function`."""
+"""User functions, which a recipe names as `package.module:function`."""
 
 import importlib
 import os
@@ -10,11 +10,11 @@ from tfprune.errors import OptionError, nearest
 
 
 def import_function(source: str) -> Callable[..., Any]:
-    """Import what `package.module:function` names; the current folder is searched too.
+    """Import a function `package.module:function`; the current folder is searched too.
 
     Raises:
-        OptionError: If there is no such module, or no such function in it. An error inside of
-            the module's own code is raised as it is.
+        OptionError: The module does not exist, or has no such function. An error inside the
+            module's own code is not changed.
     """
     module_name, _, name = source.partition(":")
     if os.getcwd() not in sys.path:
