@@ -72,9 +72,9 @@ def test_an_hdf5_file_is_read_whole(tmp_path: Path) -> None:
     }
     with h5py.File(path, "r+") as file:
         file.create_dataset("model_weights/huge", (1 << 40,), "f4", chunks=(1024,))
-    with pytest.raises(ValueError, match="model_weights/huge claims"):
+    with pytest.raises(ValueError, match="model_weights/huge declares"):
         read_h5(str(path))
-    with pytest.raises(ArtifactError, match="a damaged HDF5 file: .*huge claims"):
+    with pytest.raises(ArtifactError, match="a damaged HDF5 file: .*huge declares"):
         read_metadata(path)
 
 
