@@ -80,7 +80,7 @@ def test_what_cannot_be_made_has_a_row_with_its_reason() -> None:
 @pytest.mark.parametrize(
     ("options", "chosen_by", "message"),
     [
-        ({}, {"prefer": "speed"}, "prefer: 'speed'"),
+        ({}, {"prefer": "speed"}, "prefer: unknown value 'speed'"),
         ({}, {"max_drop": -1}, "max_drop: expected a number >= 0"),
         ({"calibration": None}, {}, "scheme 'auto' needs samples"),
         ({}, {"candidates": "int8"}, "candidates: expected a list"),

@@ -277,7 +277,7 @@ def test_attention_is_integer_throughout_in_int8():
 
 def test_sixteen_bit_activations_are_refused_where_no_kernel_is():
     x = np.random.default_rng(0).normal(size=(20, 8, 6))
-    with pytest.raises(ConversionError, match=r"SQUARED_DIFFERENCE does not take .* 'dynamic'"):
+    with pytest.raises(ConversionError, match=r"SQUARED_DIFFERENCE does not support .* 'dynamic'"):
         convert(_attention(keras), scheme="int16x8", calibration=x)
 
 

@@ -88,7 +88,7 @@ def test_a_stock_mobilenet_becomes_ready():
 
 def test_models_in_models_and_others_are_refused():
     inner = keras.Sequential([keras.Input((4,)), L.Dense(2)], name="inner")
-    with pytest.raises(ModelError, match="'inner' is a model in the model"):
+    with pytest.raises(ModelError, match="'inner' is a nested model"):
         make_sparse_ready(keras.Sequential([keras.Input((4,)), inner]))
-    with pytest.raises(ModelError, match="got str"):
+    with pytest.raises(ModelError, match="Received str"):
         make_sparse_ready("model")

@@ -160,5 +160,5 @@ def test_other_models_are_refused(residual):
 
 @pytest.mark.parametrize("wrong", [None, "model.keras", keras.Model])
 def test_what_is_no_model_has_no_rounding_to_take_off(wrong):
-    with pytest.raises(ModelError, match="expected a keras.Model or tf_keras.Model, got"):
+    with pytest.raises(ModelError, match="expected a keras.Model or tf_keras.Model. Received"):
         strip_quantization(wrong)
