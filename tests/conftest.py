@@ -1,7 +1,9 @@
 """What all tests share: quiet TensorFlow, the folder of real data, the same numbers every time."""
 
+import gc
 import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions, version
@@ -27,6 +29,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if tuple(map(int, version(distribution).split(".")[:2])) < (3, 12):
         # A loaded model of one input expects a list of it, and warns when it is called without.
         config.addinivalue_line("filterwarnings", "ignore:The structure of `inputs` doesn't match")
+
+
+def pytest_sessionstart() -> None:
+    """Take Ctrl-C as a terminal does: a shell starts what it runs in the background without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of garbage collection: it stays, and is a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

@@ -78,4 +78,4 @@ def test_an_example_runs_and_is_used(title: str) -> None:
         exec(compile(source, f"CONTRIBUTING.md: {title}", "exec"), {"__name__": "contributing"})
         assert len(added()) == 1
     assert not added()
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)

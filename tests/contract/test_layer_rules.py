@@ -16,7 +16,7 @@ KNOWN = {kind.__name__: kind for kind in known_layers()}
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_session():
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
 
 
 def test_the_examples_are_of_layers_that_have_rules() -> None:

@@ -17,7 +17,7 @@ assert shrink.shrink is tfprune.shrink
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_session():
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
 
 
 NEWEST = (3, 15)

@@ -28,7 +28,7 @@ CONTROLS = {"random"}
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_session():
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
 
 
 def branched() -> keras.Model:

@@ -18,7 +18,7 @@ from tfprune.structure.report import ShrinkReport
 def _fresh_session() -> Iterator[None]:
     keras.utils.set_random_seed(7)
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def grow(steps) -> keras.Model:
 @CALM
 @given(steps=STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
 def test_whatever_is_cut_the_proof_holds(steps, share, seed) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     small, report = tfprune.shrink(
         grow(steps), {"channels": share}, importance="random", round_to=1, seed=seed
@@ -150,7 +150,7 @@ def write(steps) -> keras.Model:
 @CALM
 @given(steps=TEXT_STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
 def test_the_proof_holds_for_sequences_too(steps, share, seed) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     small, report = tfprune.shrink(
         write(steps), {"channels": share}, importance="random", round_to=1, seed=seed
@@ -163,7 +163,7 @@ def test_the_proof_holds_for_sequences_too(steps, share, seed) -> None:
 @CALM
 @given(steps=STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
 def test_the_proof_holds_inside_of_what_runs_over_time(steps, share, seed) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     frames = keras.Input((2, 4, 4, 3))
     x = kl.TimeDistributed(grow(steps), name="frames")(frames)
@@ -180,7 +180,7 @@ def test_the_proof_holds_inside_of_what_runs_over_time(steps, share, seed) -> No
 @given(steps=STEPS, round_to=st.sampled_from([1, 4, 8]))
 def test_less_asked_is_never_more_left(steps, round_to) -> None:
     """Asked for less and less, a model never grows, and no tensor of it is ever emptied."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     model = grow(steps)
     left = []
@@ -206,7 +206,7 @@ def test_less_asked_is_never_more_left(steps, round_to) -> None:
 @CALM
 @given(steps=STEPS)
 def test_nothing_asked_is_nothing_done(steps) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     model = grow(steps)
     small, report = tfprune.shrink(model, {"params": 1.0}, verify=False)
     data = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32")
@@ -217,7 +217,7 @@ def test_nothing_asked_is_nothing_done(steps) -> None:
 @CALM
 @given(order=st.permutations(range(8)), importance=st.sampled_from(["l1", "l2", "fpgm", "lamp"]))
 def test_a_permutation_of_the_channels_permutes_the_choice(order, importance) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     plain = grow([("bn", 4), ("conv", 6)])
     mixed = keras.models.clone_model(plain)

@@ -334,7 +334,7 @@ def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
     norm=st.booleans(),
 )
 def test_whatever_goes_the_proof_holds(count, share, importance, norm) -> None:
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(count)
     model = deep(count, norm=norm)
     small, report = tfprune.shrink(model, {"blocks": share}, importance=importance, seed=count)

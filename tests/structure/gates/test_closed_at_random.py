@@ -234,7 +234,7 @@ def drawn(
     seed: int, activations: tuple[str, ...] = ACTIVATIONS
 ) -> tuple[keras.Model, np.ndarray, str]:
     """A random model with closed units, inputs for it, and what to call it."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     model, names = draw_model(rng, activations)

@@ -46,4 +46,4 @@ def test_quantized_and_lora_layers_are_refused_by_name() -> None:
         change(model.get_layer("hidden"))
         with pytest.raises(ModelError, match=message):
             tfprune.units(model)
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)

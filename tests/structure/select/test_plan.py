@@ -39,12 +39,12 @@ def test_layers_that_keras_named_are_found_when_it_has_counted_further() -> None
         layers = [kl.Dense(16, activation="relu") for _ in range(3)]
         return keras.Sequential([keras.Input((4,)), *layers, kl.Dense(2)])
 
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     first = plain()
     kept = first.layers[1].name
     assert kept == "dense_1"
     small, report = tfprune.shrink(first, None, ratios={f"^{kept}$": 0.5})
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     kl.Dense(1)  # so that the names begin at dense_1
     later = plain()
     assert later.layers[0].name == kept

@@ -35,7 +35,8 @@ class Cell:
 def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
     """One cell, or several on top of each other, from step to step."""
     layer = call.op
-    cells = bind_cells(flow, flow.site(layer), layer, flow.axes(call.args[0])[-1])
+    x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
+    cells = bind_cells(flow, flow.site(layer), layer, x)
     if isinstance(cells, str):
         return stop(flow, call, cells)
     states = _states(flow, call, cells)
@@ -135,7 +136,7 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Two layers over the same input, their outputs side by side or joined."""
     layer = call.op
     forward, backward = layer.forward_layer, layer.backward_layer
-    x = flow.axes(call.args[0])[-1]
+    x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
     if not all(_runs(one) for one in (forward, backward)):
         return stop(flow, call, "wraps something that has no rule")
     site = flow.site(layer)
