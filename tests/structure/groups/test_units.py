@@ -19,9 +19,9 @@ def test_what_stays_is_named_with_the_reason() -> None:
 
 def test_the_table_can_be_read() -> None:
     text = str(tfprune.units(small()))
-    assert "net: 6 units in 1 groups; share of multiplications within reach: 100.0%" in text
+    assert "net: 6 units in 1 groups; prunable share of multiplications: 100.0%" in text
     assert "conv      6 channels  7 weight axes" in text
-    assert "out: 2 stay: it is an output of the model" in text
+    assert "out: 2 kept (it is an output of the model)" in text
 
 
 def test_open_sizes_are_filled_from_the_input_shape() -> None:

@@ -34,7 +34,7 @@ def net(**options):
 
 
 def test_what_tracing_does_not_show_is_seen() -> None:
-    with pytest.raises(ModelError, match="gives something else.*inner.*rules.register"):
+    with pytest.raises(ModelError, match="compute something else.*inner.*rules.register"):
         tfprune.shrink(net(), {"channels": 0.5}, round_to=1)
 
 

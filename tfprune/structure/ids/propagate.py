@@ -1,4 +1,4 @@
-"""The ids sent through a graph, each call by the rule of its operation."""
+"""Propagating ids through a graph, each call by the rule of its operation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.rule_registry import find, stop
 
 
-def carry(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
-    """Find the axes of every tensor of a graph; those of its inputs are known.
+def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
+    """Find the ids of every tensor of a graph from those of its inputs.
 
     Args:
-        flow: What rules read and write.
+        flow: The state that rules read and write.
         graph: The calls, in the order they run.
-        counts: What each call multiplies, by its `id`.
+        counts: The multiplications of each call, by its `id`.
     """
     for call in graph.calls:
         rule, before = find(call.op), len(flow.costs)
@@ -35,7 +35,7 @@ def carry(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
 
 
 def _check(flow: Flow, call: Call, each: Any) -> None:
-    """Raise for what a rule cannot give, which may be one of the user's own."""
+    """Raise if a rule, which may be the user's, returned something else than ids."""
     shapes = [flow.shape(ref) for ref in call.outputs]
     if isinstance(each, list) and len(each) == len(shapes):
         fits = [_fits(axes, shape) for axes, shape in zip(each, shapes, strict=True)]
@@ -44,7 +44,7 @@ def _check(flow: Flow, call: Call, each: Any) -> None:
         each, shapes = [each[fits.index(False)]], [shapes[fits.index(False)]]
     wanted = " and ".join(f"one of {len(shape)} axes for {shape}" for shape in shapes)
     raise ModelError(
-        f"the rule of {call.path} ({type_name(call.op)}) must give a tuple for each output, "
+        f"the rule of {call.path} ({type_name(call.op)}) must return a tuple for each output, "
         f"{wanted}: None, or an array with an id for each position. Received "
         f"{each[0] if isinstance(each, list) and len(each) == 1 else each!r}"
     )
