@@ -60,7 +60,7 @@ def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) 
         with pytest.raises(ArtifactError, match=r"bad\.npz"):
             tfprune.load_masks(model, bad)
     np.savez(bad, a=np.ones(3))
-    with pytest.raises(ArtifactError, match="not a file that save_masks wrote"):
+    with pytest.raises(ArtifactError, match="not a file written by save_masks"):
         tfprune.load_masks(model, bad)
     with pytest.raises(ArtifactError, match="no such file"):
         tfprune.load_masks(model, tmp_path / "none.npz")
