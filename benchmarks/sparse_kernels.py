@@ -33,7 +33,7 @@ def look(paths: list[str], runs: int) -> dict[str, Any]:
     import time
 
     from tfprune.measure.devices.litert_profile import ProfiledModel
-    from tfprune.measure.devices.timing_worker import load, sample_ms
+    from tfprune.measure.devices.timing_jobs import load, sample_ms
     from tfprune.measure.latency import pair_schedule
     from tfprune.measure.profile import steps_of
 

@@ -185,8 +185,6 @@ def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
 # Child processes are started by the name of a module; layers of ours are registered with Keras
 # when their module is imported, which is when a file that has them is read.
 MAY_NAME_MODULES = [
-    Path("measure/devices/ssh.py"),
-    Path("measure/devices/timing_client.py"),
     Path("keras_support/registration.py"),
     Path("workers/pool.py"),
 ]

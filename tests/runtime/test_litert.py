@@ -1,5 +1,7 @@
 """Running a file: floats in, floats out, and no crash."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.runtime import litert
 from tfprune.runtime.litert import Runner, read_file
+from tfprune.workers import pool
 
 L = keras.layers
 
@@ -147,3 +150,19 @@ def test_what_is_prepared_runs_as_one_batch(convnet, images):
     free, fixed = Runner(to_tflite(convnet)), Runner(to_tflite(convnet, batch=3))
     assert [batch_of(free, images[:7]), batch_of(free)] == [7, 1]
     assert [batch_of(fixed, images[:7]), batch_of(fixed, images[:2]), batch_of(fixed)] == [3, 3, 3]
+
+
+def test_what_a_child_process_meets_is_one_line_with_the_fix():
+    flex = pool.JobError("RuntimeError", "Select TensorFlow op(s), included in the given model, is")
+    assert "which only TensorFlow can run; convert it with built-in" in litert.failure(flex)
+    empty = pool.JobError("MemoryError", "")
+    assert litert.failure(empty) == "the runtime refuses the file: MemoryError"
+    hang = pool.LimitError("took longer than its limit of 1 s")
+    assert litert.failure(hang, "running").startswith(
+        "the runtime hangs while running it: took longer than its limit of 1 s; "
+    )
+    with pytest.raises(pool.CrashError) as crash:
+        pool.run_job(os.abort, limit_s=60)
+    assert litert.failure(crash.value).startswith(
+        "the runtime crashes while loading it: the process died (SIGABRT); convert the model with"
+    )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.onnx.to_onnx import to_onnx
-from tfprune.errors import ArtifactError, DataError, OptionError
-from tfprune.runtime.onnx import OnnxRunner, check_installed, is_onnx, run_job
+from tfprune.errors import ArtifactError, DataError
+from tfprune.runtime.onnx import OnnxRunner, is_onnx, run_job
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 
@@ -60,9 +60,3 @@ def test_what_is_no_file_is_refused(onnx_file) -> None:
     for data in (b"\x08\x08nonsense", onnx_file.bytes[:-40]):
         with pytest.raises(ArtifactError, match="ONNX Runtime refuses it"):
             OnnxRunner(data)
-
-
-def test_missing_packages_are_named() -> None:
-    check_installed("this", "onnx")
-    with pytest.raises(OptionError, match=r"this needs onyx: pip install 'tfprune\[onnx\]'"):
-        check_installed("this", "onnx", "onyx")

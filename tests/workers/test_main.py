@@ -1,9 +1,9 @@
-"""The child process: one JSON line in, one out, and it leaves when its parent does."""
+"""The child process: JSON lines in and out, and it leaves when its parent does."""
 
 import json
 import subprocess
 
-from tfprune.workers.process import module_command
+from tfprune.workers.process import LineProcess, module_command, module_environment
 
 
 def ask(*lines: str) -> list[dict]:
@@ -20,3 +20,28 @@ def ask(*lines: str) -> list[dict]:
 
 def test_it_ends_when_its_input_does() -> None:
     assert ask() == []
+
+
+def test_each_job_is_told_in_lines_of_which_the_last_says_how_it_ended(tmp_path) -> None:
+    (tmp_path / "a").mkdir()
+    child = LineProcess(module_command("tfprune.workers.main", "runtime"), module_environment())
+    for job, arguments, told in (
+        ("math:sqrt", [9], [{"answer": 3.0}, {"done": True}]),
+        ("math:sqrt", [-1], [{"error": "ValueError", "text": "math domain error"}]),
+        (
+            "os:walk",
+            [str(tmp_path)],
+            [
+                {"answer": [str(tmp_path), ["a"], []]},
+                {"answer": [str(tmp_path / "a"), [], []]},
+                {"done": True},
+            ],
+        ),
+        ("builtins:object", [], [{"error": "TypeError"}]),
+        ("os:none", [], [{"error": "AttributeError"}]),
+    ):
+        child.send(json.dumps({"job": job, "arguments": arguments}).encode())
+        for line in told:
+            said = json.loads(child.receive(60))
+            assert {**said, **line} == said
+    child.end()

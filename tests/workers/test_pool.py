@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import time
 
 import pytest
@@ -51,3 +52,38 @@ def test_what_a_job_prints_does_not_disturb_the_answers() -> None:
 def test_a_child_of_the_runtime_cannot_take_all_memory() -> None:
     with pytest.raises(pool.JobError, match="MemoryError"):
         pool.run_job(bytearray, 1 << 40, limit_s=60)
+
+
+def test_a_generator_answers_as_it_goes_in_a_process_of_its_own(tmp_path) -> None:
+    (tmp_path / "a").mkdir()
+    kept = pool.run_job(os.getpid, limit_s=60)
+    assert list(pool.stream_job(os.walk, str(tmp_path), limit_s=60)) == [
+        [str(tmp_path), ["a"], []],
+        [str(tmp_path / "a"), [], []],
+    ]
+    assert pool.run_job(os.getpid, limit_s=60) == kept
+
+
+def test_a_generator_may_raise_and_may_be_slow() -> None:
+    with pytest.raises(pool.JobError, match=r"FileNotFoundError: .*no/such/folder") as caught:
+        list(pool.stream_job(os.fwalk, "/no/such/folder", limit_s=60))
+    assert caught.value.kind == "FileNotFoundError"
+    slow = pool.stream_job(time.sleep, 60, limit_s=2)
+    with pytest.raises(pool.LimitError, match=r"limit of 2 s"):
+        list(slow)
+
+
+# A wrapper as ssh is: what it starts holds its output, and ends when its own input does.
+WRAPPER = """
+import subprocess, sys
+subprocess.run([sys.executable, "-P", "-m", "tfprune.workers.main", "runtime"])
+"""
+
+
+def test_a_reader_who_leaves_ends_what_the_command_has_started() -> None:
+    command = [sys.executable, "-c", WRAPPER]
+    answers = pool.stream_job(os.walk, "/", limit_s=60, command=command)
+    next(answers)
+    start = time.monotonic()
+    answers.close()
+    assert time.monotonic() - start < 10

@@ -16,8 +16,8 @@ def run(code: str) -> LineProcess:
     return LineProcess([sys.executable, "-c", code], {})
 
 
-def test_an_end_is_told_with_its_last_words() -> None:
-    code = "import os, sys; print('one\\n two \\n\\n', file=sys.stderr, flush=True); "
+def test_an_end_is_told_with_its_last_line() -> None:
+    code = "import os, sys; print('one\\n two \\n\\nINFO: x', file=sys.stderr, flush=True); "
     for how, told, number in (
         ("os.abort()", "SIGABRT", -signal.SIGABRT),
         ("os._exit(3)", "exit code 3", 3),
@@ -25,18 +25,18 @@ def test_an_end_is_told_with_its_last_words() -> None:
         process = run(code + how)
         assert process.receive(60) == b""
         assert (process.ending(), process.code()) == (told, number)
-        assert process.last_words() == "two"
+        assert process.last_stderr_line() == "two"
         process.end()
 
 
-def test_only_the_end_of_long_words_is_read_and_none_may_have_been_said() -> None:
+def test_only_the_end_of_a_long_line_is_read_and_there_may_be_none() -> None:
     process = run("import sys; print('x' * 10**6 + 'é', file=sys.stderr)")
     process.receive(60)
     process.code()
-    assert process.last_words().endswith("xé")
-    assert len(process.last_words()) < 5000
-    process.forget_words()
-    assert process.last_words() == ""
+    assert process.last_stderr_line().endswith("xé")
+    assert len(process.last_stderr_line()) < 5000
+    process.clear_stderr()
+    assert process.last_stderr_line() == ""
     process.end()
 
 
@@ -105,7 +105,7 @@ def test_a_module_is_this_package_wherever_one_stands(tmp_path, monkeypatch) -> 
     monkeypatch.chdir(tmp_path)
     process = LineProcess(module_command("tfprune.cli", "recipes"), module_environment())
     first = process.receive(120)
-    assert process.code() == 0, process.last_words()
+    assert process.code() == 0, process.last_stderr_line()
     assert first
     process.end()
     assert os.getcwd() == str(tmp_path)

@@ -39,6 +39,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, maker_of
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.sparsity.masks import holds_of
+from tfprune.utils.extras import require
 
 if TYPE_CHECKING:
     import keras
@@ -109,6 +110,7 @@ def _keras() -> Side:
 
 
 def _tf_keras() -> Side:
+    require("a model of Keras 2", "tf-keras", "tf_keras")
     # By its own name: `tf.keras` and the environment variable that redirects it are left alone.
     import tf_keras
 

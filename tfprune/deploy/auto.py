@@ -1,6 +1,5 @@
 """The scheme for a model, found by measuring: every candidate is built, scored and timed."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
 from tfprune.runtime.schemes import SCHEMES
+from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 
 BASE = "float32"
@@ -151,7 +151,7 @@ def _names(candidates: Sequence[str] | None, prefer: str, notes: list[str]) -> l
         return list(dict.fromkeys([BASE, *candidates]))
     names = list(CANDIDATES)
     if prefer == "size":
-        if importlib.util.find_spec("litert_quantizer") is None:
+        if not installed("litert_quantizer"):
             notes.append(f"{', '.join(SMALLER)} were not tried: litert-quantizer is not installed")
         else:
             names += SMALLER

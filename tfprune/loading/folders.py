@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtifactError
+from tfprune.utils.extras import require
 
 _AGAIN = "Copy or save the model again."
 _MODELS = ("_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential")
@@ -107,6 +108,7 @@ def _kinds(path: Path) -> dict[int, tuple[str, str]]:
 
 
 def _metadata(path: Path) -> dict[int, tuple[str, str]]:
+    require(f"{path}: a SavedModel of Keras 2", "tf-keras", "tf_keras")
     from google.protobuf.message import DecodeError
     from tf_keras.protobuf import saved_metadata_pb2
 

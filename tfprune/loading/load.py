@@ -16,6 +16,7 @@ from tfprune.loading.references import unmade_calls
 from tfprune.loading.stored import use_slashes
 from tfprune.storage.files import as_path
 from tfprune.storage.scratch import scratch_folder
+from tfprune.utils.extras import require
 from tfprune.workers.pool import run_job
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def _load_new(found: ModelFile, allow_code: bool) -> Any:
 
 
 def _load_old(found: ModelFile, allow_code: bool) -> Any:
+    require(f"{found.path}: a model file of Keras 2", "tf-keras", "tf_keras")
     from tfprune.bridge.bridge import to_keras3, to_keras3_within
 
     with _budget(found, allow_code):

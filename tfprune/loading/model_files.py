@@ -136,9 +136,8 @@ def _ask_for_h5(path: Path, content: Path) -> dict[str, Any]:
     try:
         reply: dict[str, Any] = run_job(examine_h5, str(content.resolve()), limit_s=limit_s)
     except ChildError as error:
-        reason = " ".join(str(error).split())
         inside = "" if content == path else f" ({WEIGHTS} inside of it)"
-        raise ArtifactError(f"{path}: a damaged HDF5 file{inside}: {reason}. {_AGAIN}") from None
+        raise ArtifactError(f"{path}: a damaged HDF5 file{inside}: {error}. {_AGAIN}") from None
     return reply
 
 

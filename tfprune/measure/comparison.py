@@ -22,6 +22,7 @@ from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artifact, sha256
 from tfprune.runtime.registry import read_any
+from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.utils.versions import version_of
 
@@ -130,10 +131,14 @@ def compare(
         notes=(
             *(note for found in scores for note in found.notes),
             *(note for _, notes in models for note in notes),
+            *(() if installed("zstandard") else (NO_ZSTD,)),
         ),
         versions=versions(),
     )
     return report if gate is None else report.with_gate(gate)
+
+
+NO_ZSTD = "file, zstd: not measured, as it needs zstandard (pip install 'tfprune[report]')"
 
 
 def versions() -> dict[str, str]:

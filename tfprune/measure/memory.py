@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 
 from tfprune.measure.devices.timing_client import ask
+from tfprune.measure.devices.timing_jobs import weigh_file
 from tfprune.measure.sources import Source, name_of, staged
 
 
@@ -34,6 +35,6 @@ def peak_bytes(
         return None
     with staged([source]) as files:
         answers = ask(
-            "peak", files, names=[name or name_of(source)], threads=threads, shapes=input_shapes
+            weigh_file, files, names=[name or name_of(source)], threads=threads, shapes=input_shapes
         )
         return next(answer["peak_bytes"] for answer in answers if "peak_bytes" in answer)

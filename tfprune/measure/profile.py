@@ -12,6 +12,7 @@ from tfprune.measure.devices.device import DeviceInfo
 from tfprune.measure.devices.host import Host
 from tfprune.measure.devices.litert_profile import check_version
 from tfprune.measure.devices.timing_client import ask
+from tfprune.measure.devices.timing_jobs import profile_file
 from tfprune.measure.latency import check_counts, check_shapes
 from tfprune.measure.sources import Source, name_of, staged
 from tfprune.runtime.registry import of_ending
@@ -121,12 +122,12 @@ def profile(
         check_profiled(files[0], name)
         check_version()
         for answer in ask(
-            "profile",
+            profile_file,
             files,
+            runs,
             names=[name],
             threads=threads,
             shapes=input_shapes,
-            schedule=[0] * runs,
         ):
             if "events" in answer:
                 rounds.append(answer["events"])

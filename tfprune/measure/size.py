@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import zstandard
 
 from tfprune.measure.sources import Source
 from tfprune.runtime.artifact import gzip_bytes
 from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor, parse
 from tfprune.runtime.inspect import count_zeros
 from tfprune.runtime.litert import read_file
+from tfprune.utils.extras import installed
 
 ZSTD_LEVEL = 19
 """The strongest level that asks for no more memory to unpack than any phone has."""
@@ -25,7 +25,8 @@ class Sizes:
         raw_bytes: As it lies on disk.
         gzip_bytes: After gzip at level 9 with no time stamp: what a download costs. Zeros from
             unstructured pruning show here, not in `raw_bytes`.
-        zstd_bytes: After zstd at `ZSTD_LEVEL`, what app stores and package formats turn to.
+        zstd_bytes: After zstd at `ZSTD_LEVEL`, what app stores and package formats turn to; None
+            without zstandard, which the extra `report` installs.
         entropy_bytes: Order-0 entropy of the weights, tensor by tensor: the floor under any coder
             that looks at one weight at a time. It leaves out what is no weight.
         weights: How many weights the file stores; those that it leaves out as zero count too.
@@ -34,7 +35,7 @@ class Sizes:
 
     raw_bytes: int
     gzip_bytes: int
-    zstd_bytes: int
+    zstd_bytes: int | None
     entropy_bytes: int
     weights: int
     zeros: int
@@ -67,13 +68,17 @@ def sizes(source: Source) -> Sizes:
     )
 
 
-def zstd_bytes(data: bytes) -> int:
-    """Return how long `data` is under zstd at `ZSTD_LEVEL`, the same on every call.
+def zstd_bytes(data: bytes) -> int | None:
+    """Return how long `data` is under zstd at `ZSTD_LEVEL`; None if zstandard is not installed.
 
     Example:
         >>> zstd_bytes(bytes(100_000)) < 50
         True
     """
+    if not installed("zstandard"):
+        return None
+    import zstandard
+
     return len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data))
 
 

@@ -37,7 +37,7 @@ def to_html(report: "Report") -> str:
             _training(report),
             _stages(report),
             _sections(report),
-            _notes(report),
+            _notes([*report.notes, *([] if plots.available() else [plots.MISSING])]),
             _recipe(report),
             f"<footer>{escape(versions_text(report))}</footer>" if report.versions else "",
         )
@@ -203,10 +203,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     return f'<div class="wide">{table}</div>'
 
 
-def _notes(report: "Report") -> str:
-    if not report.notes:
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f'<section class="notes"><h2>Notes</h2><ul>{items}</ul></section>'
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfprune.report.data import Curve, Kernel, Row
 from tfprune.report.figures import bytes_text, ms, percent
+from tfprune.utils.extras import installed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,14 @@ _VARIABLES = {
 MAX_KERNELS = 40
 MAX_LETTERS = 36
 WIDTH_INCHES = 9.6
+
+
+MISSING = "No plots: they need matplotlib (pip install 'tfprune[report]')."
+
+
+def available() -> bool:
+    """Return whether plots can be drawn; without matplotlib every plot is empty."""
+    return installed("matplotlib")
 
 
 def comparison(report: "Report") -> str:
@@ -208,6 +217,8 @@ def _bare(axes: "Axes", title: str) -> None:
 
 def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> str:
     """Return a figure as SVG to stand inside of an HTML page; the same on every call."""
+    if not available():
+        return ""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

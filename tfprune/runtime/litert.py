@@ -87,7 +87,7 @@ def ensure_loadable(
         try:
             pool.run_job(load, str(path), limit_s=limit_s)
         except pool.ChildError as error:
-            raise ArtifactError(f"{where}: {_refusal(error)}") from None
+            raise ArtifactError(f"{where}: {failure(error)}") from None
     _LOADABLE.add(digest)
 
 
@@ -96,18 +96,30 @@ def remember_loadable(data: bytes) -> None:
     _LOADABLE.add(sha256(data))
 
 
-def _refusal(error: pool.ChildError) -> str:
-    text = " ".join(str(error).split())
-    if "Select TensorFlow op" in text:
-        text = (
-            "it holds Flex operations, which only TensorFlow can run; convert it with built-in "
-            "operations only"
-        )
+def failure(error: pool.ChildError, stage: str = "loading") -> str:
+    """Say in one line why a child process did not get done with a file, and the fix.
+
+    Args:
+        error: What became of the child's job.
+        stage: What it did with the file: "loading" or "running".
+    """
+    if isinstance(error, pool.JobError):
+        text = error.text or error.kind
+        if "Select TensorFlow op" in text:
+            text = (
+                "it holds Flex operations, which only TensorFlow can run; convert it with built-in "
+                "operations only"
+            )
+        return f"the runtime refuses the file: {text}"
     if isinstance(error, pool.CrashError):
-        return f"the runtime crashes on it: {text}"
-    if isinstance(error, pool.LimitError):
-        return f"the runtime hangs on it: loading {text}"
-    return f"the runtime refuses it: {text}"
+        return (
+            f"the runtime crashes while {stage} it: {error}; convert the model with another scheme "
+            "or a static batch"
+        )
+    return (
+        f"the runtime hangs while {stage} it: {error}; the file is damaged or the machine is "
+        "overloaded"
+    )
 
 
 class Runner:

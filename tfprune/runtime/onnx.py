@@ -4,14 +4,13 @@ What is here loads a file in this process; callers do it in a child, as with `.t
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.errors import ArtifactError, OptionError
+from tfprune.errors import ArtifactError
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.workers.arrays import load_arrays, save_arrays
 
@@ -24,17 +23,6 @@ _DTYPES = {
     "bool": "bool",
     **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
-
-
-def check_installed(what: str, *packages: str) -> None:
-    """Refuse what needs packages of the extra `onnx` that are not there.
-
-    Raises:
-        OptionError: One is missing.
-    """
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise OptionError(f"{what} needs {', '.join(missing)}: pip install 'tfprune[onnx]'")
 
 
 def is_onnx(data: bytes) -> bool:

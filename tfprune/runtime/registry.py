@@ -1,7 +1,6 @@
 """The runtimes that can time a file, by what the file is: `.tflite` or `.onnx`."""
 
 import importlib.metadata
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
 from tfprune.runtime.artifact import Artifact, TensorSpec
 from tfprune.runtime.litert import Runner, Source, read_source
+from tfprune.utils.extras import installed, require
 from tfprune.utils.registry import Registry
 
 
@@ -61,7 +61,7 @@ class Runtime:
     @property
     def installed(self) -> bool:
         """Whether the package is there."""
-        return importlib.util.find_spec(self.module.partition(".")[0]) is not None
+        return installed(self.module.partition(".")[0])
 
 
 runtimes: Registry[Runtime] = Registry("runtime")
@@ -69,7 +69,7 @@ runtimes: Registry[Runtime] = Registry("runtime")
 
 def _check_onnx(data: bytes, where: str) -> None:
     # Whether the rest is right only ONNX Runtime can say.
-    onnx.check_installed(where, "onnxruntime")
+    require(where, "onnx", "onnxruntime")
 
 
 runtimes.register("litert")(

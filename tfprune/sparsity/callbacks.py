@@ -1,7 +1,6 @@
 """Callbacks for `fit`: one advances the schedule, one writes the sparsity for TensorBoard."""
 
 import functools
-import importlib.util
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
 from tfprune.sparsity.optimizers import batches_of, batches_per_update, optimizer_of, updates_of
 from tfprune.sparsity.pruning import retrace
 from tfprune.sparsity.unheld import describe, unheld_zeros
+from tfprune.utils.extras import require
 
 
 class MaskUpdates(keras.callbacks.Callback):
@@ -212,11 +212,7 @@ class MaskSummaries(keras.callbacks.TensorBoard):
     def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:
             raise OptionError(f"log_dir: expected a non-empty string. Received {log_dir!r}.")
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ModuleNotFoundError(
-                "PruningSummaries writes for TensorBoard, which is not installed: "
-                "pip install 'tfprune[tensorboard]'"
-            )
+        require("PruningSummaries", "tensorboard", "tensorboard")
         super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
         self._writer: Any = None
 

@@ -16,6 +16,7 @@ from tfprune.keras_support.generation import is_tfmot
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack
+from tfprune.utils.extras import require
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
 
@@ -23,6 +24,7 @@ _SWITCH = "TF_USE_LEGACY_KERAS"
 @functools.cache
 def sparsity_api() -> Any:
     """Import `tfmot.sparsity.keras` without changing `tf.keras` or the environment."""
+    require("pruning a tf_keras model", "tf-keras", "tensorflow_model_optimization", "tf_keras")
     import tensorflow as tf
 
     # An attribute access resolves TensorFlow's lazy loader before the variable is set.

@@ -1,15 +1,23 @@
-"""Work in a child process that may crash or hang without taking the caller along.
+"""Jobs in a child process, which may crash or hang without taking the caller along.
 
-The converter and some kernels of the runtime end the process on certain models and files. Such
-work is sent to a child, which lives on for the next job (importing TensorFlow takes seconds) and
-leaves by itself when it has had nothing to do for a minute or its parent is gone.
+The converter and some kernels of the runtime end the process on certain models and files. A job is
+a function, or a generator that answers several times. Both sides write one JSON object a line:
+
+    {"job": "module:function", "arguments": [...]}    the parent asks
+    {"answer": value}                                 the child: what the job returns or yields
+    {"done": true}                                    the job came to its end
+    {"error": "TypeOfError", "text": "..."}           or it raised
+
+`run_job` uses a child that lives on for the next job (importing TensorFlow takes seconds) and
+leaves by itself when it has had nothing to do for a minute or its parent is gone. `stream_job`
+starts a child for one job, here or on another machine.
 """
 
 import atexit
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from tfprune.errors import TfpruneError
@@ -17,22 +25,45 @@ from tfprune.workers.process import LineProcess, memory_limit, module_command, m
 
 LOAD_LIMIT_S = 120.0
 CONVERT_LIMIT_S = 1200.0
+MODULE = "tfprune.workers.main"
+"""What `python -m` starts as a child; it takes the kind of child."""
 
 
 class ChildError(TfpruneError, RuntimeError):
-    """A job in the child process did not end well."""
+    """A job in the child process did not end well; the message is one line."""
 
 
 class JobError(ChildError):
-    """The job raised an exception; the message is its type and text."""
+    """The job raised an exception.
+
+    Attributes:
+        kind: The name of its type.
+        text: Its text, in one line.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind, self.text = kind, text
 
 
 class CrashError(ChildError):
-    """The child process died; the message names the signal and the last lines it wrote."""
+    """The child process died; the message names the signal and the last line it wrote.
+
+    Attributes:
+        code: Its exit code; below 0 that of a signal.
+        last_line: The last line that it wrote to its standard error.
+    """
+
+    def __init__(self, child: LineProcess) -> None:
+        self.code, self.last_line = child.code(), child.last_stderr_line()
+        limit = memory_limit()
+        allowed = f", with {limit / 2**30:.1f} GiB of memory allowed" if limit else ""
+        message = f"the process died ({child.ending()}{allowed})"
+        super().__init__(f"{message}: {self.last_line}" if self.last_line else message)
 
 
 class LimitError(ChildError):
-    """The job took longer than its limit, and the child was ended."""
+    """The job took longer than its limit for an answer, and the child was ended."""
 
 
 def run_job(job: Callable[..., Any], *arguments: Any, limit_s: float, kind: str = "runtime") -> Any:
@@ -57,22 +88,45 @@ def run_job(job: Callable[..., Any], *arguments: Any, limit_s: float, kind: str 
         >>> run_job(math.sqrt, 9, limit_s=60)
         3.0
     """
-    name = f"{job.__module__}:{job.__qualname__}"
-    request = json.dumps({"job": name, "arguments": arguments}).encode()
     with _LOCK:
-        child: _Child | None = _CHILDREN.get(kind)
-        fresh = child is None or child.owner != os.getpid() or not child.alive()
-        if child is None or fresh:
-            child = _start(kind)
-        reply = child.ask(request, limit_s)
-        if reply is None and not fresh and child.left_idle():
-            child = _start(kind)
-            reply = child.ask(request, limit_s)
-        if reply is None:
-            raise CrashError(child.obituary())
-    if "error" in reply:
-        raise JobError(reply["error"])
-    return reply["result"]
+        kept = _CHILDREN.get(kind)
+        if kept is not None and kept.owner == os.getpid():
+            try:
+                if kept.alive():
+                    return kept.answer(job, arguments, limit_s)
+            except CrashError as error:
+                # Code 0: it left just now, since it had nothing to do for a minute.
+                if error.code != 0:
+                    raise
+            kept.end()
+        child = _CHILDREN[kind] = _Child(module_command(MODULE, kind))
+        return child.answer(job, arguments, limit_s)
+
+
+def stream_job(
+    job: Callable[..., Iterator[Any]],
+    *arguments: Any,
+    limit_s: float,
+    command: Sequence[str] | None = None,
+) -> Generator[Any, None, None]:
+    """Yield what a generator yields in a child process of its own; a reader who leaves ends it.
+
+    Args:
+        job: The generator, one that its module names.
+        *arguments: Its positional arguments, of what JSON can hold.
+        limit_s: Seconds without an answer after which the child is ended.
+        command: What starts the child; by default it is one of kind "runtime" on this machine.
+
+    Raises:
+        JobError: The generator raised.
+        CrashError: The child died.
+        LimitError: Time was up.
+    """
+    child = _Child(command or module_command(MODULE, "runtime"))
+    try:
+        yield from child.answers(job, arguments, limit_s)
+    finally:
+        child.end()
 
 
 def close_children() -> None:
@@ -84,16 +138,8 @@ def close_children() -> None:
         _CHILDREN.clear()
 
 
-def _start(kind: str) -> "_Child":
-    old = _CHILDREN.get(kind)
-    if old is not None and old.owner == os.getpid():
-        old.end()
-    child = _CHILDREN[kind] = _Child(kind)
-    return child
-
-
 class _Child(LineProcess):
-    def __init__(self, kind: str) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.owner = os.getpid()
         environment = {
             **module_environment(),
@@ -101,29 +147,39 @@ class _Child(LineProcess):
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "-1",
         }
-        super().__init__(module_command("tfprune.workers.main", kind), environment)
+        super().__init__(command, environment)
 
-    def ask(self, request: bytes, limit_s: float) -> dict[str, Any] | None:
-        """Return the reply; None when the child is gone."""
-        self.forget_words()
+    def answer(self, job: Callable[..., Any], arguments: Sequence[Any], limit_s: float) -> Any:
+        """Return the one answer of a job."""
+        [answer] = self.answers(job, arguments, limit_s)
+        return answer
+
+    def answers(
+        self, job: Callable[..., Any], arguments: Sequence[Any], limit_s: float
+    ) -> Iterator[Any]:
+        """Yield the answers of a job; a child whose job has not come to its end is ended."""
+        self.clear_stderr()
+        name = f"{job.__module__}:{job.__qualname__}"
+        ended = False
         try:
-            line = self.receive(limit_s) if self.send(request) else b""
+            # Whether the child is there to take it shows when its answer is read.
+            self.send(json.dumps({"job": name, "arguments": arguments}).encode())
+            while not ended:
+                line = self.receive(limit_s)
+                if not line:
+                    raise CrashError(self)
+                said = json.loads(line)
+                ended = "answer" not in said
+                if "error" in said:
+                    raise JobError(said["error"], said["text"])
+                if not ended:
+                    yield said["answer"]
         except TimeoutError:
-            self.end()
             raise LimitError(f"took longer than its limit of {limit_s:g} s") from None
-        except BaseException:
-            # Interrupted: the reply would be taken for that of the next job.
-            self.end()
-            raise
-        return json.loads(line) if line else None
-
-    def left_idle(self) -> bool:
-        return self.code() == 0
-
-    def obituary(self) -> str:
-        words, limit = self.last_words(), memory_limit()
-        allowed = f", with {limit / 2**30:.1f} GiB of memory allowed" if limit else ""
-        return f"the process died ({self.ending()}{allowed})" + (f": {words}" if words else "")
+        finally:
+            # What it may still say would be taken for answers to the next job.
+            if not ended:
+                self.end()
 
 
 _LOCK = threading.RLock()

@@ -32,7 +32,7 @@ def module_environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def heed_only_the_parent() -> None:
+def ignore_signals() -> None:
     """Ignore what asks a whole group of processes to end: the parent is asked, and ends this one.
 
     A child that ended before would be taken for one that crashed.
@@ -134,24 +134,31 @@ class LineProcess:
         code = self.code()
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def last_words(self) -> str:
-        """Return the last line that it wrote to its standard error."""
+    def last_stderr_line(self) -> str:
+        """Return the last line that it wrote to its standard error, but for what only informs."""
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - _TAIL_BYTES))
         text = self._errors.read().decode(errors="replace")
-        return next((line for line in map(str.strip, reversed(text.splitlines())) if line), "")
+        lines = [line.strip() for line in text.splitlines()]
+        # Of each file that it loads, LiteRT says on such a line which delegate runs it.
+        telling = [line for line in lines if line and not line.startswith("INFO: ")]
+        return telling[-1] if telling else ""
 
-    def forget_words(self) -> None:
+    def clear_stderr(self) -> None:
         """Drop what it wrote to its standard error so far."""
         self._errors.seek(0)
         self._errors.truncate()
 
     def end(self) -> None:
         """End it, whatever it does."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
         self._process.kill()
         self._process.wait()
+        # What it started itself may hold its output open until its input ends.
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        stdout.close()
+        self._errors.close()

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.converter import weight_only
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import FilterError, OptionError
 from tfprune.runtime.inspect import inspect
+from tfprune.utils import extras
 
 L = keras.layers
 
@@ -80,7 +80,7 @@ def test_wrong_layers_are_one_line(two_layers, options, error, text):
 
 
 def test_without_the_package_one_line_says_how_to_get_it(two_layers, monkeypatch):
-    monkeypatch.setattr(weight_only.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     for scheme in ("int4", "weight_int8"):
         with pytest.raises(OptionError, match=r"pip install 'tfprune\[quantizer\]'") as caught:
             to_tflite(two_layers, scheme=scheme)

@@ -153,9 +153,9 @@ def test_what_is_no_model_is_refused() -> None:
 
 
 def test_without_the_extra_there_is_a_hint(convnet, monkeypatch) -> None:
-    from tfprune.runtime import onnx
+    from tfprune.utils import extras
 
-    monkeypatch.setattr(onnx.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"tf2onnx, onnx, onnxruntime: pip install 'tfprune\[onn"):
         to_onnx(convnet)
 

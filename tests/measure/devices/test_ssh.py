@@ -32,7 +32,7 @@ def test_files_are_sent_timed_and_cleaned_away(far, float_file, int8_file) -> No
 def test_what_is_sent_is_the_source_of_tfprune() -> None:
     with zipfile.ZipFile(BytesIO(_package())) as archive:
         names = archive.namelist()
-    assert {"tfprune/__init__.py", "tfprune/measure/devices/timing_worker.py"} <= set(names)
+    assert {"tfprune/__init__.py", "tfprune/measure/devices/timing_jobs.py"} <= set(names)
     assert all(name.startswith("tfprune/") and name.endswith(".py") for name in names)
 
 
@@ -44,7 +44,7 @@ def test_a_machine_out_of_reach_is_one_line(float_file, monkeypatch) -> None:
 
 
 def test_a_connection_that_breaks_is_one_line(float_file, monkeypatch) -> None:
-    monkeypatch.setenv("FAKE_SSH", "3")  # folder, files, description; then the worker
+    monkeypatch.setenv("FAKE_SSH", "3")  # folder, files, description; then the child
     with pytest.raises(DeviceError, match=r"the connection was lost \(.*Broken pipe\)"):
         benchmark(float_file, device="ssh:pi", runs=1)
 

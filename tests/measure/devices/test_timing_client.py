@@ -1,5 +1,6 @@
-"""The worker's process: its crashes, refusals and silences are one line each."""
+"""The child process that times files: its crashes, refusals and hangs are one line each."""
 
+import json
 import signal
 import sys
 import time
@@ -7,61 +8,76 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import ArtifactError
+from tfprune.errors import ArtifactError, DeviceError, OptionError
 from tfprune.measure.devices import timing_client
+from tfprune.measure.devices.timing_jobs import time_files
 
 
-def worker(monkeypatch, code: str) -> None:
-    """Put a program in the place of the worker, so that it can die in known ways."""
-
-    def start(module, *arguments):
-        assert module == "tfprune.measure.devices.timing_worker"
-        return [sys.executable, "-c", code]
-
-    monkeypatch.setattr(timing_client, "module_command", start)
-
-
-def ask(**options) -> list[dict]:
-    return list(timing_client.ask("time", [Path("a"), Path("b")], names=["one", "two"], **options))
+def ask(code: str, **options) -> list[dict]:
+    """Ask a program in the place of the child, one that ends in a known way."""
+    stand_in = [sys.executable, "-c", code]
+    files = [Path("a"), Path("b")]
+    return list(
+        timing_client.ask(time_files, files, [], names=["one", "two"], command=stand_in, **options)
+    )
 
 
-LOADING = "import json, os, sys, time; print(json.dumps({'stage': 'load', 'file': 1}), flush=True);"
+LOADING = """
+import json, os, sys, time
+print(json.dumps({'answer': {'stage': 'loading', 'file': 1}}), flush=True)
+"""
 
 
-def test_a_crash_names_file_signal_and_the_last_words(monkeypatch) -> None:
-    worker(monkeypatch, LOADING + "print('bad kernel', file=sys.stderr); os.abort()")
+def test_a_crash_names_file_signal_and_the_last_line() -> None:
     with pytest.raises(ArtifactError) as caught:
-        ask()
+        ask(LOADING + "print('bad kernel', file=sys.stderr); os.abort()")
     assert str(caught.value).startswith(
-        f"two: the runtime's process ended by {signal.SIGABRT.name} while loading it (bad kernel)"
+        "two: the runtime crashes while loading it: the process died "
+        f"({signal.SIGABRT.name}): bad kernel; "
     )
     assert "\n" not in str(caught.value)
 
 
-def test_a_silent_end_is_told_with_its_code(monkeypatch) -> None:
-    worker(monkeypatch, LOADING + "os._exit(3)")
-    with pytest.raises(ArtifactError, match="two: .* ended with exit code 3 while loading it"):
-        ask()
+def test_a_silent_end_is_told_with_its_code() -> None:
+    with pytest.raises(ArtifactError, match=r"two: .* while loading it: .*died \(exit code 3\); "):
+        ask(LOADING + "os._exit(3)")
 
 
-def test_a_hang_is_ended(monkeypatch) -> None:
-    worker(monkeypatch, LOADING + "time.sleep(600)")
+def test_a_hang_is_ended() -> None:
     start = time.monotonic()
-    with pytest.raises(ArtifactError, match="no sign of life for 1 s while loading it"):
-        ask(stall_s=1.0)
+    with pytest.raises(ArtifactError, match="hangs while loading it: .*its limit of 1 s"):
+        ask(LOADING + "time.sleep(600)", stall_s=1.0)
     assert time.monotonic() - start < 30
 
 
-def test_a_refusal_is_passed_on(monkeypatch) -> None:
-    worker(monkeypatch, LOADING + "print(json.dumps({'error': 'op 7 failed'}), flush=True)")
-    with pytest.raises(ArtifactError, match="two: the runtime refuses the file: op 7 failed"):
-        ask()
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("RuntimeError", ArtifactError, "two: the runtime refuses the file: op 7 failed"),
+        ("OptionError", OptionError, "two: op 7 failed"),
+    ],
+)
+def test_a_refusal_is_passed_on(kind, error, message) -> None:
+    reply = {"error": kind, "text": "op 7 failed"}
+    with pytest.raises(error, match=message):
+        ask(LOADING + f"print({json.dumps(reply)!r}, flush=True)")
+
+
+def test_a_way_that_breaks_is_no_crash_of_the_file() -> None:
+    code = LOADING + "print('Broken pipe', file=sys.stderr); os._exit(255)"
+    with pytest.raises(DeviceError, match=r"the connection was lost \(Broken pipe\)"):
+        ask(code, lost={255: "the connection was lost"})
+
+
+def test_a_missing_file_is_a_refusal(tmp_path) -> None:
+    with pytest.raises(ArtifactError, match="a: the runtime refuses the file: .*No such file"):
+        list(timing_client.ask(time_files, [tmp_path / "none"], [], names=["a"]))
 
 
 def test_a_reader_who_leaves_ends_the_process(float_file, tmp_path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(float_file.bytes)
-    answers = timing_client.ask("time", [path], names=["a"], schedule=[0] * 100_000)
+    answers = timing_client.ask(time_files, [path], [0] * 100_000, names=["a"])
     while "sample" not in next(answers):
         pass
     start = time.monotonic()
@@ -73,5 +89,5 @@ def test_a_damaged_file_ends_in_one_line(float_file, tmp_path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(float_file.bytes[:-2000])
     with pytest.raises(ArtifactError, match="a: the runtime") as caught:
-        list(timing_client.ask("time", [path], names=["a"]))
+        list(timing_client.ask(time_files, [path], [], names=["a"]))
     assert "\n" not in str(caught.value)

@@ -1,6 +1,5 @@
 """Weights in 4 or 8 bits, layer by layer, by litert-quantizer on a float file."""
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from tfprune.errors import FilterError, OptionError, nearest
 from tfprune.runtime.flatbuffer import Contents
 from tfprune.runtime.schemes import SCHEMES, Scheme
+from tfprune.utils.extras import require
 
 Rule = tuple[str, int | None, bool]
 """A pattern for names, the bits of a weight (None: it stays float), whether it is used as float."""
@@ -39,10 +39,7 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
         except re.error as error:
             raise FilterError(f"layers: {pattern!r} is no regular expression: {error}") from None
         rules.append(_rule(pattern, SCHEMES[scheme]))
-    if importlib.util.find_spec("litert_quantizer") is None:
-        raise OptionError(
-            f"scheme {name!r} needs the package litert-quantizer: pip install 'tfprune[quantizer]'"
-        )
+    require(f"scheme {name!r}", "quantizer", "litert_quantizer")
     return rules
 
 

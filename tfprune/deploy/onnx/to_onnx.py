@@ -29,8 +29,9 @@ from tfprune.runtime.artifact import (
     sha256,
     spec_of,
 )
-from tfprune.runtime.onnx import ENDING, check_installed
+from tfprune.runtime.onnx import ENDING
 from tfprune.storage.scratch import scratch_folder
+from tfprune.utils.extras import require
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 
@@ -91,7 +92,7 @@ def to_onnx(
     Example:
         to_onnx(model, "model.onnx").report.parity
     """
-    check_installed("to_onnx", "tf2onnx", "onnx", "onnxruntime")
+    require("to_onnx", "onnx", "tf2onnx", "onnx", "onnxruntime")
     check_path(path, ENDING)
     check_batch(batch)
     if isinstance(opset, bool) or opset not in OPSETS:
@@ -164,9 +165,8 @@ def _run(
     try:
         told, outputs = file_answers(onnx.run_job, data, ENDING, samples, limit_s)
     except pool.ChildError as error:
-        text = " ".join(str(error).split())
         raise ConversionError(
-            f"the ONNX file was made but ONNX Runtime fails on it: {text}"
+            f"the ONNX file was made but ONNX Runtime fails on it: {error}"
         ) from None
     takes, gives = (tuple(map(spec_of, entries)) for entries in told)
     return outputs, (takes, gives)

@@ -134,8 +134,7 @@ def _file_tensors(data: bytes, samples: Samples) -> dict[int, np.ndarray]:
     try:
         _, tensors = file_answers(jobs.trace, data, ".tflite", samples, pool.LOAD_LIMIT_S)
     except pool.ChildError as error:
-        text = " ".join(str(error).split())
-        raise ConversionError(f"the runtime cannot show the tensors between: {text}") from None
+        raise ConversionError(f"the runtime cannot show the tensors between: {error}") from None
     return {int(index): value for index, value in tensors.items()}
 
 

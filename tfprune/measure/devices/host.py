@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfprune.measure.devices.device import DeviceInfo, Sample
-from tfprune.measure.devices.timing_client import ask
+from tfprune.measure.devices.timing_client import ask, samples
+from tfprune.measure.devices.timing_jobs import time_files
 from tfprune.runtime.registry import runtimes
 
 
@@ -43,14 +44,10 @@ class Host:
         runs: int,
         shapes: Mapping[str, Sequence[int]],
     ) -> Iterator[Sample]:
-        """Yield the samples of the worker."""
-        calls: list[int] = []
-        answers = ask("time", files, names=names, threads=threads, schedule=schedule, shapes=shapes)
-        for answer in answers:
-            if "calls" in answer:
-                calls = answer["calls"]
-            elif "sample" in answer:
-                yield Sample(answer["file"], answer["sample"], calls[answer["file"]])
+        """Yield the samples of a child process."""
+        return samples(
+            ask(time_files, files, list(schedule), names=names, threads=threads, shapes=shapes)
+        )
 
 
 def processor() -> str:

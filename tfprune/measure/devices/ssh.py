@@ -1,7 +1,7 @@
 """A machine with Linux that is reached through ssh, such as a Raspberry Pi.
 
 It needs Python 3.11, numpy and ai-edge-litert, and no TensorFlow: tfprune sends itself along, and
-the same worker times the files there that does it here.
+the same child process times the files there that does it here.
 """
 
 import contextlib
@@ -21,8 +21,10 @@ from tfprune.errors import DeviceError
 from tfprune.measure.devices.benchmark_tool import last_line
 from tfprune.measure.devices.device import DeviceInfo, Sample
 from tfprune.measure.devices.host import Host
-from tfprune.measure.devices.timing_client import converse, job_text
+from tfprune.measure.devices.timing_client import ask, samples
+from tfprune.measure.devices.timing_jobs import time_files
 from tfprune.storage.scratch import scratch_folder
+from tfprune.workers.pool import MODULE
 
 PYTHON_VARIABLE = "TFPRUNE_SSH_PYTHON"
 COMMAND_LIMIT_S = 300.0
@@ -77,7 +79,7 @@ class Ssh:
         runs: int,
         shapes: Mapping[str, Sequence[int]],
     ) -> Iterator[Sample]:
-        """Send everything, yield the samples of the worker there, and clean up.
+        """Send everything, yield the samples of a child process there, and clean up.
 
         Raises:
             DeviceError: It cannot be reached, or lacks what it needs.
@@ -85,23 +87,21 @@ class Ssh:
         """
         with self._folder() as folder:
             sent = {f"{index}.tflite": file.read_bytes() for index, file in enumerate(files)}
-            there = [f"{folder}/{name}" for name in sent]
-            job = job_text("time", there, threads, schedule, shapes)
-            self._send(folder, {**sent, "job.json": job.encode()})
-            self._describe(folder)  # tells what is missing there better than the worker would
-            command = (
-                f"{self._python(folder)} -m tfprune.measure.devices.timing_worker {folder}/job.json"
+            self._send(folder, sent)
+            self._describe(folder)  # tells what is missing there better than the child would
+            child = f"{self._python(folder)} -m {MODULE} runtime"
+            yield from samples(
+                ask(
+                    time_files,
+                    [f"{folder}/{name}" for name in sent],
+                    list(schedule),
+                    names=names,
+                    threads=threads,
+                    shapes=shapes,
+                    command=["ssh", *OPTIONS, self.address, child],
+                    lost={LOST: f"device ssh:{self.address}: the connection was lost"},
+                )
             )
-            calls: list[int] = []
-            for answer in converse(
-                ["ssh", *OPTIONS, self.address, command],
-                names=names,
-                lost={LOST: f"device ssh:{self.address}: the connection was lost"},
-            ):
-                if "calls" in answer:
-                    calls = answer["calls"]
-                elif "sample" in answer:
-                    yield Sample(answer["file"], answer["sample"], calls[answer["file"]])
 
     def _describe(self, folder: str) -> DeviceInfo:
         said = self._command(f"{self._python(folder)} -c {shlex.quote(_INFO)}")

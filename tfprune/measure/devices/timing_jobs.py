@@ -1,34 +1,27 @@
-"""The process that times files and weighs them in memory: a crash in a kernel ends only it.
+"""What a child process does to time files and to weigh them in memory, here or behind ssh.
 
-It is started as `python -m tfprune.measure.devices.timing_worker JOB`, where JOB is a JSON file,
-and answers with one JSON object a line on its standard output. It imports the runtime and numpy,
-no TensorFlow.
+Each job answers many times: first which file it is loading or running, so that a crash is told of
+the right one. They import the runtime and numpy, no TensorFlow.
 """
 
 import gc
 import importlib
-import json
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
-from tfprune.errors import OptionError, TfpruneError
 from tfprune.measure.devices.litert_profile import ProfiledModel
 from tfprune.runtime.registry import Loaded, check_inputs, noise, of_ending, shape_of
-from tfprune.workers.process import heed_only_the_parent, limit_memory
 
 MIN_SAMPLE_MS = 5.0
 WARM_UP_MS = 20.0
 MAX_CALLS = 1000
 PLACES = 10
 """How often files are loaded for a measurement, at most."""
-MEMORY_BYTES = 12 << 30  # more than any phone has
 
 
 def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
@@ -67,38 +60,42 @@ def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> in
     return min(max(wanted, 1), MAX_CALLS)
 
 
-def time_files(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+def time_files(
+    files: Sequence[str],
+    threads: int,
+    shapes: Mapping[str, Sequence[int]],
+    schedule: Sequence[int],
+) -> Iterator[dict[str, Any]]:
     """Load every file, then take one sample for each entry of the schedule, in its order.
 
     Where in memory a file comes to lie makes it up to a tenth faster or slower. So all are loaded
     anew several times on the way, each time in the other order.
     """
-    clock = time.thread_time_ns if job["threads"] == 1 else time.perf_counter_ns
-    paths, schedule = job["files"], job["schedule"]
+    clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     loaded: dict[int, Loaded] = {}
-    calls = dict.fromkeys(range(len(paths)), 0)
+    calls = dict.fromkeys(range(len(files)), 0)
 
-    def load_all(order: Iterable[int]) -> None:
+    def load_all(order: Iterable[int]) -> Iterator[dict[str, Any]]:
         loaded.clear()
         for index in order:
-            say(stage="load", file=index)
-            loaded[index] = load(paths[index], job["threads"], job["shapes"])
-            say(stage="run", file=index)
+            yield {"stage": "loading", "file": index}
+            loaded[index] = load(files[index], threads, shapes)
+            yield {"stage": "running", "file": index}
             calls[index] = calls[index] or calls_per_sample(loaded[index].invoke, clock)
 
-    load_all(calls)
-    check_inputs(job["shapes"], [spec for runner in loaded.values() for spec in runner.inputs])
-    say(calls=list(calls.values()))
+    yield from load_all(calls)
+    check_inputs(shapes, [spec for runner in loaded.values() for spec in runner.inputs])
     gc.disable()
-    length = 2 * (len(paths) - 1) or 1
+    length = 2 * (len(files) - 1) or 1
     for number, part in enumerate(parts(schedule, length)):
         if number:
-            load_all(sorted(calls, reverse=bool(number % 2)))
+            yield from load_all(sorted(calls, reverse=bool(number % 2)))
         # What has just been loaded is slower for a while, not for one call.
         for index in calls:
             sample_ms(loaded[index].invoke, calls[index], clock)
         for index in part:
-            say(sample=sample_ms(loaded[index].invoke, calls[index], clock), file=index)
+            taken_ms = sample_ms(loaded[index].invoke, calls[index], clock)
+            yield {"file": index, "sample": taken_ms, "calls": calls[index]}
 
 
 def parts(schedule: Sequence[int], length: int) -> Iterator[Sequence[int]]:
@@ -114,30 +111,34 @@ def parts(schedule: Sequence[int], length: int) -> Iterator[Sequence[int]]:
         yield schedule[start : start + size]
 
 
-def weigh_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
+def weigh_file(
+    files: Sequence[str], threads: int, shapes: Mapping[str, Sequence[int]]
+) -> Iterator[dict[str, Any]]:
     """Say how much memory loading one file and running it once adds to this process at its peak."""
     # The weight of the runtime itself is not the file's.
-    importlib.import_module(of_ending(Path(job["files"][0])).module)
-    say(stage="load", file=0)
+    importlib.import_module(of_ending(Path(files[0])).module)
+    yield {"stage": "loading", "file": 0}
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # the peak counts from here on
     except OSError:
         pass  # not allowed in some containers; the peak so far is the weight of the imports
     before = _status_bytes("VmRSS")
-    runner = load(job["files"][0], job["threads"], job["shapes"])
-    say(stage="run", file=0)
+    runner = load(files[0], threads, shapes)
+    yield {"stage": "running", "file": 0}
     runner.invoke()
-    say(peak_bytes=max(_status_bytes("VmHWM") - before, 0))
+    yield {"peak_bytes": max(_status_bytes("VmHWM") - before, 0)}
 
 
-def profile_file(job: Mapping[str, Any], say: Callable[..., None]) -> None:
-    """Run one file once for each entry of the schedule and say which kernels ran, and how long."""
-    say(stage="load", file=0)
-    model = ProfiledModel(job["files"][0], job["threads"], job["shapes"])
-    say(stage="run", file=0)
-    for events in model.run(len(job["schedule"])):
-        say(events=events)
+def profile_file(
+    files: Sequence[str], threads: int, shapes: Mapping[str, Sequence[int]], runs: int
+) -> Iterator[dict[str, Any]]:
+    """Run one file several times and say which kernels ran each time, and how long."""
+    yield {"stage": "loading", "file": 0}
+    model = ProfiledModel(files[0], threads, shapes)
+    yield {"stage": "running", "file": 0}
+    for events in model.run(runs):
+        yield {"events": events}
 
 
 def _status_bytes(key: str) -> int:
@@ -146,35 +147,3 @@ def _status_bytes(key: str) -> int:
             if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
     raise ValueError(f"/proc/self/status has no {key}")
-
-
-TASKS = {"time": time_files, "peak": weigh_file, "profile": profile_file}
-
-
-def main(argv: Sequence[str], out: TextIO) -> None:
-    """Do the job that the file `argv[0]` describes and answer on `out`."""
-
-    def say(**message: Any) -> None:
-        out.write(json.dumps(message) + "\n")
-        out.flush()
-
-    with open(argv[0]) as file:
-        job = json.load(file)
-    try:
-        TASKS[job["task"]](job, say)
-    except OptionError as error:
-        say(error=str(error), option=True)
-        return
-    except (TfpruneError, RuntimeError, ValueError, MemoryError, OSError) as error:
-        say(error=" ".join(str(error).split()) or type(error).__name__)
-        return
-    say(done=True)
-
-
-if __name__ == "__main__":
-    # Kernels may print; what they print must not mix with the answers.
-    heed_only_the_parent()
-    limit_memory(MEMORY_BYTES)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    main(sys.argv[1:], answers)

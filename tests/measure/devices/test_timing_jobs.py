@@ -1,20 +1,16 @@
-"""The worker, called in this process: samples, input, answers."""
-
-import io
-import json
+"""The jobs of the child process, called in this one: samples, input, answers."""
 
 import numpy as np
 import pytest
 
-from tfprune.measure.devices.timing_worker import calls_per_sample, load, main, parts, sample_ms
-
-
-def answers(tmp_path, **job) -> list[dict]:
-    file = tmp_path / "job.json"
-    file.write_text(json.dumps({"threads": 1, "shapes": {}, "schedule": [], **job}))
-    out = io.StringIO()
-    main([str(file)], out)
-    return [json.loads(line) for line in out.getvalue().splitlines()]
+from tfprune.measure.devices.timing_jobs import (
+    calls_per_sample,
+    load,
+    parts,
+    sample_ms,
+    time_files,
+    weigh_file,
+)
 
 
 @pytest.fixture
@@ -50,17 +46,16 @@ def test_fast_files_are_called_until_a_sample_takes_five_milliseconds(call_ns, c
     assert calls_per_sample(clock.invoke, clock) == calls
 
 
-def test_samples_follow_the_schedule(path, tmp_path) -> None:
-    found = answers(tmp_path, task="time", files=[path, path], schedule=[0, 1, 1, 0])
+def test_samples_follow_the_schedule(path) -> None:
+    found = list(time_files([path, path], 1, {}, [0, 1, 1, 0]))
     assert [answer["file"] for answer in found if "sample" in answer] == [0, 1, 1, 0]
     assert all(answer["sample"] > 0 for answer in found if "sample" in answer)
-    assert found[-1] == {"done": True}
 
 
-def test_files_change_places_in_memory_between_rounds(path, tmp_path) -> None:
+def test_files_change_places_in_memory_between_rounds(path) -> None:
     """Each is loaded before the other as often as after it, so that no place is one's own."""
-    found = answers(tmp_path, task="time", files=[path, path], schedule=[0, 1, 1, 0] * 3)
-    told = [answer for answer in found if answer.get("stage") == "load" or "sample" in answer]
+    found = list(time_files([path, path], 1, {}, [0, 1, 1, 0] * 3))
+    told = [answer for answer in found if answer.get("stage") == "loading" or "sample" in answer]
     order = [(answer["file"], "sample" in answer) for answer in told]
     rounds = [(0, 1), (1, 0)] * 3
     loads = [(0, 1), (1, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
@@ -76,16 +71,9 @@ def test_long_schedules_are_cut_into_ten_at_most() -> None:
     assert list(parts([], 4)) == []
 
 
-def test_memory_is_answered(path, tmp_path) -> None:
-    (found,) = [
-        answer for answer in answers(tmp_path, task="peak", files=[path]) if "peak_bytes" in answer
-    ]
+def test_memory_is_answered(path) -> None:
+    (found,) = [answer for answer in weigh_file([path], 1, {}) if "peak_bytes" in answer]
     assert found["peak_bytes"] >= 0
-
-
-def test_a_missing_file_is_an_answer(tmp_path) -> None:
-    found = answers(tmp_path, task="time", files=[str(tmp_path / "none")])
-    assert "No such file" in found[-1]["error"]
 
 
 def test_a_quantized_input_gets_noise(int8_file, tmp_path) -> None:
