@@ -162,7 +162,7 @@ def test_an_unbuilt_subclassed_model_is_held_when_it_is_built(data) -> None:
 
 
 def test_an_unbuilt_model_cannot_be_pruned_at_once() -> None:
-    with pytest.raises(ModelError, match="build the model first"):
+    with pytest.raises(ModelError, match="has no weights to prune yet; build it"):
         tfprune.prune(Subclassed(), 0.5)
 
 

@@ -122,7 +122,7 @@ def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
     for number in range(2):
         x = x + Own(name=f"own_{number}")(x)
     model = keras.Model(inputs, kl.Dense(2)(x))
-    with pytest.raises(OptionError, match="'l2' has nothing .* Use taylor or activation with"):
+    with pytest.raises(OptionError, match="'l2' is not defined .* Use taylor or activation with"):
         tfprune.shrink(model, {"blocks": 0.5}, importance="l2")
 
 
@@ -252,7 +252,7 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
     x = kl.Conv2D(8, 3)(inputs)
     name = plan.blocks[0].block
     y = kl.Add(name=name)([x, kl.Conv2D(8, 1, name="another")(x)])
-    with pytest.raises(OptionError, match=f"block '{name}' should be made of up_"):
+    with pytest.raises(OptionError, match=f"block '{name}' should have the layers up_"):
         tfprune.shrink(keras.Model(inputs, y), plan)
     y = kl.Add(name="else")([x, kl.Conv2D(8, 1, name="another")(x)])
     with pytest.raises(OptionError, match=f"has no block '{name}'"):

@@ -152,5 +152,5 @@ def test_what_gives_no_numbers_is_refused_with_the_layer_at_fault() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(3, name="a")(inputs)))
     model.get_layer("a").bias.assign([0, np.nan, 0])
-    with pytest.raises(ModelError, match=r"layer 'a' has such weights; .* with verify=False"):
+    with pytest.raises(ModelError, match=r"layer 'a' has such weights; .* pass verify=False"):
         tfprune.shrink(model, "zeros")

@@ -28,7 +28,7 @@ def test_open_sizes_are_filled_from_the_input_shape() -> None:
     inputs = keras.Input((None, None, 3))
     x = kl.Conv2D(4, 3, name="c")(inputs)
     model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
-    assert "not known" in str(tfprune.units(model))
+    assert "unknown" in str(tfprune.units(model))
     found = tfprune.units(model, input_shape=(10, 10, 3))
     assert found.prunable_share == 1.0
     assert sum(cost.factor for cost in found.flow.costs if len(cost.vectors) == 1) == 9 * 64 * 3

@@ -258,6 +258,6 @@ class Opaque(kl.Layer):
 def test_what_cannot_be_counted_is_named() -> None:
     model = sequence(kl.Dense(12), kl.Dense(9), Opaque(name="opaque"), shape=(8,))
     (note,) = [note for note in units(model).graph.notes if "counted" in note]
-    assert note.startswith("multiplications that are not counted: opaque (tests.Opaque): ")
+    assert note.startswith("multiplications not counted: opaque (tests.Opaque): ")
     _, report = tfprune.shrink(model, {"macs": 0.8}, round_to=1)
     assert note in report.notes
