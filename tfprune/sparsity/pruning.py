@@ -47,10 +47,11 @@ def prune(
 ) -> M:
     """Prune the kernels of a model with masks that hold while it trains.
 
-    The same model is returned, with nothing wrapped or renamed: each kernel gets a mask that the
-    optimizer applies in every step. Without a schedule the kernels are pruned at once; with one, `UpdatePruningStep()` must
-    be among the callbacks of `fit`, which warns if it is not. Saved models have no masks: call
-    `prune` again after loading. A kernel that an earlier call holds is then held by this one.
+    It returns the same model, with nothing wrapped or renamed: each kernel gets a mask that the
+    optimizer applies in every step. Without a schedule the kernels are pruned at once; with one,
+    `UpdatePruningStep()` must be among the callbacks of `fit`, which warns if it is not. Saved
+    models have no masks: call `prune` again after loading. A kernel that an earlier call holds is
+    then held by this one.
     If only a part of a model is pruned, `compile()` the whole model afterwards: a step that was
     compiled before does not apply the masks.
 
