@@ -121,7 +121,7 @@ def test_the_output_is_chosen_by_name() -> None:
     with pytest.raises(OptionError, match="name one with output="):
         accuracy(file, (x, truth["kind"]))
     with pytest.raises(OptionError, match="Did you mean color?"):
-        accuracy(file, (x, truth["kind"]), output="color")
+        accuracy(file, (x, truth["kind"]), output="colour")
 
 
 @pytest.mark.parametrize(

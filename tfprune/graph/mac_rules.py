@@ -1,7 +1,10 @@
-"""What each Keras operation costs in multiply-accumulates: one small rule for each."""
+"""What each Keras operation costs in multiply-accumulates: one small rule for each.
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+A rule names the axes whose sizes it multiplies. So what a layer costs is said once: `tfprune.macs`
+multiplies the sizes, and `shrink` follows the ids along the same axes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -9,41 +12,65 @@ import numpy as np
 
 from tfprune.keras_support.attention_steps import projections_of
 
-Cost = Callable[..., int]
-Rule = Callable[[Any, "Tensors", Cost], int]
+Shape = tuple[Any, ...]
+Product = tuple[Any, ...]
+Products = list[Product]
+AxesOf = Callable[[Any], Shape]
+Cost = Callable[..., Products]
+Rule = Callable[[Any, "Tensors", Cost], "Products | int"]
 
 _RULES: dict[type, Rule] = {}
 _KERAS_RULES: dict[str, Rule] = {}
 
 
+def shape_of(tensor: Any) -> Shape:
+    """Return the sizes of the axes of a tensor or weight."""
+    return tuple(tensor.shape)
+
+
 class Tensors:
-    """The tensors of one call: those that go in, in their order, and those that come out."""
+    """The tensors of one call: those that go in, in their order, and those that come out.
 
-    def __init__(self, args: Any, kwargs: Any, outputs: Any) -> None:
+    `axes` gives the sizes of the axes of any of them, or of a weight. These are whole numbers that
+    may know more of their axis than its size, so a rule passes them on as they are. `outputs` is
+    a function, since working them out takes time and only some rules ask.
+    """
+
+    def __init__(
+        self, args: Any, kwargs: Any, outputs: Callable[[], Any], axes: AxesOf = shape_of
+    ) -> None:
+        self.args, self.kwargs, self.axes = args, kwargs, axes
         self.inputs = [x for x in keras.tree.flatten((args, kwargs)) if hasattr(x, "shape")]
-        self.outputs = keras.tree.flatten(outputs)
+        self.outputs = outputs
 
     @property
-    def x(self) -> tuple[int, ...]:
-        """Return the shape of the first input."""
-        return tuple(self.inputs[0].shape)
+    def x(self) -> Shape:
+        """Return the sizes of the first input."""
+        return self.axes(self.inputs[0])
 
     @property
-    def y(self) -> tuple[int, ...]:
-        """Return the shape of the first output."""
-        return tuple(self.outputs[0].shape)
+    def y(self) -> Shape:
+        """Return the sizes of the first output."""
+        return self.axes(keras.tree.flatten(self.outputs())[0])
 
     @property
-    def kernel(self) -> tuple[int, ...]:
-        """Return the shape of the second input."""
-        return tuple(self.inputs[1].shape)
+    def second(self) -> Shape:
+        """Return the sizes of the second input."""
+        return self.axes(self.inputs[1])
+
+    def argument(self, name: str, position: int) -> Any:
+        """Return an argument by its name or its position, None where it is not given."""
+        if name in self.kwargs:
+            return self.kwargs[name]
+        return self.args[position] if len(self.args) > position else None
 
 
 def register_macs(cls: type) -> Callable[[Rule], Rule]:
     """Return a decorator that gives a layer class of your own its rule.
 
     The rule takes the layer, the tensors of the call, and a function that costs an operation
-    inside, and returns multiply-accumulates.
+    inside. It returns the products that make up the multiply-accumulates, each as a tuple of
+    sizes; a number will do, but `shrink` cannot tell what it hangs on.
 
     Example:
         >>> class Scale(keras.layers.Layer):
@@ -51,7 +78,7 @@ def register_macs(cls: type) -> Callable[[Rule], Rule]:
         ...         return x * 2.0
         >>> @register_macs(Scale)
         ... def _(op, tensors, cost):
-        ...     return math.prod(tensors.y)
+        ...     return [tensors.y]
     """
 
     def store(rule: Rule) -> Rule:
@@ -81,148 +108,130 @@ def _keras(*names: str) -> Callable[[Rule], Rule]:
     return store
 
 
-def FREE(op: Any, tensors: Tensors, cost: Cost) -> int:
+def FREE(op: Any, tensors: Tensors, cost: Cost) -> Products:
     """Cost nothing: the operation moves data or works element by element."""
-    return 0
+    return []
 
 
-# Convolutions: every number of the output is a sum over the kernel.
+# Convolutions: at every position, each number of the kernels is multiplied once.
 
 
-@_keras("Conv1D", "Conv2D", "Conv3D")
-def _conv(op: Any, tensors: Tensors, cost: Cost) -> int:
-    channels = tensors.x[1 if op.data_format == "channels_first" else -1]
-    return math.prod(tensors.y) * math.prod(op.kernel_size) * channels // op.groups
+def _kernels(op: Any, tensors: Tensors) -> list[Shape]:
+    """Return the sizes of a layer's kernels, or of the inputs that an operation has for them."""
+    names = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
+    held = [getattr(op, name) for name in names if hasattr(op, name)]
+    return [tensors.axes(kernel) for kernel in held or tensors.inputs[1:]]
 
 
-@_keras("DepthwiseConv1D", "DepthwiseConv2D")
-def _depthwise(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.y) * math.prod(op.kernel_size)
+def _at_positions(op: Any, sizes: Shape, kernels: Iterable[Shape]) -> Products:
+    """Multiply kernels with all axes of a tensor but its channels."""
+    first = getattr(op, "data_format", None) == "channels_first"
+    positions = (sizes[0], *sizes[2:]) if first else sizes[:-1]
+    return [(*positions, *kernel) for kernel in kernels]
 
 
-@_keras("SeparableConv1D", "SeparableConv2D")
-def _separable(op: Any, tensors: Tensors, cost: Cost) -> int:
-    channels = tensors.x[1 if op.data_format == "channels_first" else -1]
-    positions = math.prod(tensors.y) // op.filters
-    wide = channels * op.depth_multiplier
-    return positions * wide * (math.prod(op.kernel_size) + op.filters)
+@_keras("Conv1D", "Conv2D", "Conv3D", "Conv", "DepthwiseConv1D", "DepthwiseConv2D", "DepthwiseConv")
+@_keras("SeparableConv1D", "SeparableConv2D", "SeparableConv")
+def _conv(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    return _at_positions(op, tensors.y, _kernels(op, tensors))
 
 
-@_keras("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-def _conv_transpose(op: Any, tensors: Tensors, cost: Cost) -> int:
+@_keras("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "ConvTranspose")
+def _conv_transpose(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # Every number of the input is spread over the kernel; what falls off the edge is computed too.
-    return math.prod(tensors.x) * math.prod(op.kernel_size) * op.filters
-
-
-@_keras("Conv")
-def _conv_op(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.y) * math.prod(tensors.kernel[:-1])
-
-
-@_keras("DepthwiseConv")
-def _depthwise_op(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.y) * math.prod(tensors.kernel[:-2])
-
-
-@_keras("SeparableConv")
-def _separable_op(op: Any, tensors: Tensors, cost: Cost) -> int:
-    pointwise = tuple(tensors.inputs[2].shape)
-    positions = math.prod(tensors.y) // pointwise[-1]
-    return positions * (math.prod(tensors.kernel) + math.prod(pointwise))
-
-
-@_keras("ConvTranspose")
-def _conv_transpose_op(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.x) // tensors.kernel[-1] * math.prod(tensors.kernel)
+    return _at_positions(op, tensors.x, _kernels(op, tensors))
 
 
 # Matrix products.
 
 
-@_keras("Dense", "TernaryDense")
-def _dense(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.y) * tensors.x[-1]
+@_keras("Dense")
+def _dense(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    return [(*tensors.x[:-1], *tensors.axes(op.kernel))]
 
 
 @_keras("EinsumDense")
-def _einsum_dense(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return einsum_macs(op.equation, [tensors.x, tuple(op.kernel.shape)])
+def _einsum_dense(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    return einsum_products(op.equation, [tensors.x, tensors.axes(op.kernel)])
 
 
 @_keras("ReversibleEmbedding")
-def _reversible_embedding(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _reversible_embedding(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # Looking up is free; the way back is a product with the whole table.
-    backwards = tensors.y[-1] == op.input_dim and tensors.x[-1:] == (op.output_dim,)
-    return math.prod(tensors.y) * op.output_dim if backwards else 0
+    return [(*tensors.y, tensors.x[-1])] if tensors.argument("reverse", 1) else []
+
+
+@_keras("TernaryDense")
+def _ternary_dense(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    # Nothing is asked about how it keeps its kernel.
+    return [(*tensors.y, tensors.x[-1])]
 
 
 @_keras("Matmul")
-def _matmul(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return math.prod(tensors.y) * tensors.x[-1]
+def _matmul(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    if len(tensors.second) < 2:
+        return [(*tensors.y, tensors.x[-1])]
+    return [(*tensors.y[:-1], *tensors.second[-2:])]
 
 
-@_keras("Dot")
-def _dot(op: Any, tensors: Tensors, cost: Cost) -> int:
-    # The merging layer keeps the batch; the op of the same name contracts without one.
-    batch = tensors.y[0] if isinstance(op, keras.layers.Layer) else 1
-    return _contraction(tensors, batch)
+@_keras("Dot", "Tensordot", "Inner", "Outer", "Vdot")
+def _contraction(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    # All of the first, times the axes of the second that do not run along with axes of the first.
+    x, second = tensors.x, tensors.second
+    if not x or not second:
+        return []
+    along = {axis % len(second) for axis in _along(op, len(second))}
+    return [(*x, *(size for axis, size in enumerate(second) if axis not in along))]
 
 
-@_keras("Tensordot", "Inner", "Vdot", "Outer")
-def _tensordot(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return _contraction(tensors, 1)
-
-
-def _contraction(tensors: Tensors, batch: int) -> int:
-    """Cost a product of two tensors by their sizes alone.
-
-    With sides a and b kept and c contracted the sizes are batch·a·c, batch·b·c and batch·a·b, so
-    that c² is their quotient over the batch.
-    """
-    if () in (tensors.x, tensors.kernel):
-        return 0
-    kept = math.prod(tensors.y)
-    squared = math.prod(tensors.x) * math.prod(tensors.kernel) // (kept * batch)
-    return kept * math.isqrt(squared)
+def _along(op: Any, rank: int) -> Iterable[int]:
+    kind, axes = type(op).__name__, getattr(op, "axes", None)
+    if axes is None:
+        return {"Inner": [-1], "Outer": [], "Vdot": range(rank), "Dot": [max(rank - 2, 0)]}[kind]
+    if isinstance(op, keras.layers.Layer):
+        return 0, axes if isinstance(axes, int) else axes[1]  # The batch is the first.
+    second = range(axes) if isinstance(axes, int) else axes[1]
+    return [second] if isinstance(second, int) else second
 
 
 @_keras("Einsum")
-def _einsum(op: Any, tensors: Tensors, cost: Cost) -> int:
-    return einsum_macs(op.subscripts, [tuple(x.shape) for x in tensors.inputs])
+def _einsum(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    return einsum_products(op.subscripts, [tensors.axes(x) for x in tensors.inputs])
 
 
-def einsum_macs(equation: str, shapes: Sequence[Sequence[int]]) -> int:
-    """Return what an einsum costs, two operands at a time in the cheapest order.
+def einsum_products(equation: str, shapes: Sequence[Sequence[Any]]) -> Products:
+    """Return what an einsum multiplies, two operands at a time in the cheapest order.
 
     Example:
-        >>> einsum_macs("ij,jk->ik", [(2, 3), (3, 4)])
-        24
-        >>> einsum_macs("...ab->...", [(7, 2, 3)])
-        0
+        >>> einsum_products("ij,jk->ik", [(2, 3), (3, 4)])
+        [(2, 3, 4)]
+        >>> einsum_products("...ab->...", [(7, 2, 3)])
+        []
     """
     equation = equation.replace(" ", "")
     if len(shapes) < 2:
-        return 0
+        return []
     if len(shapes) == 2:
-        return math.prod(dict(_labels(equation, shapes)).values())
+        return [tuple(_labels(equation, shapes).values())]
     path = np.einsum_path(
         equation, *(np.broadcast_to(0.0, shape) for shape in shapes), optimize="optimal"
     )[0]
     terms, result = equation.split("->")
     operands = [
-        dict(_labels(f"{term}->{term}", [shape]))
+        _labels(f"{term}->{term}", [shape])
         for term, shape in zip(terms.split(","), shapes, strict=True)
     ]
-    wanted = dict(_labels(f"{terms}->{result}", shapes))
+    wanted = _labels(f"{terms}->{result}", shapes)
     kept = {label for label in wanted if label in result or label.startswith("...")}
-    total = 0
+    products: Products = []
     for step in path[1:]:
         taken = [operands.pop(index) for index in sorted(step, reverse=True)]
         together = {label: size for operand in taken for label, size in operand.items()}
-        total += math.prod(together.values()) if len(taken) > 1 else 0
+        if len(taken) > 1:
+            products.append(tuple(together.values()))
         needed = kept.union(*operands)
         operands.append({label: size for label, size in together.items() if label in needed})
-    return total
+    return products
 
 
 def einsum_shape(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -233,67 +242,65 @@ def einsum_shape(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[int, .
         (7, 2, 5)
     """
     equation = equation.replace(" ", "")
-    sizes = dict(_labels(equation, shapes))
+    sizes = _labels(equation, shapes)
     before, dots, after = equation.partition("->")[2].partition("...")
     # They count from the end.
     middle = sorted((label for label in sizes if label.startswith("...")), reverse=True)
     return tuple(sizes[label] for label in (*before, *(middle if dots else ()), *after))
 
 
-def _labels(equation: str, shapes: Sequence[Sequence[int]]) -> Iterator[tuple[str, int]]:
-    """Yield the labels of the operands with sizes; an ellipsis counts its axes from the end."""
+def _labels(equation: str, shapes: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the labels of the operands with sizes; an ellipsis counts its axes from the end."""
+    sizes: dict[str, Any] = {}
     for term, shape in zip(equation.split("->")[0].split(","), shapes, strict=True):
         before, dots, after = term.partition("...")
-        yield from zip(before, shape, strict=False)
-        if dots:
-            middle = shape[len(before) : len(shape) - len(after)]
-            yield from ((f"...{len(middle) - index}", size) for index, size in enumerate(middle))
-            yield from zip(after, shape[len(shape) - len(after) :], strict=True)
+        middle = len(shape) - len(before) - len(after) if dots else 0
+        labels = [*before, *(f"...{middle - index}" for index in range(middle)), *after]
+        for label, size in zip(labels, shape, strict=True):
+            if sizes.get(label, 1) == 1:  # An axis of one is stretched.
+                sizes[label] = size
+    return sizes
 
 
 # Attention.
 
 
 @_keras("DotProductAttention")
-def _dot_product_attention(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _dot_product_attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    # Inputs are query, key and value.
     batch, queries, heads, width = tensors.x
-    keys, depth = tensors.kernel[1], tuple(tensors.inputs[2].shape)[-1]
-    return batch * heads * queries * keys * (width + depth)
+    keys, depth = tensors.second[1], tensors.axes(tensors.inputs[2])[-1]
+    return [(batch, heads, queries, keys, wide) for wide in (width, depth)]
 
 
 @_keras("Attention", "AdditiveAttention")
-def _attention(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # Inputs are query, value and perhaps key; the key is the value where it is not given.
-    batch, queries, width = tensors.x
-    _, keys, depth = tensors.kernel
-    return batch * queries * keys * (width + depth)
+    _, keys, depth = tensors.second
+    return [(*tensors.x, keys), (*tensors.x[:-1], keys, depth)]
 
 
 @_keras("MultiHeadAttention", "GroupedQueryAttention")
-def _projected_attention(op: Any, tensors: Tensors, cost: Cost) -> int:
-    # Inputs are query and value, and a key that has as many places as the value.
-    query, value = tensors.x, tensors.kernel
+def _projected_attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    query, value = (tensors.axes(tensors.argument(*at)) for at in (("query", 0), ("value", 1)))
     dense = projections_of(op)
-    at_query = [dense.query, dense.output] + ([] if dense.gate is None else [dense.gate])
-    projected = math.prod(query[:-1]) * sum(_size(one) for one in at_query)
-    projected += math.prod(value[:-1]) * (_size(dense.key) + _size(dense.value))
+    # A key has as many places as the value.
+    places = [(query, dense.query), (value, dense.key), (value, dense.value), (query, dense.output)]
+    if dense.gate is not None:
+        places.append((query, dense.gate))
+    projected = [(*at[:-1], *tensors.axes(one.kernel)) for at, one in places]
     axes = getattr(op, "attention_axes", None) or range(1, len(value) - 1)
-    pairs = math.prod(query[:-1]) * math.prod(value[axis] for axis in axes)
-    heads, width = dense.query.kernel.shape[-2:]
-    return projected + pairs * heads * (width + dense.value.kernel.shape[-1])
-
-
-def _size(dense: Any) -> int:
-    return math.prod(dense.kernel.shape)
+    *_, heads, width = tensors.axes(dense.query.kernel)
+    pairs = (*query[:-1], *(value[axis] for axis in axes), heads)
+    return [*projected, (*pairs, width), (*pairs, tensors.axes(dense.value.kernel)[-1])]
 
 
 # Recurrence: the cost of one step, times the steps.
 
 
 @_keras("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> Products:
     batch, steps, *shape = tensors.x
-    step = keras.KerasTensor((batch, *shape))
     sizes = op.cell.state_size
     if isinstance(op, keras.layers.RNN) and hasattr(op.cell, "kernel_size"):
         # A state of a convolutional cell has the shape of its output.
@@ -304,47 +311,43 @@ def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> int:
         states = [keras.KerasTensor((batch, int(size))) for size in flat]
         if hasattr(op.cell, "cells"):
             states = keras.tree.pack_sequence_as(sizes, states)
-    return steps * cost(op.cell, step, states)
+    step = keras.KerasTensor((batch, *shape))
+    return [(steps, *product) for product in cost(op.cell, step, states)]
 
 
-@_keras("LSTMCell", "GRUCell", "SimpleRNNCell")
-def _cell(op: Any, tensors: Tensors, cost: Cost) -> int:
-    batch, width = tensors.x
-    return batch * (width * op.kernel.shape[-1] + op.units * op.recurrent_kernel.shape[-1])
-
-
-@_keras("ConvLSTMCell")
-def _conv_cell(op: Any, tensors: Tensors, cost: Cost) -> int:
-    positions = math.prod(tensors.y) // op.filters
-    return positions * (math.prod(op.kernel.shape) + math.prod(op.recurrent_kernel.shape))
+@_keras("LSTMCell", "GRUCell", "SimpleRNNCell", "ConvLSTMCell")
+def _cell(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    # The second input is a state, which has as many places as the output.
+    return _at_positions(op, tensors.second, _kernels(op, tensors))
 
 
 @_keras("StackedRNNCells")
-def _stacked(op: Any, tensors: Tensors, cost: Cost) -> int:
-    total, width = 0, tensors.x
+def _stacked(op: Any, tensors: Tensors, cost: Cost) -> Products:
+    batch, width = tensors.x
+    products: Products = []
     for cell in op.cells:
-        states = [
-            keras.KerasTensor((width[0], int(size))) for size in keras.tree.flatten(cell.state_size)
-        ]
-        total += cost(cell, keras.KerasTensor(width), states)
-        width = (width[0], int(cell.output_size))
-    return total
+        flat = keras.tree.flatten(cell.state_size)
+        states = [keras.KerasTensor((batch, int(size))) for size in flat]
+        products += cost(cell, keras.KerasTensor((batch, width)), states)
+        width = int(cell.output_size)
+    return products
 
 
 @_keras("Bidirectional")
-def _bidirectional(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _bidirectional(op: Any, tensors: Tensors, cost: Cost) -> Products:
     x = tensors.inputs[0]
-    return cost(op.forward_layer, x) + cost(op.backward_layer, x)
+    return [*cost(op.forward_layer, x), *cost(op.backward_layer, x)]
 
 
 @_keras("TimeDistributed")
-def _time_distributed(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _time_distributed(op: Any, tensors: Tensors, cost: Cost) -> Products:
     batch, steps, *shape = tensors.x
-    return steps * cost(op.layer, keras.KerasTensor((batch, *shape), tensors.inputs[0].dtype))
+    inner = keras.KerasTensor((batch, *shape), tensors.inputs[0].dtype)
+    return [(steps, *product) for product in cost(op.layer, inner)]
 
 
 @_keras("SpectralNormalization")
-def _wrapper(op: Any, tensors: Tensors, cost: Cost) -> int:
+def _wrapper(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # The norm is estimated in training only; the file has a plain kernel.
     return cost(op.layer, tensors.inputs[0])
 

@@ -6,14 +6,24 @@ their cost is that of moving data. An operation that has no rule is looked into;
 is named, never taken for free.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 
 from tfprune.errors import ModelError, OptionError, type_name
-from tfprune.graph.mac_rules import FREE, Tensors, einsum_shape, rule_of
+from tfprune.graph.mac_rules import (
+    FREE,
+    AxesOf,
+    Products,
+    Tensors,
+    einsum_shape,
+    rule_of,
+    shape_of,
+)
 from tfprune.graph.trace import ONE_AT_A_TIME
 from tfprune.keras_support.internals import (
     all_layers,
@@ -129,22 +139,25 @@ def macs(model: keras.layers.Layer, input_shape: Shape | Mapping[str, Shape] | N
     return walk.counted()
 
 
-def macs_of_call(op: Any, args: Any, kwargs: Any, outputs: Any, name: str) -> Macs:
-    """Return the multiply-accumulates of one call, from symbolic tensors of known sizes.
+def products_of_call(
+    op: Any, args: Any, kwargs: Any, outputs: Any, name: str, axes: AxesOf = shape_of
+) -> tuple[Products, list[str]]:
+    """Return the products that make up the cost of one call, and what could not be counted.
 
     Args:
         op: A layer or operation of Keras 3.
-        args: What it is called with.
+        args: What it is called with: symbolic tensors.
         kwargs: What it is called with by name.
         outputs: What it gives.
         name: How to call it.
+        axes: Gives the sizes of the axes of a tensor or weight, which the products are made of.
     """
-    walk = _Walk()
+    walk = _Walk(axes)
     try:
-        walk.charge(op, args, kwargs, outputs, name)
+        walk.charge(op, args, kwargs, lambda: outputs, name)
     except UNTRACEABLE as error:
         walk.unknown.append(_named(op, name, error))
-    return walk.counted()
+    return walk.products, walk.unknown
 
 
 def is_free(op: Any) -> bool:
@@ -215,14 +228,23 @@ def _inputs(model: Any, given: Any) -> list[Any]:
 class _Walk:
     """One pass through the graph of a model, with the costs found on the way."""
 
-    def __init__(self) -> None:
-        self.costs: list[OperationMacs] = []
+    def __init__(self, axes: AxesOf = shape_of) -> None:
+        self.axes = axes
+        self.costs: list[tuple[str, str, Products]] = []
         self.unknown: list[str] = []
+
+    @property
+    def products(self) -> Products:
+        """Return what all calls multiply."""
+        return [product for _, _, products in self.costs for product in products]
 
     def counted(self) -> Macs:
         """Return what was found."""
-        total = sum(entry.macs for entry in self.costs)
-        return Macs(total, tuple(self.costs), tuple(self.unknown))
+        operations = tuple(
+            OperationMacs(name, kind, sum(map(math.prod, products)))
+            for name, kind, products in self.costs
+        )
+        return Macs(sum(entry.macs for entry in operations), operations, tuple(self.unknown))
 
     def graph(self, graph: Any, inputs: Sequence[Any], inside: str) -> Any:
         """Walk the nodes of a graph in order and return its outputs."""
@@ -245,24 +267,31 @@ class _Walk:
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = output_spec(op, args, kwargs)
-        self.charge(op, args, kwargs, outputs, name)
+        self.charge(op, args, kwargs, lambda: outputs, name)
         return outputs
 
-    def charge(self, op: Any, args: Any, kwargs: Any, outputs: Any, name: str) -> None:
-        """Take the cost of one call down whose outputs are known."""
+    def charge(
+        self, op: Any, args: Any, kwargs: Any, outputs: Callable[[], Any], name: str
+    ) -> None:
+        """Take the cost of one call down; its outputs are worked out where a rule asks."""
         kind = rule_of(type(op))
         if kind is None:
             self._look_into(op, args, kwargs, name)
         elif kind is not FREE:
-            cost = kind(op, Tensors(args, kwargs, outputs), self._inner_cost)
-            self.costs.append(OperationMacs(name, type(op).__name__, cost))
+            found = kind(op, Tensors(args, kwargs, outputs, self.axes), self._inner_cost)
+            products = found if isinstance(found, list) else [(found,)]
+            self.costs.append((name, type(op).__name__, products))
 
-    def _inner_cost(self, op: Any, *args: Any, **kwargs: Any) -> int:
+    def _inner_cost(self, op: Any, *args: Any) -> Products:
         """Return the cost of an operation inside of another, such as the cell of an RNN."""
-        inner = _Walk()
-        inner.visit(op, args, kwargs, f"{op.name}/")
+        inner = _Walk(self.axes)
+        if _graph_of(op) is None:
+            outputs = partial(output_spec, op, args, {})
+            inner.charge(op, args, {}, outputs, f"{op.name}/{op.name}")
+        else:
+            inner.visit(op, args, {}, f"{op.name}/")
         self.unknown += inner.unknown
-        return sum(entry.macs for entry in inner.costs)
+        return inner.products
 
     def _look_into(self, op: Any, args: Any, kwargs: Any, name: str) -> Any:
         """Cost a layer without a rule by what its `call` does, as far as symbols can follow it."""

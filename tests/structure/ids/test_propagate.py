@@ -8,6 +8,7 @@ from tfprune.graph.read import read
 from tfprune.structure import rules
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.propagate import propagate
+from tfprune.structure.ids.rule_registry import forget
 
 
 def carried(model, counts=None) -> Flow:
@@ -66,3 +67,40 @@ def test_what_is_multiplied_beyond_the_ids_is_charged_to_its_call() -> None:
     propagate(flow, graph, {id(call): 20.0})
     assert [(cost.call, cost.now) for cost in flow.costs] == [(call, 12.0), (call, 8.0)]
     assert tfprune.macs(model).total == 12
+
+
+class Linear(kl.Layer):
+    """A custom layer, whose rule does not mention its cost."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape) -> None:
+        self.w = self.add_weight(shape=(shape[-1], self.units), name="w")
+
+    def call(self, x):
+        return ops.matmul(x, self.w)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_a_layer_of_ones_own_costs_what_is_left_of_its_kernel() -> None:
+    @rules.register(Linear)
+    def linear(flow, call):
+        site, x = flow.site(call.op), flow.axes(call.args[0])
+        out = site.make("units", call.op.units)
+        site.bind(call.op.w, 0, x[-1], "use")
+        site.bind(call.op.w, 1, out, "make")
+        return (*x[:-1], out)
+
+    try:
+        layers = [kl.Dense(24), Linear(16), kl.Dense(3)]
+        model = keras.Sequential([keras.Input((5, 8)), *layers])
+        small, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1)
+    finally:
+        forget(Linear)
+    assert small.layers[1].w.shape[0] < 24 or small.layers[1].w.shape[1] < 16
+    assert report.before.macs == tfprune.macs(model).total
+    assert report.after.macs == tfprune.macs(small).total

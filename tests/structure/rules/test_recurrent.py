@@ -206,3 +206,15 @@ def test_states_of_convolutions_are_handed_on(check, sizes) -> None:
     model = keras.Model(inputs, kl.Conv2D(2, 1)(x))
     assert sizes(model) == {"encoder": 6}
     check(model)
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, kl.Bidirectional])
+def test_steps_are_no_units(wrap) -> None:
+    inputs = keras.Input((6, 5))
+    steps = kl.Permute((2, 1))(kl.Dense(16, name="steps")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(wrap(kl.LSTM(16, name="lstm"))(steps)))
+    found = tfprune.units(model)
+    assert "steps: 16 stay" in str(found)
+    small, report = tfprune.shrink(model, {"channels": 0.5})
+    assert small.get_layer("steps").units == 16
+    assert report.error <= 1e-4

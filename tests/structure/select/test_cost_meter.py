@@ -156,6 +156,12 @@ def einsum(equation, shape=(6, 8), widths=(10, 10)):
     return keras.Model([a, b], kl.Dense(3)(x))
 
 
+def einsum_of_three():
+    inputs = keras.Input((6, 8))
+    parts = [kl.Dense(width)(inputs) for width in (10, 7, 5)]
+    return keras.Model(inputs, kl.Dense(3)(ops.einsum("bqd,bqe,bqf->bdef", *parts)))
+
+
 def stretched():
     """The first of two matrices is the same for all heads."""
     inputs = keras.Input((4, 6, 8))
@@ -195,6 +201,7 @@ MODELS = {
     "einsum": lambda: einsum("bqd,bkd->bqk"),
     "einsum, the batch in the middle": lambda: einsum("bqd,bkd->qbk"),
     "einsum of an outer product": lambda: einsum("bqd,bqe->bqde", widths=(10, 7)),
+    "einsum of three": einsum_of_three,
     "stretched": stretched,
     "twice": twice,
     "nested": nested,

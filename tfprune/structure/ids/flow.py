@@ -24,6 +24,9 @@ def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]
     factor, vectors = 1.0, []
     for extent in extents:
         if isinstance(extent, np.ndarray):
+            if extent.ndim == 2:  # A row for each block of a grouped kernel's outputs.
+                factor /= len(extent)
+                extent = extent.ravel()
             vectors.append(extent)
         else:
             factor *= math.nan if extent is None else extent
@@ -74,7 +77,9 @@ class Flow:
         self.graph = graph
         self.shapes = list(shapes) if shapes else [value.shape for value in graph.values]
         self.sizes = list(sizes) if sizes else list(self.shapes)
+        self.dtypes = [value.dtype for value in graph.values]
         self.axes_of: dict[int, Axes] = {}
+        self.bound: dict[tuple[int, int], Ids] = {}
         self.sites: dict[int, Site] = {}
         self.producers: list[Producer] = []
         self.edges: list[tuple[Ids, Ids]] = []
@@ -111,11 +116,16 @@ class Flow:
         return tuple(getattr(ref, "shape", ()))
 
     def extents(self, ref: Any) -> list[Ids | int | None]:
-        """What each axis of a tensor multiplies a cost by: its ids, or its size for one sample."""
-        sizes = self.sizes[ref.index] if isinstance(ref, Ref) else self.shape(ref)
-        return [
-            size if ids is None else ids for size, ids in zip(sizes, self.axes(ref), strict=True)
-        ]
+        """What each axis of a tensor or weight multiplies a cost by: its ids, or its size.
+
+        The sizes of a tensor are those for one sample.
+        """
+        if isinstance(ref, Ref):
+            sizes, axes = self.sizes[ref.index], self.axes(ref)
+        else:
+            sizes = self.shape(ref)
+            axes = tuple(self.bound.get((id(ref), axis)) for axis in range(len(sizes)))
+        return [size if ids is None else ids for size, ids in zip(sizes, axes, strict=True)]
 
     def site(self, op: Any) -> Site:
         """The memory of an operation."""
@@ -215,6 +225,7 @@ class Flow:
         """
         graph.move(len(self.shapes))
         self.shapes += [value.shape for value in graph.values]
+        self.dtypes += [value.dtype for value in graph.values]
         self.sizes += sizes
         counts = Counter(id(call.op) for call in graph.calls)
         self._calls.update((key, count * times) for key, count in counts.items())
@@ -257,7 +268,11 @@ class Flow:
             self.changed.append((ids.ravel(), why))
 
     def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
-        """Count multiplications: a factor times the length of each vector (None: not known)."""
+        """Count multiplications: a factor times the length of each vector (None: not known).
+
+        A rule says so of a layer whose cost neither `tfprune.graph.mac_rules` nor a look into its
+        call tells. It then says all of it that ids can change.
+        """
         sizes, living = product(vectors)
         self.costs.append(Cost(call, factor * sizes, living))
 

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
-from tfprune.graph.read import Call, Graph
+from tfprune.graph.macs import products_of_call
+from tfprune.graph.read import Call, Graph, Ref
 from tfprune.structure.ids.flow import Flow
+from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop
 
 
@@ -27,11 +30,48 @@ def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
             result = [(None,) * len(flow.shape(ref)) for ref in call.outputs]
         else:
             result = rule(flow, call)
-        flow.complete(call, before, counts[id(call)])
         each = [result] if isinstance(result, tuple) else result
         _check(flow, call, each)
         for ref, axes in zip(call.outputs, each, strict=True):
             flow.axes_of[ref.index] = axes
+        if counts[id(call)] and len(flow.costs) == before:
+            _charge(flow, call)
+        flow.complete(call, before, counts[id(call)])
+
+
+class _Extent(int):
+    """The size of an axis, with the ids along it."""
+
+    ids: Ids
+
+    def __new__(cls, ids: Ids) -> "_Extent":
+        """Return the size; two-dimensional ids are of a grouped kernel, a row for each block."""
+        extent = super().__new__(cls, ids.shape[-1])
+        extent.ids = ids
+        return extent
+
+
+def _charge(flow: Flow, call: Call) -> None:
+    """Count the multiplications of a call, by the ids along the axes in its rule in `graph`."""
+    refs: dict[int, Any] = {}
+
+    def symbol(leaf: Any) -> Any:
+        if not isinstance(leaf, Ref):
+            return leaf
+        tensor = keras.KerasTensor(flow.sizes[leaf.index], flow.dtypes[leaf.index])
+        refs[id(tensor)] = leaf
+        return tensor
+
+    def axes(tensor: Any) -> tuple[int | None, ...]:
+        extents = flow.extents(refs.get(id(tensor), tensor))
+        return tuple(_Extent(one) if isinstance(one, np.ndarray) else one for one in extents)
+
+    args, kwargs, outputs = keras.tree.map_structure(symbol, (call.args, call.kwargs, call.outputs))
+    # Tracing a layer may draw random numbers, which must not advance the user's generators.
+    with keras.StatelessScope():
+        products, unknown = products_of_call(call.op, args, kwargs, outputs, call.path, axes)
+    for product in products if not unknown else ():
+        flow.cost(call, 1, *(getattr(size, "ids", size) for size in product))
 
 
 def _check(flow: Flow, call: Call, each: Any) -> None:

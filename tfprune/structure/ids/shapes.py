@@ -9,7 +9,7 @@ import keras
 from keras import tree
 
 from tfprune.errors import ModelError
-from tfprune.graph.macs import is_free, macs_of_call, output_spec
+from tfprune.graph.macs import is_free, output_spec, products_of_call
 from tfprune.graph.read import Call, Graph, Ref, given_shapes
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.structure.ids.rule_registry import find
@@ -94,13 +94,16 @@ def count(
         args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
         made = outputs_of(graph, call, args, kwargs)
         specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if is_free(call.op):
+            counts[id(call)] = 0.0
+            continue
         if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
-            counts[id(call)] = 0.0 if is_free(call.op) else math.nan
+            counts[id(call)] = math.nan
             continue
         # Tracing a layer may draw random numbers, which must not advance the user's generators.
         with keras.StatelessScope():
-            known = macs_of_call(call.op, args, kwargs, made, call.path)
-        counts[id(call)] = float(known.total)
-        notes = [f"multiplications not counted: {one}" for one in known.unknown]
+            products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(sum(map(math.prod, products)))
+        notes = [f"multiplications not counted: {one}" for one in unknown]
         graph.notes.extend(note for note in notes if note not in graph.notes)
     return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts

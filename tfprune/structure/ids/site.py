@@ -65,11 +65,11 @@ class Site:
                 if ids is not old.ids:
                     self.flow.join(ids, old.ids, f"{self.op.name} is shared")
                 return
+        if ids is None and self.flow.calls_of(self.op) > 1:
+            ids = self.flow.fixed(weight.shape[axis], f"{self.op.name} is shared")
         if ids is not None:
             self.bindings.append(Binding(weight, axis, ids, role, along, scale))
-        elif self.flow.calls_of(self.op) > 1:
-            fixed = self.flow.fixed(weight.shape[axis], f"{self.op.name} is shared")
-            self.bindings.append(Binding(weight, axis, fixed, role, along, scale))
+            self.flow.bound[id(weight), axis] = ids
 
     def factor(self, weight: Any, change: Edit) -> None:
         """Multiply a weight by a number that depends on the kept ids."""

@@ -78,15 +78,6 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     site.edit("output_shape", output_shape)
     _bind_output(site, out, heads, width_v, made)
     _zero_in_queries(site, dense.query, width_k)
-    (*queries, _), (_, steps, _) = flow.extents(query), flow.extents(key)
-    projections = [(query, width_k), (key, width_k), (value, width_v)]
-    if dense.gate is not None:
-        projections.append((query, width_v))
-    for ref, width in projections:
-        flow.cost(call, 1, *flow.extents(ref), heads, width)
-    flow.cost(call, 1, *queries, steps, heads, width_k)
-    flow.cost(call, 1, *queries, steps, heads, width_v)
-    flow.cost(call, 1, *queries, heads, width_v, made)
     return _with_scores(call, made, heads)
 
 
@@ -143,15 +134,6 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
     _bind_output(site, out, queries, width, made)
     _zero_in_queries(site, dense.query, width)
-    (*wanted, _), (_, steps, _) = flow.extents(query), flow.extents(key)
-    kv = 1 if shared is None else shared
-    projections = [(query, queries), (key, kv), (value, kv)]
-    if dense.gate is not None:
-        projections.append((query, queries))
-    for ref, heads in projections:
-        flow.cost(call, 1, *flow.extents(ref), heads, width)
-    flow.cost(call, 2, *wanted, steps, queries, width)
-    flow.cost(call, 1, *wanted, queries, width, made)
     return _with_scores(call, made, queries)
 
 
@@ -187,9 +169,6 @@ def dot_product(flow: Flow, call: Call) -> Axes:
         return args, kwargs
 
     flow.rewrite(call, rewrite)
-    (batch, steps, *_), (_, others, *_) = flow.extents(query), flow.extents(key)
-    for depth in (flow.extents(query)[3], flow.extents(value)[3]):
-        flow.cost(call, 1, batch, steps, others, flow.extents(query)[2], depth)
     return (xq[0], xq[1], heads, xv[3])
 
 

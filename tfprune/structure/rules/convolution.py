@@ -1,11 +1,9 @@
 """Convolutions: plain, grouped, depthwise, separable, transposed."""
 
-import math
-
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.read import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids
 from tfprune.structure.ids.rule_registry import layers
@@ -15,13 +13,6 @@ from tfprune.structure.rules.activation import activate
 def channel_axis(data_format: str, rank: int) -> int:
     """Return the axis of a tensor's channels."""
     return 1 if data_format == "channels_first" else rank - 1
-
-
-def _positions(flow: Flow, ref: Ref, data_format: str) -> list[int | None]:
-    """Return the sizes of all axes except the channels."""
-    sizes = list(flow.sizes[ref.index])
-    del sizes[channel_axis(data_format, len(sizes))]
-    return sizes
 
 
 def replace(axes: Axes, axis: int, ids: Ids | None) -> Axes:
@@ -46,15 +37,12 @@ def conv(flow: Flow, call: Call) -> Axes:
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
     ids, size = x[axis], flow.shape(ref)[axis]
     groups, kernel = layer.groups, layer.kernel
-    positions = _positions(flow, call.outputs[0], layer.data_format)
-    taps = math.prod(layer.kernel_size)
     if groups > 1 and groups == size and ids is not None:
         each = layer.filters // groups
         out = np.repeat(ids, each)
         site.edit("filters", lambda keep: keep.count(ids) * each)
         site.edit("groups", lambda keep: keep.count(ids))
         site.bind(kernel, -1, out)
-        flow.cost(call, taps, *positions, out)
     else:
         out = site.make("filters", layer.filters)
         if groups == 1:
@@ -67,7 +55,6 @@ def conv(flow: Flow, call: Call) -> Axes:
                 flow.block(ids, groups)
                 site.bind(kernel, -2, ids.reshape(groups, -1), USE, along=out)
         site.bind(kernel, -1, out, MAKE)
-        flow.cost(call, taps / groups, *positions, size if ids is None else ids, out)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
     return activate(flow, call, layer.activation, replace(x, axis, out))
@@ -80,15 +67,13 @@ def depthwise(flow: Flow, call: Call) -> Axes:
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids, size, each = x[axis], flow.shape(ref)[axis] or 0, layer.depth_multiplier
+    ids, each = x[axis], layer.depth_multiplier
     out = None if ids is None else np.repeat(ids, each)
     if ids is None:
         flow.keep_whole(call, f"{call.path} outputs its input channels, which are frozen")
     site.bind(layer.kernel, -2, ids)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _positions(flow, call.outputs[0], layer.data_format)
-    flow.cost(call, math.prod(layer.kernel_size), *positions, size * each if out is None else out)
     return activate(flow, call, layer.activation, replace(x, axis, out))
 
 
@@ -99,18 +84,14 @@ def separable(flow: Flow, call: Call) -> Axes:
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids, size, each = x[axis], flow.shape(ref)[axis] or 0, layer.depth_multiplier
-    middle = None if ids is None else np.repeat(ids, each)
+    ids = x[axis]
+    middle = None if ids is None else np.repeat(ids, layer.depth_multiplier)
     out = site.make("filters", layer.filters)
     site.bind(layer.depthwise_kernel, -2, ids)
     site.bind(layer.pointwise_kernel, -2, middle, USE)
     site.bind(layer.pointwise_kernel, -1, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _positions(flow, call.outputs[0], layer.data_format)
-    inner = size * each if middle is None else middle
-    flow.cost(call, math.prod(layer.kernel_size), *positions, inner)
-    flow.cost(call, 1, *positions, inner, out)
     return activate(flow, call, layer.activation, replace(x, axis, out))
 
 
@@ -121,12 +102,10 @@ def transposed(flow: Flow, call: Call) -> Axes:
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
     x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids, size = x[axis], flow.shape(ref)[axis]
+    ids = x[axis]
     out = site.make("filters", layer.filters)
     site.bind(layer.kernel, -1, ids, USE)
     site.bind(layer.kernel, -2, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    positions = _positions(flow, ref, layer.data_format)
-    flow.cost(call, math.prod(layer.kernel_size), *positions, size if ids is None else ids, out)
     return activate(flow, call, layer.activation, replace(x, axis, out))

@@ -20,7 +20,6 @@ def dense(flow: Flow, call: Call) -> Axes:
     site.bind(layer.kernel, 1, out, MAKE)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
-    flow.cost(call, 1, *flow.extents(call.args[0]), out)
     return activate(flow, call, layer.activation, (*x[:-1], out))
 
 
@@ -35,7 +34,6 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
         return stop(flow, call, f"computes {layer.equation}, which has no rule")
     source, result = filled
     of: dict[str, Ids | None] = dict(zip(source, x, strict=True))
-    sizes = dict(zip(source, flow.extents(call.args[0]), strict=True))
     made: list[str] = []
     new = [letter for letter in weight if letter not in source]
     for axis, letter in enumerate(weight):
@@ -45,7 +43,6 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
             key = f"output_shape {letter}"
             of[letter] = site.make(key, layer.kernel.shape[axis], kind=kind, resize=False)
             made.append(letter)
-            sizes[letter] = of[letter]
         role = MAKE if letter in made else (USE if letter not in result else "along")
         site.bind(layer.kernel, axis, of[letter], role)
     if layer.bias is not None:
@@ -68,7 +65,6 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
         )
 
     site.edit("output_shape", output_shape)
-    flow.cost(call, 1, *sizes.values())
     return activate(flow, call, layer.activation, target)
 
 
@@ -127,5 +123,4 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
         flow.silence(call, call.args[0], -1, x[-1])
     else:
         site.bind(layer.reverse_embeddings, 0, x[-1], USE)
-    flow.cost(call, layer.input_dim, *flow.extents(call.args[0])[:-1], out)
     return (*x[:-1], None)

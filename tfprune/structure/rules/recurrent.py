@@ -1,6 +1,5 @@
 """Recurrent layers: each unit has one column in every gate, and one row of the recurrence."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,6 @@ GATES = {kl.SimpleRNNCell: 1, kl.GRUCell: 3, kl.LSTMCell: 4}
 class Cell:
     """One cell of a recurrent layer, and the units that it makes."""
 
-    gates: int
     units: Ids
     states: int
 
@@ -37,11 +35,11 @@ class Cell:
 def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Bind the weights of one cell, or of several stacked ones."""
     layer = call.op
-    cells = bind_cells(flow, flow.site(layer), layer, flow.axes(call.args[0])[-1])
+    x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
+    cells = bind_cells(flow, flow.site(layer), layer, x)
     if isinstance(cells, str):
         return stop(flow, call, cells)
     states = _states(flow, call, cells)
-    _cost(flow, call, cells)
     sequence = _sequence(layer, cells)
     if not layer.return_state:
         return sequence
@@ -71,7 +69,7 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
         if not _is_elementwise(cell):
             flow.freeze(units, "its activation has no rule")
             return "has an activation without a rule"
-        made.append(Cell(GATES[type(cell)], units, len(tree.flatten(cell.state_size))))
+        made.append(Cell(units, len(tree.flatten(cell.state_size))))
         x = units
     return made
 
@@ -109,14 +107,6 @@ def _sequence(layer: Any, cells: Sequence[Cell]) -> Axes:
     return (None, None, units) if layer.return_sequences else (None, units)
 
 
-def _cost(flow: Flow, call: Call, cells: Sequence[Cell]) -> None:
-    batch, steps, width = flow.extents(call.args[0])
-    for cell in cells:
-        flow.cost(call, cell.gates, batch, steps, width, cell.units)
-        flow.cost(call, cell.gates, batch, steps, cell.units, cell.units)
-        width = cell.units
-
-
 @layers(kl.ConvLSTM1D, kl.ConvLSTM2D, kl.ConvLSTM3D)
 def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Bind the weights of a convolutional LSTM: a filter is a column of each gate's kernel."""
@@ -141,13 +131,6 @@ def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
         return stop(flow, call, "has an activation without a rule")
     state = replace((None,) * (rank - 1), axis, filters)
     sequence = (None, *state) if layer.return_sequences else state
-    batch, steps, *_ = flow.sizes[first.index]
-    made = flow.sizes[call.outputs[0].index]
-    space = [size for at, size in enumerate(made[-(rank - 2) :], 1) if at != axis]
-    taps = 4 * math.prod(layer.kernel_size)
-    wide = flow.extents(first)[axis + 1]
-    flow.cost(call, taps, batch, steps, *space, wide, filters)
-    flow.cost(call, taps, batch, steps, *space, filters, filters)
     return [sequence, *([state] * (len(call.outputs) - 1))] if layer.return_state else sequence
 
 
@@ -156,7 +139,7 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Bind two layers over the same input; their outputs are concatenated or joined."""
     layer = call.op
     forward, backward = layer.forward_layer, layer.backward_layer
-    x = flow.axes(call.args[0])[-1]
+    x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
     if not all(_runs(one) for one in (forward, backward)):
         return stop(flow, call, "wraps something that has no rule")
     site = flow.site(layer)
@@ -172,8 +155,6 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
             del site.edits[path]
         for one, other in zip(there[:-1], back[:-1], strict=True):
             flow.block(np.concatenate([one.units, other.units]), 2)
-    _cost(flow, call, there)
-    _cost(flow, call, back)
     states = _states(flow, call, [*there, *back])
     shown = _both(flow, call, there[-1].units, back[-1].units, tied=mirror)
     outputs = [(*_sequence(forward, there)[:-1], units) for units in shown]

@@ -100,9 +100,6 @@ def matmul(flow: Flow, call: Call) -> Axes:
         ]
         wide = [ids for size, ids in here if size != 1] or [ids for _, ids in here]
         before.append(wide[0] if len(wide) == 1 else flow.join(wide[0], wide[1], why))
-    shown = zip(before, flow.sizes[call.outputs[0].index], strict=False)
-    rows = [size if ids is None else ids for ids, size in shown]
-    flow.cost(call, 1, *rows, *flow.extents(a)[-2:], flow.extents(b)[-1])
     return (*before, xa[-2], xb[-1])
 
 
@@ -117,8 +114,6 @@ def tensordot(flow: Flow, call: Call) -> Axes:
     pairs = [(i % len(xa), j % len(xb)) for i, j in zip(left, right, strict=True)]
     _product(flow, call, pairs)
     summed = {j for _, j in pairs}
-    others = [size for position, size in enumerate(flow.extents(b)) if position not in summed]
-    flow.cost(call, 1, *flow.extents(a), *others)
     return (
         *(ids for position, ids in enumerate(xa) if position not in {i for i, _ in pairs}),
         *(ids for position, ids in enumerate(xb) if position not in summed),
@@ -151,8 +146,6 @@ def dot(flow: Flow, call: Call) -> Axes:
     contract(flow, call, a, b, [(axis_a, axis_b)])
     left = tuple(ids for position, ids in enumerate(xa) if position != axis_a)
     right = tuple(ids for position, ids in enumerate(xb) if position not in (0, axis_b))
-    other = [size for position, size in enumerate(flow.extents(b)) if position not in (0, axis_b)]
-    flow.cost(call, 1, *flow.extents(a), *other)
     out = left + right
     return out if len(out) > 1 else (None, None)
 
@@ -166,7 +159,7 @@ def einsum(flow: Flow, call: Call) -> Axes:
         return stop(flow, call, f"multiplies as {call.op.subscripts}, which has no rule")
     operands, result = filled
     of: dict[str, Ids | None] = {}
-    sizes: dict[str, Ids | int | None] = {}
+    sizes: dict[str, int | None] = {}
     for letters, part in zip(operands, call.args, strict=True):
         for axis, letter in enumerate(letters):
             ids, size = flow.axes(part)[axis], flow.shape(part)[axis]
@@ -176,10 +169,9 @@ def einsum(flow: Flow, call: Call) -> Axes:
                 of[letter] = flow.join(of[letter], ids, f"{call.path} multiplies this with more")
             else:
                 of[letter] = ids
-            sizes[letter] = flow.extents(part)[axis] if of[letter] is None else of[letter]
+            sizes[letter] = size
             if letter not in result and isinstance(part, Ref):
                 flow.silence(call, part, axis, ids)
-    flow.cost(call, 1, *sizes.values())
     return tuple(of[letter] for letter in result)
 
 
@@ -222,9 +214,5 @@ def attention(flow: Flow, call: Call) -> Axes | list[Axes]:
         flow.silence(call, query, -1, xq[-1])
     else:
         mix(flow, call, xq, -1, "a sum of tanh over these channels")
-    *queries, width = flow.extents(query)
-    _, steps, depth = flow.extents(value)
-    flow.cost(call, 1, *queries, steps, width)
-    flow.cost(call, 1, *queries, steps, depth)
     output = (*xq[:-1], xv[-1])
     return output if len(call.outputs) == 1 else [output, (*xq[:-1], None)]

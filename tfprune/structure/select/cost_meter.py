@@ -11,6 +11,7 @@ import numpy as np
 
 from tfprune.errors import ModelError
 from tfprune.structure.groups.units import Units
+from tfprune.structure.ids.flow import product
 from tfprune.structure.ids.ids import Ids
 from tfprune.structure.rebuild.weights import operations
 
@@ -53,26 +54,14 @@ class Meter:
         return self._index[id(ids)]
 
     def _weigh(self, counts: Callable[[Any], bool]) -> _Products:
-        bound: dict[int, dict[int, tuple[int, int]]] = {}
-        for _, binding in self.found.bindings:
-            blocks = len(binding.ids) if binding.ids.ndim == 2 else 1
-            ids = binding.ids.ravel() if binding.ids.ndim == 2 else binding.ids
-            bound.setdefault(id(binding.weight), {})[binding.axis] = (self._vector(ids), blocks)
         factors, terms = [], []
         for op in operations(self.found.graph):
             if not isinstance(op, keras.Layer) or not counts(op):
                 continue
             for weight in op.weights:
-                factor, term = 1.0, []
-                for axis, size in enumerate(weight.shape):
-                    if axis in bound.get(id(weight), {}):
-                        index, blocks = bound[id(weight)][axis]
-                        term.append(index)
-                        factor /= blocks
-                    else:
-                        factor *= size
+                factor, vectors = product(self.found.flow.extents(weight))
                 factors.append(factor)
-                terms.append(term)
+                terms.append([self._vector(ids) for ids in vectors])
         return _Products(np.array(factors), terms)
 
     def _multiply(self) -> _Products:
