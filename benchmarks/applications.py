@@ -45,8 +45,8 @@ def multiplications(name: str) -> tuple[int, int]:
     found = tfprune.units(build(name), input_shape=shape)
     meter = Meter(found)
     gone = [group.units[round(len(group.units) / 2) :] for group in found]
-    alive = found.alive(np.concatenate(gone))
-    return round(meter.macs(meter.everything)), round(meter.macs(alive))
+    kept_mask = found.kept_mask(np.concatenate(gone))
+    return round(meter.macs(meter.everything)), round(meter.macs(kept_mask))
 
 
 def round_trip(model: Any, folder: Path) -> float:

@@ -60,7 +60,7 @@ def measure(name: str) -> dict[str, Any]:
         "groups": len(found),
         "heads": sum(group.kind == HEADS for group in found),
         "unrolled": len(found.graph.traced),
-        "whole": [note for note in found.graph.notes if "stays whole" in note],
+        "whole": [note for note in found.graph.notes if "kept whole" in note],
         "share": None if np.isnan(found.prunable_share) else found.prunable_share,
         "frozen": [f"{line.layer}: {line.reason}" for line in found.frozen],
     }
@@ -111,8 +111,8 @@ def row(name: str, cell: dict[str, Any]) -> list[str]:
 
 
 def why_whole(cell: dict[str, Any]) -> str:
-    """Return the first reason why a layer stays whole."""
-    return cell["whole"][0].partition("stays whole: ")[2] if cell["whole"] else ""
+    """Return the first reason why a layer is kept whole."""
+    return cell["whole"][0].partition("kept whole: ")[2] if cell["whole"] else ""
 
 
 def main() -> None:

@@ -129,10 +129,10 @@ EXAMPLES: Mapping[str, Example] = {
     "AveragePool": Example(lambda x: ops.average_pool(x, 2), IMAGE),
     # Keras 3.15 gives them one axis too many with channels last: when it does no more, half go.
     "AdaptiveMaxPool": Example(
-        lambda x: ops.adaptive_max_pool(x, (2, 2)), IMAGE, "another rank than it has"
+        lambda x: ops.adaptive_max_pool(x, (2, 2)), IMAGE, "another output rank than"
     ),
     "AdaptiveAveragePool": Example(
-        lambda x: ops.adaptive_average_pool(x, (2, 2)), IMAGE, "another rank than it has"
+        lambda x: ops.adaptive_average_pool(x, (2, 2)), IMAGE, "another output rank than"
     ),
     "Resize": Example(lambda x: ops.image.resize(x, (4, 4)), IMAGE),
     "CropImages": Example(

@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 # What else the entries of each registry keep is tested where it is parametrised over them.
 CONTRACTS = {
     "ALLOCATIONS": "contract/test_registries.py",
-    "BLOCK_JUDGES": "contract/test_structure_choices.py",
+    "BLOCK_IMPORTANCES": "contract/test_structure_choices.py",
     "BUILDERS": "pipeline/test_models.py",
     "IMPORTANCES": "contract/test_structure_choices.py",
     "PATTERNS": "contract/test_registries.py",

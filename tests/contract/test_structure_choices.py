@@ -1,4 +1,4 @@
-"""What every importance, ranking, judge of blocks and kind of target keeps, new ones too."""
+"""What every importance, ranking, importance of blocks and kind of target keeps, new ones too."""
 
 import keras
 import numpy as np
@@ -10,16 +10,16 @@ from tests.structure.depth.test_choose_blocks import LABELLED, LOSS, deep, remov
 from tests.structure.select.test_importance import evidence, net, scores
 from tests.structure.select.test_ranking import net as widths
 from tests.structure.select.test_ranking import pool
-from tests.structure.targets.test_asked import USUAL
-from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES
+from tests.structure.targets.test_options import USUAL
+from tfprune.structure.depth.choose_blocks import BLOCK_IMPORTANCES
 from tfprune.structure.groups.units import units
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.rebuild.weights import read_weights
-from tfprune.structure.select.importance import IMPORTANCES, Evidence, judge
+from tfprune.structure.select.importance import IMPORTANCES, Evidence, score_units
 from tfprune.structure.select.plan import Plan, Removal
 from tfprune.structure.select.ranking import RANKINGS
-from tfprune.structure.targets.asked import TARGETS, Asked
+from tfprune.structure.targets.options import TARGETS, Options
 
 # What draws, and so knows nothing of what it judges.
 CONTROLS = {"random"}
@@ -47,7 +47,7 @@ def test_an_importance_gives_each_unit_a_number_and_changes_nothing(name: str) -
     model = branched()
     before = [weight.copy() for weight in model.get_weights()]
     given = evidence(model, data=LABELLED)
-    first, second = judge(name, given), judge(name, given)
+    first, second = score_units(name, given), score_units(name, given)
     np.testing.assert_array_equal(first, second)
     for group in given.found.groups:
         mine = first[group.units]
@@ -135,13 +135,13 @@ def test_filters_caps_and_multiples_hold_under_every_ranking(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", BLOCK_JUDGES)
+@pytest.mark.parametrize("name", BLOCK_IMPORTANCES)
 def test_a_judge_gives_each_block_a_number_and_changes_nothing(name: str) -> None:
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
     given = Evidence(found, read_weights(found), LABELLED, LOSS)
-    first, second = (BLOCK_JUDGES[name](given, found.blocks) for _ in range(2))
+    first, second = (BLOCK_IMPORTANCES[name](given, found.blocks) for _ in range(2))
     assert first.shape == (3,)
     assert np.isfinite(first).all()
     np.testing.assert_array_equal(first, second)
@@ -165,9 +165,9 @@ def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_proven(name: str) ->
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
-    asked = Asked(target=EXAMPLES[name], **{**USUAL, "round_to": 1})
-    assert asked.kind == name
-    cut, again = (TARGETS[name](found, asked) for _ in range(2))
+    options = Options(target=EXAMPLES[name], **{**USUAL, "round_to": 1})
+    assert options.kind == name
+    cut, again = (TARGETS[name](found, options) for _ in range(2))
     assert cut.whole is found
     np.testing.assert_array_equal(cut.removed, again.removed)
     assert (cut.branches.arms.keys(), cut.notes) == (again.branches.arms.keys(), again.notes)

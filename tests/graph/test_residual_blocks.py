@@ -31,7 +31,7 @@ def test_blocks_are_found_and_named() -> None:
     assert [block.name for block in found.blocks] == ["first", "two_b", "third"]
     assert [block.layers[0] for block in found.blocks] == ["one_a", "two_a", "three_a"]
     assert [block.removable for block in found.blocks] == [True, True, False]
-    assert found.blocks[2].reason == "its skip path is no identity: it goes through project"
+    assert found.blocks[2].reason == "its skip path is not the identity: it contains project"
 
 
 def test_where_keras_named_all_of_it_blocks_are_numbered() -> None:
@@ -45,9 +45,9 @@ def test_where_keras_named_all_of_it_blocks_are_numbered() -> None:
 
 def test_the_table_of_units_lists_the_blocks() -> None:
     text = str(tfprune.units(residual_net()))
-    assert "3 residual blocks, 2 of which can be taken out whole" in text
+    assert "3 residual blocks, 2 of them removable" in text
     assert "third  (three_a" in text
-    assert "stays: its skip path is no identity: it goes through project" in text
+    assert "kept (its skip path is not the identity: it contains project" in text
 
 
 def test_a_branch_that_is_read_elsewhere_is_no_block_of_its_own() -> None:
@@ -58,7 +58,7 @@ def test_a_branch_that_is_read_elsewhere_is_no_block_of_its_own() -> None:
     model = keras.Model(inputs, [kl.Add()([x, after]), inside])
     (block,) = tfprune.units(model).blocks
     assert block.layers == ("after",)
-    assert block.reason == "a part of it is used elsewhere too: inside"
+    assert block.reason == "a part of it is also used elsewhere: inside"
     both = keras.Model(inputs, [kl.Add()([x, inside]), inside])
     assert tfprune.units(both).blocks == ()
 
@@ -68,11 +68,11 @@ def test_what_cannot_be_left_is_said() -> None:
     x = kl.Dense(1)(inputs)
     wide = keras.Model(inputs, kl.Add()([x, kl.Dense(6)(x)]))
     (block,) = tfprune.units(wide).blocks
-    assert block.reason == "the sum has another shape or type than what would be left of it"
+    assert block.reason == "the sum has another shape or dtype than the remaining addend"
     x = kl.Dense(4)(inputs)
     taken = keras.Model(inputs, kl.Subtract(name="minus")([kl.Dense(4)(x), x]))
     (block,) = tfprune.units(taken).blocks
-    assert block.reason == "minus changes the addend that would be left"
+    assert block.reason == "minus changes the remaining addend"
     other = keras.Model(inputs, kl.Subtract(name="minus")([x, kl.Dense(4)(x)]))
     assert tfprune.units(other).blocks[0].removable
 

@@ -3,7 +3,7 @@ import pytest
 from keras import layers as kl
 
 import tfprune
-from tfprune.graph.symbolic_calls import accepted, through
+from tfprune.graph.symbolic_calls import accepted, calling_through
 
 
 class Both(keras.layers.Layer):
@@ -56,7 +56,7 @@ def test_under_mixed_precision_too(sizes) -> None:
 
 def test_an_error_of_a_single_layer_stays_an_error_and_keras_is_left_as_it_was() -> None:
     plain = keras.Layer.__call__
-    with pytest.raises(ValueError, match="incompatible"), through():
+    with pytest.raises(ValueError, match="incompatible"), calling_through():
         kl.Conv2D(2, 3)(keras.Input((4,)))
     assert keras.Layer.__call__ is plain
 

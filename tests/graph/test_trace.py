@@ -8,7 +8,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.graph.read import read
-from tfprune.graph.trace import Trace, can_open, stands_alone
+from tfprune.graph.trace import Trace, can_be_rebuilt, can_trace
 from tfprune.graph.unknown_sizes import Size
 from tfprune.keras_support.internals import AddOperation
 
@@ -80,19 +80,19 @@ class Holds(keras.layers.Layer):
 
 
 def test_which_layers_stand_alone() -> None:
-    assert stands_alone(kl.Dense(3))
-    assert stands_alone(Pair())
-    assert not stands_alone(Holds(np.ones(2)))
+    assert can_be_rebuilt(kl.Dense(3))
+    assert can_be_rebuilt(Pair())
+    assert not can_be_rebuilt(Holds(np.ones(2)))
 
 
 def test_which_layers_can_be_opened() -> None:
     pair, holds, plain = Pair(), Holds(np.ones(2)), Holds(1)
     for layer in (pair, holds, plain):
         layer.build((None, 3))
-    assert can_open(pair)
-    assert can_open(holds), "it could not be made again, so what it does is written out"
+    assert can_trace(pair)
+    assert can_trace(holds), "it could not be made again, so what it does is written out"
     for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x, mask: x), AddOperation()):
-        assert not can_open(left_alone)
+        assert not can_trace(left_alone)
 
 
 def _squared(x):
@@ -119,8 +119,8 @@ def _shared(x):
     ],
 )
 def test_a_lambda_is_opened_where_it_holds_nothing(function, opened) -> None:
-    assert can_open(kl.Lambda(function)) is opened
-    assert not can_open(kl.Lambda(_squared, mask=lambda x, mask: mask))
+    assert can_trace(kl.Lambda(function)) is opened
+    assert not can_trace(kl.Lambda(_squared, mask=lambda x, mask: mask))
 
 
 @pytest.mark.parametrize("how", ["transposed", "as it is"])
@@ -139,7 +139,7 @@ def test_weights_that_are_read_past_the_call_of_their_layer_are_noted(how) -> No
 
     model = Tied()
     model(np.zeros((1, 5), "int32"))
-    notes = [note for note in tfprune.units(model).graph.notes if "past the call" in note]
+    notes = [note for note in tfprune.units(model).graph.notes if "outside the call" in note]
     assert len(notes) == 1
     assert "words.embeddings" in notes[0]
 

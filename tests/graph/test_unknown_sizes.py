@@ -119,7 +119,7 @@ def test_a_decoder_of_open_length_is_unrolled_and_cut(check, sizes) -> None:
     x = Causal(4, 6, name="decoder")(kl.Dense(12, name="embed")(inputs))
     model = keras.Model(inputs, kl.Dense(3)(x))
     found = tfprune.units(model)
-    assert not [note for note in found.graph.notes if "stays whole" in note]
+    assert not [note for note in found.graph.notes if "kept whole" in note]
     assert sizes(model)["embed"] == 12
     small, _ = check(model)
     data = np.random.default_rng(1).normal(size=(2, 7, 12)).astype("float32")
@@ -144,4 +144,4 @@ def test_a_slice_to_an_open_size_keeps_the_layer_whole() -> None:
     x = kl.Dense(5, name="after")(Sliced(name="sliced")(inputs))
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
     assert [group.name for group in found] == ["after"]
-    assert any("sliced" in note and "stays whole" in note for note in found.graph.notes)
+    assert any("sliced" in note and "kept whole" in note for note in found.graph.notes)

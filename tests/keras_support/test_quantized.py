@@ -54,9 +54,9 @@ def test_a_quantized_model_is_refused_in_one_line_with_the_way_out(name, mode):
     with pytest.raises(ModelError) as caught:
         CALLS[name](quantized(mode))
     assert str(caught.value) == (
-        f"layer 'hidden' (keras.Dense) was quantized to {mode} by Keras, and its weights are no "
-        "longer those of a float model: give the model as it was before quantize(), and let the "
-        "file be quantized: to_tflite(model, scheme='int8')"
+        f"layer 'hidden' (keras.Dense) was quantized to {mode} by Keras, and its weights are not "
+        "those of a float model: pass the model from before quantize(), and quantize the file: "
+        "to_tflite(model, scheme='int8')"
     )
 
 

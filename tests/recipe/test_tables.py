@@ -117,7 +117,7 @@ def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
     assert ShrinkTable({"macs": 0.5}, repair=64).examples == 64
     for wrong, hint in [
         ("zero", "a table of one cost"),
-        ("gates", "No stage of a run places gates"),
+        ("gates", "No stage of a run adds gates"),
         ({"blocks": 25}, r"Did you mean 0\.25\?"),
     ]:
         with pytest.raises(RecipeError, match=hint):

@@ -179,7 +179,7 @@ def test_a_model_trained_before_without_a_new_optimizer_is_warned_about(model, d
     model.compile("adam", LOSS)
     model.fit(*data, batch_size=8, epochs=3, verbose=0)
     tfprune.prune_low_magnitude(model, tfprune.PolynomialDecay(0.0, 0.8, 0, 16))
-    with pytest.warns(ScheduleWarning, match="has done 24 steps already.*compile"):
+    with pytest.warns(ScheduleWarning, match="has already done 24 steps.*compile"):
         fit(model, data)
 
 

@@ -39,9 +39,9 @@ def test_a_frozen_kernel_has_a_gradient_too(model, data) -> None:
 def test_faults_are_named(model, data) -> None:
     variables = [model.get_layer("head").kernel]
     assert gradient_source(model, None, None) is None
-    with pytest.raises(OptionError, match=r"give loss=…, or compile"):
+    with pytest.raises(OptionError, match=r"pass loss=…, or compile"):
         gradient_source(model, data, None)(variables)
-    with pytest.raises(OptionError, match="is for a whole model.*Received keras.Dense"):
+    with pytest.raises(OptionError, match="needs a whole model.*Received keras.Dense"):
         gradient_source(model.get_layer("head"), data, LOSS)
     with pytest.raises(DataError, match=r"needs labels: data=\(inputs, labels\)"):
         gradient_source(model, list(data), LOSS)(variables)  # batches, as in every other call

@@ -142,7 +142,7 @@ def test_quantized_and_lora_layers_are_left_and_named() -> None:
     lora.enable_lora(2)
     kernels, skipped = find_kernels([dense, lora])
     assert kernels == []
-    assert "quantized already" in skipped[0].reason
+    assert "already quantized" in skipped[0].reason
     assert "merge it" in skipped[1].reason
 
 

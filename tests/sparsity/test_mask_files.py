@@ -41,7 +41,7 @@ def test_a_file_for_another_model_changes_nothing(saved) -> None:
     x = keras.Input((12,))
     renamed = keras.Model(x, keras.layers.Dense(20, name="hiden")(x))
     with pytest.raises(
-        ModelError, match=r"'hidden/kernel', which the model .* Did you mean hiden/"
+        ModelError, match=r"'hidden/kernel', which is not in the model .* Did you mean hiden/"
     ):
         tfprune.load_masks(renamed, saved)
     reshaped = keras.Model(x, keras.layers.Dense(21, name="hidden")(x))
@@ -60,7 +60,7 @@ def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) 
         with pytest.raises(ArtifactError, match=r"bad\.npz"):
             tfprune.load_masks(model, bad)
     np.savez(bad, a=np.ones(3))
-    with pytest.raises(ArtifactError, match="not a file that save_masks wrote"):
+    with pytest.raises(ArtifactError, match="not a file written by save_masks"):
         tfprune.load_masks(model, bad)
     with pytest.raises(ArtifactError, match="no such file"):
         tfprune.load_masks(model, tmp_path / "none.npz")
@@ -101,8 +101,8 @@ def changed_entry(**fields):
         (lambda index: {**index, "masks": index["masks"] * 2}, "lists 'hidden/kernel' twice"),
         (lambda index: {**index, "masks": []}, "lists no masks"),
         (lambda index: {**index, "masks": [3]}, "lists 3 for a mask"),
-        (lambda index: {**index, "format": "tfprune masks 9"}, "of the format 'tfprune masks 1'"),
-        (lambda index: [index], "of the format 'tfprune masks 1'"),
+        (lambda index: {**index, "format": "tfprune masks 9"}, "format is not 'tfprune masks 1'"),
+        (lambda index: [index], "format is not 'tfprune masks 1'"),
     ],
 )
 def test_a_damaged_index_is_one_line_and_changes_nothing(model, saved, tmp_path, change, said):

@@ -10,7 +10,7 @@ L = keras.layers
 
 
 by_hand = pytest.mark.filterwarnings(  # these steps are meant to go without the schedule
-    "ignore:the model trains, but nothing follows:tfprune.errors.ScheduleWarning"
+    "ignore:the model trains, but nothing advances:tfprune.errors.ScheduleWarning"
 )
 
 
@@ -162,7 +162,7 @@ def test_an_unbuilt_subclassed_model_is_held_when_it_is_built(data) -> None:
 
 
 def test_an_unbuilt_model_cannot_be_pruned_at_once() -> None:
-    with pytest.raises(ModelError, match="build the model first"):
+    with pytest.raises(ModelError, match="has no weights to prune yet; build it"):
         tfprune.prune(Subclassed(), 0.5)
 
 
@@ -212,11 +212,11 @@ def test_strict_names_the_layers_that_cannot_be_pruned() -> None:
         (lambda m: tfprune.prune(m, 0.5, pattern="3;4"), "unknown pattern"),
         (lambda m: tfprune.prune(m, 0.5, allocation="all"), "unknown allocation"),
         (lambda m: tfprune.prune(m, 0.5, allocation={"hiden": 0.5}), "matches no kernel"),
-        (lambda m: tfprune.prune(m, 0.5, score="taylor"), r"give data=\(x, y\)"),
-        (lambda m: tfprune.prune(m, 0.5, score="movement"), "give a schedule"),
+        (lambda m: tfprune.prune(m, 0.5, score="taylor"), r"pass data=\(x, y\)"),
+        (lambda m: tfprune.prune(m, 0.5, score="movement"), "pass a schedule"),
         (lambda m: tfprune.prune(m, 0.5, pattern="2:4", allocation="global"), "sets 50% zeros"),
         (lambda m: tfprune.prune(m, 0.7, pattern="2:4"),
-         r"prune: pattern 2:4 makes 50% zeros; give sparsity=0.5\. Received 0.7"),
+         r"prune: pattern 2:4 makes 50% zeros; pass sparsity=0.5\. Received 0.7"),
         (lambda m: tfprune.prune(m, 0.5, schedule=tfprune.ConstantSparsity(0.8, 0)),
          "sparsity=0.5, but the schedule ends at 0.8"),
         (lambda m: tfprune.prune(m, 0.5, schedule="polynomial"), "expected a tfprune.Pruning"),
@@ -254,7 +254,7 @@ def test_a_model_without_kernels_is_refused() -> None:
 
 def test_stripping_a_schedule_that_never_fired_warns(model) -> None:
     tfprune.prune_low_magnitude(model)
-    with pytest.warns(ScheduleWarning, match="nothing was pruned of hidden/kernel, head/kernel"):
+    with pytest.warns(ScheduleWarning, match="hidden/kernel, head/kernel was never pruned"):
         tfprune.strip_pruning(model)
 
 

@@ -194,7 +194,7 @@ def test_training_without_the_callback_is_said_then_and_when_stripped(peer, jit_
     assert peer["no_callback"]["zeros"] < 0.4
     model = tfprune.prune_low_magnitude(dense(), every_step())
     model.compile("adam", "mse", jit_compile=jit_compile)
-    with pytest.warns(ScheduleWarning, match="nothing follows ConstantSparsity"):
+    with pytest.warns(ScheduleWarning, match="nothing advances ConstantSparsity"):
         model.fit(X, Y, batch_size=8, verbose=0)
     with pytest.warns(ScheduleWarning, match=r"never fired\. Was UpdatePruningStep\(\) among"):
         tfprune.strip_pruning(model)

@@ -12,7 +12,7 @@ from tfprune.sparsity.masks import prunings_of
 Adam = keras.optimizers.Adam
 X = np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
 Y = np.random.default_rng(1).standard_normal((64, 1)).astype("float32")
-UNFOLLOWED = r"the model trains, but nothing follows PolynomialDecay.*Put UpdatePruningStep\(\)"
+NOT_ADVANCED = r"the model trains, but nothing advances PolynomialDecay.*Add UpdatePruningStep\(\)"
 no_trainable_weights = pytest.mark.filterwarnings(  # which Keras says of frozen models
     "ignore:The model does not have any trainable weights:UserWarning"
 )
@@ -230,7 +230,7 @@ def test_summaries_count_updates(tmp_path) -> None:
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"steps_per_execution": 4},
                                      {"run_eagerly": True}], ids=str)  # fmt: skip
 def test_fit_without_the_callback_says_so(options) -> None:
-    with pytest.warns(ScheduleWarning, match=UNFOLLOWED) as caught:
+    with pytest.warns(ScheduleWarning, match=NOT_ADVANCED) as caught:
         fit(scheduled(), callbacks=[], **options)
     assert len(caught) == 1
     assert "sequential" in str(caught[0].message)
@@ -257,7 +257,7 @@ def step_of_ones_own(model) -> None:
 
 @pytest.mark.parametrize("train", [step_by_batch, step_of_ones_own])
 def test_a_loop_without_the_callback_says_so(train) -> None:
-    with pytest.warns(ScheduleWarning, match=UNFOLLOWED):
+    with pytest.warns(ScheduleWarning, match=NOT_ADVANCED):
         train(scheduled())
 
 
@@ -265,7 +265,7 @@ def test_a_part_trained_without_the_callback_says_so() -> None:
     inner = dense()
     model = keras.Sequential([keras.Input((8,)), inner])
     scheduled(inner)
-    with pytest.warns(ScheduleWarning, match=UNFOLLOWED):
+    with pytest.warns(ScheduleWarning, match=NOT_ADVANCED):
         fit(model, callbacks=[])
 
 
@@ -273,7 +273,7 @@ def test_training_on_without_the_callback_says_so() -> None:
     model = scheduled()
     with pytest.warns(ScheduleWarning, match="this training ends at step 8"):
         fit(model, epochs=1)
-    with pytest.warns(ScheduleWarning, match=UNFOLLOWED) as caught:
+    with pytest.warns(ScheduleWarning, match=NOT_ADVANCED) as caught:
         fit_on(model, callbacks=[])
     assert len(caught) == 1
     assert_half_is_zero(fit_on(model, epochs=1))
@@ -312,7 +312,9 @@ def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None
     model = scheduled()
     before = model.get_weights()
     restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: model.set_weights(before))
-    with pytest.warns(ScheduleWarning, match=r"set 45 weights of .* put back .* evaluate"):
+    with pytest.warns(
+        ScheduleWarning, match=r"set 45 pruned weights of .* back to zero, .* evaluate"
+    ):
         fit(model, callbacks=[restore, tfprune.UpdatePruningStep()])
     assert_half_is_zero(model)
 
@@ -341,13 +343,15 @@ def half_way(tmp_path):
 
 def test_the_callback_on_a_loaded_model_names_the_zeros_that_nothing_holds(half_way) -> None:
     model = keras.saving.load_model(half_way)
-    with pytest.raises(ModelError, match=r"nothing holds the zeros of .*kernel \(49%\).*; call"):
+    with pytest.raises(ModelError, match=r"no mask holds the zeros of .*kernel \(49%\).*; call"):
         fit_on(model)
 
 
 def test_a_loaded_model_says_when_training_fills_its_zeros(half_way) -> None:
     model = tfprune.load_model(half_way)
-    with pytest.warns(ScheduleWarning, match=r"fills the zeros of .*\(49%\).*Call prune\(\) again"):
+    with pytest.warns(
+        ScheduleWarning, match=r"overwrites the zeros of .*\(49%\).*Call prune\(\) again"
+    ):
         fit_on(model, callbacks=[])
 
 

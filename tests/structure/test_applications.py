@@ -94,7 +94,7 @@ def test_the_list_is_complete() -> None:
 def test_half_counted_without_building(name: str) -> None:
     found = tfprune.units(build(name))
     removed = [group.units[len(group.units) // 2 :] for group in found]
-    assert Meter(found).params(found.alive(np.concatenate(removed))) == HALF[name]
+    assert Meter(found).params(found.kept_mask(np.concatenate(removed))) == HALF[name]
 
 
 @pytest.mark.slow

@@ -38,4 +38,4 @@ def test_an_inexact_cut_has_its_reason() -> None:
 def test_masks_that_stay_behind_are_named() -> None:
     model = tfprune.prune(net(), 0.5)
     _, report = tfprune.shrink(model, {"blocks": 1})
-    assert any("masks that hold zeros in 4 weights stay" in note for note in report.notes)
+    assert any("pruning masks of 4 weights are not copied" in note for note in report.notes)

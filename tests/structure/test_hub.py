@@ -62,7 +62,7 @@ def test_heads_and_hidden_units_go(name: str, tmp_path: Path) -> None:
     found = tfprune.units(model, input_shape=shapes(model))
     heads = [group for group in found if group.kind == HEADS]
     assert len(heads) == 2
-    assert not [note for note in found.graph.notes if "stays whole" in note]
+    assert not [note for note in found.graph.notes if "kept whole" in note]
     whole = np.asarray(tree.flatten(model(sample(model), training=False))[0])
     same, _ = tfprune.shrink(model, {"channels": 1.0}, input_shape=shapes(model))
     again = np.asarray(tree.flatten(same(sample(model), training=False))[0])

@@ -36,10 +36,10 @@ def test_the_report_is_data() -> None:
 def test_the_text_says_what_is_proven() -> None:
     text = str(shrunk())
     assert "conv     16 → 8" in text
-    assert "from the original with the removed units silenced" in text
+    assert "from the original with the removed units zeroed" in text
     report = shrunk(kl.LayerNormalization())
     assert not report.exact
-    assert "normalizations taken over what stays" in str(report)
+    assert "normalizations computed over the kept channels" in str(report)
     assert "not exact: layer_normalization: LayerNormalization" in str(report)
 
 

@@ -28,7 +28,7 @@ def net():
         ({"cap": 1.5}, "cap: expected a share"),
         ({"heads": "no"}, "heads: expected True or False. Received 'no'"),
         ({"verify": None}, "verify: expected True or False. Received None"),
-        ({"ratios": [("conv", 0.5)]}, "ratios: expected the share that stays, by name"),
+        ({"ratios": [("conv", 0.5)]}, "ratios: expected the share to keep, by name"),
     ],
 )
 def test_wrong_options_are_said_before_any_work(options, message) -> None:
@@ -109,4 +109,4 @@ def test_data_driven_importances_work_end_to_end() -> None:
 def test_masks_that_stay_behind_are_named() -> None:
     model = tfprune.prune(net(), 0.5)
     _, report = tfprune.shrink(model, {"channels": 0.5})
-    assert any("masks that hold zeros" in note for note in report.notes)
+    assert any("pruning masks of" in note for note in report.notes)

@@ -11,7 +11,7 @@ def test_what_is_held_already_stays_as_it_is(model) -> None:
     tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
     assert [h.pruning.choices.schedule.final() for h in holds_of(model)] == [0.5, 0.9]
     reasons = {e.layer: e.reason for e in tfprune.sparsity_of(model).skipped}
-    assert reasons["head/kernel"] == "held already, by an earlier call"
+    assert reasons["head/kernel"] == "already held by an earlier call"
 
 
 def test_sparsity_m_by_n_counts_zeros(model) -> None:

@@ -1,1 +1,1 @@
-"""A Keras model as a flat list of calls: read, traced, run again."""
+"""A Keras model as a flat list of calls."""

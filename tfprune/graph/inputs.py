@@ -1,4 +1,4 @@
-"""What a graph takes, and batches of data as tensors for it."""
+"""The inputs of a graph, and batches of data as tensors for it."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tfprune.graph.read import Graph
 
 
 def takes(graph: Graph) -> ModelInputs:
-    """The inputs of a graph, for data to be read by."""
+    """Return the description of a graph's inputs, for reading data."""
     refs = tree.flatten(graph.inputs)
     values = [graph.values[ref.index] for ref in refs]
     layers = zip(graph.input_layers, values, strict=True)
@@ -20,7 +20,7 @@ def takes(graph: Graph) -> ModelInputs:
 
 
 def flat_inputs(graph: Graph, inputs: Any) -> list[Any]:
-    """The inputs of a batch that was read for a graph, as tensors in the order of the graph's."""
+    """Return the inputs of a batch as tensors, in the order of the graph's inputs."""
     values = [graph.values[ref.index] for ref in tree.flatten(graph.inputs)]
     return [
         keras.ops.convert_to_tensor(array, dtype=value.dtype)

@@ -1,4 +1,4 @@
-"""What a Keras model of either generation takes and gives, flat and with names."""
+"""The named inputs and outputs of a Keras model of either generation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.runtime.artifact import TensorSpec
 
 Structure = Any
-"""Dicts, lists and tuples of leaves, as Keras takes and gives them."""
+"""Dicts, lists and tuples of leaves, as in Keras."""
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a model takes and gives, flat, with names.
+    """The inputs and outputs of a model, flat, with names.
 
     Attributes:
         model: The model.
-        inputs: Shape with -1 for the batch, in the model's order.
-        structure: The inputs as the model's call wants them, with names for leaves.
-        vocabulary: For inputs that are looked up in an embedding: its size.
-        outputs: What to call the outputs instead of the model's own names for them.
-        guessed: The types of the inputs are not known, and were taken for float32.
+        inputs: The inputs in the model's order, with -1 for the batch.
+        structure: The structure of inputs that the model's call takes, with names as leaves.
+        vocabulary: The size of the embedding, for inputs that are indices.
+        outputs: Names for the outputs, instead of the model's own.
+        guessed: Whether the dtypes of the inputs are unknown and assumed to be float32.
     """
 
     model: Any
@@ -37,7 +37,7 @@ class Interface:
     guessed: bool = False
 
     def arguments(self, arrays: Mapping[str, Any]) -> Structure:
-        """Return arrays by name in the structure that the model's call wants."""
+        """Return arrays by name in the structure that the model's call takes."""
         return mapped(lambda name: arrays[name], self.structure)
 
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,25 +53,24 @@ def generation(model: Any) -> str | None:
 
     if isinstance(model, keras.Model):
         return "keras"
-    # Asked by name: importing tf_keras takes a second, and who has such a model has imported it.
+    # By name, since importing tf_keras takes a second.
     bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
     return "tf_keras" if "tf_keras.Model" in bases else None
 
 
 def interface(model: Any, signature: Structure = None, example: Any = None) -> Interface:
-    """Find out what a model takes.
+    """Return the inputs and outputs of a model.
 
     Args:
         model: A built `keras.Model` or `tf_keras.Model`.
-        signature: Shapes and types of the inputs, for a subclassed model that cannot tell: a
-            structure of anything with `shape` and `dtype` (`keras.InputSpec`, `tf.TensorSpec`, an
-            array), the batch axis included.
-        example: Calibration data, from which the shapes are taken when the model was not told
-            them and there is no signature.
+        signature: Shapes and dtypes of the inputs, for a subclassed model that does not know
+            them: a structure of anything with `shape` and `dtype` (`keras.InputSpec`,
+            `tf.TensorSpec`, an array), including the batch axis.
+        example: Calibration data that gives the shapes if neither the model nor a signature does.
 
     Raises:
-        ModelError: It is no Keras model, not built, or takes what a file cannot.
-        OptionError: The signature is none.
+        ModelError: It is not a Keras model, not built, or has inputs that a file cannot have.
+        OptionError: The signature is not valid.
     """
     if generation(model) is None:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
@@ -123,12 +122,12 @@ def _checked(signature: Structure) -> Structure:
 
 
 def kinds_of(layer: Any) -> set[str]:
-    """Return the names of a layer's class and of all that it comes from."""
+    """Return the names of a layer's class and of its base classes."""
     return {base.__name__ for base in type(layer).__mro__}
 
 
 def symbolic_inputs(model: Any) -> Structure:
-    """Return the inputs of a functional or sequential model, None of others."""
+    """Return the inputs of a functional or sequential model, or None for others."""
     symbolic = getattr(model, "inputs", None)
     if not symbolic:
         return None
@@ -140,9 +139,9 @@ def symbolic_inputs(model: Any) -> Structure:
 
 
 def _of_data(data: Any, built: Structure) -> Structure:
-    """Return the shapes and types of the inputs in data; None if that would have to be read first.
+    """Return the shapes and dtypes of the inputs in data; None if data would have to be read.
 
-    One array is not what a model takes that was called with several, which `built` tells.
+    One array is not valid for a model that was built with several inputs (`built`).
     """
     several = isinstance(built, list | Mapping) and len(built) > 1
     inputs = data[0] if isinstance(data, tuple) and data else data
@@ -152,7 +151,7 @@ def _of_data(data: Any, built: Structure) -> Structure:
 
 
 def _of_arrays(data: Any) -> Structure:
-    """Return the shapes and types of arrays; None for data that would have to be read first."""
+    """Return the shapes and dtypes of arrays; None for data that would have to be read."""
     if isinstance(data, Mapping | tuple):
         parts = [_of_arrays(x) for x in (data.values() if isinstance(data, Mapping) else data)]
         if None in parts:
@@ -166,7 +165,7 @@ def _of_arrays(data: Any) -> Structure:
 
 
 def _built_inputs(model: Any) -> Structure:
-    """Return the shapes of a subclassed model's first call; types, not kept, are taken as float."""
+    """Return the shapes that a subclassed model was built with, with float32 as dtype."""
     shapes = built_shapes(model)
     if not shapes:
         return None
@@ -188,7 +187,7 @@ def _input(name: str, leaf: Any) -> TensorSpec:
     shape = [(-1 if size is None else int(size)) for size in leaf.shape]
     if not shape:
         raise ModelError(f"input {name!r} has no batch axis; a file needs one")
-    # Of an InputSpec without a type; keras.Input takes it for this one too.
+    # An InputSpec may have no dtype; keras.Input also defaults to float32.
     dtype = getattr(leaf.dtype, "name", None) or str(leaf.dtype or "float32")
     if dtype in ("string", "object") or getattr(leaf, "sparse", False):
         raise ModelError(
@@ -201,7 +200,7 @@ def _input(name: str, leaf: Any) -> TensorSpec:
 def _flatten(
     structure: Structure, prefix: str = "", *, named: bool = True
 ) -> Iterator[tuple[str, Any]]:
-    """Give the leaves with names: their own if `named`, else those of their places."""
+    """Yield the leaves with names: their own if `named`, else from their places."""
     if isinstance(structure, Mapping):
         for key, value in structure.items():
             name = f"{prefix}_{key}" if prefix else str(key)
@@ -226,7 +225,7 @@ def _unique(leaves: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _checked_outputs(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what no file can give."""
+    """Raise for outputs that a file cannot have."""
     if not outputs:
         raise ModelError("the model gives no output; a file needs one")
     for name, value in outputs.items():
@@ -256,7 +255,7 @@ def _name_outputs(own: Sequence[str], outputs: Structure) -> Iterator[tuple[str,
 
 
 def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
-    """Say which inputs hold indices into an embedding, and how large it is."""
+    """Return the inputs that hold indices into an embedding, with its size."""
     sizes = [
         layer.input_dim
         for layer in all_layers(model)
@@ -264,8 +263,8 @@ def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
     ]
     if not sizes:
         return {}
-    # With several embeddings any of them may be meant: an index that all have is right for all.
-    # A float input of rank 2 may hold token numbers too: keras.Input is float32 unless told.
+    # With several embeddings, use the smallest: its indices are valid for all. A float input of
+    # rank 2 may hold indices too, since keras.Input defaults to float32.
     return {
         spec.name: min(sizes)
         for spec in inputs
@@ -274,14 +273,14 @@ def _vocabulary(model: Any, inputs: Sequence[TensorSpec]) -> dict[str, int]:
 
 
 def check_batch(batch: int | None, inputs: Sequence[TensorSpec] = ()) -> int | None:
-    """Return a batch size; refuse what is none, or another one than inputs have already."""
+    """Return a batch size; raise if it is not valid or differs from that of the inputs."""
     whole = isinstance(batch, int | np.integer) and not isinstance(batch, bool)
     if batch is not None and not (whole and batch >= 1):
         raise OptionError(f"batch: expected a positive integer or None, got {batch!r}")
     for spec in inputs:
         if batch is not None and spec.shape[0] not in (-1, batch):
             raise OptionError(
-                f"batch: {batch} was asked for, but the model's input {spec.name!r} has a batch of "
+                f"batch: received {batch}, but the model's input {spec.name!r} has a batch of "
                 f"{spec.shape[0]}; leave it out, or build the model with an open batch"
             )
     return None if batch is None else int(batch)

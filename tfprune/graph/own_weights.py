@@ -1,7 +1,7 @@
-"""Weights that a layer made of layers holds itself, such as a class token, as layers of their own.
+"""Turning the own weights of a composite layer, such as a class token, into layers.
 
-An Embedding whose rows are all read is a weight as a tensor: Keras saves, trains and cuts it like
-any other layer, and no custom object is needed.
+An Embedding of which all rows are read represents a weight as a tensor: Keras saves and trains it
+and tfprune cuts it like any other layer, and no custom object is needed.
 """
 
 import math
@@ -16,24 +16,24 @@ from tfprune.keras_support.internals import own_variables
 
 
 def as_tensors(op: Any, anchor: Any) -> Any:
-    """A stand-in for a layer, in which its own weights are tensors; `call` is all it is good for.
+    """Return a stand-in for a layer whose own weights are tensors; use only its `call`.
 
-    What is trained becomes the output of an Embedding, what is not becomes a constant. The layer
-    is left as it is, since another thread may be using it: the two share all else that it holds.
+    Trainable weights become outputs of an Embedding, others become constants. The layer is not
+    changed, since another thread may be using it; the two share all other attributes.
 
     Args:
         op: A built layer.
         anchor: A symbolic tensor that the layer is called on.
 
     Raises:
-        ModelError: A weight is in no attribute of the layer.
+        ModelError: A weight is not an attribute of the layer.
     """
     stand_in = object.__new__(type(op))
     vars(stand_in).update(vars(op))
     for variable in own_variables(op):
         names = [name for name, value in vars(op).items() if value is variable]
         if not names:
-            raise ModelError(f"its weight {variable.name} is in no attribute of its own")
+            raise ModelError(f"its weight {variable.name} is not an attribute of the layer")
         floating = "float" in keras.backend.standardize_dtype(variable.dtype)
         if variable.trainable and floating:
             tensor = _table(op, names[0], variable, anchor)
@@ -44,7 +44,7 @@ def as_tensors(op: Any, anchor: Any) -> Any:
 
 
 def _table(op: Any, name: str, variable: Any, anchor: Any) -> Any:
-    """A weight as the output of an Embedding, in its own shape."""
+    """Return a weight as the output of an Embedding, in its own shape."""
     shape = tuple(variable.shape)
     width = shape[-1] if shape else 1
     rows = math.prod(shape[:-1])
@@ -53,7 +53,7 @@ def _table(op: Any, name: str, variable: Any, anchor: Any) -> Any:
     )
     table.build()
     table.embeddings.assign(ops.reshape(variable, (rows, width)))
-    # The index is made from the input, since a layer has to stand on something.
-    nothing = ops.sum(ops.zeros_like(anchor, dtype="int32"))
-    made = table(nothing + np.arange(rows, dtype="int32"))
+    # The index is computed from the input, since every layer needs an input.
+    zero = ops.sum(ops.zeros_like(anchor, dtype="int32"))
+    made = table(zero + np.arange(rows, dtype="int32"))
     return made if len(shape) == 2 else ops.reshape(made, shape)

@@ -1,7 +1,7 @@
-"""A model read as a flat list of calls of primitive operations.
+"""Reading a model as a flat list of calls of primitive operations.
 
-Nested models, composite layers and subclassed models are all unrolled, so that everything that
-follows sees one kind of thing. `model.layers` hides operations such as `x + y`; the nodes do not.
+Nested models, composite layers and subclassed models are all unrolled, so that later code handles
+one kind of graph. `model.layers` omits operations such as `x + y`; the nodes include them.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from keras import tree
 from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.symbolic_calls import accepted
-from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_open, stands_alone
+from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_be_rebuilt, can_trace
 from tfprune.graph.unknown_sizes import Size
 from tfprune.keras_support.internals import (
     Functional,
@@ -42,7 +42,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Value:
-    """What is known of a tensor without computing it."""
+    """The shape and dtype of a tensor."""
 
     shape: Shape
     dtype: str
@@ -50,7 +50,7 @@ class Value:
 
 @dataclass(eq=False)
 class Call:
-    """One use of one operation: tensors in its arguments stand as `Ref`s."""
+    """One call of one operation, with `Ref`s for the tensors in its arguments."""
 
     op: Any
     args: tuple[Any, ...]
@@ -78,10 +78,10 @@ class Graph:
     notes: list[str] = field(default_factory=list)
     traced: list[str] = field(default_factory=list)
     nested: list[tuple[Any, Ref]] = field(default_factory=list)
-    """The input layers of models in the model, and what these are given."""
+    """The input layers of nested models, and the tensors passed to them."""
 
     def move(self, offset: int) -> None:
-        """Number the tensors from another number on: the graph becomes part of another."""
+        """Add an offset to the numbers of the tensors, to make the graph part of another."""
 
         def moved(leaf: Any) -> Any:
             return Ref(leaf.index + offset) if isinstance(leaf, Ref) else leaf
@@ -96,18 +96,18 @@ class Graph:
             )
 
     def shape(self, ref: Ref) -> Shape:
-        """The shape of a tensor, batch first; None where it is not known."""
+        """Return the shape of a tensor, batch first, with None for unknown sizes."""
         return self.values[ref.index].shape
 
     def only_reader(self, ref: Ref) -> Call | None:
-        """The call that alone reads a tensor, if there is one and the model does not show it."""
+        """Return the only call that reads a tensor; None if there are more or it is an output."""
         readers = [call for call in self.calls if ref in call.inputs]
         if len(readers) != 1 or ref in tree.flatten(self.outputs):
             return None
         return readers[0]
 
     def producers(self) -> dict[int, Call]:
-        """For each tensor, the call that made it."""
+        """Return, for each tensor, the call that made it."""
         return {ref.index: call for call in self.calls for ref in call.outputs}
 
 
@@ -115,7 +115,7 @@ Leaf = Callable[[Any], bool]
 
 
 def is_function(op: object) -> bool:
-    """Tell whether an operation is a graph of its own that can be walked into."""
+    """Return whether an operation is a functional or sequential model with an inner graph."""
     if isinstance(op, keras.Sequential):
         return type(op).call is keras.Sequential.call
     return isinstance(op, Functional) and type(op).call is Functional.call
@@ -124,23 +124,23 @@ def is_function(op: object) -> bool:
 def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
     """Flatten a model into calls of operations for which `is_leaf` holds.
 
-    What is neither a leaf nor a graph is traced through its `call`; what cannot be traced stays
-    a call of its own, with a note that says why.
+    An operation that is neither a leaf nor a graph is traced through its `call`; if it cannot be
+    traced, it remains a single call, and a note says why.
 
     Args:
         model: A built Keras 3 model: sequential, functional or subclassed.
-        is_leaf: Tells the operations that must not be opened.
-        input_shape: For a subclassed model that was not called yet: the shape of its input,
-            without the batch, or a structure of such shapes.
+        is_leaf: Returns whether an operation must not be unrolled.
+        input_shape: The shape of the input without the batch, or a structure of such shapes, for
+            a subclassed model that was not called yet.
 
     Raises:
         ModelError: The model is not a Keras 3 model, is not built, or cannot be traced.
-        OptionError: `input_shape` is no shape, or not one that the model takes.
+        OptionError: `input_shape` is not valid for the model.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"expected a keras.Model of Keras {keras.__version__}. Received {type_name(model)}. "
-            "Bring a tf_keras model over with tfprune.to_keras3(model)"
+            "Convert a tf_keras model with tfprune.to_keras3(model)"
         )
     if input_shape is not None:
         _check_shapes(
@@ -151,7 +151,7 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
 
 
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
-    """Raise unless shapes without the batch are what a model takes."""
+    """Raise unless shapes without the batch fit a model's inputs."""
     shapes = list(given_shapes(given))
     if takes and len(shapes) != len(takes):
         raise OptionError(
@@ -166,7 +166,7 @@ def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
 
 
 def given_shapes(given: Any) -> Iterator[Shape]:
-    """The shapes of an `input_shape`, in the order of the model's inputs."""
+    """Yield the shapes of an `input_shape`, in the order of the model's inputs."""
     if isinstance(given, dict):
         for key in sorted(given):
             yield from given_shapes(given[key])
@@ -217,8 +217,8 @@ class _Reader:
             )
         elif type(model) not in (Functional, keras.Sequential):
             self.notes.append(
-                f"{model.name} ({type_name(model)}) becomes a plain functional model: its own "
-                "class and methods stay behind"
+                f"{model.name} ({type_name(model)}) becomes a plain functional model without its "
+                "own class and methods"
             )
         try:
             refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
@@ -243,8 +243,8 @@ class _Reader:
     def _note_reads(self, name: str, trace: Trace) -> None:
         for weight in dict.fromkeys(trace.reads):
             self.notes.append(
-                f"{name} reads {weight} past the call of its layer: here it becomes a constant, "
-                "neither cut, counted nor trained with that layer any more"
+                f"{name} reads {weight} outside the call of its layer: it becomes a constant, "
+                "which is not cut, counted or trained with that layer"
             )
 
     def _value(self, tensor: Any) -> Ref:
@@ -256,10 +256,10 @@ class _Reader:
     def _walk(
         self, function: Any, refs: dict[int, Ref], path: str, context: Mapping, plain: bool = False
     ) -> None:
-        """Add the calls of a graph; `refs` maps its tensors and is filled as they are made.
+        """Add the calls of a graph; `refs` maps its tensors and is filled on the way.
 
-        The graph inside of a Sequential is `plain`: the `training` that it was traced with is
-        nobody's choice.
+        The graph inside a Sequential is `plain`: the `training` argument that Keras traced it
+        with is dropped, since the user did not choose it.
         """
 
         def known(leaf: Any) -> Any:
@@ -282,7 +282,7 @@ class _Reader:
     ) -> None:
         here = f"{path}{op.name}"
         if path and type(op) is keras.layers.Identity and isinstance((*args, None)[0], Ref):
-            # Inside of another layer it is a placeholder, and often has no config.
+            # Inside another layer it is a placeholder, often without a config.
             refs[id(outputs[0])] = args[0]
             return
         if not self.is_leaf(op):
@@ -292,7 +292,7 @@ class _Reader:
             if self._trace(op, args, kwargs, outputs, refs, here):
                 return
         if not args and isinstance(op, keras.Layer):
-            # Rules find the first tensor in the first place, also if it was given by name.
+            # Rules expect the first tensor as the first positional argument.
             first = next(iter(inspect.signature(op.call).parameters), None)
             if first in kwargs:
                 args = (kwargs.pop(first),)
@@ -323,18 +323,18 @@ class _Reader:
     def _trace(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> bool:
-        """Unroll a layer made of layers. False: it stays whole, and a note says why."""
-        if not can_open(op):
+        """Unroll a composite layer, or add a note that says why not and return False."""
+        if not can_trace(op):
             return False
         why = self._unroll(op, args, accepted(op, kwargs), outputs, refs, here)
         if why is not None:
-            self.notes.append(f"{here} ({type_name(op)}) stays whole: {why}")
+            self.notes.append(f"{here} ({type_name(op)}) kept whole: {why}")
         return why is None
 
     def _unroll(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> str | None:
-        """Add what a layer's `call` does. A reason if it cannot be done: then nothing is added."""
+        """Add the calls in a layer's `call`, or add nothing and return the reason."""
         starts: dict[Ref, Any] = {}
         for leaf in tree.flatten((args, kwargs)):
             if isinstance(leaf, Ref):
@@ -347,18 +347,18 @@ class _Reader:
         symbols = tree.map_structure(given, (args, kwargs))
         try:
             trace = Trace(op, list(starts.values()), *symbols)
-        except Exception as error:  # noqa: BLE001 — any code of the user's runs in here
+        except Exception as error:  # noqa: BLE001 — user code may raise anything
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
             local = {id(start): ref for ref, start in starts.items()}
             made = tree.flatten(symbolic_outputs_of(trace.function))
             if len(made) != len(outputs):
-                return "traced, it has another number of outputs"
+                return "its traced call has another number of outputs"
             lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
             before = [len(one) for one in lists]
             self._walk(trace.function, local, f"{here}/", {})
             for call in self.calls[before[1] :]:
-                why = _cannot_stand(call)
+                why = _why_not_part(call)
                 if why is not None:
                     for one, count in zip(lists, before, strict=True):
                         del one[count:]
@@ -373,14 +373,14 @@ class _Reader:
         return None
 
 
-def _cannot_stand(call: Call) -> str | None:
-    """Say why a call that was found inside of a layer cannot be one of the graph."""
-    if not stands_alone(call.op):
+def _why_not_part(call: Call) -> str | None:
+    """Return why a call found inside a layer cannot be part of the graph, or None."""
+    if not can_be_rebuilt(call.op):
         return f"{call.op.name} in it cannot be made from its config"
     for leaf in tree.flatten((call.args, call.kwargs)):
         parts = (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,)
         if any(isinstance(part, Size) for part in parts):
-            return f"{call.op.name} in it is given a size that is open"
+            return f"{call.op.name} in it uses an open size"
     return None
 
 
@@ -389,7 +389,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _inputs_of(model: Any, input_shape: Any) -> Any:
-    """Symbolic inputs for a subclassed model, of the shapes it was built with."""
+    """Return symbolic inputs for a subclassed model, with the shapes it was built with."""
     if input_shape is None:
         shapes = built_shapes(model)
         if not model.built or not shapes:
@@ -400,7 +400,7 @@ def _inputs_of(model: Any, input_shape: Any) -> Any:
         if len(shapes) != 1:
             raise ModelError(
                 f"model {model.name!r} takes {len(shapes)} arguments ({', '.join(shapes)}): "
-                "a model that is subclassed must take one (a list or dict of tensors will do)"
+                "a subclassed model must take one (which may be a list or dict of tensors)"
             )
         found = next(iter(shapes.values()))
         return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
@@ -408,7 +408,7 @@ def _inputs_of(model: Any, input_shape: Any) -> Any:
 
 
 def _plain(given: Any) -> Any:
-    """An `input_shape` with sizes of numpy as the numbers they are."""
+    """Return an `input_shape` with its sizes as Python integers."""
     if isinstance(given, dict):
         return {key: _plain(part) for key, part in given.items()}
     if isinstance(given, list | tuple):

@@ -1,8 +1,8 @@
-"""Residual branches: what lies between the point where a skip path leaves and the sum it ends in.
+"""Residual branches: the calls between the start of a skip path and the sum that ends it.
 
-A branch belongs to its sum alone: nothing else reads what it makes. Where the other addend is
-the very tensor that the branch starts from, the branch can be taken out whole, and the sum with
-it: the tensor goes on as it is.
+The outputs of a branch are used by its sum only. If the other addend is the tensor that the
+branch starts from, the branch and the sum can be removed, and that tensor takes the place of the
+sum.
 """
 
 import re
@@ -31,13 +31,13 @@ class Block:
     """A residual branch.
 
     Attributes:
-        name: That of the sum, or of the branch's last layer where Keras named the sum, or a
-            number where it named them all.
-        arm: Where it is added.
+        name: The name of the sum; of the branch's last layer if Keras named the sum; or a number
+            if Keras named them all.
+        arm: The addend.
         branch: The tensor that is added.
-        calls: What makes it, and nothing else.
+        calls: The calls that compute only this tensor.
         layers: The names of its layers that have weights.
-        reason: Why it cannot be taken out whole, or "" where it can.
+        reason: Why it is not removable, or "" if it is.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Block:
 
     @property
     def removable(self) -> bool:
-        """Whether it can be taken out."""
+        """Whether it can be removed."""
         return not self.reason
 
     @property
     def names(self) -> list[str]:
-        """What a filter may call it."""
+        """The names that a filter can match."""
         return [self.name, *self.layers]
 
 
 def addends(call: Call) -> tuple[Ref, ...]:
-    """The tensors that a call adds up or subtracts (none: it is no sum of tensors)."""
+    """Return the tensors that a call adds or subtracts (none if it is not a sum of tensors)."""
     kind = type(call.op)
     if kind in (keras.layers.Add, keras.layers.Subtract, CustomScaleLayer):
         leaves = tuple(call.args[0])
@@ -71,17 +71,17 @@ def addends(call: Call) -> tuple[Ref, ...]:
     return leaves if several and len(set(leaves)) == len(leaves) else ()
 
 
-def can_go(call: Call, position: int) -> bool:
-    """Tell whether a sum without this addend is the others as they are."""
+def is_removable(call: Call, position: int) -> bool:
+    """Return whether a sum without this addend leaves the others unchanged."""
     plain = type(call.op).__name__ == "Add"
     return plain or position > 0
 
 
 def find_blocks(graph: Graph) -> tuple[Block, ...]:
-    """All residual branches of a graph, in the order in which they run.
+    """Return all residual branches of a graph, in the order in which they run.
 
-    A sum is residual if one of its addends starts from another, or from where another starts.
-    What has no weights is no block: `y * gate + y` saves nothing when it goes.
+    A sum is residual if one of its addends starts from another, or from the start of another.
+    A branch without weights is not a block: removing it from `y * gate + y` saves nothing.
     """
     readers = readers_of(graph)
     producers = {ref.index: place for place, call in enumerate(graph.calls) for ref in call.outputs}
@@ -102,7 +102,7 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
             if skips:
                 reason = _reason(graph, call, position)
             elif forks:
-                reason = f"its skip path is no identity: it goes through {_through(own[forks[0]])}"
+                reason = f"its skip path is not the identity: it contains {_through(own[forks[0]])}"
             else:
                 before = _ancestors(graph, producers, starts[position])
                 if not before.intersection(parts[p].index for p in others):
@@ -112,13 +112,13 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
                     for index in starts[position]
                     if index in producers
                 )
-                reason = f"a part of it is used elsewhere too: {', '.join(shared)}"
+                reason = f"a part of it is also used elsewhere: {', '.join(shared)}"
             blocks.append(_block(call, (place, position), ref, own[position], reason, len(blocks)))
     return _unique(blocks)
 
 
 def readers_of(graph: Graph) -> dict[int, list[int]]:
-    """For each tensor, the positions of the calls that read it."""
+    """Return, for each tensor, the positions of the calls that read it."""
     readers: dict[int, list[int]] = {}
     for place, call in enumerate(graph.calls):
         for ref in call.inputs:
@@ -141,62 +141,62 @@ def _exclusive(
     place: int,
     end: Ref,
 ) -> tuple[Call, ...]:
-    """The calls that work for one addend alone, in order."""
+    """Return the calls that only one addend depends on, in order."""
     mine: set[int] = set()
     waiting = [end.index]
     while waiting:
-        # The latest maker first, so that all who read what it makes have been settled.
+        # The latest producer first, so that all readers of its outputs have been visited.
         waiting.sort(key=lambda index: producers.get(index, -1))
         index = waiting.pop()
-        maker = producers.get(index)
-        if maker is None or maker in mine:
+        producer = producers.get(index)
+        if producer is None or producer in mine:
             continue
-        outputs = [ref.index for ref in graph.calls[maker].outputs]
+        outputs = [ref.index for ref in graph.calls[producer].outputs]
         read = {reader for output in outputs for reader in readers.get(output, ())}
         outside = read - mine - ({place} if index == end.index else set())
         if outside or shown.intersection(outputs):
             continue
-        mine.add(maker)
-        waiting += [ref.index for ref in graph.calls[maker].inputs]
-    return tuple(graph.calls[maker] for maker in sorted(mine))
+        mine.add(producer)
+        waiting += [ref.index for ref in graph.calls[producer].inputs]
+    return tuple(graph.calls[producer] for producer in sorted(mine))
 
 
 def _entries(calls: tuple[Call, ...]) -> set[int]:
-    """The tensors that some calls read and do not make."""
+    """Return the tensors that these calls read and do not compute."""
     made = {ref.index for call in calls for ref in call.outputs}
     return {ref.index for call in calls for ref in call.inputs} - made
 
 
 def _ancestors(graph: Graph, producers: Mapping[int, int], ends: set[int]) -> set[int]:
-    """The tensors that some tensors come from."""
+    """Return the tensors that these tensors depend on."""
     seen: set[int] = set()
     waiting = list(ends)
     while waiting:
-        maker = producers.get(waiting.pop())
-        if maker is not None:
-            fresh = {ref.index for ref in graph.calls[maker].inputs} - seen
+        producer = producers.get(waiting.pop())
+        if producer is not None:
+            fresh = {ref.index for ref in graph.calls[producer].inputs} - seen
             seen |= fresh
             waiting += fresh
     return seen
 
 
 def _through(calls: tuple[Call, ...]) -> str:
-    """What stands on a skip path."""
+    """Return the names of the layers on a skip path."""
     layers = [call.path for call in calls if getattr(call.op, "weights", None)]
     return ", ".join(layers[:2]) or calls[0].path
 
 
 def _reason(graph: Graph, call: Call, position: int) -> str:
-    if not can_go(call, position):
-        return f"{call.path} changes the addend that would be left"
-    if not keeps_the_sum(graph, call, {position}):
-        return "the sum has another shape or type than what would be left of it"
+    if not is_removable(call, position):
+        return f"{call.path} changes the remaining addend"
+    if not keeps_shape(graph, call, {position}):
+        return "the sum has another shape or dtype than the remaining addend"
     return ""
 
 
-def keeps_the_sum(graph: Graph, call: Call, gone: set[int]) -> bool:
-    """Tell whether a sum without these addends has the shape and type that it has."""
-    left = [ref for position, ref in enumerate(addends(call)) if position not in gone]
+def keeps_shape(graph: Graph, call: Call, removed: set[int]) -> bool:
+    """Return whether a sum without these addends has the same shape and dtype."""
+    left = [ref for position, ref in enumerate(addends(call)) if position not in removed]
     total = graph.values[call.outputs[0].index]
     return any(graph.values[ref.index].shape == total.shape for ref in left) and all(
         graph.values[ref.index].dtype == total.dtype for ref in left
@@ -207,14 +207,14 @@ def _block(
     call: Call, arm: Arm, ref: Ref, calls: tuple[Call, ...], reason: str, number: int
 ) -> Block:
     layers = [c for c in calls if getattr(c.op, "weights", None)]
-    # The sum has the last word, unless Keras named it.
-    named = [c.path for c in (*layers, call) if not is_counted(c.op)]
+    # Use the name of the sum, unless Keras chose it.
+    named = [c.path for c in (*layers, call) if not is_named_by_keras(c.op)]
     name = named[-1] if named else f"block_{number}"
     return Block(name, arm, ref, calls, tuple(dict.fromkeys(c.path for c in layers)), reason)
 
 
-def is_counted(op: Any) -> bool:
-    """Tell whether Keras named an operation by counting: other in every building of a model."""
+def is_named_by_keras(op: Any) -> bool:
+    """Return whether Keras chose the name of an operation, which varies between builds."""
     return bool(re.fullmatch(rf"{to_snake_case(type(op).__name__)}(_\d+)?", op.name))
 
 
@@ -231,19 +231,19 @@ def _unique(blocks: list[Block]) -> tuple[Block, ...]:
 
 
 def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
-    """The graph with addends taken out of their sums, and all that worked for them alone.
+    """Return a graph without some addends and the calls that only they depend on.
 
     Args:
-        graph: It is not changed.
-        arms: The addends; None, or the constant that is added in the place of one of two.
+        graph: The graph, which is not changed.
+        arms: The addends, each with None or, for one of two addends, the constant to add instead.
     """
     shown = {ref.index for ref in tree.flatten(graph.outputs)}
-    worked = _needed(graph.calls, shown)
-    stands_for: dict[int, Ref] = {}
+    needed_before = _needed(graph.calls, shown)
+    replaced_by: dict[int, Ref] = {}
 
     def now(leaf: Any) -> Any:
-        while isinstance(leaf, Ref) and leaf.index in stands_for:
-            leaf = stands_for[leaf.index]
+        while isinstance(leaf, Ref) and leaf.index in replaced_by:
+            leaf = replaced_by[leaf.index]
         return leaf
 
     calls: list[Call] = []
@@ -255,7 +255,7 @@ def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
             summed = _summed(call, parts, constants)
             if isinstance(summed, Ref):
                 (out,) = call.outputs
-                stands_for[out.index] = summed
+                replaced_by[out.index] = summed
                 continue
             call = summed
         elif any(now(ref) is not ref for ref in call.inputs):
@@ -263,15 +263,17 @@ def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
             call = replace(call, args=args, kwargs=kwargs)
         calls.append(call)
     outputs = tree.map_structure(now, graph.outputs)
-    # What led nowhere before is nobody's branch, and keeps what it reads.
+    # Calls that no output depended on before are kept, with their inputs.
     wanted = {ref.index for ref in tree.flatten(outputs)}
-    wanted |= {ref.index for call in graph.calls if id(call) not in worked for ref in call.outputs}
-    working = _needed(calls, wanted)
-    return replace(graph, outputs=outputs, calls=[call for call in calls if id(call) in working])
+    wanted |= {
+        ref.index for call in graph.calls if id(call) not in needed_before for ref in call.outputs
+    }
+    needed = _needed(calls, wanted)
+    return replace(graph, outputs=outputs, calls=[call for call in calls if id(call) in needed])
 
 
 def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call | Ref:
-    """A sum of what is left, or the one tensor that it would be."""
+    """Return the sum of the remaining addends, or the tensor if only one remains."""
     if constants:
         (part,), (constant,) = parts, constants
         op = AddOperation(name=f"{call.op.name}_constant")
@@ -282,7 +284,7 @@ def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call |
 
 
 def _needed(calls: list[Call], shown: set[int]) -> set[int]:
-    """The `id`s of the calls that the outputs depend on."""
+    """Return the `id`s of the calls that the outputs depend on."""
     wanted, found = set(shown), set()
     for call in reversed(calls):
         if any(ref.index in wanted for ref in call.outputs):

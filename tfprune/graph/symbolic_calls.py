@@ -1,4 +1,4 @@
-"""Calls of layers on symbolic tensors that Keras itself cannot make."""
+"""Symbolic calls of layers that Keras itself cannot make."""
 
 import contextlib
 import inspect
@@ -14,22 +14,22 @@ from tfprune.keras_support.thread_replacements import replaced
 
 
 def accepted(layer: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `call` takes of the arguments that its layer was called with."""
+    """Return those arguments of a layer that its `call` accepts."""
     parameters = inspect.signature(layer.call).parameters
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
         return dict(kwargs)
     return {name: value for name, value in kwargs.items() if name in parameters}
 
 
-def through(anchor: Any = None) -> contextlib.AbstractContextManager[None]:
-    """While it is entered, a layer of layers that cannot be called symbolically is walked through.
+def calling_through(anchor: Any = None) -> contextlib.AbstractContextManager[None]:
+    """Run the `call` of composite layers that cannot be called symbolically, while entered.
 
-    A layer with weights that is called on a constant, as positions are embedded, is called on a
-    tensor all the same, made from the symbolic `anchor`: else what it gives would be a constant.
+    Keras asks a layer for its output spec. Some layers answer for other arguments than they are
+    called with, or return None besides a tensor; their `call` is run on the symbolic tensors
+    instead. Other threads are not affected.
 
-    Keras asks a layer what its output will be, and some answer for other arguments than they are
-    called with, or return None besides a tensor. What they do to the tensors is clear all the same:
-    their `call` is run on them. Other threads call their layers as ever.
+    A layer with weights that is called on a constant, such as an embedding of positions, is
+    called on a tensor made from the symbolic `anchor`; otherwise its output would be a constant.
     """
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,23 +52,23 @@ def through(anchor: Any = None) -> contextlib.AbstractContextManager[None]:
 
 
 def _as_symbols(anchor: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Arguments as they are, unless their only tensors are constants."""
+    """Make constants symbolic if there is no symbolic tensor among the arguments."""
     given = tree.flatten((args, kwargs))
     if any(isinstance(leaf, keras.KerasTensor) for leaf in given):
         return args, kwargs
-    nothing = keras.ops.sum(keras.ops.zeros_like(anchor, dtype="int32"))
+    zero = keras.ops.sum(keras.ops.zeros_like(anchor, dtype="int32"))
 
     def symbol(leaf: Any) -> Any:
         if not (isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)):
             return leaf
         kind = keras.backend.standardize_dtype(leaf.dtype)
-        return keras.ops.add(leaf, keras.ops.cast(nothing, kind))
+        return keras.ops.add(leaf, keras.ops.cast(zero, kind))
 
     return tree.map_structure(symbol, (args, kwargs))
 
 
 def _cast(layer: Any, leaf: Any) -> Any:
-    """A tensor as the layer would be given it, under its dtype policy."""
+    """Cast a tensor as the layer's dtype policy does."""
     if not (isinstance(leaf, keras.KerasTensor) and layer.autocast):
         return leaf
     if "float" not in leaf.dtype or leaf.dtype == layer.compute_dtype:

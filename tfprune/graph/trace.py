@@ -1,4 +1,4 @@
-"""What a layer's `call` does, as a graph of its own, and which layers can be read that way."""
+"""Tracing a layer's `call` into a graph, and which layers can be traced."""
 
 import contextlib
 import inspect
@@ -12,7 +12,7 @@ from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
 from tfprune.graph.own_weights import as_tensors
-from tfprune.graph.symbolic_calls import through
+from tfprune.graph.symbolic_calls import calling_through
 from tfprune.graph.unknown_sizes import open_sizes
 from tfprune.keras_support.internals import (
     KerasVariable,
@@ -27,33 +27,33 @@ from tfprune.keras_support.internals import (
 from tfprune.keras_support.thread_replacements import replaced
 
 ONE_AT_A_TIME = threading.RLock()
-"""Held while layers have calls, names and weights that belong to a trace of them."""
+"""Held while a trace changes the calls, names and weights of layers."""
 
 
-def can_open(op: Any) -> bool:
-    """Tell whether an operation is made of others."""
+def can_trace(op: Any) -> bool:
+    """Return whether an operation consists of other operations."""
     if not isinstance(op, keras.Layer):
         return False
     if isinstance(op, keras.layers.Lambda):
-        return _holds_nothing(op)
+        return _is_pure_lambda(op)
     return bool(direct_layers(op)) or _is_formula(op)
 
 
-def stands_alone(op: Any) -> bool:
-    """Tell whether an operation can be made again from its config."""
+def can_be_rebuilt(op: Any) -> bool:
+    """Return whether an operation can be rebuilt from its config."""
     if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
         return True
     try:
         type(op).from_config(op.get_config())
-    except Exception:  # noqa: BLE001 — any code of the user's runs in here
+    except Exception:  # noqa: BLE001 — user code may raise anything
         return False
     return True
 
 
-def _holds_nothing(op: keras.layers.Lambda) -> bool:
-    """Tell whether a Lambda's function is a formula of its input: no layer, weight or mask in it.
+def _is_pure_lambda(op: keras.layers.Lambda) -> bool:
+    """Return whether a Lambda's function uses no layer, weight or mask.
 
-    A layer that is called from inside of a function belongs to no one, and cannot be followed.
+    A layer that is called inside a function has no owner and cannot be traced.
     """
     if type(op) is not keras.layers.Lambda or op.mask or not inspect.isroutine(op.function):
         return False
@@ -78,23 +78,23 @@ def _is_own(function: Any) -> bool:
 
 
 def _is_formula(op: Any) -> bool:
-    """Tell whether a layer of the user's can be written as operations, the same in training.
+    """Return whether a user's layer can be replaced by operations, also in training.
 
-    One with weights is left alone, unless it could not be made again.
+    A layer with weights is not replaced, unless it cannot be rebuilt.
     """
     if type(op) is keras.layers.Activation:
         return True
     ours = type(op).__module__.startswith("keras.")
     if ours or "training" in inspect.signature(op.call).parameters:
         return False
-    return not op.variables or not stands_alone(op)
+    return not op.variables or not can_be_rebuilt(op)
 
 
 @contextlib.contextmanager
-def _unlike_names(layers: Sequence[Any]) -> Iterator[None]:
-    """While it is entered, no two layers have one name: a graph of Keras asks for that.
+def _unique_names(layers: Sequence[Any]) -> Iterator[None]:
+    """Give all layers different names while entered, as a Keras graph requires.
 
-    A decoder has two attentions in it, and each has a layer `query`.
+    For example, a decoder has two attentions, each with a layer `query`.
     """
     names = [layer.name for layer in layers]
     try:
@@ -107,9 +107,9 @@ def _unlike_names(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def _no_draws() -> contextlib.AbstractContextManager[None]:
-    """While it is entered, random numbers cannot be drawn: they would be the same ever after.
+    """Forbid drawing random numbers while entered: the graph would repeat the same numbers.
 
-    Layers of Keras that draw some do so in a scope of their own, where nothing is kept.
+    Keras layers that draw some do so in a stateless scope, which is allowed.
     """
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,10 +124,10 @@ def _no_draws() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _noting_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
-    """While it is entered, note the weights of these layers that are read past their calls.
+def _recorded_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
+    """Record the weights of these layers that are read outside their calls while entered.
 
-    A call on symbols reads them in a scope of its own.
+    A symbolic call reads weights in a stateless scope, which is not recorded.
     """
     owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
     read: list[str] = []
@@ -146,28 +146,28 @@ def _noting_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
 
 
 class Trace:
-    """What a layer's `call` does to symbolic tensors: `function` goes from them to its outputs.
+    """The `call` of a layer, traced: `function` maps symbolic inputs to its outputs.
 
-    Tracing adds nodes to the layers that are called; `forget` takes them off again, so that
-    the user's model is left as it was. What is replaced in Keras meanwhile is so in this thread
-    alone. Hold `ONE_AT_A_TIME` until `forget`, or another thread may trace the same layers.
+    Tracing adds nodes to the layers that are called; `forget` removes them, so that the user's
+    model is unchanged. Functions of Keras are replaced in this thread only. Hold `ONE_AT_A_TIME`
+    until `forget`, or another thread may trace the same layers.
 
     Args:
         op: A built layer or model.
-        starts: The symbolic inputs that its call is made on, in a structure of any kind.
-        args: The arguments of the call.
-        kwargs: Those by name.
+        starts: The symbolic inputs of the call, in any structure.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
     """
 
     def __init__(self, op: Any, starts: Any, args: Any, kwargs: Any) -> None:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
         self._forget_calls = note_calls(layers)
         try:
-            with open_sizes(), through(anchor):
+            with open_sizes(), calling_through(anchor):
                 stand_in = as_tensors(op, anchor) if own_variables(op) else op
-                with _no_draws(), _noting_reads(layers) as self.reads:
+                with _no_draws(), _recorded_reads(layers) as self.reads:
                     outputs = stand_in.call(*args, **kwargs)
-            with _unlike_names(layers):
+            with _unique_names(layers):
                 self.function = keras.Function(starts, outputs)
             self.reads += self._in_arguments(layers)
         except Exception:
@@ -175,11 +175,11 @@ class Trace:
             raise
 
     def forget(self) -> None:
-        """Take the nodes of the trace off the layers."""
+        """Remove the nodes of the trace from the layers."""
         self._forget_calls()
 
     def _in_arguments(self, layers: Sequence[Any]) -> Iterator[str]:
-        """The weights of these layers that an operation was given as they are."""
+        """Yield the weights of these layers that are direct arguments of an operation."""
         owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
         for operation in self.function.operations:
             for node in calls_of(operation):

@@ -1,9 +1,9 @@
-"""Axes whose size is open until data arrives, while a layer's `call` is traced.
+"""Axes of unknown size while a layer's `call` is traced.
 
-`keras.ops.shape` of a symbolic tensor says None for such an axis, and code that goes on with it
-(a causal mask, a reshape into heads) fails. While `open_sizes()` is entered it gives a `Size`
-instead, and the operations of `keras.ops` that take sizes understand it: what they make is worked
-out from the tensor when data arrives. Nothing is fixed to a length.
+`keras.ops.shape` of a symbolic tensor returns None for such an axis, and code that computes with
+it (a causal mask, a reshape into heads) fails. While `open_sizes()` is entered it returns a `Size`
+instead, and the operations of `keras.ops` that take sizes accept it: they compute the actual size
+from the tensor at run time. No length is fixed.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from tfprune.keras_support.thread_replacements import replaced
 
 
 class OpenSizeError(ModelError, TypeError):
-    """Raised where a layer needs a number and the size of the axis is not known."""
+    """Raised if a layer needs a number and the size of the axis is unknown."""
 
 
 class Size:
-    """The size of an axis of a symbolic tensor. Only what needs no number can be done with it."""
+    """The unknown size of an axis of a symbolic tensor."""
 
     def __init__(self, tensor: Any, axis: int, *, plain: bool = True) -> None:
         self.tensor = tensor
@@ -61,7 +61,7 @@ class Size:
     def __eq__(self, other: object) -> bool:
         if self._is(other):
             return True
-        raise OpenSizeError(f"axis {self.axis} is of open size, and its size is compared")
+        raise OpenSizeError(f"the size of axis {self.axis} is open and cannot be compared")
 
     __lt__ = __gt__ = __le__ = __ge__ = __eq__
 
@@ -72,10 +72,10 @@ class Size:
         return f"Size of axis {self.axis} of {tuple(self.tensor.shape)}"
 
     def zeros(self, dtype: str) -> Any:
-        """A vector of zeros that is as long as the axis."""
+        """Return a vector of zeros with the length of the axis."""
         if not self.plain:
             raise OpenSizeError(
-                f"a number is needed that depends on axis {self.axis}, of open size"
+                f"a number is needed that depends on axis {self.axis}, whose size is open"
             )
         others = tuple(axis for axis in range(len(self.tensor.shape)) if axis != self.axis)
         line = _PLAIN["zeros_like"](self.tensor, dtype="int32")
@@ -101,7 +101,7 @@ def _reshape(x: Any, newshape: Any) -> Any:
     target = [newshape] if isinstance(newshape, Size) else list(newshape)
     first = target[0]
     keeps_batch = isinstance(first, Size) and first.plain and first.axis == 0 and x.shape[0] is None
-    # An open axis that comes out of a tensor without one was merged into its first: no batch.
+    # An open axis from a tensor without one was split off the first axis, which is no batch.
     parted = _open(target[1:]) and None not in x.shape[1:]
     if keeps_batch and not parted:
         rest = _solved(list(x.shape[1:]), target[1:])
@@ -114,7 +114,7 @@ def _reshape(x: Any, newshape: Any) -> Any:
 
 
 def _solved(shape: list[int | None], target: list[Any]) -> tuple[int, ...] | None:
-    """A target without the batch and with at most one -1, where it can be told."""
+    """Return a target without the batch and with at most one -1, or None."""
     sizes = [-1 if isinstance(size, Size) else size for size in target]
     if sizes.count(-1) <= 1:
         return tuple(sizes)
@@ -141,7 +141,7 @@ def _arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) -
 
 
 def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
-    """Copies of a tensor along its axes of one, to open sizes."""
+    """Broadcast a tensor along its axes of size one to open sizes."""
     rank = len(sizes)
     dtype = keras.backend.standardize_dtype(x.dtype)
     shape = (1,) * (rank - len(x.shape)) + tuple(x.shape)
@@ -215,10 +215,10 @@ def _instead(ours: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
 
 @contextlib.contextmanager
 def open_sizes() -> Iterator[None]:
-    """While it is entered, `keras.ops` takes and gives sizes that are not known.
+    """Make `keras.ops` accept and return unknown sizes while entered.
 
-    Only the public namespace `keras.ops` changes, which layers outside of Keras are written with;
-    Keras's own layers do without, and so do other threads.
+    Only the public namespace `keras.ops` changes, which layers outside Keras use; Keras's own
+    layers and other threads are not affected.
 
     Example:
         >>> import keras

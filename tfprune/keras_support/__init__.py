@@ -1,1 +1,1 @@
-"""What the package needs of Keras beyond its public interface."""
+"""The parts of Keras that the package uses beyond its public interface."""

@@ -1,6 +1,6 @@
-"""The layers in Keras's attention and the steps that it takes, under names of their own.
+"""The projections and computation steps of Keras's attention layers, under stable names.
 
-Beside `keras_internals`, the other module that reads what Keras does not promise.
+With `internals`, the only module that uses private parts of Keras.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from keras import ops
 
 @dataclass(frozen=True)
 class Projections:
-    """The layers of an attention that have its weights. One without a gate has None for it."""
+    """The layers with the weights of an attention; `gate` is None if there is none."""
 
     query: Any
     key: Any
@@ -22,13 +22,13 @@ class Projections:
     output: Any
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield those that there are, in the order of the layer's weights."""
+        """Yield the existing projections, in the order of the layer's weights."""
         every = (self.query, self.key, self.gate, self.value, self.output)
         return (one for one in every if one is not None)
 
 
 def projections_of(attention: Any) -> Projections:
-    """The projections of a built MultiHeadAttention or GroupQueryAttention.
+    """Return the projections of a built MultiHeadAttention or GroupQueryAttention.
 
     3.10 on: `_query_dense`, `_key_dense`, `_value_dense`, `_output_dense`. 3.13 on: `_gate_dense`,
     which a layer without a gate does not have.
@@ -43,15 +43,15 @@ def projections_of(attention: Any) -> Projections:
 
 
 class StepwiseAttention(keras.layers.MultiHeadAttention):
-    """A MultiHeadAttention whose subclass writes what happens between its projections.
+    """A MultiHeadAttention whose subclass defines the computation between its projections.
 
-    3.10 on: `call` hands the projected tensors to `_compute_attention`, and the steps read
+    3.10 on: `call` passes the projected tensors to `_compute_attention`, and the steps read
     `_dot_product_equation`, `_combine_equation`, `_inverse_sqrt_key_dim`, `_attention_axes`,
     `_softmax`, `_dropout` and `_dropout_layer`.
     """
 
     def attend(self, query: Any, key: Any, value: Any, mask: Any, training: Any) -> tuple[Any, Any]:
-        """Return what attention gives, before its last projection, and its scores."""
+        """Return the output of attention before its last projection, and its scores."""
         raise NotImplementedError(f"{type(self).__name__} has no attend()")
 
     def _compute_attention(
@@ -63,7 +63,7 @@ class StepwiseAttention(keras.layers.MultiHeadAttention):
         training: bool | None = None,
         return_attention_scores: bool = False,
     ) -> tuple[Any, Any]:
-        """Return what `attend` does; Keras calls it."""
+        """Return the result of `attend`; Keras calls this method."""
         return self.attend(query, key, value, attention_mask, training)
 
     def dot_products(self, query: Any, key: Any) -> Any:
@@ -89,5 +89,5 @@ class StepwiseAttention(keras.layers.MultiHeadAttention):
         return self._dropout_layer(scores, training=training) if self._dropout > 0 else scores
 
     def combined(self, scores: Any, value: Any) -> Any:
-        """Return the values weighed by scores."""
+        """Return the values weighted by scores."""
         return ops.einsum(self._combine_equation, scores, value)

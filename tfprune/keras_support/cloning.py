@@ -1,4 +1,4 @@
-"""What a copy of a model needs beside the layers and weights of the original."""
+"""Copying the compilation and other state of a model besides layers and weights."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from tfprune.storage.scratch import scratch_folder
 
 @contextlib.contextmanager
 def uncompiled(model: Any) -> Iterator[None]:
-    """Take the optimizer away from a model for the length of a `with` block."""
+    """Remove the optimizer of a model for the length of a `with` block."""
     if not getattr(model, "compiled", False):
         yield
         return
@@ -26,43 +26,43 @@ def uncompiled(model: Any) -> Iterator[None]:
 
 
 def compile_options(model: Any) -> dict[str, Any]:
-    """Return what a model was compiled with, as objects; nothing if it was not."""
+    """Return the arguments that a model was compiled with, as objects; {} if it was not."""
     return compile_config(model) if getattr(model, "compiled", False) else {}
 
 
-def carry_compile(model: Any, twin: Any) -> None:
-    """Compile a copy as the original was; its optimizer and metrics start anew.
+def carry_compile(model: Any, copy: Any) -> None:
+    """Compile a copy like the original, with a new optimizer and new metrics.
 
     Raises:
-        ModelError: The optimizer or a metric cannot be made again from its config.
+        ModelError: The optimizer or a metric cannot be rebuilt from its config.
     """
-    compile_like(model)(twin)
+    compile_like(model)(copy)
 
 
 def compile_like(model: Any) -> Callable[[Any], None]:
-    """Return what compiles a copy as a model is now: for copies that are long in the making.
+    """Return a function that compiles a copy like the model, to check this before long work.
 
     Raises:
-        ModelError: The optimizer or a metric cannot be made again from its config.
+        ModelError: The optimizer or a metric cannot be rebuilt from its config.
     """
     options = compile_options(model)
     if not options:
-        return lambda twin: None
-    options["optimizer"] = _again(model.optimizer)
+        return lambda copy: None
+    options["optimizer"] = _rebuilt(model.optimizer)
     for kind in ("metrics", "weighted_metrics"):
         options[kind] = keras.tree.map_structure(
-            lambda one: _again(one) if isinstance(one, keras.Metric) else one, options[kind]
+            lambda one: _rebuilt(one) if isinstance(one, keras.Metric) else one, options[kind]
         )
 
-    def apply(twin: Any) -> None:
-        twin.compile(**options)
-        if twin.built:
-            twin.optimizer.build(twin.trainable_variables)
+    def apply(copy: Any) -> None:
+        copy.compile(**options)
+        if copy.built:
+            copy.optimizer.build(copy.trainable_variables)
 
     return apply
 
 
-def _again(thing: Any) -> Any:
+def _rebuilt(thing: Any) -> Any:
     try:
         config = thing.get_config()
         rate = learning_rate_of(thing)
@@ -71,17 +71,17 @@ def _again(thing: Any) -> Any:
         return type(thing).from_config(config)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ModelError(
-            f"{type_name(thing)}, which the model is compiled with, cannot be made again from its "
-            f"config: {str(error).strip().splitlines()[0]}; give it get_config(), or compile the "
-            "model after this"
+            f"{type_name(thing)}, which the model is compiled with, cannot be rebuilt from its "
+            f"config: {str(error).strip().splitlines()[0]}; implement get_config(), or compile "
+            "the model afterwards"
         ) from error
 
 
 def settle(layer: Any, original: Any) -> None:
-    """Let a layer that was given weights work with them, and take over what is no weight.
+    """Copy the state of a layer that is not in its weights or config.
 
-    Normalization computes with constants made of its weights; a vocabulary that a lookup layer
-    has learned is in neither weights nor config.
+    Normalization computes with constants made from its weights, and the vocabulary of a lookup
+    layer is in neither weights nor config.
     """
     for new, old in zip(all_layers(layer), all_layers(original), strict=False):
         if type(new) is not type(old):

@@ -1,17 +1,17 @@
-"""Which generation of Keras is this? Answered without importing either."""
+"""Telling the generations of Keras apart, without importing either."""
 
 from typing import Any
 
 
 def is_tf_keras(value: Any) -> bool:
-    """Say whether a model, a layer, or the first of a list of layers is of `tf_keras`."""
+    """Return whether a model, a layer, or the first of a list of layers is of `tf_keras`."""
     if isinstance(value, (list, tuple)):
         return bool(value) and is_tf_keras(value[0])
     return _comes_from(value, "tf_keras")
 
 
 def is_tfmot(value: Any) -> bool:
-    """Say whether an object's class is tensorflow-model-optimization's."""
+    """Return whether an object's class is from tensorflow-model-optimization."""
     return _comes_from(value, "tensorflow_model_optimization")
 
 

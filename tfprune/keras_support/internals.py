@@ -1,9 +1,9 @@
-"""What the package takes from inside of Keras. Keras promises none of it.
+"""The private parts of Keras that the package uses, which may change in any release.
 
-No other module names a private attribute of Keras or a module below `keras.src`, so a new release
-is met here alone. Each part names what it reads, and the releases in which that was seen. "3.10 on"
-means each from 3.10 to 3.15 and the nightly build of 3.16. What also takes the objects of tf_keras
-(Keras 2) says so.
+No other module uses a private attribute of Keras or a module below `keras.src`, so a new release
+affects only this one. Each part names what it reads, and the releases in which that was seen.
+"3.10 on" means each from 3.10 to 3.15 and the nightly build of 3.16. Functions that also accept
+objects of tf_keras (Keras 2) say so.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ AddOperation = _operations.Add  # what `x + y` makes
 
 
 def is_keras_operation(kind: type) -> bool:
-    """Tell whether a class is an operation of Keras that is no layer, such as that of `x + y`.
+    """Return whether a class is a Keras operation that is not a layer, such as that of `x + y`.
 
-    3.10 on: they stand in modules below `keras.src.ops`.
+    3.10 on: they are in modules below `keras.src.ops`.
     """
     return kind.__module__.startswith("keras.src.ops.")
 
@@ -46,58 +46,58 @@ def is_keras_operation(kind: type) -> bool:
 
 
 def graph_inside(sequential: Any) -> Any:
-    """The functional model that a Sequential runs; None before it is built, and for all others."""
+    """Return the functional model inside a built Sequential; None for all others."""
     return getattr(sequential, "_functional", None)
 
 
 def symbolic_inputs_of(model: Any) -> Any:
-    """The symbolic inputs of a functional model or a Sequential in the structure that it takes."""
+    """Return the symbolic inputs of a functional model or Sequential, in their structure."""
     function = graph_inside(model) or model
     old = hasattr(function, "_nested_inputs")
     return function._nested_inputs if old else function._inputs_struct
 
 
 def symbolic_outputs_of(model: Any) -> Any:
-    """The symbolic outputs of a functional model or a Sequential in the structure that it gives."""
+    """Return the symbolic outputs of a functional model or Sequential, in their structure."""
     function = graph_inside(model) or model
     old = hasattr(function, "_nested_outputs")
     return function._nested_outputs if old else function._outputs_struct
 
 
 def nodes_in_order(function: Any) -> Iterator[Any]:
-    """The calls in a functional model, each behind those it needs."""
+    """Yield the calls in a functional model, each after those it depends on."""
     for depth in sorted(function._nodes_by_depth, reverse=True):
         yield from function._nodes_by_depth[depth]
 
 
 def is_symbolic(tensor: Any) -> bool:
-    """Tell whether a tensor was made by a call, in a graph of either generation."""
+    """Return whether a tensor is the output of a call in a graph of either generation."""
     return hasattr(tensor, "_keras_history")
 
 
 def maker_of(tensor: Any) -> Any:
-    """The layer or operation that made a symbolic tensor, tf_keras's too."""
+    """Return the layer or operation that made a symbolic tensor, also of tf_keras."""
     history = tensor._keras_history
     return history.layer if hasattr(history, "layer") else history.operation
 
 
 def node_of(tensor: Any) -> Any:
-    """The call that made a symbolic tensor, tf_keras's too."""
+    """Return the call that made a symbolic tensor, also of tf_keras."""
     return maker_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
 
 
 def calls_of(operation: Any) -> Sequence[Any]:
-    """The calls of a layer or operation on symbolic tensors."""
+    """Return the calls of a layer or operation on symbolic tensors."""
     return tuple(operation._inbound_nodes)
 
 
 def readers_of(operation: Any) -> Sequence[Any]:
-    """The calls that read what a layer or operation gives, tf_keras's too."""
+    """Return the calls that read the outputs of a layer or operation, also of tf_keras."""
     return tuple(operation._outbound_nodes)
 
 
 def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
-    """Note which calls layers have now; the function that is given takes off all later ones."""
+    """Record the calls that layers have now, and return a function that removes later ones."""
     before = [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in layers]
 
     def forget() -> None:
@@ -115,68 +115,68 @@ def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
 
 
 def all_layers(layer: Any) -> list[Any]:
-    """A layer or model and all layers in it, however deep, tf_keras's too."""
+    """Return a layer or model and all layers in it, at any depth, also of tf_keras."""
     return list(layer._flatten_layers(include_self=True, recursive=True))
 
 
 def layers_below(layer: Any) -> list[Any]:
-    """All layers in a layer or model, however deep, without itself."""
+    """Return all layers in a layer or model, at any depth, without itself."""
     return list(layer._flatten_layers(include_self=False, recursive=True))
 
 
 def direct_layers(layer: Any) -> list[Any]:
-    """The layers that a layer or model holds itself, without those in them, tf_keras's too."""
+    """Return the direct sublayers of a layer or model, also of tf_keras."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def layers_and_input(sequential: Any) -> list[Any]:
-    """The layers of a Sequential with its input layer, which `layers` leaves out."""
+    """Return the layers of a Sequential with its input layer, which `layers` omits."""
     return list(sequential._layers)
 
 
 def own_trainable(layer: Any) -> list[Any]:
-    """The weights of a layer itself that training changes, without those of layers in it."""
+    """Return the trainable weights of a layer itself, without those of sublayers."""
     return list(layer._trainable_variables)
 
 
 def own_fixed(layer: Any) -> list[Any]:
-    """The weights of a layer itself that training by gradients leaves alone."""
+    """Return the non-trainable weights of a layer itself, without those of sublayers."""
     return list(layer._non_trainable_variables)
 
 
 def own_variables(layer: Any) -> list[Any]:
-    """The weights of a layer itself, without those of layers in it."""
+    """Return the weights of a layer itself, without those of sublayers."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def own_seed_generators(layer: Any) -> list[Any]:
-    """What a layer itself draws its random numbers from."""
+    """Return the seed generators of a layer itself."""
     return list(layer._seed_generators)
 
 
 def takes_training(operation: Any) -> bool:
-    """Tell whether the `call` of a layer takes `training`; False for an operation."""
+    """Return whether the `call` of a layer has a `training` argument; False for an operation."""
     return bool(getattr(operation, "_call_has_training_arg", False))
 
 
 def context_arguments(operation: Any) -> Sequence[str]:
-    """The arguments of `call` that a layer hands on to the layers in it, such as `training`."""
+    """Return the arguments of `call` that a layer passes to its sublayers, such as `training`."""
     return tuple(getattr(operation, "_call_context_args", ()))
 
 
 def built_shapes(layer: Any) -> Mapping[str, Any]:
-    """The shapes that a layer was built with, by the names of its arguments."""
+    """Return the shapes that a layer was built with, by the names of its arguments."""
     return getattr(layer, "_build_shapes_dict", None) or {}
 
 
 def output_shape_given(layer: Any) -> Any:
-    """The `output_shape` that a Lambda was made with."""
+    """Return the `output_shape` that a Lambda was made with."""
     return layer._output_shape
 
 
 @contextlib.contextmanager
 def unlocked(layer: Any) -> Iterator[None]:
-    """While it is entered, a built layer takes new weights."""
+    """Allow adding weights to a built layer while entered."""
     layer._tracker.unlock()
     try:
         yield
@@ -189,26 +189,26 @@ def unlocked(layer: Any) -> Iterator[None]:
 
 
 def stored_kernel(layer: Any) -> Any:
-    """The kernel of a layer as a variable, whatever its property `kernel` gives."""
+    """Return the variable behind the property `kernel` of a layer."""
     return layer._kernel
 
 
 def store_kernel(layer: Any, variable: Any) -> None:
-    """Let a layer keep a variable where `stored_kernel` finds it."""
+    """Store a variable as the kernel of a layer, for `stored_kernel`."""
     layer._kernel = variable
 
 
 def stored_table(embedding: Any) -> Any:
-    """The table of an Embedding as a variable, whatever its property `embeddings` gives."""
+    """Return the variable behind the property `embeddings` of an Embedding."""
     return embedding._embeddings
 
 
-# Variables. 3.10 on: `KerasVariable._value` is None and `._initializer` makes the value later where
-# a variable is made in a `keras.StatelessScope`.
+# Variables. 3.10 on: for a variable created in a `keras.StatelessScope`, `KerasVariable._value` is
+# None and `._initializer` makes the value later.
 
 
 def begin_with(variable: Any, array: np.ndarray) -> bool:
-    """Let a variable begin with an array. False: it has a value already, and is left as it is."""
+    """Set the initial value of a variable; return False if it already has a value."""
     if variable._value is not None:
         return False
     variable._initializer = partial(_given, array)
@@ -216,7 +216,7 @@ def begin_with(variable: Any, array: np.ndarray) -> bool:
 
 
 def _given(array: np.ndarray, shape: Any, dtype: Any = None) -> Any:
-    """An initializer that gives an array."""
+    """Return an array as a tensor, with the arguments of an initializer."""
     return keras.ops.convert_to_tensor(array, dtype=dtype)
 
 
@@ -225,12 +225,12 @@ def _given(array: np.ndarray, shape: Any, dtype: Any = None) -> Any:
 
 
 def mask_of(tensor: Any) -> Any:
-    """The mask that Keras carries along with a tensor, or None, tf_keras's too."""
+    """Return the mask that Keras attaches to a tensor, or None, also of tf_keras."""
     return get_keras_mask(tensor)
 
 
 def copy_mask(source: Any, tensor: Any) -> Any:
-    """Give a tensor the mask of another, where that has one, and return it."""
+    """Attach the mask of one tensor, if it has one, to another, and return that."""
     mask = get_keras_mask(source)
     if mask is not None:
         set_keras_mask(tensor, mask)
@@ -238,7 +238,7 @@ def copy_mask(source: Any, tensor: Any) -> Any:
 
 
 def pass_mask(layer: Any, inputs: Any, outputs: Any) -> None:
-    """Give outputs the masks that a layer, called on these inputs, would give them."""
+    """Attach to outputs the masks that a layer called on these inputs would attach."""
     masks = tree.map_structure(get_keras_mask, inputs)
     if any(mask is not None for mask in tree.flatten(masks)):
         layer._set_mask_metadata(inputs, outputs, masks)
@@ -248,34 +248,34 @@ def pass_mask(layer: Any, inputs: Any, outputs: Any) -> None:
 
 
 def compile_config(model: Any) -> dict[str, Any]:
-    """What a model was compiled with, as objects; nothing if it was not."""
+    """Return the arguments that a model was compiled with, as objects; {} if it was not."""
     stored = getattr(model, "_compile_config", None)
     return dict(stored.config) if stored else {}
 
 
 def learning_rate_of(optimizer: Any) -> Any:
-    """The learning rate of an optimizer as it was given, a schedule too; None where it has none."""
+    """Return the learning rate of an optimizer, which may be a schedule, or None."""
     return getattr(optimizer, "_learning_rate", None)
 
 
 # Optimizers. 3.10 on: `Optimizer._iterations`, `._model_variables_moving_average` and
-# `._get_variable_index`, and a stack of name scopes, each of which knows who entered it.
+# `._get_variable_index`, and a stack of name scopes, each with its `caller`.
 
 
 def counted_batches(optimizer: Any) -> Any:
-    """The counter of the batches an optimizer was given; it may gather several for an update."""
+    """Return the counter of an optimizer's batches, several of which may make one update."""
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
 
 def optimizer_at_work() -> Any:
-    """The optimizer that is updating variables at present, or None."""
+    """Return the optimizer that is currently updating variables, or None."""
     scopes = global_state.get_global_attribute("name_scope_stack") or []
     callers = (scope.caller for scope in reversed(scopes))
     return next((one for one in callers if isinstance(one, keras.optimizers.Optimizer)), None)
 
 
 def kept_average(optimizer: Any, variable: Any) -> Any:
-    """The average that an optimizer keeps of a variable, or None where it keeps none."""
+    """Return the average that an optimizer keeps of a variable, or None."""
     if not optimizer.use_ema:
         return None
     averages = optimizer._model_variables_moving_average

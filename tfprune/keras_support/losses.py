@@ -1,4 +1,4 @@
-"""The loss that gradients are taken of, as a function of labels and outputs."""
+"""The loss for gradients, as a function of labels and outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,22 +12,21 @@ from tfprune.keras_support.cloning import compile_options
 from tfprune.keras_support.internals import CompileLoss
 
 Loss = str | Callable[..., Any] | list[Any] | dict[str, Any]
-"""What `compile` takes: a name, a function, a `keras.Loss`, or a list or dict of these."""
+"""A loss as in `compile`: a name, a function, a `keras.Loss`, or a list or dict of these."""
 
 
 def loss_of(model: Any, loss: Any) -> Callable[..., Any]:
-    """The loss, averaged over the batch, and over the outputs as `compile` would.
+    """Return the loss, averaged over the batch and the outputs as in `compile`.
 
-    It is a function of the labels, the outputs, and if there are any the weights of the samples.
+    It is a function of the labels, the outputs, and optionally the weights of the samples.
 
     Args:
-        model: If it is compiled, its loss and loss weights are used where none is given.
-        loss: What `compile` takes: a name, a function, a `Loss`, or a list or dict of these.
+        model: The model; its compiled loss and loss weights are used if `loss` is None.
+        loss: As in `compile`: a name, a function, a `Loss`, or a list or dict of these.
 
     Raises:
-        DataError: None was given and the model has none; or, when it is called, labels that it
-            does not fit.
-        OptionError: It is no loss.
+        DataError: There is no loss; or, when the loss is called, it does not fit the labels.
+        OptionError: `loss` is not a loss.
     """
     options = compile_options(model)
     weights = None

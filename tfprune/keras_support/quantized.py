@@ -1,4 +1,4 @@
-"""Models whose weights Keras's own `quantize` has replaced."""
+"""Detecting models quantized by Keras's own `quantize`."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tfprune.keras_support.internals import all_layers
 
 
 def refuse_quantized(*roots: Any) -> None:
-    """Refuse models and layers whose weights are not the numbers that their shapes say.
+    """Raise for models and layers whose weights Keras has quantized.
 
     Args:
         *roots: Models and layers of either generation; `tf_keras` quantizes none.
@@ -21,7 +21,6 @@ def refuse_quantized(*roots: Any) -> None:
             if mode:
                 raise ModelError(
                     f"layer {layer.name!r} ({type_name(layer)}) was quantized to {mode} by Keras, "
-                    "and its weights are no longer those of a float model: give the model as it "
-                    "was before quantize(), and let the file be quantized: "
-                    "to_tflite(model, scheme='int8')"
+                    "and its weights are not those of a float model: pass the model from before "
+                    "quantize(), and quantize the file: to_tflite(model, scheme='int8')"
                 )

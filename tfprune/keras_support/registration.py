@@ -1,4 +1,4 @@
-"""Tells Keras's loader where the layers of tfprune are, and imports them when a file has one."""
+"""Registering the layers of tfprune with Keras, without importing them until a file has one."""
 
 import importlib
 import sys
@@ -24,29 +24,28 @@ LAYERS = {
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
 }
-"""The module of each layer that can be in a file, by the name that the file has for it.
+"""The module of each layer that can be in a file, by its name there.
 
-The names are part of the files, down to the paths of the weights, and keep their first spelling.
+The names are part of the files, including the paths of the weights, and must not change.
 """
 
 
 class _LaterLayer:
-    """Stands in Keras's registry for a layer whose module is imported when a file has one."""
+    """An entry in Keras's registry for a layer whose module is imported when a file has one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def from_config(self, config: dict[str, Any]) -> Any:
-        """Return the layer, whose class takes this place in the registry from then on."""
+        """Return the layer; importing its module replaces this entry in the registry."""
         kind = getattr(importlib.import_module(LAYERS[self.name]), self.name)
         return kind.from_config(config)
 
 
 def register_layers() -> None:
-    """Put every layer into Keras's registry: now, or as soon as somebody imports Keras.
+    """Add every layer to Keras's registry: now, or as soon as Keras is imported.
 
-    Keras imports no module that a file names, as that would be code out of a file, and knows what
-    has been registered alone.
+    For safety, Keras does not import modules named in a file; it only knows registered classes.
     """
     if "keras" in sys.modules:
         known = sys.modules["keras"].saving.get_custom_objects()
@@ -57,15 +56,15 @@ def register_layers() -> None:
 
 
 def _is_watcher(finder: Any) -> bool:
-    # By name: whoever reloads this package has another class of the same finder.
+    # By name: reloading this package creates another class of the same finder.
     return type(finder).__name__ == _KerasWatcher.__name__
 
 
 class _KerasWatcher:
-    """Finds `keras` as it would be found without it, and registers the layers once it is there."""
+    """An import finder that finds `keras` as usual, and registers the layers after its import."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return what the next finder that knows `keras` finds, and nothing for other modules."""
+        """Return the spec of `keras` from the other finders, and None for other modules."""
         if name != "keras":
             return None
         others = (finder for finder in sys.meta_path if not _is_watcher(finder))

@@ -1,7 +1,7 @@
-"""Functions of other packages replaced for one thread, while the others go on with the plain ones.
+"""Replacing functions of other packages in one thread only.
 
-What is put in the place of a function asks which thread calls it. It stands there as long as any
-thread has a replacement; were it ever left behind, it would do what the plain function does.
+A function is replaced by a switch that calls the replacement of the current thread, or else the
+original. The switch is removed when no thread has a replacement.
 """
 
 import contextlib
@@ -16,24 +16,24 @@ _LOCK = threading.Lock()
 
 
 class _Place:
-    """An attribute that some threads have replaced at the moment."""
+    """An attribute that some threads have currently replaced."""
 
     def __init__(self, owner: Any, name: str) -> None:
-        self.stored = vars(owner)[name]  # a property itself, not what it gives
+        self.stored = vars(owner)[name]  # a property itself, not its value
         self.plain: Function = getattr(self.stored, "fget", self.stored)
         self.users = 0
         self._threads = threading.local()
 
     @property
     def stack(self) -> list[Function]:
-        """The replacements of this thread, the last of which is in force."""
+        """The replacements of this thread, the last of which is active."""
         if not hasattr(self._threads, "stack"):
             self._threads.stack = []
         stack: list[Function] = self._threads.stack
         return stack
 
     def switch(self) -> Any:
-        """Return what calls the replacement of the thread that it is called in."""
+        """Return a function or property that calls the replacement of the current thread."""
 
         @functools.wraps(self.plain)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -48,12 +48,12 @@ _PLACES: dict[tuple[int, str], _Place] = {}
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, make: Callable[[Function], Function]) -> Iterator[None]:
-    """While it is entered, a function is another one in this thread, and the same in all others.
+    """Replace a function while entered, in this thread only.
 
     Args:
-        owner: The module or class that holds it itself.
-        name: Its name there: of a function, or of a property, whose getter is replaced.
-        make: Gives the replacement, from the function that it stands for.
+        owner: The module or class that defines it.
+        name: The name of the function, or of a property, whose getter is replaced.
+        make: Returns the replacement, given the original function.
 
     Example:
         >>> import math

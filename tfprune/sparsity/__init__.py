@@ -1,1 +1,1 @@
-"""Zeros that hold while the model trains: score, pattern, allocation, schedule, holding."""
+"""Pruning with masks that hold while a model trains: score, pattern, allocation, schedule."""

@@ -1,4 +1,4 @@
-"""Callbacks for `fit`: one follows the schedule, one writes its course for TensorBoard."""
+"""Callbacks for `fit`: one advances the schedule, one writes the sparsity for TensorBoard."""
 
 import functools
 import warnings
@@ -16,48 +16,48 @@ from tfprune.utils.extras import require
 
 
 class MaskUpdates(keras.callbacks.Callback):
-    """What `UpdatePruningStep` does for a Keras 3 model."""
+    """`UpdatePruningStep` for Keras 3 models."""
 
     def __init__(self) -> None:
         super().__init__()
         self._prunings: list[Pruning] = []
-        self._warned: list[Pruning] = []  # of a training too short
-        self._first = 0  # batches the optimizer had been given before this training
-        self._trained = 0  # batches since, as far as Keras says
+        self._warned: list[Pruning] = []  # whose training is too short
+        self._first = 0  # batches the optimizer processed before this training
+        self._trained = 0  # batches since, as reported by Keras
         self._last = -1  # number of the last batch in its epoch
-        self._seen = 0  # steps, when they were last looked at
+        self._seen = 0  # steps when they were last read
         self._batches = 0  # calls since then
-        self._patience = 1  # how many batches may pass before the next look
+        self._patience = 1  # how many batches may pass before the next reading
         self._pace = 1  # most steps that a batch took
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
         _unwatch(model)
         if not all(hold.in_step for hold in holds_of(model)):
-            # A part of the model was pruned after its step had been compiled.
+            # A part of the model was pruned after its step was compiled.
             retrace(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._prunings, self._warned = prunings_of(self.model), []
         if not self._prunings:
-            self._refuse()
+            self._raise_not_pruned()
         self._first, self._trained, self._last = batches_of(optimizer_of(self.model)), 0, -1
         steps = self._steps()
         for pruning in self._prunings:
             self._warn_if_replaced(pruning)
-            self._warn_if_unfit(pruning, steps)
-            pruning.follow(self)
+            self._warn_if_too_short(pruning, steps)
+            pruning.set_advancer(self)
         for hold in holds_of(self.model):
             hold.apply()
         self._advance()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._last = -1
-        # Another callback may have restored an earlier run when the training began.
+        # Another callback may have restored an earlier run at the start of training.
         self._advance()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Keras names the last of the batches that `steps_per_execution` runs at once.
+        # With `steps_per_execution`, Keras reports only the last of several batches.
         self._trained += max(batch - self._last, 1)
         self._last = batch
         self._batches += 1
@@ -70,7 +70,7 @@ class MaskUpdates(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._advance()
         for pruning in self._prunings:
-            pruning.follow(None)
+            pruning.set_advancer(None)
         unfinished = [pruning for pruning in self._prunings if not pruning.is_finished()]
         if unfinished:
             _watch(self.model, unfinished)
@@ -84,30 +84,30 @@ class MaskUpdates(keras.callbacks.Callback):
                 warnings.warn(f"UpdatePruningStep: {message}", ScheduleWarning, stacklevel=2)
         if overwritten:
             warnings.warn(
-                f"UpdatePruningStep: set {sum(overwritten.values()):,} weights of "
-                f"{', '.join(overwritten)} to zero that something other than the optimizer had "
-                "put back when training ended (restored weights): evaluate the model again",
+                f"UpdatePruningStep: set {sum(overwritten.values()):,} pruned weights of "
+                f"{', '.join(overwritten)} back to zero, which something other than the optimizer "
+                "had changed when training ended (restored weights): evaluate the model again",
                 ScheduleWarning,
                 stacklevel=2,
             )
 
-    def _refuse(self) -> None:
+    def _raise_not_pruned(self) -> None:
         zeros = unheld_zeros(self.model)
         found = (
-            f", and nothing holds the zeros of {describe(zeros)}: saved models carry no masks"
+            f", and no mask holds the zeros of {describe(zeros)}: saved models have none"
             if zeros
             else ""
         )
         raise ModelError(
             f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned{found}; call "
-            "prune() or prune_low_magnitude() on it first, or take the callback away"
+            "prune() or prune_low_magnitude() on it first, or remove the callback"
         )
 
     def _steps(self) -> int:
         optimizer = optimizer_of(self.model)
         if self.model.trainable_weights:
             return updates_of(optimizer)
-        # The optimizer has nothing to update, and so counts nothing.
+        # Without trainable weights the optimizer counts no steps.
         return (self._first + self._trained) // batches_per_update(optimizer)
 
     def _advance(self) -> None:
@@ -116,13 +116,13 @@ class MaskUpdates(keras.callbacks.Callback):
             pruning.advance(steps)
         if self._batches:
             self._pace = max(self._pace, -(-(steps - self._seen) // self._batches))
-        # Reading the counter waits for the step, so it is not read where no update can be due.
-        # Only half of the way there goes unwatched: a batch may come to take more steps.
-        quiet = min(pruning.quiet_steps() for pruning in self._prunings)
-        self._patience = quiet // (2 * self._pace) + 1
+        # Reading the counter waits for the step, so it is skipped while no update can be due. Only
+        # half of those steps are skipped, since a batch may take more steps later.
+        steps = min(pruning.steps_without_update() for pruning in self._prunings)
+        self._patience = steps // (2 * self._pace) + 1
         self._seen, self._batches = steps, 0
 
-    def _warn_if_unfit(self, pruning: Pruning, steps: int) -> None:
+    def _warn_if_too_short(self, pruning: Pruning, steps: int) -> None:
         params = self.params or {}
         batches, epochs = params.get("steps"), params.get("epochs")
         first = pruning.position(steps)
@@ -139,8 +139,8 @@ class MaskUpdates(keras.callbacks.Callback):
         replaced = pruning.replaced()
         if replaced:
             warnings.warn(
-                f"UpdatePruningStep: {', '.join(replaced)} had a constraint set after prune(), in "
-                "the place of the mask: its zeros are not held. Set it before prune(), which "
+                f"UpdatePruningStep: {', '.join(replaced)} had a constraint set after prune(), "
+                "which replaced the mask: its zeros are not held. Set it before prune(), which "
                 "keeps it",
                 ScheduleWarning,
                 stacklevel=2,
@@ -148,9 +148,9 @@ class MaskUpdates(keras.callbacks.Callback):
 
 
 def _watch(model: Any, prunings: Sequence[Pruning]) -> None:
-    """Have a compiled step say so if it runs on without anything that follows a schedule.
+    """Make a compiled step warn if it runs without anything that advances a schedule.
 
-    It was traced while something did, and Python is not run again in it.
+    The step was traced while a callback did, and runs no Python code again.
     """
     step = getattr(model, "train_function", None)
     if step is None:
@@ -159,7 +159,7 @@ def _watch(model: Any, prunings: Sequence[Pruning]) -> None:
     @functools.wraps(step)
     def watched(iterator: Any) -> Any:
         for pruning in prunings:
-            pruning.warn_if_unfollowed()
+            pruning.warn_if_not_advanced()
         return step(iterator)
 
     watched.prunings = prunings  # type: ignore[attr-defined]
@@ -173,7 +173,7 @@ def _unwatch(model: Any) -> None:
 
 
 def head_start(pruning: Pruning, first: int) -> str:
-    """Say that a schedule counts steps done before the model was pruned, or nothing if not."""
+    """Return a warning if a schedule counts steps done before the model was pruned, or ""."""
     schedule = pruning.choices.schedule
     due = schedule.last_due(first)
     if pruning.step is not None or first == 0 or due is None:
@@ -182,13 +182,13 @@ def head_start(pruning: Pruning, first: int) -> str:
     if pruning.is_pruned_to(sparsity):
         return ""
     return (
-        f"the optimizer has done {first} steps already, and {schedule} counts them: it prunes to "
+        f"the optimizer has already done {first} steps, and {schedule} counts them: it prunes to "
         f"{sparsity:.3g} at once. Call compile() after prune() to begin at step 0."
     )
 
 
 def shortfall(pruning: Pruning, last: int) -> str:
-    """Say what a schedule will not have reached at step `last`, or nothing if it will."""
+    """Return a warning if a schedule will not reach its final sparsity by `last`, or ""."""
     schedule = pruning.choices.schedule
     due = schedule.last_due(last)
     if due is None:
@@ -207,7 +207,7 @@ def shortfall(pruning: Pruning, last: int) -> str:
 
 
 class MaskSummaries(keras.callbacks.TensorBoard):
-    """What `PruningSummaries` does for a Keras 3 model."""
+    """`PruningSummaries` for Keras 3 models."""
 
     def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:

@@ -1,4 +1,4 @@
-"""Mean gradients of a loss over data, for the scores that ask for them."""
+"""Mean gradients of a loss over data, for the scores that need them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,17 +20,17 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
     """Return a function from variables to the mean gradient of the loss over all of `data`.
 
     Args:
-        model: The model that the loss is of.
-        data: As for `fit`, in any form of `utils.data_forms` that can be gone through again; None
-            returns None.
-        loss: A Keras loss, its name, or a callable `(y, prediction) -> value`; None takes the
-            loss that the model was compiled with.
+        model: The model.
+        data: As for `fit`, in any form of `data.batches` that can be iterated again; if None, the
+            result is None.
+        loss: A Keras loss, its name, or a callable `(y, prediction) -> value`; None uses the loss
+            that the model was compiled with.
     """
     if data is None:
         return None
     if not isinstance(model, keras.Model):
         raise OptionError(
-            "prune: data= is for a whole model, whose loss has gradients. "
+            "prune: data= needs a whole model, whose loss has gradients. "
             f"Received {type_name(model)}."
         )
 
@@ -57,7 +57,7 @@ def gradient_source(model: Any, data: Any, loss: Any) -> GradientSource | None:
 
 def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
     if loss is None and not getattr(model, "compiled", False):
-        raise OptionError("prune: give loss=…, or compile the model first")
+        raise OptionError("prune: pass loss=…, or compile the model first")
     if not (loss is None or callable(loss) or isinstance(loss, str | dict | list)):
         raise OptionError(
             f"prune: loss: expected a loss, its name or a callable. Received {loss!r}."

@@ -1,4 +1,4 @@
-"""What can be pruned in a model: its kernels, and how each is seen as inputs by outputs."""
+"""The kernels of a model, which can be pruned, and their views as inputs by outputs."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ class Kernel:
     """One weight variable that can be pruned.
 
     Args:
-        path: Its path in the model, made unique by `#2`, `#3` … where Keras gives one twice.
+        path: Its path in the model, made unique by `#2`, `#3` … if Keras uses one twice.
         layer: The layer that owns it.
         variable: The variable itself.
-        axes: Its axes as (outer, inputs, outputs): which axes of the kernel are window
-            positions or the like, which are contracted with the input, which make the output.
+        axes: The axes of the kernel as (outer, inputs, outputs): those of window positions and
+            the like, those contracted with the input, and those of the output.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Kernel:
         return tuple(self.variable.shape)
 
     def names(self) -> list[str]:
-        """Return what a filter may call it: its path and its layer's name."""
+        """Return the names that a filter can match: its path and its layer's name."""
         return [self.path, self.layer.name]
 
     def view(self, array: NDArray) -> NDArray:
@@ -56,13 +56,13 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A layer that keeps all its weights, and why.
+    """A layer that is not pruned, and why.
 
     Args:
         layer: Its name.
         kind: Its class, with the package.
-        reason: Why nothing of it is pruned.
-        usual: True where nothing is ever pruned of such a layer, so that `strict` lets it pass.
+        reason: Why it is not pruned.
+        usual: True if such a layer is never pruned, so that `strict` accepts it.
     """
 
     layer: str
@@ -90,8 +90,8 @@ def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
 def find_variables(roots: Sequence[Any]) -> list[Kernel]:
     """Return every weight variable below some layers or models, each once: kernels and others.
 
-    Kernels have the paths that `find_kernels` gives them. Biases and the like have no inputs and
-    outputs to be seen as: all their axes are outer ones.
+    Kernels have the same paths as in `find_kernels`. Biases and the like have no input and output
+    axes: all their axes are outer ones.
     """
     kernels = {id(kernel.variable): kernel for kernel in find_kernels(roots)[0]}
     found: dict[int, Kernel] = dict(kernels)
@@ -146,18 +146,18 @@ def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
         chosen = list(layer.get_prunable_weights())
         return chosen, "" if chosen else "its get_prunable_weights() returns nothing", True
     if isinstance(layer, _DEPTHWISE):
-        return [], "depthwise kernels have few weights and carry much", True
+        return [], "depthwise kernels have few weights, and pruning them costs accuracy", True
     if getattr(layer, "lora_enabled", False):
         return [], "LoRA is enabled: merge it into the kernel first", False
     named = [v for v in own if v.name in KERNEL_NAMES and len(v.shape) >= 2]
     floats = [v for v in named if keras.backend.is_float_dtype(v.dtype)]
     if named and not floats:
-        return [], f"its kernel is {named[0].dtype}, quantized already", False
+        return [], f"its kernel is already quantized ({named[0].dtype})", False
     if floats:
         return floats, "", True
     if isinstance(layer, _WITHOUT_KERNEL) or all(len(v.shape) < 2 for v in own):
         return [], "no kernel", True
-    return [], f"no variable named {', '.join(KERNEL_NAMES)}; give get_prunable_weights()", False
+    return [], f"no variable named {', '.join(KERNEL_NAMES)}; add get_prunable_weights()", False
 
 
 _TRANSPOSED = (

@@ -1,4 +1,4 @@
-"""Masks as data: one `.npz` with the mask of every held kernel, checked when it is loaded."""
+"""Saving masks: one `.npz` file with the mask of every held kernel, checked when loaded."""
 
 import hashlib
 import io
@@ -26,29 +26,29 @@ from tfprune.storage.archives import Archive, ArchiveFault, open_archive
 from tfprune.storage.files import as_path, check_destination, parse_json, write_atomic
 
 _FORMAT = "tfprune masks 1"
-_INDEX_BYTES = 1 << 26  # of 100,000 masks, and more than of any model
+_INDEX_BYTES = 1 << 26  # enough for 100,000 masks
 
 M = TypeVar("M", bound=keras.Model)
 
 
 def save_masks(model: keras.Model, path: str | os.PathLike[str]) -> Path:
-    """Write the masks of a model's held weights to one `.npz` file, one bit a weight.
+    """Write the masks of a model's held weights to one `.npz` file, one bit per weight.
 
     Args:
         model: A model that `prune` or `prune_low_magnitude` has been called on.
-        path: The file to write; it appears whole or not at all.
+        path: The file to write; it is written completely or not at all.
 
     Returns:
         The path written.
 
     Raises:
-        ModelError: If nothing of the model is held.
+        ModelError: If no mask is held in the model.
     """
     check_destination(path)
     holds = holds_of(model)
     if not holds:
         raise ModelError(
-            f"save_masks: nothing of the model {model.name!r} is held; save masks before "
+            f"save_masks: the model {model.name!r} has no masks; save masks before "
             "strip_pruning, or prune the model first"
         )
     masks = {hold.kernel.path: hold.mask_array() for hold in holds}
@@ -63,35 +63,35 @@ def save_masks(model: keras.Model, path: str | os.PathLike[str]) -> Path:
 
 
 def load_masks(model: M, path: str | os.PathLike[str]) -> M:
-    """Return the model with the masks of a file applied and held while it trains on.
+    """Apply the masks in a file to a model and hold them while it trains.
 
-    A kernel that is held already keeps its place on its schedule and takes the mask; the others
-    are held as they are. Kernels that the file does not name stay as they were.
+    A kernel that is already held keeps its position on its schedule and gets the mask; the others
+    are held without a schedule. Kernels that are not in the file are not changed.
 
     Args:
-        model: A model with the kernels the file names.
-        path: What `save_masks` wrote.
+        model: A model with the kernels in the file.
+        path: A file written by `save_masks`.
 
     Returns:
         `model` itself.
 
     Raises:
-        ArtifactError: If the file is missing, damaged, or no file of masks.
-        ModelError: If the file names a kernel that the model has not, or one of another shape.
-            Nothing is changed then.
+        ArtifactError: If the file is missing, damaged, or not a file of masks.
+        ModelError: If the file has a kernel that the model lacks, or one of another shape; the
+            model is not changed then.
     """
     kernels = {kernel.path: kernel for kernel in find_variables([model])}
     try:
         with open_archive(as_path(path)) as archive:
             entries = _index(archive)
-            # Before they are read, so that what is read is no larger than the model.
+            # Check before reading, so that no more is read than the model has.
             _check_fits(path, model, entries, kernels)
             masks = {entry.path: _mask(archive, i, entry) for i, entry in enumerate(entries)}
     except FileNotFoundError:
         raise ArtifactError(f"load_masks: {path}: no such file") from None
     except ArchiveFault as fault:
         raise ArtifactError(
-            f"load_masks: {path} is not a file that save_masks wrote, or it is damaged: {fault}"
+            f"load_masks: {path} is not a file written by save_masks, or it is damaged: {fault}"
         ) from None
     kept = sum(int(mask.sum()) for mask in masks.values())
     sparsity = 1 - kept / max(sum(mask.size for mask in masks.values()), 1)
@@ -115,7 +115,7 @@ def _hash(mask: NDArray[np.bool_]) -> str:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the index of a file says of one mask."""
+    """The entry of one mask in the index of a file."""
 
     path: str
     shape: tuple[int, ...]
@@ -129,13 +129,13 @@ class _Entry:
 def _index(archive: Archive) -> list[_Entry]:
     stored = archive.read("index", _INDEX_BYTES)
     if stored.shape or stored.dtype.kind != "U":
-        raise ArchiveFault("its index is no text")
+        raise ArchiveFault("its index is not text")
     try:
         index = parse_json(str(stored))
     except ValueError as error:
         raise ArchiveFault(f"its index is damaged: {error}") from None
     if not isinstance(index, dict) or index.get("format") != _FORMAT:
-        raise ArchiveFault(f"it does not say that it is of the format {_FORMAT!r}")
+        raise ArchiveFault(f"its format is not {_FORMAT!r}")
     masks = index.get("masks")
     if not isinstance(masks, list) or not masks:
         raise ArchiveFault("its index lists no masks")
@@ -165,8 +165,8 @@ def _check_fits(path: Any, model: Any, entries: list[_Entry], kernels: Mapping[s
     for entry in entries:
         if entry.path not in kernels:
             raise ModelError(
-                f"load_masks: {path} has a mask for {entry.path!r}, which the model "
-                f"{model.name!r} has not. {nearest(entry.path, kernels)}"
+                f"load_masks: {path} has a mask for {entry.path!r}, which is not in the model "
+                f"{model.name!r}. {nearest(entry.path, kernels)}"
             )
         if kernels[entry.path].shape != entry.shape:
             raise ModelError(
@@ -178,7 +178,7 @@ def _check_fits(path: Any, model: Any, entries: list[_Entry], kernels: Mapping[s
 def _mask(archive: Archive, number: int, entry: _Entry) -> NDArray[np.bool_]:
     bits = archive.read(f"mask_{number}", entry.packed_bytes)
     if bits.dtype != np.uint8 or bits.shape != (entry.packed_bytes,):
-        raise ArchiveFault(f"the mask of {entry.path!r} is not of its shape {entry.shape}")
+        raise ArchiveFault(f"the mask of {entry.path!r} does not have its shape {entry.shape}")
     mask = np.unpackbits(bits, count=math.prod(entry.shape)).astype(bool).reshape(entry.shape)
     if _hash(mask) != entry.sha256:
         raise ArchiveFault(f"the mask of {entry.path!r} is damaged")

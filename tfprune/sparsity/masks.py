@@ -1,8 +1,8 @@
-"""How zeros stay zero: a mask that the optimizer itself applies, inside its own step.
+"""Masks that keep pruned weights at zero, applied by the optimizer inside its own step.
 
 A mask is a constraint on the variable. Keras's optimizers call it after every update, within the
-compiled training step, so it costs one multiply and cannot be forgotten. The model is not
-wrapped: its layers, names, configs and saved files are what they were.
+compiled training step, so it costs one multiplication and cannot be forgotten. The model is not
+wrapped: its layers, names, configs and saved files do not change.
 """
 
 import functools
@@ -34,11 +34,11 @@ class Hold(keras.constraints.Constraint):
     """Keeps the masked weights of one variable at zero.
 
     Args:
-        kernel: What is held.
+        kernel: The kernel that is held.
         pruning: The call of `prune` it belongs to, which decides its mask.
     """
 
-    is_pruning_mask = True  # how parts that know nothing of pruning tell it from other constraints
+    is_pruning_mask = True  # for modules that do not import this class
 
     def __init__(self, kernel: Kernel, pruning: "Pruning") -> None:
         self.kernel = kernel
@@ -49,7 +49,7 @@ class Hold(keras.constraints.Constraint):
         self.inner: Any = before.inner if held else before
         if isinstance(self.inner, Unheld):
             self.inner = None  # they are held from now on
-        # The mask is kept twice: as booleans for Python, and as what the step multiplies by.
+        # The mask is stored twice: as booleans for Python, and as the factor in the step.
         self._kept = before.mask_array() if held else np.ones(kernel.shape, bool)
         with tf.init_scope():
             self.mask = tf.Variable(tf.cast(self._kept, kernel.variable.dtype), trainable=False)
@@ -57,23 +57,23 @@ class Hold(keras.constraints.Constraint):
             if pruning.choices.score.needs == "movement":
                 self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
                 self._previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
-        # What an optimizer with `use_ema` writes over the weights in the end.
+        # The average that an optimizer with `use_ema` assigns to the weights in the end.
         self.average: Any = None
         self.revived = 0
-        # Whether an optimizer has asked for it: false in a step compiled before the pruning.
+        # Whether an optimizer has called it: False in a step compiled before the pruning.
         self.in_step = False
         kernel.variable.constraint = self
 
     def __call__(self, w: Any) -> Any:
-        # In a compiled step what is Python here runs once, while it is traced.
+        # In a compiled step the Python code here runs once, during tracing.
         self.in_step = True
-        self.pruning.warn_if_unfollowed()
+        self.pruning.warn_if_not_advanced()
         value = self.inner(w) if self.inner is not None else w
         value = tf.convert_to_tensor(value)
         if self.movement is not None:
             self.movement.assign_add(self._previous * (value - self._previous))
-        # multiply_no_nan gives +0 for a masked weight, whatever it was. The product would give -0
-        # for negative ones, a sign bit each that a zipped file pays for, and NaN for infinity.
+        # multiply_no_nan gives +0 for every masked weight. A product would give -0 for negative
+        # ones, whose sign bits enlarge a zipped file, and NaN for infinity.
         value = tf.math.multiply_no_nan(value, self.mask)
         if self.movement is not None:
             self._previous.assign(value)
@@ -87,21 +87,21 @@ class Hold(keras.constraints.Constraint):
             self._previous.assign(self.kernel.variable.value)
 
     def weights(self) -> NDArray:
-        """Return the variable's value now, in float32 at least. It is not to be written to."""
+        """Return the variable's current value, at least float32, which must not be modified."""
         value = _snapshot(self.kernel.variable.value)
         return value if value.dtype in (np.float32, np.float64) else value.astype(np.float32)
 
     def mask_array(self) -> NDArray[np.bool_]:
-        """Return the mask as booleans. It is not to be written to."""
+        """Return the mask as booleans, which must not be modified."""
         return self._kept
 
     def set_mask(self, mask: NDArray[np.bool_]) -> None:
-        """Take a new mask and apply it to the weights."""
+        """Set a new mask and apply it to the weights."""
         self.revived += int(np.count_nonzero(mask > self._kept))
         self._kept = mask
         self.mask.assign(tf.cast(mask, self.mask.dtype))
         self.apply()
-        # What was masked just now did not move to zero by training.
+        # Masking is not movement by training.
         self.start_movement()
 
     def apply(self) -> None:
@@ -115,20 +115,20 @@ class Hold(keras.constraints.Constraint):
             self.average.assign(tf.math.multiply_no_nan(self.average.value, self.mask))
 
     def count_overwritten(self) -> int:
-        """Return how many masked weights something has set to other than zero."""
+        """Return how many masked weights were set to nonzero values."""
         return int(np.count_nonzero((self.weights() != 0) & ~self.mask_array()))
 
     def undo(self) -> None:
-        """Let go as if this call of `prune` had not been."""
+        """Undo this call of `prune`, restoring the previous constraint."""
         self.kernel.variable.constraint = self.replaced
 
     def release(self) -> int:
-        """Apply the mask a last time and let go; return how many weights that changed."""
+        """Apply the mask a last time and remove it; return how many weights that changed."""
         overwritten = self.count_overwritten()
         if overwritten:
             self.apply()
         self.kernel.variable.constraint = self.inner
-        # A step that was compiled before goes on multiplying by the mask, until it is traced anew.
+        # A compiled step multiplies by the mask until it is traced again.
         self._kept = np.ones(self.kernel.shape, bool)
         self.mask.assign(tf.ones_like(self.mask))
         return overwritten
@@ -137,14 +137,14 @@ class Hold(keras.constraints.Constraint):
 def _snapshot(variable: Any) -> NDArray:
     """Return a variable's value without copying it.
 
-    TensorFlow gives the variable another buffer when it is written to while this one is in use.
+    TensorFlow assigns the variable another buffer if it is written to while this one is in use.
     """
     return np.asarray(tf.convert_to_tensor(variable))
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The five choices of one call of `prune`, and what it is about."""
+    """The choices of one call of `prune`, and the kernels they apply to."""
 
     score: Score
     pattern: AnyPattern
@@ -159,12 +159,12 @@ class Choices:
 
 @dataclass
 class Pruning:
-    """One call of `prune`: what it holds and where on its schedule it is.
+    """One call of `prune`: the kernels it holds and its position on the schedule.
 
     Attributes:
-        step: Training steps since the beginning of the schedule, or None before the first look.
-        sparsity: What the masks were last made for, or None while they let everything through.
-        joint: The units that reach over several variables, where the pattern is about such.
+        step: Training steps since the beginning of the schedule, or None before the first update.
+        sparsity: The sparsity of the current masks, or None while they keep all weights.
+        joint: The units that span several variables, for patterns of whole units.
     """
 
     choices: Choices
@@ -175,11 +175,11 @@ class Pruning:
     joint: Closing | None = None
     _offset: int = 0
     _seen: list[Kernel] = field(default_factory=list)
-    _follower: Callable[[], Any] = lambda: None
-    _told: bool = False
+    _advancer: Callable[[], Any] = lambda: None
+    _warned: bool = False
 
     def attach(self, roots: Sequence[Any]) -> None:
-        """Hold what can be pruned below some layers; those not built yet when they are built."""
+        """Hold the kernels below some layers; those of unbuilt layers when they are built."""
         if isinstance(self.choices.pattern, WholeUnits):
             only, skip = self.choices.only, self.choices.skip
             self.joint = join(self.choices.pattern, roots, only, skip)
@@ -207,14 +207,14 @@ class Pruning:
                 self.holds.append(Hold(kernel, self))
 
     def detach(self, roots: Sequence[Any]) -> None:
-        """Undo `attach`: give back what was held, and wait for nothing more."""
+        """Undo `attach`, also for layers that are not built yet."""
         for hold in self.holds:
             hold.undo()
         stop_waiting(roots, self)
 
     def check_filters(self) -> None:
-        """Raise FilterError if a filter is about none of the kernels seen."""
-        if self.joint is None:  # whose filters are about groups of units
+        """Raise FilterError if a filter matches none of the kernels found."""
+        if self.joint is None:  # its filters match groups of units
             check_used(self._seen, Kernel.names, self.choices.only, self.choices.skip)
 
     def _attach_when_built(self, layer: Any) -> None:
@@ -233,13 +233,13 @@ class Pruning:
     def position(self, iterations: int) -> int:
         """Return the schedule's step for the optimizer's.
 
-        An optimizer that was replaced starts at zero again: the schedule goes on where it was.
+        A new optimizer starts at zero again; the schedule continues from its last step.
         """
         step = iterations + self._offset
         return step if self.step is None else max(step, self.step)
 
     def advance(self, iterations: int) -> bool:
-        """Follow the schedule to the optimizer's step; return whether masks were updated."""
+        """Advance the schedule to the optimizer's step; return whether masks were updated."""
         if not self._seen:
             return False  # the model is built with the first step
         step = self.position(iterations)
@@ -258,57 +258,57 @@ class Pruning:
             return False
         return self.update(float(schedule(due)[1]), recover=resumed)
 
-    def follow(self, follower: Any) -> None:
-        """Take note of what advances the schedule while the model trains; None when it ends."""
-        self._follower = weakref.ref(follower) if follower is not None else lambda: None
-        self._told = False
+    def set_advancer(self, advancer: Any) -> None:
+        """Record what advances the schedule while the model trains; None when it ends."""
+        self._advancer = weakref.ref(advancer) if advancer is not None else lambda: None
+        self._warned = False
 
     def is_finished(self) -> bool:
-        """Say whether the masks are those that the schedule ends with, as far as it knows."""
+        """Return whether the masks have the final sparsity of the schedule, if it is known."""
         final = self.choices.schedule.final()
         return self.sparsity is not None and (final is None or self.sparsity >= final)
 
-    def warn_if_unfollowed(self) -> None:
-        """Say, once, that the model trains and nothing advances a schedule that is not done."""
-        if self._told or self._follower() is not None or self.is_finished():
+    def warn_if_not_advanced(self) -> None:
+        """Warn, once, if the model trains and nothing advances an unfinished schedule."""
+        if self._warned or self._advancer() is not None or self.is_finished():
             return
-        self._told = True
+        self._warned = True
         final = self.choices.schedule.final()
         aim = "" if final is None else f" of {final:.3g}"
         warnings.warn(
-            f"the model trains, but nothing follows {self.choices.schedule}: {self.names()} stay "
-            f"at a sparsity of {self.sparsity or 0:.3g}{aim}. Put UpdatePruningStep() among the "
-            "callbacks of fit, or call its methods in a training loop of your own",
+            f"the model trains, but nothing advances {self.choices.schedule}: {self.names()} will "
+            f"remain at a sparsity of {self.sparsity or 0:.3g}{aim}. Add UpdatePruningStep() to "
+            "the callbacks of fit, or call its methods in your training loop",
             ScheduleWarning,
             stacklevel=3,
         )
 
     def names(self) -> str:
-        """Name what is held, or say that nothing is yet."""
+        """Return the names of the held kernels, for messages."""
         paths = [hold.kernel.path for hold in self.holds]
         if not paths:
             return "the model, which has not been built"
         return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
     def replaced(self) -> list[str]:
-        """Return the kernels whose constraint was set to another one since: no longer held."""
+        """Return the kernels whose mask was replaced by another constraint."""
         constraints = ((h.kernel.path, h.kernel.variable.constraint) for h in self.holds)
         return [path for path, constraint in constraints if not isinstance(constraint, Hold)]
 
-    def quiet_steps(self) -> int:
-        """Return how many of the next steps, at most 100, are certain not to update the masks."""
+    def steps_without_update(self) -> int:
+        """Return how many of the next steps, at most 100, will not update the masks."""
         if self.step is None:
             return 0
         ahead = range(self.step + 1, self.step + 101)
         return next((s - ahead.start for s in ahead if self.choices.schedule(s)[0]), len(ahead))
 
     def update(self, sparsity: float, *, recover: bool = False) -> bool:
-        """Make and apply the masks for a sparsity; return whether there was anything to do.
+        """Compute and apply the masks for a sparsity; return whether there was anything to do.
 
         Args:
-            sparsity: The schedule's, now.
-            recover: The weights were loaded from a run that had pruned them to this sparsity:
-                what is zero is what was masked, whatever the score.
+            sparsity: The current sparsity of the schedule.
+            recover: Whether the weights may come from a run that pruned them to this sparsity:
+                then the zeros become the mask, whatever the score.
         """
         if not self.holds:
             return False
@@ -363,13 +363,13 @@ class Pruning:
         ]
 
     def is_pruned_to(self, sparsity: float) -> bool:
-        """Say whether the weights have the zeros of this sparsity, as those of a resumed run do."""
+        """Return whether the weights have the zeros of this sparsity, as in a resumed run."""
         arrays = [hold.weights() for hold in self.holds]
         pattern = self.choices.pattern
         if self.joint is not None:
             return are_closed(self.joint, arrays, self.choices.allocation, sparsity)
         assert not isinstance(pattern, WholeUnits)
-        if pattern.fixed is not None:  # a rest of inputs at the edge may keep more
+        if pattern.fixed is not None:  # an incomplete group at the edge may keep more
             views = [hold.kernel.view(abs(a)) for hold, a in zip(self.holds, arrays, strict=True)]
             return not any(view[~pattern.mask(view, 0)].any() for view in views)
         zeros = sum(array.size - int(np.count_nonzero(array)) for array in arrays)
@@ -377,7 +377,7 @@ class Pruning:
 
 
 def holds_of(model: Any) -> list[Hold]:
-    """Return what is held in a model, in the order of its layers."""
+    """Return the holds in a model, in the order of its layers."""
     found: dict[int, Hold] = {}
     for layer in walk_layers([model]):
         for variable in own_variables(layer):
@@ -387,7 +387,7 @@ def holds_of(model: Any) -> list[Hold]:
 
 
 def stop_waiting(roots: Sequence[Any], pruning: Pruning | None = None) -> None:
-    """Take the hooks off layers that are not built yet: those of one call of `prune`, or all."""
+    """Remove the hooks on unbuilt layers: those of one call of `prune`, or all."""
     for layer in walk_layers(roots):
         while (waiting := getattr(layer.build, "pruning", None)) is not None:
             if pruning is not None and waiting is not pruning:
@@ -396,7 +396,7 @@ def stop_waiting(roots: Sequence[Any], pruning: Pruning | None = None) -> None:
 
 
 def prunings_of(model: Any) -> list[Pruning]:
-    """Return the calls of `prune` that a model is under, those that wait for its building too."""
+    """Return the calls of `prune` that hold kernels of a model or wait until it is built."""
     waiting = (getattr(layer.build, "pruning", None) for layer in walk_layers([model]))
     found = [hold.pruning for hold in holds_of(model)] + [p for p in waiting if p is not None]
     return list({id(pruning): pruning for pruning in found}.values())

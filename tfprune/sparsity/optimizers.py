@@ -1,4 +1,4 @@
-"""What pruning reads of Keras's optimizers: the updates they have done, the averages they keep."""
+"""Reading the number of updates and the averages of weights from Keras optimizers."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from tfprune.keras_support.internals import counted_batches, kept_average, optim
 
 
 def optimizer_of(model: Any) -> Any:
-    """Return a model's optimizer, which steps are counted by.
+    """Return a model's optimizer, which counts the steps.
 
     Raises:
-        ModelError: It has none, or one that counts no steps.
+        ModelError: There is none, or it counts no steps.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         raise ModelError(
-            "UpdatePruningStep: the model has no optimizer to count steps by; compile it, or "
+            "UpdatePruningStep: the model has no optimizer to count steps; compile it, or "
             "set model.optimizer to the one your training loop uses"
         )
     if not hasattr(optimizer, "iterations"):
@@ -32,7 +32,7 @@ def updates_of(optimizer: Any) -> int:
 
 
 def batches_of(optimizer: Any) -> int:
-    """Return how many batches an optimizer has been given."""
+    """Return how many batches an optimizer has processed."""
     return _number(counted_batches(_innermost(optimizer)))
 
 
@@ -42,9 +42,9 @@ def batches_per_update(optimizer: Any) -> int:
 
 
 def average_of(variable: Any) -> Any:
-    """Return the average that the optimizer now updating a variable keeps of it, or None.
+    """Return the average of a variable that the current optimizer keeps, or None.
 
-    For constraints, which an optimizer calls from within its `apply`.
+    For constraints, which an optimizer calls in its `apply`.
     """
     optimizer = optimizer_at_work()
     return None if optimizer is None else kept_average(optimizer, variable)
@@ -57,5 +57,5 @@ def _innermost(optimizer: Any) -> Any:
 
 
 def _number(counter: Any) -> int:
-    # A tensor where gradients are gathered over several batches, a variable elsewhere.
+    # A tensor if gradients are accumulated over several batches, otherwise a variable.
     return int(getattr(counter, "value", counter).numpy())

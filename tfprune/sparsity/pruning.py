@@ -1,4 +1,4 @@
-"""Pruning a Keras 3 model, and letting it go: `prune`, `strip_pruning`."""
+"""Pruning a Keras 3 model, and removing the masks: `prune`, `strip_pruning`."""
 
 import logging
 import warnings
@@ -45,36 +45,36 @@ def prune(
     strict: bool = False,
     seed: int = 0,
 ) -> M:
-    """Return the same model with its kernels pruned, and held so while it trains on.
+    """Prune the kernels of a model with masks that hold while it trains.
 
-    Nothing is wrapped or renamed: each kernel gets a mask that the optimizer applies with every
-    step. Without a schedule the kernels are pruned at once; with one, `UpdatePruningStep()` has
-    to be among the callbacks of `fit`, which warns if it is not. Files of the model carry no
-    masks: call `prune` again after loading. A kernel that an earlier call holds goes over to this
-    one.
-    Where only a part of a model is pruned, `compile()` the whole afterwards: a step that was
-    compiled before knows nothing of the masks.
+    It returns the same model, with nothing wrapped or renamed: each kernel gets a mask that the
+    optimizer applies in every step. Without a schedule the kernels are pruned at once; with one,
+    `UpdatePruningStep()` must be among the callbacks of `fit`, which warns if it is not. Saved
+    models have no masks: call `prune` again after loading. A kernel that an earlier call holds is
+    then held by this one.
+    If only a part of a model is pruned, `compile()` the whole model afterwards: a step that was
+    compiled before does not apply the masks.
 
     Args:
         model: A Keras 3 model, layer, or list of layers; built or not.
-        sparsity: Fraction of zeros at the end, in [0, 1). Of n:m patterns, what they make: 0.5
-            for `2:4`.
-        score: What makes a weight worth keeping: `magnitude`, `movement`, `taylor`, `gradient`,
-            `random`, or a callable `(weights, evidence) -> scores`.
-        pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern; `channel`
-            or `head` closes whole units, with their biases, gammas and betas, in every layer
+        sparsity: Fraction of zeros at the end, in [0, 1). For n:m patterns, their own: 0.5 for
+            `2:4`.
+        score: The score of weights: `magnitude`, `movement`, `taylor`, `gradient`, `random`, or
+            a callable `(weights, evidence) -> scores`.
+        pattern: `unstructured`, `block(4,1)`, `2:4` (2 of 4 inputs kept), or a Pattern. `channel`
+            or `head` zeros whole units, with their biases, gammas and betas, in every layer
             that makes them, so that `shrink(model, "zeros")` removes them. Sparsity is then the
-            fraction of units; filters and tables name groups of `tfprune.units(model)`, and
-            units that would still speak are left alone and named by `sparsity_of(model)`.
+            fraction of units; filters and tables name groups of `tfprune.units(model)`. Units
+            whose output would not be constant are skipped and listed by `sparsity_of(model)`.
         allocation: `uniform`, `global`, `erk`, or a table of path or regex → final sparsity.
-        schedule: When and how much; None prunes now.
-        only: Names, regexes on variable paths, or predicates: prune these alone.
-        skip: The same: leave these alone.
-        data: For scores that need gradients: (inputs, labels), (inputs, labels, weights), or a
-            dataset or another iterable of these.
-        loss: What to differentiate; the compiled loss when None.
-        strict: Raise when a layer has weights but no kernel that tfprune knows.
-        seed: For the random score.
+        schedule: When and how much to prune; None prunes now.
+        only: Names, regexes on variable paths, or predicates: prune only these.
+        skip: Kernels not to prune, in the same forms.
+        data: Data for scores that need gradients: (inputs, labels), (inputs, labels, weights), or
+            a dataset or another iterable of these.
+        loss: The loss to differentiate; the compiled loss if None.
+        strict: Raise if a layer has weights but no kernel that tfprune knows.
+        seed: Seed of the random score.
 
     Returns:
         `model` itself.
@@ -82,7 +82,7 @@ def prune(
     Raises:
         ModelError: If there is nothing to prune, or a layer is unknown and `strict`.
         FilterError: If a filter matches no kernel.
-        OptionError: If an option is outside of what is allowed.
+        OptionError: If an option is out of its range.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -107,18 +107,18 @@ def prune(
 
 
 def strip_pruning(model: M) -> M:
-    """Return the model with its masks applied a last time and then let go.
+    """Apply the masks of a model a last time and remove them.
 
     Args:
-        model: What `prune` or `prune_low_magnitude` returned, trained.
+        model: A model from `prune` or `prune_low_magnitude`, trained.
 
     Returns:
         `model` itself.
 
     Warns:
         ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another
-            constraint, or if something other than the optimizer had put weights back, so that the
-            accuracy measured before is not this model's.
+            constraint, or if something other than the optimizer had changed pruned weights, so
+            that the accuracy measured before is not this model's.
 
     Example:
         >>> model = prune(keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)]), 0.5)
@@ -130,7 +130,7 @@ def strip_pruning(model: M) -> M:
     for pruning in (pruning for root in roots for pruning in prunings_of(root)):
         if pruning.sparsity is None:
             warnings.warn(
-                f"strip_pruning: nothing was pruned of {pruning.names()}: the schedule "
+                f"strip_pruning: {pruning.names()} was never pruned: the schedule "
                 f"{pruning.choices.schedule} never fired. Was UpdatePruningStep() among the "
                 "callbacks of fit?",
                 ScheduleWarning,
@@ -138,8 +138,8 @@ def strip_pruning(model: M) -> M:
             )
         if replaced := pruning.replaced():
             warnings.warn(
-                f"strip_pruning: {', '.join(replaced)} had a constraint set after prune(), in the "
-                "place of the mask: its zeros were not held. Set it before prune(), which keeps it",
+                f"strip_pruning: {', '.join(replaced)} had a constraint set after prune(), which "
+                "replaced the mask: its zeros were not held. Set it before prune(), which keeps it",
                 ScheduleWarning,
                 stacklevel=2,
             )
@@ -147,9 +147,9 @@ def strip_pruning(model: M) -> M:
     overwritten = {hold.kernel.path: count for hold in holds if (count := hold.release())}
     if overwritten:
         warnings.warn(
-            f"strip_pruning: set {sum(overwritten.values()):,} weights of "
-            f"{', '.join(overwritten)} to zero that something other than the optimizer had put "
-            "back (an average of weights, restored weights): evaluate the model again",
+            f"strip_pruning: set {sum(overwritten.values()):,} pruned weights of "
+            f"{', '.join(overwritten)} back to zero, which something other than the optimizer had "
+            "changed (an average of weights, restored weights): evaluate the model again",
             ScheduleWarning,
             stacklevel=2,
         )
@@ -159,13 +159,13 @@ def strip_pruning(model: M) -> M:
 
 
 def start(model: Any, choices: Choices, strict: bool) -> Any:
-    """Return what was given, pruned by these choices from now on."""
+    """Start pruning a model, layer or list of layers by some choices, and return it."""
     roots = roots_of(model, "prune")
     refuse_quantized(*roots)
     pruning = Pruning(choices)
     pruning.attach(roots)
     try:
-        _checkstart(pruning, model, roots, strict)
+        _check_start(pruning, model, roots, strict)
         if isinstance(choices.schedule, OneShot):
             pruning.advance(0)
     except TfpruneError:
@@ -178,7 +178,7 @@ def start(model: Any, choices: Choices, strict: bool) -> Any:
     return model
 
 
-def _checkstart(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
+def _check_start(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
     unknown = [entry for entry in pruning.skipped if not entry.usual]
     if strict and unknown:
         listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
@@ -189,22 +189,22 @@ def _checkstart(pruning: Pruning, model: Any, roots: list[Any], strict: bool) ->
             raise ModelError(f"prune: the model {model.name!r} has no kernel to prune")
     elif isinstance(pruning.choices.schedule, OneShot):
         raise ModelError(
-            "prune: weights to prune now do not exist yet; build the model first "
-            "(model.build(input_shape) or call it on data), or give a schedule"
+            "prune: the model has no weights to prune yet; build it first "
+            "(model.build(input_shape) or call it on data), or pass a schedule"
         )
 
 
 def roots_of(model: Any, call: str) -> list[Any]:
-    """Return what a call is about as a list: a model, a layer, or several.
+    """Return a model, a layer, or several layers as a list.
 
     Raises:
-        ModelError: One is neither, or Keras runs on a backend that masks do not work with.
+        ModelError: One is neither, or Keras does not run on TensorFlow.
     """
     roots = list(model) if isinstance(model, (list, tuple)) else [model]
     for root in roots:
         if not isinstance(root, keras.layers.Layer):
             hint = (
-                " prune_low_magnitude takes tf_keras models."
+                " prune_low_magnitude accepts tf_keras models."
                 if generation.is_tf_keras(root)
                 else ""
             )
@@ -221,13 +221,13 @@ def roots_of(model: Any, call: str) -> list[Any]:
 
 
 def retrace(root: Any) -> None:
-    """Drop compiled steps: they have been traced with other constraints."""
+    """Drop the compiled training step, which was traced with other constraints."""
     if isinstance(root, keras.Model):
         root.train_function = None
 
 
 def as_schedule(schedule: Any) -> PruningSchedule:
-    """Return a schedule of this package, made of tensorflow-model-optimization's if need be."""
+    """Return a schedule of this package, converted from tensorflow-model-optimization's."""
     if isinstance(schedule, PruningSchedule):
         return schedule
     if generation.is_tfmot(schedule):
@@ -245,13 +245,13 @@ def _schedule(schedule: Any, sparsity: float) -> PruningSchedule:
     if final is not None and final != sparsity:
         raise OptionError(
             f"prune: sparsity={sparsity:g}, but the schedule ends at {final:g}: {schedule}. "
-            f"Give both the same: prune(model, {final:g}, schedule=…)."
+            f"Pass the same value to both: prune(model, {final:g}, schedule=…)."
         )
     return schedule
 
 
 def _check_choices(choices: Choices) -> None:
     if choices.score.needs == "gradient" and choices.gradients is None:
-        raise OptionError("prune: this score needs gradients: give data=(x, y)")
+        raise OptionError("prune: this score needs gradients: pass data=(x, y)")
     if choices.score.needs == "movement" and isinstance(choices.schedule, OneShot):
-        raise OptionError("prune: score='movement' is gathered while training: give a schedule")
+        raise OptionError("prune: score='movement' is measured during training: pass a schedule")

@@ -1,4 +1,4 @@
-"""How sparse is a model? A table, one row a kernel."""
+"""The sparsity of a model as a table, one row per kernel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class KernelSparsity:
         size: Its number of weights.
         zeros: How many of them are zero.
         held: Whether a mask holds them.
-        revived: How many weights a mask update has let back in, over the whole training.
+        revived: How many pruned weights mask updates have restored, over the whole training.
     """
 
     path: str
@@ -42,8 +42,8 @@ class Sparsity:
     """The zeros of a model: iterate over it for rows, print it for a table.
 
     Args:
-        rows: One a kernel, in the order of the layers.
-        skipped: Layers with weights but nothing that is pruned, and why.
+        rows: One per kernel, in the order of the layers.
+        skipped: Layers with weights that are not pruned, and why.
     """
 
     rows: tuple[KernelSparsity, ...]

@@ -1,4 +1,4 @@
-"""Schedules of tensorflow-model-optimization, as schedules of this package."""
+"""Converting schedules of tensorflow-model-optimization to schedules of this package."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def schedule_from_tfmot(schedule: Any) -> PruningSchedule:
 
 
 class _Evaluated(PruningSchedule):
-    """A user's subclass of tensorflow-model-optimization's schedule, its tensors read."""
+    """A user's subclass of tensorflow-model-optimization's schedule, with tensors as numbers."""
 
     def __init__(self, schedule: Any) -> None:
         self.schedule = schedule

@@ -1,4 +1,4 @@
-"""Zeros that nothing holds: those of a loaded model, which training would fill without a word."""
+"""Warning about zeros that no mask holds, as in a loaded model: training overwrites them."""
 
 import warnings
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from tfprune.errors import ScheduleWarning
 from tfprune.sparsity.kernels import find_kernels
 
-# Kernels that were trained densely have next to none; one that is zero all over was made so.
+# Dense kernels have almost no zeros; a kernel of zeros only was initialized that way.
 _FEWEST = 0.05
 
 
@@ -19,10 +19,10 @@ def unheld_zeros(model: Any) -> dict[str, float]:
 
 
 def watch_zeros(model: Any) -> Any:
-    """Return a model that says so when it is trained although nothing holds its zeros: itself.
+    """Make a model warn when it is trained without masks for its zeros, and return it.
 
-    The word comes from a constraint, as the zeros of a pruned model do: it is in no saved file,
-    and `prune` and `load_masks` put theirs in its place.
+    The warning comes from a constraint, which is not saved in files, and which `prune` and
+    `load_masks` replace.
     """
     found = _unheld(model)
     if found:
@@ -33,7 +33,7 @@ def watch_zeros(model: Any) -> Any:
 
 
 class Unheld(keras.constraints.Constraint):
-    """Leaves weights as they are and warns, once, that their zeros will be lost.
+    """Returns weights unchanged and warns, once, that their zeros will be lost.
 
     Args:
         zeros: The fraction of zeros of each kernel it is set on.
@@ -46,9 +46,9 @@ class Unheld(keras.constraints.Constraint):
         if self.zeros:
             zeros, self.zeros = self.zeros, {}
             warnings.warn(
-                f"training fills the zeros of {describe(zeros)}: nothing holds them, since saved "
-                "models carry no masks. Call prune() again, with the schedule if there was one, "
-                "or load_masks(), before fit",
+                f"training overwrites the zeros of {describe(zeros)}: no mask holds them, since "
+                "saved models have no masks. Call prune() again, with the schedule if there was "
+                "one, or load_masks(), before fit",
                 ScheduleWarning,
                 stacklevel=2,
             )
@@ -56,7 +56,7 @@ class Unheld(keras.constraints.Constraint):
 
 
 def describe(zeros: dict[str, float]) -> str:
-    """Name a few kernels with their zeros.
+    """Return the names of a few kernels with their fractions of zeros.
 
     Example:
         >>> describe({"a/kernel": 0.5, "b/kernel": 0.25})
@@ -71,7 +71,7 @@ def _unheld(model: Any) -> list[tuple[Any, float]]:
     found = []
     for kernel in kernels:
         constraint = kernel.variable.constraint
-        # A constraint of the user's own may be what made the zeros, and holds them then.
+        # A user's constraint may have made the zeros, and then holds them.
         if constraint is None or isinstance(constraint, Unheld):
             weights = kernel.variable.value.numpy()
             share = 1 - np.count_nonzero(weights) / weights.size if weights.size else 0.0

@@ -1,9 +1,9 @@
-"""Units that can be held at zero while a model trains, so that nothing of them is left to speak.
+"""Masks for whole units, which close them while a model trains.
 
-A unit is closed where it is made: in its slices of the kernels, and in the biases, gammas and
-betas behind them. Whether it is silent then is tried, not assumed: one unit of every group is
-closed in a copy of the weights, and only groups whose unit `shrink(model, "zeros")` would remove
-are held.
+A closed unit's output is always the same constant, so `shrink` can remove it. A unit is closed
+where it is made: by zeroing its slices of the kernels, and the biases, gammas and betas after
+them. Whether that works is tested: one unit of every group is closed in a copy of the weights, and
+only groups whose unit `shrink(model, "zeros")` would remove are held.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,15 +30,15 @@ from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
 
-LOUD = (
-    "closed where it is made, it would still speak: behind a BatchNormalization without gamma, an "
-    "activation that makes something of zero, or a layer that cannot take up a constant"
+NOT_CLOSED = (
+    "zeroing its weights does not close it: it is followed by a BatchNormalization without gamma, "
+    "an activation that is nonzero at zero, or a layer into which a constant cannot be folded"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A variable that is held, with the axes along which its units lie."""
+    """A held variable, with the axes of its units."""
 
     kernel: Kernel
     bindings: tuple[Binding, ...]
@@ -46,13 +46,13 @@ class _Held:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """The units of a model that can be closed, in groups that are alike.
+    """The groups of units of a model that can be closed.
 
     Attributes:
         found: All units of the model.
-        groups: Those whose units are closed.
-        held: The variables with slices of them.
-        skipped: The other groups, and why.
+        groups: The groups whose units can be closed.
+        held: The variables with slices of these units.
+        skipped: The other groups, and why they are skipped.
     """
 
     found: Units
@@ -62,12 +62,12 @@ class Closing:
 
     @property
     def kernels(self) -> list[Kernel]:
-        """Every variable that is held."""
+        """All held variables."""
         return [entry.kernel for entry in self.held]
 
     @cached_property
     def lines(self) -> list[np.ndarray]:
-        """The axes of tensors and weights that consist of such units alone: none may be emptied."""
+        """The axes that consist only of these units: not all units of one may be closed."""
         ours = np.zeros(self.found.flow.size, bool)
         for group in self.groups:
             ours[group.units] = True
@@ -75,48 +75,48 @@ class Closing:
         return [line for line in lines if ours[line].all()]
 
     def shares(self, scores: Sequence[NDArray]) -> list[Share]:
-        """A share for each group, from the scores of every variable in full shape.
+        """Return a share for each group, from the scores of every variable in full shape.
 
-        A unit's score is the mean over the kernels that make it, each measured by the mean of
-        its group in that kernel, so that no kernel and no group outweighs another.
+        A unit's score is the mean over the kernels that make it, each divided by the mean of its
+        group in that kernel, so that kernels and groups have equal weight.
         """
         result: list[Share] = []
-        for group, judged in zip(self.groups, self._judge(scores), strict=True):
-            bundles, sums = bundle(group, judged)
+        for group, unit_scores in zip(self.groups, self._unit_scores(scores), strict=True):
+            bundles, sums = bundle(group, unit_scores)
             result.append(UnitShare(group.name, self._shape(group), sums, bundles))
         return result
 
     def masks(self, shares: Sequence[Share], counts: Sequence[int]) -> list[NDArray[np.bool_]]:
-        """The mask of every variable when so many bundles of each group stay."""
-        gone = np.zeros(self.found.flow.size, bool)
+        """Return the mask of every variable if `counts` bundles of the groups are kept."""
+        closed = np.zeros(self.found.flow.size, bool)
         home: dict[int, tuple[float, np.ndarray]] = {}
         for share, count in zip(shares, counts, strict=True):
             assert isinstance(share, UnitShare)
             for row in range(len(share.units) - count):
                 units_here = share.bundles[row]
-                gone[units_here] = True
+                closed[units_here] = True
                 home.update((int(unit), (share.units[row], units_here)) for unit in units_here)
         for line in self.lines:
-            if gone[line].all():
+            if closed[line].all():
                 _, best = max((home[int(unit)] for unit in line), key=lambda entry: entry[0])
-                gone[best] = False
-        return self.masks_of(gone)
+                closed[best] = False
+        return self.masks_of(closed)
 
-    def masks_of(self, gone: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-        """The mask of every variable when the units of these roots are closed."""
-        alive = ~gone[self.found.root]
+    def masks_of(self, closed: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+        """Return the mask of every variable if the units of these roots are closed."""
+        kept_mask = ~closed[self.found.root]
         masks = []
         for entry in self.held:
             mask = np.ones(entry.kernel.shape, bool)
             for binding in entry.bindings:
-                # What `_rows` gives are views: writing to them writes to the mask.
+                # `_rows` yields views: writing to them writes to the mask.
                 for ids, rows in _rows(mask, binding):
-                    rows[~alive[ids]] = False
+                    rows[~kept_mask[ids]] = False
             masks.append(mask)
         return masks
 
     def _shape(self, group: Group) -> tuple[int, ...]:
-        """The shape of the first kernel that makes the units of a group."""
+        """Return the shape of the first kernel that makes the units of a group."""
         ours = np.isin(self.found.root, group.units)
         return next(
             entry.kernel.shape
@@ -125,8 +125,8 @@ class Closing:
             if binding.role == MAKE and ours[binding.ids].any()
         )
 
-    def _judge(self, scores: Sequence[NDArray]) -> list[NDArray]:
-        """The score of each unit of each group."""
+    def _unit_scores(self, scores: Sequence[NDArray]) -> list[NDArray]:
+        """Return the score of each unit of each group."""
         size, root = self.found.flow.size, self.found.root
         total = [np.zeros(len(group.units)) for group in self.groups]
         members = np.zeros(len(self.groups))
@@ -145,7 +145,7 @@ class Closing:
                         scale = np.abs(means).mean()
                         total[place] += means / scale if scale > 0 else means
                         members[place] += 1
-        # The mean over the members, or units that many layers make would always outweigh others.
+        # The mean over the members; with a sum, units that many layers make would score highest.
         return [part / max(count, 1) for part, count in zip(total, members, strict=True)]
 
 
@@ -157,7 +157,7 @@ class UnitShare(Share):
 
 
 def _rows(mask: NDArray[np.bool_], binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids along an axis of a mask, and the mask seen with that axis first."""
+    """Yield the ids along an axis of a mask, and a view of the mask with that axis first."""
     if binding.along is None:
         yield binding.ids, np.moveaxis(mask, binding.axis, 0)
         return
@@ -166,13 +166,13 @@ def _rows(mask: NDArray[np.bool_], binding: Binding) -> Iterator[tuple[np.ndarra
 
 
 def units_to_close(model: Any, kind: str, only: Any, skip: Any) -> Closing:
-    """The units of a model that can be closed while it trains.
+    """Return the units of a model that can be closed while it trains.
 
     Args:
         model: A built Keras 3 model.
         kind: "head" for attention heads, "channel" for all other units.
         only: Names or regular expressions of layers, or predicates of a `Group`.
-        skip: Those that are left alone.
+        skip: Layers or groups to skip, in the same forms.
 
     Raises:
         ModelError: The model cannot be read, or has no such units.
@@ -193,18 +193,18 @@ def units_to_close(model: Any, kind: str, only: Any, skip: Any) -> Closing:
     ]
     skipped += [_skipped(g, "a single unit", usual=True) for g in mine if g.bundle_count == 1]
     closing = Closing(found, tuple(chosen), _held(found, chosen))
-    silent, loud = _try(closing)
-    skipped += loud
+    closable, others = _try(closing)
+    skipped += others
     if kind == "channel":
         lines = dict.fromkeys((line.layer, line.reason) for line in found.frozen)
         skipped += [Skipped(layer, "units", reason, usual=True) for layer, reason in lines]
-    if not silent:
+    if not closable:
         why = "; ".join(f"{entry.layer}: {entry.reason}" for entry in skipped[:3])
         raise ModelError(
             f"prune: pattern {kind!r} finds no units to close in model {model.name!r}"
             + (f" ({why})" if why else "")
         )
-    return Closing(found, silent, _held(found, silent), tuple(skipped))
+    return Closing(found, closable, _held(found, closable), tuple(skipped))
 
 
 def _skipped(group: Group, reason: str, *, usual: bool) -> Skipped:
@@ -212,7 +212,7 @@ def _skipped(group: Group, reason: str, *, usual: bool) -> Skipped:
 
 
 def _held(found: Units, groups: Sequence[Group]) -> tuple[_Held, ...]:
-    """The variables that make the units of some groups, or run along them and are trained."""
+    """Return the trainable variables that make the units of some groups or run along them."""
     ours = np.zeros(found.flow.size, bool)
     for group in groups:
         ours[group.units] = True
@@ -229,28 +229,28 @@ def _held(found: Units, groups: Sequence[Group]) -> tuple[_Held, ...]:
         if binding.role != USE and id(binding.weight) not in statistics and ours[binding.ids].any():
             axes.setdefault(id(binding.weight), []).append(binding)
     kernels = {id(kernel.variable): kernel for kernel in find_variables([found.model])}
-    # What is not among the model's own weights cannot be held; the trial finds out if it speaks.
+    # A variable that is not a weight of the model cannot be held; `_try` tests the effect.
     return tuple(_Held(kernels[key], tuple(axes[key])) for key in axes if key in kernels)
 
 
 def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:
-    """The groups of which a closed unit can be removed, and the others with the reason."""
+    """Return the groups whose closed units can be removed, and the others with the reason."""
     found = closing.found
-    gone = np.zeros(found.flow.size, bool)
+    closed = np.zeros(found.flow.size, bool)
     for group in closing.groups:
         rows = np.stack([group.units[group.blocks == b] for b in range(group.block_count)], axis=1)
         for row in rows:
-            gone[row] = True
-            if not any(gone[line].all() for line in closing.lines):
+            closed[row] = True
+            if not any(closed[line].all() for line in closing.lines):
                 break
-            gone[row] = False
+            closed[row] = False
     weights = read_weights(found)
     masks = {
         id(entry.kernel.variable): mask
-        for entry, mask in zip(closing.held, closing.masks_of(gone), strict=True)
+        for entry, mask in zip(closing.held, closing.masks_of(closed), strict=True)
     }
-    went = np.ones(found.flow.size, bool)
-    # A rectifier may hide what a mean of one sign leaves behind: both are tried.
+    removable = np.ones(found.flow.size, bool)
+    # A ReLU may hide the effect of a mean of one sign: both are tried.
     for sign in (1, -1):
         trial = _trial(found, weights, masks, sign)
         mapping = [
@@ -261,22 +261,22 @@ def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:
         ]
         with keras.StatelessScope(state_mapping=mapping):
             removed = closed_units(Cut(found, found, trial), gates=False).removed
-        went &= np.isin(np.arange(found.flow.size), removed)
-    silent, loud = [], []
+        removable &= np.isin(np.arange(found.flow.size), removed)
+    closable, others = [], []
     for group in closing.groups:
-        tried = group.units[gone[group.units]]
-        if len(tried) and went[tried].all():
-            silent.append(group)
+        tried = group.units[closed[group.units]]
+        if len(tried) and removable[tried].all():
+            closable.append(group)
         else:
-            reason = group.reasons[0] if group.reasons else LOUD
-            loud.append(_skipped(group, reason, usual=False))
-    return tuple(silent), loud
+            reason = group.reasons[0] if group.reasons else NOT_CLOSED
+            others.append(_skipped(group, reason, usual=False))
+    return tuple(closable), others
 
 
 def _trial(
     found: Units, weights: Weights, masks: dict[int, NDArray[np.bool_]], sign: int
 ) -> Weights:
-    """The weights with some units closed, and with statistics as training may leave them."""
+    """Return the weights with some units closed, and with statistics as after training."""
     rng = np.random.default_rng(0)
     result: Weights = {}
     for op in operations(found.graph):
@@ -295,17 +295,17 @@ def _trial(
 
 
 def join(pattern: WholeUnits, roots: Sequence[Any], only: Any, skip: Any) -> Closing:
-    """Return the units of a model that a pattern is about.
+    """Return the units of a model that a pattern can close.
 
     Raises:
-        ModelError: If there is no whole built model, or it has no such unit.
+        ModelError: If the root is not a whole built model, or it has no such unit.
         FilterError: If a filter matches no group of units.
     """
     if len(roots) != 1 or not isinstance(roots[0], keras.Model):
         received = ", ".join(type_name(root) for root in roots)
         raise ModelError(
-            f"prune: pattern {pattern.kind!r} needs the whole model, since units reach over its "
-            f"layers. Received {received}. Give the model, and name layers with only="
+            f"prune: pattern {pattern.kind!r} needs the whole model, since units span several "
+            f"layers. Received {received}. Pass the model, and select layers with only="
         )
     return units_to_close(roots[0], pattern.kind, only, skip)
 
@@ -317,7 +317,7 @@ def choose_masks(
     sparsity: float,
     progress: float,
 ) -> list[NDArray[np.bool_]]:
-    """Return the mask of every variable that a joint holds."""
+    """Return the mask of every held variable."""
     shares = joint.shares(scores)
     return joint.masks(shares, allocation(shares, sparsity, progress))
 
@@ -325,11 +325,11 @@ def choose_masks(
 def are_closed(
     joint: Closing, arrays: Sequence[NDArray], allocation: Allocation, sparsity: float
 ) -> bool:
-    """Say whether as many units are zero as a sparsity asks for."""
+    """Return whether as many units are zero as a sparsity requires."""
     shares = joint.shares([np.abs(array) for array in arrays])
-    asked = sum(
+    wanted = sum(
         share.units.size - count
         for share, count in zip(shares, allocation(shares, sparsity, 1.0), strict=True)
     )
     zero = sum(int(np.count_nonzero(share.units == 0)) for share in shares)
-    return zero >= 0.99 * asked
+    return zero >= 0.99 * wanted

@@ -1,4 +1,4 @@
-"""The report on a model that was shrunk: what it was and what it is, counted."""
+"""Building the report of `shrink`."""
 
 import math
 from dataclasses import replace
@@ -14,41 +14,41 @@ from tfprune.structure.rebuild.weights import operations
 from tfprune.structure.report import BlockChange, Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.plan import Plan, plan_of
-from tfprune.structure.targets.asked import Asked
+from tfprune.structure.targets.options import Options
 
 
-def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, asked: Asked) -> ShrinkReport:
-    """The report on a model that was shrunk: on what was taken out and what was built of the rest.
+def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, options: Options) -> ShrinkReport:
+    """Return the report on a shrunk model.
 
     Args:
-        cut: What was taken out.
-        small: What was built of the rest.
-        proof: How far that is from what it should be; None where nobody asked.
-        asked: What was asked for.
+        cut: What was removed.
+        small: The smaller model.
+        proof: The result of the verification; None if it was skipped.
+        options: The options of `shrink`.
     """
     whole, left, arms = cut.whole, cut.left, cut.branches.arms
     meter = Meter(whole)
     meter_left = meter if left is whole else Meter(left)
-    changed = [group for group in left.groups if not cut.alive[group.units].all()]
+    changed = [group for group in left.groups if not cut.kept_mask[group.units].all()]
     reasons = tuple(dict.fromkeys(reason for group in changed for reason in group.reasons))
-    name = getattr(asked.importance, "__name__", "custom")
-    importance = asked.importance if isinstance(asked.importance, str) else name
-    silenced = "units and branches" if arms else "units"
+    name = getattr(options.importance, "__name__", "custom")
+    importance = options.importance if isinstance(options.importance, str) else name
+    zeroed = "units and branches" if arms else "units"
     return ShrinkReport(
         model=whole.model.name,
-        target=_target(asked),
-        importance=importance if asked.kind in ("blocks", "cost") else None,
-        ranking=asked.ranking if asked.kind == "cost" else None,
-        round_to=asked.round_to,
+        target=_target(options),
+        importance=importance if options.kind in ("blocks", "cost") else None,
+        ranking=options.ranking if options.kind == "cost" else None,
+        round_to=options.round_to,
         before=_cost(meter, meter.everything),
-        after=replace(_cost(meter_left, cut.alive), params=small.model.count_params()),
-        achieved=_achieved(cut, asked, meter, meter_left),
+        after=replace(_cost(meter_left, cut.kept_mask), params=small.model.count_params()),
+        achieved=_achieved(cut, options, meter, meter_left),
         groups=_groups(cut),
         layers=_layers(cut, small),
         exact=not reasons,
         reasons=reasons,
         error=None if proof is None else proof.error,
-        against="the original" + ("" if cut.same else f" with the removed {silenced} silenced"),
+        against="the original" + ("" if cut.same else f" with the removed {zeroed} zeroed"),
         frozen=tuple((line.layer, line.reason) for line in whole.frozen),
         notes=(*whole.graph.notes, *_masks_left(whole), *cut.branches.notes, *cut.notes),
         plan=plan_of(cut),
@@ -59,39 +59,39 @@ def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, asked: Asked) ->
     )
 
 
-def _target(asked: Asked) -> dict[str, float] | str | None:
-    """What was asked for, as the report shows it."""
-    if asked.cost is not None:
-        return {asked.cost.cost: asked.cost.value}
-    return "plan" if isinstance(asked.target, Plan) else asked.target
+def _target(options: Options) -> dict[str, float] | str | None:
+    """Return the target as the report shows it."""
+    if options.cost is not None:
+        return {options.cost.cost: options.cost.value}
+    return "plan" if isinstance(options.target, Plan) else options.target
 
 
-def _cost(meter: Meter, alive: np.ndarray) -> Cost:
-    macs = meter.macs(alive)
+def _cost(meter: Meter, kept_mask: np.ndarray) -> Cost:
+    macs = meter.macs(kept_mask)
     return Cost(
-        int(meter.params(alive)),
+        int(meter.params(kept_mask)),
         None if math.isnan(macs) else round(macs),
-        int(meter.channels(alive)),
+        int(meter.channels(kept_mask)),
     )
 
 
-def _achieved(cut: Cut, asked: Asked, meter: Meter, meter_left: Meter) -> float | None:
-    """What the target asked a share of, as a share."""
-    kind = None if asked.cost is None else asked.cost.cost
+def _achieved(cut: Cut, options: Options, meter: Meter, meter_left: Meter) -> float | None:
+    """Return the share that was achieved of the cost in the target, or None."""
+    kind = None if options.cost is None else options.cost.cost
     if kind == "blocks":
         return len(cut.branches.arms) / sum(block.removable for block in cut.whole.blocks)
     if kind not in ("macs", "params", "channels"):
         return None
-    return meter_left.measure(kind, cut.alive) / meter.measure(kind, meter.everything)
+    return meter_left.measure(kind, cut.kept_mask) / meter.measure(kind, meter.everything)
 
 
 def _groups(cut: Cut) -> tuple[GroupChange, ...]:
-    """The groups of the original, each with what is left of it."""
+    """Return the groups of the original with the number of units before and after."""
     homes = {(id(p.op), p.key): group for group in cut.left.groups for p in group.producers}
     changes = []
     for group in cut.whole.groups:
         kept = [homes[key] for p in group.producers if (key := (id(p.op), p.key)) in homes]
-        after = int(cut.alive[kept[0].units].sum()) if kept else 0
+        after = int(cut.kept_mask[kept[0].units].sum()) if kept else 0
         changes.append(GroupChange(group.name, group.kind, len(group.units), after, group.exact))
     return tuple(changes)
 
@@ -113,6 +113,6 @@ def _masks_left(found: Units) -> list[str]:
     if not count:
         return []
     return [
-        f"the masks that hold zeros in {count} weights stay with the original: the small model "
-        "keeps its zeros only until it is trained, unless it is pruned again"
+        f"the pruning masks of {count} weights are not copied to the small model: its zeros do "
+        "not survive training unless it is pruned again"
     ]

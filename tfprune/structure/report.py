@@ -1,4 +1,4 @@
-"""What happened when a model was shrunk, as data and as text."""
+"""The report of `shrink`, as data and as text."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from tfprune.structure.select.plan import Plan
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs. `macs` is None where the model leaves the sizes of its input open."""
+    """What a model costs. `macs` is None if the model leaves the sizes of its input open."""
 
     params: int
     macs: int | None
@@ -19,7 +19,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class GroupChange:
-    """How many units of a group stayed."""
+    """How many units a group had, and how many were kept."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class BlockChange:
-    """A residual block: taken out whole, or the reason why it never could be ("": it could)."""
+    """A residual block: whether it was removed, and why it is not removable ("": it is)."""
 
     name: str
     layers: tuple[str, ...]
@@ -49,13 +49,13 @@ class LayerChange:
 
 @dataclass(frozen=True)
 class ShrinkReport:
-    """What `shrink` did, and the proof of it.
+    """What `shrink` did, and how it was verified.
 
-    `exact` says that the small model computes what the original computes with the removed
-    units silenced. Where it is False, `reasons` names the operations whose mathematics changes
-    with what is removed, and `error` is against the original with those taken over what stays.
-    `against` says what `error` was measured against. `importance` and `ranking` are None where
-    nothing had to be judged.
+    `exact` means that the small model computes what the original computes with the removed
+    units zeroed. If it is False, `reasons` names the operations that depend on the number of
+    channels, and `error` is measured against the original with those computed over the kept
+    channels. `against` says what `error` was measured against. `importance` and `ranking` are
+    None if the target does not use them.
     """
 
     model: str
@@ -78,7 +78,7 @@ class ShrinkReport:
     blocks: tuple[BlockChange, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain dicts, lists, numbers and strings."""
+        """Return the report as plain dicts, lists, numbers and strings."""
         return json.loads(json.dumps(asdict(self)))
 
     def __str__(self) -> str:
@@ -95,12 +95,12 @@ class ShrinkReport:
                 f"({after.macs / before.macs:.3f})"
             )
         lines.append(f"  units {before.units:,} → {after.units:,}")
-        gone = [block for block in self.blocks if block.removed]
-        if gone:
-            lines.append(f"  {len(gone)} of {len(self.blocks)} residual blocks taken out:")
-            lines.extend(f"    {block.name}  ({span(block.layers)})" for block in gone)
+        removed = [block for block in self.blocks if block.removed]
+        if removed:
+            lines.append(f"  {len(removed)} of {len(self.blocks)} residual blocks removed:")
+            lines.extend(f"    {block.name}  ({span(block.layers)})" for block in removed)
             lines.extend(
-                f"    {block.name} cannot go: {block.reason}"
+                f"    {block.name} kept: {block.reason}"
                 for block in self.blocks
                 if block.reason and not block.removed
             )
@@ -109,7 +109,7 @@ class ShrinkReport:
         else:
             against = self.against
             if not self.exact:
-                against += ", its normalizations taken over what stays"
+                against += ", its normalizations computed over the kept channels"
             lines.append(f"  differs by {self.error:.1e} of the output's scale from {against}")
         lines.extend(f"  not exact: {reason}" for reason in self.reasons)
         lines.extend(f"  note: {note}" for note in self.notes)

@@ -1,4 +1,4 @@
-"""The front door: a smaller model for a cost that is asked for."""
+"""Shrinking a model to a target."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.rebuild.repair import repaired
 from tfprune.structure.report import ShrinkReport
 from tfprune.structure.select.plan import Plan
-from tfprune.structure.targets.asked import TARGETS, Asked
+from tfprune.structure.targets.options import TARGETS, Options
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.progress import SILENT, Progress
 
@@ -41,55 +41,55 @@ def shrink(
     input_shape: InputShape | None = None,
     progress: Progress = SILENT,
 ) -> tuple[keras.Model, ShrinkReport]:
-    """A smaller model with whole units removed, and the report that proves it.
+    """Return a smaller model with whole units removed, and a report that verifies it.
 
-    The model that is given is not changed.
+    The given model is not changed.
 
     Args:
         model: A built Keras 3 model of any kind.
-        target: What may stay: `{"macs": 0.5}`, `{"params": 0.3}`, `{"channels": 0.5}` or
-            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. Depth is asked
-            for by what goes: `{"blocks": 0.25}` takes out a quarter of the residual blocks whose
-            skip path is the identity, rounded, at least one. "zeros" or "gates" for what training
-            has closed: units whose weights are all zero, or whose gate is (see `add_gates`), and
-            residual branches that add nothing. A `Plan` to apply again. None if only `ratios`
-            are to be applied.
-        importance: How units, or blocks, are judged: l1, l2, bn_scale, lamp, fpgm, taylor,
+        target: How much to keep: `{"macs": 0.5}`, `{"params": 0.3}`, `{"channels": 0.5}` or
+            `{"tflite_bytes": 200_000}`; up to 1 it is a share, above it an amount. For depth, how
+            much to remove: `{"blocks": 0.25}` removes a quarter of the residual blocks whose
+            skip path is the identity, rounded, at least one. "zeros" or "gates" removes closed
+            units, whose weights are all zero or whose gate is (see `add_gates`), and residual
+            branches that add zero. A `Plan` is applied again. None applies only `ratios`.
+        importance: The importance of units or blocks: l1, l2, bn_scale, lamp, fpgm, taylor,
             hessian, activation, random, or a function of a weight as (positions, everything
-            else) that gives a number for each position.
-        ranking: How the total is shared out: uniform, global, isomorphic, or fast (uniform, but
-            less of groups that take more time than their multiplications tell).
-        data: For what is judged on data: inputs, (inputs, labels) or (inputs, labels, weights);
-            or a dataset or another iterable of these. Several inputs are a list or a dict.
+            else) that returns a number for each position.
+        ranking: How the removal is distributed over groups: uniform, global, isomorphic, or fast
+            (uniform, but more from groups that take more time than their multiplications).
+        data: Data for importances that need it: inputs, (inputs, labels) or (inputs, labels,
+            weights), or a dataset or another iterable of these. Several inputs are a list or a
+            dict.
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
-        round_to: Numbers of channels that stay are multiples of this where there are as many.
+        round_to: Kept numbers of channels are multiples of this, unless there are fewer.
         only: Names or regular expressions of layers (or predicates of a `Group`, for blocks of
-            a `Block`): nothing else is cut.
-        skip: Those that stay.
-        ratios: The share that stays, by name or regular expression of layers, instead of what
-            the ranking says.
-        cap: The largest share of one group that may go.
-        heads: Whether attention heads may go.
-        verify: Whether to prove the small model against the original.
-        repair: Unlabeled data from which the kernels that stay are made to do the work of the
-            rows that go, by least squares (not for "zeros" and "gates", which lose nothing); a
-            note names the layers that it does not reach.
-        seed: For the proof's inputs and for importance random.
-        input_shape: The shape of the input without the batch (or a structure of shapes), where
+            a `Block`): only these are cut.
+        skip: Layers or groups that are not cut, in the same forms.
+        ratios: The share to keep, by name or regular expression of layers, instead of the
+            ranking's.
+        cap: The largest share of one group that may be removed.
+        heads: Whether attention heads may be removed.
+        verify: Whether to verify the small model against the original.
+        repair: Unlabeled data, to update the kept kernels by least squares so that they
+            compensate for the removed channels (not for "zeros" and "gates", which are exact); a
+            note names the layers that this does not reach.
+        seed: Seed of the inputs for verification and of importance random.
+        input_shape: The shape of the input without the batch (or a structure of shapes), if
             the model leaves it open.
-        progress: Where to report to.
+        progress: Where to report progress.
 
     Returns:
-        An ordinary Keras model, which needs no custom objects that the original did not need,
-        and the report.
+        An ordinary Keras model, which needs no other custom objects than the original, and the
+        report.
 
     Raises:
-        ModelError: The model cannot be read or rebuilt, or the proof failed.
+        ModelError: The model cannot be read or rebuilt, the verification failed, or the target is
+            in blocks and none is removable.
         FilterError: A name in `only`, `skip` or `ratios` matches nothing that can be cut.
-        ModelError: Blocks are asked for, and there is none that could be taken out.
         OptionError: An option is out of its range, or the target cannot be met.
-        DataError: The importance needs data that is not there.
-        ConversionError: A size of the file is asked for, and the model cannot be one.
+        DataError: The importance needs data that is missing.
+        ConversionError: The target is in bytes, and the model cannot be converted.
 
     Example:
         >>> import keras
@@ -100,7 +100,7 @@ def shrink(
         >>> small.get_layer("hidden").units, report.exact
         (16, True)
     """
-    asked = Asked(
+    options = Options(
         target=target,
         importance=importance,
         ranking=ranking,
@@ -122,7 +122,7 @@ def shrink(
     with progress.task("shrink", 4) as task:
         found = units(model, input_shape=input_shape)
         task.advance()
-        cut = TARGETS[asked.kind](found, asked)
+        cut = TARGETS[options.kind](found, options)
         task.advance()
         if repair is not None:
             cut = repaired(cut, repair)
@@ -132,4 +132,4 @@ def shrink(
             proof = prove(cut, small, seed=seed, input_shape=input_shape)
         task.advance()
     compile_anew(small.model)
-    return small.model, build_report(cut, small, proof, asked)
+    return small.model, build_report(cut, small, proof, options)

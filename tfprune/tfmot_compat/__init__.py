@@ -1,1 +1,1 @@
-"""tensorflow-model-optimization's names, for both generations of Keras."""
+"""The API of tensorflow-model-optimization, for both generations of Keras."""

@@ -1,7 +1,7 @@
-"""tensorflow-model-optimization, for `tf_keras` models: the only module that imports it.
+"""Using tensorflow-model-optimization for `tf_keras` models; the only module that imports it.
 
-Importing it would set an environment variable and, where `tf.keras` has not been touched yet,
-turn `tf.keras` into `tf_keras` for the whole process. Both are put right here.
+Importing it sets an environment variable and, if `tf.keras` has not been accessed yet, turns
+`tf.keras` into `tf_keras` for the whole process. This module prevents both.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _SWITCH = "TF_USE_LEGACY_KERAS"
 
 @functools.cache
 def sparsity_api() -> Any:
-    """Return `tfmot.sparsity.keras`, imported so that `tf.keras` and the environment stay."""
+    """Import `tfmot.sparsity.keras` without changing `tf.keras` or the environment."""
     require("pruning a tf_keras model", "tf-keras", "tensorflow_model_optimization", "tf_keras")
     import tensorflow as tf
 
-    # An attribute access makes TensorFlow's lazy loader decide now, before the switch is set.
+    # An attribute access resolves TensorFlow's lazy loader before the variable is set.
     _ = tf.keras.layers
     before = os.environ.get(_SWITCH)
     try:
@@ -45,7 +45,7 @@ def sparsity_api() -> Any:
 def prune_low_magnitude(
     to_prune: Any, *, pruning_schedule: Any, pruning_policy: Any, **options: Any
 ) -> Any:
-    """Hand a `tf_keras` model, layer or list to tensorflow-model-optimization."""
+    """Prune a `tf_keras` model, layer or list with tensorflow-model-optimization."""
     return sparsity_api().prune_low_magnitude(
         to_prune,
         pruning_schedule=schedule_to_tfmot(pruning_schedule),
@@ -55,13 +55,13 @@ def prune_low_magnitude(
 
 
 def strip_pruning(model: Any) -> Any:
-    """Return a `tf_keras` model without its wrappers, its masks applied a last time.
+    """Return a `tf_keras` model without its wrappers, after applying its masks a last time.
 
-    tensorflow-model-optimization's own function leaves out the masks: weights that the last
-    steps brought back would stay.
+    tensorflow-model-optimization's own function does not apply the masks: pruned weights that the
+    last steps changed would remain nonzero.
 
     Raises:
-        ModelError: If it is no Sequential or functional model.
+        ModelError: If it is not a Sequential or functional model.
     """
     import tf_keras
 
@@ -77,7 +77,7 @@ def strip_pruning(model: Any) -> Any:
     idle = [w.layer.name for w in wrapped if w.pruning_vars and not _has_fired(w)]
     if idle:
         warnings.warn(
-            f"strip_pruning: nothing was pruned of {', '.join(idle)}: the schedule never fired. "
+            f"strip_pruning: {', '.join(idle)} was never pruned: the schedule never fired. "
             "Make its frequency or begin_step smaller, or train longer",
             ScheduleWarning,
             stacklevel=3,
@@ -98,7 +98,7 @@ def _apply_masks(wrapped: list[Any]) -> list[str]:
 
 
 def _has_fired(wrapper: Any) -> bool:
-    # A mask update sets the threshold too, which begins at zero.
+    # A mask update also sets the threshold, which is initially zero.
     return any(
         float(threshold) != 0 or not bool(mask.numpy().all())
         for _, mask, threshold in wrapper.pruning_vars
@@ -106,7 +106,7 @@ def _has_fired(wrapper: Any) -> bool:
 
 
 def wrapped_layers(model: Any) -> list[Any]:
-    """Return the wrappers in a model, also those inside layers and models of the user's own."""
+    """Return the wrappers in a model, also those inside custom layers and models."""
     wrapper = type_of_wrapper()
     return [layer for layer in model.submodules if isinstance(layer, wrapper)]
 
@@ -121,11 +121,11 @@ def type_of_wrapper() -> type:
 
 
 def update_pruning_step() -> Any:
-    """Return tensorflow-model-optimization's callback, which then finds every wrapper.
+    """Return tensorflow-model-optimization's callback, extended to find every wrapper.
 
-    Its own one looks at `model.layers` alone and fails for wrappers further inside; says nothing
-    where none is found; says nothing of a training too short for the schedule; and leaves what
-    is written over the weights when training ends.
+    The original searches only `model.layers` and fails for nested wrappers; it does not report
+    that there are none, or that the training is too short for the schedule; and it does not apply
+    the masks to weights that are changed when training ends.
     """
     return _callback_type()()
 
@@ -133,14 +133,14 @@ def update_pruning_step() -> Any:
 @functools.cache
 def _callback_type() -> type:
     class UpdatePruningStep(sparsity_api().UpdatePruningStep):  # type: ignore[misc]
-        params: dict[str, Any] | None = None  # a loop of one's own sets none
+        params: dict[str, Any] | None = None  # a custom training loop sets none
 
         def on_train_begin(self, logs: Any = None) -> None:
             self.prunable_layers = wrapped_layers(self.model)
             if not self.prunable_layers:
                 raise ModelError(
                     f"UpdatePruningStep: nothing of the model {self.model.name!r} is pruned; call "
-                    "prune_low_magnitude() on it first, or take the callback away"
+                    "prune_low_magnitude() on it first, or remove the callback"
                 )
             unbuilt = [w.layer.name for w in self.prunable_layers if not w.built]
             if unbuilt:
@@ -156,14 +156,14 @@ def _callback_type() -> type:
             self._short = bool(steps * epochs) and self._warn_if_short(steps * epochs)
 
         def on_train_end(self, logs: Any = None) -> None:
-            put_back = _apply_masks(self.prunable_layers)
+            changed = _apply_masks(self.prunable_layers)
             if not self._short:  # it may have been stopped early
                 self._warn_if_short(0)
-            # The averages that an optimizer ends with are written after the last epoch.
-            if put_back and not getattr(self.model.optimizer, "use_ema", False):
+            # An optimizer with `use_ema` assigns its averages after the last epoch.
+            if changed and not getattr(self.model.optimizer, "use_ema", False):
                 warnings.warn(
-                    f"UpdatePruningStep: set masked weights of {', '.join(put_back)} to zero that "
-                    "something other than the optimizer had put back when training ended "
+                    f"UpdatePruningStep: set pruned weights of {', '.join(changed)} back to zero, "
+                    "which something other than the optimizer had changed when training ended "
                     "(restored weights): evaluate the model again",
                     ScheduleWarning,
                     stacklevel=2,
@@ -183,7 +183,7 @@ def _callback_type() -> type:
 
 
 def _shortfall(schedule: Any, last: int) -> str:
-    """Say what a schedule will not have reached at a wrapper's step, or nothing if it will."""
+    """Return a warning if a schedule will not finish by a wrapper's step, or ""."""
     ours: Any
     if isinstance(schedule, _adapted_type()):
         ours, due, shown = schedule.schedule, schedule.schedule.last_due(last - 1), ""
@@ -192,7 +192,7 @@ def _shortfall(schedule: Any, last: int) -> str:
         end = last if ours.end_step < 0 else min(last, ours.end_step)
         due = end - (end - ours.begin_step) % ours.frequency if end >= ours.begin_step else None
         due = due or None  # wrappers count from 1
-        shown = " In a tf_keras model masks are updated every `frequency` steps alone."
+        shown = " In a tf_keras model masks are updated only every `frequency` steps."
     else:
         return ""
     reached, final = (float(ours(due)[1]) if due is not None else 0.0), ours.final()
@@ -209,10 +209,10 @@ def pruning_summaries(log_dir: str, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def prune_scope() -> Iterator[None]:
-    """Return the scope in which files of wrapped `tf_keras` models can be loaded.
+    """Enter the scope in which files of wrapped `tf_keras` models can be loaded.
 
-    Schedules of one's own are found in it by the name of their class. Files of Keras 3 models
-    pruned by tfprune need no scope: they hold no custom objects.
+    Custom schedules are found by the name of their class. Files of Keras 3 models pruned by
+    tfprune need no scope: they have no custom objects.
     """
     import tf_keras
 
@@ -231,7 +231,7 @@ def _subclasses(kind: Any) -> Iterator[type]:
 
 
 def _loader(kind: Any) -> Any:
-    """Return a class whose `from_config` reads a schedule of ours for a `tf_keras` wrapper."""
+    """Return a class whose `from_config` loads a tfprune schedule for a `tf_keras` wrapper."""
 
     class Loader:
         @classmethod
@@ -245,10 +245,10 @@ _COUNTERPARTS = {kind.__name__: kind for kind in (PolynomialDecay, ConstantSpars
 
 
 def schedule_to_tfmot(schedule: Any) -> Any:
-    """Return a schedule that tensorflow-model-optimization takes.
+    """Return a schedule of tensorflow-model-optimization.
 
     Raises:
-        OptionError: If it is no schedule of either package.
+        OptionError: If it is not a schedule of either package.
     """
     api = sparsity_api()
     if type(schedule) in _COUNTERPARTS.values():

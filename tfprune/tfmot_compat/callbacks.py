@@ -1,4 +1,4 @@
-"""tensorflow-model-optimization's callbacks, for models of both generations of Keras."""
+"""The callbacks of tensorflow-model-optimization, for models of both generations of Keras."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from tfprune.tfmot_compat import adapter
 
 
 class UpdatePruningStep(MaskUpdates):
-    """Updates the masks when the schedule says so, by the number of steps the optimizer has done.
+    """Updates the masks on the schedule, by the number of steps the optimizer has done.
 
-    It has to be among the callbacks of `fit` when a model is pruned on a schedule; behind those
-    that set weights when training ends, as EarlyStopping may. In a training loop of your own, call
+    It must be among the callbacks of `fit` when a model is pruned on a schedule, after those that
+    set weights when training ends, as EarlyStopping may. In a custom training loop, call
     `set_model(model)`, `on_train_begin()`, `on_train_batch_end(batch)` after every step, and
-    `on_train_end()`; `model.optimizer` has to be the optimizer in use. Where nothing of the model
-    is trainable, batches are counted instead of steps. A saved model carries no masks: call
-    `prune` again after loading, and the schedule goes on where it was.
+    `on_train_end()`; `model.optimizer` must be the optimizer in use. If the model has no trainable
+    weights, batches are counted instead of steps. A saved model has no masks: call `prune` again
+    after loading, and the schedule resumes at its step.
 
     Warns:
-        ScheduleWarning: Before the first epoch, if the training is too short for a schedule or
-            something of the model is no longer held; at the end, if the schedule was cut short,
-            or weights had been put back that are masked.
+        ScheduleWarning: Before the first epoch, if the training is too short for a schedule or a
+            mask was replaced; at the end, if the schedule is unfinished, or pruned weights were
+            changed.
 
     Example:
         >>> import keras, numpy as np, tfprune
@@ -35,9 +35,9 @@ class UpdatePruningStep(MaskUpdates):
 
     def set_model(self, model: Any) -> None:
         if generation.is_tf_keras(model):
-            hand_over(self, adapter.update_pruning_step(), model)
+            forward_hooks(self, adapter.update_pruning_step(), model)
         else:
-            take_back(self)
+            restore_hooks(self)
             super().set_model(model)
 
 
@@ -47,7 +47,7 @@ class PruningSummaries(MaskSummaries):
     Args:
         log_dir: The folder that TensorBoard reads.
         update_freq: As in `keras.callbacks.TensorBoard`.
-        **kwargs: Its further arguments.
+        **kwargs: Further arguments of `keras.callbacks.TensorBoard`.
     """
 
     def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
@@ -56,29 +56,29 @@ class PruningSummaries(MaskSummaries):
 
     def set_model(self, model: Any) -> None:
         if generation.is_tf_keras(model):
-            hand_over(self, adapter.pruning_summaries(self.log_dir, **self._options), model)
+            forward_hooks(self, adapter.pruning_summaries(self.log_dir, **self._options), model)
         else:
-            take_back(self)
+            restore_hooks(self)
             super().set_model(model)
 
 
-def hand_over(callback: Any, peer: Any, model: Any) -> None:
-    """Let a `tf_keras` callback do the work of one of ours from now on, on a `tf_keras` model."""
+def forward_hooks(callback: Any, peer: Any, model: Any) -> None:
+    """Forward the hooks of a tfprune callback to a `tf_keras` callback."""
     for name in dir(peer):
-        if name.startswith("on_") or name in _SPOKEN_FOR:
+        if name.startswith("on_") or name in _FORWARDED:
             setattr(callback, name, getattr(peer, name))
     peer.set_model(model)
 
 
-def take_back(callback: Any) -> None:
-    """Let a callback of ours do its own work again, after `hand_over`."""
-    for name in [name for name in vars(callback) if name.startswith("on_") or name in _SPOKEN_FOR]:
+def restore_hooks(callback: Any) -> None:
+    """Undo `forward_hooks`."""
+    for name in [name for name in vars(callback) if name.startswith("on_") or name in _FORWARDED]:
         delattr(callback, name)
 
 
-# What tf_keras asks a callback for, beside its hooks. `set_model` stays ours: it tells the
-# generations apart, so that one callback can serve a model of each.
-_SPOKEN_FOR = (
+# What tf_keras uses of a callback besides its hooks. `set_model` is not forwarded: it tells the
+# generations apart, so that one callback can be used with models of both.
+_FORWARDED = (
     "set_params",
     "_implements_train_batch_hooks",
     "_implements_test_batch_hooks",

@@ -1,4 +1,4 @@
-"""`prune_low_magnitude` and `strip_pruning` as tensorflow-model-optimization names them."""
+"""`prune_low_magnitude` and `strip_pruning`, as in tensorflow-model-optimization."""
 
 import functools
 from collections.abc import Iterable
@@ -35,25 +35,25 @@ def prune_low_magnitude(
     strict: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Return what was given, to be pruned by magnitude on a schedule while it trains.
+    """Prune by magnitude on a schedule while the model trains.
 
-    The drop-in for tensorflow-model-optimization's function of this name. Models, layers and
-    lists of `tf_keras` are handed to it; those of Keras 3 are pruned here, and are returned
-    themselves. What is held already stays as it is.
+    A drop-in replacement for tensorflow-model-optimization's function, which is called for
+    models, layers and lists of `tf_keras`; those of Keras 3 are pruned here and returned
+    themselves. Kernels that are already held are not changed.
 
     Args:
         to_prune: A model, a layer, or a list of layers.
-        pruning_schedule: When and how much. Steps count from the optimizer's first.
-        block_size: (height, width) of the blocks that are kept or dropped together.
-        block_pooling_type: `"AVG"` or `"MAX"`: how a block is judged.
-        pruning_policy: An object that says which layers may be pruned.
-        sparsity_m_by_n: (m, n): m *zeros* in every n consecutive inputs. The schedule then says
-            only when.
-        strict: Raise when a layer has weights but no kernel that tfprune knows.
-        **kwargs: For `tf_keras` layers only: passed on.
+        pruning_schedule: When and how much to prune, in steps of the optimizer.
+        block_size: (height, width) of the blocks that are kept or zeroed together.
+        block_pooling_type: `"AVG"` or `"MAX"`: how a block is scored.
+        pruning_policy: An object that decides which layers may be pruned.
+        sparsity_m_by_n: (m, n): m *zeros* in every n consecutive inputs. The schedule then only
+            determines when.
+        strict: Raise if a layer has weights but no kernel that tfprune knows.
+        **kwargs: Passed on, for `tf_keras` layers only.
 
     Returns:
-        `to_prune` itself (Keras 3), or what tensorflow-model-optimization returns (`tf_keras`).
+        `to_prune` itself (Keras 3), or the result of tensorflow-model-optimization (`tf_keras`).
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -73,7 +73,7 @@ def prune_low_magnitude(
     if kwargs:
         raise OptionError(
             f"prune_low_magnitude: unexpected argument {sorted(kwargs)[0]!r}; "
-            "only tf_keras layers take further ones"
+            "only tf_keras layers accept further ones"
         )
     choices = Choices(
         score=scores.SCORES["magnitude"],
@@ -89,7 +89,7 @@ def prune_low_magnitude(
 
 def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
     if isinstance(kernel.variable.constraint, Hold):
-        return "held already, by an earlier call"
+        return "already held by an earlier call"
     if policy is not None and not policy.allow_pruning(kernel.layer):
         return "left out by the pruning policy"
     return ""
@@ -108,25 +108,25 @@ def _low_magnitude_pattern(
         if len(pair) != 2 or not all(isinstance(v, int) for v in pair):
             raise OptionError(f"sparsity_m_by_n: expected two whole numbers. Received {pair!r}.")
         if block != (1, 1):
-            raise OptionError("sparsity_m_by_n and block_size exclude each other: give one")
+            raise OptionError("sparsity_m_by_n and block_size exclude each other: pass only one")
         return KeepOf(pair[1] - pair[0], pair[1])
     checked = Block(block[0], block[1], pooling)
     return Unstructured() if block == (1, 1) else checked
 
 
 def strip_pruning(model: M) -> M:
-    """Return the model with its masks applied a last time and then removed.
+    """Apply the masks of a model a last time and remove them.
 
     Args:
-        model: What `prune` or `prune_low_magnitude` returned, trained.
+        model: A model from `prune` or `prune_low_magnitude`, trained.
 
     Returns:
         `model` itself (Keras 3), or a stripped copy (`tf_keras`).
 
     Warns:
         ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another
-            constraint, or if something other than the optimizer had put weights back, so that the
-            accuracy measured before is not this model's.
+            constraint, or if something other than the optimizer had changed pruned weights, so
+            that the accuracy measured before is not this model's.
 
     Example:
         >>> import tfprune

@@ -1,4 +1,4 @@
-"""Which layers may be pruned: policies, and layers that say so themselves."""
+"""Policies that decide which layers may be pruned, and layers that name their weights."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -26,7 +26,7 @@ class PrunableLayer(ABC):
 
 
 class PruningPolicy(ABC):
-    """Says which layers of a model may be pruned. Subclass it and give both methods."""
+    """Decides which layers of a model may be pruned. Subclass it and implement both methods."""
 
     @abstractmethod
     def allow_pruning(self, layer: Any) -> bool:
@@ -38,10 +38,9 @@ class PruningPolicy(ABC):
 
 
 class PruneForLatencyOnXNNPack(PruningPolicy):
-    """Prunes the 1×1 convolutions alone: the kernels that XNNPACK can run sparsely.
+    """Prunes only the 1×1 convolutions, whose kernels XNNPACK can run sparsely.
 
-    It selects what can be selected. Whether the sparse path then engages depends on the rest of
-    the model too.
+    Whether XNNPACK uses its sparse path also depends on the rest of the model.
     """
 
     def allow_pruning(self, layer: Any) -> bool:

@@ -103,9 +103,9 @@ class Scaled(L.Dense):
 @pytest.mark.parametrize(
     ("layer", "shape", "reason"),
     [
-        (Scaled(3), (4,), "a call of its own"),
-        (L.Conv2DTranspose(3, 2), (4, 4, 2), "no rule for what a keras.Conv2DTranspose"),
-        (L.LSTM(3), (4, 2), "no rule for what a keras.LSTMCell"),
+        (Scaled(3), (4,), "overrides call"),
+        (L.Conv2DTranspose(3, 2), (4, 4, 2), "no rule for the products of a keras.Conv2DTranspose"),
+        (L.LSTM(3), (4, 2), "no rule for the products of a keras.LSTMCell"),
         (L.EinsumDense("abc,cd->ad", (3,)), (4, 2), "sums over an axis that the kernel does not"),
     ],
 )

@@ -40,7 +40,7 @@ def test_the_model_as_it_came_comes_back_inside_the_block_only() -> None:
     seen = []
 
     def look_and_fail() -> None:
-        with bench.as_it_came():
+        with bench.original_weights():
             seen.append(kernel.numpy())
             raise KeyError
 

@@ -11,7 +11,7 @@ from keras import layers as kl
 import tfprune
 from tfprune.errors import DataError, FilterError, ModelError, OptionError
 from tfprune.graph.residual_blocks import addends
-from tfprune.structure.depth.choose_blocks import BLOCK_JUDGES, judge_blocks
+from tfprune.structure.depth.choose_blocks import BLOCK_IMPORTANCES, score_blocks
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.rebuild import execute
 from tfprune.structure.rebuild.weights import read_weights
@@ -41,7 +41,7 @@ def removed(report):
     return [block.name for block in report.blocks if block.removed]
 
 
-def silenced(model, names, data):
+def without_branches(model, names, data):
     """What the model gives when some branches add nothing: done by hand, not by the package."""
     found = units(model)
     muted = {block.arm for block in found.blocks if block.name in names}
@@ -86,7 +86,7 @@ def test_the_weakest_blocks_go(importance) -> None:
     assert report.after.params == small.count_params()
     assert report.after.macs == tfprune.macs(small).total
     np.testing.assert_allclose(
-        small(LABELLED[0]), silenced(model, removed(report), LABELLED[0]), atol=1e-5
+        small(LABELLED[0]), without_branches(model, removed(report), LABELLED[0]), atol=1e-5
     )
 
 
@@ -105,7 +105,7 @@ def test_bn_scale_needs_normalizations_on_the_branch() -> None:
     model = keras.Model(inputs, kl.Dense(2)(x))
     model.get_layer("bn_1").gamma.assign(np.full(8, 0.01))
     assert removed(tfprune.shrink(model, {"blocks": 0.3}, importance="bn_scale")[1]) == ["sum_1"]
-    with pytest.raises(OptionError, match="bn_scale' has nothing to judge any of the 4 blocks by"):
+    with pytest.raises(OptionError, match="bn_scale' is not defined for any of the 4 blocks"):
         tfprune.shrink(deep(norm=False), {"blocks": 0.5}, importance="bn_scale")
 
 
@@ -122,19 +122,19 @@ def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
     for number in range(2):
         x = x + Own(name=f"own_{number}")(x)
     model = keras.Model(inputs, kl.Dense(2)(x))
-    with pytest.raises(OptionError, match="'l2' has nothing .* Take taylor or activation with"):
+    with pytest.raises(OptionError, match="'l2' is not defined .* Use taylor or activation with"):
         tfprune.shrink(model, {"blocks": 0.5}, importance="l2")
 
 
 def test_a_judge_of_blocks_is_a_known_importance() -> None:
-    assert set(BLOCK_JUDGES) <= set(IMPORTANCES)
+    assert set(BLOCK_IMPORTANCES) <= set(IMPORTANCES)
 
 
 def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     model = deep(2)
     found = units(model)
     evidence = Evidence(found, read_weights(found), LABELLED, LOSS)
-    scores = judge_blocks("taylor", evidence, found.blocks)
+    scores = score_blocks("taylor", evidence, found.blocks)
     for block, score in zip(found.blocks, scores, strict=True):
         layer = model.get_layer(block.layers[-1])
         kept = layer.get_weights()
@@ -188,14 +188,14 @@ def test_a_share_that_is_none_is_refused(share, message) -> None:
 
 
 def test_what_does_not_go_with_blocks_is_said() -> None:
-    with pytest.raises(OptionError, match="ratios= and repair= are about channels"):
+    with pytest.raises(OptionError, match="ratios= and repair= apply to channels"):
         tfprune.shrink(deep(), {"blocks": 0.5}, ratios={"stem": 0.5})
     for target in ("zeros", tfprune.Plan("deep", ())):
-        with pytest.raises(OptionError, match="it says itself what goes: leave out only="):
+        with pytest.raises(OptionError, match="it determines what is removed: leave out only="):
             tfprune.shrink(deep(), target, only="stem")
-    with pytest.raises(OptionError, match="target zeros: it loses nothing to repair"):
+    with pytest.raises(OptionError, match="target zeros: it is exact and needs no repair"):
         tfprune.shrink(deep(), "zeros", repair=LABELLED[0])
-    with pytest.raises(DataError, match="data=: there is none"):
+    with pytest.raises(DataError, match="data=: this importance needs data"):
         tfprune.shrink(deep(), {"blocks": 0.5}, importance="taylor", loss=LOSS)
 
 
@@ -203,14 +203,14 @@ def test_a_model_without_blocks_is_said_and_why() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(4)(inputs)
     plain = keras.Model(inputs, kl.Dense(2)(x), name="plain")
-    with pytest.raises(ModelError, match="'plain' has no residual block that could be taken out"):
+    with pytest.raises(ModelError, match="'plain' has no removable residual block"):
         tfprune.shrink(plain, {"blocks": 0.5})
     x = kl.Add(name="sum")([kl.Dense(5, name="skip")(x), kl.Dense(5)(kl.Dense(3)(x))])
     model = keras.Model(inputs, kl.Dense(2)(x))
-    with pytest.raises(ModelError, match="sum: its skip path is no identity.*skip"):
+    with pytest.raises(ModelError, match="sum: its skip path is not the identity.*skip"):
         tfprune.shrink(model, {"blocks": 0.5})
     model = keras.Model(inputs, kl.Add(name="fine")([x, kl.Dense(5)(x)]))
-    with pytest.raises(FilterError, match="only: 'sum' cannot be taken out: its skip path"):
+    with pytest.raises(FilterError, match="only: 'sum' cannot be removed: its skip path"):
         tfprune.shrink(model, {"blocks": 0.5}, only="sum")
 
 
@@ -222,10 +222,10 @@ def test_the_report_names_what_went_and_what_could_not() -> None:
     x = kl.Add(name="two")([y, kl.Dense(5, name="skip")(x)])
     _, report = tfprune.shrink(keras.Model(inputs, kl.Dense(2)(x)), {"blocks": 1})
     text = str(report)
-    assert "1 of 2 residual blocks taken out" in text
+    assert "1 of 2 residual blocks removed" in text
     assert "one  (a)" in text
-    assert "from the original with the removed units and branches silenced" in text
-    assert "two cannot go: its skip path is no identity: it goes through skip" in text
+    assert "from the original with the removed units and branches zeroed" in text
+    assert "two kept: its skip path is not the identity: it contains skip" in text
     data = json.loads(json.dumps(report.to_json()))
     assert [block["removed"] for block in data["blocks"]] == [True, False]
 
@@ -252,7 +252,7 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
     x = kl.Conv2D(8, 3)(inputs)
     name = plan.blocks[0].block
     y = kl.Add(name=name)([x, kl.Conv2D(8, 1, name="another")(x)])
-    with pytest.raises(OptionError, match=f"block '{name}' should be made of up_"):
+    with pytest.raises(OptionError, match=f"block '{name}' should have the layers up_"):
         tfprune.shrink(keras.Model(inputs, y), plan)
     y = kl.Add(name="else")([x, kl.Conv2D(8, 1, name="another")(x)])
     with pytest.raises(OptionError, match=f"has no block '{name}'"):
@@ -260,7 +260,7 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
 
 
 def test_an_error_in_taking_out_is_seen(monkeypatch) -> None:
-    """The proof is against the original with the branch silenced, so another graph fails it."""
+    """The proof is against the original with the branch zeroed, so another graph fails it."""
     from tfprune.structure.rebuild import cut
 
     right = cut.without
@@ -281,7 +281,7 @@ def test_a_branch_at_the_end_and_one_over_several_inputs(loose_inputs: bool) -> 
     y = kl.MultiHeadAttention(2, 4, name="cross")(x, kl.Dense(8, name="key")(memory))
     model = keras.Model([inputs, memory], x + y)
     if not loose_inputs:
-        with pytest.raises(ModelError, match="an input does not reach an output any more"):
+        with pytest.raises(ModelError, match="an input is not connected to an output"):
             tfprune.shrink(model, {"blocks": 1})
         return
     small, report = tfprune.shrink(model, {"blocks": 1})
@@ -319,7 +319,7 @@ def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
         if importance != "l2":  # which sees the input kernels too
             assert [b.layers[1] for b in report.blocks if b.removed] == ["mha_1", "up_2"]
         np.testing.assert_allclose(
-            small(data[0]), silenced(model, removed(report), data[0]), atol=1e-5
+            small(data[0]), without_branches(model, removed(report), data[0]), atol=1e-5
         )
 
 
@@ -341,7 +341,9 @@ def test_whatever_goes_the_proof_holds(count, share, importance, norm) -> None:
     assert len(removed(report)) == max(round(share * count), 1)
     assert report.error <= 1e-5
     data = LABELLED[0][:3]
-    np.testing.assert_allclose(small(data), silenced(model, removed(report), data), atol=1e-5)
+    np.testing.assert_allclose(
+        small(data), without_branches(model, removed(report), data), atol=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ def test_gates_stand_after_the_normalization_and_change_nothing_while_open() -> 
 
 def test_gates_that_nothing_closes_are_said() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
-    with pytest.warns(UserWarning, match="nothing closes gates of kind 'hard_concrete'"):
+    with pytest.warns(UserWarning, match="gates of kind 'hard_concrete' do not close"):
         tfprune.add_gates(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -69,7 +69,7 @@ def test_what_gets_no_gate_is_named() -> None:
     (message,) = (str(one.message) for one in caught if "no gate" in str(one.message))
     assert "plain (plain and residual make it together)" in message
     assert "mha.num_heads (its units are heads; place a HeadGate by hand)" in message
-    assert "td.low (it does not lie along the last axis of what td gives)" in message
+    assert "td.low (it is not the last axis of the output of td)" in message
     gates = [layer.name for layer in gated.layers if isinstance(layer, tfprune.layers.ChannelGate)]
     assert gates == ["mha_gate", "td_gate"]
     with pytest.raises(ModelError, match=r"no place for a gate: td\.low"):

@@ -52,7 +52,11 @@ def test_a_constant_that_beta_makes_is_folded_into_the_bias() -> None:
 def test_a_constant_under_padding_cannot_be_folded_and_is_named() -> None:
     model = conv_net(beta="ones", padding="same")
     zero(model.get_layer("a"), [0, 7])
-    check(model, {"a": ()}, note="2 closed units of a stay (0, 7): b pads")
+    check(
+        model,
+        {"a": ()},
+        note="2 closed units of a kept (0, 7): their constant output cannot be folded into b",
+    )
 
 
 def test_units_that_nobody_reads_go() -> None:
@@ -117,13 +121,13 @@ def test_under_a_normalization_of_channels_nothing_goes() -> None:
     x = kl.LayerNormalization()(kl.Dense(8, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(x))
     zero(model.get_layer("a"), [3])
-    check(model, {"a": ()}, note="1 closed units of a stay")
+    check(model, {"a": ()}, note="1 closed units of a kept")
 
 
 def test_one_unit_stays_where_all_are_zero() -> None:
     model = conv_net(norm=False)
     zero(model.get_layer("a"), list(range(8)))
-    small = check(model, {}, note="1 closed units of a stay (0): all of a are closed")
+    small = check(model, {}, note="1 closed units of a kept (0): all of a are closed")
     assert small.get_layer("a").filters == 1
 
 
@@ -133,7 +137,7 @@ def test_the_unit_that_has_to_stay_keeps_its_constant() -> None:
         [keras.Input((3,)), kl.Dense(4, "sigmoid", name="a"), kl.Dense(2, name="b")]
     )
     zero(model.get_layer("a"), [0, 1, 2, 3])
-    small = check(model, {"a": (1, 2, 3)}, note="all of a are closed, and one has to stay")
+    small = check(model, {"a": (1, 2, 3)}, note="all of a are closed, and one must be kept")
     kernel, bias = model.get_layer("b").get_weights()
     np.testing.assert_allclose(small.get_layer("b").bias, bias + 0.5 * kernel[1:].sum(axis=0))
 
@@ -148,7 +152,7 @@ def grouped_net(bias: str):
 def test_blocks_stay_equal() -> None:
     model = grouped_net("zeros")
     zero(model.get_layer("a"), [0, 1, 6])
-    note = "1 closed units of a stay (0): as many stay in each of the 2 blocks of a"
+    note = "1 closed units of a kept (0): the 2 blocks of a keep equal counts"
     check(model, {"a": (1, 6)}, note=note)
 
 
@@ -157,7 +161,9 @@ def test_the_constant_of_a_unit_that_stays_for_its_block_is_not_folded() -> None
     model = grouped_net("ones")
     zero(model.get_layer("b"), [1], bias=False)
     model.get_layer("b").bias.assign([0, 1, 0, 0])
-    small = check(model, {"b": ()}, note="1 closed units of b stay (1): as many stay in each")
+    small = check(
+        model, {"b": ()}, note="1 closed units of b kept (1): the 2 blocks of b keep equal"
+    )
     np.testing.assert_array_equal(small.get_layer("out").bias, model.get_layer("out").bias)
 
 
@@ -169,14 +175,14 @@ def test_a_constant_goes_into_the_bias_of_its_own_group() -> None:
 
 
 def test_a_layer_called_twice_may_be_told_two_constants() -> None:
-    """The second call was not listened to."""
+    """The input of the second call was not recorded."""
     inputs = keras.Input((3,))
     shared = kl.Dense(4, name="shared")
     x = kl.Activation("sigmoid")(shared(kl.Dense(4, name="a")(inputs)))
     model = keras.Model(inputs, kl.Dense(2)(shared(x)))
     for name in ("a", "shared"):
         zero(model.get_layer(name), [2])
-    check(model, {"a": (), "shared": ()}, note="shared, called 2 times, cannot take up")
+    check(model, {"a": (), "shared": ()}, note="folded into shared, which is called 2 times")
 
 
 @pytest.mark.parametrize("kind", ["hard", "l1"])

@@ -7,7 +7,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.structure.gates.closed_values import listen
+from tfprune.structure.gates.closed_values import record_consumers
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.weights import read_weights
 
@@ -44,7 +44,7 @@ def test_a_rectifier_that_is_shut_on_some_inputs_is_no_constant() -> None:
     )
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(4, name="a")(inputs) * factor(inputs)))
     close(model.get_layer("a"), 1.0)
-    assert shrunk(model, noise(8, 3), "told more than one constant") == 0
+    assert shrunk(model, noise(8, 3), "receives more than one constant") == 0
     close(model.get_layer("a"), 0.0)
     assert shrunk(model, noise(8, 3), None) == 2
 
@@ -54,7 +54,7 @@ def test_a_sum_over_an_open_size_is_no_constant() -> None:
     x = ops.sum(kl.Dense(4, name="a")(inputs), axis=1)
     model = keras.Model(inputs, kl.Dense(2)(x))
     close(model.get_layer("a"), 1.0)
-    assert shrunk(model, noise(2, 7, 3), "told more than one constant") == 0
+    assert shrunk(model, noise(2, 7, 3), "receives more than one constant") == 0
 
 
 @pytest.mark.parametrize(("padding", "gone"), [(0, 2), (1, 0)])
@@ -63,7 +63,7 @@ def test_a_mean_over_an_open_size_is_one_unless_zeros_were_added(padding: int, g
     x = kl.ZeroPadding2D(padding)(kl.Conv2D(4, 1, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
     close(model.get_layer("a"), 1.0)
-    note = "told more than one constant" if padding else None
+    note = "receives more than one constant" if padding else None
     assert shrunk(model, noise(2, 7, 7, 3), note) == gone
 
 
@@ -73,30 +73,30 @@ def test_a_recurrent_unit_that_makes_something_of_zero_stays(activation: str, go
     x = kl.SimpleRNN(4, activation=activation, use_bias=False, name="a")(inputs)
     model = keras.Model(inputs, kl.Dense(2)(x))
     close(model.get_layer("a"))
-    note = None if gone else "a uses what they are inside, not as zeros"
+    note = None if gone else "a uses their nonzero values internally"
     assert shrunk(model, noise(4, 5, 3), note) == gone
 
 
 @pytest.mark.parametrize(("bias", "gone"), [(0.5, 0), (0.0, 2)])
-def test_a_first_state_is_heard(bias: float, gone: int) -> None:
+def test_a_first_state_is_recorded(bias: float, gone: int) -> None:
     inputs = keras.Input((5, 3))
     state = kl.Dense(4, name="state")(inputs[:, 0])
     x = kl.GRU(4, use_bias=False, name="a")(inputs, initial_state=state)
     model = keras.Model(inputs, kl.Dense(2)(x))
     close(model.get_layer("a"))
     close(model.get_layer("state"), bias)
-    assert shrunk(model, noise(4, 5, 3), None if gone else "a cannot take up") == gone
+    assert shrunk(model, noise(4, 5, 3), None if gone else "cannot be folded into a") == gone
 
 
 @pytest.mark.parametrize(("activation", "gone"), [("sigmoid", 0), ("tanh", 2)])
-def test_what_runs_over_time_is_listened_to_inside(activation: str, gone: int) -> None:
+def test_what_runs_over_time_is_recorded_inside(activation: str, gone: int) -> None:
     frame = keras.Input((3,))
     x = kl.Dense(4, activation=activation, use_bias=False, name="a")(frame)
     inner = keras.Model(frame, kl.Dense(2, name="b")(x))
     close(inner.get_layer("a"))
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(kl.TimeDistributed(inner)(inputs))))
-    assert shrunk(model, noise(4, 5, 3), None if gone else "b cannot take up") == gone
+    assert shrunk(model, noise(4, 5, 3), None if gone else "cannot be folded into b") == gone
 
 
 @pytest.mark.parametrize(("bias", "gone"), [(0.5, 0), (0.0, 2)])
@@ -105,10 +105,10 @@ def test_zeros_go_through_a_separable_convolution(bias: float, gone: int) -> Non
     x = kl.SeparableConv2D(3, 2, depth_multiplier=2, name="b")(kl.Conv2D(4, 1, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(kl.Flatten()(x)))
     close(model.get_layer("a"), bias)
-    assert shrunk(model, noise(2, 5, 5, 3), None if gone else "b cannot take up") == gone
+    assert shrunk(model, noise(2, 5, 5, 3), None if gone else "cannot be folded into b") == gone
 
 
-def test_each_call_hears_its_own_constant() -> None:
+def test_each_call_receives_its_own_constant() -> None:
     inputs = keras.Input((3,))
     shared = kl.Dense(4, name="shared", bias_initializer="ones")
     x = shared(kl.Activation("tanh")(kl.Dense(4, name="a")(inputs)))
@@ -117,12 +117,13 @@ def test_each_call_hears_its_own_constant() -> None:
     close(shared)
     found = units(model)
     closed = np.isin(np.arange(found.flow.size), found.groups[0].units[[1, 2]])
-    heard = listen(found, read_weights(found), closed, closed, None)
-    assert heard.inside == []
-    assert [voice.call.op.name for voice in heard.voices] == ["shared", "shared", "dense"]
-    assert all(voice.steady.tolist() == [False, True, True, False] for voice in heard.voices)
-    assert [voice.constant[1:3].tolist() for voice in heard.voices] == [[0, 0], [1, 1], [1, 1]]
-    assert heard.voices[0].silent.tolist() == [False, True, True, False]
+    consumers = record_consumers(found, read_weights(found), closed, closed, None)
+    assert consumers.inside == []
+    found_inputs = consumers.inputs
+    assert [x.call.op.name for x in found_inputs] == ["shared", "shared", "dense"]
+    assert all(x.is_constant.tolist() == [False, True, True, False] for x in found_inputs)
+    assert [x.value[1:3].tolist() for x in found_inputs] == [[0, 0], [1, 1], [1, 1]]
+    assert found_inputs[0].is_zero.tolist() == [False, True, True, False]
 
 
 def test_units_beside_others_are_constants_too() -> None:

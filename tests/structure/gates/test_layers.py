@@ -103,7 +103,7 @@ def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
 
 @pytest.mark.parametrize("axis", [0, -2, 2, "a"])
 def test_an_axis_that_cannot_be_gated_is_said(axis) -> None:
-    with pytest.raises(OptionError, match="is none of the axes after the batch of"):
+    with pytest.raises(OptionError, match="is not an axis after the batch of"):
         ChannelGate(axis=axis).build((None, 4))
 
 

@@ -19,16 +19,16 @@ def test_what_stays_is_named_with_the_reason() -> None:
 
 def test_the_table_can_be_read() -> None:
     text = str(tfprune.units(small()))
-    assert "net: 6 units in 1 groups; share of multiplications within reach: 100.0%" in text
+    assert "net: 6 units in 1 groups; prunable share of multiplications: 100.0%" in text
     assert "conv      6 channels  7 weight axes" in text
-    assert "out: 2 stay: it is an output of the model" in text
+    assert "out: 2 kept (it is an output of the model)" in text
 
 
 def test_open_sizes_are_filled_from_the_input_shape() -> None:
     inputs = keras.Input((None, None, 3))
     x = kl.Conv2D(4, 3, name="c")(inputs)
     model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
-    assert "not known" in str(tfprune.units(model))
+    assert "unknown" in str(tfprune.units(model))
     found = tfprune.units(model, input_shape=(10, 10, 3))
     assert found.prunable_share == 1.0
     assert sum(cost.factor for cost in found.flow.costs if len(cost.vectors) == 1) == 9 * 64 * 3

@@ -7,7 +7,7 @@ import tfprune
 from tfprune.graph.read import read
 from tfprune.structure import rules
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.propagate import propagate
 from tfprune.structure.ids.rule_registry import forget
 
 
@@ -16,7 +16,7 @@ def carried(model, counts=None) -> Flow:
     flow = Flow(graph)
     (start,) = [graph.inputs] if not isinstance(graph.inputs, list) else graph.inputs
     flow.axes_of[start.index] = (None,) * len(flow.shape(start))
-    carry(flow, graph, counts or {id(call): 0.0 for call in graph.calls})
+    propagate(flow, graph, counts or {id(call): 0.0 for call in graph.calls})
     return flow
 
 
@@ -64,13 +64,13 @@ def test_what_is_multiplied_beyond_the_ids_is_charged_to_its_call() -> None:
     (call,) = graph.calls
     flow = Flow(graph, sizes=[(1, *value.shape[1:]) for value in graph.values])
     flow.axes_of[keras.tree.flatten(graph.inputs)[0].index] = (None, None)
-    carry(flow, graph, {id(call): 20.0})
+    propagate(flow, graph, {id(call): 20.0})
     assert [(cost.call, cost.now) for cost in flow.costs] == [(call, 12.0), (call, 8.0)]
     assert tfprune.macs(model).total == 12
 
 
 class Linear(kl.Layer):
-    """A layer of a user's own, whose rule says nothing of its cost."""
+    """A custom layer, whose rule does not mention its cost."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)

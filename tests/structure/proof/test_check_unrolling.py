@@ -34,7 +34,7 @@ def net(**options):
 
 
 def test_what_tracing_does_not_show_is_seen() -> None:
-    with pytest.raises(ModelError, match="gives something else.*inner.*rules.register"):
+    with pytest.raises(ModelError, match="compute something else.*inner.*rules.register"):
         tfprune.shrink(net(), {"channels": 0.5}, round_to=1)
 
 
@@ -78,7 +78,7 @@ class Fixed(keras.layers.Layer):
 def test_what_cannot_be_run_unrolled_is_said() -> None:
     inputs = keras.Input((None, 4))
     model = keras.Model(inputs, kl.Dense(2)(Fixed(name="fixed")(inputs)))
-    with pytest.raises(ModelError, match="cannot be run .*Pass input_shape=.*fixed"):
+    with pytest.raises(ModelError, match="traced operations fail .*Pass input_shape=.*fixed"):
         tfprune.shrink(model, {"channels": 0.5}, round_to=1)
     _, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1, input_shape=(5, 4))
     assert report.error <= 1e-4

@@ -91,9 +91,11 @@ def test_layers_that_augment_are_run_as_in_inference() -> None:
 def test_weights_that_are_not_finite_are_named() -> None:
     model = conv_net()
     model.get_layer("conv").kernel.assign(model.get_layer("conv").kernel * np.nan)
-    with pytest.raises(ModelError, match="gives NaN .* layer 'conv' has such weights; mend it"):
+    with pytest.raises(ModelError, match="gives NaN .* layer 'conv' has such weights; fix it"):
         tfprune.shrink(model, {"channels": 1.0})
-    with pytest.raises(OptionError, match="none of 8 goes with .*conv stays whole"):
+    with pytest.raises(
+        OptionError, match="none of 8 channels can be removed with .*conv kept whole"
+    ):
         tfprune.shrink(model, {"channels": 0.5})
 
 

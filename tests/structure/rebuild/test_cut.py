@@ -41,7 +41,7 @@ def test_a_plan_leaves_out_what_became_a_constant() -> None:
 def test_nothing_goes_from_a_model_that_is_uncut() -> None:
     cut = uncut(units(net()))
     assert cut.left is cut.whole
-    assert cut.alive.all()
+    assert cut.kept_mask.all()
     assert (cut.branches.arms, cut.notes, cut.same) == ({}, (), False)
 
 
@@ -52,6 +52,8 @@ def test_units_go_from_what_is_left_without_the_branches() -> None:
     assert cut.left.flow.size < cut.whole.flow.size
     (group,) = cut.left.groups
     cut = replace(cut, removed=group.units[:2])
-    assert len(cut.alive) == cut.left.flow.size
+    assert len(cut.kept_mask) == cut.left.flow.size
     made = [p for p in cut.left.flow.producers if p.op.name in ("stem", "b")]
-    assert [cut.alive[p.start : p.stop].tolist() for p in made] == [[False] * 2 + [True] * 3] * 2
+    assert [cut.kept_mask[p.start : p.stop].tolist() for p in made] == [
+        [False] * 2 + [True] * 3
+    ] * 2

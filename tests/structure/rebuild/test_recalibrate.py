@@ -98,7 +98,7 @@ def test_bad_data_leaves_the_model_as_it_was() -> None:
     model = net()
     with pytest.raises(DataError, match="recalibrate data= holds NaN or infinity"):
         tfprune.recalibrate(model, np.full((4, 3), np.nan, "float32"))
-    with pytest.raises(DataError, match="bn statistics that are not finite"):
+    with pytest.raises(DataError, match="statistics of bn on the data are not finite"):
         tfprune.recalibrate(model, np.linspace(0, 3e38, 12, dtype="float32").reshape(4, 3))
     np.testing.assert_array_equal(model.get_layer("bn").moving_mean, np.zeros(3))
     with pytest.raises(DataError, match="empty"):

@@ -6,7 +6,7 @@ from keras import ops
 
 import tfprune
 from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.rules.activation import MIXING, POINTWISE, acts_alone
+from tfprune.structure.rules.activation import MIXING, POINTWISE, is_elementwise_function
 
 NAMES = sorted(
     name for name in POINTWISE if hasattr(keras.activations, name) and name != "threshold"
@@ -64,7 +64,7 @@ def quick_gelu(x):
     ],
 )
 def test_only_elementwise_operations_and_numbers_act_alone(function, alone) -> None:
-    assert acts_alone(function) is alone
+    assert is_elementwise_function(function) is alone
 
 
 def test_whose_function_it_is() -> None:

@@ -200,7 +200,7 @@ def test_attention_as_an_operation(check, sizes, scale) -> None:
     shared = projected(inputs, 2, 8, "shared")
     x = ops.dot_product_attention(q, shared, shared)
     found = tfprune.units(keras.Model(inputs, ops.sum(x, axis=2)))
-    assert any("shares out its keys" in line.reason for line in found.frozen)
+    assert any("distributes its keys" in line.reason for line in found.frozen)
 
 
 HEADS = 4 if keras.__version__.startswith("3.10.") else 2

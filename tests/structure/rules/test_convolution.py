@@ -84,7 +84,7 @@ def test_what_convolves_channels_that_stay_is_named() -> None:
     assert [group.name for group in found] == ["free"]
     assert [(line.layer, line.size, line.reason) for line in found.frozen] == [
         ("spelt", 4, "spelt has a single filter in each of its groups"),
-        ("depth", 8, "depth gives channels that it is given, and those stay"),
+        ("depth", 8, "depth outputs its input channels, which are frozen"),
         ("single", 4, "single has a single filter in each of its groups"),
         ("out", 2, "it is an output of the model"),
     ]

@@ -157,4 +157,4 @@ def test_channels_that_go_round_stay(axis) -> None:
     inputs = keras.Input((6, 3))
     x = ops.roll(kl.Dense(8, name="a")(inputs), 2, axis=axis)
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
-    assert "goes round" in found.frozen[0].reason
+    assert "rolls" in found.frozen[0].reason

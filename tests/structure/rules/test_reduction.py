@@ -92,7 +92,7 @@ def test_normalized_towers(check, sizes) -> None:
 def test_lengths_to_which_zeros_count_freeze() -> None:
     inputs, a, _ = pair()
     found = tfprune.units(keras.Model(inputs, ops.norm(a, ord=-np.inf, axis=-1)))
-    assert "length to which zeros count" in found.frozen[0].reason
+    assert "length in which zeros count" in found.frozen[0].reason
 
 
 def test_foreign_matrices_hold_what_they_are_summed_with_and_nothing_else(check, sizes) -> None:

@@ -83,4 +83,4 @@ def test_an_operation_that_takes_the_batch_for_a_height_freezes() -> None:
     inputs = keras.Input((6, 3))
     x = ops.image.resize(kl.Dense(8, name="a")(inputs), (2, 6))
     found = tfprune.units(keras.Model(inputs, x))
-    assert "takes the batch for the height" in found.frozen[0].reason
+    assert "treats the batch as the height" in found.frozen[0].reason

@@ -9,7 +9,7 @@ import tfprune
 from tfprune.errors import DataError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.weights import read_weights
-from tfprune.structure.select.importance import Evidence, judge
+from tfprune.structure.select.importance import Evidence, score_units
 
 RNG = np.random.default_rng(0)
 DATA = (RNG.normal(size=(40, 4)).astype("float32"), RNG.integers(0, 2, 40))
@@ -36,7 +36,7 @@ def evidence(model, **options):
 
 def scores(importance, model=None, **options):
     given = evidence(model or net(), **options)
-    return judge(importance, given)[given.found[0].units]
+    return score_units(importance, given)[given.found[0].units]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_attention_that_no_weights_use_is_judged_by_what_makes_it() -> None:
     data = [(RNG.normal(size=(8, 5, 8)).astype("float32"), DATA[1][:8])]
     given = evidence(model, data=data)
     for name in ("taylor", "hessian"):
-        found = judge(name, given)
+        found = score_units(name, given)
         for group in given.found.groups:
             assert (found[group.units] > 0).all(), group
 
@@ -167,7 +167,7 @@ def test_a_function_of_ones_own_sees_positions_first() -> None:
     assert (3, 4) in shapes
     with pytest.raises(OptionError, match="one number for each of 3 positions"):
         scores(lambda rows: np.zeros(7))
-    with pytest.raises(OptionError, match="must give numbers. Received 'large'"):
+    with pytest.raises(OptionError, match="must return numbers. Received 'large'"):
         scores(lambda rows: "large")
     with pytest.raises(OptionError, match="infinite"):
         scores(lambda rows: np.full(len(rows), np.inf))
@@ -181,7 +181,7 @@ def test_units_that_an_importance_cannot_judge_stay_and_are_named() -> None:
     small, report = tfprune.shrink(model, {"channels": 0.75}, importance="bn_scale", round_to=1)
     assert small.get_layer("plain").units == 8
     assert small.get_layer("normed").units < 8
-    assert any("plain stays whole" in note for note in report.notes)
+    assert any("plain kept whole" in note for note in report.notes)
 
 
 def test_labels_losses_and_finite_gradients_are_needed() -> None:

@@ -71,7 +71,7 @@ def test_a_plan_of_ones_own() -> None:
         (Removal("x", "units", 12, (0,)), "no such axis"),
         (Removal("c", "units", 12, (12,)), "has no position 12"),
         (Removal("out", "units", 2, (0,)), "1 of its units cannot be removed"),
-        (Removal("c", "units", 12, tuple(range(12))), "would empty"),
+        (Removal("c", "units", 12, tuple(range(12))), "removes all units of"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(removal, message) -> None:
@@ -118,7 +118,7 @@ def test_positions_are_whole_numbers(change, message) -> None:
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [([], "a dict as Plan.to_json gives it.*Received list"), ({"model": "x"}, "no 'removals'")],
+    [([], "a dict as Plan.to_json returns it.*Received list"), ({"model": "x"}, "no 'removals'")],
 )
 def test_what_is_amiss_with_a_plan_is_said(data, message) -> None:
     with pytest.raises(OptionError, match=message):

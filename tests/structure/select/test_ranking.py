@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from keras import layers as kl
 
 import tfprune
-from tests.structure.targets.test_asked import USUAL
+from tests.structure.targets.test_options import USUAL
 from tfprune.errors import FilterError, ModelError, OptionError
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import units
 from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, check_filters
-from tfprune.structure.targets.asked import Asked
 from tfprune.structure.targets.cost import candidates
+from tfprune.structure.targets.options import Options
 
 
 def net(widths=(16, 24, 40)):
@@ -28,7 +28,7 @@ def pool(model, score=None, **options):
     found = units(model)
     score = np.arange(found.flow.size, dtype=float) if score is None else score
     options = {**USUAL, "round_to": 1, "cap": 1.0, **options}
-    return candidates(found, score, Asked(target={"channels": 0.5}, **options))[0]
+    return candidates(found, score, Options(target={"channels": 0.5}, **options))[0]
 
 
 def test_uniform_takes_the_same_share_of_each() -> None:
@@ -105,20 +105,20 @@ def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, c
 def test_what_cannot_be_met_says_how_far_it_gets() -> None:
     with pytest.raises(
         OptionError,
-        match=r"params 0\.05: at least [\d,]+ of [\d,]+ \([\d.]+%\) stay with cap=0.5, round_to=8 "
-        r".*; asked for 2\d\d\. Raise cap, lower round_to",
+        match=r"params 0\.05: at most 2\d\d wanted, but at least [\d,]+ of [\d,]+ \([\d.]+%\) "
+        r"are kept with cap=0.5, round_to=8 .*\. Raise cap, lower round_to",
     ):
         tfprune.shrink(net((64, 64)), {"params": 0.05}, cap=0.5)
 
 
 def test_per_cent_where_a_share_was_meant_is_recognised() -> None:
-    with pytest.raises(OptionError, match=r"macs 50: at least .* Did you mean 0\.5\?"):
+    with pytest.raises(OptionError, match=r"macs 50: at most .* Did you mean 0\.5\?"):
         tfprune.shrink(net((64, 64)), {"macs": 50})
 
 
 @pytest.mark.parametrize("options", [{"round_to": 16}, {"skip": "d0"}, {"round_to": 10**9}])
 def test_channels_of_which_none_can_go_are_said(options) -> None:
-    with pytest.raises(OptionError, match=r"channels 0.5: none of 16 goes with .*groups that may"):
+    with pytest.raises(OptionError, match=r"channels 0.5: none of 16 channels can be .*groups"):
         tfprune.shrink(net((16,)), {"channels": 0.5}, **options)
 
 
@@ -126,8 +126,8 @@ def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
     _, report = tfprune.shrink(net((24, 16)), {"channels": 1e-9}, verify=False)
     (note,) = report.notes
     assert note == (
-        "0.40 of the channels that may be cut stay, where 1e-09 were asked for: no nearer with "
-        "cap=0.95, round_to=8 and 2 groups that may be cut"
+        "0.40 of the prunable channels kept for a target of 1e-09: no nearer with "
+        "cap=0.95, round_to=8 (2 prunable groups)"
     )
     near = tfprune.shrink(net((24, 16)), {"channels": 0.6}, round_to=1, verify=False)[1]
     assert not near.notes
@@ -136,7 +136,7 @@ def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
 @pytest.mark.parametrize("cost", ["macs", "params", "channels"])
 def test_more_than_the_model_has_is_noted(cost) -> None:
     _, report = tfprune.shrink(net((16,)), {cost: 2_000_000}, verify=False)
-    assert report.notes == (f"the model is within its target of {cost} 2,000,000 as it is",)
+    assert report.notes == (f"the model already meets its target of {cost} 2,000,000",)
 
 
 def test_only_skip_and_ratios() -> None:
@@ -154,16 +154,14 @@ def test_only_skip_and_ratios() -> None:
 
 def test_a_ratio_of_what_another_option_keeps_whole_is_an_error() -> None:
     for options in ({"only": "d1"}, {"skip": "d0"}):
-        with pytest.raises(FilterError, match="ratios: 'd0' is not cut: only=, skip="):
+        with pytest.raises(FilterError, match="ratios: 'd0' is kept whole by only=, skip="):
             tfprune.shrink(net(), None, ratios={"d0": 0.5}, **options)
 
 
 def test_a_ratio_that_is_rounded_away_is_noted() -> None:
     small, report = tfprune.shrink(net((16, 32)), None, ratios={"d.": 0.25})
     assert [small.get_layer(f"d{n}").units for n in range(2)] == [8, 8]
-    assert report.notes == (
-        "d0: 8 of 16 stay, where a share of 0.25 was asked for: counts are multiples of 8",
-    )
+    assert report.notes == ("d0: 8 of 16 kept for a share of 0.25: counts are multiples of 8",)
 
 
 def test_filters_that_match_nothing_are_errors() -> None:
@@ -174,14 +172,16 @@ def test_filters_that_match_nothing_are_errors() -> None:
         tfprune.shrink(found.model, {"channels": 0.5}, skip=["out"])
     with pytest.raises(FilterError, match="ratios: 'x' matches nothing"):
         tfprune.shrink(found.model, None, ratios={"x": 0.5})
-    with pytest.raises(OptionError, match="expected the share that stays"):
+    with pytest.raises(OptionError, match="expected the share to keep"):
         tfprune.shrink(found.model, None, ratios={"d0": 1.5})
 
 
 def test_a_model_of_which_nothing_can_go_is_said() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2, name="only")(inputs), name="net")
-    with pytest.raises(ModelError, match="'net' has no unit.*only: it is an output of the model"):
+    with pytest.raises(
+        ModelError, match="'net' has no prunable units .*only: it is an output of the model"
+    ):
         tfprune.shrink(model, {"channels": 0.5})
 
 
@@ -198,7 +198,7 @@ class Twice(kl.Layer):
 def test_what_has_no_rule_is_named_where_nothing_can_go() -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, kl.Dense(2, name="out")(Twice(name="own")(inputs)))
-    assert "own: 4 stay: own has no rule" in str(tfprune.units(model))
+    assert "own: 4 kept (own has no rule" in str(tfprune.units(model))
     with pytest.raises(ModelError, match=r"own has no rule \(.*Twice\)"):
         tfprune.shrink(model, {"macs": 0.5})
 

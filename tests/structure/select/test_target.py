@@ -34,7 +34,7 @@ def test_a_target_is_data() -> None:
         ({"macs": "half"}, "Received 'half'"),
         ({"macs": float("nan")}, "Received nan"),
         ({"macs": float("inf")}, "Received inf"),
-        ({"blocks": 0}, "of the removable blocks that goes. Received 0$"),
+        ({"blocks": 0}, "of the removable blocks to remove. Received 0$"),
     ],
 )
 def test_what_is_no_target_is_said(target, message) -> None:
@@ -45,7 +45,7 @@ def test_what_is_no_target_is_said(target, message) -> None:
 def test_a_recipe_may_also_ask_for_what_is_closed() -> None:
     check_target("zeros")
     check_target({"blocks": 0.5})
-    with pytest.raises(OptionError, match="no stage of a run places gates"):
+    with pytest.raises(OptionError, match="no stage of a run adds gates"):
         check_target("gates")
     with pytest.raises(OptionError, match="expected a dict of one cost"):
         check_target("zero")

@@ -1,10 +1,10 @@
 import keras
 from keras import layers as kl
 
-from tests.structure.targets.test_asked import USUAL
+from tests.structure.targets.test_options import USUAL
 from tfprune.structure.groups.units import units
-from tfprune.structure.targets.asked import Asked
 from tfprune.structure.targets.blocks import cut_blocks
+from tfprune.structure.targets.options import Options
 
 
 def test_blocks_go_and_no_units_besides() -> None:
@@ -16,9 +16,9 @@ def test_blocks_go_and_no_units_besides() -> None:
     small = model.get_layer("two_down")
     small.set_weights([array * 0.01 for array in small.get_weights()])
     found = units(model)
-    cut = cut_blocks(found, Asked(target={"blocks": 0.5}, **USUAL))
+    cut = cut_blocks(found, Options(target={"blocks": 0.5}, **USUAL))
     assert cut.whole is found
     assert [block.name for block in cut.branches.planned(found)] == ["two"]
     assert [block.name for block in cut.left.blocks] == ["one"]
-    assert cut.alive.all()
+    assert cut.kept_mask.all()
     assert not cut.same

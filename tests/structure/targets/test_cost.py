@@ -2,10 +2,10 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tests.structure.targets.test_asked import USUAL
+from tests.structure.targets.test_options import USUAL
 from tfprune.structure.groups.units import units
-from tfprune.structure.targets.asked import Asked
 from tfprune.structure.targets.cost import cut_to_cost
+from tfprune.structure.targets.options import Options
 
 
 def net():
@@ -18,9 +18,9 @@ def net():
     return model
 
 
-def stays(cut) -> dict[str, list[int]]:
+def kept(cut) -> dict[str, list[int]]:
     return {
-        p.op.name: np.flatnonzero(cut.alive[p.start : p.stop]).tolist()
+        p.op.name: np.flatnonzero(cut.kept_mask[p.start : p.stop]).tolist()
         for p in cut.left.flow.producers
         if p.op.name in "ab"
     }
@@ -29,20 +29,20 @@ def stays(cut) -> dict[str, list[int]]:
 def test_the_least_important_units_go() -> None:
     found = units(net())
     options = {**USUAL, "round_to": 1, "ranking": "uniform"}
-    cut = cut_to_cost(found, Asked(target={"channels": 0.5}, **options))
+    cut = cut_to_cost(found, Options(target={"channels": 0.5}, **options))
     assert cut.whole is cut.left is found
-    assert stays(cut) == {"a": [4, 5, 6, 7], "b": [4, 5, 6, 7]}
+    assert kept(cut) == {"a": [4, 5, 6, 7], "b": [4, 5, 6, 7]}
     assert not cut.same
 
 
 def test_ratios_alone_are_applied() -> None:
     options = {**USUAL, "round_to": 1, "ratios": {"^b$": 0.25}}
-    cut = cut_to_cost(units(net()), Asked(target=None, **options))
-    assert stays(cut) == {"a": list(range(8)), "b": [6, 7]}
+    cut = cut_to_cost(units(net()), Options(target=None, **options))
+    assert kept(cut) == {"a": list(range(8)), "b": [6, 7]}
 
 
 def test_bytes_are_those_of_the_file() -> None:
     options = {**USUAL, "round_to": 1, "cap": 1.0}
-    cut = cut_to_cost(units(net()), Asked(target={"tflite_bytes": 0.95}, **options))
+    cut = cut_to_cost(units(net()), Options(target={"tflite_bytes": 0.95}, **options))
     assert len(cut.removed) > 0
     assert "its float32 .tflite file has" in cut.notes[-1]

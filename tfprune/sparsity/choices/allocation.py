@@ -1,4 +1,4 @@
-"""How is the total shared out? Each allocation says how many units of each kernel stay."""
+"""Allocations: how many units of each kernel to keep."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from tfprune.utils.registry import Registry
 
 @dataclass(frozen=True)
 class Share:
-    """One kernel that asks for its share.
+    """One kernel in an allocation.
 
     Args:
         path: Its path in the model, for tables and errors.
@@ -31,9 +31,10 @@ class Share:
 
 class Allocation(Protocol):
     def __call__(self, shares: Sequence[Share], sparsity: float, progress: float, /) -> list[int]:
-        """Return the number of units to keep of each, at least one.
+        """Return the number of units to keep of each kernel, at least one.
 
-        `sparsity` is the schedule's now; `progress` is how much of its final sparsity that is.
+        `sparsity` is the current sparsity of the schedule; `progress` is its share of the final
+        sparsity.
         """
 
 
@@ -42,7 +43,7 @@ ALLOCATIONS: Registry[Allocation] = Registry("allocation")
 
 @ALLOCATIONS.register("uniform")
 def uniform(shares: Sequence[Share], sparsity: float, progress: float) -> list[int]:
-    """The same fraction of every kernel.
+    """Keep the same fraction of every kernel.
 
     Example:
         >>> uniform([Share("a", (10,), np.ones(10)), Share("b", (4,), np.ones(4))], 0.5, 1.0)
@@ -53,7 +54,7 @@ def uniform(shares: Sequence[Share], sparsity: float, progress: float) -> list[i
 
 @ALLOCATIONS.register("global")
 def over_all(shares: Sequence[Share], sparsity: float, progress: float) -> list[int]:
-    """One threshold for the whole model: kernels of small scores lose more; none is emptied.
+    """Use one threshold for the whole model, and keep at least one unit of each kernel.
 
     Example:
         >>> small, large = np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0])
@@ -63,7 +64,7 @@ def over_all(shares: Sequence[Share], sparsity: float, progress: float) -> list[
     scores = np.concatenate([share.units.reshape(-1) for share in shares])
     sizes = [share.units.size for share in shares]
     total = max(keep_count(scores.size, sparsity), len(shares))
-    # Each kernel's best unit stays whatever its score, so that no layer is cut through.
+    # Each kernel keeps its best unit whatever its score, so that no layer is disconnected.
     ends = np.cumsum(sizes)
     best = np.array([end - size + np.argmax(scores[end - size : end])
                      for end, size in zip(ends, sizes, strict=True)])  # fmt: skip
@@ -75,10 +76,10 @@ def over_all(shares: Sequence[Share], sparsity: float, progress: float) -> list[
 
 @ALLOCATIONS.register("erk")
 def erk(shares: Sequence[Share], sparsity: float, progress: float) -> list[int]:
-    """Erdős–Rényi-kernel: density in proportion to (sum of the axes) / (product of the axes).
+    """Use Erdős–Rényi-kernel densities: proportional to (sum of axes) / (product of axes).
 
-    Evci et al., Rigging the Lottery, 2020. Kernels that would need a density above one stay dense
-    and the others share what is left.
+    Evci et al., Rigging the Lottery, 2020. Kernels that would need a density above one are kept
+    dense, and the rest is distributed over the others.
 
     Example:
         >>> wide, narrow = np.ones((100, 100)), np.ones((10, 10))
@@ -104,7 +105,7 @@ def by_path(table: Mapping[str, float]) -> Allocation:
     """Return an allocation from a table of path, layer name or regex → final sparsity.
 
     A kernel is matched by the first entry that its path equals or that matches (`re.search`)
-    its path. Kernels that no entry matches stay dense. On a schedule all rise together.
+    its path. Kernels that no entry matches are kept dense. On a schedule all increase together.
 
     Raises:
         FilterError: When applied, if an entry matches no kernel.

@@ -1,7 +1,7 @@
-"""What shape may the holes have? A pattern pools scores into units and spreads units back.
+"""Patterns of zeros: a pattern pools scores into units and expands units to masks.
 
-A kernel comes to a pattern as an array of three axes: (outer, inputs, outputs). For a Dense layer
-`outer` is 1; for a convolution it is the window positions. So one pattern serves every layer.
+A pattern gets a kernel as an array of three axes: (outer, inputs, outputs). For a Dense layer
+`outer` is 1; for a convolution it is the window positions. So one pattern fits every layer.
 """
 
 from collections.abc import Callable
@@ -20,27 +20,27 @@ BlockPooling = Literal["AVG", "MAX"]
 
 
 class Pattern(Protocol):
-    """A shape of holes. `fixed` patterns set their sparsity themselves and ignore the schedule's.
+    """A pattern of zeros. `fixed` patterns determine the sparsity and ignore the schedule's.
 
     A pattern works on the (outer, inputs, outputs) view of a kernel's scores.
     """
 
     @property
     def fixed(self) -> float | None:
-        """The sparsity that the pattern itself gives, or None where any can be asked for."""
+        """The sparsity that the pattern determines, or None if it allows any."""
 
     def pool(self, scores: NDArray) -> NDArray:
-        """Return one score a unit."""
+        """Return one score per unit."""
 
     def spread(self, kept: NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-        """Return the mask over all weights in which the `kept` units stay."""
+        """Return the mask over all weights that keeps the `kept` units."""
 
     def mask(self, scores: NDArray, count: int) -> NDArray[np.bool_]:
         """Return the mask that keeps the `count` best units."""
 
 
 class _Pooling:
-    """Patterns whose units compete with one another for `count` places."""
+    """Patterns that keep the `count` best units of a kernel."""
 
     fixed: float | None = None
 
@@ -57,7 +57,7 @@ class _Pooling:
 
 @dataclass(frozen=True)
 class Unstructured(_Pooling):
-    """Every weight for itself.
+    """Each weight is a unit.
 
     Example:
         >>> Unstructured().mask(np.array([[[1.0, 4.0], [3.0, 2.0]]]), 2).astype(int).tolist()
@@ -73,10 +73,10 @@ class Unstructured(_Pooling):
 
 @dataclass(frozen=True)
 class Block(_Pooling):
-    """Blocks of `height` inputs by `width` outputs, kept or dropped together.
+    """Blocks of `height` inputs by `width` outputs, kept or zeroed together.
 
-    A convolution is seen as the matrix (window positions × inputs, outputs). Blocks at the lower
-    and right edge may be smaller; they are judged by the weights they have.
+    A convolution is treated as the matrix (window positions × inputs, outputs). Blocks at the
+    lower and right edge may be smaller; they are scored by the weights they have.
 
     Args:
         height: Inputs in a block.
@@ -125,14 +125,14 @@ def _mean_runs(matrix: NDArray, run: int, axis: int) -> NDArray:
 
 @dataclass(frozen=True)
 class KeepOf:
-    """`keep` of every `of` consecutive inputs stay, for each output: 2 of 4 is what GPUs run.
+    """Keeps `keep` of every `of` consecutive inputs, for each output: GPUs support 2 of 4.
 
-    It runs along the input axis. A rest shorter than `of` keeps up to `keep`: padded with zeros,
-    as hardware does, it has the pattern.
+    An incomplete group at the end keeps up to `keep`: padded with zeros, as hardware does, it has
+    the pattern.
 
     Args:
-        keep: How many stay.
-        of: Of how many.
+        keep: How many inputs of a group to keep.
+        of: The size of a group.
 
     Example:
         >>> scores = np.array([[[4.0], [3.0], [2.0], [1.0], [1.0], [1.0]]])
@@ -177,11 +177,11 @@ class KeepOf:
 
 @dataclass(frozen=True)
 class WholeUnits:
-    """Channels or attention heads, closed in every weight that makes them or speaks for them.
+    """Channels or attention heads, zeroed in every weight that makes or shifts them.
 
-    Its units reach over several kernels, so it is no `Pattern` of one kernel; the model itself
-    says which slices belong together (see `tfprune.units`). What it has closed,
-    `shrink(model, "zeros")` removes.
+    Its units span several kernels, so it is not a `Pattern` of one kernel; the model determines
+    which slices belong together (see `tfprune.units`). `shrink(model, "zeros")` removes the
+    closed units.
 
     Args:
         kind: `"channel"` (channels, neurons and widths) or `"head"`.
@@ -207,7 +207,7 @@ PATTERNS.register("head")(partial(WholeUnits, "head"))
 
 
 def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
-    """Return the pattern for a call that takes kernels one by one.
+    """Return the pattern for a function that prunes kernels one by one.
 
     Example:
         >>> of_one_kernel("2:4", "prune_oneshot")
@@ -216,32 +216,32 @@ def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
     found = resolve(pattern)
     if isinstance(found, WholeUnits):
         raise OptionError(
-            f"{call}: pattern {found.kind!r} closes units over several layers, which this does "
-            "not. Use tfprune.prune for zeros while training, or tfprune.shrink to remove units"
+            f"{call}: pattern {found.kind!r} closes units over several layers, which is not "
+            "supported. Use tfprune.prune for zeros in training, or tfprune.shrink to remove units"
         )
     return found
 
 
 def check_fixed(call: str, pattern: AnyPattern, sparsity: float, allocation: object) -> None:
-    """Refuse another sparsity or allocation than a pattern that sets its own can give.
+    """Raise for a sparsity or allocation that a pattern of fixed sparsity cannot have.
 
     Example:
         >>> check_fixed("prune", KeepOf(2, 4), 0.7, "uniform")
         Traceback (most recent call last):
-        tfprune.errors.OptionError: prune: pattern 2:4 makes 50% zeros; give sparsity=0.5. \
+        tfprune.errors.OptionError: prune: pattern 2:4 makes 50% zeros; pass sparsity=0.5. \
 Received 0.7.
     """
     if pattern.fixed is None:
         return
     if not np.isclose(pattern.fixed, sparsity, atol=1e-3):
         raise OptionError(
-            f"{call}: pattern {pattern} makes {pattern.fixed:.0%} zeros; give "
+            f"{call}: pattern {pattern} makes {pattern.fixed:.0%} zeros; pass "
             f"sparsity={pattern.fixed:.4g}. Received {sparsity:g}."
         )
     if allocation != "uniform":
         raise OptionError(
-            f"{call}: pattern {pattern} sets {pattern.fixed:.0%} zeros everywhere; it goes with "
-            "allocation='uniform' only"
+            f"{call}: pattern {pattern} sets {pattern.fixed:.0%} zeros everywhere; it requires "
+            "allocation='uniform'"
         )
 
 

@@ -1,8 +1,8 @@
-"""How much is pruned at step t: plain functions of the step, in numpy alone.
+"""Schedules: the sparsity at each step, as plain functions of the step.
 
 Names, arguments, defaults and numbers are those of tensorflow-model-optimization, with two
 differences. `step` is the number of optimizer steps done, so that `begin_step=0` prunes before
-the first one. And `end_step` always prunes, also where it is no multiple of `frequency`, so that
+the first one. And `end_step` always prunes, even if it is not a multiple of `frequency`, so that
 the final sparsity is reached.
 """
 
@@ -16,7 +16,7 @@ from tfprune.errors import OptionError
 
 
 class PruningSchedule(ABC):
-    """When to prune and how much. Subclass it and give `__call__` and `get_config`.
+    """When to prune and how much. Subclass it and implement `__call__` and `get_config`.
 
     Example:
         >>> class EveryTen(PruningSchedule):
@@ -42,7 +42,7 @@ class PruningSchedule(ABC):
         return cls(**config)
 
     def final(self) -> float | None:
-        """Return the sparsity at the end, or None where the schedule does not know it."""
+        """Return the sparsity at the end, or None if it is unknown."""
         return None
 
     def last_due(self, step: int) -> int | None:
@@ -79,7 +79,7 @@ class PruningSchedule(ABC):
         if begin_step < 0:
             raise OptionError(f"begin_step should be >= 0. Received {begin_step}.")
         if not allow_negative_1 and end_step == -1:
-            raise OptionError("end_step cannot be -1. Give the step at which the ramp ends.")
+            raise OptionError("end_step cannot be -1. Pass the step at which the ramp ends.")
         if end_step != -1:
             if end_step < 0:
                 raise OptionError(f"end_step can be -1 or >= 0. Received {end_step}.")
@@ -110,7 +110,7 @@ def check_sparsity(sparsity: float, name: str) -> None:
 
 @dataclass(frozen=True)
 class _BuiltIn(PruningSchedule):
-    """What the schedules below share: their fields are their config."""
+    """A schedule whose fields are its config."""
 
     def get_config(self) -> dict[str, Any]:
         return {"class_name": type(self).__name__, "config": asdict(self)}
@@ -118,12 +118,12 @@ class _BuiltIn(PruningSchedule):
 
 @dataclass(frozen=True)
 class ConstantSparsity(_BuiltIn):
-    """The same sparsity from `begin_step` to `end_step`, renewed every `frequency` steps.
+    """The same sparsity from `begin_step` to `end_step`; masks change every `frequency` steps.
 
     Args:
         target_sparsity: Fraction of zeros, in [0, 1).
         begin_step: The first step that prunes.
-        end_step: The last; -1 means never to stop.
+        end_step: The last step that prunes; -1 means no end.
         frequency: Steps between two updates of the masks.
 
     Example:
@@ -162,7 +162,7 @@ class PolynomialDecay(_BuiltIn):
         initial_sparsity: Fraction of zeros at `begin_step`, in [0, 1).
         final_sparsity: Fraction of zeros from `end_step` on, in [0, 1).
         begin_step: t_0, the first step that prunes.
-        end_step: t_1, the last.
+        end_step: t_1, the last step that prunes.
         power: How steep the beginning is; 1 is a straight line.
         frequency: Steps between two updates of the masks.
 
@@ -207,7 +207,7 @@ class PolynomialDecay(_BuiltIn):
 
 @dataclass(frozen=True)
 class OneShot(_BuiltIn):
-    """All at once, now: for models that are pruned after training, or held at fixed zeros in it.
+    """All at once, now: for pruning after training, or for fixed masks during training.
 
     Args:
         target_sparsity: Fraction of zeros, in [0, 1).
@@ -234,7 +234,7 @@ class OneShot(_BuiltIn):
 
 @dataclass(frozen=True)
 class Geometric(_BuiltIn):
-    """Rounds of pruning with training between them, each keeping the same share of what is left.
+    """Rounds of pruning with training between, each keeping the same share of the nonzeros.
 
     After round r of R the kept fraction is (1 − final_sparsity)^(r/R).
 

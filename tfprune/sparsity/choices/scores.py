@@ -1,7 +1,7 @@
-"""How much does a weight matter? One function a score; high means keep.
+"""Scores of weights, one function each; high means keep.
 
-A score takes the weights and what is known about them, and returns an array of their shape. What
-it needs to know beside the weights it says when it is registered.
+A score takes the weights and the evidence about them, and returns an array of their shape. What
+it needs besides the weights is registered with it.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from tfprune.utils.registry import Registry
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a weight array beside its values.
+    """What a score can use besides the values of a weight array.
 
     Args:
-        gradient: Mean gradient of the loss, where the score asked for it.
-        movement: The sum over training of w·Δw, where the score asked for it.
-        rng: For scores that draw.
+        gradient: Mean gradient of the loss, if the score needs it.
+        movement: The sum of w·Δw over training, if the score needs it.
+        rng: For scores that draw random numbers.
     """
 
     gradient: NDArray | None = None
@@ -41,8 +41,8 @@ class Score:
     Args:
         function: `(weights, evidence) -> scores` of the same shape, high means keep.
         needs: `"gradient"`, `"movement"` or nothing.
-        settled: True where held zeros always score lowest, so that asking again for the same
-            sparsity changes nothing and the work can be spared.
+        settled: True if held zeros always score lowest, so that masks need not be computed again
+            for the same sparsity.
     """
 
     function: ScoreFunction
@@ -56,7 +56,7 @@ SCORES: Registry[Score] = Registry("score")
 def register(
     name: str, *, needs: str | None = None, settled: bool = False
 ) -> Callable[[ScoreFunction], ScoreFunction]:
-    """Add a score under a name that `prune(score=…)` then takes.
+    """Register a score under a name for `prune(score=…)`.
 
     Example:
         >>> @register("largest_first_axis")
@@ -96,16 +96,16 @@ def score_weights(score: Score, weights: NDArray, evidence: Evidence) -> NDArray
     if scores.shape != weights.shape:
         raise OptionError(
             f"score {name!r} returned shape {scores.shape} for weights of shape {weights.shape}; "
-            "it has to return one number a weight"
+            "it must return one number per weight"
         )
-    if np.isnan(scores.max()):  # which is NaN if any is, and needs no array of its own
-        raise OptionError(f"score {name!r} returned NaN; the weights or the gradient hold NaN")
+    if np.isnan(scores.max()):  # NaN if any is, without a temporary array
+        raise OptionError(f"score {name!r} returned NaN; the weights or the gradient have NaN")
     return scores
 
 
 @register("magnitude", settled=True)
 def magnitude(weights: NDArray, evidence: Evidence) -> NDArray:
-    """|w|.
+    """Return |w|.
 
     Example:
         >>> magnitude(np.array([-2.0, 1.0]), Evidence())
@@ -116,14 +116,14 @@ def magnitude(weights: NDArray, evidence: Evidence) -> NDArray:
 
 @register("gradient", needs="gradient")
 def gradient(weights: NDArray, evidence: Evidence) -> NDArray:
-    """|∂L/∂w|: how strongly the loss pulls at a weight, pruned ones included."""
+    """Return |∂L/∂w|, also of pruned weights."""
     assert evidence.gradient is not None
     return np.abs(evidence.gradient)
 
 
 @register("taylor", needs="gradient")
 def taylor(weights: NDArray, evidence: Evidence) -> NDArray:
-    """|w · ∂L/∂w|: the first-order change of the loss when the weight is set to zero.
+    """Return |w · ∂L/∂w|: the first-order change of the loss if the weight is set to zero.
 
     Molchanov et al., Importance Estimation for Neural Network Pruning, 2019.
     """
@@ -133,10 +133,10 @@ def taylor(weights: NDArray, evidence: Evidence) -> NDArray:
 
 @register("movement", needs="movement")
 def movement(weights: NDArray, evidence: Evidence) -> NDArray:
-    """Σ w·Δw over the training so far: positive where a weight moved away from zero.
+    """Return Σ w·Δw over the training so far: positive if a weight moved away from zero.
 
-    Sanh et al., Movement Pruning, 2020, with the update that the optimizer applied in the place
-    of −lr·∂L/∂w. A pruned weight keeps the score it had, and returns when others sink below it.
+    Sanh et al., Movement Pruning, 2020, with the update of the optimizer instead of −lr·∂L/∂w. A
+    pruned weight keeps its score, and is restored when other scores fall below it.
     """
     assert evidence.movement is not None
     return evidence.movement
@@ -144,5 +144,5 @@ def movement(weights: NDArray, evidence: Evidence) -> NDArray:
 
 @register("random")
 def random(weights: NDArray, evidence: Evidence) -> NDArray:
-    """Uniform noise: the control that every other score has to beat."""
+    """Return uniform noise, as a baseline."""
     return evidence.rng.random(weights.shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Exactly k of n, in linear time, ties to the lower index."""
+"""Selecting exactly k of n in linear time, with ties to the lower index."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,10 @@ _PART = 2**16
 
 
 def keep_count(size: int, sparsity: float) -> int:
-    """Say how many of `size` stay: `max(round((1 - sparsity) * size), 1)`, half to even.
+    """Return how many of `size` to keep: `max(round((1 - sparsity) * size), 1)`, half to even.
 
-    The arithmetic is float32 up to 2**20 elements, which is tensorflow-model-optimization's and
-    gives its counts to the digit; above, where float32 would miscount, it is float64.
+    Up to 2**20 elements the arithmetic is float32, as in tensorflow-model-optimization, with the
+    same counts; above, where float32 would miscount, it is float64.
 
     Example:
         >>> keep_count(10, 0.8), keep_count(5, 0.5), keep_count(7, 0.5), keep_count(3, 0.99)
@@ -21,10 +21,10 @@ def keep_count(size: int, sparsity: float) -> int:
 
 
 def keep_largest(scores: NDArray, count: int) -> NDArray[np.bool_]:
-    """Mark the `count` largest of `scores`; among equals the lower (flat) index stays.
+    """Mark the `count` largest of `scores`; of equals, the lower (flat) index is kept.
 
-    A held zero is the commonest score by far, and selection is slow among many equals, so zeros
-    are set aside first.
+    Zero is by far the most frequent score of masked weights, and selection is slow among many
+    equals, so zeros are handled first.
 
     Args:
         scores: Any shape. NaN is not allowed.
@@ -61,10 +61,10 @@ def _position_of(marks: NDArray[np.bool_], number: int) -> int:
 
 
 def _threshold(flat: NDArray, count: int) -> NDArray:
-    """Return what the `count` largest reach and, but for ties, no other.
+    """Return the largest threshold that at least `count` values reach.
 
     Floyd and Rivest, 1975: bracket the answer by a sample, then select inside the bracket.
-    The sample only saves time. Where it misled, all that may be the answer is partitioned.
+    The sample only saves time; if it misleads, all candidates are partitioned.
     """
     if flat.size <= 2**15:
         return _partitioned(flat, count)
@@ -78,7 +78,7 @@ def _threshold(flat: NDArray, count: int) -> NDArray:
         positives = _total(flat, np.greater, 0)
         if positives < count <= positives + _total(flat, np.equal, 0):
             return flat.dtype.type(0)
-        if positives == count:  # weights pruned before, and as far: all that is not zero stays
+        if positives == count:  # already pruned to this sparsity: keep all that is not zero
             return np.nextafter(flat.dtype.type(0), flat.dtype.type(1))
         positives_only = positives >= count
         if positives_only and low <= 0:
@@ -100,5 +100,5 @@ def _total(flat: NDArray, compare: np.ufunc, value: NDArray | float) -> int:
 
 
 def _parts(flat: NDArray) -> list[NDArray]:
-    """Return views of an array that are small enough for their comparisons to stay in cache."""
+    """Return views of an array that are small enough for the cache."""
     return [flat[at : at + _PART] for at in range(0, flat.size, _PART)]

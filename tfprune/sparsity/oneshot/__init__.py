@@ -1,1 +1,1 @@
-"""Pruning without training: from a few hundred samples, layer after layer."""
+"""Pruning without training, layer by layer, from a few hundred samples."""

@@ -1,6 +1,6 @@
-"""See what goes into a layer while its model runs, whatever the kind of model.
+"""Recording the inputs of a layer while its model runs, for any kind of model.
 
-A layer's `call` is replaced by one that looks at the input first, and is put back in every case.
+A layer's `call` is replaced by one that records the input first, and is always restored.
 """
 
 import functools
@@ -13,16 +13,16 @@ import keras
 import tensorflow as tf
 from numpy.typing import NDArray
 
-Look = Callable[[Any, Any], None]
+Record = Callable[[Any, Any], None]
 
 
 @contextmanager
-def watched(layers: Sequence[Any], look: Look) -> Iterator[None]:
-    """For the length of a `with` block, call `look(layer, input)` before each call of a layer."""
+def watched(layers: Sequence[Any], record: Record) -> Iterator[None]:
+    """Call `record(layer, input)` before each call of a layer, inside a `with` block."""
     own = [vars(layer).get("call") for layer in layers]
     try:
         for layer in layers:
-            layer.call = _looking(layer, look)
+            layer.call = _recording(layer, record)
         yield
     finally:
         for layer, before in zip(layers, own, strict=True):
@@ -32,15 +32,15 @@ def watched(layers: Sequence[Any], look: Look) -> Iterator[None]:
                 del layer.call
 
 
-def _looking(layer: Any, look: Look) -> Callable[..., Any]:
+def _recording(layer: Any, record: Record) -> Callable[..., Any]:
     call = layer.call
 
     @functools.wraps(call)
-    def look_then_call(*args: Any, **kwargs: Any) -> Any:
-        look(layer, args[0] if args else next(iter(kwargs.values())))
+    def record_then_call(*args: Any, **kwargs: Any) -> Any:
+        record(layer, args[0] if args else next(iter(kwargs.values())))
         return call(*args, **kwargs)
 
-    return look_then_call
+    return record_then_call
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Calls:
     Attributes:
         order: Its place among the layers, by first call.
         count: How often it is called.
-        hidden: True where its input is a symbol, as inside a loop that TensorFlow compiles: there
-            is no number to look at.
+        hidden: True if its input is symbolic, as inside a loop that TensorFlow compiles, and has
+            no values.
     """
 
     order: int
@@ -60,15 +60,15 @@ class Calls:
 
 
 def survey_calls(model: Any, batch: Any, layers: Sequence[Any]) -> dict[int, Calls]:
-    """Run a model once and return how it called its layers, by the `id` of each that it called."""
+    """Run a model once and return how it called its layers, by the `id` of the layer."""
     calls: dict[int, Calls] = {}
 
-    def look(layer: Any, tensor: Any) -> None:
+    def record(layer: Any, tensor: Any) -> None:
         seen = calls.setdefault(id(layer), Calls(order=len(calls)))
         seen.count += 1
         seen.hidden |= not _has_values(tensor)
 
-    with watched(layers, look):
+    with watched(layers, record):
         model(batch, training=False)
     return calls
 
@@ -76,16 +76,16 @@ def survey_calls(model: Any, batch: Any, layers: Sequence[Any]) -> dict[int, Cal
 def layer_inputs(model: Any, batch: Any, layer: Any, count: int) -> list[NDArray]:
     """Return the inputs of the `count` calls of a layer for one batch.
 
-    The model runs no further than it has to.
+    The model run stops after the last of these calls.
     """
     inputs: list[NDArray] = []
 
-    def look(_: Any, tensor: Any) -> None:
+    def record(_: Any, tensor: Any) -> None:
         inputs.append(keras.ops.convert_to_numpy(tensor))
         if len(inputs) == count:
             raise _EnoughError
 
-    with watched([layer], look):
+    with watched([layer], record):
         try:
             model(batch, training=False)
         except _EnoughError:
@@ -94,7 +94,7 @@ def layer_inputs(model: Any, batch: Any, layer: Any, count: int) -> list[NDArray
 
 
 class _EnoughError(BaseException):
-    """Ends a pass early. No `Exception`: what a layer catches in its own call is not for this."""
+    """Ends a pass early. Not an `Exception`, so that a layer's own call does not catch it."""
 
 
 def _has_values(tensor: Any) -> bool:

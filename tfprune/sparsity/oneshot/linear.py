@@ -24,10 +24,10 @@ class Linear:
     Args:
         kernel: The kernel.
         rows: `(inputs, limit, rng)` → (products, rows, inputs of a product).
-        groups: In how many parts the outputs come, each with inputs of its own.
-        bias: The variable that is added to the products, where it has one number an output.
-        bias_order: The axes of (products, outputs), each of them split into the kernel's own, in
-            the order of the bias; None where they are the same.
+        groups: The number of groups of outputs, each with its own inputs.
+        bias: The variable that is added to the products, if it has one number per output.
+        bias_order: The axes of (products, outputs), split into the kernel's axes, in the order of
+            the bias; None if the order is the same.
     """
 
     kernel: Kernel
@@ -67,14 +67,14 @@ class Linear:
 
 
 def read_linear(kernel: Kernel) -> Linear | str:
-    """Return how a kernel's layer multiplies, or why that is not known."""
+    """Return how a kernel's layer multiplies, or why that is unknown."""
     layer = kernel.layer
     for kind, read in _READERS:
         if isinstance(layer, kind):
             if type(layer).call is not kind.call:
-                return f"{type_name(layer)} has a call of its own, so its products are not known"
+                return f"{type_name(layer)} overrides call, so its products are unknown"
             return read(kernel, layer)
-    return f"no rule for what a {type_name(layer)} multiplies"
+    return f"no rule for the products of a {type_name(layer)}"
 
 
 def _read_dense(kernel: Kernel, layer: Any) -> Linear | str:
@@ -98,7 +98,7 @@ def _read_conv(kernel: Kernel, layer: Any) -> Linear | str:
 
 
 def _read_separable(kernel: Kernel, layer: Any) -> Linear | str:
-    """The pointwise kernel multiplies what the depthwise one makes."""
+    """Return the product of the pointwise kernel with the output of the depthwise one."""
 
     def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
         made = keras.ops.depthwise_conv(
@@ -127,7 +127,7 @@ def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
     if any(c not in weights + outputs for c in inputs if c != "."):
         return f"the equation {equation!r} sums over an axis that the kernel does not have"
     if any(c not in inputs + outputs for c in weights):
-        return f"the equation {equation!r} sums over an axis of the kernel alone"
+        return f"the equation {equation!r} sums over an axis that only the kernel has"
     outer = "".join(weights[axis] for axis in kernel.axes[0])
     contracted = "".join(weights[axis] for axis in kernel.axes[1])
     made = "".join(weights[axis] for axis in kernel.axes[2])
@@ -137,8 +137,8 @@ def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
         letters = inputs.replace("...", free[: array.ndim - len(inputs.replace("...", ""))])
         return einsum_rows(array, letters, outer, contracted, limit, rng)
 
-    # A bias with an axis of the samples (positions of a sequence), or without one of the outputs,
-    # is not one number an output of the matrix product.
+    # A bias with an axis of the samples (positions of a sequence), or without an axis of the
+    # outputs, does not have one number per output of the matrix product.
     whole = layer.bias is not None and set(layer.bias_axes) == set(outer + made)
     order = tuple((outer + made).index(c) for c in outputs if c in outer + made)
     return Linear(kernel, rows, bias=layer.bias if whole else None, bias_order=order)

@@ -1,4 +1,4 @@
-"""Sums over the inputs of a layer: all that one-shot pruning needs to know of them."""
+"""Sums over the inputs of a layer, from which one-shot pruning is computed."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 @dataclass
 class Norms:
-    """The mean square of every input, gathered batch by batch.
+    """The mean square of every input, accumulated batch by batch.
 
     Args:
-        products: How many matrix products the layer is.
+        products: The number of matrix products of the layer.
         width: The inputs of each.
     """
 
@@ -48,7 +48,7 @@ class Problem:
     energy: float
 
     def error(self, weights: NDArray) -> float:
-        """Return ‖X V − Y‖² / rows, which rounding may leave a little below zero, as at least zero.
+        """Return ‖X V − Y‖² / rows, clipped at zero against rounding errors.
 
         Example:
             >>> x = np.array([[[1.0, 0.0], [0.0, 2.0]]])
@@ -62,10 +62,10 @@ class Problem:
 
 @dataclass
 class Moments:
-    """Second moments of a layer's inputs and wanted outputs, gathered batch by batch in float64.
+    """Second moments of a layer's inputs and target outputs, accumulated in float64.
 
     Args:
-        products: How many matrix products the layer is.
+        products: The number of matrix products of the layer.
         width: The inputs of each.
         outputs: The outputs of each.
     """
@@ -87,7 +87,7 @@ class Moments:
         self._outputs = np.zeros((self.products, self.outputs))
 
     def add(self, inputs: NDArray, outputs: NDArray) -> None:
-        """Add rows of inputs, (products, rows, inputs), and what is wanted of each."""
+        """Add rows of inputs, (products, rows, inputs), and their target outputs."""
         x, y = inputs.astype(np.float64), outputs.astype(np.float64)
         turned = x.transpose(0, 2, 1)
         self.rows += x.shape[1]
@@ -98,14 +98,14 @@ class Moments:
         self._energy += float(np.sum(y * y))
 
     def problem(self) -> Problem:
-        """Return the problem in which nothing is added to the products."""
+        """Return the problem without a constant."""
         rows = max(self.rows, 1)
         return Problem(self._gram / rows, self._cross / rows, self._energy / rows)
 
     def centered(self) -> Problem:
-        """Return the problem in which the best constant is added to every output.
+        """Return the problem with the optimal constant added to every output.
 
-        The constant for weights V is `shift(V)`; it drops out of the problem when all means do.
+        The constant for weights V is `shift(V)`; subtracting all means eliminates it.
         """
         plain, x, y = self.problem(), *self._means()
         return Problem(
@@ -115,7 +115,7 @@ class Moments:
         )
 
     def shift(self, weights: NDArray) -> NDArray:
-        """Return what to add to the outputs of V so that their means are the wanted ones."""
+        """Return the constant that makes the means of the outputs of V equal the targets'."""
         x, y = self._means()
         return y - np.einsum("pk,pkn->pn", x, weights)
 

@@ -1,4 +1,4 @@
-"""What one-shot pruning will do, settled before anything is changed."""
+"""The plan of one-shot pruning, made before anything is changed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ class Job:
 
     Args:
         kernel: The kernel.
-        weights: Its values as they came.
-        pattern: The shape of the holes.
-        count: How many units of the pattern stay.
-        linear: How its layer multiplies, or None where that is not known.
+        weights: Its original values.
+        pattern: The pattern of zeros.
+        count: How many units of the pattern to keep.
+        linear: How its layer multiplies, or None if that is unknown.
         calls: How often its layer is called in a pass.
-        reason: Why its inputs are not looked at.
+        reason: Why its inputs are not recorded.
     """
 
     kernel: Kernel
@@ -47,7 +47,7 @@ class Job:
         return self.kernel.unview(self.pattern.mask(self.kernel.view(scores), self.count))
 
     def stages(self, number: int) -> list[MaskOf]:
-        """Return how to choose in the matrices of its products, fewer in each stage."""
+        """Return functions from scores to masks of the product matrices, one for each stage."""
         linear = self.linear
         assert linear is not None
 
@@ -63,10 +63,10 @@ class Job:
 
 
 def shrinking(pattern: Pattern, count: int, size: int, number: int) -> list[tuple[Pattern, int]]:
-    """Return the patterns and counts that lead to a pattern in some stages, itself the last.
+    """Return the patterns and counts of the stages that lead to a pattern, the last being itself.
 
-    Unstructured holes grow by equal ratios of what is left; n:m goes down one at a time. Other
-    patterns have one stage.
+    Unstructured counts shrink by equal ratios; n:m decreases n by one. Other patterns have one
+    stage.
 
     Example:
         >>> shrinking(Unstructured(), 125, 1000, 3)
@@ -86,12 +86,12 @@ def shrinking(pattern: Pattern, count: int, size: int, number: int) -> list[tupl
 def make_plan(
     model: Any, batch: Any, choices: Choices, sparsity: float
 ) -> tuple[list[Job], list[Skipped]]:
-    """Return the kernels to prune, in the order in which the model runs them, and what is left.
+    """Return the kernels to prune, in the order in which the model runs them, and the skipped ones.
 
     Args:
-        model: The model, which is built by running it where it is not.
+        model: The model, which is built by running it if it is not.
         batch: Samples to run it on.
-        choices: What was asked for.
+        choices: The options of `prune_oneshot`.
         sparsity: Fraction of zeros.
 
     Raises:
@@ -121,7 +121,7 @@ def _choose_kernels(model: Any, choices: Choices) -> tuple[list[Kernel], list[Sk
     for kernel, want in zip(kernels, wanted, strict=True):
         reason = "" if want else "left out by only= or skip="
         if want and isinstance(kernel.layer, keras.layers.Embedding):
-            reason = "embeddings are looked up, not multiplied: left as they are"
+            reason = "embeddings are looked up, not multiplied"
         if reason:
             skipped.append(Skipped(kernel.path, type_name(kernel.layer), reason, usual=True))
         else:
@@ -154,7 +154,7 @@ def _job(
     elif calls is None:
         reason = "the samples never reach its layer"
     elif calls.hidden:
-        reason = "its input is no plain tensor that can be looked at: a symbol in a compiled loop?"
+        reason = "its input has no values to record: it may be symbolic in a compiled loop"
     if reason or isinstance(linear, str) or calls is None:
         return Job(kernel, weights, pattern, count, reason=reason)
     return Job(kernel, weights, pattern, count, linear, calls.count)

@@ -1,4 +1,4 @@
-"""The call a user makes: `prune_oneshot`."""
+"""One-shot pruning: `prune_oneshot`."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,49 +50,50 @@ def prune_oneshot(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> M:
-    """Return the same model, pruned without training so that its layers give what they gave.
+    """Prune a model without training, layer by layer, preserving layer outputs on samples.
 
-    Layer after layer, in the order in which the model runs them, weights are taken away and (with
-    `method="reconstruct"`) the others are changed so that the layer's products on the samples are
-    as close as can be to those of the model as it came, given the inputs it now has from the
-    layers pruned before it. The bias takes the difference of the means.
+    In the order in which the model runs the layers, each is pruned and (with
+    `method="reconstruct"`) its remaining weights are refitted by least squares: the layer's
+    products on the samples are as close as possible to those of the original model, given its
+    inputs from the layers pruned before it. The bias corrects the difference of the means.
 
     Dense, EinsumDense (the projections of attention), Conv1D/2D/3D, grouped or not, and the
-    pointwise kernels of SeparableConv1D/2D are reconstructed. Embeddings are left alone. Any other
+    pointwise kernels of SeparableConv1D/2D are reconstructed. Embeddings are not pruned. Any other
     kernel (LSTM, GRU, transposed convolutions …) is pruned by magnitude. `oneshot_report(model)`
-    says for each layer what was done, why, and how far its products moved.
+    lists for each layer what was done, why, and the error of its products.
 
-    The zeros are held as after `prune`: they stay when the model trains on, until `strip_pruning`.
-    When anything fails, the model is left as it came.
+    Masks hold the zeros as after `prune`, also when the model trains, until `strip_pruning`.
+    If anything fails, the model is not changed.
 
     Args:
         model: A Keras 3 model of any kind.
         data: A few hundred samples: an array, a dict or for several inputs a list of arrays,
-            (inputs, labels), or a dataset or another iterable of these. Labels are not read. They
-            are kept in memory; what happens to them in the model is not. Padded positions of a
-            sequence count like any other.
+            (inputs, labels), or a dataset or another iterable of these. Labels are not read. The
+            samples are kept in memory, their activations are not. Padded positions of a sequence
+            count like any other.
         sparsity: Fraction of zeros in each kernel, in [0, 1).
         pattern: `unstructured`, `2:4` (2 of 4 inputs kept), `block(4,1)`, or a Pattern.
-        method: `reconstruct`, or `wanda`: weights of small |w|·‖x‖ are zeroed, the others left.
-            They compete over the whole kernel, not output by output as in the paper.
-        allocation: `uniform`, `erk`, `global`, or a table of path or regex → sparsity. Shares are
-            settled beforehand, by magnitude where the weights matter.
-        only: Names, regexes on variable paths, or predicates: prune these alone.
-        skip: The same: leave these alone.
-        damping: How much to trust the weights as they came over the samples, as a fraction of the
-            inputs' mean square. More for fewer samples.
-        batch_size: Samples a pass of the model, where `data` is arrays.
-        seed: Draws the patches of convolutions that have more than 32,768 of them.
-        progress: Where to report to; a step a layer.
+        method: `reconstruct`, or `wanda`, which zeroes weights of small |w|·‖x‖ and does not
+            change the others; they are compared over the whole kernel, not per output as in the
+            paper.
+        allocation: `uniform`, `erk`, `global`, or a table of path or regex → sparsity. It is
+            determined in advance, by magnitude if it depends on the weights.
+        only: Names, regexes on variable paths, or predicates: prune only these.
+        skip: Kernels not to prune, in the same forms.
+        damping: How strongly to prefer the original weights over the samples, as a fraction of
+            the inputs' mean square. Use more for fewer samples.
+        batch_size: Samples per pass of the model, if `data` is arrays.
+        seed: Seed for drawing patches of convolutions that have more than 32,768 of them.
+        progress: Where to report progress, one step per layer.
 
     Returns:
         `model` itself.
 
     Raises:
         ModelError: If there is nothing to prune.
-        DataError: If the data is empty, not finite, or not what the model takes.
+        DataError: If the data is empty, not finite, or does not fit the model.
         FilterError: If a filter matches no kernel.
-        OptionError: If an option is outside of what is allowed.
+        OptionError: If an option is out of its range.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -151,7 +152,7 @@ def _choices(
     shape = patterns.of_one_kernel(pattern, "prune_oneshot")
     patterns.check_fixed("prune_oneshot", shape, sparsity, allocation)
     return Choices(
-        # What is zero is what was masked: asked again, the masks are the same.
+        # Zeros are the masked weights, so that computing the masks again gives the same.
         score=SCORES["magnitude"],
         pattern=shape,
         allocation=allocations.resolve(allocation),
@@ -169,7 +170,7 @@ def _check_numbers(damping: float, batch_size: int) -> None:
 
 @contextmanager
 def _undone_on_failure(bench: Bench) -> Iterator[None]:
-    """Give the model back what it came with when the work fails, its state in either case."""
+    """Restore the model's weights if pruning fails, and its state in any case."""
     state = [(variable, variable.value.numpy()) for variable in bench.model.non_trainable_variables]
     try:
         yield

@@ -1,4 +1,4 @@
-"""What one-shot pruning did to each layer of a model."""
+"""The report of one-shot pruning on each layer of a model."""
 
 import weakref
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tfprune.sparsity.kernels import Skipped
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What became of one kernel.
+    """The result for one kernel.
 
     Args:
         path: Its path in the model.
@@ -21,12 +21,12 @@ class LayerReport:
         size: Its number of weights.
         zeros: How many of them are zero now.
         method: How it was pruned: `reconstruct`, `wanda` or `magnitude`.
-        error: How far the layer's products on the samples are from those of the model as it came:
-            ‖Y' − Y‖² / ‖Y‖². None where the inputs were not looked at.
-        magnitude_error: What that would be, had its smallest weights been set to zero and the
-            others left as they are.
-        bias_moved: Whether the bias makes up for a part.
-        reason: Why the method is not the one that was asked for.
+        error: The error of the layer's products on the samples relative to the original model,
+            ‖Y' − Y‖² / ‖Y‖². None if the inputs were not recorded.
+        magnitude_error: The same error if its smallest weights were set to zero and the others
+            not changed.
+        bias_moved: Whether the bias was updated.
+        reason: Why the method differs from the requested one.
     """
 
     path: str
@@ -45,10 +45,10 @@ class OneShotReport:
     """What one call of `prune_oneshot` did: iterate over it for rows, print it for a table.
 
     Args:
-        rows: One a pruned kernel, in the order in which the model runs them.
-        skipped: What was left as it was, and why.
-        samples: How many were looked at.
-        pattern: The shape of the holes.
+        rows: One per pruned kernel, in the order in which the model runs them.
+        skipped: What was not pruned, and why.
+        samples: How many samples were used.
+        pattern: The pattern of zeros.
     """
 
     rows: tuple[LayerReport, ...]
@@ -66,7 +66,7 @@ class OneShotReport:
         return next(row for row in self.rows if row.path == path)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a dict that `json.dumps` takes."""
+        """Return the report as a dict for `json.dumps`."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -94,23 +94,23 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.3%}"
 
 
-# Beside the model, not on it: an attribute of the model would be tracked and saved by Keras.
+# Not an attribute of the model, which Keras would track and save.
 _reports: "weakref.WeakKeyDictionary[Any, OneShotReport]" = weakref.WeakKeyDictionary()
 
 
 def keep_report(model: Any, report: OneShotReport) -> None:
-    """Remember what was done to a model for as long as it lives."""
+    """Store the report on a model as long as the model exists."""
     _reports[model] = report
 
 
 def oneshot_report(model: keras.Model) -> OneShotReport:
-    """Return what the last `prune_oneshot` of a model did to each of its layers.
+    """Return the report of the last `prune_oneshot` of a model.
 
     Args:
-        model: The model itself. A copy of it, or one that was loaded, has no report.
+        model: The model itself. A copy or a loaded model has no report.
 
     Raises:
-        ModelError: If there is none.
+        ModelError: If there is no report.
     """
     try:
         report = _reports.get(model)

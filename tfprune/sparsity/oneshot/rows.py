@@ -1,7 +1,7 @@
-"""The inputs of a layer as the rows of matrices, so that every layer is `rows @ kernel`.
+"""The inputs of a layer as rows of matrices, so that every layer is `rows @ kernel`.
 
-A layer is one matrix product, or several that share nothing: the groups of a grouped convolution,
-or the positions of an EinsumDense that has weights of its own for each. So rows have three axes:
+A layer is one matrix product, or several independent ones: the groups of a grouped convolution, or
+the positions of an EinsumDense with separate weights for each. So rows have three axes:
 (products, rows, inputs).
 """
 
@@ -18,8 +18,8 @@ def dense_rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray
 
     Args:
         inputs: (…, channels).
-        limit: How many rows to take at most; which, is drawn.
-        rng: Draws them.
+        limit: The most rows to return; if there are more, they are drawn.
+        rng: Draws the rows.
 
     Example:
         >>> dense_rows(np.arange(6.0).reshape(1, 3, 2), 9, np.random.default_rng(0)).tolist()
@@ -43,13 +43,13 @@ def conv_rows(
 
     Args:
         inputs: (samples, *space, channels).
-        window: The kernel's size along each axis of space.
+        window: The kernel's size along each spatial axis.
         strides: Step between two patches.
         dilation: Step within a patch.
         padding: `"valid"`, `"same"` or `"causal"`.
-        groups: How many parts the channels come in.
-        limit: How many patches to take at most; which, is drawn. The others are never copied.
-        rng: Draws them.
+        groups: The number of groups of channels.
+        limit: The most patches to return; if there are more, they are drawn before copying.
+        rng: Draws the patches.
 
     Returns:
         (groups, patches, window positions × channels of a group).
@@ -64,7 +64,7 @@ def conv_rows(
     reach = [d * (w - 1) + 1 for w, d in zip(window, dilation, strict=True)]
     pads = [_pad(size, r, s, padding) for size, r, s in zip(space, reach, strides, strict=True)]
     padded = np.pad(inputs, [(0, 0), *pads, (0, 0)])
-    # Views only: (samples, *positions, channels, *window). Nothing is copied before rows are drawn.
+    # Views only: (samples, *positions, channels, *window). Rows are drawn before copying.
     axes = tuple(range(1, rank + 1))
     views = sliding_window_view(padded, reach, axes)
     views = views[
@@ -95,11 +95,11 @@ def einsum_rows(
 
     Args:
         inputs: An array whose axes are named by `letters`.
-        letters: One letter an axis.
-        outer: The axes for whose every position there is a product of its own.
+        letters: One letter per axis.
+        outer: The axes with a separate product for each position.
         contracted: The axes that are summed over, in the kernel's order.
-        limit: How many rows to take at most; which, is drawn.
-        rng: Draws them.
+        limit: The most rows to return; if there are more, they are drawn.
+        rng: Draws the rows.
 
     Example:
         >>> x = np.arange(8.0).reshape(1, 2, 4)

@@ -1,29 +1,29 @@
-"""Which weights of a matrix to keep, and what the kept ones have to be, so that its products stay.
+"""Choosing which weights of a matrix to keep, and refitting them to preserve its products.
 
-A layer gave the rows Y = X₀ W. In the pruned model it has the inputs X, a little different from X₀
-since the layers before it are pruned. Weights are taken away and the others changed to make up for
-both: minimise ‖X V − Y‖² over V with zeros, which depends on the rows through H = XᵀX/rows,
-C = XᵀY/rows and ‖Y‖² alone. H is damped, H + λI, where λ is a fraction of its mean diagonal, and
-V is drawn to W with it: C + λW. A few hundred samples do not say everything.
+A layer of the original model computes the rows Y = X₀ W. In the pruned model it has the inputs X,
+which differ a little from X₀ since the layers before it are pruned. Weights are removed and the
+others changed to compensate for both: minimize ‖X V − Y‖² over V with zeros, which depends on the
+rows only through H = XᵀX/rows, C = XᵀY/rows and ‖Y‖². A few hundred samples do not determine V
+well, so H is damped, H + λI, where λ is a fraction of its mean diagonal, and V is pulled toward W:
+C + λW.
 
-**Which.** Without zeros the best is T = H⁻¹C. Taking weight j of a column away alone, with the best
-answer of all others, costs t_j² / [H⁻¹]_jj (Hassibi and Stork, Optimal Brain Surgeon, 1993; Frantar
-and Alistarh, SparseGPT, 2023). Where H is diagonal this is (|w_j| ‖X_j‖)², the square of Wanda's
-score (Sun et al., A Simple and Effective Pruning Approach, 2023). The estimate holds for few
-weights, so they are taken in stages, each judged by what is left: [H_SS⁻¹]_jj.
+**Which weights.** Without zeros the optimum is T = H⁻¹C. Removing only weight j of a column, with
+optimal values for all others, costs t_j² / [H⁻¹]_jj (Hassibi and Stork, Optimal Brain Surgeon,
+1993; Frantar and Alistarh, SparseGPT, 2023). If H is diagonal this is (|w_j| ‖X_j‖)², the square
+of Wanda's score (Sun et al., A Simple and Effective Pruning Approach, 2023). The estimate holds
+for few weights, so they are removed in stages, each scored by the remaining ones: [H_SS⁻¹]_jj.
 
-**What.** Given the set S of a column's kept weights, the best answer solves
+**Which values.** Given the set S of a column's kept weights, the optimum solves
 
     H_SS v_S = C_S
 
-and each column is solved by itself, directly. SparseGPT instead finds an answer for all columns in
-one sweep over the inputs, in which an input can make up only for those before it: cheaper, and at
-many zeros points of accuracy behind, with the same Y: see benchmarks/oneshot.py. Where columns are
-too long to be solved one by one, conjugate gradients (all columns at once, by matrix products) come
-as close as wanted.
+and each column is solved directly, by itself. SparseGPT instead solves all columns in one sweep
+over the inputs, in which an input can compensate only for those before it: cheaper, but with many
+zeros less accurate by points, with the same Y: see benchmarks/oneshot.py. If columns are too long
+to be solved one by one, conjugate gradients (all columns at once, by matrix products) approach the
+optimum as closely as needed.
 
-Arrays have three axes, (products, inputs, outputs): a layer may be several products that share
-nothing.
+Arrays have three axes, (products, inputs, outputs): a layer may be several independent products.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,23 +37,24 @@ from tfprune.sparsity.oneshot.moments import Problem
 Choose = Callable[[NDArray], NDArray[np.bool_]]
 
 MAX_STAGE_FLOPS = 1e11
-"""Above this, in one stage, weights are taken all at once: the inverses would take too long."""
+"""If one stage takes more, all weights are removed at once: the inverses would take too long."""
 
 MAX_STEPS = 200
-"""Of conjugate gradients."""
+"""The most steps of conjugate gradients."""
 
 USUAL_STEPS = 40
-"""What conjugate gradients take with damped H until the error is that of the direct answer to four
-digits; at 1,152 inputs and half of the weights they are then twice as fast, beyond much more."""
+"""The steps of conjugate gradients with damped H until the error agrees with the direct solution
+to four digits; at 1,152 inputs and half of the weights they are then twice as fast, with more
+inputs much faster."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What became of a layer.
+    """The new weights of a layer.
 
     Args:
-        weights: The new weights, zero where the mask is.
-        mask: What was kept.
+        weights: The weights, zero where the mask is False.
+        mask: Which weights are kept.
     """
 
     weights: NDArray
@@ -65,12 +66,12 @@ def damped(problem: Problem, weights: NDArray, damping: float) -> Problem:
 
     Args:
         problem: The problem.
-        weights: The weights as they came.
+        weights: The original weights.
         damping: λ as a fraction of the mean diagonal of H, in each product.
     """
     width = problem.gram.shape[-1]
     level = damping * np.trace(problem.gram, axis1=1, axis2=2) / width
-    # Inputs that never spoke leave H zero: any λ then says that the weights stay as they are.
+    # If all inputs are zero, H is zero: then any λ keeps the weights unchanged.
     level = np.where(level > 0, level, 1.0)[:, None, None]
     return Problem(
         problem.gram + level * np.eye(width), problem.cross + level * weights, problem.energy
@@ -82,17 +83,17 @@ def reconstruct(
 ) -> Solution:
     """Return the weights to keep and their new values.
 
-    The error on the samples is never above that of the smallest weights set to zero.
+    The error on the samples is never larger than with the smallest weights set to zero.
 
     Args:
-        weights: (products, inputs, outputs), as they came.
-        problem: What the products are to be.
-        stages: From scores to masks, fewer kept in each; the last is what is wanted. When the
-            layer is too large for stages, the last is used alone.
+        weights: The original weights, (products, inputs, outputs).
+        problem: The least-squares problem.
+        stages: Functions from scores to masks, each keeping fewer weights; the last gives the
+            result. If the layer is too large for stages, only the last is used.
         damping: λ as a fraction of the mean diagonal of H.
 
     Example:
-        >>> x = np.array([[[1.0, 1.0], [2.0, 2.0]]])  # two inputs that say the same
+        >>> x = np.array([[[1.0, 1.0], [2.0, 2.0]]])  # two equal inputs
         >>> w = np.array([[[3.0], [1.0]]])
         >>> h = x.transpose(0, 2, 1) @ x / 2
         >>> problem = Problem(h, h @ w, float(np.sum((x @ w) ** 2) / 2))
@@ -103,8 +104,8 @@ def reconstruct(
     held = damped(problem, weights, damping)
     mask = _choose(weights, held, stages)
     found = Solution(refit(held, weights, mask), mask)
-    # The score is an estimate and the damping a pull away from the samples: neither can promise
-    # to beat the plain way, which therefore is tried when it could win, with the same refit first.
+    # The score is an estimate and the damping pulls away from the samples, so the result may be
+    # worse than zeroing the smallest weights; then that is tried too, with and without refit.
     smallest = stages[-1](np.abs(weights))
     plain = Solution(np.where(smallest, weights, 0.0), smallest)
     if problem.error(found.weights) <= problem.error(plain.weights):
@@ -127,7 +128,7 @@ def _choose(weights: NDArray, problem: Problem, stages: Sequence[Choose]) -> NDA
 
 
 def _saliency(values: NDArray, spread: NDArray, mask: NDArray[np.bool_]) -> NDArray:
-    """Those gone already score below all others."""
+    """Return the score of each weight; removed ones score below all others."""
     return np.where(mask, np.square(values) / np.where(mask, spread, 1.0), -1.0)
 
 
@@ -153,7 +154,7 @@ def _columns(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, NDArray[np.int
 
 
 def refit(problem: Problem, start: NDArray, mask: NDArray[np.bool_]) -> NDArray:
-    """Return the best weights with the zeros of `mask`, by whichever way is the shorter."""
+    """Return the optimal weights with the zeros of `mask`, by the faster method."""
     kept = np.count_nonzero(mask, axis=1).astype(float)
     direct = np.sum(kept**3) * 2 / 3
     products, width, outputs = mask.shape
@@ -162,7 +163,7 @@ def refit(problem: Problem, start: NDArray, mask: NDArray[np.bool_]) -> NDArray:
 
 
 def solve(problem: Problem, mask: NDArray[np.bool_]) -> NDArray:
-    """Return the best weights with the zeros of `mask`, each column solved directly."""
+    """Return the optimal weights with the zeros of `mask`, solving each column directly."""
     values = np.zeros(mask.shape)
     for p, j, kept in _columns(mask):
         values[p, kept, j] = np.linalg.solve(
@@ -179,16 +180,16 @@ def approach(
     steps: int = MAX_STEPS,
     tolerance: float = 1e-5,
 ) -> NDArray:
-    """Return nearly the best weights with the zeros of `mask`, by conjugate gradients.
+    """Return nearly optimal weights with the zeros of `mask`, by conjugate gradients.
 
-    Every step makes the error smaller, so the answer is never worse than `start`.
+    Every step reduces the error, so the result is never worse than `start`.
 
     Args:
         problem: The problem.
-        start: Where to begin.
-        mask: What is kept.
-        steps: How many at most.
-        tolerance: Of the residual, relative to the first one: then a column is done.
+        start: The initial weights.
+        mask: Which weights are kept.
+        steps: The most steps.
+        tolerance: A column is done when its residual is below this share of the first one.
     """
     values = np.where(mask, start, 0.0)
     scale = np.diagonal(problem.gram, axis1=1, axis2=2)[:, :, None]

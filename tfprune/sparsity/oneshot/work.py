@@ -1,4 +1,4 @@
-"""Prune one layer of a model from what goes into it."""
+"""Pruning one layer of a model from its inputs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,21 +16,21 @@ from tfprune.sparsity.oneshot.report import LayerReport
 from tfprune.sparsity.oneshot.solve import reconstruct
 
 MAX_ROWS = 32_768
-"""Rows looked at in a layer. Where there are more (patches of a convolution), they are drawn."""
+"""The most rows used in a layer. If there are more (patches of a convolution), they are drawn."""
 
 MAX_INPUTS = 6_144
 """A product of more inputs is not reconstructed: its second moments would fill the memory."""
 
 STAGES = 3
-"""In how many steps weights are chosen, where a layer is small enough for more than one."""
+"""The number of stages in which weights are removed, if a layer is small enough for several."""
 
 
 @dataclass
 class Bench:
-    """A model whose layers are pruned one after the other, and the samples to do it with.
+    """A model whose layers are pruned one after the other, and the samples.
 
     Attributes:
-        changed: The variables changed so far, with their values as they came.
+        changed: The variables changed so far, with their original values.
     """
 
     model: Any
@@ -46,8 +46,8 @@ class Bench:
         variable.assign(value.astype(before.dtype))
 
     @contextmanager
-    def as_it_came(self) -> Iterator[None]:
-        """For the length of a `with` block, give the model back its values."""
+    def original_weights(self) -> Iterator[None]:
+        """Restore the original weights for the length of a `with` block."""
         now = [variable.value.numpy() for variable, _ in self.changed]
         try:
             self.restore()
@@ -57,12 +57,12 @@ class Bench:
                 variable.assign(value)
 
     def restore(self) -> None:
-        """Give the model back the values it came with."""
+        """Restore the original weights."""
         for variable, value in self.changed:
             variable.assign(value)
 
     def rows(self, job: Job, index: int) -> list[NDArray]:
-        """Return the rows of a layer's inputs in one batch, one array a call of the layer.
+        """Return the rows of a layer's inputs in one batch, one array per call of the layer.
 
         The same rows are drawn every time.
         """
@@ -77,7 +77,7 @@ class Bench:
 
 
 def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[NDArray, LayerReport]:
-    """Prune one layer of the model and return its mask and what was done.
+    """Prune one layer of the model and return its mask and report.
 
     Args:
         job: The layer.
@@ -110,7 +110,7 @@ def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[ND
         mask, weights, after = solution.mask, solution.weights, problem.error(solution.weights)
     _assign(job, bench, weights)
     if moves_bias:
-        # The rows came without the old bias, so the shift is relative to it.
+        # The rows do not include the old bias, so the shift is relative to it.
         bench.assign(job.linear.bias, job.linear.shifted_bias(moments.shift(weights)))
     kept = job.kernel.unview(job.linear.view(mask))
     return kept, _report(
@@ -136,14 +136,14 @@ def _prune_wide(
 
 
 def _gather(job: Job, bench: Bench, matrices: NDArray) -> Moments:
-    """Gather the inputs that a layer has now and the outputs it had in the model as it came."""
+    """Return the moments of a layer's current inputs and its outputs in the original model."""
     moments = Moments(*matrices.shape)
     for index in range(len(bench.batches)):
-        now = came = bench.rows(job, index)
+        now = original = bench.rows(job, index)
         if bench.changed:
-            with bench.as_it_came():
-                came = bench.rows(job, index)
-        for x, x0 in zip(now, came, strict=True):
+            with bench.original_weights():
+                original = bench.rows(job, index)
+        for x, x0 in zip(now, original, strict=True):
             moments.add(x, x0.astype(np.float64) @ matrices)
     return moments
 

@@ -1,1 +1,1 @@
-"""Whole residual branches: which to remove, and removing them."""
+"""Removing whole residual branches."""

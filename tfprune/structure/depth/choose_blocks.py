@@ -1,4 +1,4 @@
-"""How much each residual branch matters where depth is asked for."""
+"""The importance of residual blocks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,27 +18,27 @@ from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding
 from tfprune.structure.ids.site import Site
 from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.structure.select.importance import Evidence, judge
+from tfprune.structure.select.importance import Evidence, score_units
 from tfprune.utils.registry import Registry
 
-BlockJudge = Callable[[Evidence, Sequence[Block]], np.ndarray]
-"""A number for each block; high means keep, NaN that there is nothing to judge it by."""
+BlockImportance = Callable[[Evidence, Sequence[Block]], np.ndarray]
+"""A number for each block; high means keep, NaN that the block has no importance."""
 
-BLOCK_JUDGES: Registry[BlockJudge] = Registry("importance of blocks")
-"""Importances that are measured on what a branch adds. All others are those of its units."""
+BLOCK_IMPORTANCES: Registry[BlockImportance] = Registry("importance of blocks")
+"""Importances measured on the output of a branch. All others are computed from its units."""
 
 
-def judge_blocks(
+def score_blocks(
     importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
 ) -> np.ndarray:
-    """The importance of each block.
+    """Return the importance of each block.
 
-    Taylor, hessian and activation are measured on what the branch adds; any other importance is
-    summed over the channels that it adds to, counting the branch's own weights only, as a share
-    of what all members of those channels come to: a branch counts for less where many add.
+    Taylor, hessian and activation are measured on the output of the branch. Any other importance
+    is summed over the channels that the branch adds to, counting only the branch's own weights,
+    and divided by the sum over all members of those channels.
     """
-    if isinstance(importance, str) and importance in BLOCK_JUDGES:
-        return BLOCK_JUDGES[importance](evidence, blocks)
+    if isinstance(importance, str) and importance in BLOCK_IMPORTANCES:
+        return BLOCK_IMPORTANCES[importance](evidence, blocks)
     return _by_units(importance, evidence, blocks)
 
 
@@ -46,12 +46,12 @@ def _by_units(
     importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
 ) -> np.ndarray:
     found = evidence.found
-    everything = judge(importance, evidence)
+    everything = score_units(importance, evidence)
     streams = [_stream(found, block) for block in blocks]
     own = np.full(len(blocks), np.nan)
     for place, (block, stream) in enumerate(zip(blocks, streams, strict=True)):
         ops = frozenset(id(call.op) for call in block.calls)
-        alone = judge(importance, replace(evidence, found=_Part.of(found, ops)))
+        alone = score_units(importance, replace(evidence, found=_Part.of(found, ops)))
         if len(stream) and not np.isnan(alone[stream]).all():
             own[place] = np.nansum(alone[stream])
     total = np.zeros(len(blocks))
@@ -63,14 +63,14 @@ def _by_units(
 
 
 def _stream(found: Units, block: Block) -> np.ndarray:
-    """The roots of the channels that a branch adds to."""
+    """Return the roots of the channels that a branch adds to."""
     ids = [axis for axis in found.flow.axes(block.branch) if axis is not None]
     return np.unique(found.root[ids[-1]]) if ids else np.zeros(0, int)
 
 
 @dataclass(frozen=True, eq=False)
 class _Part(Units):
-    """The units of a model as some of its operations alone know them."""
+    """The units of a model with the bindings of some operations only."""
 
     ops: frozenset[int] = frozenset()
 
@@ -90,28 +90,28 @@ class _Part(Units):
         ]
 
 
-@BLOCK_JUDGES.register("random")
+@BLOCK_IMPORTANCES.register("random")
 def at_random(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
-    """The control: what any other must beat."""
+    """Return random numbers, as a baseline."""
     return np.random.default_rng(evidence.seed).uniform(size=len(blocks))
 
 
-@BLOCK_JUDGES.register("taylor")
+@BLOCK_IMPORTANCES.register("taylor")
 def taylor(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
-    """|Σ F·∂L/∂F| of what a branch adds, root mean square over the batches."""
+    """Return |Σ F·∂L/∂F| of the output F of a branch, root mean square over the batches."""
     squares = [np.square(slopes) for slopes in _slopes(evidence, blocks)]
     return np.sqrt(np.mean(squares, axis=0))
 
 
-@BLOCK_JUDGES.register("hessian")
+@BLOCK_IMPORTANCES.register("hessian")
 def hessian(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
-    """½·E[(Σ F·∂L/∂F)²]: the curvature along a branch's own gate, by its Fisher information."""
+    """Return ½·E[(Σ F·∂L/∂F)²]: the curvature along a branch's gate, by Fisher information."""
     return 0.5 * np.mean([np.square(slopes) for slopes in _slopes(evidence, blocks)], axis=0)
 
 
-@BLOCK_JUDGES.register("activation")
+@BLOCK_IMPORTANCES.register("activation")
 def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
-    """The root mean square of what a branch adds over that of the sum, over the data."""
+    """Return the RMS of a branch's output divided by that of the sum, over the data."""
     found = evidence.found
     at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
     added, sums = dict.fromkeys(at, 0.0), dict.fromkeys(at, 0.0)
@@ -136,7 +136,7 @@ def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
 
 
 def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]:
-    """∂L/∂g of each batch, where g = 1 multiplies what a branch adds."""
+    """Yield ∂L/∂g of each batch, where g = 1 multiplies the output of a branch."""
     import tensorflow as tf
 
     found = evidence.found

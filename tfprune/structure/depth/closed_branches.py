@@ -1,19 +1,19 @@
-"""Branches that training has closed: what they add is zero, or the same for every input."""
+"""Closed residual branches: their output is always the same constant."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from tfprune.graph.read import Call, Graph
-from tfprune.graph.residual_blocks import Arm, Block, addends, can_go, keeps_the_sum
+from tfprune.graph.residual_blocks import Arm, Block, addends, is_removable, keeps_shape
 from tfprune.structure.depth.constants import find_constants, is_zero
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Branches
 from tfprune.structure.rebuild.weights import Weights
 
 
-def dead_branches(found: Units, weights: Weights) -> Branches:
-    """The addends of a model that are the same whatever its input."""
+def closed_branches(found: Units, weights: Weights) -> Branches:
+    """Return the addends of a model that are the same for every input."""
     graph = found.graph
     constants = find_constants(graph, weights)
     blocks = {block.arm: block for block in found.blocks}
@@ -23,31 +23,29 @@ def dead_branches(found: Units, weights: Weights) -> Branches:
         parts = addends(call)
         for position, ref in enumerate(parts):
             value = constants.get(ref.index)
-            gone = [p for at, p in arms if at == place]
-            if value is None or len(gone) == len(parts) - 1:
+            removed = [p for at, p in arms if at == place]
+            if value is None or len(removed) == len(parts) - 1:
                 continue
             name = _name(graph, blocks, (place, position))
-            left = {position, *gone}
-            if not can_go(call, position) or not keeps_the_sum(graph, call, left):
-                notes.append(f"{name} adds the same to every input but stays: {call.path} would "
-                             "not be the same without it")  # fmt: skip
+            left = {position, *removed}
+            if not is_removable(call, position) or not keeps_shape(graph, call, left):
+                notes.append(f"{name} kept: its output is constant, but {call.path} would have "
+                             "another shape or type without it")  # fmt: skip
             elif is_zero(value):
                 arms[place, position] = None
                 if (place, position) not in blocks:
-                    notes.append(f"{name} adds nothing to {call.path}, which goes on without it")
+                    notes.append(f"{name} removed from {call.path}: it only adds zeros")
             elif len(parts) == 2 and type(call.op).__name__ == "Add" and _storable(graph, call):
                 dtype = graph.values[call.outputs[0].index].dtype
                 arms[place, position] = value.astype(dtype)
-                notes.append(f"{name} adds the same numbers to every input: they stay, as a "
-                             "constant that is not trained")  # fmt: skip
+                notes.append(f"{name} replaced by its constant output, which is not trained")
             else:
-                notes.append(f"{name} stays: it adds the same numbers to every input, which "
-                             f"{call.path} cannot take up")  # fmt: skip
+                notes.append(f"{name} kept: its constant output cannot be stored in {call.path}")
     return Branches(arms, tuple(notes))
 
 
 def _storable(graph: Graph, call: Call) -> bool:
-    """Tell whether a constant of the sum's type can be written into a model's config."""
+    """Return whether a constant of the sum's dtype can be stored in a model's config."""
     return graph.values[call.outputs[0].index].dtype in ("float32", "float16", "float64")
 
 

@@ -1,7 +1,7 @@
-"""What a tensor is whatever the model is given: zeros, or the same numbers for every sample.
+"""Finding tensors that are constant: zeros, or the same numbers for every sample.
 
-It is reasoned from the weights alone and never guessed from samples: a unit that happens to be
-silent on some inputs may speak on others.
+This is derived from the weights and not from samples: a unit that is zero on some inputs may be
+nonzero on others.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from tfprune.structure.rules.activation import POINTWISE
 from tfprune.structure.rules.elementwise import UNARY
 
 Constant = np.ndarray
-"""Numbers that broadcast to the tensor without its batch."""
+"""An array that broadcasts to the tensor without its batch."""
 
 _PASSING = (
     kl.ActivityRegularization,
@@ -55,7 +55,7 @@ _PRODUCTS = (
 )
 _NORMS = (kl.LayerNormalization, kl.GroupNormalization, kl.RMSNormalization)
 _ATTENTION = (kl.MultiHeadAttention, kl.GroupQueryAttention)
-# Zeros in, zeros out.
+# Operations that give zeros for zeros.
 # fmt: off
 _MOVING = frozenset({
     "AveragePool", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "BroadcastTo",
@@ -71,7 +71,7 @@ _MOVING = frozenset({
 
 
 def find_constants(graph: Graph, weights: Weights) -> dict[int, Constant]:
-    """The tensors of a graph that are the same for every input, by their index."""
+    """Return the tensors of a graph that are the same for every input, by their index."""
     found: dict[int, Constant] = {}
     for call in graph.calls:
         rank = len(graph.values[call.outputs[0].index].shape)
@@ -82,12 +82,12 @@ def find_constants(graph: Graph, weights: Weights) -> dict[int, Constant]:
 
 
 def is_zero(value: Constant | None) -> bool:
-    """Tell whether it is known that a tensor is zero everywhere."""
+    """Return whether a tensor is known to be zero everywhere."""
     return value is not None and not value.any()
 
 
 class _Reading:
-    """One call, with what is known of its inputs."""
+    """One call, with the known constants among its inputs."""
 
     def __init__(self, call: Call, rank: int, weights: Weights, found: dict[int, Constant]) -> None:
         self.call, self.op, self.rank = call, call.op, rank
@@ -96,7 +96,7 @@ class _Reading:
         self.given = [found.get(ref.index) for ref in call.inputs]
 
     def weight(self, variable: Any) -> Any:
-        """The array of one of the layer's variables, or None where it has no such."""
+        """Return the array of one of the layer's variables, or None."""
         places = [known is variable for known in self.op.weights]
         return self.arrays[places.index(True)] if variable is not None and any(places) else None
 
@@ -150,12 +150,12 @@ class _Reading:
         op = self.op
         gamma = self.weight(getattr(op, "gamma", None))
         beta = self.weight(getattr(op, "beta", None))
-        silent = gamma is not None and not gamma.any()
-        if x is None and not silent:
+        zero = gamma is not None and not gamma.any()
+        if x is None and not zero:
             return None
         mean, variance = self.weight(op.moving_mean), self.weight(op.moving_variance)
         shift = np.zeros((), np.float32) if beta is None else beta
-        if not silent:
+        if not zero:
             scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + op.epsilon)
             flat = None if x is None else _along(x, op.axis, self.rank)
             if flat is None:
@@ -189,10 +189,10 @@ class _Reading:
         op = self.op
         projections = projections_of(op)
         out, value = projections.output, projections.value
-        silent = not self.weight(value.kernel).any() and (
+        zero = not self.weight(value.kernel).any() and (
             value.bias is None or not self.weight(value.bias).any()
         )
-        if len(self.call.outputs) > 1 or (self.weight(out.kernel).any() and not silent):
+        if len(self.call.outputs) > 1 or (self.weight(out.kernel).any() and not zero):
             return None
         return np.zeros((), np.float32) if out.bias is None else self.weight(out.bias)
 
@@ -231,19 +231,19 @@ def _numbers(tensor: Any) -> np.ndarray:
 
 
 def _plain(value: Any) -> np.ndarray | None:
-    """A number among the arguments; a longer constant may have a batch of its own."""
+    """Return a scalar argument as an array, or None; a larger array may include the batch."""
     array = np.asarray(value)
     return array if array.ndim == 0 and array.dtype.kind in "fi" else None
 
 
 def _standing(vector: np.ndarray, axis: Any, rank: int) -> Constant:
-    """A vector along an axis of a tensor of so many axes."""
+    """Return a vector reshaped to lie along an axis of a tensor of `rank` axes."""
     axis = (axis if isinstance(axis, int) else axis[0]) % rank
     return vector if not vector.ndim else vector.reshape(-1, *[1] * (rank - 1 - axis))
 
 
 def _along(value: Constant, axis: Any, rank: int) -> np.ndarray | None:
-    """A constant as a vector along an axis, if it is one."""
+    """Return a constant as a vector along an axis, or None if it varies along others."""
     axis = (axis if isinstance(axis, int) else axis[0]) % rank
     if not value.ndim:
         return value

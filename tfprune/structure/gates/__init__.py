@@ -1,1 +1,1 @@
-"""Gates on units, and removing what training has closed."""
+"""Gates on units, and removing the units that training has closed."""

@@ -1,4 +1,4 @@
-"""Gates placed where units are made."""
+"""Adding gates to the layers that make units."""
 
 import itertools
 import warnings
@@ -31,31 +31,32 @@ def add_gates(
     skip: Filters[Group] = (),
     input_shape: InputShape | None = None,
 ) -> keras.Model:
-    """A copy of a model with a `ChannelGate` after each layer that makes removable units.
+    """Return a copy of a model with a `ChannelGate` after each layer that makes removable units.
 
-    A gate stands after the BatchNormalization that follows its layer, where there is one: there
-    a closed gate is silent. Units that several layers make together (residual streams) are not
-    gated, since no single gate could close them; a warning names what has none. Train the result,
-    then `shrink(model, "gates")`.
+    A gate is placed after the BatchNormalization that follows its layer, if there is one, so that
+    the output of a closed gate is zero. Units that several layers make together (residual
+    streams) are not gated, since no single gate could close them; a warning names the groups
+    without a gate. Train the result, then call `shrink(model, "gates")`.
 
     Args:
         model: A built Keras 3 model.
         kind: "hard", "l1" or "hard_concrete"; see `ChannelGate`.
         penalty: The weight of the gates' penalty in the loss. How soon they close depends on
             the optimizer as well: a step of Adam moves a gate by about the learning rate, and
-            "hard_concrete" has 4.6 to go, "l1" 1.
-        only: Names or regular expressions of layers (or predicates of a `Group`): no others.
-        skip: Those that get none.
-        input_shape: For a subclassed model that was never called.
+            closing takes a change of 4.6 for "hard_concrete", of 1 for "l1".
+        only: Names or regular expressions of layers (or predicates of a `Group`): gates are added
+            to these only.
+        skip: Layers or groups without a gate, in the same forms.
+        input_shape: The input shape, for a subclassed model that was never called.
 
     Returns:
-        A new model with the weights of the old, compiled as it was; until gates close it computes
-        the same for kinds "hard" and "l1".
+        A new model with the weights and the compilation of `model`. With kinds "hard" and "l1" it
+        computes the same as `model` until gates close.
 
     Raises:
         FilterError: A name in `only` or `skip` matches nothing.
-        ModelError: There is no place for a gate.
-        OptionError: The kind or penalty is not one that a gate takes.
+        ModelError: No gate can be placed.
+        OptionError: The kind or penalty is not valid.
 
     Example:
         >>> import keras
@@ -87,14 +88,14 @@ def add_gates(
     if not after:
         raise ModelError(
             f"add_gates: model {model.name!r} has no place for a gate: "
-            f"{'; '.join(without) or 'it has no units that could be removed'}"
+            f"{'; '.join(without) or 'it has no prunable units'}"
         )
     if without:
         warnings.warn(f"add_gates: no gate for {'; '.join(without)}", UserWarning, stacklevel=2)
     if not penalty and kind != "hard":
         warnings.warn(
-            f"add_gates: nothing closes gates of kind {kind!r} while penalty= is 0: raise it until "
-            "training closes some (0.1 to 3 where there is a single classification loss)",
+            f"add_gates: gates of kind {kind!r} do not close while penalty= is 0: raise it until "
+            "training closes some (0.1 to 3 for a single classification loss)",
             UserWarning,
             stacklevel=2,
         )
@@ -113,7 +114,7 @@ def _suffixes() -> Iterator[str]:
 
 
 def _call_to_gate(found: Units, group: Group) -> Call | str:
-    """The call whose output is a group's units and nothing else. Or why there is none."""
+    """Return the call whose output is exactly a group's units, or why there is none."""
     if len(group.producers) > 1:
         return f"{' and '.join(group.layers)} make it together"
     (producer,) = group.producers
@@ -125,12 +126,12 @@ def _call_to_gate(found: Units, group: Group) -> Call | str:
     axes = found.flow.axes(calls[0].outputs[0])
     made = np.arange(producer.start, producer.stop)
     if len(calls[0].outputs) > 1 or axes[-1] is None or not np.array_equal(axes[-1], made):
-        return f"it does not lie along the last axis of what {producer.op.name} gives"
+        return f"it is not the last axis of the output of {producer.op.name}"
     return calls[0]
 
 
 def _place(found: Units, call: Call) -> Call:
-    """The call after which the gate stands."""
+    """Return the call after which the gate is placed."""
     reader = found.graph.only_reader(*call.outputs)
     linear = getattr(call.op, "activation", None) is keras.activations.linear
     if reader and linear and isinstance(reader.op, keras.layers.BatchNormalization):

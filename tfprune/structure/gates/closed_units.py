@@ -1,9 +1,10 @@
-"""Units that training has closed already: all their weights are zero, or a gate is.
+"""Removing closed units: all their weights are zero, or their gate is.
 
-Such a unit may still speak: BatchNormalization's beta makes a constant of it. A constant that
-reaches a Dense layer, or a convolution that does not pad, is folded into the bias exactly. First
-it is decided what goes: what speaks where its constant cannot be taken up stays, blocks stay
-equal, and nothing is emptied. Then the constants of what goes are folded, and of nothing else.
+The output of a closed unit is always the same constant, which need not be zero: the beta of a
+BatchNormalization may be added. A constant that reaches a Dense layer, or a convolution without
+padding, is folded into the bias exactly. First the units to remove are chosen: a unit is kept if
+its constant cannot be folded, blocks keep equal counts, and no layer loses all its units. Then
+the constants of the removed units are folded.
 """
 
 import math
@@ -14,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.structure.gates.closed_values import Heard, Voice, listen
+from tfprune.structure.gates.closed_values import ConsumerInput, Consumers, record_consumers
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, vectors
@@ -23,16 +24,16 @@ from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.weights import Weights
 
 SHOWN = 8
-"""So many positions of units that stay are named."""
+"""The most positions of kept units that a note lists."""
 
 
 def closed_units(cut: Cut, *, gates: bool, input_shape: Any = None) -> Cut:
-    """The cut by which also those units go of which nothing is left, their constants folded in.
+    """Return the cut that also removes the closed units, with their constants folded.
 
     Args:
-        cut: A cut of branches, if of anything.
-        gates: Whether closed gates count, or weights that are all zero.
-        input_shape: The shape of the input, where the model leaves it open.
+        cut: A cut that removes no units yet; it may remove branches.
+        gates: Whether a unit is closed by its gate; otherwise by weights that are all zero.
+        input_shape: The shape of the input, if the model leaves it open.
     """
     found, weights = cut.left, cut.weights
     free, zero = _free(found), _all_zero(found, weights, MAKE)
@@ -42,23 +43,23 @@ def closed_units(cut: Cut, *, gates: bool, input_shape: Any = None) -> Cut:
     for group in found.groups:
         if not group.exact:
             choice.keep(group.units[~unused[group.units]], group.reasons[0])
-    heard = Heard([], [])
-    if (speaking := choice.going & ~unused).any():
-        heard = listen(found, weights, speaking, zero, input_shape)
-    for call, roots in heard.inside:
-        choice.keep(_some(roots, ~unused), f"{call.path} uses what they are inside, not as zeros")
-    for voice in heard.voices:
-        reason = _cannot_fold(found, weights, voice)
-        loud = voice.roots[~voice.silent & (~voice.steady | bool(reason))]
-        choice.keep(_some(loud, ~unused), reason or f"{voice.call.path} is told more than one "
-                    "constant by them")  # fmt: skip
-    choice.stay_even()
-    choice.leave_some()
-    going = choice.going
+    consumers = Consumers([], [])
+    if (used := choice.removed & ~unused).any():
+        consumers = record_consumers(found, weights, used, zero, input_shape)
+    for call, roots in consumers.inside:
+        reason = f"{call.path} uses their nonzero values internally"
+        choice.keep(_some(roots, ~unused), reason)
+    for given in consumers.inputs:
+        reason = _cannot_fold(found, weights, given)
+        blocked = given.roots[~given.is_zero & (~given.is_constant | bool(reason))]
+        reason = reason or f"{given.call.path} receives more than one constant from them"
+        choice.keep(_some(blocked, ~unused), reason)
+    choice.balance_blocks()
+    choice.keep_one_unit()
     folded = dict(weights)
-    for voice in heard.voices:
-        _fold(folded, voice, going & ~unused)
-    removed, notes = np.flatnonzero(going), tuple(choice.notes())
+    for given in consumers.inputs:
+        _fold(folded, given, choice.removed & ~unused)
+    removed, notes = np.flatnonzero(choice.removed), tuple(choice.notes())
     return replace(cut, removed=removed, weights=folded, notes=notes)
 
 
@@ -66,7 +67,7 @@ def _some(roots: np.ndarray, these: np.ndarray) -> np.ndarray:
     return roots[these[roots]]
 
 
-# what is closed
+# which units are closed
 
 
 def _free(found: Units) -> np.ndarray:
@@ -77,29 +78,29 @@ def _free(found: Units) -> np.ndarray:
 
 
 def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
-    """Roots all of whose slices of this role are zero, and that have some."""
-    has, speaks = np.zeros(found.flow.size, bool), np.zeros(found.flow.size, bool)
-    # Queries use up the width that they share with keys.
-    hushed = [(site, binding) for site in found.sites for binding in site.hushed]
-    for site, binding in (*found.bindings, *hushed):
+    """Return the roots that have weight slices of this role, all of which are zero."""
+    has, nonzero = np.zeros(found.flow.size, bool), np.zeros(found.flow.size, bool)
+    # Queries use the width that they share with keys.
+    zeroed = [(site, binding) for site in found.sites for binding in site.zeroed]
+    for site, binding in (*found.bindings, *zeroed):
         if binding.role != role:
             continue
         place = places(site.op)[id(binding.weight)]
         for ids, rows in positions(weights[id(site.op)][place], binding):
             roots = found.root[ids]
             has[roots] = True
-            speaks[roots[(rows != 0).any(axis=1)]] = True
-    return has & ~speaks
+            nonzero[roots[(rows != 0).any(axis=1)]] = True
+    return has & ~nonzero
 
 
 def _unused(found: Units, weights: Weights) -> np.ndarray:
-    quiet = _all_zero(found, weights, USE)
+    unused = _all_zero(found, weights, USE)
     for silence in found.flow.silences:
-        quiet[found.root[silence.ids]] = False
-    for listened in found.flow.gathered.values():
-        for ids in listened:
-            quiet[found.root[ids]] = False
-    return quiet
+        unused[found.root[silence.ids]] = False
+    for gathered in found.flow.gathered.values():
+        for ids in gathered:
+            unused[found.root[ids]] = False
+    return unused
 
 
 def _gated(found: Units) -> np.ndarray:
@@ -111,61 +112,61 @@ def _gated(found: Units) -> np.ndarray:
     return closed
 
 
-# what goes
+# which closed units are removed
 
 
 @dataclass(eq=False)
 class _Choice:
-    """The closed units that go, and why the others stay."""
+    """The closed units to remove, and why the others are kept."""
 
     found: Units
-    going: np.ndarray
+    removed: np.ndarray
     why: dict[int, str] = field(default_factory=dict)
 
     def keep(self, roots: np.ndarray, reason: str) -> None:
-        """Let closed units stay."""
-        for root in roots[self.going[roots]]:
+        """Keep closed units."""
+        for root in roots[self.removed[roots]]:
             self.why[int(root)] = reason
-        self.going[roots] = False
+        self.removed[roots] = False
 
-    def stay_even(self) -> None:
-        """Let as many stay in each block of a group as in any other."""
+    def balance_blocks(self) -> None:
+        """Keep the same number of units in each block of a group."""
         for group in self.found.groups:
             if group.block_count == 1:
                 continue
-            blocks = [_some(block, self.going) for block in _blocks(group)]
+            blocks = [_some(block, self.removed) for block in _blocks(group)]
             fewest = min(map(len, blocks))
             for mine in blocks:
-                reason = f"as many stay in each of the {group.block_count} blocks of {group.name}"
+                reason = f"the {group.block_count} blocks of {group.name} keep equal counts"
                 self.keep(mine[: len(mine) - fewest], reason)
 
-    def leave_some(self) -> None:
-        """Let one unit stay, in each block, of what would be emptied."""
+    def keep_one_unit(self) -> None:
+        """Keep one unit, in each block, of a layer that would lose all its units."""
         home = {int(unit): group for group in self.found.groups for unit in group.units}
         for ids in vectors(self.found):
             line = self.found.root[ids]
-            if not self.going[line].all():
+            if not self.removed[line].all():
                 continue
             at = next(p for p in self.found.flow.producers if p.start <= ids[0] < p.stop)
             first, group = line[0], home[int(line[0])]
             for block in _blocks(group):
-                # Blocks are even: where one loses all that it may, so does each.
-                mine = [first] if first in block else _some(block, self.going)[:1]
-                self.keep(np.array(mine), f"all of {at.op.name} are closed, and one has to stay")
+                # Blocks have equal counts: if one loses all prunable units, each does.
+                mine = [first] if first in block else _some(block, self.removed)[:1]
+                self.keep(np.array(mine), f"all of {at.op.name} are closed, and one must be kept")
 
     def notes(self) -> Iterator[str]:
-        """What stays though it is closed, by group and reason."""
+        """Yield a note for each group and reason for which closed units are kept."""
         for group in self.found.groups:
             held: dict[str, list[int]] = {}
             for unit in group.units:
                 if int(unit) in self.why:
                     held.setdefault(self.why[int(unit)], []).append(int(unit))
             for reason, units in held.items():
-                which = f"{len(units)} closed units of {group.name} stay"
+                which = f"{len(units)} closed units of {group.name} kept"
                 yield f"{which}{self._at(group, units)}: {reason}"
 
     def _at(self, group: Group, units: list[int]) -> str:
-        """The positions of some units along the first axis that makes them all."""
+        """Return the positions of units along the first axis that makes them all, as text."""
         for producer in group.producers:
             made = self.found.root[producer.start : producer.stop]
             if np.isin(units, made).all():
@@ -179,35 +180,36 @@ def _blocks(group: Group) -> list[np.ndarray]:
     return [group.units[group.blocks == block] for block in range(group.block_count)]
 
 
-# what they leave behind
+# folding constants
 
 
-def _cannot_fold(found: Units, weights: Weights, voice: Voice) -> str:
-    """Why a call cannot take up a constant, or "" where it can."""
-    layer, name = voice.call.op, voice.call.path
+def _cannot_fold(found: Units, weights: Weights, given: ConsumerInput) -> str:
+    """Return why a constant cannot be folded into a call's bias, or "" if it can."""
+    layer, name = given.call.op, given.call.path
     conv = isinstance(layer, keras.layers.Conv1D | keras.layers.Conv2D | keras.layers.Conv3D)
     if not (conv or isinstance(layer, keras.layers.Dense)) or id(layer) not in weights:
-        return f"{name} cannot take up the constant that they are"
+        return f"their constant output cannot be folded into {name}"
     if layer.bias is None:
-        return f"{name} has no bias to take up the constant that they are"
+        return f"{name} has no bias to fold their constant output into"
     if found.flow.calls_of(layer) > 1:
-        return f"{name}, called {found.flow.calls_of(layer)} times, cannot take up their constant"
+        times = found.flow.calls_of(layer)
+        return f"their constant output cannot be folded into {name}, which is called {times} times"
     if conv and layer.padding != "valid" and set(layer.kernel_size) != {1}:
-        return f"{name} pads, and so cannot take up the constant that they are"
+        return f"their constant output cannot be folded into {name}, which pads its input"
     return ""
 
 
-def _fold(weights: Weights, voice: Voice, going: np.ndarray) -> None:
-    """Add to a layer's bias what units that go have told it."""
-    here = going[voice.roots] & ~voice.silent
+def _fold(weights: Weights, given: ConsumerInput, removed: np.ndarray) -> None:
+    """Add the constants of removed units to the bias of the layer that uses them."""
+    here = removed[given.roots] & ~given.is_zero
     if not here.any():
         return
-    layer = voice.call.op
+    layer = given.call.op
     arrays, place = list(weights[id(layer)]), places(layer)
     kernel, at = arrays[place[id(layer.kernel)]], place[id(layer.bias)]
     groups = getattr(layer, "groups", 1)
     taps = kernel.reshape(math.prod(kernel.shape[:-2]), kernel.shape[-2], groups, -1).sum(axis=0)
-    constant = np.where(here, voice.constant, 0).reshape(groups, -1)
+    constant = np.where(here, given.value, 0).reshape(groups, -1)
     added = np.einsum("gi,igo->go", constant, taps).ravel()
     arrays[at] = arrays[at] + added.astype(kernel.dtype)
     weights[id(layer)] = arrays

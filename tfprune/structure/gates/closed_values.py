@@ -1,7 +1,7 @@
-"""What closed units still say to the layers that read them.
+"""The constants that the consumers of closed units receive.
 
-Whether a position is the same for every input is reasoned from the graph and never guessed from
-samples: a rectifier that happens to be shut on some inputs may open on others. What it says is
+Whether a position is the same for every input is derived from the graph and not from samples: a
+ReLU whose output is zero on some inputs may be nonzero on others. The value of the constant is
 then read from a single run.
 """
 
@@ -23,97 +23,104 @@ from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.rebuild.repair import source_of
 from tfprune.structure.rebuild.weights import Weights
 
-QUIET = 1e-6
-"""A voice that varies by less than this share of its tensor's largest number is constant."""
+TOLERANCE = 1e-6
+"""Values that vary by less than this share of their tensor's maximum are constant."""
 
 RECURRENT = (kl.RNN, kl.Bidirectional)
 SEPARABLE = (kl.SeparableConv1D, kl.SeparableConv2D)
 ATTENTION = (kl.MultiHeadAttention, kl.GroupQueryAttention)
 INNER = (*RECURRENT, *SEPARABLE, *ATTENTION)
-"""Layers that use units up inside, where no tensor of the graph shows them."""
+"""Layers that also use units internally, where no tensor of the graph shows them."""
 
 PRODUCTS = frozenset({
     "Multiply", "Matmul", "Einsum", "Dot", "Tensordot", "Divide", "TrueDivide",
     "DotProductAttention",
 })  # fmt: skip
-"""Zero where what they are given is zero, whatever they are given besides."""
+"""Operations whose output is zero where one input is zero, whatever the others are."""
 
 JOINS = frozenset({"Concatenate", "Stack", "Append", "Hstack", "Vstack", "Dstack"})
-"""Each number that they give is one that they were given."""
+"""Operations whose output elements are each an element of an input."""
 
 MEANS = frozenset({
     "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Mean", "Max", "Min",
 })  # fmt: skip
-"""Of numbers that are all alike they give that number, however many there are."""
+"""Reductions that return the common value of equal elements, however many there are."""
 
 
 @dataclass(frozen=True, eq=False)
-class Voice:
-    """What the positions of an axis say to one call.
+class ConsumerInput:
+    """One axis of an input of a call that uses closed units.
 
     Attributes:
-        call: What reads them.
+        call: The consumer.
         roots: The root of the unit at each position.
-        constant: What each position is, where it is steady.
-        steady: Whether that is the same for every input, and everywhere along the other axes.
-        silent: Whether it is zero.
+        value: The value at each position, if it is constant.
+        is_constant: Whether the unit is closed and its value the same for every input, and
+            everywhere along the other axes.
+        is_zero: Whether that value is zero.
     """
 
     call: Call
     roots: Ids
-    constant: np.ndarray
-    steady: np.ndarray
-    silent: np.ndarray
+    value: np.ndarray
+    is_constant: np.ndarray
+    is_zero: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """What is said to all readers, and the units that speak inside of a layer, by call."""
+class Consumers:
+    """The inputs of all consumers of closed units.
 
-    voices: list[Voice]
+    Attributes:
+        inputs: What each consumer receives.
+        inside: By call, the units whose values inside the layer are not known to be zero.
+    """
+
+    inputs: list[ConsumerInput]
     inside: list[tuple[Call, Ids]]
 
 
-def listen(
+def record_consumers(
     found: Units, weights: Weights, closed: np.ndarray, zero: np.ndarray, input_shape: Any
-) -> Heard:
-    """What some units say to each call that reads them.
+) -> Consumers:
+    """Return what the consumers of closed units receive from them.
 
     Args:
         found: The units of the model.
         weights: Its weights.
-        closed: For each id, whether it is the root of a unit that is asked for.
-        zero: For each id, whether it is the root of a unit that is made by zeros alone.
-        input_shape: The shape of the input, where the model leaves it open.
+        closed: For each id, whether it is the root of a closed unit to record.
+        zero: For each id, whether it is the root of a unit whose own weights are all zero.
+        input_shape: The shape of the input, if the model leaves it open.
     """
-    listener = _Listener(found, weights, np.flatnonzero(closed), zero)
+    recorder = _Recorder(found, weights, np.flatnonzero(closed), zero)
     inputs = random_inputs(found, np.random.default_rng(0), input_shape)
     for ref in tree.flatten(found.graph.inputs):
-        listener.sealed[ref.index] = np.zeros(len(listener.asked), bool)
+        recorder.constant[ref.index] = np.zeros(len(recorder.closed), bool)
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
-    execute(found.graph, tensors, listener.run)
-    return Heard(listener.voices, listener.inside)
+    execute(found.graph, tensors, recorder.run)
+    return Consumers(recorder.inputs, recorder.inside)
 
 
-class _Listener:
-    """A run of the model, with what is known of each tensor at the positions of some units.
+class _Recorder:
+    """A run of the model that tracks where closed units are constant.
 
-    `sealed` tells for each tensor and unit whether the tensor holds the unit, and is there the
-    same for every input.
+    `constant` holds, for each tensor and closed unit, whether the tensor contains the unit and
+    its values there are the same for every input. "Number" means the position of a unit in
+    `closed`.
     """
 
-    def __init__(self, found: Units, weights: Weights, asked: Ids, zero: np.ndarray) -> None:
-        self.found, self.weights, self.asked = found, weights, asked
-        self.zero = zero[asked]
+    def __init__(self, found: Units, weights: Weights, closed: Ids, zero: np.ndarray) -> None:
+        self.found, self.weights, self.closed = found, weights, closed
+        self.zero = zero[closed]
         self.number = np.full(found.flow.size, -1)
-        self.number[asked] = np.arange(len(asked))
-        self.sealed: dict[int, np.ndarray] = {}
-        self.voices: list[Voice] = []
+        self.number[closed] = np.arange(len(closed))
+        self.constant: dict[int, np.ndarray] = {}
+        self.inputs: list[ConsumerInput] = []
         self.inside: list[tuple[Call, Ids]] = []
 
     def run(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a call gives; what it is told, and what of its outputs is sealed, is noted."""
+        """Run a call and record its inputs and which of its outputs are constant."""
         specs, values = tree.flatten((call.args, call.kwargs)), tree.flatten((args, kwargs))
         given = {
             ref: tensor for ref, tensor in zip(specs, values, strict=True) if isinstance(ref, Ref)
@@ -121,51 +128,54 @@ class _Listener:
         made = perform(call.op, args, kwargs)
         graph = self.found.flow.inside.get(id(call))
         if graph is None:
-            self._listen(call, given)
-            sealed = self._seal(call, given, tree.flatten(made))
+            self._record(call, given)
+            constant = self._find_constant(call, given, tree.flatten(made))
         else:
-            # A wrapper runs its graph on every step: here on all of them at once.
+            # A wrapper runs its graph once for each step; here all steps run at once.
             (x,) = args[:1]
             (start,), (end,) = tree.flatten(graph.inputs), tree.flatten(graph.outputs)
-            self.sealed[start.index] = self.sealed[call.inputs[0].index]
+            self.constant[start.index] = self.constant[call.inputs[0].index]
             execute(graph, [keras.ops.reshape(x, (-1, *x.shape[2:]))], self.run)
-            sealed = self.sealed[end.index]
+            constant = self.constant[end.index]
         for ref in call.outputs:
-            self.sealed[ref.index] = sealed & self._holds(ref)
+            self.constant[ref.index] = constant & self._holds(ref)
         return made
 
-    # what is sealed
+    # which outputs are constant
 
-    def _seal(self, call: Call, given: dict[Ref, Any], made: list[Any]) -> np.ndarray:
-        """For each unit, whether what a call gives of it is the same for every input."""
-        op, none = call.op, np.zeros(len(self.asked), bool)
-        known = [self.sealed[ref.index] for ref in given]
-        if type(op).__name__ in JOINS:  # an input without the unit has no part in it
-            known = [sealed | ~self._holds(ref) for sealed, ref in zip(known, given, strict=True)]
-        sealed = np.logical_and.reduce(known) if known else none
+    def _find_constant(self, call: Call, given: dict[Ref, Any], made: list[Any]) -> np.ndarray:
+        """Return, for each unit, whether its values in a call's output are constant."""
+        op, none = call.op, np.zeros(len(self.closed), bool)
+        known = [self.constant[ref.index] for ref in given]
+        if type(op).__name__ in JOINS:  # an input without the unit does not affect it
+            known = [
+                constant | ~self._holds(ref) for constant, ref in zip(known, given, strict=True)
+            ]
+        constant = np.logical_and.reduce(known) if known else none
         for binding in self._bindings(op, MAKE):
-            mine = self._asked(self.found.root[binding.ids])
-            sealed[mine] = self.zero[mine]
+            mine = self._numbers(self.found.root[binding.ids])
+            constant[mine] = self.zero[mine]
         if isinstance(op, ChannelGate):
             shut = keras.ops.convert_to_numpy(op.values()) == 0
             for binding in self._bindings(op):
-                sealed[self._asked(self.found.root[binding.ids[shut]])] = True
+                constant[self._numbers(self.found.root[binding.ids[shut]])] = True
         if type(op).__name__ in PRODUCTS:
-            sealed = sealed | self._annulled(call, given)
+            constant = constant | self._multiplied_by_zero(call, given)
         if isinstance(op, RECURRENT) or self._closes_open_size(call, given):
-            # How often they ran, masks and sizes say.
-            loud = np.logical_or.reduce(
-                [self._loud(ref, x) for ref, x in zip(call.outputs, made, strict=True)]
+            # Nonzero values depend on the number of steps, given by masks and sizes.
+            nonzero = np.logical_or.reduce(
+                [self._nonzero(ref, x) for ref, x in zip(call.outputs, made, strict=True)]
             )
-            sealed = sealed & ~loud
-        return sealed
+            constant = constant & ~nonzero
+        return constant
 
-    def _annulled(self, call: Call, given: dict[Ref, Any]) -> np.ndarray:
-        """The units that are multiplied by zero, whatever the rest is."""
+    def _multiplied_by_zero(self, call: Call, given: dict[Ref, Any]) -> np.ndarray:
+        """Return, for each unit, whether its values are multiplied by zero."""
         zero = {
-            ref: self.sealed[ref.index] & ~self._loud(ref, tensor) for ref, tensor in given.items()
+            ref: self.constant[ref.index] & ~self._nonzero(ref, tensor)
+            for ref, tensor in given.items()
         }
-        kind, none = type(call.op).__name__, np.zeros(len(self.asked), bool)
+        kind, none = type(call.op).__name__, np.zeros(len(self.closed), bool)
         if kind == "Multiply":
             return np.logical_or.reduce(list(zero.values()))
         if "Divide" in kind:
@@ -175,7 +185,7 @@ class _Listener:
         return np.logical_and.reduce(held) if held else none
 
     def _closes_open_size(self, call: Call, given: dict[Ref, Any]) -> bool:
-        """Tell whether a call sums up an axis of any length: its constants depend on that."""
+        """Return whether a call reduces an axis of unknown size, on which its constants depend."""
         values = self.found.graph.values
 
         def open_axes(refs: Any) -> int:
@@ -184,90 +194,94 @@ class _Listener:
 
         if open_axes(call.outputs) >= open_axes(given):
             return False
-        alike = type(call.op).__name__ in MEANS
-        return not (alike and all(self._even(ref, tensor) for ref, tensor in given.items()))
+        has_mean = type(call.op).__name__ in MEANS
+        return not (
+            has_mean and all(self._is_uniform(ref, tensor) for ref, tensor in given.items())
+        )
 
-    def _even(self, ref: Ref, tensor: Any) -> bool:
-        """Tell whether each sealed unit is the same number everywhere in a tensor."""
+    def _is_uniform(self, ref: Ref, tensor: Any) -> bool:
+        """Return whether each constant unit has the same value everywhere in a tensor."""
         for ids, rows in self._rows(ref, tensor):
-            sealed = np.isin(self.found.root[ids], self.asked[self.sealed[ref.index]])
-            spread = np.ptp(rows[sealed], axis=1)
-            if (spread > QUIET * (np.abs(rows).max() or 1.0)).any():
+            constant = np.isin(self.found.root[ids], self.closed[self.constant[ref.index]])
+            spread = np.ptp(rows[constant], axis=1)
+            if (spread > TOLERANCE * (np.abs(rows).max() or 1.0)).any():
                 return False
         return True
 
-    def _asked(self, roots: Ids) -> Ids:
+    def _numbers(self, roots: Ids) -> Ids:
         numbers = self.number[roots.ravel()]
         return numbers[numbers >= 0]
 
     def _holds(self, ref: Ref) -> np.ndarray:
-        """For each unit, whether it has a position in a tensor."""
-        held = np.zeros(len(self.asked), bool)
+        """Return, for each unit, whether a tensor contains it."""
+        held = np.zeros(len(self.closed), bool)
         for ids in self.found.flow.axes(ref):
             if ids is not None:
-                held[self._asked(self.found.root[ids])] = True
+                held[self._numbers(self.found.root[ids])] = True
         return held
 
-    def _loud(self, ref: Ref, tensor: Any) -> np.ndarray:
-        """For each unit, whether a tensor is anything but zero there."""
-        loud = np.zeros(len(self.asked), bool)
+    def _nonzero(self, ref: Ref, tensor: Any) -> np.ndarray:
+        """Return, for each unit, whether it has nonzero values in a tensor."""
+        nonzero = np.zeros(len(self.closed), bool)
         for ids, rows in self._rows(ref, tensor):
-            loud[self._asked(self.found.root[ids[rows.any(axis=1)]])] = True
-        return loud
+            nonzero[self._numbers(self.found.root[ids[rows.any(axis=1)]])] = True
+        return nonzero
 
     def _rows(self, ref: Ref, tensor: Any) -> Iterator[tuple[Ids, np.ndarray]]:
-        """The ids of each axis of a tensor that holds some unit, and the tensor by that axis."""
+        """Yield the ids of each axis that holds closed units, with the tensor as rows of it."""
         for axis, ids in enumerate(self.found.flow.axes(ref)):
-            if ids is not None and len(self._asked(self.found.root[ids])):
+            if ids is not None and len(self._numbers(self.found.root[ids])):
                 yield ids, _rows_of(tensor, axis)
 
-    # what is told
+    # what consumers receive
 
-    def _listen(self, call: Call, given: dict[Ref, Any]) -> None:
+    def _record(self, call: Call, given: dict[Ref, Any]) -> None:
         root = self.found.root
         for binding in self._bindings(call.op, USE):
             roots = root[binding.ids.ravel()]
-            if not len(self._asked(roots)):
+            if not len(self._numbers(roots)):
                 continue
             at = _read_at(self.found, call, binding)
             if at is not None:
-                self._hear(call, roots, at, given)
+                self._record_input(call, roots, at, given)
             else:
-                self._look_inside(call, roots, given)
+                self._record_inside(call, roots, given)
         for silence in self.found.flow.silences:
             if silence.call is call:
-                self._hear(call, root[silence.ids], (silence.ref, silence.axis), given)
+                self._record_input(call, root[silence.ids], (silence.ref, silence.axis), given)
 
-    def _hear(self, call: Call, roots: Ids, at: tuple[Ref, int], given: dict[Ref, Any]) -> None:
+    def _record_input(
+        self, call: Call, roots: Ids, at: tuple[Ref, int], given: dict[Ref, Any]
+    ) -> None:
         ref, axis = at
         rows = _rows_of(given[ref], axis)
         numbers = self.number[roots]
-        sealed = (numbers >= 0) & self.sealed[ref.index][numbers]
+        constant = (numbers >= 0) & self.constant[ref.index][numbers]
         scale = np.abs(rows).max() or 1.0
         mean = rows.mean(axis=1)
-        steady = sealed & (np.abs(rows - mean[:, None]).max(axis=1) <= QUIET * scale)
-        silent = sealed & (np.abs(rows).max(axis=1) <= QUIET * 1e-3 * scale)
-        self.voices.append(Voice(call, roots, np.where(silent, 0, mean), steady, silent))
+        uniform = constant & (np.abs(rows - mean[:, None]).max(axis=1) <= TOLERANCE * scale)
+        zero = constant & (np.abs(rows).max(axis=1) <= TOLERANCE * 1e-3 * scale)
+        self.inputs.append(ConsumerInput(call, roots, np.where(zero, 0, mean), uniform, zero))
 
-    def _look_inside(self, call: Call, roots: Ids, given: dict[Ref, Any]) -> None:
-        """Note the units that a layer uses up inside, and not only as zeros."""
-        op, mine = call.op, self.asked[self._asked(roots)]
-        if not isinstance(op, INNER) or any(map(_speaks_at_zero, _cells(op))):
+    def _record_inside(self, call: Call, roots: Ids, given: dict[Ref, Any]) -> None:
+        """Record the units that may have nonzero values inside a layer that uses them."""
+        op, mine = call.op, self.closed[self._numbers(roots)]
+        if not isinstance(op, INNER) or any(map(_nonzero_at_zero, _cells(op))):
             self.inside.append((call, mine))
             return
-        # A separable convolution has nothing inside that could make something of zero; units of
-        # the others are made there, and start from what the layer is given as its state.
+        # Inside a separable convolution zeros remain zeros. The other layers make the units
+        # themselves, starting from the given state.
         if not isinstance(op, SEPARABLE):
             self.inside.append((call, mine[~self._zero_inside(op, mine)]))
         for ref in given:
             for axis, ids in enumerate(self.found.flow.axes(ref)):
                 if ids is not None and np.isin(self.found.root[ids], mine).any():
-                    self._hear(call, self.found.root[ids], (ref, axis), given)
+                    self._record_input(call, self.found.root[ids], (ref, axis), given)
 
     def _zero_inside(self, op: Any, mine: Ids) -> np.ndarray:
-        """For each of some units, whether a layer makes it, of zeros alone, its biases too."""
+        """Return, for each unit, whether a layer makes it and all its weights there are zero."""
         root, site = self.found.root, self.found.flow.sites[id(op)]
-        made, speaks = np.zeros(len(root), bool), np.zeros(len(root), bool)
+        made, nonzero = np.zeros(len(root), bool), np.zeros(len(root), bool)
         owner = self.found.flow.sites[id(op)].owner or op
         for binding in site.bindings:
             if binding.role == USE:
@@ -275,11 +289,11 @@ class _Listener:
             array = self.weights[id(owner)][places(owner)[id(binding.weight)]]
             for ids, rows in positions(array, binding):
                 made[root[ids]] |= binding.role == MAKE
-                speaks[root[ids[(rows != 0).any(axis=1)]]] = True
-        return made[mine] & ~speaks[mine]
+                nonzero[root[ids[(rows != 0).any(axis=1)]]] = True
+        return made[mine] & ~nonzero[mine]
 
     def _bindings(self, op: Any, role: str | None = None) -> Iterator[Binding]:
-        """The weight axes of an operation itself: those of a wrapper are its layers' too."""
+        """Yield the weight axes of an operation itself, without those of a wrapper's layers."""
         site = self.found.flow.sites.get(id(op))
         own = places(op)
         for binding in site.bindings if site is not None else ():
@@ -293,7 +307,7 @@ def _rows_of(tensor: Any, axis: int) -> np.ndarray:
 
 
 def _read_at(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | None:
-    """The input and axis of a call that a weight's axis is multiplied with; None: none of them."""
+    """Return the input and axis of a call that a weight's axis is multiplied with, if any."""
     op = call.op
     at = source_of(found, call, binding)
     if at is None and isinstance(op, kl.RNN):
@@ -313,13 +327,13 @@ def _carrying(found: Units, refs: tuple[Ref, ...], binding: Binding) -> tuple[Re
 
 
 def _cells(op: Any) -> Iterator[Any]:
-    """The cells of a recurrent layer; of any other, none."""
+    """Yield the cells of a recurrent layer; nothing for any other."""
     if isinstance(op, kl.Bidirectional):
         yield from (*_cells(op.forward_layer), *_cells(op.backward_layer))
     elif isinstance(op, kl.RNN):
         yield from op.cell.cells if isinstance(op.cell, kl.StackedRNNCells) else (op.cell,)
 
 
-def _speaks_at_zero(cell: Any) -> bool:
-    """Tell whether a cell makes something of zeros."""
+def _nonzero_at_zero(cell: Any) -> bool:
+    """Return whether a cell's activation is nonzero at zero."""
     return bool(keras.ops.convert_to_numpy(cell.activation(keras.ops.zeros((1,)))).any())

@@ -1,4 +1,4 @@
-"""Open gates are multiplied into a layer beside them: the model computes the same without them."""
+"""Folding open gates into the weights of a neighboring layer, without changing the output."""
 
 from dataclasses import replace
 
@@ -27,13 +27,13 @@ AVERAGES = (
     kl.Cropping1D, kl.Cropping2D, kl.Cropping3D,
     kl.UpSampling1D, kl.UpSampling2D, kl.UpSampling3D,
 )  # fmt: skip
-"""What gives g times as much where each unit is g times as large, whatever g is."""
+"""Layers for which f(g·x) = g·f(x) with a factor g for each unit."""
 
 LARGEST = (
     kl.GlobalMaxPooling1D, kl.GlobalMaxPooling2D, kl.GlobalMaxPooling3D,
     kl.MaxPooling1D, kl.MaxPooling2D, kl.MaxPooling3D,
 )  # fmt: skip
-"""The same for g ≥ 0."""
+"""Layers for which this holds if g ≥ 0."""
 
 
 def check_gates(found: Units) -> None:
@@ -49,8 +49,8 @@ def check_gates(found: Units) -> None:
 
 
 def fold_gates(cut: Cut) -> Cut:
-    """The cut by which open gates go, multiplied into the weights; notes tell of the others."""
-    found, alive, result, notes = cut.left, cut.alive, dict(cut.weights), list(cut.notes)
+    """Return the cut with open gates folded into the weights; notes name the gates kept."""
+    found, kept_mask, result, notes = cut.left, cut.kept_mask, dict(cut.weights), list(cut.notes)
     drop: set[int] = set()
     producers = found.graph.producers()
     for call in found.graph.calls:
@@ -59,7 +59,7 @@ def fold_gates(cut: Cut) -> Cut:
             continue
         values = keras.ops.convert_to_numpy(gate.values())
         ids = found.flow.axes(call.args[0])[gate.axis]
-        here = np.ones(len(values), bool) if ids is None else alive[ids]
+        here = np.ones(len(values), bool) if ids is None else kept_mask[ids]
         if (values[here] == 1).all():
             drop.add(id(gate))
             continue
@@ -73,13 +73,13 @@ def fold_gates(cut: Cut) -> Cut:
                 drop.add(id(gate))
                 continue
         notes.append(
-            f"{gate.name} stays: its gates cannot be multiplied into the layer before or after it"
+            f"{gate.name} kept: its gates cannot be folded into the layer before or after it"
         )
     return replace(cut, weights=result, drop=frozenset(drop), notes=tuple(notes))
 
 
 def note_if_open(found: Units) -> list[str]:
-    """Say that no gate is closed, where none is, and what would close some."""
+    """Return a note on how to close gates, if none is closed."""
     gates = {id(call.op): call.op for call in found.graph.calls if isinstance(call.op, ChannelGate)}
     values = np.concatenate(
         [keras.ops.convert_to_numpy(g.values()).ravel() for g in gates.values()]
@@ -88,7 +88,9 @@ def note_if_open(found: Units) -> list[str]:
         return []
     kinds = {gate.kind for gate in gates.values()}
     how = (
-        "close() them" if kinds == {"hard"} else "raise penalty= or the learning rate, or train on"
+        "close() them"
+        if kinds == {"hard"}
+        else "raise penalty= or the learning rate, or train longer"
     )
     return [f"no gate is closed: they are between {values.min():.2g} and {values.max():.2g}; {how}"]
 
@@ -96,7 +98,7 @@ def note_if_open(found: Units) -> list[str]:
 def _scaled(
     found: Units, weights: Weights, before: Call, call: Call, values: np.ndarray
 ) -> Weights | None:
-    """The weights of the layer before a gate with the gate multiplied in, or None."""
+    """Return the weights of the layer before a gate with the gate multiplied in, or None."""
     layer = before.op
     if found.graph.only_reader(call.args[0]) is not call or found.flow.calls_of(layer) != 1:
         return None
@@ -121,7 +123,7 @@ def _scaled(
 def _scaled_readers(
     found: Units, weights: Weights, call: Call, values: np.ndarray
 ) -> Weights | None:
-    """The weights of all layers after a gate with the gate multiplied in, or None."""
+    """Return the weights of all layers after a gate with the gate multiplied in, or None."""
     ids = found.flow.axes(call.outputs[0])[call.op.axis]
     if ids is None or len(np.unique(found.root[ids])) < len(ids):
         return None
@@ -154,7 +156,7 @@ def _scaled_readers(
 
 
 def _used_by(found: Units, reader: Call, ref: Ref) -> Binding | None:
-    """The one axis of a layer's kernel that a tensor is multiplied with."""
+    """Return the axis of a layer's kernel that a tensor is multiplied with, if it is one only."""
     site = found.flow.sites.get(id(reader.op))
     kinds = (*LINEAR, *TRANSPOSED, kl.EinsumDense)
     if site is None or not isinstance(reader.op, kinds) or found.flow.calls_of(reader.op) != 1:

@@ -1,7 +1,7 @@
-"""Gates: layers that learn which units can go, and are folded away when they have.
+"""Gates: layers that learn which units can be removed.
 
 A gate multiplies each unit by a number. `shrink(model, "gates")` removes the units whose gate
-is closed and takes the gates out again.
+is zero (closed), and then the gates themselves.
 """
 
 import math
@@ -35,7 +35,7 @@ class ChannelGate(keras.layers.Layer):
             open, for "hard_concrete") in the loss.
         axis: The axis of the units.
         threshold: A learned gate of at most this size is closed.
-        seed: Of the random gates.
+        seed: Seed of the random gates.
 
     Example:
         >>> import numpy as np
@@ -73,7 +73,7 @@ class ChannelGate(keras.layers.Layer):
         rank = len(input_shape)
         if not isinstance(self.axis, int) or not -rank <= self.axis < rank or not self.axis % rank:
             raise OptionError(
-                f"gate {self.name!r}: axis {self.axis!r} is none of the axes after the batch of "
+                f"gate {self.name!r}: axis {self.axis!r} is not an axis after the batch of "
                 f"{tuple(input_shape)}"
             )
         size = input_shape[self.axis]
@@ -84,14 +84,14 @@ class ChannelGate(keras.layers.Layer):
             shape=(size,),
             initializer=keras.initializers.Constant(start),
             trainable=self.kind != "hard",
-            # A gate that has come to zero is not carried past it by the optimizer's momentum.
+            # The optimizer's momentum does not make a gate negative.
             constraint=keras.constraints.NonNeg() if self.kind == "l1" else None,
             autocast=False,
             name="gate",
         )
 
     def values(self) -> Any:
-        """The gates as they are when the model is used; exactly 0 where they are closed."""
+        """Return the values of the gates in inference; exactly 0 for closed gates."""
         if self.kind == "hard":
             return ops.convert_to_tensor(self.gate)
         if self.kind == "l1":
@@ -121,7 +121,7 @@ class ChannelGate(keras.layers.Layer):
         return ops.clip(value * (HIGH - LOW) + LOW, 0.0, 1.0)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Multiply; while it trains, draw the random gates and add the penalty."""
+        """Multiply by the gates; in training, draw the random gates and add the penalty."""
         if self.kind == "hard_concrete" and training:
             noise = keras.random.uniform(self.gate.shape, 1e-6, 1 - 1e-6, seed=self.random)
             logits = (ops.log(noise) - ops.log(1 - noise) + self.gate) / BETA
@@ -141,11 +141,11 @@ class ChannelGate(keras.layers.Layer):
         return inputs * ops.cast(ops.reshape(gate, shape), inputs.dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """The shape of what is gated."""
+        """Return the shape of the input."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor takes."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "kind": self.kind,
@@ -166,7 +166,7 @@ class HeadGate(ChannelGate):
 
 @rule_for(ChannelGate, HeadGate)
 def gate_rule(flow: Flow, call: Call) -> Axes:
-    """One gate for each position."""
+    """Bind the gates to the axis that they multiply."""
     axes = flow.axes(call.args[0])
     flow.site(call.op).bind(call.op.gate, 0, axes[call.op.axis])
     return axes

@@ -1,1 +1,1 @@
-"""Units that can be removed, in groups with all that holds them together."""
+"""Units that can be removed, in groups."""

@@ -1,4 +1,4 @@
-"""Which units form a group: made by the same axes, bound by the same constraints."""
+"""Grouping units: those made by the same axes or bound by the same constraints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tfprune.structure.ids.flow import Flow, Producer
 from tfprune.structure.ids.ids import CHANNELS, HEADS, Ids
 
 ONLY_ONE = ("layer", "backward_layer", "mirror", "cell")
-"""Labels of what a layer wraps that has one such axis only, and needs no name for it."""
+"""Labels of wrapped layers that have one such axis only, and are left out of names."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Units that are alike: made by the same axes, and therefore to be compared.
+    """Units made by the same axes, whose importances are therefore comparable.
 
-    `bundles` are the sets of units that can only go together: one unit each, unless as many
-    must stay in each of several blocks.
+    Units are removed in bundles: of one unit each, unless several blocks must keep equal counts.
+    Then a bundle has one unit of each block.
     """
 
     index: int
@@ -48,7 +48,7 @@ class Group:
 
     @property
     def bundle_count(self) -> int:
-        """How many times something can be removed."""
+        """How many bundles the group has."""
         return len(self.units) // self.block_count
 
     @property
@@ -59,7 +59,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Frozen:
-    """An axis that stays whole, and why."""
+    """An axis that is kept whole, and why."""
 
     layer: str
     size: int
@@ -67,18 +67,18 @@ class Frozen:
 
 
 def group_units(flow: Flow) -> tuple[np.ndarray, tuple[Group, ...], tuple[Frozen, ...]]:
-    """The root of each id's unit, the groups of units that can be removed, and what stays."""
+    """Return the root of each id, the groups of removable units, and the frozen axes."""
     root = components(flow.size, flow.edges)
     blocks = list(flow.blocks)
     while True:
         label = _labels(flow, root, blocks)
-        crooked = [block for block in blocks if not _in_line(flow, root, label, block, blocks)]
-        if not crooked:
+        misaligned = [block for block in blocks if not _is_nested(flow, root, label, block, blocks)]
+        if not misaligned:
             break
-        # Blocks that cut across each other: their columns go together, whatever block they are in.
-        for block in crooked:
+        # Block constraints that do not nest: tie their columns, so that they are removed together.
+        for block in misaligned:
             flow.tie(block)
-        blocks = [block for block in blocks if not any(block is other for other in crooked)]
+        blocks = [block for block in blocks if not any(block is other for other in misaligned)]
         root = components(flow.size, flow.edges)
     frozen_ids = np.zeros(flow.size, bool)
     for ids, _ in flow.frozen:
@@ -86,10 +86,10 @@ def group_units(flow: Flow) -> tuple[np.ndarray, tuple[Group, ...], tuple[Frozen
     live = np.unique(root)
     frozen_label = np.zeros(int(label.max()) + 1 if label.size else 1, bool)
     for block in blocks:
-        # Equal counts can be kept only if every unit of the blocks may go.
+        # Equal counts are possible only if every unit of the blocks is removable.
         if frozen_ids[root[block]].any():
             frozen_label[label[root[block.ravel()]]] = True
-            why = "it shares blocks of equal size with something that stays"
+            why = "it shares blocks of equal size with frozen channels"
             flow.freeze(block[~frozen_ids[root[block]]], why)
     free = live[~frozen_ids[live] & ~frozen_label[label[live]]]
     changed: dict[int, list[str]] = {}
@@ -103,18 +103,18 @@ def group_units(flow: Flow) -> tuple[np.ndarray, tuple[Group, ...], tuple[Frozen
     for number in numbers[np.argsort(free[first])]:
         mine = free[label[free] == number]
         ids = np.flatnonzero(label[root] == number)
-        makers = [flow.producers[i] for i in np.unique(owner[ids]) if i >= 0]
+        producers = [flow.producers[i] for i in np.unique(owner[ids]) if i >= 0]
         reasons = tuple(dict.fromkeys(changed.get(int(number), [])))
-        kinds = {maker.kind for maker in makers}
+        kinds = {producer.kind for producer in producers}
         kind = HEADS if HEADS in kinds else (kinds.pop() if len(kinds) == 1 else CHANNELS)
         groups.append(
             Group(
                 len(groups),
-                _name(makers),
+                _name(producers),
                 kind,
                 mine,
                 _block_of(root, mine, blocks),
-                tuple(makers),
+                tuple(producers),
                 tuple(members.get(int(number), ())),
                 not reasons,
                 reasons,
@@ -123,9 +123,9 @@ def group_units(flow: Flow) -> tuple[np.ndarray, tuple[Group, ...], tuple[Frozen
     return root, tuple(groups), _frozen(flow, root, label, frozen_ids)
 
 
-def _name(makers: list[Producer]) -> str:
-    """The first layer that makes the units; with its axis where a layer has several."""
-    first = makers[0]
+def _name(producers: list[Producer]) -> str:
+    """Return the first layer that makes the units, with the axis if the layer has several."""
+    first = producers[0]
     *labels, axis = first.key.replace("output_shape ", "").split(".")
     if axis in ("filters", "units", "output_dim"):
         labels = [label for label in labels if label not in ONLY_ONE]
@@ -141,7 +141,7 @@ def _producer_of(flow: Flow) -> np.ndarray:
 
 
 def _labels(flow: Flow, root: np.ndarray, blocks: list[Ids]) -> np.ndarray:
-    """A number for each root: equal for units made by the same axes, or bound by blocks."""
+    """Return a number for each root: equal for units made by the same axes, or bound by blocks."""
     rng = np.random.default_rng(0)
     owner = _producer_of(flow)
     salt = rng.integers(1, 2**62, len(flow.producers) + 1)
@@ -150,7 +150,7 @@ def _labels(flow: Flow, root: np.ndarray, blocks: list[Ids]) -> np.ndarray:
     np.add.at(signature, pairs[0], salt[pairs[1]])
     _, label = np.unique(signature, return_inverse=True)
     label = label.reshape(-1)
-    # Units of one block constraint belong together even if several layers make them.
+    # Units of one block constraint form one group even if several layers make them.
     merge = np.arange(int(label.max()) + 1 if label.size else 0)
     for block in blocks:
         mine = np.unique(merge[label[root[block.ravel()]]])
@@ -158,12 +158,12 @@ def _labels(flow: Flow, root: np.ndarray, blocks: list[Ids]) -> np.ndarray:
     return merge[label] if label.size else label
 
 
-def _in_line(
+def _is_nested(
     flow: Flow, root: np.ndarray, label: np.ndarray, block: Ids, blocks: list[Ids]
 ) -> bool:
-    """Tell whether a block constraint fits the others on the same units.
+    """Return whether a block constraint nests with the others on the same units.
 
-    Every unit must stand in one block of it, all units of its group must be in it, and the
+    Every unit must be in one block of it, all units of its group must be in it, and the
     blocks of one constraint must be unions of those of another.
     """
     rows = root[block]
@@ -188,7 +188,7 @@ def _in_line(
 
 
 def _block_of(root: np.ndarray, mine: np.ndarray, blocks: list[Ids]) -> np.ndarray:
-    """The finest block that each unit of a group stands in."""
+    """Return the block of each unit of a group, by the finest constraint."""
     result = np.zeros(len(mine), int)
     finest = 1
     for block in blocks:
@@ -218,7 +218,7 @@ def _members(flow: Flow, root: np.ndarray, label: np.ndarray) -> dict[int, list[
 def _frozen(
     flow: Flow, root: np.ndarray, label: np.ndarray, frozen: np.ndarray
 ) -> tuple[Frozen, ...]:
-    """One line for each made axis that stays, in full or in part, with the first reason."""
+    """Return each axis that is frozen, in full or in part, with the first reason."""
     why: dict[int, str] = {}
     for ids, reason in flow.frozen:
         for unit in np.unique(root[ids]):
@@ -234,7 +234,7 @@ def _frozen(
 
 
 def components(size: int, edges: Sequence[tuple[Ids, Ids]]) -> np.ndarray:
-    """The smallest id that each id is joined to, directly or through others.
+    """Return the smallest id that each id is joined to, directly or indirectly.
 
     Example:
         >>> components(5, [(np.array([3, 1]), np.array([4, 3]))]).tolist()

@@ -1,4 +1,4 @@
-"""What can be removed from a model: units, in groups, with everything that holds them together."""
+"""The units of a model: what can be removed, in groups."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tfprune.structure import rules
 from tfprune.structure.groups.grouping import Frozen, Group, group_units
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import MAKE, Binding, Ids
-from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.propagate import propagate
 from tfprune.structure.ids.shapes import concrete_shapes, count
 from tfprune.structure.ids.site import Site
 
@@ -57,36 +57,34 @@ class Units:
 
     @cached_property
     def bindings(self) -> list[tuple[Site, Binding]]:
-        """Every weight axis that carries ids."""
+        """All weight axes with ids."""
         return [(site, binding) for site in self.sites for binding in site.bindings]
 
-    def alive(self, removed: np.ndarray) -> np.ndarray:
-        """For each id, whether it lives when the units of these roots are removed."""
-        dead = np.zeros(self.flow.size, bool)
-        dead[removed] = True
-        return ~dead[self.root]
+    def kept_mask(self, removed: np.ndarray) -> np.ndarray:
+        """Return, for each id, whether it is kept when the units of these roots are removed."""
+        is_removed = np.zeros(self.flow.size, bool)
+        is_removed[removed] = True
+        return ~is_removed[self.root]
 
     @property
     def prunable_share(self) -> float:
-        """The share of the model's multiplications that lie in operations that can be cut."""
-
+        """The share of the model's multiplications that are in operations that can be cut."""
         return reachable(self)
 
     def __str__(self) -> str:
-
         return describe_units(self)
 
 
 def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units:
-    """What can be removed from a model: groups of units with their members, and what is frozen.
+    """Return the units of a model in groups, and its frozen channels.
 
     Args:
         model: A built Keras 3 model of any kind.
-        input_shape: The shape of the input without the batch (or a structure of shapes), for
-            multiplications to be counted where the model leaves sizes open.
+        input_shape: The shape of the input without the batch (or a structure of shapes), to count
+            multiplications if the model leaves sizes open.
 
     Raises:
-        ModelError: The model cannot be read, or holds quantized or LoRA layers.
+        ModelError: The model cannot be read, or has quantized or LoRA layers.
 
     Example:
         >>> import keras
@@ -99,25 +97,25 @@ def units(model: keras.Model, *, input_shape: InputShape | None = None) -> Units
     if isinstance(model, keras.Model):
         refuse_quantized(model)
     graph = read(model, lambda op: rules.find(op) is not None, input_shape=input_shape)
-    refuse(graph)
+    refuse_lora(graph)
     return units_of(model, graph, input_shape=input_shape)
 
 
 def units_of(model: Any, graph: Graph, *, input_shape: Any = None) -> Units:
-    """The units of a graph that was read from a model, or of what is left of one."""
+    """Return the units of a graph that was read from a model, or of a part of it."""
     shapes = concrete_shapes(graph, input_shape)
     sizes, counts = count(graph, shapes)
     flow = Flow(graph, shapes, sizes)
     for ref in tree.flatten(graph.inputs):
         flow.axes_of[ref.index] = (None,) * len(flow.shape(ref))
-    carry(flow, graph, counts)
+    propagate(flow, graph, counts)
     for ref in tree.flatten(graph.outputs):
         flow.freeze_axes(flow.axes(ref), "it is an output of the model")
     return Units(model, graph, flow, *group_units(flow))
 
 
-def refuse(graph: Graph) -> None:
-    """Raise for layers whose weights are not what their shape says."""
+def refuse_lora(graph: Graph) -> None:
+    """Raise for layers with LoRA weights."""
     for call in graph.calls:
         if not isinstance(call.op, keras.Layer):
             continue
@@ -130,7 +128,7 @@ def refuse(graph: Graph) -> None:
 
 
 def vectors(found: Units) -> list[Ids]:
-    """Every distinct vector of ids that a tensor or weight axis has: none may be emptied."""
+    """Return the distinct vectors of ids of all tensor and weight axes; none may become empty."""
     seen: dict[bytes, Ids] = {}
     for axes in found.flow.axes_of.values():
         for ids in axes:
@@ -143,7 +141,7 @@ def vectors(found: Units) -> list[Ids]:
 
 
 def reachable(found: Units) -> float:
-    """The share of multiplications in calls that lose some when units go (NaN: not known)."""
+    """Return the share of multiplications in calls that removable units affect (NaN: unknown)."""
     free = np.zeros(found.flow.size, bool)
     for group in found.groups:
         free[group.units] = True
@@ -157,7 +155,7 @@ def reachable(found: Units) -> float:
 
 
 def span(layers: tuple[str, ...]) -> str:
-    """The layers of a block, from the first to the last.
+    """Return the layers of a block, from the first to the last.
 
     Example:
         >>> span(("up", "norm", "down")), span(("up",)), span(())
@@ -169,12 +167,12 @@ def span(layers: tuple[str, ...]) -> str:
 
 
 def describe_units(found: "Units") -> str:
-    """The units of a model as a table."""
+    """Return the units of a model as a table."""
     share = found.prunable_share
-    reach = "not known" if math.isnan(share) else f"{share:.1%}"
+    reach = "unknown" if math.isnan(share) else f"{share:.1%}"
     lines = [
         f"{found.model.name}: {sum(len(g.units) for g in found.groups):,} units in "
-        f"{len(found.groups)} groups; share of multiplications within reach: {reach}"
+        f"{len(found.groups)} groups; prunable share of multiplications: {reach}"
     ]
     width = max([len(group.name) for group in found.groups], default=0)
     for group in found.groups:
@@ -185,15 +183,13 @@ def describe_units(found: "Units") -> str:
             f"{len(group.members)} weight axes{exact}"
         )
     for line in found.frozen:
-        lines.append(f"  {line.layer}: {line.size} stay: {line.reason}")
+        lines.append(f"  {line.layer}: {line.size} kept ({line.reason})")
     if found.blocks:
         can = sum(block.removable for block in found.blocks)
-        lines.append(
-            f"  {len(found.blocks)} residual blocks, {can} of which can be taken out whole"
-        )
+        lines.append(f"  {len(found.blocks)} residual blocks, {can} of them removable")
         lines.extend(
             f"    {block.name}  ({span(block.layers)})"
-            + (f": stays: {block.reason}" if block.reason else "")
+            + (f": kept ({block.reason})" if block.reason else "")
             for block in found.blocks
         )
     lines.extend(f"  note: {note}" for note in found.graph.notes)

@@ -13,30 +13,30 @@ Axes = tuple[Ids | None, ...]
 
 
 CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
-"""What a made axis counts: `round_to` is for channels and widths, never for heads."""
+"""What an axis counts: `round_to` applies to channels and widths, never to heads."""
 
 
 MAKE, USE, ALONG = "make", "use", "along"
-"""A weight axis makes ids, uses them up (a silenced unit is zero here), or runs along them."""
+"""A weight axis makes ids, uses them (zeroing it removes the unit's effect), or runs along them."""
 
 
 class Keep:
-    """Which ids live. `count` and `mask` are what rules edit sizes and constants with."""
+    """Which ids are kept. Rules edit sizes and constants with `count` and `mask`."""
 
-    def __init__(self, alive: np.ndarray) -> None:
-        self.alive = alive
+    def __init__(self, kept_mask: np.ndarray) -> None:
+        self.kept_mask = kept_mask
 
     def mask(self, ids: Ids) -> np.ndarray:
-        """True at each position that stays."""
-        return self.alive[ids]
+        """Return, for each position, whether it is kept."""
+        return self.kept_mask[ids]
 
     def count(self, ids: Ids) -> int:
-        """How many positions of an axis stay."""
-        return int(np.count_nonzero(self.alive[ids]))
+        """Return how many positions of an axis are kept."""
+        return int(np.count_nonzero(self.kept_mask[ids]))
 
     def all(self, ids: Ids | None) -> bool:
-        """Tell whether an axis stays whole."""
-        return ids is None or bool(self.alive[ids].all())
+        """Return whether an axis is kept whole."""
+        return ids is None or bool(self.kept_mask[ids].all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Binding:
 
 
 def places(op: Any) -> dict[int, int]:
-    """Where each weight of an operation stands among its weights, by the `id` of the variable."""
+    """Return the index of each weight of an operation, by the `id` of the variable."""
     return {id(weight): place for place, weight in enumerate(getattr(op, "weights", ()))}
 
 
@@ -67,14 +67,14 @@ Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...
 
 
 def positions(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids along a weight's axis, and the weight with that axis first and the rest flat."""
+    """Yield the ids along a weight's axis, and the weight as rows of that axis."""
     for ids, block in blocks(array, binding):
         rows = np.moveaxis(block, binding.axis, 0)
         yield ids, rows.reshape(len(rows), -1)
 
 
 def blocks(array: np.ndarray, binding: Binding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The ids along a weight's axis with the weight, or with each block of a grouped kernel."""
+    """Yield the ids along a weight's axis with the weight, or with each grouped-kernel block."""
     if binding.along is None:
         yield binding.ids, array
         return

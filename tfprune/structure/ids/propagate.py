@@ -1,4 +1,4 @@
-"""The ids sent through a graph, each call by the rule of its operation."""
+"""Propagating ids through a graph, each call by the rule of its operation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,13 @@ from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop
 
 
-def carry(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
-    """Find the axes of every tensor of a graph; those of its inputs are known.
+def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
+    """Find the ids of every tensor of a graph from those of its inputs.
 
     Args:
-        flow: What rules read and write.
+        flow: The state that rules read and write.
         graph: The calls, in the order they run.
-        counts: What each call multiplies, by its `id`.
+        counts: The multiplications of each call, by its `id`.
     """
     for call in graph.calls:
         rule, before = find(call.op), len(flow.costs)
@@ -45,14 +45,14 @@ class _Extent(int):
     ids: Ids
 
     def __new__(cls, ids: Ids) -> "_Extent":
-        """Of two dimensions are the ids of a grouped kernel, a row for each block."""
+        """Return the size; two-dimensional ids are of a grouped kernel, a row for each block."""
         extent = super().__new__(cls, ids.shape[-1])
         extent.ids = ids
         return extent
 
 
 def _charge(flow: Flow, call: Call) -> None:
-    """Count what a call multiplies, by the ids along the axes that its rule in `graph` names."""
+    """Count the multiplications of a call, by the ids along the axes in its rule in `graph`."""
     refs: dict[int, Any] = {}
 
     def symbol(leaf: Any) -> Any:
@@ -67,7 +67,7 @@ def _charge(flow: Flow, call: Call) -> None:
         return tuple(_Extent(one) if isinstance(one, np.ndarray) else one for one in extents)
 
     args, kwargs, outputs = keras.tree.map_structure(symbol, (call.args, call.kwargs, call.outputs))
-    # Looking into a layer may draw random numbers: the user's are not to go on by that.
+    # Tracing a layer may draw random numbers, which must not advance the user's generators.
     with keras.StatelessScope():
         products, unknown = products_of_call(call.op, args, kwargs, outputs, call.path, axes)
     for product in products if not unknown else ():
@@ -75,7 +75,7 @@ def _charge(flow: Flow, call: Call) -> None:
 
 
 def _check(flow: Flow, call: Call, each: Any) -> None:
-    """Raise for what a rule cannot give, which may be one of the user's own."""
+    """Raise if a rule, which may be the user's, returned something else than ids."""
     shapes = [flow.shape(ref) for ref in call.outputs]
     if isinstance(each, list) and len(each) == len(shapes):
         fits = [_fits(axes, shape) for axes, shape in zip(each, shapes, strict=True)]
@@ -84,7 +84,7 @@ def _check(flow: Flow, call: Call, each: Any) -> None:
         each, shapes = [each[fits.index(False)]], [shapes[fits.index(False)]]
     wanted = " and ".join(f"one of {len(shape)} axes for {shape}" for shape in shapes)
     raise ModelError(
-        f"the rule of {call.path} ({type_name(call.op)}) must give a tuple for each output, "
+        f"the rule of {call.path} ({type_name(call.op)}) must return a tuple for each output, "
         f"{wanted}: None, or an array with an id for each position. Received "
         f"{each[0] if isinstance(each, list) and len(each) == 1 else each!r}"
     )

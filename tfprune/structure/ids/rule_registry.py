@@ -1,4 +1,4 @@
-"""The table of rules: which function speaks for which layer class or operation."""
+"""The registry of rules for layer classes and operations."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ HOMES = ("keras.", "tensorflow.")
 
 
 class Rule(Protocol):
-    """Says what one kind of operation does to ids.
+    """A function that propagates ids through one kind of operation.
 
     It reads the ids of the inputs with `flow.axes`, binds weight axes with
     `flow.site(call.op).bind`, makes ids with `site.make`, and returns the ids of each axis of
@@ -23,25 +23,25 @@ class Rule(Protocol):
     """
 
     def __call__(self, flow: Flow, call: Call) -> Axes | list[Axes]:
-        """Carry the ids through one call."""
+        """Propagate the ids through one call."""
 
 
 _LAYERS: dict[type, Rule] = {}
 _OPS: dict[str, Rule] = {}
-# Rules of operations that give each number from the numbers at its own place.
+# Rules of elementwise operations.
 _ELEMENTWISE: list[Rule] = []
 
 
 def register(kind: type) -> Callable[[Rule], Rule]:
-    """Return a decorator that makes a function the rule of a layer class.
+    """Return a decorator that registers a function as the rule of a layer class.
 
     Raises:
-        OptionError: The class is not a layer class, or has a rule already.
+        OptionError: The class is not a layer class, or already has a rule.
     """
     if not (isinstance(kind, type) and issubclass(kind, keras.Layer)):
         raise OptionError(f"rules.register: expected a class of layers. Received {type_name(kind)}")
     if kind in _LAYERS:
-        raise OptionError(f"rules.register: {kind.__name__} has a rule already")
+        raise OptionError(f"rules.register: {kind.__name__} already has a rule")
 
     def store(rule: Rule) -> Rule:
         if not callable(rule):
@@ -56,18 +56,18 @@ def register(kind: type) -> Callable[[Rule], Rule]:
 
 
 def forget(kind: type) -> None:
-    """Take a rule out of the table again."""
+    """Remove the rule of a layer class."""
     del _LAYERS[kind]
 
 
 def newer(name: str) -> tuple[type, ...]:
-    """Return the layer class of Keras with this name, or nothing if this Keras is too old."""
+    """Return the Keras layer class with this name, or nothing if this Keras is too old."""
     kind = getattr(keras.layers, name, None)
     return () if kind is None else (kind,)
 
 
 def layers(*kinds: type) -> Callable[[Rule], Rule]:
-    """Make a function the rule of several layer classes."""
+    """Return a decorator that registers a function as the rule of several layer classes."""
 
     def store(rule: Rule) -> Rule:
         for kind in kinds:
@@ -78,11 +78,11 @@ def layers(*kinds: type) -> Callable[[Rule], Rule]:
 
 
 def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
-    """Make a function the rule of the Keras operations of these class names.
+    """Return a decorator that registers a function as the rule of Keras operations.
 
     Args:
-        names: Their names.
-        elementwise: Whether each gives a number from the numbers at the same place alone.
+        names: The class names of the operations.
+        elementwise: Whether each output element depends only on the inputs at its position.
     """
 
     def store(rule: Rule) -> Rule:
@@ -90,7 +90,7 @@ def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
             _ELEMENTWISE.append(rule)
         for name in names:
             if name in _OPS:
-                raise OptionError(f"the operation {name} has a rule already")
+                raise OptionError(f"the operation {name} already has a rule")
             _OPS[name] = rule
         return rule
 
@@ -98,21 +98,20 @@ def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
 
 
 def is_foreign(function: Any) -> bool:
-    """Tell whether an activation is a function of neither Keras's nor TensorFlow's."""
+    """Return whether an activation is a function of neither Keras nor TensorFlow."""
     home = getattr(function, "__module__", "") or ""
     plain = callable(function) and not isinstance(function, keras.Layer | type)
     return plain and not home.startswith(HOMES)
 
 
 def find(op: Any) -> Rule | None:
-    """The rule of an operation, or None.
+    """Return the rule of an operation, or None.
 
-    A subclass has its parent's rule only if it leaves `call` and `build` as they are: with
-    another `call` it may do anything.
+    A subclass has its parent's rule only if it does not override `call` and `build`.
     """
     kind = type(op)
     if kind is keras.layers.Activation and is_foreign(op.activation):
-        return None  # It is opened, and what the function does has rules.
+        return None  # It is traced, and the operations of the function have rules.
     if not isinstance(op, keras.Layer):
         return _OPS.get(kind.__name__) if is_keras_operation(kind) else None
     for parent in kind.__mro__:
@@ -124,17 +123,17 @@ def find(op: Any) -> Rule | None:
 
 
 def is_elementwise(op: Any) -> bool:
-    """Tell whether an operation that is no layer gives each number from those at its place."""
+    """Return whether an operation is elementwise and not a layer."""
     return not isinstance(op, keras.Layer) and find(op) in _ELEMENTWISE
 
 
 def known_layers() -> list[type]:
-    """The layer classes that have a rule."""
+    """Return the layer classes that have a rule."""
     return list(_LAYERS)
 
 
 def stop(flow: Flow, call: Call, why: str) -> Any:
-    """Freeze all that a call touches, and say why."""
+    """Freeze all channels of a call's inputs and outputs, with the reason."""
     for ref in call.inputs:
         flow.freeze_axes(flow.axes(ref), f"{call.path} {why}")
     flow.keep_whole(call, f"{call.path} {why}")

@@ -1,4 +1,4 @@
-"""The shapes of what calls make, and what they cost, worked out without making it."""
+"""The output shapes and multiplications of calls, inferred without running them."""
 
 import contextlib
 import math
@@ -16,10 +16,10 @@ from tfprune.structure.ids.rule_registry import find
 
 
 def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
-    """Symbolic outputs of a call on symbolic arguments.
+    """Return the symbolic outputs of a call on symbolic arguments.
 
-    A layer without a rule may be unable to say, and its call may not be one that symbols can
-    follow: then its outputs keep the shapes that the model gave.
+    If the output shapes of a layer without a rule cannot be inferred, the outputs have the shapes
+    recorded in the model.
 
     Raises:
         ModelError: The operation cannot take tensors of these shapes.
@@ -31,7 +31,7 @@ def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
             return tree.flatten(output_spec(call.op, args, kwargs))
         except Exception as error:
             raise ModelError(_too_small(call, args, kwargs, error)) from error
-    # What a layer of the user's own says of its output may be wrong: then it is asked to compute.
+    # A user's layer may have a wrong `compute_output_spec`; then its `call` is traced.
     with contextlib.suppress(Exception):
         return tree.flatten(output_spec(call.op, args, kwargs))
     with contextlib.suppress(Exception):
@@ -51,7 +51,7 @@ def _too_small(call: Call, args: Any, kwargs: Any, error: Exception) -> str:
 
 
 def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
-    """The shape of every tensor, worked out from `input_shape` where the model leaves it open."""
+    """Return the shape of every tensor, inferred from `input_shape` if the model leaves it open."""
     static = [value.shape for value in graph.values]
     if input_shape is None or all(None not in shape[1:] for shape in static):
         return list(static)
@@ -75,10 +75,10 @@ def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ..
 def count(
     graph: Graph, shapes: Sequence[tuple[int | None, ...]]
 ) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
-    """The sizes of all tensors for one sample, and what each call multiplies with them.
+    """Return the sizes of all tensors for one sample, and the multiplications of each call.
 
-    The batch counts as one sample wherever it stands and whatever is made of it. A call on sizes
-    that are open is NaN, if it multiplies; one that cannot be counted is named in the notes.
+    The batch counts as one sample, on whatever axis. The count of a call on open sizes is NaN if
+    it multiplies; calls that cannot be counted are named in the notes.
     """
     specs: dict[int, Any] = {}
     for ref in tree.flatten(graph.inputs):
@@ -100,10 +100,10 @@ def count(
         if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
             counts[id(call)] = math.nan
             continue
-        # Looking into a layer may draw random numbers: the user's are not to go on by that.
+        # Tracing a layer may draw random numbers, which must not advance the user's generators.
         with keras.StatelessScope():
             products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
         counts[id(call)] = float(sum(map(math.prod, products)))
-        notes = [f"multiplications that are not counted: {one}" for one in unknown]
+        notes = [f"multiplications not counted: {one}" for one in unknown]
         graph.notes.extend(note for note in notes if note not in graph.notes)
     return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts

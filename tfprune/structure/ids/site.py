@@ -1,4 +1,4 @@
-"""What is remembered of one operation: the ids that it makes, and the axes that they index."""
+"""The record of one operation: the ids that it makes, and the axes that they index."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Site:
-    """What is remembered of one operation, however often it is called."""
+    """The record of one operation, shared by all its calls."""
 
     op: Any
     flow: "Flow"
@@ -21,17 +21,17 @@ class Site:
     edits: dict[tuple[str | int, ...], Edit] = field(default_factory=dict)
     made: dict[str, Ids] = field(default_factory=dict)
     factors: list[tuple[Any, Edit]] = field(default_factory=list)
-    hushed: list[Binding] = field(default_factory=list)
+    zeroed: list[Binding] = field(default_factory=list)
     inner: dict[tuple[str | int, ...], "Site"] = field(default_factory=dict)
     owner: Any = None
 
     def make(self, key: str, size: int, *, kind: str = CHANNELS, resize: bool = True) -> Ids:
-        """Ids of an axis that this operation makes; the same ones each time it is called.
+        """Return the ids of an axis that this operation makes; the same for all its calls.
 
         Args:
             key: The entry of the layer's config that holds the size.
             size: How many positions the axis has.
-            kind: What is counted: CHANNELS, HEADS or WIDTH.
+            kind: What the axis counts: CHANNELS, HEADS or WIDTH.
             resize: False if the config has no such entry.
         """
         if key not in self.made:
@@ -43,7 +43,7 @@ class Site:
         return self.made[key]
 
     def edit(self, key: str, change: Edit) -> None:
-        """Set an entry of the layer's config from what stays."""
+        """Set an entry of the layer's config from the kept ids."""
         self.edits[(*self.prefix, key)] = change
 
     def bind(
@@ -56,7 +56,7 @@ class Site:
         along: Ids | None = None,
         scale: bool = False,
     ) -> None:
-        """Say that an axis of a weight is indexed by ids. On a later call the ids are joined."""
+        """Record that an axis of a weight is indexed by ids; in a later call, join the ids."""
         if weight is None:
             return
         axis %= len(weight.shape)
@@ -72,33 +72,33 @@ class Site:
             self.flow.bound[id(weight), axis] = ids
 
     def factor(self, weight: Any, change: Edit) -> None:
-        """Multiply a weight by a number that depends on what stays."""
+        """Multiply a weight by a number that depends on the kept ids."""
         if not any(old is weight for old, _ in self.factors):
             self.factors.append((weight, change))
 
-    def hush(self, weight: Any, axis: int, ids: Ids) -> None:
-        """Zero a weight where ids are gone, in the reference of the proof (besides USE axes)."""
-        if not any(old.weight is weight and old.axis == axis for old in self.hushed):
-            self.hushed.append(Binding(weight, axis, ids, USE))
+    def zero(self, weight: Any, axis: int, ids: Ids) -> None:
+        """Zero a weight at removed ids in the reference of the proof, in addition to USE axes."""
+        if not any(old.weight is weight and old.axis == axis for old in self.zeroed):
+            self.zeroed.append(Binding(weight, axis, ids, USE))
 
     def inside(self, op: Any, *path: str | int, label: str = "") -> "Site":
-        """The site of a layer that this one holds.
+        """Return the site of a layer inside this one.
 
         Args:
             op: The inner layer.
-            path: Where in this layer's config the inner one lies.
-            label: What the inner one's axes are known by; by default the name of that place.
+            path: The path of the inner layer in the config of this one.
+            label: The prefix of the inner layer's axis names; by default the start of the path.
         """
         if path not in self.inner:
             labels = (*self.labels, label or str(path[0]))
             inner = Site(op, self.flow, (*self.prefix, *path, "config"), labels)
             inner.bindings, inner.edits = self.bindings, self.edits
-            inner.factors, inner.hushed = self.factors, self.hushed
+            inner.factors, inner.zeroed = self.factors, self.zeroed
             inner.owner = self.owner or self.op
             self.inner[path] = inner
         return self.inner[path]
 
     @property
     def makes(self) -> bool:
-        """Tell whether this operation or one that it holds has made ids."""
+        """Whether this operation or one inside it has made ids."""
         return bool(self.made) or any(inner.makes for inner in self.inner.values())

@@ -1,4 +1,4 @@
-"""Whether a model that was unrolled still gives what it gave."""
+"""Checking that the traced graph computes the same as the model."""
 
 from typing import Any
 
@@ -13,17 +13,17 @@ from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import execute, perform
 
 CLOSE = {"float32": 1e-4, "float16": 2e-2}
-"""How far both may be apart, as a share of the output's largest number."""
+"""The largest allowed difference, as a share of the output's largest number."""
 
 
 def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bool) -> None:
-    """Run the calls that were read from a model, and the model itself, on the same inputs.
+    """Check that the calls read from a model give the same outputs as the model itself.
 
-    What a layer does may depend on what tracing cannot show it, such as a mask that Keras carries
-    along with a tensor. Models of which nothing was traced need no such check.
+    A layer may depend on something that tracing does not show, such as the mask that Keras
+    attaches to a tensor. Models without traced layers need no check.
 
     Raises:
-        ModelError: They differ.
+        ModelError: The outputs differ.
     """
     import tensorflow as tf
 
@@ -35,9 +35,9 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
     except (ValueError, TypeError, tf.errors.OpError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"model {found.model.name!r}: unrolled into operations it cannot be run "
+            f"model {found.model.name!r}: its traced operations fail "
             f"({type(error).__name__}: {line[:160]}). Pass input_shape= if sizes of the input are "
-            f"open. Unrolled were {_named(found.graph.traced)}"
+            f"open. Traced layers: {_named(found.graph.traced)}"
         ) from error
     struct = tree.pack_sequence_as(found.graph.inputs, tensors)
     whole = found.model(struct, training=False)
@@ -46,9 +46,9 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
         unrolled_one, expected = map(keras.ops.convert_to_numpy, (one, other))
         if largest_share(expected, unrolled_one) > limit:
             raise ModelError(
-                f"model {found.model.name!r}: unrolled into operations it gives something else. "
-                f"One of these does more than tracing shows: {_named(found.graph.traced)}. "
-                "Give its class a rule with tfprune.rules.register"
+                f"model {found.model.name!r}: its traced operations compute something else. "
+                f"One of these layers does more than tracing shows: {_named(found.graph.traced)}. "
+                "Register a rule for its class with tfprune.rules.register"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a proof runs two models on: random inputs, and weights that hide no mistake."""
+"""Random inputs and randomized weights for the equivalence check."""
 
 import math
 from typing import Any
@@ -13,23 +13,23 @@ from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.weights import Weights
 
 SMALL = 10_000
-"""Inputs of at most so many numbers are cheap to run several of."""
+"""Samples of at most this many numbers are cheap enough for a larger batch."""
 
 OPEN_SIZE = 64
-"""Stands for input sizes that the model leaves open."""
+"""The size used for input axes that the model leaves open."""
 
 
 def random_inputs(
-    found: Units, rng: np.random.Generator, input_shape: Any, alive: np.ndarray | None = None
+    found: Units, rng: np.random.Generator, input_shape: Any, kept_mask: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Inputs of a few samples: indices where an Embedding reads them, else normal numbers.
+    """Return inputs of a few samples: indices for an Embedding, else normal numbers.
 
-    `alive` tells what stays of each id, where a smaller model is to be run on them too.
+    Pass `kept_mask`, whether each id is kept, if a smaller model is run on them too.
     """
     given = [] if input_shape is None else list(given_shapes(input_shape))
     samples = _samples(found)
-    mistaken = _mistaken(found, alive)
-    while samples in mistaken:
+    wrong = _miscomputed(found, kept_mask)
+    while samples in wrong:
         samples += 1
     inputs = []
     for number, ref in enumerate(tree.flatten(found.graph.inputs)):
@@ -40,9 +40,9 @@ def random_inputs(
         if limit is not None:
             array = random_input(rng, shape, value.dtype, whole=(0, limit), indices=True)
             if array.ndim > 1 and array.shape[-1] > 1:
-                array[..., -1] = 0  # Padding, where the model takes it for that.
+                array[..., -1] = 0  # Padding, if the model masks zeros.
         else:
-            # All of a mask counts.
+            # Masks are all True.
             whole = {"bool": (1, 2), "string": (0, 10)}.get(value.dtype, (0, 2))
             plain = value.dtype in ("bool", "string") or "int" in value.dtype
             dtype = value.dtype if plain else "float32"
@@ -52,10 +52,10 @@ def random_inputs(
 
 
 def _samples(found: Units) -> int:
-    """Two; more for small inputs that are normalized over the batch.
+    """Return the number of samples: more for small inputs that are normalized over the batch.
 
-    Where space has shrunk to one position, two samples may hardly differ, and dividing by how far
-    they do makes rounding errors a thousand times larger.
+    With one spatial position, two samples may hardly differ, and dividing by their spread
+    multiplies rounding errors by a thousand.
     """
     small = all(
         math.prod(OPEN_SIZE if size is None else size for size in found.flow.sizes[ref.index][1:])
@@ -67,12 +67,11 @@ def _samples(found: Units) -> int:
     return 8 if small and normalized else 2
 
 
-def _mistaken(found: Units, alive: np.ndarray | None) -> set[int]:
-    """The numbers of samples at which Keras adds wrongly.
+def _miscomputed(found: Units, kept_mask: np.ndarray | None) -> set[int]:
+    """Return the numbers of samples for which Keras computes a wrong sum.
 
-    Keras 3.15 takes an addend that is a single number for each sample for a bias, where there are
-    as many samples as the other addend has channels or rows. Only where the number of samples is
-    known, as it is here.
+    Keras 3.15 treats an addend with one number per sample as a bias if the number of samples is
+    known and equals the other addend's channels or rows.
     """
     flow = found.flow
     calls = [*found.graph.calls, *(call for graph in flow.inside.values() for call in graph.calls)]
@@ -81,7 +80,7 @@ def _mistaken(found: Units, alive: np.ndarray | None) -> set[int]:
         if type(call.op).__name__ != "Add":
             continue
         extents = [flow.extents(ref)[1:] for ref in call.inputs]
-        for mask in [np.ones(flow.size, bool)] + ([] if alive is None else [alive]):
+        for mask in [np.ones(flow.size, bool)] + ([] if kept_mask is None else [kept_mask]):
             sizes = [
                 [int(mask[e].sum()) if isinstance(e, np.ndarray) else e for e in inner]
                 for inner in extents
@@ -92,18 +91,18 @@ def _mistaken(found: Units, alive: np.ndarray | None) -> set[int]:
 
 
 def varied(weights: Weights, rng: np.random.Generator) -> Weights:
-    """The weights, with random numbers in place of those that are all alike."""
+    """Return the weights, with constant arrays replaced by random numbers."""
     return {
-        key: [_at_random(array, rng) if _is_fresh(array) else array for array in arrays]
+        key: [_at_random(array, rng) if _is_uniform(array) else array for array in arrays]
         for key, arrays in weights.items()
     }
 
 
-def _is_fresh(array: np.ndarray) -> bool:
-    """Tell whether all numbers of a weight are alike, as those of new ones are."""
+def _is_uniform(array: np.ndarray) -> bool:
+    """Return whether all numbers of a weight are equal, as after initialization."""
     if array.dtype.kind != "f" or array.size < 2:
         return False
-    # The first and the last number tell most arrays from fresh ones without a search.
+    # Comparing the first and the last number avoids a search in most arrays.
     return bool(array.flat[0] == array.flat[-1]) and array.min() == array.max()
 
 
@@ -112,16 +111,15 @@ def _at_random(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class Statistics:
-    """Moving statistics near those of the inputs, so that signals neither fade nor drown.
+    """Moving statistics close to those of the inputs, so that signals keep their scale.
 
-    They are found while the original runs: each BatchNormalization gets its own from what first
-    reaches it.
+    They are computed while the original runs, for each BatchNormalization from its first input.
     """
 
     def __init__(
-        self, found: Units, originals: dict[int, Any], quiet: Weights, rng: np.random.Generator
+        self, found: Units, originals: dict[int, Any], zeroed: Weights, rng: np.random.Generator
     ) -> None:
-        self.quiet, self.rng = quiet, rng
+        self.zeroed, self.rng = zeroed, rng
         self.norms = {
             id(call.op): originals[id(call.op)]
             for call in found.graph.calls
@@ -130,7 +128,7 @@ class Statistics:
         self.seen: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def normalize(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What a BatchNormalization gives with its statistics; None for any other call."""
+        """Return the output of a BatchNormalization with its statistics; None for other calls."""
         key = id(call.op)
         if key not in self.norms:
             return None
@@ -141,9 +139,9 @@ class Statistics:
         if key not in self.seen:
             self.seen[key] = self._near(x, axis)
         mean, variance = self.seen[key]
-        arrays = dict(zip([w.name for w in layer.weights], self.quiet[key], strict=True))
-        # Keras's own operation, as the layer calls it: where a mean is far larger than the spread,
-        # another order of the same sums is 1000 times less exact than the rest.
+        arrays = dict(zip([w.name for w in layer.weights], self.zeroed[key], strict=True))
+        # Use the operation that the layer calls: if a mean is far larger than the spread, another
+        # order of the same sums is 1000 times less exact.
         return keras.ops.batch_normalization(
             x,
             _like(x, mean),
@@ -165,7 +163,7 @@ class Statistics:
         )
 
     def weights(self, noisy: Weights) -> Weights:
-        """The weights of every layer that has statistics now, with them."""
+        """Return the weights, with their statistics, of every BatchNormalization that has run."""
         result: Weights = {}
         for key, (mean, variance) in self.seen.items():
             values = {"moving_mean": mean, "moving_variance": variance}

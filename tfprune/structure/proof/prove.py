@@ -1,8 +1,8 @@
-"""The proof: the small model against the original with the removed units silenced.
+"""The proof: comparing the small model with the original whose removed units are zeroed.
 
-A unit is silenced where it is used, not where it is made: after a zeroed filter the beta of a
-BatchNormalization would still speak. Both models get random inputs, and in the place of fresh
-weights that are all alike (ones, zeros) random ones, since those hide mistakes.
+A unit is zeroed where it is used, not where it is made: after a zeroed filter the beta of a
+BatchNormalization may still be nonzero. Both models get random inputs. Weights that are constant,
+as after initialization, are replaced by random numbers, since they hide mistakes.
 """
 
 import contextlib
@@ -25,132 +25,132 @@ from tfprune.structure.proof.check_unrolling import check_unrolling
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.cut import NOTHING, Branches, Cut, uncut
 from tfprune.structure.rebuild.rebuild import Rebuilt, execute, perform, rebuild, states_of
-from tfprune.structure.rebuild.weights import Weights, silenced, sliced
+from tfprune.structure.rebuild.weights import Weights, sliced, zeroed
 
 TOLERANCE = 1e-4
-"""The largest difference that is allowed, as a share of the output's largest number."""
+"""The largest allowed difference, as a share of the output's largest number."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """How far the small model is from the original with the removed units silenced."""
+    """The difference between the small model and the original with the removed units zeroed."""
 
     error: float
     outputs: int
 
 
 def prove(cut: Cut, small: Rebuilt, *, seed: int = 0, input_shape: Any = None) -> Proof:
-    """Compare a small model with what it has to compute. Neither it nor the original is changed.
+    """Compare a small model with its reference, without changing either.
 
-    That is the original where nothing of it is lost, and else the original with what goes
-    silenced: first its branches, then the units of what is left. Where an operation mixes the
-    channels that are cut (LayerNormalization, softmax), the reference computes it on the living
-    positions only: the cut itself is proven, not that nothing changed.
+    The reference is the original if the cut is exact (`cut.same`), and else the original with the
+    removed parts zeroed: first the branches, then the units of the rest. If an operation mixes
+    channels that are removed (LayerNormalization, softmax), the reference computes it on the kept
+    positions only: the proof is of the cut, not of an unchanged model.
 
     Raises:
-        ModelError: They differ by more than TOLERANCE.
+        ModelError: The outputs differ by more than TOLERANCE.
     """
     given: dict[str, Any] = {"seed": seed, "input_shape": input_shape}
     if cut.same:
-        return _against_itself(cut, small, **given)
+        return _against_original(cut, small, **given)
     proofs = []
     if cut.branches.arms:
         bare = replace(cut, removed=NOTHING)
         built = rebuild(bare) if len(cut.removed) else small
-        proofs.append(_against_silenced(bare, built, **given))
+        proofs.append(_against_zeroed(bare, built, **given))
     if len(cut.removed) or not cut.branches.arms:
         rest = replace(cut, whole=cut.left, branches=Branches({}))
-        proofs.append(_against_silenced(rest, small, **given))
+        proofs.append(_against_zeroed(rest, small, **given))
     return max(proofs, key=lambda proof: proof.error)
 
 
-def _against_silenced(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
-    """Compare with the original, in which either the branches or the units that go are silenced."""
+def _against_zeroed(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
+    """Compare with the original in which either the branches or the removed units are zeroed."""
     found, weights = cut.whole, cut.weights
     rng = np.random.default_rng(seed)
-    alive = found.alive(cut.removed)
-    keep = Keep(alive)
+    kept_mask = found.kept_mask(cut.removed)
+    keep = Keep(kept_mask)
     if has_low_precision(found):
         originals = rebuild(Cut(found, found, weights), dtype="float32").ops
         small = rebuild(cut, dtype="float32")
     else:
         originals = {id(call.op): call.op for call in found.graph.calls}
-    inputs = random_inputs(found, rng, input_shape, alive)
+    inputs = random_inputs(found, rng, input_shape, kept_mask)
     check_unrolling(found, inputs, low_precision=has_low_precision(found))
     noisy = varied(weights, rng)
-    quiet = silenced(found, noisy, keep)
-    statistics = Statistics(found, originals, quiet, rng)
-    with _state(originals, quiet), _plain_ends(found, originals):
+    reference = zeroed(found, noisy, keep)
+    statistics = Statistics(found, originals, reference, rng)
+    with _state(originals, reference), _linear_outputs(found, originals):
         small_weights = sliced(found, noisy, keep)
         expected = _reference(
             found, originals, inputs, keep, small.ops, small_weights, first=statistics.normalize,
-            muted=_muted(cut),
+            zero_tensors=_branch_tensors(cut),
         )  # fmt: skip
     small_weights |= sliced(found, statistics.weights(noisy), keep)
-    with _state(small.ops, small_weights), _plain_ends(found, small.ops):
+    with _state(small.ops, small_weights), _linear_outputs(found, small.ops):
         struct = tree.pack_sequence_as(found.graph.inputs, inputs)
         actual = small.model(struct, training=False)
     ends = tree.flatten(expected)
-    worst = _apart(ends, tree.flatten(actual))
+    worst = _difference(ends, tree.flatten(actual))
     refuse_nan(found, weights, worst)
     if not worst <= TOLERANCE:
         raise ModelError(
             f"model {found.model.name!r}: the shrunken model differs from the original with its "
-            f"removed units silenced by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
-            "nothing was returned. Freeze the layer at fault with skip="
+            f"removed units zeroed by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
+            "nothing was returned. Exclude the faulty layer with skip="
         )
     return Proof(worst, len(ends))
 
 
-def _muted(cut: Cut) -> dict[int, set[int]]:
-    """The tensors that branches add, by the `id` of the call that adds them."""
-    muted: dict[int, set[int]] = {}
+def _branch_tensors(cut: Cut) -> dict[int, set[int]]:
+    """Return the indices of the branches' tensors, by the `id` of the call that adds them."""
+    zero_tensors: dict[int, set[int]] = {}
     for place, position in cut.branches.arms:
         call = cut.whole.graph.calls[place]
-        muted.setdefault(id(call), set()).add(addends(call)[position].index)
-    return muted
+        zero_tensors.setdefault(id(call), set()).add(addends(call)[position].index)
+    return zero_tensors
 
 
-def _against_itself(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
+def _against_original(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
     """Compare with the original as it is."""
     original = uncut(cut.whole)
     models = cut.whole.model, small.model
     if has_low_precision(cut.left):
         models = rebuild(original, dtype="float32").model, rebuild(cut, dtype="float32").model
-    inputs = random_inputs(cut.left, np.random.default_rng(seed), input_shape, cut.alive)
+    inputs = random_inputs(cut.left, np.random.default_rng(seed), input_shape, cut.kept_mask)
     struct = tree.pack_sequence_as(cut.left.graph.inputs, inputs)
     expected, actual = (tree.flatten(model(struct, training=False)) for model in models)
-    error = _apart(expected, actual)
+    error = _difference(expected, actual)
     refuse_nan(cut.whole, original.weights, error)
     if not error <= TOLERANCE:
         raise ModelError(
-            f"model {cut.whole.model.name!r}: without its closed units it differs from itself by "
+            f"model {cut.whole.model.name!r}: without its closed units its output differs by "
             f"{error:.2g} of the output's scale (allowed {TOLERANCE:g}); nothing was returned"
         )
     return Proof(error, len(expected))
 
 
 def refuse_nan(found: Units, weights: Weights, difference: float) -> None:
-    """Raise where a model gives no numbers that could be compared.
+    """Raise if the difference between two outputs is not finite.
 
     Raises:
-        ModelError: Naming the first layer with NaN or infinity in its weights.
+        ModelError: Names the first layer with NaN or infinity in its weights.
     """
     if np.isfinite(difference):
         return
-    spoilt = [
+    bad = [
         call.op.name
         for call in found.graph.calls
         if not all(np.isfinite(array).all() for array in weights.get(id(call.op), ()))
     ]
-    cause = f"layer {spoilt[0]!r} has such weights" if spoilt else "its outputs overflow"
+    cause = f"layer {bad[0]!r} has such weights" if bad else "its outputs overflow"
     raise ModelError(
-        f"model {found.model.name!r} gives NaN or infinity on random inputs, so that nothing "
-        f"can be proven: {cause}; mend it, or leave the proof out with verify=False"
+        f"model {found.model.name!r} gives NaN or infinity on random inputs, so it cannot be "
+        f"verified: {cause}; fix it, or pass verify=False"
     )
 
 
-def _apart(expected: Sequence[Any], actual: Sequence[Any]) -> float:
+def _difference(expected: Sequence[Any], actual: Sequence[Any]) -> float:
     to_numpy = keras.ops.convert_to_numpy
     return max(
         largest_share(to_numpy(a), to_numpy(b)) for a, b in zip(expected, actual, strict=True)
@@ -158,13 +158,13 @@ def _apart(expected: Sequence[Any], actual: Sequence[Any]) -> float:
 
 
 def has_low_precision(found: Units) -> bool:
-    """Tell whether a layer computes in less than float32."""
+    """Return whether a layer computes in less than float32."""
     layers = [call.op for call in found.graph.calls if isinstance(call.op, keras.Layer)]
     return any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
 
 
 def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
-    """While it is entered, layers have other weights and empty states; they are not changed."""
+    """Return a scope in which layers have other weights and zero states."""
     mapping = [
         (variable, keras.ops.convert_to_tensor(array, dtype=variable.dtype))
         for key, op in ops.items()
@@ -178,20 +178,20 @@ def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
 
 
 def _generators(op: Any) -> list[Any]:
-    """What an operation's random numbers come from: both models are to draw the same ones."""
+    """Return the seed generators of an operation; both models must draw the same numbers."""
     layers = all_layers(op) if isinstance(op, keras.Layer) else ()
     return [one for layer in layers for one in own_seed_generators(layer)]
 
 
 @contextlib.contextmanager
-def _plain_ends(found: Units, ops: dict[int, Any]) -> Iterator[None]:
-    """While it is entered, layers that make outputs have no saturating activation.
+def _linear_outputs(found: Units, ops: dict[int, Any]) -> Iterator[None]:
+    """Replace saturating activations of output layers by linear ones while entered.
 
-    A softmax or sigmoid far from zero would hide what went wrong before it.
+    A softmax or sigmoid far from zero would hide an error before it.
     """
     producers = found.graph.producers()
     makers = [producers.get(ref.index) for ref in tree.flatten(found.graph.outputs)]
-    # A sum at the end is not there any more where its branch was taken out.
+    # A sum at the output does not exist in a model from which its branch was removed.
     made = [call for call in makers if call is not None and id(call.op) in ops]
     layers = {id(call.op): ops[id(call.op)] for call in made}
     saturating = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
@@ -219,15 +219,15 @@ def _reference(
     small_weights: Weights,
     *,
     first: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
-    muted: Mapping[int, Collection[int]],
+    zero_tensors: Mapping[int, Collection[int]],
 ) -> Any:
-    """Run the original, silencing inputs of calls that have no weight to silence them."""
+    """Run the original, zeroing the inputs of calls that have no weight to zero instead."""
     flow = found.flow
-    silences: dict[int, list[tuple[Ref, int, np.ndarray]]] = {}
+    zero_at: dict[int, list[tuple[Ref, int, np.ndarray]]] = {}
     for item in flow.silences:
         if not keep.all(item.ids):
             mask = keep.mask(item.ids)
-            silences.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
+            zero_at.setdefault(id(item.call), []).append((item.ref, item.axis, mask))
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = compute(call, args, kwargs)
@@ -239,27 +239,27 @@ def _reference(
         if made is not None:
             return made
         if any(not keep.all(ids) for ids in flow.gathered.get(id(call), ())):
-            return _on_the_living(found, call, args, kwargs, keep, ops, small_weights)
-        if id(call) in muted:
-            indices = muted[id(call)]
+            return _on_kept_positions(found, call, args, kwargs, keep, ops, small_weights)
+        if id(call) in zero_tensors:
+            indices = zero_tensors[id(call)]
 
-            def mute(spec: Any, tensor: Any) -> Any:
-                silent = isinstance(spec, Ref) and spec.index in indices
-                return keras.ops.zeros_like(tensor) if silent else tensor
+            def zero(spec: Any, tensor: Any) -> Any:
+                zeroed = isinstance(spec, Ref) and spec.index in indices
+                return keras.ops.zeros_like(tensor) if zeroed else tensor
 
-            args = tree.map_structure(mute, call.args, args)
-            kwargs = tree.map_structure(mute, call.kwargs, kwargs)
-        for ref, axis, mask in silences.get(id(call), ()):
+            args = tree.map_structure(zero, call.args, args)
+            kwargs = tree.map_structure(zero, call.kwargs, kwargs)
+        for ref, axis, mask in zero_at.get(id(call), ()):
             shape = [-1 if position == axis else 1 for position in range(len(flow.shape(ref)))]
-            quiet = mask.reshape(shape)
+            factor = mask.reshape(shape)
 
-            def hush(spec: Any, tensor: Any, ref: Ref = ref, quiet: np.ndarray = quiet) -> Any:
+            def multiply(spec: Any, tensor: Any, ref: Ref = ref, by: np.ndarray = factor) -> Any:
                 if spec is not ref and spec != ref:
                     return tensor
-                return copy_mask(tensor, tensor * keras.ops.cast(quiet, tensor.dtype))
+                return copy_mask(tensor, tensor * keras.ops.cast(by, tensor.dtype))
 
-            args = tree.map_structure(hush, call.args, args)
-            kwargs = tree.map_structure(hush, call.kwargs, kwargs)
+            args = tree.map_structure(multiply, call.args, args)
+            kwargs = tree.map_structure(multiply, call.kwargs, kwargs)
         return perform(originals[id(call.op)], args, kwargs)
 
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
@@ -267,12 +267,12 @@ def _reference(
 
 
 def _carry_mask(op: Any, args: tuple[Any, ...], made: Any) -> None:
-    """Give what stands for a layer's output the mask that Keras would carry along with it."""
+    """Attach the mask that Keras would attach to a layer's output."""
     if isinstance(op, keras.Layer) and op.supports_masking and args:
         pass_mask(op, args[0], made)
 
 
-def _on_the_living(
+def _on_kept_positions(
     found: Units,
     call: Call,
     args: tuple[Any, ...],
@@ -281,7 +281,7 @@ def _on_the_living(
     ops: dict[int, Any],
     small_weights: Weights,
 ) -> Any:
-    """A call computed on the living positions, its outputs put back among zeros."""
+    """Compute a call on the kept positions, and put its outputs back among zeros."""
     flow = found.flow
 
     def gather(spec: Any, tensor: Any) -> Any:
@@ -316,7 +316,7 @@ def _scatter(tensor: Any, axes: Axes, keep: Keep) -> Any:
         if ids is None or keep.all(ids):
             continue
         mask = keep.mask(ids)
-        # Dead positions read the zero that is put after the living ones.
+        # Removed positions read the zero that is padded after the kept ones.
         where = np.where(mask, np.cumsum(mask) - 1, int(mask.sum()))
         width = [(0, int(position == axis)) for position in range(len(tensor.shape))]
         tensor = keras.ops.take(keras.ops.pad(tensor, width), where, axis=axis)

@@ -1,1 +1,1 @@
-"""The smaller model: weights sliced, layers rebuilt, kernels repaired."""
+"""Building the smaller model: slicing weights, rebuilding layers, repairing kernels."""

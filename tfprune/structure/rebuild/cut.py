@@ -1,4 +1,4 @@
-"""What goes from a model: branches whole, and units of what is left. Nothing is built yet."""
+"""The description of a cut: the branches to remove, then the units of the remaining model."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,48 +17,48 @@ NOTHING = np.zeros(0, int)
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """Addends to be taken out of their sums.
+    """Addends to remove from their sums.
 
     Attributes:
-        arms: Where they are, with the constant to put in the place of each, or None for nothing.
-        notes: What is to be said about them.
+        arms: Their places, each with the constant that replaces it, or None.
+        notes: Notes for the report.
     """
 
     arms: Mapping[Arm, np.ndarray | None]
     notes: tuple[str, ...] = ()
 
     def taken_from(self, found: Units, input_shape: Any) -> Units:
-        """The units of what is left of a model."""
+        """Return the units of a model without these branches."""
         if not self.arms:
             return found
         graph = without(found.graph, self.arms)
         return units_of(found.model, graph, input_shape=input_shape)
 
     def planned(self, found: Units) -> tuple[Block, ...]:
-        """Those that a plan can take out of another model of the same architecture."""
-        gone = [block for block in found.blocks if block.arm in self.arms]
-        return tuple(block for block in gone if self.arms[block.arm] is None)
+        """Return the blocks that a plan can remove from another model of the same architecture."""
+        removed = [block for block in found.blocks if block.arm in self.arms]
+        return tuple(block for block in removed if self.arms[block.arm] is None)
 
 
 def branches_of(blocks: Iterable[Block], notes: tuple[str, ...] = ()) -> Branches:
-    """The branches that some blocks are."""
+    """Return the branches of some blocks."""
     return Branches({block.arm: None for block in blocks}, notes)
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A model, and what is taken out of it: branches first, then units of what is left.
+    """A model, and what to remove from it: branches first, then units of the rest.
 
     Attributes:
-        whole: The units of the model as it was given.
-        left: The units of what is left of it without the branches.
-        weights: The arrays of the model in full size, with what makes up for what goes.
-        branches: The branches that go.
-        removed: The roots of the units of `left` that go.
-        drop: The `id`s of operations that are left out: they give what they are given.
-        notes: What is to be said about the units.
-        same: Whether the model computes the same without them, and not only the same as with
-            them silenced.
+        whole: The units of the original model.
+        left: The units of the model without the removed branches.
+        weights: The arrays of the model in full size, including repairs and folded constants.
+        branches: The branches to remove.
+        removed: The roots of the units of `left` to remove.
+        drop: The `id`s of operations that are replaced by the identity.
+        notes: Notes on the units for the report.
+        same: Whether the smaller model computes the same as the original, not only the same as
+            the original with the removed units zeroed.
     """
 
     whole: Units
@@ -71,16 +71,16 @@ class Cut:
     same: bool = False
 
     @cached_property
-    def alive(self) -> np.ndarray:
-        """For each id of what is left, whether it stays."""
-        return self.left.alive(self.removed)
+    def kept_mask(self) -> np.ndarray:
+        """For each id of `left`, whether it is kept."""
+        return self.left.kept_mask(self.removed)
 
     def without(self, branches: Branches, input_shape: Any) -> "Cut":
-        """The cut that takes these branches out of the whole model."""
+        """Return the cut that removes these branches from the whole model."""
         left = branches.taken_from(self.whole, input_shape)
         return replace(self, branches=branches, left=left)
 
 
 def uncut(found: Units) -> Cut:
-    """The cut by which nothing goes."""
+    """Return the cut that removes nothing."""
     return Cut(found, found, read_weights(found))

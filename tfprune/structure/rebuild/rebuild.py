@@ -1,4 +1,4 @@
-"""A model built anew from its graph: the same operations, with what stays of their weights."""
+"""Rebuilding a model from its graph: the same operations, with sliced weights."""
 
 import contextlib
 import inspect
@@ -31,7 +31,7 @@ Run = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What an operation gives in inference, where a model says so to all of its layers."""
+    """Return the output of an operation in inference."""
     if takes_training(op):
         place = list(inspect.signature(op.call).parameters).index("training")
         if len(args) <= place:
@@ -40,7 +40,7 @@ def perform(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
-    """Go through the calls with real or symbolic tensors; `run` makes each call's output."""
+    """Run a graph on real or symbolic tensors; `run` returns the output of each call."""
     tensors: dict[int, Any] = {
         ref.index: tensor for ref, tensor in zip(tree.flatten(graph.inputs), inputs, strict=True)
     }
@@ -58,7 +58,7 @@ def execute(graph: Graph, inputs: list[Any], run: Run) -> Any:
 
 
 class Rebuilt(NamedTuple):
-    """A model that was built anew, and its operations by the `id` of the original."""
+    """A rebuilt model, and its operations by the `id` of the original."""
 
     model: Any
     ops: dict[int, Any]
@@ -67,18 +67,18 @@ class Rebuilt(NamedTuple):
 def rebuild(
     cut: Cut, *, dtype: str | None = None, after: Mapping[int, Callable[[Any], Any]] | None = None
 ) -> Rebuilt:
-    """An ordinary Keras model with what stays, and its operations by the `id` of the original.
+    """Return an ordinary Keras model without what a cut removes, and its operations.
 
     Args:
-        cut: What stays.
-        dtype: A dtype policy for every layer in place of its own.
-        after: By the `id` of a call, what is done to its output.
+        cut: What to remove.
+        dtype: A dtype policy for every layer, instead of its own.
+        after: By the `id` of a call, a function to apply to its output.
 
     Raises:
-        ModelError: A layer cannot be made from its config, or an input is left that nothing reads
-            and Keras is too old for that.
+        ModelError: A layer cannot be made from its config, or an input is unused and Keras is too
+            old for that.
     """
-    found, keep, drop = cut.left, Keep(cut.alive), cut.drop
+    found, keep, drop = cut.left, Keep(cut.kept_mask), cut.drop
     graph, flow = found.graph, found.flow
     names = _names(graph)
     ops: dict[int, Any] = {}
@@ -100,9 +100,8 @@ def rebuild(
         return after[id(call)](made) if after and id(call) in after else made
 
     kept = sliced(found, cut.weights, keep)
-    # In this scope variables are made without a value, and given one when it is left: so no
-    # initializer has to make numbers that would only be written over. The states of a stateful
-    # layer cannot be made in it.
+    # In this scope variables are created without a value, so no initializer runs in vain. The
+    # states of a stateful layer cannot be created in it.
     stateful = any(True for op in operations(graph) for _ in states_of(op))
     with contextlib.nullcontext() if stateful else keras.StatelessScope():
         if not after and _is_chain(found):
@@ -134,14 +133,14 @@ def _functional(inputs: Any, outputs: Any, name: str) -> Any:
         if "not connected" not in str(error):
             raise
         raise ModelError(
-            f"model {name!r}: without what was to go, an input does not reach an output any more, "
-            f"and Keras {keras.__version__} has no such models; keep the branch that reads it "
-            "(skip=), or take a newer Keras"
+            f"model {name!r}: after the removal an input is not connected to an output, which "
+            f"Keras {keras.__version__} does not allow; keep the branch that uses it (skip=), or "
+            "upgrade Keras"
         ) from None
 
 
 def states_of(op: Any) -> Iterator[Any]:
-    """The variables in which a stateful layer carries its states from batch to batch."""
+    """Yield the variables that hold the states of stateful layers."""
     if isinstance(op, keras.Layer):
         for layer in all_layers(op):
             if isinstance(layer, keras.layers.RNN) and layer.stateful:
@@ -151,21 +150,24 @@ def states_of(op: Any) -> Iterator[Any]:
 def load(
     layer: Any, arrays: list[np.ndarray], shared: Sequence[np.ndarray] = ()
 ) -> list[tuple[Any, np.ndarray]]:
-    """Let a layer's variables begin with these numbers, naming the layer if they do not fit.
+    """Initialize a layer's variables with arrays.
 
     Args:
-        layer: A layer that was built, in the `keras.StatelessScope` if one is still entered.
+        layer: A built layer; built in the `keras.StatelessScope` that is entered, if one is.
         arrays: One for each of its weights.
-        shared: Arrays that belong to something else, and must be copied.
+        shared: Arrays that are used elsewhere and must be copied.
 
     Returns:
-        The variables that had a value already, each with the one it is to be given.
+        The variables that already had a value, each with the array to assign.
+
+    Raises:
+        ModelError: The shapes differ; the message names the layer.
     """
     have = [tuple(weight.shape) for weight in layer.weights]
     want = [array.shape for array in arrays]
     if have != want:
         raise ModelError(f"layer {layer.name!r} was rebuilt with weights {have}, not {want}")
-    # TensorFlow takes over the memory of an array: what trains one model would train the other.
+    # TensorFlow uses the memory of an array: without a copy, training one model changes the other.
     own = [array.copy() if any(array is other for other in shared) else array for array in arrays]
     late = []
     for variable, array in zip(layer.weights, own, strict=True):
@@ -175,7 +177,7 @@ def load(
 
 
 def _is_chain(found: Units) -> bool:
-    """Tell whether a model is a Sequential whose layers stand one after another."""
+    """Return whether a model is a Sequential that calls each layer once, in a chain."""
     graph = found.graph
     if type(found.model) is not keras.Sequential:
         return False
@@ -193,7 +195,7 @@ def _is_chain(found: Units) -> bool:
 
 
 def _names(graph: Graph) -> dict[int, str]:
-    """A name for each operation: its own, or its path where two have the same."""
+    """Return a unique name for each operation: its own, or its path if the name is taken."""
     taken: set[str] = {layer.name for layer in graph.input_layers}
     names: dict[int, str] = {}
     for call in graph.calls:
@@ -230,7 +232,7 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
             f"layer {op.name!r} ({type_name(op)}) cannot be made from its config: {lines[0]}"
         ) from error
     for key, function in own.items():
-        # A function of the user's own need not be one that a config can bring back.
+        # A user's function may not be serializable in a config.
         setattr(_cell(made), key, function)
     if isinstance(op, keras.Layer):
         made.trainable = op.trainable
@@ -238,7 +240,7 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
 
 
 def _cell(op: Any) -> Any:
-    """What holds the activations of a layer: a recurrent one leaves them to its cell."""
+    """Return the object with the activations of a layer: of a recurrent layer, its cell."""
     return op.cell if isinstance(op, keras.layers.RNN) and type(op) is not keras.layers.RNN else op
 
 
@@ -249,7 +251,7 @@ def _activations(op: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _config(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None) -> dict:
-    """The config of an operation with the sizes that stay."""
+    """Return the config of an operation with the kept sizes."""
     config = _without_shapes(op.get_config())
     if "name" in config:
         config["name"] = name
@@ -263,7 +265,7 @@ def _config(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
 
 
 def _without_shapes(config: Any) -> Any:
-    """A config whose inner layers are not built with the shapes they had."""
+    """Return a config without the recorded build shapes of inner layers."""
     if isinstance(config, dict):
         return {
             key: _without_shapes(value)

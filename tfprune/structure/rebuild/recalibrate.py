@@ -1,4 +1,4 @@
-"""BatchNormalization statistics estimated anew, after channels went."""
+"""Re-estimating BatchNormalization statistics after channels were removed."""
 
 import contextlib
 import functools
@@ -20,10 +20,10 @@ M = TypeVar("M", bound=keras.Model)
 
 
 def recalibrate(model: M, data: Any) -> M:
-    """The model with its BatchNormalization statistics taken from data.
+    """Recompute the BatchNormalization statistics of a model from data.
 
-    The moving mean and variance become the average over all batches, each weighing as much as it
-    has samples; where a layer is called several times, over all of its calls. Nothing else of the
+    The moving mean and variance become the average over all batches, weighted by their number of
+    samples; for a layer that is called several times, over all of its calls. Nothing else in the
     model changes; labels, if there are any, are not read.
 
     Args:
@@ -35,8 +35,8 @@ def recalibrate(model: M, data: Any) -> M:
         The same model.
 
     Raises:
-        ModelError: The model has no BatchNormalization whose statistics may change.
-        DataError: The data is empty, or gives statistics that are not finite.
+        ModelError: The model has no trainable BatchNormalization.
+        DataError: The data is empty, or the statistics are not finite.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(f"recalibrate: expected a keras.Model. Received {type_name(model)}")
@@ -46,7 +46,7 @@ def recalibrate(model: M, data: Any) -> M:
         frozen = [layer.name for layer in _norms(model)]
         what = f"all are frozen ({', '.join(frozen)})" if frozen else "there is none"
         raise ModelError(f"model {model.name!r} has no BatchNormalization to recalibrate: {what}")
-    # What is read here is a snapshot: TensorFlow writes to another buffer while it is held.
+    # A snapshot: TensorFlow writes to another buffer while this one is held.
     before = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.variables]
     new: set[int] = set()
     try:
@@ -57,12 +57,12 @@ def recalibrate(model: M, data: Any) -> M:
                 model(batch.inputs, training=True)
         bad = [layer.name for layer in learning if not _is_finite(layer)]
         if bad:
-            raise DataError(f"recalibrate: the data gives {bad[0]} statistics that are not finite")
+            raise DataError(f"recalibrate: the statistics of {bad[0]} on the data are not finite")
         new.update(
             id(value) for one in learning for value in (one.moving_mean, one.moving_variance)
         )
     finally:
-        # Dropout, spectral norms and layers of one's own change with every training call.
+        # Dropout seeds, spectral norms and users' layers change with every training call.
         for variable, value in before:
             if id(variable) not in new:
                 variable.assign(value)
@@ -70,7 +70,7 @@ def recalibrate(model: M, data: Any) -> M:
 
 
 def learning_norms(model: Any) -> list[Any]:
-    """The BatchNormalizations of a model whose statistics change while it trains."""
+    """Return the BatchNormalizations of a model whose statistics training changes."""
     return [layer for layer in _norms(model) if layer.trainable]
 
 
@@ -82,7 +82,7 @@ def _norms(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _averaging(layer: Any) -> Iterator[None]:
-    """Let a normalization average over all its calls, each weighing as many samples as it has."""
+    """Make a normalization average over all its calls while entered, weighted by samples."""
     momentum, own, call = layer.momentum, vars(layer).get("call"), layer.call
     seen = tf.Variable(0.0, dtype=tf.float64, trainable=False)
 

@@ -1,9 +1,9 @@
-"""Making up for what goes, in closed form and from unlabeled data.
+"""Compensating for removed channels, in closed form and from unlabeled data.
 
-At each consumer, the channels that go are predicted from those that stay by least squares,
-x_gone ≈ A·x_kept + b; their kernel rows are then spread over the rows that stay, and b goes to
-the bias, or where there is none into the mean of the BatchNormalization that follows. Where
-nothing can take b up, the prediction does without it. Nothing is trained.
+At each consumer, the removed channels are predicted from the kept ones by least squares,
+x_removed ≈ A·x_kept + b. Their kernel rows are then added to the kept rows through A, and b is
+added to the bias or, without a bias, to the mean of the BatchNormalization that follows. If b
+cannot be added anywhere, the prediction is made without it. Nothing is trained.
 """
 
 from collections.abc import Iterator
@@ -28,10 +28,10 @@ from tfprune.structure.rebuild.weights import Weights
 from tfprune.utils.einsum import letters_of
 
 RIDGE = 1e-4
-"""Of the mean variance of the channels that stay; keeps the solution small where they agree."""
+"""Ridge, as a share of the kept channels' mean variance: bounds the solution if they correlate."""
 
 MANY = 4096
-"""Positions of an axis that are not predicted from each other one by one."""
+"""Axes of more positions are solved per unit if units repeat along them."""
 
 LINEAR = (kl.Dense, kl.Conv1D, kl.Conv2D, kl.Conv3D)
 TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
@@ -39,7 +39,7 @@ RECURRENT = (kl.SimpleRNN, kl.GRU, kl.LSTM)
 
 
 class _Moments:
-    """Sums from which means and covariances of channels come."""
+    """Sums that give the means and covariances of channels."""
 
     def __init__(self, size: int) -> None:
         self.count, self.total = 0, np.zeros(size)
@@ -51,22 +51,22 @@ class _Moments:
         self.products += rows.T @ rows
 
     def solve(
-        self, kept: np.ndarray, gone: np.ndarray, *, constant: bool
+        self, kept: np.ndarray, removed: np.ndarray, *, constant: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A and b of x_gone ≈ A·x_kept + b; b is zero unless there may be a constant."""
+        """Return A and b of x_removed ≈ A·x_kept + b; b is zero unless `constant`."""
         mean = self.total / self.count * constant
         covariance = self.products / self.count - np.outer(mean, mean)
         own = covariance[np.ix_(kept, kept)]
         ridge = RIDGE * max(float(np.trace(own)) / len(own), 1e-12)
-        a = np.linalg.solve(own + ridge * np.eye(len(own)), covariance[np.ix_(kept, gone)]).T
-        return a, mean[gone] - a @ mean[kept]
+        a = np.linalg.solve(own + ridge * np.eye(len(own)), covariance[np.ix_(kept, removed)]).T
+        return a, mean[removed] - a @ mean[kept]
 
 
 @dataclass(eq=False)
-class _Ear:
-    """An axis of a weight that is multiplied by some of what goes, and what it is told.
+class _Consumer:
+    """A weight axis that is multiplied by removed channels, with the moments of its input.
 
-    Positions whose units repeat, as those of flattened images do, may be taken in `repeats`.
+    `repeats` is how often the units repeat along the axis, as after flattening an image.
     """
 
     op: Any
@@ -77,62 +77,62 @@ class _Ear:
 
 
 def repaired(cut: Cut, data: Any) -> Cut:
-    """The cut with the weights in which what stays makes up for the units that go, and notes.
+    """Return the cut with weights that compensate for the removed units, and notes.
 
     Args:
-        cut: What goes.
+        cut: What to remove.
         data: Inputs, (inputs, labels) or batches of them; labels are not read.
 
     Raises:
         DataError: The data is missing, empty, not finite, or not what the model takes.
     """
-    found, alive = cut.left, cut.alive
-    ears: list[_Ear] = []
-    told: dict[int, list[tuple[_Ear, Ref, int]]] = {}
-    deaf: dict[str, None] = {}
+    found, kept_mask = cut.left, cut.kept_mask
+    consumers: list[_Consumer] = []
+    by_call: dict[int, list[tuple[_Consumer, Ref, int]]] = {}
+    unreached: dict[str, None] = {}
     for site in found.sites:
         calls = [call for call in found.graph.calls if call.op is site.op]
         for binding in site.bindings:
-            if binding.role != USE or alive[binding.ids].all():
+            if binding.role != USE or kept_mask[binding.ids].all():
                 continue
             sources = [source_of(found, one, binding) for one in calls]
-            heard = [source for source in sources if source is not None]
-            if len(heard) < len(calls):
-                deaf[calls[0].path] = None
+            known = [source for source in sources if source is not None]
+            if len(known) < len(calls):
+                unreached[calls[0].path] = None
                 continue
             place = places(site.op)[id(binding.weight)]
             repeats = _repeats(found, binding)
             moments = _Moments(binding.ids.size // repeats)
-            ears.append(ear := _Ear(site.op, place, binding, repeats, moments))
-            for one, (ref, axis) in zip(calls, heard, strict=True):
-                told.setdefault(id(one), []).append((ear, ref, axis))
+            consumers.append(consumer := _Consumer(site.op, place, binding, repeats, moments))
+            for one, (ref, axis) in zip(calls, known, strict=True):
+                by_call.setdefault(id(one), []).append((consumer, ref, axis))
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for ear, ref, axis in told.get(id(call), ()):
+        for consumer, ref, axis in by_call.get(id(call), ()):
             specs = tree.flatten((call.args, call.kwargs))
             tensor = tree.flatten((args, kwargs))[specs.index(ref)]
             x = np.moveaxis(keras.ops.convert_to_numpy(tensor).astype(np.float64), axis, -1)
-            ear.moments.add(x.reshape(-1, len(ear.moments.total)))
+            consumer.moments.add(x.reshape(-1, len(consumer.moments.total)))
         return perform(call.op, args, kwargs)
 
     for batch in read(data, takes(found.graph), "repair", labels="ignored"):
         execute(found.graph, flat_inputs(found.graph, batch.inputs), run)
     result = dict(cut.weights)
-    for ear in ears:
-        _spread(found, result, ear, alive)
+    for consumer in consumers:
+        _compensate(found, result, consumer, kept_mask)
     notes = cut.notes
-    if deaf:
-        names = ", ".join(list(deaf)[:5])
-        names += f" and {len(deaf) - 5} more" if len(deaf) > 5 else ""
+    if unreached:
+        names = ", ".join(list(unreached)[:5])
+        names += f" and {len(unreached) - 5} more" if len(unreached) > 5 else ""
         notes += (
-            f"repair= does not reach all of {names}: what goes there is used inside of the layer, "
-            "or by one that is not plainly linear in it",
+            f"repair= does not reach all of {names}: the removed channels are used inside the "
+            "layer, or not linearly",
         )
     return replace(cut, weights=result, notes=notes)
 
 
 def source_of(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | None:
-    """The tensor that a call multiplies a weight's axis with, and the axis of that tensor."""
+    """Return the tensor that a call multiplies a weight's axis with, and the tensor's axis."""
     roots = found.root[binding.ids.ravel()]
     for weight, ref in _products(call):
         if weight is not binding.weight or not isinstance(ref, Ref):
@@ -144,7 +144,7 @@ def source_of(found: Units, call: Call, binding: Binding) -> tuple[Ref, int] | N
 
 
 def _products(call: Call) -> Iterator[tuple[Any, Any]]:
-    """The weights that a call multiplies its arguments with before anything else, and these."""
+    """Yield the weights that a call multiplies its arguments with first, and these arguments."""
     op = call.op
     if isinstance(op, (*LINEAR, *TRANSPOSED, kl.EinsumDense)):
         yield op.kernel, call.args[0]
@@ -165,7 +165,7 @@ def _products(call: Call) -> Iterator[tuple[Any, Any]]:
 
 
 def _repeats(found: Units, binding: Binding) -> int:
-    """How often the same units come in a row along an axis that is too long to be solved whole."""
+    """Return how often the same units repeat along an axis that is too long to solve at once."""
     roots = found.root[binding.ids]
     if roots.ndim > 1 or len(roots) <= MANY:
         return 1
@@ -176,45 +176,46 @@ def _repeats(found: Units, binding: Binding) -> int:
     return len(roots) // size
 
 
-def _spread(found: Units, result: Weights, ear: _Ear, alive: np.ndarray) -> None:
-    """Spread the rows of a weight that go over those that stay."""
-    binding, op = ear.binding, ear.op
-    old = result[id(op)][ear.place]
+def _compensate(found: Units, result: Weights, consumer: _Consumer, kept_mask: np.ndarray) -> None:
+    """Add the removed rows of a weight to the kept ones."""
+    binding, op = consumer.binding, consumer.op
+    old = result[id(op)][consumer.place]
     rows = np.moveaxis(old.astype(np.float64), binding.axis, 0)
     groups = 1 if binding.along is None else len(binding.ids)
-    per = len(rows) // ear.repeats
-    taken = _takes_constant(found, op, binding)
+    per = len(rows) // consumer.repeats
+    target = _bias_for(found, op, binding)
     added: list[np.ndarray] = []
     for group, (ids, columns) in enumerate(
         zip(np.atleast_2d(binding.ids), np.split(rows, groups, axis=-1), strict=True)
     ):
-        part = columns.reshape(ear.repeats, per, *columns.shape[1:]).copy()
-        kept = np.flatnonzero(alive[ids[:per]])
-        gone = np.flatnonzero(~alive[ids[:per]])
+        part = columns.reshape(consumer.repeats, per, *columns.shape[1:]).copy()
+        kept = np.flatnonzero(kept_mask[ids[:per]])
+        removed = np.flatnonzero(~kept_mask[ids[:per]])
         here = group * per
-        a, b = ear.moments.solve(here + kept, here + gone, constant=taken is not None)
-        part[:, kept] += np.einsum("dk,pd...->pk...", a, part[:, gone])
-        added.append(np.einsum("d,pd...->...", b, part[:, gone]))
+        constant = target is not None
+        a, b = consumer.moments.solve(here + kept, here + removed, constant=constant)
+        part[:, kept] += np.einsum("dk,pd...->pk...", a, part[:, removed])
+        added.append(np.einsum("d,pd...->...", b, part[:, removed]))
         columns[...] = part.reshape(columns.shape)
     arrays = list(result[id(op)])
-    arrays[ear.place] = np.moveaxis(rows, 0, binding.axis).astype(old.dtype)
+    arrays[consumer.place] = np.moveaxis(rows, 0, binding.axis).astype(old.dtype)
     result[id(op)] = arrays
-    if taken is None:
+    if target is None:
         return
-    constant = np.concatenate(added, axis=-1)
-    owner, place, sign = taken
+    total = np.concatenate(added, axis=-1)
+    owner, place, sign = target
     arrays = list(result[id(owner)])
     bias = arrays[place].copy()
-    # Two biases of a GRU: the first is added to what the kernel makes of its input.
-    target = bias[0] if isinstance(op, kl.GRU) and bias.ndim == 2 else bias
-    # A kernel that slides has the same constant at each of its taps.
-    target += (sign * constant.reshape(-1, *target.shape).sum(axis=0)).astype(bias.dtype)
+    # A GRU may have two biases; the first is added to the product of kernel and input.
+    row = bias[0] if isinstance(op, kl.GRU) and bias.ndim == 2 else bias
+    # Each tap of a convolution kernel receives the same constant.
+    row += (sign * total.reshape(-1, *row.shape).sum(axis=0)).astype(bias.dtype)
     arrays[place] = bias
     result[id(owner)] = arrays
 
 
-def _takes_constant(found: Units, op: Any, binding: Binding) -> tuple[Any, int, int] | None:
-    """Where a constant can be added to what a weight makes: a layer, a weight of it, a sign."""
+def _bias_for(found: Units, op: Any, binding: Binding) -> tuple[Any, int, int] | None:
+    """Return where to add a constant to a weight's output: a layer, its weight, and a sign."""
     holder = next(one for one in all_layers(op) if _has(one, binding.weight))
     bias = getattr(holder, "bias", None)
     if isinstance(op, TRANSPOSED):
@@ -240,7 +241,7 @@ def _has(layer: Any, weight: Any) -> bool:
 
 
 def _normalizes(found: Units, reader: Call, call: Call) -> bool:
-    """Tell whether a call is a BatchNormalization of the channels of this one alone."""
+    """Return whether a call is a BatchNormalization of another call's channels only."""
     if not isinstance(reader.op, keras.layers.BatchNormalization):
         return False
     rank = len(found.graph.shape(*call.outputs))

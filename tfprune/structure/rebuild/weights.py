@@ -1,4 +1,4 @@
-"""A model's weights as arrays: read, sliced to what stays, or zero where they use what goes."""
+"""A model's weights as arrays: read, sliced, or zeroed for removed units."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Weights = dict[int, list[np.ndarray]]
 
 
 def read_weights(found: Units) -> Weights:
-    """All weights of a model, layer by layer: the numbers themselves, not to be written to."""
+    """Return read-only views of all weights of a model, layer by layer."""
     return {
         id(op): [_view(variable) for variable in op.weights]
         for op in operations(found.graph)
@@ -25,19 +25,19 @@ def read_weights(found: Units) -> Weights:
 
 
 def _view(variable: Any) -> np.ndarray:
-    """The memory of a variable; TensorFlow leaves it as it is when the variable changes."""
+    """Return a read-only view of a variable; TensorFlow does not change it on assignment."""
     array = np.asarray(variable.value.read_value())
     array.flags.writeable = False
     return array
 
 
 def operations(graph: Graph) -> list[Any]:
-    """Each operation once, in the order of its first call."""
+    """Return each operation once, in the order of its first call."""
     return list({id(call.op): call.op for call in graph.calls}.values())
 
 
 def sliced(found: Units, weights: Weights, keep: Keep) -> Weights:
-    """What stays of these weights, which may be those of some layers only."""
+    """Return these weights, which may be of some layers only, without the removed positions."""
     result = dict(weights)
     for site in found.sites:
         if id(site.op) in weights:
@@ -67,7 +67,7 @@ def _slice_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
 def _by_block(
     weight: np.ndarray, binding: Binding, change: Callable[[np.ndarray, Ids], np.ndarray]
 ) -> np.ndarray:
-    """A weight of which each block, with its ids, is changed; it may be one block."""
+    """Apply `change` to each block of a weight and its ids; an ungrouped weight is one block."""
     if binding.along is None:
         return change(weight, binding.ids)
     blocks = np.split(weight, len(binding.ids), axis=-1)
@@ -75,27 +75,27 @@ def _by_block(
     return np.concatenate([change(block, ids) for block, ids in pairs], axis=-1)
 
 
-def silenced(found: Units, weights: Weights, keep: Keep) -> Weights:
-    """All weights in full size, zero wherever they would use what is gone."""
+def zeroed(found: Units, weights: Weights, keep: Keep) -> Weights:
+    """Return all weights in full size, zero where they use removed units."""
     result = dict(weights)
     for site in found.sites:
         used = [b for b in site.bindings if b.role == "use" and not keep.all(b.ids)]
-        used += [b for b in site.hushed if not keep.all(b.ids)]
+        used += [b for b in site.zeroed if not keep.all(b.ids)]
         if not used:
             continue
         arrays = list(weights[id(site.op)])
         place = places(site.op)
         for binding in used:
             index = place[id(binding.weight)]
-            arrays[index] = _silence_axis(arrays[index], binding, keep)
+            arrays[index] = _zero_axis(arrays[index], binding, keep)
         result[id(site.op)] = arrays
     return result
 
 
-def _silence_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
+def _zero_axis(weight: np.ndarray, binding: Binding, keep: Keep) -> np.ndarray:
     shape = [-1 if axis == binding.axis else 1 for axis in range(weight.ndim)]
 
-    def quiet(block: np.ndarray, ids: Ids) -> np.ndarray:
+    def masked(block: np.ndarray, ids: Ids) -> np.ndarray:
         return block * keep.mask(ids).reshape(shape).astype(weight.dtype)
 
-    return _by_block(weight, binding, quiet)
+    return _by_block(weight, binding, masked)

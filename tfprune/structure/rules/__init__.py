@@ -1,11 +1,11 @@
-"""What every layer and operation does to the channel ids that go through it.
+"""How each layer and operation propagates channel ids.
 
 A rule is a plain function of the flow and a call. It returns the ids of each axis of the
-call's output (a list of such tuples for several outputs), and on its way says which axes of
-which weights are indexed by which ids. An operation without a rule freezes all that it touches.
+call's output (a list of such tuples for several outputs), and records which axes of which
+weights are indexed by which ids. An operation without a rule freezes all its channels.
 
 Example:
-    A layer of one's own that scales each channel:
+    A custom layer that scales each channel:
 
     >>> import keras
     >>> import tfprune

@@ -1,4 +1,4 @@
-"""Activation functions: which act on each number alone, and which mix the channels."""
+"""Activation functions: which are elementwise, and which mix the channels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ MIXING = frozenset(["softmax", "log_softmax", "sparsemax"])
 
 
 def activate(flow: Flow, call: Call, activation: Any, axes: Axes) -> Axes:
-    """Carry ids through the activation of a layer."""
+    """Propagate ids through the activation of a layer."""
     if activation is None or is_pointwise(activation):
         return axes
     name, trusted = _name(activation)
@@ -36,28 +36,30 @@ def activate(flow: Flow, call: Call, activation: Any, axes: Axes) -> Axes:
 
 
 def is_pointwise(activation: Any) -> bool:
-    """Tell whether an activation gives each number from that number alone."""
+    """Return whether an activation is elementwise."""
     name, trusted = _name(activation)
-    return (trusted and name in POINTWISE) or (is_foreign(activation) and acts_alone(activation))
+    return (trusted and name in POINTWISE) or (
+        is_foreign(activation) and is_elementwise_function(activation)
+    )
 
 
-def acts_alone(function: Callable[[Any], Any]) -> bool:
-    """Tell whether a function gives each number from that number alone.
+def is_elementwise_function(function: Callable[[Any], Any]) -> bool:
+    """Return whether a function is elementwise.
 
-    It is run on a symbolic tensor: all that it does must be elementwise operations of Keras, with
-    no constants but numbers.
+    It is traced on a symbolic tensor: it may use only elementwise operations of Keras, and
+    scalars as constants.
 
     Example:
         >>> import keras
-        >>> acts_alone(lambda x: x * keras.ops.sigmoid(1.702 * x))
+        >>> is_elementwise_function(lambda x: x * keras.ops.sigmoid(1.702 * x))
         True
-        >>> acts_alone(lambda x: x - keras.ops.mean(x, axis=-1, keepdims=True))
+        >>> is_elementwise_function(lambda x: x - keras.ops.mean(x, axis=-1, keepdims=True))
         False
     """
     start = keras.KerasTensor((3, 5))
     try:
         end = function(start)
-    except Exception:  # noqa: BLE001 — any code of the user's runs in here
+    except Exception:  # noqa: BLE001 — user code may raise anything
         return False
     if not isinstance(end, keras.KerasTensor) or tuple(end.shape) != (3, 5):
         return False
@@ -80,7 +82,7 @@ def acts_alone(function: Callable[[Any], Any]) -> bool:
 
 
 def _name(activation: Any) -> tuple[str, bool]:
-    """What an activation is called, and whether it is one of Keras's or TensorFlow's."""
+    """Return the name of an activation, and whether Keras or TensorFlow defines it."""
     name = getattr(activation, "__name__", type(activation).__name__)
     home = getattr(activation, "__module__", "") or ""
     if isinstance(activation, keras.Layer) and not activation.weights:
@@ -91,7 +93,7 @@ def _name(activation: Any) -> tuple[str, bool]:
 
 
 def mix(flow: Flow, call: Call, axes: Axes, axis: int, why: str) -> Axes:
-    """An operation whose every output depends on all positions of an axis."""
+    """Record that each output of a call depends on all positions of an axis; return the axes."""
     ids = axes[axis]
     if ids is not None:
         flow.change(ids, f"{call.path}: {why}")

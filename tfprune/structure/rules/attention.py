@@ -21,7 +21,7 @@ def _argument(call: Call, name: str, position: int) -> Any:
 
 
 def _bind_projection(site: Site, dense: Any, source: Any, heads: Any, width: Any) -> None:
-    """A kernel of (model width, heads, head width) and its bias of (heads, head width)."""
+    """Bind a kernel of (model width, heads, head width) and its bias of (heads, head width)."""
     site.bind(dense.kernel, 0, source, USE)
     site.bind(dense.kernel, 1, heads, MAKE)
     site.bind(dense.kernel, 2, width, MAKE)
@@ -31,7 +31,7 @@ def _bind_projection(site: Site, dense: Any, source: Any, heads: Any, width: Any
 
 
 def _keep_scale(site: Site, dense: Any, key: Any) -> None:
-    """Queries are divided by √key_dim: what stays must be made larger by √(new/old)."""
+    """Scale queries by √(new/old): the layer divides them by √key_dim, which is now smaller."""
 
     def factor(keep: Keep) -> float:
         return math.sqrt(keep.count(key) / len(key))
@@ -43,7 +43,7 @@ def _keep_scale(site: Site, dense: Any, key: Any) -> None:
 
 @layers(kl.MultiHeadAttention)
 def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """A head is a slice of the query, key, value and output kernels."""
+    """Bind heads and widths: a head is a slice of the query, key, value and output kernels."""
     layer, site = call.op, flow.site(call.op)
     query, value = _argument(call, "query", 0), _argument(call, "value", 1)
     key = _argument(call, "key", 2)
@@ -65,30 +65,30 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     if len(out.kernel.shape) != 3:
         return stop(flow, call, "has an output of several axes")
     made = site.make("output_shape", out.kernel.shape[-1], kind=WIDTH, resize=False)
-    asked, at_query = layer.get_config()["output_shape"], xq[-1]
+    wanted, at_query = layer.get_config()["output_shape"], xq[-1]
 
     def output_shape(keep: Keep) -> Any:
-        """Only where the output is not as wide as the query, or was so by name."""
-        if asked is None and at_query is not None and keep.count(at_query) == keep.count(made):
+        """Return the width of the output; None if it equals the query's and was None before."""
+        if wanted is None and at_query is not None and keep.count(at_query) == keep.count(made):
             return None
-        if asked is None and at_query is None and keep.all(made):
+        if wanted is None and at_query is None and keep.all(made):
             return None
         return (keep.count(made),)
 
     site.edit("output_shape", output_shape)
     _bind_output(site, out, heads, width_v, made)
-    _silence_keys(site, dense.query, width_k)
+    _zero_in_queries(site, dense.query, width_k)
     return _with_scores(call, made, heads)
 
 
 def _with_scores(call: Call, made: Ids, heads: Ids) -> Axes | list[Axes]:
-    """The output, and where a call returns its scores, these: one table for each head."""
+    """Return the axes of the output, and of the scores if a call returns them."""
     output: Axes = (None, None, made)
     return output if len(call.outputs) == 1 else [output, (None, heads, None, None)]
 
 
 def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> None:
-    """The projection that uses up heads and their widths, and makes the output."""
+    """Bind the projection that uses heads and their widths, and makes the output."""
     site.bind(dense.kernel, 0, heads, USE)
     site.bind(dense.kernel, 1, width, USE)
     site.bind(dense.kernel, 2, made, MAKE)
@@ -96,22 +96,22 @@ def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> N
         site.bind(dense.bias, 0, made)
 
 
-def _silence_keys(site: Site, dense: Any, width: Any) -> None:
-    """Queries and keys are multiplied inside: the query's column is what silences a width."""
-    site.hush(dense.kernel, 2, width)
+def _zero_in_queries(site: Site, dense: Any, width: Any) -> None:
+    """Zero a width in the query projection, since the layer multiplies queries and keys inside."""
+    site.zero(dense.kernel, 2, width)
     if dense.bias is not None:
-        site.hush(dense.bias, 1, width)
+        site.zero(dense.bias, 1, width)
 
 
 @layers(kl.GroupQueryAttention)
 def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """A key-value head goes with the queries that use it; a single one stays for all."""
+    """Bind each key-value head together with its query heads; a single one is kept for all."""
     layer, site = call.op, flow.site(call.op)
     query, value = _argument(call, "query", 0), _argument(call, "value", 1)
     key = _argument(call, "key", 2)
     key = value if key is None else key
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
-    flow.join(xq[-1], xv[-1], f"{call.path} asks that its value be as wide as its query")
+    flow.join(xq[-1], xv[-1], f"{call.path} requires its value to be as wide as its query")
     hq, hkv = layer.num_query_heads, layer.num_key_value_heads
     if hkv == 1:
         queries = site.make("num_query_heads", hq, kind=HEADS)
@@ -133,13 +133,13 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     made = site.make("output", out.kernel.shape[-1], kind=WIDTH, resize=False)
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
     _bind_output(site, out, queries, width, made)
-    _silence_keys(site, dense.query, width)
+    _zero_in_queries(site, dense.query, width)
     return _with_scores(call, made, queries)
 
 
 @ops("DotProductAttention")
 def dot_product(flow: Flow, call: Call) -> Axes:
-    """Attention without weights: (batch, steps, heads, width), which all three are as wide in."""
+    """Propagate through attention without weights, on (batch, steps, heads, width)."""
     query, key, value = (_argument(call, name, at) for at, name in enumerate(_TENSORS))
     xq, xk, xv = flow.axes(query), flow.axes(key), flow.axes(value)
     why = f"{call.path} joins this to something that cannot be removed"
@@ -147,9 +147,9 @@ def dot_product(flow: Flow, call: Call) -> Axes:
     if flow.shape(query)[2] == flow.shape(key)[2]:
         heads = flow.join(xq[2], shared, why)
     else:
-        # TensorFlow shares out keys among queries only where there are at least two.
+        # TensorFlow distributes keys over queries only if there are at least two.
         heads = None
-        flow.freeze_axes((xq[2], shared), f"{call.path} shares out its keys among the queries")
+        flow.freeze_axes((xq[2], shared), f"{call.path} distributes its keys over the queries")
     for name in ("bias", "mask"):
         extra = call.kwargs.get(name)
         if len(flow.shape(extra)) == 4 and flow.shape(extra)[1] != 1:
@@ -158,7 +158,7 @@ def dot_product(flow: Flow, call: Call) -> Axes:
     flow.silence(call, query, 3, width)
     if width is None or xv[3] is None:
         # Keras takes the output to be as wide as the query.
-        flow.freeze_axes((width, xv[3]), f"{call.path} asks that queries and values be as wide")
+        flow.freeze_axes((width, xv[3]), f"{call.path} requires equally wide queries and values")
     else:
         flow.block(np.concatenate([width, xv[3]]), 2)
 

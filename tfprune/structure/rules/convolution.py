@@ -11,17 +11,17 @@ from tfprune.structure.rules.activation import activate
 
 
 def channel_axis(data_format: str, rank: int) -> int:
-    """Where the channels of a tensor are."""
+    """Return the axis of a tensor's channels."""
     return 1 if data_format == "channels_first" else rank - 1
 
 
 def replace(axes: Axes, axis: int, ids: Ids | None) -> Axes:
-    """The axes with one of them exchanged."""
+    """Return the axes with one of them replaced."""
     return (*axes[:axis], ids, *axes[axis + 1 :])
 
 
 def no_ids_in_space(flow: Flow, call: Call, axes: Axes, axis: int) -> Axes:
-    """Freeze what a tensor carries along its spatial axes, where a window slides."""
+    """Freeze the ids along the spatial axes of a tensor, over which a window slides."""
     for position, ids in enumerate(axes):
         if position != axis:
             flow.freeze(ids, f"{call.path} slides over this axis")
@@ -30,7 +30,7 @@ def no_ids_in_space(flow: Flow, call: Call, axes: Axes, axis: int) -> Axes:
 
 @layers(kl.Conv1D, kl.Conv2D, kl.Conv3D)
 def conv(flow: Flow, call: Call) -> Axes:
-    """Plain, grouped, and depthwise spelt as grouped (as ConvNeXt does)."""
+    """Bind the kernel of a convolution: plain, grouped, or grouped by channel (as in ConvNeXt)."""
     layer, site = call.op, flow.site(call.op)
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
@@ -62,7 +62,7 @@ def conv(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 def depthwise(flow: Flow, call: Call) -> Axes:
-    """Output position c·m + j belongs to input channel c."""
+    """Bind the kernel to the input's ids; output position c·m + j belongs to input channel c."""
     layer, site = call.op, flow.site(call.op)
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
@@ -70,7 +70,7 @@ def depthwise(flow: Flow, call: Call) -> Axes:
     ids, each = x[axis], layer.depth_multiplier
     out = None if ids is None else np.repeat(ids, each)
     if ids is None:
-        flow.keep_whole(call, f"{call.path} gives channels that it is given, and those stay")
+        flow.keep_whole(call, f"{call.path} outputs its input channels, which are frozen")
     site.bind(layer.kernel, -2, ids)
     if layer.use_bias:
         site.bind(layer.bias, 0, out)
@@ -79,7 +79,7 @@ def depthwise(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.SeparableConv1D, kl.SeparableConv2D)
 def separable(flow: Flow, call: Call) -> Axes:
-    """A depthwise kernel along the input's ids, then a pointwise one that makes new ids."""
+    """Bind the depthwise kernel to the input's ids, and make new ids with the pointwise one."""
     layer, site = call.op, flow.site(call.op)
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))
@@ -97,7 +97,7 @@ def separable(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
 def transposed(flow: Flow, call: Call) -> Axes:
-    """The kernel is (taps, outputs, inputs): the other way round."""
+    """Bind a transposed convolution's kernel, of shape (taps, outputs, inputs)."""
     layer, site = call.op, flow.site(call.op)
     ref = call.args[0]
     axis = channel_axis(layer.data_format, len(flow.shape(ref)))

@@ -1,4 +1,4 @@
-"""Dense on any rank, EinsumDense, Embedding and its reversible twin."""
+"""Dense on any rank, EinsumDense, Embedding and ReversibleEmbedding."""
 
 from keras import layers as kl
 
@@ -12,7 +12,7 @@ from tfprune.utils.einsum import letters_of
 
 @layers(kl.Dense)
 def dense(flow: Flow, call: Call) -> Axes:
-    """The last axis is used up, whatever stands before it goes through."""
+    """Use the last axis and make a new one; the axes before it pass through."""
     layer, site = call.op, flow.site(call.op)
     x = flow.axes(call.args[0])
     out = site.make("units", layer.units)
@@ -25,7 +25,7 @@ def dense(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.EinsumDense)
 def einsum_dense(flow: Flow, call: Call) -> Axes:
-    """Kernel letters shared with the input are used up or go along; the others are made."""
+    """Bind the kernel by letters: shared with the input they are used or pass, others are made."""
     layer, site = call.op, flow.site(call.op)
     x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
     source, weight, result = letters_of(layer.equation)
@@ -38,7 +38,7 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     new = [letter for letter in weight if letter not in source]
     for axis, letter in enumerate(weight):
         if letter not in of:
-            # Of two axes that are made at once, as attention does, the first counts heads.
+            # If two axes are made at once, as in attention, the first counts heads.
             kind = CHANNELS if len(new) == 1 else HEADS if letter == new[0] else WIDTH
             key = f"output_shape {letter}"
             of[letter] = site.make(key, layer.kernel.shape[axis], kind=kind, resize=False)
@@ -54,8 +54,8 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     for letter in set(source) - set(weight) - set(result):
         flow.freeze(of[letter], f"{call.path} sums over this axis")
     target = tuple(of[letter] for letter in result)
-    asked = layer.get_config()["output_shape"]
-    wanted = (asked,) if isinstance(asked, int) else tuple(asked)
+    configured = layer.get_config()["output_shape"]
+    wanted = (configured,) if isinstance(configured, int) else tuple(configured)
     tail = target[-len(wanted) :]
 
     def output_shape(keep: object) -> tuple[int | None, ...]:
@@ -69,7 +69,7 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
 
 
 def _ellipsis(source: str, result: str, rank: int) -> tuple[str, str] | None:
-    """Write letters for the dots of an equation; None where they cannot be told."""
+    """Replace the dots of an equation by letters; return None if the ranks do not fit."""
     if "..." not in source + result:
         return source, result
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in source + result]
@@ -79,7 +79,7 @@ def _ellipsis(source: str, result: str, rank: int) -> tuple[str, str] | None:
 
 
 def note_vocabulary(flow: Flow, ref: object, size: int) -> None:
-    """Remember that inputs of the model upstream of a tensor are indices below `size`."""
+    """Record that the model inputs upstream of a tensor are indices below `size`."""
     producers = flow.graph.producers()
     stack, seen = [ref], set()
     while stack:
@@ -98,7 +98,7 @@ def note_vocabulary(flow: Flow, ref: object, size: int) -> None:
 
 @layers(kl.Embedding)
 def embedding(flow: Flow, call: Call) -> Axes:
-    """Rows are picked, so each column is a unit."""
+    """Make one unit for each column of the table; indices select rows."""
     layer, site = call.op, flow.site(call.op)
     flow.freeze_axes(flow.axes(call.args[0]), f"{call.path} reads these as indices")
     note_vocabulary(flow, call.args[0], layer.input_dim)
@@ -109,7 +109,7 @@ def embedding(flow: Flow, call: Call) -> Axes:
 
 @layers(*newer("ReversibleEmbedding"))  # Keras 3.12
 def reversible_embedding(flow: Flow, call: Call) -> Axes:
-    """Forward it makes the width, in reverse it uses the same width up."""
+    """Make the width in the forward direction, and use it in reverse."""
     layer, site = call.op, flow.site(call.op)
     reverse = call.kwargs.get("reverse", call.args[1] if len(call.args) > 1 else False)
     out = site.make("output_dim", layer.output_dim, kind=WIDTH)

@@ -1,4 +1,4 @@
-"""Operations on each number alone, and on the numbers at the same place of several tensors."""
+"""Elementwise operations on one tensor or several."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ BINARY = (
 )
 @ops(*UNARY, elementwise=True)
 def same(flow: Flow, call: Call) -> Axes:
-    """Each number goes its own way."""
+    """Return the axes of the input."""
     shape = getattr(call.op, "noise_shape", None)
     x = flow.axes(call.args[0])
     if shape is not None:
@@ -63,14 +63,14 @@ def same(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Activation)
 def activation(flow: Flow, call: Call) -> Axes:
-    """By the function it applies."""
+    """Propagate by the function that the layer applies."""
     return activate(flow, call, call.op.activation, flow.axes(call.args[0]))
 
 
 @layers(kl.Softmax)
 @ops("Softmax", "LogSoftmax", "Sparsemax")
 def softmax(flow: Flow, call: Call) -> Axes:
-    """Over a removable axis, what stays is shared out anew."""
+    """Record that a softmax mixes its axis: it is normalized over the kept positions."""
     x = flow.axes(call.args[0])
     axis = call.op.axis
     if axis is None:
@@ -83,7 +83,7 @@ def softmax(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Add, kl.Subtract, kl.Multiply, kl.Average, kl.Maximum, kl.Minimum)
 def merge_layer(flow: Flow, call: Call) -> Axes:
-    """The inputs joined, as they broadcast; a layer gives missing axes after the batch."""
+    """Join the inputs as they broadcast; layers insert missing axes after the batch."""
     parts = list(call.args[0])
     rank = max(len(flow.shape(part)) for part in parts)
     if any(len(flow.shape(part)) != rank for part in parts):
@@ -95,13 +95,13 @@ def merge_layer(flow: Flow, call: Call) -> Axes:
 
 @layers(CustomScaleLayer)
 def custom_scale(flow: Flow, call: Call) -> Axes:
-    """InceptionResNetV2's residual: x + scale·y."""
+    """Join the two inputs of InceptionResNetV2's residual, x + scale·y."""
     return flow.merge(call.args[0], f"{call.path} joins this to something that cannot be removed")
 
 
 @ops(*BINARY, elementwise=True)
 def binary(flow: Flow, call: Call) -> Axes:
-    """Tensors are joined; constants are cut to what stays."""
+    """Join tensors as they broadcast; constants are cut to the kept positions."""
     parts = [*call.args, *call.kwargs.values()]
     if any(isinstance(part, keras.Variable) and part.shape for part in parts):
         for part in parts:
@@ -130,7 +130,7 @@ def binary(flow: Flow, call: Call) -> Axes:
 
 
 def cut_constant(keep: Keep, value: Any, axes: Axes) -> Any:
-    """A constant that is broadcast against a tensor, without the positions that go."""
+    """Return a constant that broadcasts against a tensor, without the removed positions."""
     shape = tuple(np.shape(value)) if not isinstance(value, str | type(None)) else ()
     cut = value
     for offset in range(1, len(shape) + 1):

@@ -1,4 +1,4 @@
-"""Operations that only move numbers: they are run on the positions of the ids themselves."""
+"""Operations that only move elements: they are run on the positions of the ids."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from tfprune.structure.ids.ids import Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
 
 UNKNOWN = 2
-"""Stands for the batch and other sizes that are not known while positions are moved."""
+"""The size used for the batch and other unknown axes while positions are moved."""
 
 BATCHES = (UNKNOWN, 16, 64, 720)
-"""Sizes of the batch to try: where windows were made of an image, it is a multiple of theirs."""
+"""Batch sizes to try: if an image was cut into windows, the batch is a multiple of their number."""
 
 
 def move(
@@ -26,10 +26,10 @@ def move(
     function: Callable[[np.ndarray], np.ndarray],
     unknown: int = UNKNOWN,
 ) -> Axes:
-    """The ids of the output of a movement, found by moving the positions of each axis.
+    """Return the ids of the output of a movement, by moving the positions of each axis.
 
-    Where an axis is split, positions that land in one column are tied: they live and die
-    together, so that what stays is a rectangle in the same order.
+    If an axis is split, positions that land in one column are tied, so that they are removed
+    together and the kept ones form a rectangle in the same order.
     """
     x, target = flow.axes(ref), flow.shape(call.outputs[0])
     out: list[Ids | None] = [None] * len(target)
@@ -42,14 +42,14 @@ def move(
         line = line.reshape([-1 if position == axis else 1 for position in range(len(x))])
         moved = _moved(function, line, [batch] if batch else BATCHES, rest)
         if moved is None:
-            return stop(flow, call, "moves what is here in a way that has no rule")
+            return stop(flow, call, "moves this axis in a way that has no rule")
         varies = [
             position
             for position in range(moved.ndim)
             if moved.shape[position] > 1 and (moved != np.take(moved, [0], axis=position)).any()
         ]
         if not varies:
-            flow.freeze(ids, f"{call.path} leaves one position of this axis")
+            flow.freeze(ids, f"{call.path} keeps one position of this axis")
             continue
         chosen = _channel(flow, varies)
         rows = np.moveaxis(moved, chosen, -1).reshape(-1, moved.shape[chosen])
@@ -67,7 +67,7 @@ def _moved(
     batches: Sequence[int],
     rest: tuple[int, ...],
 ) -> np.ndarray | None:
-    """Positions after the movement, for the first size of the batch that it can be done with."""
+    """Return the positions after the movement, for the first batch size that fits."""
     for batch in batches:
         try:
             return function(np.broadcast_to(line, (batch, *rest)))
@@ -77,20 +77,20 @@ def _moved(
 
 
 def _channel(flow: Flow, varies: Sequence[int]) -> int:
-    """Which of the axes that an axis was split into is the one to cut."""
+    """Return which of the axes that an axis was split into is the channel axis."""
     if len(varies) > 1 and channels_first(flow):
         return varies[0] or varies[1]
     return varies[-1]
 
 
 def channels_first(flow: Flow) -> bool:
-    """Tell whether the model's convolutions have their channels before space."""
+    """Return whether the model's convolutions are channels-first."""
     formats = [getattr(call.op, "data_format", None) for call in flow.graph.calls]
     return "channels_first" in formats and "channels_last" not in formats
 
 
 def counts(keep: Keep, target: Sequence[Any], axes: Axes) -> tuple[Any, ...]:
-    """A target shape with the sizes that stay (-1 and None are left as they are)."""
+    """Return a target shape with the kept sizes (-1 and None are unchanged)."""
     return tuple(
         size if ids is None or size in (-1, None) else keep.count(ids)
         for size, ids in zip(target, axes, strict=True)
@@ -99,7 +99,7 @@ def counts(keep: Keep, target: Sequence[Any], axes: Axes) -> tuple[Any, ...]:
 
 @layers(kl.Flatten)
 def flatten(flow: Flow, call: Call) -> Axes:
-    """Channels-first tensors are turned to channels-last before they are flattened."""
+    """Move positions as Flatten does, which makes channels-first tensors channels-last first."""
     turned = call.op.data_format == "channels_first"
 
     def function(x: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def flatten(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Reshape)
 def reshape_layer(flow: Flow, call: Call) -> Axes:
-    """Its target is without the batch."""
+    """Move positions to the target shape, which is without the batch."""
     target = tuple(call.op.target_shape)
     unknown = _solved(flow.shape(call.args[0])[1:], target)
     axes = move(flow, call, call.args[0], lambda x: x.reshape(len(x), *target), unknown)
@@ -122,11 +122,11 @@ def reshape_layer(flow: Flow, call: Call) -> Axes:
 
 @ops("Reshape")
 def reshape(flow: Flow, call: Call) -> Axes:
-    """Its shape is with the batch, which is often the -1."""
+    """Move positions to the new shape, which includes the batch, often as -1."""
     target = tuple(call.op.newshape)
     if not all(isinstance(size, int) for size in target):
         return stop(flow, call, "has a shape that is computed")
-    # A batch of a size that is not known stands for the -1, whatever its place.
+    # An unknown batch size takes the place of the -1.
     shape = tuple(-1 if size is None else size for size in flow.shape(call.outputs[0]))
     target_shape = shape if shape.count(-1) == 1 else target
     unknown = _solved(flow.shape(call.args[0])[1:], target_shape[1:])
@@ -136,7 +136,7 @@ def reshape(flow: Flow, call: Call) -> Axes:
 
 
 def _solved(shape: Sequence[int | None], target: Sequence[int]) -> int:
-    """The size of the one axis that is not known, where the target says it."""
+    """Return the size of the one unknown axis, if the target determines it."""
     if -1 in target or list(shape).count(None) != 1:
         return UNKNOWN
     return max(1, math.prod(target) // math.prod(size or 1 for size in shape))
@@ -144,21 +144,21 @@ def _solved(shape: Sequence[int | None], target: Sequence[int]) -> int:
 
 @layers(kl.Permute)
 def permute(flow: Flow, call: Call) -> Axes:
-    """Axes change places, the batch stays."""
+    """Permute the axes after the batch."""
     x = flow.axes(call.args[0])
     return (x[0], *(x[axis] for axis in call.op.dims))
 
 
 @ops("Transpose")
 def transpose(flow: Flow, call: Call) -> Axes:
-    """Axes change places."""
+    """Permute the axes."""
     x = flow.axes(call.args[0])
     return tuple(x[axis] for axis in call.op.axes) if call.op.axes else x[::-1]
 
 
 @ops("Swapaxes")
 def swap(flow: Flow, call: Call) -> Axes:
-    """Two axes change places."""
+    """Swap two axes."""
     x = list(flow.axes(call.args[0]))
     a, b = call.op.axis1, call.op.axis2
     x[a], x[b] = x[b], x[a]
@@ -167,7 +167,7 @@ def swap(flow: Flow, call: Call) -> Axes:
 
 @ops("Moveaxis")
 def move_axis(flow: Flow, call: Call) -> Axes:
-    """Axes go to other places."""
+    """Move axes to other positions."""
     x = flow.axes(call.args[0])
     order = np.moveaxis(np.zeros(range(1, len(x) + 1)), call.op.source, call.op.destination).shape
     return tuple(x[size - 1] for size in order)
@@ -175,7 +175,7 @@ def move_axis(flow: Flow, call: Call) -> Axes:
 
 @ops("ExpandDims")
 def expand(flow: Flow, call: Call) -> Axes:
-    """A new axis of size one."""
+    """Insert axes of size one."""
     x = list(flow.axes(call.args[0]))
     rank = len(x)
     axes = [call.op.axis] if isinstance(call.op.axis, int) else list(call.op.axis)
@@ -186,26 +186,26 @@ def expand(flow: Flow, call: Call) -> Axes:
 
 @ops("Squeeze")
 def squeeze(flow: Flow, call: Call) -> Axes:
-    """Axes of size one go."""
+    """Remove axes of size one."""
     x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
     axis = call.op.axis
     if axis is None:
-        gone = {position for position, size in enumerate(shape) if size == 1}
+        removed = {position for position, size in enumerate(shape) if size == 1}
     else:
-        gone = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
-    return tuple(ids for position, ids in enumerate(x) if position not in gone)
+        removed = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
+    return tuple(ids for position, ids in enumerate(x) if position not in removed)
 
 
 @layers(kl.RepeatVector)
 def repeat_vector(flow: Flow, call: Call) -> Axes:
-    """A new axis of copies."""
+    """Insert an axis of copies."""
     x = flow.axes(call.args[0])
     return (x[0], None, x[1])
 
 
 @ops("Repeat")
 def repeat(flow: Flow, call: Call) -> Axes:
-    """Each position several times."""
+    """Repeat each position."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     times = call.op.repeats
     if axis is None or not isinstance(times, int):
@@ -217,7 +217,7 @@ def repeat(flow: Flow, call: Call) -> Axes:
 
 @ops("Tile")
 def tile(flow: Flow, call: Call) -> Axes:
-    """The whole axis several times."""
+    """Repeat whole axes."""
     x, repeats = flow.axes(call.args[0]), call.op.repeats
     repeats = [repeats] if isinstance(repeats, int) else list(repeats)
     rank = max(len(x), len(repeats))
@@ -230,7 +230,7 @@ def tile(flow: Flow, call: Call) -> Axes:
 
 @ops("Flip")
 def flip(flow: Flow, call: Call) -> Axes:
-    """The axis backwards."""
+    """Reverse axes."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
     turned = {a % len(x) for a in axes}
@@ -242,25 +242,25 @@ def flip(flow: Flow, call: Call) -> Axes:
 
 @ops("Roll")
 def roll(flow: Flow, call: Call) -> Axes:
-    """Round an axis of channels it goes by a number of positions that must not change."""
+    """Freeze the rolled axes: the shift depends on their sizes."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     if axis is None:
-        return stop(flow, call, "goes round all axes at once")
+        return stop(flow, call, "rolls all axes at once")
     turned = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
     for position in turned:
-        flow.freeze(x[position], f"{call.path} goes round this axis")
+        flow.freeze(x[position], f"{call.path} rolls this axis")
     return tuple(None if position in turned else ids for position, ids in enumerate(x))
 
 
 @ops("DepthToSpace")
 def depth_to_space(flow: Flow, call: Call) -> Axes:
-    """Each block of channels is one unit: its parts go to different places."""
+    """Tie each block of channels into one unit: its parts move to different positions."""
     return _depth(flow, call, to_space=True)
 
 
 @ops("SpaceToDepth")
 def space_to_depth(flow: Flow, call: Call) -> Axes:
-    """Each channel becomes as many as its block has places."""
+    """Repeat each channel for every position in a block."""
     return _depth(flow, call, to_space=False)
 
 
@@ -271,14 +271,14 @@ def _depth(flow: Flow, call: Call, *, to_space: bool) -> Axes:
     ids = x[axis]
     if ids is None:
         return (None,) * 4
-    # Position of a channel: (row in block, column in block, channel), as TensorFlow lays it out.
+    # TensorFlow orders channels as (row in block, column in block, channel).
     out = flow.tie(ids.reshape(size * size, -1)) if to_space else np.tile(ids, size * size)
     return tuple(out if position == axis else None for position in range(4))
 
 
 @ops("BroadcastTo")
 def broadcast(flow: Flow, call: Call) -> Axes:
-    """Axes of size one are stretched."""
+    """Freeze axes of size one that are stretched."""
     x, shape = flow.axes(call.args[0]), tuple(call.op.shape)
     x = (None,) * (len(shape) - len(x)) + x
     for ids, size in zip(x, shape, strict=True):
@@ -294,5 +294,5 @@ def broadcast(flow: Flow, call: Call) -> Axes:
 
 @ops("Size", "Ndim", "Argmax", "Argmin")
 def leave(flow: Flow, call: Call) -> Axes:
-    """What depends on how many channels there are: they stay."""
+    """Freeze the input: the output depends on the number of channels."""
     return stop(flow, call, "depends on all positions of its input")

@@ -1,4 +1,4 @@
-"""Normalizations. Over the batch they are exact; over the channels they are not."""
+"""Normalizations: exact over the batch, not exact over the channels."""
 
 import numpy as np
 from keras import layers as kl
@@ -13,7 +13,7 @@ from tfprune.structure.rules.activation import mix
 
 @layers(kl.BatchNormalization)
 def batch_normalization(flow: Flow, call: Call) -> Axes:
-    """Gamma or beta may be absent."""
+    """Bind the weights and statistics to the channels; gamma and beta may be absent."""
     layer, site = call.op, flow.site(call.op)
     x = flow.axes(call.args[0])
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
@@ -24,7 +24,7 @@ def batch_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.LayerNormalization)
 def layer_normalization(flow: Flow, call: Call) -> Axes:
-    """The mean and variance of what stays are others than those of all."""
+    """Bind the weights, and record that mean and variance are over the kept channels."""
     layer, site = call.op, flow.site(call.op)
     x = flow.axes(call.args[0])
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
@@ -38,7 +38,7 @@ def layer_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.RMSNormalization)
 def rms_normalization(flow: Flow, call: Call) -> Axes:
-    """The root mean square of what stays is another."""
+    """Bind the scale, and record that the root mean square is over the kept channels."""
     layer, x = call.op, flow.axes(call.args[0])
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     for position, axis in enumerate(axes):
@@ -49,7 +49,7 @@ def rms_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.GroupNormalization)
 def group_normalization(flow: Flow, call: Call) -> Axes:
-    """As many channels stay in each group; their statistics are others."""
+    """Bind the weights; groups keep equal counts, and their statistics change."""
     layer, x = call.op, flow.axes(call.args[0])
     axis, site = layer.axis, flow.site(call.op)
     ids = x[axis]
@@ -68,7 +68,7 @@ def group_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.UnitNormalization)
 def unit_normalization(flow: Flow, call: Call) -> Axes:
-    """Without the silenced positions the length is the same: exact."""
+    """Zero removed positions of the input, which leaves the length exact."""
     layer, x = call.op, flow.axes(call.args[0])
     for axis in [layer.axis] if isinstance(layer.axis, int) else list(layer.axis):
         flow.silence(call, call.args[0], axis, x[axis])
@@ -77,7 +77,7 @@ def unit_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(LayerScale)
 def layer_scale(flow: Flow, call: Call) -> Axes:
-    """One factor for each channel."""
+    """Bind one factor for each channel."""
     x = flow.axes(call.args[0])
     site = flow.site(call.op)
     site.bind(call.op.gamma, 0, x[-1])
@@ -89,7 +89,7 @@ def layer_scale(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Rescaling)
 def rescaling(flow: Flow, call: Call) -> Axes:
-    """One factor for all channels, or a list of one for each."""
+    """Return the axes of the input; freeze them if there is a factor for each channel."""
     x = flow.axes(call.args[0])
     for name in ("scale", "offset"):
         value = getattr(call.op, name)
@@ -100,7 +100,7 @@ def rescaling(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.Normalization)
 def feature_normalization(flow: Flow, call: Call) -> Axes:
-    """Its statistics belong to the features of the data."""
+    """Freeze the features of the data, which the statistics belong to."""
     x = flow.axes(call.args[0])
     flow.freeze_axes(x, f"{call.path} holds statistics of the data")
     return x
@@ -108,7 +108,7 @@ def feature_normalization(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.PReLU)
 def prelu(flow: Flow, call: Call) -> Axes:
-    """A slope for each position that is not shared."""
+    """Bind the slopes to the axes that do not share them."""
     layer, x = call.op, flow.axes(call.args[0])
     for axis in range(1, len(x)):
         if layer.alpha.shape[axis - 1] != 1:
@@ -118,5 +118,5 @@ def prelu(flow: Flow, call: Call) -> Axes:
 
 @layers(kl.SpectralNormalization)
 def spectral_normalization(flow: Flow, call: Call) -> Axes:
-    """The largest singular value of a kernel cut down is another: what it touches stays."""
+    """Freeze all channels: cutting a kernel changes its largest singular value."""
     return stop(flow, call, "divides its kernel by its singular value")

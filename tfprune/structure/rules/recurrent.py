@@ -18,7 +18,7 @@ from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 
 MIRROR = "mirror"
-"""Stands for the config of a layer that Keras makes from that of another."""
+"""The path of a layer whose config Keras derives from that of another layer."""
 
 GATES = {kl.SimpleRNNCell: 1, kl.GRUCell: 3, kl.LSTMCell: 4}
 
@@ -33,7 +33,7 @@ class Cell:
 
 @layers(kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN)
 def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """One cell, or several on top of each other, from step to step."""
+    """Bind the weights of one cell, or of several stacked ones."""
     layer = call.op
     x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
     cells = bind_cells(flow, flow.site(layer), layer, x)
@@ -47,7 +47,10 @@ def recurrent(flow: Flow, call: Call) -> Axes | list[Axes]:
 
 
 def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] | str:
-    """Bind the weights of a layer's cells, the first of which reads `x`. Or why it cannot be."""
+    """Bind the weights of a layer's cells, or return why they have no rule.
+
+    The first cell uses the ids `x`.
+    """
     if type(layer) is not kl.RNN:
         homes = [(layer.cell, site)]
     elif isinstance(layer.cell, kl.StackedRNNCells):
@@ -63,7 +66,7 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
     made = []
     for cell, home in homes:
         units = _bind_cell(home, cell, x)
-        if not _acts_alone(cell):
+        if not _is_elementwise(cell):
             flow.freeze(units, "its activation has no rule")
             return "has an activation without a rule"
         made.append(Cell(units, len(tree.flatten(cell.state_size))))
@@ -71,13 +74,13 @@ def bind_cells(flow: Flow, site: Site, layer: Any, x: Ids | None) -> list[Cell] 
     return made
 
 
-def _acts_alone(cell: Any) -> bool:
+def _is_elementwise(cell: Any) -> bool:
     used = [cell.activation, getattr(cell, "recurrent_activation", cell.activation)]
     return all(map(is_pointwise, used))
 
 
 def _bind_cell(site: Site, cell: Any, x: Ids | None) -> Ids:
-    """Of kernels of shape (…, gates · units), a unit is one column of each gate."""
+    """Bind the weights of a cell: in kernels of (…, gates · units), a unit is a column per gate."""
     units = site.make("units", cell.units)
     columns = np.tile(units, GATES[type(cell)])
     site.bind(cell.kernel, 0, x, USE)
@@ -90,12 +93,12 @@ def _bind_cell(site: Site, cell: Any, x: Ids | None) -> Ids:
 
 
 def _states(flow: Flow, call: Call, cells: Sequence[Cell]) -> list[Ids]:
-    """The units of each state, which are those of the first states too, where these are given."""
+    """Return the units of each state, joined with those of the given initial states."""
     states = [cell.units for cell in cells for _ in range(cell.states)]
     starts = call.args[1] if len(call.args) > 1 else call.kwargs.get("initial_state")
     given = [state for state in tree.flatten(starts) if state is not None]
     for state, units in zip(given, states, strict=bool(given)):
-        flow.join(flow.axes(state)[-1], units, f"{call.path} takes this as its first state")
+        flow.join(flow.axes(state)[-1], units, f"{call.path} uses this as its initial state")
     return states
 
 
@@ -106,7 +109,7 @@ def _sequence(layer: Any, cells: Sequence[Cell]) -> Axes:
 
 @layers(kl.ConvLSTM1D, kl.ConvLSTM2D, kl.ConvLSTM3D)
 def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """An LSTM whose gates are convolutions: of their kernels, a filter is a column of each."""
+    """Bind the weights of a convolutional LSTM: a filter is a column of each gate's kernel."""
     layer, cell, site = call.op, call.op.cell, flow.site(call.op)
     first, *starts = tree.flatten((call.args, call.kwargs.get("initial_state")))
     rank = len(flow.shape(first))
@@ -122,8 +125,8 @@ def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
         site.bind(cell.bias, 0, columns)
     for start in starts:
         if isinstance(start, Ref):
-            flow.join(flow.axes(start)[axis], filters, f"{call.path} takes this as its state")
-    if not _acts_alone(cell):
+            flow.join(flow.axes(start)[axis], filters, f"{call.path} uses this as its state")
+    if not _is_elementwise(cell):
         flow.freeze(filters, "its activation has no rule")
         return stop(flow, call, "has an activation without a rule")
     state = replace((None,) * (rank - 1), axis, filters)
@@ -133,7 +136,7 @@ def convolutional(flow: Flow, call: Call) -> Axes | list[Axes]:
 
 @layers(kl.Bidirectional)
 def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """Two layers over the same input, their outputs side by side or joined."""
+    """Bind two layers over the same input; their outputs are concatenated or joined."""
     layer = call.op
     forward, backward = layer.forward_layer, layer.backward_layer
     x = no_ids_in_space(flow, call, flow.axes(call.args[0]), 2)[2]
@@ -147,7 +150,7 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
     if isinstance(there, str) or isinstance(back, str):
         return stop(flow, call, there if isinstance(there, str) else str(back))
     if mirror:
-        # The backward layer is a copy of the forward one: as many units stay in both.
+        # The backward layer has the config of the forward one: both keep equal counts.
         for path in [path for path in site.edits if path[0] == MIRROR]:
             del site.edits[path]
         for one, other in zip(there[:-1], back[:-1], strict=True):
@@ -161,10 +164,10 @@ def bidirectional(flow: Flow, call: Call) -> Axes | list[Axes]:
 
 
 def _both(flow: Flow, call: Call, first: Ids, second: Ids, *, tied: bool) -> list[Ids]:
-    """What two directions show: side by side or joined as one, or each by itself."""
+    """Return the ids of the outputs of two directions: concatenated, joined, or separate."""
     mode = call.op.merge_mode
     if mode == "concat":
-        # Keras takes the output to be twice as wide as the forward layer, whatever the other is.
+        # Keras assumes that the output is twice as wide as the forward layer.
         out = np.concatenate([first, second])
         flow.block(out, 2)
         return [out]
@@ -177,5 +180,5 @@ def _both(flow: Flow, call: Call, first: Ids, second: Ids, *, tied: bool) -> lis
 
 
 def _runs(layer: Any) -> bool:
-    """Tell whether a layer is one of those above."""
+    """Return whether a layer is one of these recurrent layers."""
     return type(layer) in (kl.SimpleRNN, kl.GRU, kl.LSTM, kl.RNN)

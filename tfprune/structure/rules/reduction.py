@@ -11,29 +11,29 @@ from tfprune.structure.ids.rule_registry import layers, ops, stop
 from tfprune.structure.rules.activation import mix
 
 _DOTS = "0123456789"
-"""What stands for the axes under the dots of an einsum, the last of them at the end."""
+"""The letters for the axes under the dots of an einsum, aligned at the end."""
 
 
 @ops("Mean", "Sum", "Max", "Min", "Amax", "Amin", "Var", "Std", "Prod", "Any", "All", "Logsumexp")
 def reduce(flow: Flow, call: Call) -> Axes:
-    """A sum can be silenced; every other reduction over a removable axis is changed."""
+    """Zero removed positions of a sum; any other reduction of an axis mixes it."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
-    gone = {a % len(x) for a in axes}
+    reduced = {a % len(x) for a in axes}
     name = type(call.op).__name__
-    for position in gone:
+    for position in reduced:
         if name == "Sum":
             flow.silence(call, call.args[0], position, x[position])
         else:
             mix(flow, call, x, position, f"{name} over these channels")
     if call.op.keepdims:
-        return tuple(None if position in gone else ids for position, ids in enumerate(x))
-    return tuple(ids for position, ids in enumerate(x) if position not in gone)
+        return tuple(None if position in reduced else ids for position, ids in enumerate(x))
+    return tuple(ids for position, ids in enumerate(x) if position not in reduced)
 
 
 @ops("Cumsum", "Cumprod")
 def accumulate(flow: Flow, call: Call) -> Axes:
-    """Each position depends on those before it."""
+    """Freeze the axis of a running sum or product."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     if axis is None:
         return stop(flow, call, "runs over all positions of its input")
@@ -44,45 +44,45 @@ def accumulate(flow: Flow, call: Call) -> Axes:
 
 @ops("Norm")
 def norm(flow: Flow, call: Call) -> Axes:
-    """Without the silenced positions the length is the same, unless the least one counts."""
+    """Zero removed positions, which leaves the length exact unless zeros count in it."""
     x, axis, order = flow.axes(call.args[0]), call.op.axis, call.op.ord
     axes = (axis,) if isinstance(axis, int) else axis  # of one axis: a tuple before Keras 3.16
-    gone = {a % len(x) for a in (range(len(x)) if axes is None else axes)}
-    _length(flow, call, order, gone)
+    reduced = {a % len(x) for a in (range(len(x)) if axes is None else axes)}
+    _length(flow, call, order, reduced)
     if call.op.keepdims:
-        return tuple(None if position in gone else ids for position, ids in enumerate(x))
-    return tuple(ids for position, ids in enumerate(x) if position not in gone)
+        return tuple(None if position in reduced else ids for position, ids in enumerate(x))
+    return tuple(ids for position, ids in enumerate(x) if position not in reduced)
 
 
 @ops("Normalize")
 def normalize(flow: Flow, call: Call) -> Axes:
-    """The same length, by which everything is divided."""
+    """Zero removed positions of the length that the input is divided by."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
     _length(flow, call, call.op.order, {a % len(x) for a in axes})
     return x
 
 
-def _length(flow: Flow, call: Call, order: Any, gone: set[int]) -> None:
-    for position in gone:
+def _length(flow: Flow, call: Call, order: Any, reduced: set[int]) -> None:
+    for position in reduced:
         ids = flow.axes(call.args[0])[position]
         if order is None or isinstance(order, str) or order > 0:
             flow.silence(call, call.args[0], position, ids)
         else:
-            flow.freeze(ids, f"{call.path} takes a length to which zeros count")
+            flow.freeze(ids, f"{call.path} computes a length in which zeros count")
 
 
 def contract(flow: Flow, call: Call, a: Any, b: Any, pairs: list[tuple[int, int]]) -> None:
-    """Join what two tensors are summed over together, and silence it."""
+    """Join the axes that a product sums over, and zero their removed positions."""
     for axis_a, axis_b in pairs:
         ids_a, ids_b = flow.axes(a)[axis_a], flow.axes(b)[axis_b]
-        flow.join(ids_a, ids_b, f"{call.path} multiplies this with something that stays")
+        flow.join(ids_a, ids_b, f"{call.path} multiplies this with frozen channels")
         flow.silence(call, a, axis_a, ids_a)
 
 
 @ops("Matmul")
 def matmul(flow: Flow, call: Call) -> Axes:
-    """The last axis of the first with the last but one of the second; the rest broadcast."""
+    """Contract the last axis of the first with the second to last of the second tensor."""
     a, b = call.args
     xa, xb = flow.axes(a), flow.axes(b)
     if min(len(xa), len(xb)) < 2:
@@ -92,7 +92,7 @@ def matmul(flow: Flow, call: Call) -> Axes:
     rank = max(len(xa), len(xb))
     for position in range(-rank, -2):
         why = f"{call.path} joins this to something that cannot be removed"
-        # Of two axes the one that is stretched carries nothing; nor does one that is not there.
+        # An axis that is stretched or missing has no ids.
         here = [
             (flow.shape(part)[position], x[position])
             for part, x in ((a, xa), (b, xb))
@@ -105,7 +105,7 @@ def matmul(flow: Flow, call: Call) -> Axes:
 
 @ops("Tensordot")
 def tensordot(flow: Flow, call: Call) -> Axes:
-    """Some axes of the first with some of the second; the others stand one after another."""
+    """Contract some axes of two tensors; the others follow one another."""
     a, b = call.args
     xa, xb, axes = flow.axes(a), flow.axes(b), call.op.axes
     if isinstance(axes, int):
@@ -121,7 +121,7 @@ def tensordot(flow: Flow, call: Call) -> Axes:
 
 
 def _product(flow: Flow, call: Call, pairs: list[tuple[int, int]]) -> None:
-    """Contract two tensors, of which one may be a matrix of the model's own: it stays whole."""
+    """Contract two tensors; freeze the axes if one is a matrix that belongs to no layer."""
     a, b = call.args
     if isinstance(a, Ref) and isinstance(b, Ref):
         contract(flow, call, a, b, pairs)
@@ -134,14 +134,14 @@ def _product(flow: Flow, call: Call, pairs: list[tuple[int, int]]) -> None:
 
 @layers(kl.Dot)
 def dot(flow: Flow, call: Call) -> Axes:
-    """A product over one axis of each; the batch goes along."""
+    """Contract one axis of each tensor, for each sample of the batch."""
     a, b = call.args[0]
     axes = call.op.axes
     axis_a, axis_b = (axes, axes) if isinstance(axes, int) else axes
     xa, xb = flow.axes(a), flow.axes(b)
     axis_a, axis_b = axis_a % len(xa), axis_b % len(xb)
     if call.op.normalize:
-        # Without the silenced positions the lengths are the same.
+        # Zeroing removed positions leaves the lengths exact.
         flow.silence(call, b, axis_b, xb[axis_b])
     contract(flow, call, a, b, [(axis_a, axis_b)])
     left = tuple(ids for position, ids in enumerate(xa) if position != axis_a)
@@ -152,7 +152,7 @@ def dot(flow: Flow, call: Call) -> Axes:
 
 @ops("Einsum")
 def einsum(flow: Flow, call: Call) -> Axes:
-    """Letters that several operands share are joined; those that go are silenced."""
+    """Join the letters that operands share, and zero removed positions of summed letters."""
     ranks = [len(flow.shape(part)) for part in call.args]
     filled = _letters(call.op.subscripts.replace(" ", ""), ranks)
     if filled is None:
@@ -164,7 +164,7 @@ def einsum(flow: Flow, call: Call) -> Axes:
         for axis, letter in enumerate(letters):
             ids, size = flow.axes(part)[axis], flow.shape(part)[axis]
             if letter.isdigit() and size == 1 and letter in of:
-                continue  # Of what the dots stand for, an axis of one is stretched.
+                continue  # Under the dots, axes of size one are stretched.
             if letter in of and not (letter.isdigit() and sizes[letter] == 1):
                 of[letter] = flow.join(of[letter], ids, f"{call.path} multiplies this with more")
             else:
@@ -176,7 +176,9 @@ def einsum(flow: Flow, call: Call) -> Axes:
 
 
 def _letters(subscripts: str, ranks: list[int]) -> tuple[list[str], str] | None:
-    """The letters of each operand and of the result, digits for the dots. None: not known.
+    """Return the letters of each operand and of the result, with digits for the dots.
+
+    Return None for subscripts without a result.
 
     Example:
         >>> _letters("...td,ds->...ts", [4, 2])
@@ -196,7 +198,7 @@ def _letters(subscripts: str, ranks: list[int]) -> tuple[list[str], str] | None:
 
 @layers(kl.Attention, kl.AdditiveAttention)
 def attention(flow: Flow, call: Call) -> Axes | list[Axes]:
-    """Query and key are multiplied over their width; the value's width goes through."""
+    """Contract query and key over their width; the value's width passes through."""
     query, value, *rest = call.args[0]
     key = rest[0] if rest else value
     xq, xk, xv = flow.axes(query), flow.axes(key), flow.axes(value)

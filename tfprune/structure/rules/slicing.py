@@ -1,4 +1,4 @@
-"""Operations that cut axes into parts and put parts in a row."""
+"""Operations that split, slice and concatenate axes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ from tfprune.structure.ids.rule_registry import layers, ops, stop
 @layers(kl.Concatenate)
 @ops("Concatenate")
 def concatenate(flow: Flow, call: Call) -> Axes:
-    """Ids one after another on the axis; the other axes are joined."""
+    """Concatenate the ids along the axis; join the other axes."""
     parts = list(call.args[0])
     rank = len(flow.shape(parts[0]))
     axis = call.op.axis % rank
@@ -25,7 +25,7 @@ def concatenate(flow: Flow, call: Call) -> Axes:
     for position in range(rank):
         here = [flow.axes(part)[position] for part in parts]
         if position == axis:
-            out.append(_in_a_row(flow, call, parts, here, axis))
+            out.append(_concatenated(flow, call, parts, here, axis))
             continue
         if any(ids is None for ids in here):
             for ids in here:
@@ -41,7 +41,7 @@ def concatenate(flow: Flow, call: Call) -> Axes:
     return tuple(out)
 
 
-def _in_a_row(flow: Flow, call: Call, parts: list, here: list, axis: int) -> Ids | None:
+def _concatenated(flow: Flow, call: Call, parts: list, here: list, axis: int) -> Ids | None:
     if all(ids is None for ids in here):
         return None
     row = []
@@ -55,7 +55,7 @@ def _in_a_row(flow: Flow, call: Call, parts: list, here: list, axis: int) -> Ids
 
 @ops("Stack")
 def stack(flow: Flow, call: Call) -> Axes:
-    """Joined as elementwise, with a new axis."""
+    """Join the inputs as in an elementwise operation, and insert an axis."""
     parts = list(call.args[0])
     x = list(flow.merge(parts, f"{call.path} stacks this on something that cannot be removed"))
     x.insert(call.op.axis % (len(x) + 1), None)
@@ -64,7 +64,7 @@ def stack(flow: Flow, call: Call) -> Axes:
 
 @ops("Unstack")
 def unstack(flow: Flow, call: Call) -> list[Axes]:
-    """One axis goes, and one tensor comes for each of its positions."""
+    """Freeze the axis that is taken apart, and return the others for each output."""
     x = flow.axes(call.args[0])
     axis = call.op.axis % len(x)
     flow.freeze(x[axis], f"{call.path} takes this axis apart")
@@ -73,7 +73,7 @@ def unstack(flow: Flow, call: Call) -> list[Axes]:
 
 @ops("Split", "ArraySplit")
 def split(flow: Flow, call: Call) -> list[Axes]:
-    """Equal parts need not stay equal: the split is told where it cuts."""
+    """Split the ids; the kept parts may differ in size, so the split gets explicit indices."""
     x = flow.axes(call.args[0])
     axis = call.op.axis % len(x)
     sizes = [flow.shape(ref)[axis] for ref in call.outputs]
@@ -95,7 +95,7 @@ def split(flow: Flow, call: Call) -> list[Axes]:
 
 @ops("Glu")
 def glu(flow: Flow, call: Call) -> Axes:
-    """One half of an axis is the gate of the other: as they are cut in the middle, both go."""
+    """Tie the halves of an axis, of which one gates the other."""
     x = flow.axes(call.args[0])
     axis = call.op.axis % len(x)
     ids = x[axis]
@@ -106,7 +106,7 @@ def glu(flow: Flow, call: Call) -> Axes:
 
 @ops("GetItem")
 def get_item(flow: Flow, call: Call) -> Axes:
-    """Slices and whole numbers are written anew for what stays."""
+    """Slice the ids, and rewrite slices and integers for the kept positions."""
     x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
     key = call.args[1] if len(call.args) > 1 else call.kwargs["key"]
     given = list(key) if isinstance(key, tuple | list) else [key]
@@ -171,7 +171,7 @@ def _slice(
 
         return inside, change
     if step > 1 and size % step == 0 and start < step and len(ids[part]) == size // step:
-        # Every step-th position: positions of one stride live together, so the stride stays.
+        # Every step-th position: tie the positions of one stride, so that the step is unchanged.
         flow.tie(ids.reshape(-1, step).T)
         return ids[part], lambda _keep: part
     if step == -1 and len(ids[part]) == size:
@@ -182,7 +182,7 @@ def _slice(
 
 @ops("Pad")
 def pad(flow: Flow, call: Call) -> Axes:
-    """Padding is there for good; what is padded may go."""
+    """Surround the ids with fixed ones for the padding, which is always kept."""
     x, widths = flow.axes(call.args[0]), list(call.op.pad_width)
     if len(widths) == 1:
         widths = widths * len(x)
@@ -200,7 +200,7 @@ def pad(flow: Flow, call: Call) -> Axes:
 
 @ops("Take")
 def take(flow: Flow, call: Call) -> Axes:
-    """Rows picked by an index: the picked axis stays, the others go along."""
+    """Freeze the axis that is indexed; the others pass through."""
     x, axis = flow.axes(call.args[0]), call.op.axis
     indices = call.args[1]
     if axis is None:

@@ -1,4 +1,4 @@
-"""Pooling, padding, cropping, resizing: they move over space and let channels through."""
+"""Pooling, padding, cropping and resizing: channels pass through unchanged."""
 
 import math
 
@@ -42,27 +42,27 @@ ADAPTIVE = (
 )
 @ops("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool")
 def window(flow: Flow, call: Call) -> Axes:
-    """Space changes, channels do not."""
+    """Propagate the channels; freeze the spatial axes."""
     if len(flow.shape(call.outputs[0])) != len(flow.shape(call.args[0])):
-        # Keras 3.15 does so for adaptive pooling with channels last.
-        return stop(flow, call, "is said by Keras to give another rank than it has")
+        # In Keras 3.15, adaptive pooling with channels last.
+        return stop(flow, call, "has another output rank than Keras infers")
     return _over_space(flow, call)
 
 
 @ops("Resize", "CropImages", "PadImages")
 def images(flow: Flow, call: Call) -> Axes:
-    """The same for operations on images, which take a single one too."""
+    """Propagate through operations on images, which may also be given a single image."""
     if len(flow.shape(call.args[0])) != 4:
-        return stop(flow, call, "takes the batch for the height of one image")
+        return stop(flow, call, "treats the batch as the height of one image")
     return _over_space(flow, call)
 
 
 @ops("ExtractPatches")
 def patches(flow: Flow, call: Call) -> Axes:
-    """Each channel becomes as many as a patch has places."""
+    """Repeat each channel for every position of a patch."""
     size = call.op.size
     if len(flow.shape(call.args[0])) != len(size) + 2:
-        return stop(flow, call, "takes the batch for the height of one image")
+        return stop(flow, call, "treats the batch as the height of one image")
     x = _over_space(flow, call)
     axis = channel_axis(_data_format(call), len(x))
     ids = x[axis]
@@ -75,7 +75,7 @@ def _over_space(flow: Flow, call: Call) -> Axes:
 
 
 def _data_format(call: Call) -> str:
-    """Where an operation takes the channels to be; the oldest layers do not say it."""
+    """Return the data format of an operation; some layers have no attribute for it."""
     if isinstance(call.op, keras.Layer):
         return getattr(call.op, "data_format", "channels_last")
     return call.op.data_format or keras.config.image_data_format()
@@ -90,7 +90,7 @@ def _data_format(call: Call) -> str:
     kl.GlobalMaxPooling3D,
 )
 def global_pool(flow: Flow, call: Call) -> Axes:
-    """Space goes; with `keepdims` it stays as ones."""
+    """Remove the spatial axes, or keep them as ones with `keepdims`."""
     x = flow.axes(call.args[0])
     axis = channel_axis(call.op.data_format, len(x))
     x = no_ids_in_space(flow, call, x, axis)

@@ -1,4 +1,4 @@
-"""A layer or a model that runs on every step of a sequence."""
+"""TimeDistributed: a layer or a model that runs on every step of a sequence."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from tfprune.graph.read import Call, Graph, Ref, Value, is_function, read
 from tfprune.keras_support.internals import layers_and_input
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
-from tfprune.structure.ids.propagate import carry
+from tfprune.structure.ids.propagate import propagate
 from tfprune.structure.ids.rule_registry import find, layers, stop
 from tfprune.structure.ids.shapes import concrete_shapes, count
 
@@ -20,7 +20,7 @@ Path = tuple[str | int, ...]
 
 @layers(kl.TimeDistributed)
 def time_distributed(flow: Flow, call: Call) -> Axes:
-    """What is wrapped is a graph of its own, through which the ids go without the time axis."""
+    """Propagate ids through the graph of the wrapped layer, without the time axis."""
     inner, given = call.op.layer, call.args[0]
     graph = _graph_of(flow, call)
     places = dict(_places(inner, ("layer",)))
@@ -39,7 +39,7 @@ def time_distributed(flow: Flow, call: Call) -> Axes:
         label = one.path if is_function(inner) else ""
         flow.sites[id(one.op)] = site.inside(one.op, *path, label=label)
     before = len(flow.costs)
-    carry(flow, graph, counts)
+    propagate(flow, graph, counts)
     flow.repeat_costs(before, call, flow.sizes[given.index][1])
     for layer, ref in [*zip(graph.input_layers, [start], strict=False), *graph.nested]:
         if id(layer) in places:
@@ -52,7 +52,7 @@ def time_distributed(flow: Flow, call: Call) -> Axes:
 
 
 def _graph_of(flow: Flow, call: Call) -> Graph:
-    """What a wrapper runs on each step: the calls of a model, or the one call of a layer."""
+    """Return the graph that a wrapper runs on each step: of a model, or of one layer's call."""
     inner = call.op.layer
     if is_function(inner):
         return read(inner, lambda op: find(op) is not None)
@@ -70,11 +70,11 @@ def _without_time(axes: tuple) -> tuple:
 
 
 def _places(inner: Any, path: Path) -> Iterator[tuple[int, Path]]:
-    """Where each operation of a wrapped model lies in the config of its wrapper, by its `id`."""
+    """Yield the `id` of each wrapped operation, with its path in the wrapper's config."""
     yield id(inner), path
     if not is_function(inner):
         return
-    # A Sequential's own `layers` leaves out its input, which the config has.
+    # `layers` of a Sequential omits the input layer, which the config contains.
     listed = layers_and_input(inner) if isinstance(inner, keras.Sequential) else inner.operations
     if len(inner.get_config().get("layers", ())) == len(listed):
         for number, op in enumerate(listed):
@@ -82,7 +82,7 @@ def _places(inner: Any, path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _resize_input(flow: Flow, site: Any, ref: Ref) -> None:
-    """A model in a config names the shape of what it is given."""
+    """Set the input shape in the config of a wrapped model."""
     axes, shape = flow.axes(ref), flow.shape(ref)
 
     def batch_shape(keep: Keep) -> list[int | None]:

@@ -1,1 +1,1 @@
-"""Which units to remove: importance, ranking, and the cost of what stays."""
+"""Which units to remove: importance, ranking, and the cost of the rest."""

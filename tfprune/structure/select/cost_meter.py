@@ -1,4 +1,4 @@
-"""What a model costs when some of its ids are gone, counted without building it."""
+"""Counting what a model costs after some of its ids are removed, without building it."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tfprune.structure.rebuild.weights import operations
 
 @dataclass(frozen=True, eq=False)
 class _Products:
-    """A sum of products: each a factor times the living lengths of some vectors."""
+    """A sum of products: each a factor times the kept lengths of some vectors."""
 
     factors: np.ndarray
     terms: list[list[int]]
@@ -34,7 +34,7 @@ class _Products:
 
 
 class Meter:
-    """Counts parameters, multiplications and channels of a model cut down to what lives."""
+    """Counts parameters, multiplications and channels of a model for the kept ids."""
 
     def __init__(self, found: Units) -> None:
         self.found = found
@@ -71,48 +71,48 @@ class Meter:
             [[self._vector(ids) for ids in cost.vectors] for cost in costs],
         )
 
-    def _lengths(self, alive: np.ndarray) -> np.ndarray:
+    def _lengths(self, kept_mask: np.ndarray) -> np.ndarray:
         if not len(self._flat):
             return np.zeros(0)
-        return np.add.reduceat(alive[self._flat].astype(np.int64), self._starts)
+        return np.add.reduceat(kept_mask[self._flat].astype(np.int64), self._starts)
 
     @cached_property
     def everything(self) -> np.ndarray:
-        """All ids alive."""
+        """A mask that keeps all ids."""
         return np.ones(self.found.flow.size, bool)
 
-    def params(self, alive: np.ndarray) -> float:
-        """Weights of all kinds, as `model.count_params` counts them."""
-        return round(self._params.total(self._lengths(alive)))
+    def params(self, kept_mask: np.ndarray) -> float:
+        """Return the number of weights, as `model.count_params` counts them."""
+        return round(self._params.total(self._lengths(kept_mask)))
 
-    def macs(self, alive: np.ndarray) -> float:
-        """Multiplications of one sample; NaN where the model leaves sizes open."""
-        return self._macs.total(self._lengths(alive))
+    def macs(self, kept_mask: np.ndarray) -> float:
+        """Return the multiplications of one sample; NaN if the model leaves sizes open."""
+        return self._macs.total(self._lengths(kept_mask))
 
-    def file_bytes(self, alive: np.ndarray) -> float:
-        """Bytes of the weights in a float32 file, where BatchNormalization is folded away."""
-        return 4 * self._file.total(self._lengths(alive))
+    def file_bytes(self, kept_mask: np.ndarray) -> float:
+        """Return the bytes of the weights in a float32 file, with BatchNormalization folded."""
+        return 4 * self._file.total(self._lengths(kept_mask))
 
-    def channels(self, alive: np.ndarray) -> float:
-        """Units of all groups that can be cut."""
-        return float(sum(int(alive[group.units].sum()) for group in self.found.groups))
+    def channels(self, kept_mask: np.ndarray) -> float:
+        """Return the number of units in all groups."""
+        return float(sum(int(kept_mask[group.units].sum()) for group in self.found.groups))
 
-    def macs_by_call(self, alive: np.ndarray) -> dict[str, float]:
-        """Multiplications of each call that has some, by its path."""
+    def macs_by_call(self, kept_mask: np.ndarray) -> dict[str, float]:
+        """Return the multiplications of each call that has some, by its path."""
         result: dict[str, float] = {}
-        each = self._macs.each(self._lengths(alive))
+        each = self._macs.each(self._lengths(kept_mask))
         for cost, macs in zip(self.found.flow.costs, each, strict=True):
             result[cost.call.path] = result.get(cost.call.path, 0.0) + macs
         return result
 
-    def measure(self, kind: str, alive: np.ndarray) -> float:
-        """One of the costs, by its name in a target.
+    def measure(self, kind: str, kept_mask: np.ndarray) -> float:
+        """Return one of the costs, by its name in a target.
 
         Raises:
             ModelError: Multiplications cannot be counted.
         """
         if kind == "macs":
-            macs = self.macs(alive)
+            macs = self.macs(kept_mask)
             if math.isnan(macs):
                 raise ModelError(
                     f"model {self.found.model.name!r} leaves sizes of its input open, so its "
@@ -121,23 +121,23 @@ class Meter:
             return macs
         return {"params": self.params, "channels": self.channels, "tflite_bytes": self.file_bytes}[
             kind
-        ](alive)
+        ](kept_mask)
 
 
-def nearest_multiple(asked: float, step: int, most: int) -> int:
-    """The count to keep: the multiple of `step` nearest to what is asked, or all.
+def nearest_multiple(wanted: float, step: int, most: int) -> int:
+    """Return the count to keep: the multiple of `step` nearest to `wanted`, or `most`.
 
-    Never nothing: at least one step, or all where there are fewer.
+    The count is never zero: at least one step, or `most` if that is less.
 
     Example:
-        >>> [nearest_multiple(asked, 8, 20) for asked in (20, 19, 17, 13, 3, 0)]
+        >>> [nearest_multiple(wanted, 8, 20) for wanted in (20, 19, 17, 13, 3, 0)]
         [20, 20, 16, 16, 8, 8]
         >>> nearest_multiple(1, 8, 4), nearest_multiple(0.5 * 11, 1, 11), nearest_multiple(0, 1, 3)
         (4, 6, 1)
     """
-    if asked >= most or most <= step:
+    if wanted >= most or most <= step:
         return most
-    multiple = max(round(asked / step), 1) * step
-    if multiple >= most or most - asked < abs(multiple - asked):
+    multiple = max(round(wanted / step), 1) * step
+    if multiple >= most or most - wanted < abs(multiple - wanted):
         return most
     return multiple

@@ -1,7 +1,7 @@
-"""How much each unit matters: a number for every id's root; high means keep.
+"""Importances: a number for the root of each id; high means keep.
 
-Each is a plain function of the evidence. What is measured on weights is summed over all the
-members of a unit; a unit that has nothing to be measured by is NaN, and its group stays whole.
+Each is a plain function of the evidence. Importances of weights are summed over all the members
+of a unit. A unit for which an importance is not defined is NaN, and its group is kept whole.
 """
 
 import math
@@ -28,7 +28,7 @@ from tfprune.utils.registry import Registry
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a unit's importance can be judged by."""
+    """What importances are computed from."""
 
     found: Units
     weights: Weights
@@ -37,7 +37,7 @@ class Evidence:
     seed: int = 0
 
     def array(self, binding: Binding, site_op: Any) -> np.ndarray:
-        """A weight, from the arrays that are being judged."""
+        """Return the array of a binding's weight."""
         return self.weights[id(site_op)][self._places[id(site_op), id(binding.weight)]]
 
     @cached_property
@@ -49,7 +49,7 @@ class Evidence:
         }
 
     def members(self, *roles: str) -> Iterator[tuple[Any, Binding]]:
-        """The weight axes of these roles, with their layer."""
+        """Yield the weight axes of these roles, with their layer."""
         for site, binding in self.found.bindings:
             if binding.role in roles:
                 yield site.op, binding
@@ -63,8 +63,8 @@ class Evidence:
         """
         if self.data is None:
             raise DataError(
-                "data=: there is none, which this importance judges by: give (inputs, labels), "
-                "inputs where it reads no labels, or an iterable of batches"
+                "data=: this importance needs data: pass (inputs, labels), inputs if it uses no "
+                "labels, or an iterable of batches"
             )
         return list(read(self.data, takes(self.found.graph), "data"))
 
@@ -75,17 +75,17 @@ class Evidence:
 
 
 class Importance(Protocol):
-    """A number for each id, right at the roots of units; NaN where there is no evidence."""
+    """Returns a number for each id, valid at the roots of units; NaN if not defined."""
 
     def __call__(self, evidence: Evidence) -> np.ndarray:
-        """Judge all units."""
+        """Return the importance of all units."""
 
 
 IMPORTANCES: Registry[Importance] = Registry("importance")
 
 
 def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
-    """An importance from a function of a weight laid out as (positions, everything else)."""
+    """Return an importance from a function of a weight laid out as (positions, everything else)."""
 
     def importance(evidence: Evidence) -> np.ndarray:
         score = np.zeros(evidence.found.flow.size)
@@ -98,11 +98,11 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
                     values = np.asarray(given, np.float64)
                 except (TypeError, ValueError):
                     raise OptionError(
-                        f"importance: the callable must give numbers. Received {given!r}"
+                        f"importance: the callable must return numbers. Received {given!r}"
                     ) from None
                 if values.shape != (len(rows),):
                     raise OptionError(
-                        f"importance: the callable must give one number for each of {len(rows)} "
+                        f"importance: the callable must return one number for each of {len(rows)} "
                         f"positions. Received an array of shape {values.shape}"
                     )
                 np.add.at(score, root[ids], values)
@@ -115,13 +115,13 @@ def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
 @IMPORTANCES.register("l1")
 @by_weights
 def l1(rows: np.ndarray) -> np.ndarray:
-    """Σ|w| of each weight that makes or uses a unit."""
+    """Return Σ|w|, summed over the weights that make or use a unit."""
     return np.abs(rows).sum(axis=1)
 
 
 @IMPORTANCES.register("l2")
 def l2(evidence: Evidence) -> np.ndarray:
-    """√Σw² of each weight that makes or uses a unit."""
+    """Return √Σw², summed over the weights that make or use a unit."""
     score = np.zeros(evidence.found.flow.size)
     root = evidence.found.root
     for op, binding in evidence.members(MAKE, USE):
@@ -131,7 +131,7 @@ def l2(evidence: Evidence) -> np.ndarray:
 
 
 def squares(array: np.ndarray, axis: int) -> np.ndarray:
-    """The sum of squares at each position of an axis, without a copy of the array.
+    """Return the sum of squares at each position of an axis, without a copy of the array.
 
     Example:
         >>> squares(np.array([[1.0, 2.0], [3.0, 4.0]]), 1).tolist()
@@ -145,7 +145,7 @@ def squares(array: np.ndarray, axis: int) -> np.ndarray:
 
 @IMPORTANCES.register("lamp")
 def lamp(evidence: Evidence) -> np.ndarray:
-    """u² over the sum of all that are at least as large in its group (Lee et al., 2021)."""
+    """Return u² divided by the sum of all u² in its group that are not less (Lee et al., 2021)."""
     score = np.zeros(evidence.found.flow.size)
     root = evidence.found.root
     for op, binding in evidence.members(MAKE, USE):
@@ -161,7 +161,7 @@ def lamp(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("fpgm")
 def fpgm(evidence: Evidence) -> np.ndarray:
-    """The distance of a filter to all others: one near their median can be replaced by them."""
+    """Return the sum of distances to all other filters: one near their median is redundant."""
     score = np.zeros(evidence.found.flow.size)
     for op, binding in evidence.members(MAKE):
         for ids, rows in positions(evidence.array(binding, op), binding):
@@ -175,7 +175,7 @@ def fpgm(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("bn_scale")
 def bn_scale(evidence: Evidence) -> np.ndarray:
-    """|γ| of the BatchNormalizations that a unit goes through (Liu et al., 2017)."""
+    """Return |γ|, summed over the BatchNormalizations of a unit (Liu et al., 2017)."""
     score = np.full(evidence.found.flow.size, np.nan)
     root = evidence.found.root
     for _, binding in evidence.found.bindings:
@@ -191,17 +191,17 @@ def bn_scale(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("random")
 def at_random(evidence: Evidence) -> np.ndarray:
-    """The control: what any other must beat."""
+    """Return random numbers, as a baseline."""
     return np.random.default_rng(evidence.seed).uniform(size=evidence.found.flow.size)
 
 
 @IMPORTANCES.register("taylor")
 def taylor(evidence: Evidence) -> np.ndarray:
-    """|Σ w·∂L/∂w| over what a removal zeroes, root mean square over the batches, by their size.
+    """Return |Σ w·∂L/∂w| over the weights that a removal zeroes, RMS over the samples.
 
-    It is the change of the loss that a removal makes, to first order: at the weights that use a
-    unit, Σ w·∂L/∂w is Σ x·∂L/∂x of all that comes in by it, with what BatchNormalizations and
-    biases on the way have added.
+    This is the first-order change of the loss when the unit is removed: at the weights that use a
+    unit, Σ w·∂L/∂w equals Σ x·∂L/∂x of their input x, which includes what BatchNormalizations and
+    biases before them have added.
     """
     total = np.zeros(evidence.found.flow.size)
     for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
@@ -217,7 +217,7 @@ def taylor(evidence: Evidence) -> np.ndarray:
 
 @IMPORTANCES.register("hessian")
 def hessian(evidence: Evidence) -> np.ndarray:
-    """½·w²·E[(∂L/∂w)²] over what a removal zeroes: the loss's curvature by Fisher information."""
+    """Return ½·w²·E[(∂L/∂w)²] over the weights that a removal zeroes (Fisher information)."""
     total = np.zeros(evidence.found.flow.size)
     for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
         for op, binding, counts in _zeroed(evidence):
@@ -229,10 +229,10 @@ def hessian(evidence: Evidence) -> np.ndarray:
 
 
 def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
-    """The weights that a removal zeroes, with whether it does so to a unit's share in them.
+    """Yield the weights that a removal zeroes, each with a mask of the units that count in it.
 
-    Those that use a unit; those that make it where none uses it, as for the queries and keys of
-    attention.
+    These are the weights that use a unit, or those that make it if none uses it, as for the
+    queries and keys of attention.
     """
     used = np.zeros(evidence.found.flow.size, bool)
     for _, binding in evidence.members(USE):
@@ -246,7 +246,7 @@ def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
 
 @IMPORTANCES.register("activation")
 def activation(evidence: Evidence) -> np.ndarray:
-    """The mean absolute value of a unit's tensor positions, over the data."""
+    """Return the mean absolute value of a unit's activations over the data."""
     found = evidence.found
     size = found.flow.size
     score, seen, weight = np.zeros(size), np.zeros(size, bool), 0.0
@@ -273,7 +273,7 @@ def activation(evidence: Evidence) -> np.ndarray:
 
 
 def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
-    """The gradient of the loss on each batch, for every bound weight."""
+    """Yield the gradients of the loss on each batch, for every bound weight."""
     import tensorflow as tf
 
     found = evidence.found
@@ -298,16 +298,16 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
         yield result
 
 
-def judge(importance: str | Callable, evidence: Evidence) -> np.ndarray:
-    """The scores of all ids.
+def score_units(importance: str | Callable, evidence: Evidence) -> np.ndarray:
+    """Return the importance of all ids.
 
     Raises:
-        OptionError: The importance is not known, or gives numbers that are not finite.
+        OptionError: The importance is unknown, or returned infinite scores.
     """
     if callable(importance):
         score = by_weights(importance)(evidence)
     else:
         score = IMPORTANCES[importance](evidence)
     if np.isinf(score).any():
-        raise OptionError(f"importance {importance!r} gave infinite scores")
+        raise OptionError(f"importance {importance!r} returned infinite scores")
     return score

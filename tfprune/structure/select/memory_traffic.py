@@ -1,8 +1,8 @@
-"""How much of a model's time hangs on each group of units, beyond its multiplications.
+"""Estimating how much of a model's time each group of units takes, beyond multiplications.
 
-An operation takes time for what it multiplies and for what it moves through memory. Half of a
-wide layer on a small image saves multiplications; half of an early expansion, which a depthwise
-convolution follows, saves few of them and much time.
+An operation takes time for its multiplications and for memory traffic. Halving a wide layer on a
+small image saves multiplications; halving an early expansion before a depthwise convolution saves
+few of them and much time.
 """
 
 import math
@@ -27,16 +27,16 @@ FOLDED = (
     keras.layers.Rescaling,
     keras.layers.Normalization,
 )
-"""What a converter makes part of the convolution beside it."""
+"""Layers that a converter fuses into the neighboring convolution."""
 
 Term = tuple[float, tuple[Ids, ...]]
 
 
 def intensities(found: Units) -> np.ndarray:
-    """For each group, its share of the time over its share of the multiplications.
+    """Return, for each group, its share of the time over its share of the multiplications.
 
-    Above 1, a group's units cost more time than their multiplications tell. It is 1 for a group
-    that multiplies nothing, and NaN where the model leaves sizes of its input open.
+    Above 1, a group's units take more time than their multiplications suggest. It is 1 for a
+    group without multiplications, and NaN if the model leaves sizes of its input open.
 
     Example:
         >>> import keras
@@ -64,7 +64,7 @@ def intensities(found: Units) -> np.ndarray:
 
 
 def _moves(found: Units) -> list[Term]:
-    """What each call reads and writes, as numbers of one sample."""
+    """Return how many numbers each call reads and writes, for one sample."""
     terms: list[Term] = []
     for call in found.graph.calls:
         if isinstance(call.op, FOLDED) or _is_relu(call):
@@ -79,7 +79,7 @@ def _is_relu(call: Call) -> bool:
 
 
 def _by_group(found: Units, member: np.ndarray, terms: Sequence[Term]) -> tuple[np.ndarray, float]:
-    """What a sum of products loses, relative to the share of a group that goes, and the sum."""
+    """Return each group's part of a sum of products, per removed share, and the whole sum."""
     result = np.zeros(len(found.groups))
     total = 0.0
     shares: dict[int, np.ndarray] = {}

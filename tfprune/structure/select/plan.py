@@ -1,4 +1,4 @@
-"""What is to be removed, as data: JSON out, JSON in, applied again to the same architecture."""
+"""What to remove, as data: saved as JSON, and applied again to the same architecture."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tfprune.structure.rebuild.cut import Cut
 
 @dataclass(frozen=True)
 class Removal:
-    """Positions to remove of one axis that a layer makes."""
+    """The positions to remove from one axis that a layer makes."""
 
     layer: str
     axis: str
@@ -27,7 +27,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class BlockRemoval:
-    """A residual block to take out whole, and the layers that make it."""
+    """A residual block to remove, and its layers."""
 
     block: str
     layers: tuple[str, ...]
@@ -35,10 +35,10 @@ class BlockRemoval:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is to be removed from a model: blocks first, then units of what is left.
+    """Everything to remove from a model: blocks first, then units of the rest.
 
-    `axes` are all axes that the layers of what is left make, as (layer, axis) in the order they
-    run: by them the layers are found again where Keras has counted further in their names.
+    `axes` are all axes that the layers of the rest make, as (layer, axis) in the order they run;
+    with them the layers are found again if Keras has numbered their names differently.
 
     Example:
         >>> plan = Plan("net", (Removal("hidden", "units", 8, (1, 5)),))
@@ -52,15 +52,15 @@ class Plan:
     axes: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain dicts, lists, numbers and strings."""
+        """Return the plan as plain dicts, lists, numbers and strings."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Plan":
-        """The plan from what `to_json` gave.
+        """Return the plan from the result of `to_json`.
 
         Raises:
-            OptionError: It is something else.
+            OptionError: The data is not a plan.
         """
         try:
             removals = tuple(
@@ -82,7 +82,7 @@ class Plan:
             raise OptionError(f"this is not a plan of tfprune: it has no {error}") from None
         except (AttributeError, TypeError, ValueError) as error:
             raise OptionError(
-                f"this is not a plan of tfprune, a dict as Plan.to_json gives it ({error}). "
+                f"this is not a plan of tfprune, a dict as Plan.to_json returns it ({error}). "
                 f"Received {type_name(data)}"
             ) from None
 
@@ -95,8 +95,8 @@ class Plan:
         """Read a plan from a JSON file.
 
         Raises:
-            ArtifactError: The file is missing or no JSON.
-            OptionError: It is no plan.
+            ArtifactError: The file is missing or not JSON.
+            OptionError: The data is not a plan.
         """
         content = read_bytes(path, "save a plan to it first")
         try:
@@ -113,22 +113,22 @@ def _whole(number: Any) -> int:
 
 
 def plan_of(cut: Cut) -> Plan:
-    """The plan that takes out the same blocks and units."""
+    """Return the plan that removes the same blocks and units as a cut."""
     found, lines = cut.left, []
     producers = named_producers(found)
     for name, producer in producers.items():
-        gone = np.flatnonzero(~cut.alive[producer.start : producer.stop])
-        if len(gone):
+        removed = np.flatnonzero(~cut.kept_mask[producer.start : producer.stop])
+        if len(removed):
             layer, axis = name
             size = producer.stop - producer.start
-            lines.append(Removal(layer, axis, size, tuple(int(position) for position in gone)))
+            lines.append(Removal(layer, axis, size, tuple(int(position) for position in removed)))
     blocks = cut.branches.planned(cut.whole)
-    gone_whole = tuple(BlockRemoval(block.name, block.layers) for block in blocks)
-    return Plan(found.model.name, tuple(lines), gone_whole, tuple(producers))
+    removed_blocks = tuple(BlockRemoval(block.name, block.layers) for block in blocks)
+    return Plan(found.model.name, tuple(lines), removed_blocks, tuple(producers))
 
 
 def named_producers(found: Units) -> dict[tuple[str, str], Any]:
-    """Every axis that makes ids, by its layer's name (its path where two share one) and key."""
+    """Return the axes that make ids, by layer name (its path if not unique) and key."""
     path = {id(call.op): call.path for call in reversed(found.graph.calls)}
     result: dict[tuple[str, str], Any] = {}
     for producer in found.flow.producers:
@@ -142,14 +142,14 @@ def named_producers(found: Units) -> dict[tuple[str, str], Any]:
 
 
 def removed_by(found: Units, plan: Plan) -> np.ndarray:
-    """The roots of the units that a plan removes.
+    """Return the roots of the units that a plan removes.
 
     Raises:
         OptionError: The plan does not fit the model.
     """
     producers = named_producers(found)
     renamed = _renamed(plan, tuple(producers))
-    gone: list[np.ndarray] = []
+    roots: list[np.ndarray] = []
     for line in plan.removals:
         name = (line.layer, line.axis)
         producer = producers.get(renamed.get(name, name))
@@ -163,13 +163,13 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
         bad = [p for p in line.positions if not 0 <= p < line.size]
         if bad:
             raise OptionError(f"plan: {line.layer}.{line.axis} has no position {bad[0]}")
-        gone.append(found.root[producer.start + np.array(line.positions, int)])
-    removed = np.unique(np.concatenate([np.zeros(0, int), *gone]))
+        roots.append(found.root[producer.start + np.array(line.positions, int)])
+    removed = np.unique(np.concatenate([np.zeros(0, int), *roots]))
     free = np.concatenate([np.zeros(0, int), *(group.units for group in found.groups)])
-    stuck = np.setdiff1d(removed, free)
-    if len(stuck):
+    frozen = np.setdiff1d(removed, free)
+    if len(frozen):
         raise OptionError(
-            f"plan for {plan.model!r}: {len(stuck)} of its units cannot be removed from "
+            f"plan for {plan.model!r}: {len(frozen)} of its units cannot be removed from "
             f"model {found.model.name!r}; look at tfprune.units(model)"
         )
     check_not_emptied(found, removed)
@@ -177,10 +177,10 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
 
 
 def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
-    """The blocks that a plan takes out.
+    """Return the blocks that a plan removes.
 
     Raises:
-        OptionError: The model has no such block, or it is made of other layers.
+        OptionError: The model has no such block, or the block has other layers.
     """
     known = {block.name: block for block in found.blocks}
     result = []
@@ -191,11 +191,11 @@ def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
                 f"plan for {plan.model!r}: model {found.model.name!r} has no block "
                 f"{line.block!r}. {nearest(line.block, known)}"
             )
-        # Keras may have counted further when the model was built.
-        if [_uncounted(name) for name in block.layers] != [_uncounted(n) for n in line.layers]:
+        # Keras may have numbered the names differently when the model was built.
+        if [_base_name(name) for name in block.layers] != [_base_name(n) for n in line.layers]:
             raise OptionError(
-                f"plan for {plan.model!r}: block {line.block!r} should be made of "
-                f"{', '.join(line.layers)}; in model {found.model.name!r} it is of "
+                f"plan for {plan.model!r}: block {line.block!r} should have the layers "
+                f"{', '.join(line.layers)}; in model {found.model.name!r} it has "
                 f"{', '.join(block.layers)}"
             )
         result.append(block)
@@ -205,36 +205,36 @@ def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
 def _renamed(
     plan: Plan, axes: tuple[tuple[str, str], ...]
 ) -> dict[tuple[str, str], tuple[str, str]]:
-    """What the axes of a plan are called in a model that was built later; {} if as they were."""
+    """Return the names of a plan's axes in another model; {} if they are unchanged."""
     if set(plan.axes) == set(axes) or len(plan.axes) != len(axes):
         return {}
     pairs = dict(zip(plan.axes, axes, strict=True))
     same = all(
-        _uncounted(old[0]) == _uncounted(new[0]) and old[1] == new[1] for old, new in pairs.items()
+        _base_name(old[0]) == _base_name(new[0]) and old[1] == new[1] for old, new in pairs.items()
     )
     return pairs if same else {}
 
 
-def _uncounted(name: str) -> str:
+def _base_name(name: str) -> str:
     return re.sub(r"_\d+(?=[/.]|$)", "", name)
 
 
 def check_not_emptied(found: Units, removed: np.ndarray) -> None:
-    """Raise if nothing would be left of some tensor, or if blocks would differ in size.
+    """Raise if a tensor would lose all its units, or if blocks would differ in size.
 
     Raises:
-        OptionError: Naming the layer that makes the units.
+        OptionError: Names the layer that makes the units.
     """
-    gone = np.zeros(found.flow.size, bool)
-    gone[removed] = True
+    is_removed = np.zeros(found.flow.size, bool)
+    is_removed[removed] = True
     for group in found.groups:
-        counts = np.bincount(group.blocks[~gone[group.units]], minlength=group.block_count)
+        counts = np.bincount(group.blocks[~is_removed[group.units]], minlength=group.block_count)
         if group.block_count > 1 and len(set(counts.tolist())) > 1:
             raise OptionError(
-                f"plan: {group.name} must keep as many units in each of its "
-                f"{group.block_count} blocks; {counts.tolist()} would stay"
+                f"plan: {group.name} must keep equal counts in its {group.block_count} blocks; "
+                f"{counts.tolist()} would be kept"
             )
     for ids in vectors(found):
-        if gone[found.root[ids]].all():
+        if is_removed[found.root[ids]].all():
             at = next(p for p in found.flow.producers if p.start <= ids[0] < p.stop)
-            raise OptionError(f"plan: it would empty {at.op.name}; leave it at least one unit")
+            raise OptionError(f"plan: it removes all units of {at.op.name}; keep at least one")

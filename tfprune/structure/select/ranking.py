@@ -1,4 +1,4 @@
-"""How a total is shared out over groups, which are rounded and capped; and their filters."""
+"""Rankings, which distribute a removal over groups; rounding, caps and filters of groups."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from tfprune.utils.registry import Registry
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A group that may be cut: its bundles from the least to the most important.
+    """A group to cut: its bundles from the least to the most important.
 
     `intensity` is the group's share of the time over its share of the multiplications.
     """
@@ -28,51 +28,51 @@ class Candidate:
     most_removed: int
     intensity: float = 1.0
 
-    def kept(self, asked: float) -> int:
-        """How many bundles stay when about `asked` should."""
+    def kept(self, wanted: float) -> int:
+        """Return how many bundles to keep for a wanted count, after rounding and cap."""
         count = len(self.bundles)
-        if asked >= count:
+        if wanted >= count:
             return count
         least = math.ceil(max(1, count - self.most_removed) / self.step) * self.step
-        return max(nearest_multiple(asked, self.step, count), min(least, count))
+        return max(nearest_multiple(wanted, self.step, count), min(least, count))
 
     def removed(self, kept: int) -> np.ndarray:
-        """The roots that go when `kept` bundles stay."""
+        """Return the roots to remove if `kept` bundles are kept."""
         return self.bundles[: len(self.bundles) - kept].ravel()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The roots of the units that go, and what is to be said about the choice."""
+    """The roots of the units to remove, and notes for the report."""
 
     removed: np.ndarray
     notes: tuple[str, ...] = field(default=())
 
 
 Ranking = Callable[[Sequence[Candidate], float], list[float]]
-"""How many bundles of each group should stay when a share of all is to go."""
+"""Returns how many bundles to keep in each group if a share of all is removed."""
 
 RANKINGS: Registry[Ranking] = Registry("ranking")
 
-AGAINST = "Raise cap, lower round_to, or let more stay"
-"""What helps where more is asked for than can go."""
+AGAINST = "Raise cap, lower round_to, or keep more"
+"""The fix for a target that the options do not allow."""
 
 LEAST_FOR_SPEED = 0.2
-"""The share of a group that "fast" leaves, where a uniform choice would leave more."""
+"""The least share of a group that "fast" keeps, unless a uniform choice keeps less."""
 
 
 @RANKINGS.register("uniform")
 def uniform(candidates: Sequence[Candidate], share: float) -> list[float]:
-    """The same share of each group."""
+    """Keep the same share of each group."""
     return [len(candidate.bundles) * (1 - share) for candidate in candidates]
 
 
 @RANKINGS.register("fast")
 def fast(candidates: Sequence[Candidate], share: float) -> list[float]:
-    """Less of a group whose units take more time than their multiplications tell.
+    """Keep less of a group whose units take more time than their multiplications suggest.
 
-    So the same multiplications are left, and the file is faster. No group is cut below a fifth
-    on that account.
+    The file is then faster for the same multiplications. No group is cut below a fifth for this
+    reason.
     """
     if any(math.isnan(candidate.intensity) for candidate in candidates):
         raise OptionError(
@@ -88,31 +88,31 @@ def fast(candidates: Sequence[Candidate], share: float) -> list[float]:
 
 @RANKINGS.register("global")
 def across(candidates: Sequence[Candidate], share: float) -> list[float]:
-    """The least important of all, each measured by the mean of its own group."""
+    """Remove the least important bundles of all groups, each relative to its group's mean."""
     if not candidates:
         return []
     scores = np.concatenate([_relative(candidate.scores) for candidate in candidates])
     owner = np.repeat(np.arange(len(candidates)), [len(c.bundles) for c in candidates])
     order = np.argsort(scores, kind="stable")
-    gone = np.bincount(owner[order[: round(share * len(order))]], minlength=len(candidates))
+    removed = np.bincount(owner[order[: round(share * len(order))]], minlength=len(candidates))
     return [
         float(len(candidate.bundles) - count)
-        for candidate, count in zip(candidates, gone, strict=True)
+        for candidate, count in zip(candidates, removed, strict=True)
     ]
 
 
 @RANKINGS.register("isomorphic")
 def isomorphic(candidates: Sequence[Candidate], share: float) -> list[float]:
-    """The least important within each kind of groups that are built alike (Fang et al., 2024)."""
+    """Apply "global" within each set of groups of the same structure (Fang et al., 2024)."""
     kinds: dict[tuple, list[int]] = {}
     for index, candidate in enumerate(candidates):
         kinds.setdefault(_shape_of(candidate.group), []).append(index)
-    asked = [0.0] * len(candidates)
+    wanted = [0.0] * len(candidates)
     for indices in kinds.values():
         part = across([candidates[index] for index in indices], share)
         for index, count in zip(indices, part, strict=True):
-            asked[index] = count
-    return asked
+            wanted[index] = count
+    return wanted
 
 
 def _relative(scores: np.ndarray) -> np.ndarray:
@@ -121,22 +121,22 @@ def _relative(scores: np.ndarray) -> np.ndarray:
 
 
 def _shape_of(group: Group) -> tuple:
-    """What a group is made of, whatever its layers are called and however wide they are."""
-    makers = sorted(f"{type(p.op).__name__}.{p.key}" for p in group.producers)
+    """Return the structure of a group, without the names and widths of its layers."""
+    producers = sorted(f"{type(p.op).__name__}.{p.key}" for p in group.producers)
     members = sorted(f"{m.weight}.{m.axis}.{m.role}" for m in group.members)
-    return (*makers, *members)
+    return (*producers, *members)
 
 
 def names_of(group: Group) -> list[str]:
-    """What a filter may call a group: its name, or a layer that makes it."""
+    """Return the names that a filter can match: of the group, and of the layers that make it."""
     return [group.name, *group.layers]
 
 
 def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
-    """Raise for a filter that is about no group, saying why where that is known.
+    """Raise for a filter that matches no group, with the reason if the layer is frozen.
 
     Raises:
-        FilterError: Naming the filter, and what there is.
+        FilterError: Names the filter, and the nearest group.
     """
     for entry in filters:
         if any(matches(entry, group, names_of(group)) for group in found.groups):
@@ -145,7 +145,7 @@ def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
         if frozen:
             raise FilterError(
                 f"{option}: {entry!r} cannot be cut: {frozen[0].reason}. "
-                "See tfprune.units(model) for what can"
+                "tfprune.units(model) lists what can"
             )
         known = [group.name for group in found.groups]
         what = "the predicate" if callable(entry) else repr(entry)
@@ -155,10 +155,10 @@ def check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
 
 
 def bundle(group: Group, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sets of units that go together, from the least to the most important.
+    """Return the bundles of a group, from the least to the most important, and their scores.
 
-    Where blocks must keep equal counts, the r-th least important of each block go together.
-    Among equals the lower index stays.
+    If blocks must keep equal counts, the r-th least important units of all blocks form a bundle.
+    Of equally important units the one with the lower index is kept.
     """
     rows, sums = [], []
     for block in range(group.block_count):

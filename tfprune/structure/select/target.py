@@ -1,4 +1,4 @@
-"""What is asked for: a cost and how much of it may stay."""
+"""The target of `shrink`: a cost and how much of it to keep."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ COSTS = ("blocks", "channels", "macs", "params", "tflite_bytes")
 
 
 class OutOfReach(OptionError):
-    """More is asked for than options let go; `least` is what stays at least."""
+    """The options do not allow the target; `least` is the least cost that they allow."""
 
     def __init__(self, message: str, least: float) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class OutOfReach(OptionError):
 class Target:
     """A cost and its limit: a share of what the model has now (up to 1), or an amount.
 
-    Of blocks alone it is the share that goes, since those that must stay do not count.
+    For blocks it is the share to remove, of the removable ones.
     """
 
     cost: str
@@ -30,19 +30,19 @@ class Target:
 
     @property
     def is_share(self) -> bool:
-        """Tell a share from an amount."""
+        """Whether the value is a share and not an amount."""
         return self.value <= 1
 
     def __str__(self) -> str:
         return f"{self.cost} {self.value:g}" if self.is_share else f"{self.cost} {self.value:,.0f}"
 
     def limit(self, now: float) -> float:
-        """The most that may stay, in units of the cost."""
+        """Return the largest allowed cost, for a model that now costs `now`."""
         return self.value * now if self.is_share else self.value
 
 
 def check_target(target: object) -> None:
-    """Check what a recipe may ask for: a cost as `parse_target` takes it, or "zeros".
+    """Check a target in a recipe: a cost as in `parse_target`, or "zeros".
 
     Raises:
         OptionError: It is neither.
@@ -51,14 +51,14 @@ def check_target(target: object) -> None:
         >>> check_target("zeros")
     """
     if target == "gates":
-        raise OptionError('no stage of a run places gates. Close units with [prune] pattern = '
-                          '"channel" and take "zeros"')  # fmt: skip
+        raise OptionError('no stage of a run adds gates. Close units with [prune] pattern = '
+                          '"channel" and use "zeros"')  # fmt: skip
     if target != "zeros":
         parse_target(target)
 
 
 def parse_target(target: object) -> Target:
-    """Read `{"macs": 0.5}`.
+    """Parse a target such as `{"macs": 0.5}`.
 
     Raises:
         OptionError: It is not one known cost with a positive number.
@@ -79,18 +79,18 @@ def parse_target(target: object) -> Target:
     positive = number and not isinstance(value, bool) and 0 < value < math.inf
     if not positive and cost != "blocks":
         raise OptionError(
-            f"shrink target {cost}: expected a share in (0, 1] of what stays, or an amount. "
+            f"shrink target {cost}: expected a share in (0, 1] to keep, or an amount. "
             f"Received {value!r}"
         )
     if cost == "blocks" and not (positive and value <= 1):
         hint = f". {per_cent(value)}" if positive and per_cent(value) else ""
         raise OptionError(
-            "shrink target blocks: expected the share in (0, 1] of the removable blocks that "
-            f"goes. Received {value!r}{hint}"
+            "shrink target blocks: expected the share in (0, 1] of the removable blocks to "
+            f"remove. Received {value!r}{hint}"
         )
     return Target(cost, float(value))
 
 
 def per_cent(value: float) -> str:
-    """What to say to one who may have meant per cent."""
+    """Return a hint for a value that may be meant as per cent."""
     return f"Did you mean {value / 100:g}?" if 1 < value < 100 else ""

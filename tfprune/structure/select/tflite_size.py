@@ -1,4 +1,4 @@
-"""A target in bytes of the float32 file, met by converting and not by an estimate alone."""
+"""Meeting a target in bytes of the float32 file, by converting and not by an estimate alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +12,12 @@ from tfprune.structure.select.ranking import AGAINST, Choice
 from tfprune.structure.select.target import OutOfReach, Target
 
 ATTEMPTS = 4
-"""How often a choice is corrected by what its file weighs."""
+"""How many times a choice is corrected by the size of its file."""
 
 
 def file_bytes(model: Any) -> int:
-    """The size of the float32 file that `to_tflite` gives."""
-    # Files come after structure in the flow: only a target in bytes looks ahead.
+    """Return the size of the float32 file that `to_tflite` gives."""
+    # Conversion loads much more; only a target in bytes needs it.
     from tfprune.deploy.tflite import to_tflite
 
     return len(to_tflite(model).bytes)
@@ -26,36 +26,38 @@ def file_bytes(model: Any) -> int:
 def meet_file_size(
     cut: Cut, meter: Meter, target: Target, pick: Callable[[Target | None], Choice]
 ) -> Choice:
-    """The choice whose file is no larger than asked.
+    """Return a choice whose file is no larger than the target.
 
-    What a file holds besides the weights that are counted (the graph, constants) is measured on
-    the file itself; if the next file still is too large, the difference is measured anew.
+    The bytes in a file besides the counted weights (the graph, constants) are measured on the
+    file; if the next file is still too large, they are measured again.
 
     Raises:
-        OptionError: No choice gets there.
-        ConversionError: The model cannot be a file.
+        OptionError: No choice meets the target.
+        ConversionError: The model cannot be converted.
     """
     whole = file_bytes(cut.whole.model)
     limit = target.limit(whole)
-    beside = whole - meter.file_bytes(meter.everything)
+    overhead = whole - meter.file_bytes(meter.everything)
     for _ in range(ATTEMPTS):
-        wanted = limit - beside
+        wanted = limit - overhead
         if wanted <= 1:
             break
         try:
             choice = pick(None if whole <= limit else Target("tflite_bytes", wanted))
         except OutOfReach as error:
             raise OptionError(
-                f"shrink target {target}: the float32 file has {whole:,} bytes now and keeps about "
-                f"{error.least + beside:,.0f} at least; asked for {limit:,.0f}. {AGAINST}"
+                f"shrink target {target}: at most {limit:,.0f} bytes wanted, but the float32 file "
+                f"of {whole:,} bytes keeps at least about {error.least + overhead:,.0f}. {AGAINST}"
             ) from error
         smaller = replace(cut, removed=choice.removed)
         size = file_bytes(rebuild(smaller).model)
         if size <= limit:
-            note = f"its float32 .tflite file has {size:,} bytes ({limit:,.0f} asked for)"
+            note = f"its float32 .tflite file has {size:,} bytes (target {limit:,.0f})"
             return Choice(choice.removed, (*choice.notes, note))
-        beside = max(beside, size - meter.file_bytes(smaller.alive)) + max(1, (size - limit) // 4)
+        overhead = max(overhead, size - meter.file_bytes(smaller.kept_mask)) + max(
+            1, (size - limit) // 4
+        )
     raise OptionError(
-        f"shrink target {target}: the float32 file has {whole:,} bytes now, {beside:,.0f} of them "
-        f"no weights, and cannot be brought to {limit:,.0f} by removing units"
+        f"shrink target {target}: the float32 file has {whole:,} bytes, {overhead:,.0f} of them "
+        f"not weights, and cannot be reduced to {limit:,.0f} by removing units"
     )

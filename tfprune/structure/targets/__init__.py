@@ -1,4 +1,4 @@
-"""What can be asked for, one function for each kind: it says what goes from a model."""
+"""The kinds of target: one function for each, which returns the cut."""
 
 from tfprune.structure.targets import blocks, closed, cost, plan
 

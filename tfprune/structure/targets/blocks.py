@@ -1,66 +1,66 @@
-"""A share of the residual blocks."""
+"""The target that removes a share of the residual blocks."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfprune.errors import FilterError, ModelError, OptionError, nearest
-from tfprune.structure.depth.choose_blocks import judge_blocks
+from tfprune.structure.depth.choose_blocks import score_blocks
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Cut, branches_of, uncut
 from tfprune.structure.select.importance import Evidence
-from tfprune.structure.targets.asked import TARGETS, Asked
+from tfprune.structure.targets.options import TARGETS, Options
 from tfprune.utils.filters import Filter, choose, matches
 
 
 @TARGETS.register("blocks")
-def cut_blocks(found: Units, asked: Asked) -> Cut:
-    """The least important residual blocks go: a share of those that may, and at least one.
+def cut_blocks(found: Units, options: Options) -> Cut:
+    """Remove a share of the removable residual blocks, the least important; at least one.
 
     Raises:
-        ModelError: There is no block that could go.
-        FilterError: A filter matches no block that could go.
-        OptionError: The importance can judge none.
+        ModelError: No block is removable.
+        FilterError: A filter matches no removable block.
+        OptionError: The importance is defined for none of the blocks.
     """
-    assert asked.cost is not None
+    assert options.cost is not None
     pool = [block for block in found.blocks if block.removable]
     if not pool:
         why = [f"{block.name}: {block.reason}" for block in found.blocks]
         raise ModelError(
-            f"model {found.model.name!r} has no residual block that could be taken out"
+            f"model {found.model.name!r} has no removable residual block"
             + (f" ({'; '.join(why[:3])})" if why else "")
         )
-    _check_filters(found, "only", asked.only)
-    _check_filters(found, "skip", asked.skip)
-    taken = choose(pool, lambda block: block.names, asked.only, asked.skip)
+    _check_filters(found, "only", options.only)
+    _check_filters(found, "skip", options.skip)
+    taken = choose(pool, lambda block: block.names, options.only, options.skip)
     pool = [block for block, take in zip(pool, taken, strict=True) if take]
     cut = uncut(found)
-    evidence = Evidence(found, cut.weights, asked.data, asked.loss, asked.seed)
-    scores = judge_blocks(asked.importance, evidence, pool)
+    evidence = Evidence(found, cut.weights, options.data, options.loss, options.seed)
+    scores = score_blocks(options.importance, evidence, pool)
     known = np.flatnonzero(~np.isnan(scores))
     notes = tuple(
-        f"block {block.name} stays: the importance has nothing to judge it by"
+        f"block {block.name} kept: the importance is not defined for it"
         for block, score in zip(pool, scores, strict=True)
         if np.isnan(score)
     )
     if not len(known):
         raise OptionError(
-            f"shrink importance: {asked.importance!r} has nothing to judge any of the "
-            f"{len(pool)} blocks by, which it judges by the channels that they add to. Take taylor "
-            "or activation with data=: they judge what a block adds"
+            f"shrink importance: {options.importance!r} is not defined for any of the {len(pool)} "
+            "blocks: it is computed from the channels that they add to. Use taylor or activation "
+            "with data=, which are computed from the output of a block"
         )
-    count = max(round(asked.cost.value * len(pool)), 1)
-    # Among equals the earlier stays.
+    count = max(round(options.cost.value * len(pool)), 1)
+    # Of equally important blocks the earlier is kept.
     order = known[np.lexsort((-known, scores[known]))]
-    gone = [pool[place] for place in sorted(order[:count])]
-    return cut.without(branches_of(gone, notes), asked.input_shape)
+    removed = [pool[place] for place in sorted(order[:count])]
+    return cut.without(branches_of(removed, notes), options.input_shape)
 
 
 def _check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None:
-    """Raise for a filter that is about no block that could go, saying why where it is known.
+    """Raise for a filter that matches no removable block, with the reason if there is one.
 
     Raises:
-        FilterError: Naming the filter, and what there is.
+        FilterError: Names the filter, and the nearest block.
     """
     for entry in filters:
         hits = [block for block in found.blocks if matches(entry, block, block.names)]
@@ -68,6 +68,6 @@ def _check_filters(found: Units, option: str, filters: Sequence[Filter]) -> None
             continue
         what = "the predicate" if callable(entry) else repr(entry)
         if hits:
-            raise FilterError(f"{option}: {what} cannot be taken out: {hits[0].reason}")
+            raise FilterError(f"{option}: {what} cannot be removed: {hits[0].reason}")
         known = [block.name for block in found.blocks if block.removable]
         raise FilterError(f"{option}: {what} matches no block. {nearest(str(entry), known)}")

@@ -6,7 +6,7 @@ import tfprune
 from tfprune.errors import OptionError
 from tfprune.structure.select.plan import Plan
 from tfprune.structure.select.target import Target
-from tfprune.structure.targets.asked import TARGETS, Asked
+from tfprune.structure.targets.options import TARGETS, Options
 
 USUAL = {
     "importance": "l2",
@@ -37,38 +37,38 @@ USUAL = {
     ],
 )
 def test_a_target_is_of_one_kind(target, kind: str, cost: Target | None) -> None:
-    asked = Asked(target=target, **USUAL)
-    assert (asked.kind, asked.cost) == (kind, cost)
+    given = Options(target=target, **USUAL)
+    assert (given.kind, given.cost) == (kind, cost)
     assert kind in TARGETS
 
 
 def test_ratios_alone_are_a_cost_without_a_limit() -> None:
-    asked = Asked(target=None, **{**USUAL, "ratios": {"conv": 0.5}})
-    assert (asked.kind, asked.cost) == ("cost", None)
+    given = Options(target=None, **{**USUAL, "ratios": {"conv": 0.5}})
+    assert (given.kind, given.cost) == ("cost", None)
 
 
 @pytest.mark.parametrize(
     ("target", "options", "message"),
     [
-        ({"blocks": 0.5}, {"ratios": {"a": 0.5}}, "target blocks: ratios= and repair= are about"),
-        ({"blocks": 0.5}, {"repair": [1]}, "target blocks: ratios= and repair= are about"),
-        ("zeros", {"only": ("a",)}, "target zeros: it says itself what goes: leave out only="),
-        ("gates", {"skip": ("a",)}, "target gates: it says itself what goes"),
-        (Plan("net", ()), {"ratios": {"a": 0.5}}, "target plan: it says itself what goes"),
-        ("gates", {"repair": [1]}, "target gates: it loses nothing to repair"),
+        ({"blocks": 0.5}, {"ratios": {"a": 0.5}}, "target blocks: ratios= and repair= apply to"),
+        ({"blocks": 0.5}, {"repair": [1]}, "target blocks: ratios= and repair= apply to"),
+        ("zeros", {"only": ("a",)}, "target zeros: it determines what is removed: leave out only="),
+        ("gates", {"skip": ("a",)}, "target gates: it determines what is removed"),
+        (Plan("net", ()), {"ratios": {"a": 0.5}}, "target plan: it determines what is removed"),
+        ("gates", {"repair": [1]}, "target gates: it is exact and needs no repair"),
         ("ones", {}, "shrink target: expected a dict of one cost"),
         (None, {"ratios": {}}, "None is allowed only with ratios="),
     ],
 )
 def test_options_that_do_not_go_together_are_said(target, options, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Asked(target=target, **{**USUAL, **options})
+        Options(target=target, **{**USUAL, **options})
 
 
 def test_what_was_asked_cannot_be_changed() -> None:
-    asked = Asked(target="zeros", **USUAL)
+    given = Options(target="zeros", **USUAL)
     with pytest.raises(AttributeError):
-        asked.target = "gates"
+        given.target = "gates"
 
 
 def test_shrink_asks_by_the_same_names() -> None:
@@ -83,7 +83,7 @@ def test_a_kind_of_target_can_be_added(monkeypatch) -> None:
     right = TARGETS["cost"]
     seen = []
     monkeypatch.setitem(
-        TARGETS._entries, "cost", lambda found, asked: seen.append(asked) or right(found, asked)
+        TARGETS._entries, "cost", lambda found, given: seen.append(given) or right(found, given)
     )
     tfprune.shrink(model, {"channels": 0.5}, round_to=1, seed=3)
-    assert [(asked.cost, asked.seed) for asked in seen] == [(Target("channels", 0.5), 3)]
+    assert [(given.cost, given.seed) for given in seen] == [(Target("channels", 0.5), 3)]

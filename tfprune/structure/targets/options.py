@@ -1,4 +1,4 @@
-"""What `shrink` is asked for: its options, checked once, and the kinds of target there are."""
+"""The options of `shrink`, checked once, and the registry of the kinds of target."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from tfprune.utils.filters import Filter
 from tfprune.utils.registry import Registry
 
 CLOSED = ("zeros", "gates")
-"""The targets that ask for what training has closed."""
+"""The targets that remove closed units and branches."""
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """The options of `shrink`, under their names there.
+class Options:
+    """The options of `shrink`, with the same names.
 
     Raises:
-        OptionError: One is out of its range, or two do not go together.
+        OptionError: An option is out of its range, or two cannot be combined.
     """
 
     target: dict[str, float] | str | Plan | None
@@ -55,14 +55,14 @@ class Asked:
 
     @cached_property
     def cost(self) -> Target | None:
-        """The cost and its limit, or the share of blocks; None where something else is asked."""
+        """The cost and its limit, or the share of blocks; None for other kinds of target."""
         if self.target is None or isinstance(self.target, Plan) or self.target in CLOSED:
             return None
         return parse_target(self.target)
 
     @cached_property
     def kind(self) -> str:
-        """The name in `TARGETS` of what is asked for."""
+        """The name in `TARGETS` of the kind of target."""
         if isinstance(self.target, Plan):
             return "plan"
         if self.target in CLOSED:
@@ -89,29 +89,29 @@ class Asked:
                 raise OptionError(f"shrink {option}: expected True or False. Received {value!r}")
         if self.ratios is not None and not isinstance(self.ratios, Mapping):
             raise OptionError(
-                'shrink ratios: expected the share that stays, by name, as {"conv": 0.5}. '
+                'shrink ratios: expected the share to keep, by name, as {"conv": 0.5}. '
                 f"Received {self.ratios!r}"
             )
 
     def _check_together(self) -> None:
         if self.kind == "blocks" and (self.ratios or self.repair is not None):
             raise OptionError(
-                "shrink target blocks: ratios= and repair= are about channels. Shrink twice: "
+                "shrink target blocks: ratios= and repair= apply to channels. Shrink twice: "
                 "first by blocks, then by channels"
             )
         name = self.target if self.kind == "closed" else self.kind
         if self.kind in ("closed", "plan") and (self.only or self.skip or self.ratios):
             raise OptionError(
-                f"shrink target {name}: it says itself what goes: leave out only=, skip= and "
-                "ratios="
+                f"shrink target {name}: it determines what is removed: leave out only=, skip= "
+                "and ratios="
             )
         if self.kind == "closed" and self.repair is not None:
             raise OptionError(
-                f"shrink target {name}: it loses nothing to repair: leave out repair="
+                f"shrink target {name}: it is exact and needs no repair: leave out repair="
             )
 
 
-TargetKind = Callable[[Units, Asked], Cut]
-"""What goes from a model for what is asked of it."""
+TargetKind = Callable[[Units, Options], Cut]
+"""A function that returns the cut that meets the options."""
 
 TARGETS: Registry[TargetKind] = Registry("kind of target")
