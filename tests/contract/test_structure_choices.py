@@ -16,7 +16,7 @@ from tfprune.structure.groups.units import units
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.rebuild.weights import read_weights
-from tfprune.structure.select.importance import IMPORTANCES, Evidence, score_units
+from tfprune.structure.select.importance import IMPORTANCES, UnitEvidence, score_units
 from tfprune.structure.select.plan import Plan, Removal
 from tfprune.structure.select.ranking import RANKINGS
 from tfprune.structure.targets.options import TARGETS, Options
@@ -140,7 +140,7 @@ def test_a_judge_gives_each_block_a_number_and_changes_nothing(name: str) -> Non
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
-    given = Evidence(found, read_weights(found), LABELLED, LOSS)
+    given = UnitEvidence(found, read_weights(found), LABELLED, LOSS)
     first, second = (BLOCK_IMPORTANCES[name](given, found.blocks) for _ in range(2))
     assert first.shape == (3,)
     assert np.isfinite(first).all()

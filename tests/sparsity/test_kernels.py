@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.sparsity.kernels import Kernel, find_kernels
+from tfprune.sparsity.kernels import PrunableKernel, find_kernels
 
 L = keras.layers
 
@@ -148,5 +148,5 @@ def test_quantized_and_lora_layers_are_left_and_named() -> None:
 
 def test_a_kernel_has_its_path_and_its_layers_name() -> None:
     (kernel,) = find_kernels([built(L.Dense(3, name="head"), (4,))])[0]
-    assert isinstance(kernel, Kernel)
+    assert isinstance(kernel, PrunableKernel)
     assert kernel.names() == [kernel.path, "head"]

@@ -147,7 +147,7 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
         )
     with ONE_AT_A_TIME:
-        return _Reader(is_leaf).read(model, input_shape)
+        return _ModelReader(is_leaf).read(model, input_shape)
 
 
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
@@ -188,7 +188,7 @@ def _is_size(size: Any) -> bool:
     return whole and int(size) > 0
 
 
-class _Reader:
+class _ModelReader:
     def __init__(self, is_leaf: Leaf) -> None:
         self.is_leaf = is_leaf
         self.values: list[Value] = []

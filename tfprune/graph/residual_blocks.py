@@ -27,7 +27,7 @@ Arm = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class ResidualBlock:
     """A residual branch.
 
     Attributes:
@@ -77,7 +77,7 @@ def is_removable(call: Call, position: int) -> bool:
     return plain or position > 0
 
 
-def find_blocks(graph: Graph) -> tuple[Block, ...]:
+def find_blocks(graph: Graph) -> tuple[ResidualBlock, ...]:
     """Return all residual branches of a graph, in the order in which they run.
 
     A sum is residual if one of its addends starts from another, or from the start of another.
@@ -86,7 +86,7 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
     readers = readers_of(graph)
     producers = {ref.index: place for place, call in enumerate(graph.calls) for ref in call.outputs}
     shown = {ref.index for ref in tree.flatten(graph.outputs)}
-    blocks: list[Block] = []
+    blocks: list[ResidualBlock] = []
     for place, call in enumerate(graph.calls):
         parts = addends(call)
         own = [_exclusive(graph, readers, producers, shown, place, ref) for ref in parts]
@@ -205,12 +205,14 @@ def keeps_shape(graph: Graph, call: Call, removed: set[int]) -> bool:
 
 def _block(
     call: Call, arm: Arm, ref: Ref, calls: tuple[Call, ...], reason: str, number: int
-) -> Block:
+) -> ResidualBlock:
     layers = [c for c in calls if getattr(c.op, "weights", None)]
     # Use the name of the sum, unless Keras chose it.
     named = [c.path for c in (*layers, call) if not is_named_by_keras(c.op)]
     name = named[-1] if named else f"block_{number}"
-    return Block(name, arm, ref, calls, tuple(dict.fromkeys(c.path for c in layers)), reason)
+    return ResidualBlock(
+        name, arm, ref, calls, tuple(dict.fromkeys(c.path for c in layers)), reason
+    )
 
 
 def is_named_by_keras(op: Any) -> bool:
@@ -218,7 +220,7 @@ def is_named_by_keras(op: Any) -> bool:
     return bool(re.fullmatch(rf"{to_snake_case(type(op).__name__)}(_\d+)?", op.name))
 
 
-def _unique(blocks: list[Block]) -> tuple[Block, ...]:
+def _unique(blocks: list[ResidualBlock]) -> tuple[ResidualBlock, ...]:
     taken: set[str] = set()
     result = []
     for block in blocks:

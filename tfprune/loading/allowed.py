@@ -39,7 +39,7 @@ def code_in(config: Any, generation: int = 3) -> Iterator[str]:
         config: The config, parsed from JSON.
         generation: The generation of Keras that would load it.
     """
-    yield from _Reader(_registry(generation)).faults(config)
+    yield from _ConfigReader(_registry(generation)).faults(config)
 
 
 def _registry(generation: int) -> Callable[[Any], Any]:
@@ -53,7 +53,7 @@ def _registry(generation: int) -> Callable[[Any], Any]:
     return find
 
 
-class _Reader:
+class _ConfigReader:
     def __init__(self, registered: Callable[[Any], Any]) -> None:
         self.registered = registered
 

@@ -17,7 +17,7 @@ KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 
 
 @dataclass(frozen=True)
-class Kernel:
+class PrunableKernel:
     """One weight variable that can be pruned.
 
     Args:
@@ -71,9 +71,9 @@ class Skipped:
     usual: bool
 
 
-def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
+def find_kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]:
     """Return the kernels below some layers or models, each once, and the layers without one."""
-    kernels: list[Kernel] = []
+    kernels: list[PrunableKernel] = []
     skipped: list[Skipped] = []
     seen: set[int] = set()
     for layer in walk_layers(roots):
@@ -81,24 +81,24 @@ def find_kernels(roots: Sequence[Any]) -> tuple[list[Kernel], list[Skipped]]:
         variables, reason, usual = _prunable(layer, own)
         fresh = [variable for variable in variables if id(variable) not in seen]
         seen.update(map(id, fresh))
-        kernels += [Kernel(v.path, layer, v, _axes(layer, v)) for v in fresh]
+        kernels += [PrunableKernel(v.path, layer, v, _axes(layer, v)) for v in fresh]
         if reason and own:
             skipped.append(Skipped(layer.name, type_name(layer), reason, usual))
     return _unique_paths(kernels), skipped
 
 
-def find_variables(roots: Sequence[Any]) -> list[Kernel]:
+def find_variables(roots: Sequence[Any]) -> list[PrunableKernel]:
     """Return every weight variable below some layers or models, each once: kernels and others.
 
     Kernels have the same paths as in `find_kernels`. Biases and the like have no input and output
     axes: all their axes are outer ones.
     """
     kernels = {id(kernel.variable): kernel for kernel in find_kernels(roots)[0]}
-    found: dict[int, Kernel] = dict(kernels)
+    found: dict[int, PrunableKernel] = dict(kernels)
     for layer in walk_layers(roots):
         for variable in own_variables(layer):
             axes = (tuple(range(len(variable.shape))), (), ())
-            found.setdefault(id(variable), Kernel(variable.path, layer, variable, axes))
+            found.setdefault(id(variable), PrunableKernel(variable.path, layer, variable, axes))
     others = [found[key] for key in found if key not in kernels]
     return [*kernels.values(), *_unique_paths(others)]
 
@@ -115,14 +115,14 @@ def walk_layers(roots: Sequence[Any]) -> Iterator[Any]:
             waiting += reversed(direct_layers(layer))
 
 
-def _unique_paths(kernels: list[Kernel]) -> list[Kernel]:
+def _unique_paths(kernels: list[PrunableKernel]) -> list[PrunableKernel]:
     counts: Counter[str] = Counter()
     unique = []
     for kernel in kernels:
         counts[kernel.path] += 1
         number = counts[kernel.path]
         path = kernel.path if number == 1 else f"{kernel.path}#{number}"
-        unique.append(Kernel(path, kernel.layer, kernel.variable, kernel.axes))
+        unique.append(PrunableKernel(path, kernel.layer, kernel.variable, kernel.axes))
     return unique
 
 

@@ -23,7 +23,7 @@ from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
-from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, walk_layers
+from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
@@ -40,7 +40,7 @@ class Hold(keras.constraints.Constraint):
 
     is_pruning_mask = True  # for modules that do not import this class
 
-    def __init__(self, kernel: Kernel, pruning: "Pruning") -> None:
+    def __init__(self, kernel: PrunableKernel, pruning: "Pruning") -> None:
         self.kernel = kernel
         self.pruning = pruning
         before: Any = kernel.variable.constraint
@@ -152,7 +152,7 @@ class Choices:
     schedule: PruningSchedule
     only: tuple[Any, ...] = ()
     skip: tuple[Any, ...] = ()
-    leave: Callable[[Kernel], str] = lambda kernel: ""
+    leave: Callable[[PrunableKernel], str] = lambda kernel: ""
     gradients: Callable[[Sequence[Any]], list[NDArray]] | None = None
     seed: int = 0
 
@@ -174,7 +174,7 @@ class Pruning:
     sparsity: float | None = None
     joint: Closing | None = None
     _offset: int = 0
-    _seen: list[Kernel] = field(default_factory=list)
+    _seen: list[PrunableKernel] = field(default_factory=list)
     _advancer: Callable[[], Any] = lambda: None
     _warned: bool = False
 
@@ -197,7 +197,7 @@ class Pruning:
         kernels = [kernel for kernel in kernels if id(kernel.variable) not in known_kernels]
         self._seen += kernels
         choices = self.choices
-        chosen = choose(kernels, Kernel.names, choices.only, choices.skip)
+        chosen = choose(kernels, PrunableKernel.names, choices.only, choices.skip)
         for kernel, take in zip(kernels, chosen, strict=True):
             reason = choices.leave(kernel) if take else "left out by only= or skip="
             if reason:
@@ -215,7 +215,7 @@ class Pruning:
     def check_filters(self) -> None:
         """Raise FilterError if a filter matches none of the kernels found."""
         if self.joint is None:  # its filters match groups of units
-            check_used(self._seen, Kernel.names, self.choices.only, self.choices.skip)
+            check_used(self._seen, PrunableKernel.names, self.choices.only, self.choices.skip)
 
     def _attach_when_built(self, layer: Any) -> None:
         build = layer.build

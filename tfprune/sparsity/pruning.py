@@ -20,7 +20,7 @@ from tfprune.sparsity.choices.schedules import (
     check_sparsity,
 )
 from tfprune.sparsity.gradients import gradient_source
-from tfprune.sparsity.kernels import Kernel, walk_layers
+from tfprune.sparsity.kernels import PrunableKernel, walk_layers
 from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.utils.filters import Filters, as_filters
@@ -38,8 +38,8 @@ def prune(
     pattern: "str | AnyPattern" = "unstructured",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
     schedule: PruningSchedule | None = None,
-    only: Filters[Kernel] = (),
-    skip: Filters[Kernel] = (),
+    only: Filters[PrunableKernel] = (),
+    skip: Filters[PrunableKernel] = (),
     data: Any = None,
     loss: Loss | None = None,
     strict: bool = False,

@@ -19,7 +19,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import all_layers, own_fixed
 from tfprune.sparsity.choices.allocation import Allocation, Share
 from tfprune.sparsity.choices.patterns import WholeUnits
-from tfprune.sparsity.kernels import Kernel, Skipped, find_variables
+from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_variables
 from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units, vectors
@@ -40,7 +40,7 @@ NOT_CLOSED = (
 class _Held:
     """A held variable, with the axes of its units."""
 
-    kernel: Kernel
+    kernel: PrunableKernel
     bindings: tuple[Binding, ...]
 
 
@@ -61,7 +61,7 @@ class Closing:
     skipped: tuple[Skipped, ...] = ()
 
     @property
-    def kernels(self) -> list[Kernel]:
+    def kernels(self) -> list[PrunableKernel]:
         """All held variables."""
         return [entry.kernel for entry in self.held]
 

@@ -14,10 +14,12 @@ from tfprune.structure.rebuild.weights import operations
 from tfprune.structure.report import BlockChange, Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.plan import Plan, plan_of
-from tfprune.structure.targets.options import Options
+from tfprune.structure.targets.options import ShrinkOptions
 
 
-def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, options: Options) -> ShrinkReport:
+def build_report(
+    cut: Cut, small: Rebuilt, proof: Proof | None, options: ShrinkOptions
+) -> ShrinkReport:
     """Return the report on a shrunk model.
 
     Args:
@@ -59,7 +61,7 @@ def build_report(cut: Cut, small: Rebuilt, proof: Proof | None, options: Options
     )
 
 
-def _target(options: Options) -> dict[str, float] | str | None:
+def _target(options: ShrinkOptions) -> dict[str, float] | str | None:
     """Return the target as the report shows it."""
     if options.cost is not None:
         return {options.cost.cost: options.cost.value}
@@ -75,7 +77,7 @@ def _cost(meter: Meter, kept_mask: np.ndarray) -> Cost:
     )
 
 
-def _achieved(cut: Cut, options: Options, meter: Meter, meter_left: Meter) -> float | None:
+def _achieved(cut: Cut, options: ShrinkOptions, meter: Meter, meter_left: Meter) -> float | None:
     """Return the share that was achieved of the cost in the target, or None."""
     kind = None if options.cost is None else options.cost.cost
     if kind == "blocks":

@@ -16,7 +16,7 @@ from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.rebuild.repair import repaired
 from tfprune.structure.report import ShrinkReport
 from tfprune.structure.select.plan import Plan
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 from tfprune.utils.filters import Filters, as_filters
 from tfprune.utils.progress import SILENT, Progress
 
@@ -64,7 +64,7 @@ def shrink(
         loss: The loss for taylor and hessian; by default the one the model is compiled with.
         round_to: Kept numbers of channels are multiples of this, unless there are fewer.
         only: Names or regular expressions of layers (or predicates of a `Group`, for blocks of
-            a `Block`): only these are cut.
+            a `ResidualBlock`): only these are cut.
         skip: Layers or groups that are not cut, in the same forms.
         ratios: The share to keep, by name or regular expression of layers, instead of the
             ranking's.
@@ -100,7 +100,7 @@ def shrink(
         >>> small.get_layer("hidden").units, report.exact
         (16, True)
     """
-    options = Options(
+    options = ShrinkOptions(
         target=target,
         importance=importance,
         ranking=ranking,

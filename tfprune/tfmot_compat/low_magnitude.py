@@ -16,7 +16,7 @@ from tfprune.sparsity.choices.schedules import (
     ConstantSparsity,
     PruningSchedule,
 )
-from tfprune.sparsity.kernels import Kernel
+from tfprune.sparsity.kernels import PrunableKernel
 from tfprune.sparsity.masks import Choices, Hold
 from tfprune.sparsity.pruning import as_schedule, start
 from tfprune.tfmot_compat import adapter
@@ -87,7 +87,7 @@ def prune_low_magnitude(
     return start(to_prune, choices, strict)
 
 
-def _reason_to_leave(policy: Any, kernel: Kernel) -> str:
+def _reason_to_leave(policy: Any, kernel: PrunableKernel) -> str:
     if isinstance(kernel.variable.constraint, Hold):
         return "already held by an earlier call"
     if policy is not None and not policy.allow_pruning(kernel.layer):

@@ -10,14 +10,14 @@ from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.oneshot import work
-from tfprune.sparsity.oneshot.plan import Job, make_plan
+from tfprune.sparsity.oneshot.plan import KernelJob, make_plan
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 
 L = keras.layers
 X = np.random.default_rng(0).standard_normal((60, 6)).astype("float32")
 
 
-def jobs_of(model: Any, batch: Any, sparsity: float = 0.5) -> list[Job]:
+def jobs_of(model: Any, batch: Any, sparsity: float = 0.5) -> list[KernelJob]:
     choices = Choices(SCORES["magnitude"], Unstructured(), allocations.uniform, OneShot(sparsity))
     return make_plan(model, batch, choices, sparsity)[0]
 
@@ -73,7 +73,9 @@ def test_a_later_layer_makes_up_for_an_earlier_one() -> None:
     bench = Bench(model, [X], seed=0)
     prune_layer(first, bench, "reconstruct", 0.01)
     between = np.mean((model.predict(X, verbose=0) - wanted) ** 2)
-    everything = Job(last.kernel, last.weights, last.pattern, last.size, last.linear, last.calls)
+    everything = KernelJob(
+        last.kernel, last.weights, last.pattern, last.size, last.linear, last.calls
+    )
     prune_layer(everything, bench, "reconstruct", 1e-4)
     assert np.mean((model.predict(X, verbose=0) - wanted) ** 2) < 0.7 * between
 

@@ -15,7 +15,7 @@ from tfprune.structure.depth.choose_blocks import BLOCK_IMPORTANCES, score_block
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.rebuild import execute
 from tfprune.structure.rebuild.weights import read_weights
-from tfprune.structure.select.importance import IMPORTANCES, Evidence
+from tfprune.structure.select.importance import IMPORTANCES, UnitEvidence
 
 
 def deep(count=4, width=8, norm=True):
@@ -133,7 +133,7 @@ def test_a_judge_of_blocks_is_a_known_importance() -> None:
 def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     model = deep(2)
     found = units(model)
-    evidence = Evidence(found, read_weights(found), LABELLED, LOSS)
+    evidence = UnitEvidence(found, read_weights(found), LABELLED, LOSS)
     scores = score_blocks("taylor", evidence, found.blocks)
     for block, score in zip(found.blocks, scores, strict=True):
         layer = model.get_layer(block.layers[-1])

@@ -9,7 +9,7 @@ import tfprune
 from tfprune.errors import DataError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.rebuild.weights import read_weights
-from tfprune.structure.select.importance import Evidence, score_units
+from tfprune.structure.select.importance import UnitEvidence, score_units
 
 RNG = np.random.default_rng(0)
 DATA = (RNG.normal(size=(40, 4)).astype("float32"), RNG.integers(0, 2, 40))
@@ -31,7 +31,7 @@ def evidence(model, **options):
     found = units(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     options = {"data": DATA, "loss": loss, **options}
-    return Evidence(found, read_weights(found), **options)
+    return UnitEvidence(found, read_weights(found), **options)
 
 
 def scores(importance, model=None, **options):

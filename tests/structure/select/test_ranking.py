@@ -12,9 +12,9 @@ from tests.structure.targets.test_options import USUAL
 from tfprune.errors import FilterError, ModelError, OptionError
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import units
-from tfprune.structure.select.ranking import RANKINGS, Candidate, bundle, check_filters
+from tfprune.structure.select.ranking import RANKINGS, RankedGroup, bundle, check_filters
 from tfprune.structure.targets.cost import candidates
-from tfprune.structure.targets.options import Options
+from tfprune.structure.targets.options import ShrinkOptions
 
 
 def net(widths=(16, 24, 40)):
@@ -28,7 +28,7 @@ def pool(model, score=None, **options):
     found = units(model)
     score = np.arange(found.flow.size, dtype=float) if score is None else score
     options = {**USUAL, "round_to": 1, "cap": 1.0, **options}
-    return candidates(found, score, Options(target={"channels": 0.5}, **options))[0]
+    return candidates(found, score, ShrinkOptions(target={"channels": 0.5}, **options))[0]
 
 
 def test_uniform_takes_the_same_share_of_each() -> None:
@@ -96,7 +96,7 @@ def test_the_cap_leaves_multiples_too(width, cap, stay) -> None:
 def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, cap, asked) -> None:
     where, most = np.arange(count), math.floor(cap * count + 1e-9)
     group = Group(0, "d0", "channels", where, np.zeros(count, int), (), (), True, ())
-    kept = Candidate(group, where[:, None], np.zeros(count), step, most).kept(asked * count)
+    kept = RankedGroup(group, where[:, None], np.zeros(count), step, most).kept(asked * count)
     assert 1 <= kept <= count
     assert kept % step == 0 or kept == count
     assert kept >= count - most

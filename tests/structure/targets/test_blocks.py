@@ -4,7 +4,7 @@ from keras import layers as kl
 from tests.structure.targets.test_options import USUAL
 from tfprune.structure.groups.units import units
 from tfprune.structure.targets.blocks import cut_blocks
-from tfprune.structure.targets.options import Options
+from tfprune.structure.targets.options import ShrinkOptions
 
 
 def test_blocks_go_and_no_units_besides() -> None:
@@ -16,7 +16,7 @@ def test_blocks_go_and_no_units_besides() -> None:
     small = model.get_layer("two_down")
     small.set_weights([array * 0.01 for array in small.get_weights()])
     found = units(model)
-    cut = cut_blocks(found, Options(target={"blocks": 0.5}, **USUAL))
+    cut = cut_blocks(found, ShrinkOptions(target={"blocks": 0.5}, **USUAL))
     assert cut.whole is found
     assert [block.name for block in cut.branches.planned(found)] == ["two"]
     assert [block.name for block in cut.left.blocks] == ["one"]

@@ -5,7 +5,7 @@ from keras import layers as kl
 from tests.structure.targets.test_options import USUAL
 from tfprune.structure.groups.units import units
 from tfprune.structure.targets.cost import cut_to_cost
-from tfprune.structure.targets.options import Options
+from tfprune.structure.targets.options import ShrinkOptions
 
 
 def net():
@@ -29,7 +29,7 @@ def kept(cut) -> dict[str, list[int]]:
 def test_the_least_important_units_go() -> None:
     found = units(net())
     options = {**USUAL, "round_to": 1, "ranking": "uniform"}
-    cut = cut_to_cost(found, Options(target={"channels": 0.5}, **options))
+    cut = cut_to_cost(found, ShrinkOptions(target={"channels": 0.5}, **options))
     assert cut.whole is cut.left is found
     assert kept(cut) == {"a": [4, 5, 6, 7], "b": [4, 5, 6, 7]}
     assert not cut.same
@@ -37,12 +37,12 @@ def test_the_least_important_units_go() -> None:
 
 def test_ratios_alone_are_applied() -> None:
     options = {**USUAL, "round_to": 1, "ratios": {"^b$": 0.25}}
-    cut = cut_to_cost(units(net()), Options(target=None, **options))
+    cut = cut_to_cost(units(net()), ShrinkOptions(target=None, **options))
     assert kept(cut) == {"a": list(range(8)), "b": [6, 7]}
 
 
 def test_bytes_are_those_of_the_file() -> None:
     options = {**USUAL, "round_to": 1, "cap": 1.0}
-    cut = cut_to_cost(units(net()), Options(target={"tflite_bytes": 0.95}, **options))
+    cut = cut_to_cost(units(net()), ShrinkOptions(target={"tflite_bytes": 0.95}, **options))
     assert len(cut.removed) > 0
     assert "its float32 .tflite file has" in cut.notes[-1]

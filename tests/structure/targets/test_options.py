@@ -6,7 +6,7 @@ import tfprune
 from tfprune.errors import OptionError
 from tfprune.structure.select.plan import Plan
 from tfprune.structure.select.target import Target
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 
 USUAL = {
     "importance": "l2",
@@ -37,13 +37,13 @@ USUAL = {
     ],
 )
 def test_a_target_is_of_one_kind(target, kind: str, cost: Target | None) -> None:
-    given = Options(target=target, **USUAL)
+    given = ShrinkOptions(target=target, **USUAL)
     assert (given.kind, given.cost) == (kind, cost)
     assert kind in TARGETS
 
 
 def test_ratios_alone_are_a_cost_without_a_limit() -> None:
-    given = Options(target=None, **{**USUAL, "ratios": {"conv": 0.5}})
+    given = ShrinkOptions(target=None, **{**USUAL, "ratios": {"conv": 0.5}})
     assert (given.kind, given.cost) == ("cost", None)
 
 
@@ -62,11 +62,11 @@ def test_ratios_alone_are_a_cost_without_a_limit() -> None:
 )
 def test_options_that_do_not_go_together_are_said(target, options, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Options(target=target, **{**USUAL, **options})
+        ShrinkOptions(target=target, **{**USUAL, **options})
 
 
 def test_what_was_asked_cannot_be_changed() -> None:
-    given = Options(target="zeros", **USUAL)
+    given = ShrinkOptions(target="zeros", **USUAL)
     with pytest.raises(AttributeError):
         given.target = "gates"
 

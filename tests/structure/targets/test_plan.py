@@ -7,7 +7,7 @@ from tests.structure.targets.test_options import USUAL
 from tfprune.errors import OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.select.plan import BlockRemoval, Plan, Removal, plan_of
-from tfprune.structure.targets.options import Options
+from tfprune.structure.targets.options import ShrinkOptions
 from tfprune.structure.targets.plan import cut_by_plan
 
 
@@ -25,7 +25,7 @@ def test_blocks_go_first_and_then_units_of_what_is_left() -> None:
     plan = Plan(
         "net", (Removal("hidden", "units", 5, (0, 3)),), (BlockRemoval("sum", ("down",)),), axes
     )
-    cut = cut_by_plan(found, Options(target=plan, **USUAL))
+    cut = cut_by_plan(found, ShrinkOptions(target=plan, **USUAL))
     (hidden,) = [p for p in cut.left.flow.producers if p.op.name == "hidden"]
     assert np.flatnonzero(~cut.kept_mask[hidden.start : hidden.stop]).tolist() == [0, 3]
     assert [block.name for block in cut.branches.planned(found)] == ["sum"]
@@ -35,4 +35,4 @@ def test_blocks_go_first_and_then_units_of_what_is_left() -> None:
 def test_a_plan_of_another_model_is_refused() -> None:
     plan = Plan("other", (Removal("hidden", "units", 7, (0,)),))
     with pytest.raises(OptionError, match="hidden.units should have 7 positions"):
-        cut_by_plan(units(net()), Options(target=plan, **USUAL))
+        cut_by_plan(units(net()), ShrinkOptions(target=plan, **USUAL))

@@ -10,7 +10,7 @@ import numpy as np
 from tfprune.deploy.qat.layer_map import QUANTISED, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounding_points import (
-    Graph,
+    OperationGraph,
     fixed_limits,
     foldable,
     has_range,
@@ -61,7 +61,7 @@ def quantize_aware(
     """
     functional = _functional(model)
     kinds = kinds_of(functional, as_filters("skip", skip))
-    graph = Graph(functional)
+    graph = OperationGraph(functional)
     folded = foldable(graph, kinds)
     into = {norm: layer for layer, norm in folded.items()}
     names = range_names(graph)

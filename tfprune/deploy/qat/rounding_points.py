@@ -28,7 +28,7 @@ _JOINS = ("Concatenate", "Stack", "Where", *_CUTS)
 _PRODUCTS = ("Matmul", "Einsum", "Dot")
 
 
-class Graph:
+class OperationGraph:
     """The operations of a model and their readers, without other models that share its layers.
 
     Args:
@@ -58,7 +58,7 @@ class Graph:
         return [*inside, None] if operation.name in self.given else inside
 
 
-def foldable(graph: Graph, kinds: Container[str]) -> dict[str, str]:
+def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
     """Return which BatchNormalization is folded into which of these layers, by name."""
     found = {}
     for layer in graph.model.layers:
@@ -74,7 +74,7 @@ def foldable(graph: Graph, kinds: Container[str]) -> dict[str, str]:
     return found
 
 
-def range_names(graph: Graph) -> dict[str, str]:
+def range_names(graph: OperationGraph) -> dict[str, str]:
     """Return the name of the range of each operation's output.
 
     Operations with one name share a range, since the file has one scale for them. An input of a
@@ -124,7 +124,7 @@ def _kind(operation: Any) -> str:
     return kind.__name__ if kind.__module__.startswith("keras.") else ""
 
 
-def has_range(operation: Any, folded: Container[str], graph: Graph) -> bool:
+def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
     """Return whether the file stores the output of this operation as a separate tensor."""
     if _kind(operation) in _MOVERS:
         return False
@@ -155,7 +155,7 @@ def fixed_limits(operation: Any) -> tuple[float, float] | None:
     return FIXED_LIMITS.get(_kind(operation).lower())
 
 
-def second_factors(graph: Graph, folded: Container[str]) -> set[str]:
+def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     """Return the names of operations whose output is the second factor of a product."""
     found: set[str] = set()
     operations: list[Any] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import type_name
-from tfprune.sparsity.kernels import Kernel
+from tfprune.sparsity.kernels import PrunableKernel
 from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
 from tfprune.utils.einsum import letters_of
 
@@ -30,7 +30,7 @@ class Linear:
             the bias; None if the order is the same.
     """
 
-    kernel: Kernel
+    kernel: PrunableKernel
     rows: Rows
     groups: int = 1
     bias: Any = None
@@ -66,7 +66,7 @@ class Linear:
         return bias + shift.reshape(bias.shape)
 
 
-def read_linear(kernel: Kernel) -> Linear | str:
+def read_linear(kernel: PrunableKernel) -> Linear | str:
     """Return how a kernel's layer multiplies, or why that is unknown."""
     layer = kernel.layer
     for kind, read in _READERS:
@@ -77,11 +77,11 @@ def read_linear(kernel: Kernel) -> Linear | str:
     return f"no rule for the products of a {type_name(layer)}"
 
 
-def _read_dense(kernel: Kernel, layer: Any) -> Linear | str:
+def _read_dense(kernel: PrunableKernel, layer: Any) -> Linear | str:
     return Linear(kernel, dense_rows, bias=layer.bias)
 
 
-def _read_conv(kernel: Kernel, layer: Any) -> Linear | str:
+def _read_conv(kernel: PrunableKernel, layer: Any) -> Linear | str:
     def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
         return conv_rows(
             _channels_last(inputs, layer),
@@ -97,7 +97,7 @@ def _read_conv(kernel: Kernel, layer: Any) -> Linear | str:
     return Linear(kernel, rows, groups=layer.groups, bias=layer.bias)
 
 
-def _read_separable(kernel: Kernel, layer: Any) -> Linear | str:
+def _read_separable(kernel: PrunableKernel, layer: Any) -> Linear | str:
     """Return the product of the pointwise kernel with the output of the depthwise one."""
 
     def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
@@ -121,7 +121,7 @@ def _channels_last(inputs: NDArray, layer: Any) -> NDArray:
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
+def _read_einsum(kernel: PrunableKernel, layer: Any) -> Linear | str:
     equation = layer.equation.replace(" ", "")
     inputs, weights, outputs = letters_of(equation)
     if any(c not in weights + outputs for c in inputs if c != "."):
@@ -144,7 +144,7 @@ def _read_einsum(kernel: Kernel, layer: Any) -> Linear | str:
     return Linear(kernel, rows, bias=layer.bias if whole else None, bias_order=order)
 
 
-_READERS: tuple[tuple[Any, Callable[[Kernel, Any], Linear | str]], ...] = (
+_READERS: tuple[tuple[Any, Callable[[PrunableKernel, Any], Linear | str]], ...] = (
     (keras.layers.Dense, _read_dense),
     (keras.layers.EinsumDense, _read_einsum),
     (keras.layers.Conv1D, _read_conv),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tfprune.errors import ModelError, type_name
 from tfprune.sparsity.choices.allocation import Share
 from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured, of_one_kernel
-from tfprune.sparsity.kernels import Kernel, Skipped, find_kernels, walk_layers
+from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.oneshot.capture import Calls, survey_calls
 from tfprune.sparsity.oneshot.linear import Linear, read_linear
@@ -21,7 +21,7 @@ MaskOf = Callable[[NDArray], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Job:
+class KernelJob:
     """One kernel to prune.
 
     Args:
@@ -34,7 +34,7 @@ class Job:
         reason: Why its inputs are not recorded.
     """
 
-    kernel: Kernel
+    kernel: PrunableKernel
     weights: NDArray
     pattern: Pattern
     count: int
@@ -85,7 +85,7 @@ def shrinking(pattern: Pattern, count: int, size: int, number: int) -> list[tupl
 
 def make_plan(
     model: Any, batch: Any, choices: Choices, sparsity: float
-) -> tuple[list[Job], list[Skipped]]:
+) -> tuple[list[KernelJob], list[Skipped]]:
     """Return the kernels to prune, in the order in which the model runs them, and the skipped ones.
 
     Args:
@@ -113,10 +113,10 @@ def make_plan(
     return sorted(jobs, key=lambda job: calls.get(id(job.kernel.layer), never).order), skipped
 
 
-def _choose_kernels(model: Any, choices: Choices) -> tuple[list[Kernel], list[Skipped]]:
+def _choose_kernels(model: Any, choices: Choices) -> tuple[list[PrunableKernel], list[Skipped]]:
     kernels, skipped = find_kernels([model])
-    check_used(kernels, Kernel.names, choices.only, choices.skip)
-    wanted = choose(kernels, Kernel.names, choices.only, choices.skip)
+    check_used(kernels, PrunableKernel.names, choices.only, choices.skip)
+    wanted = choose(kernels, PrunableKernel.names, choices.only, choices.skip)
     chosen = []
     for kernel, want in zip(kernels, wanted, strict=True):
         reason = "" if want else "left out by only= or skip="
@@ -132,7 +132,7 @@ def _choose_kernels(model: Any, choices: Choices) -> tuple[list[Kernel], list[Sk
 
 
 def _counts(
-    kernels: Sequence[Kernel], arrays: Sequence[NDArray], choices: Choices, sparsity: float
+    kernels: Sequence[PrunableKernel], arrays: Sequence[NDArray], choices: Choices, sparsity: float
 ) -> list[int]:
     pattern = of_one_kernel(choices.pattern, "prune_oneshot")
     if pattern.fixed is not None:
@@ -145,8 +145,8 @@ def _counts(
 
 
 def _job(
-    kernel: Kernel, weights: NDArray, pattern: Pattern, count: int, calls: Calls | None
-) -> Job:
+    kernel: PrunableKernel, weights: NDArray, pattern: Pattern, count: int, calls: Calls | None
+) -> KernelJob:
     linear = read_linear(kernel)
     reason = ""
     if isinstance(linear, str):
@@ -156,5 +156,5 @@ def _job(
     elif calls.hidden:
         reason = "its input has no values to record: it may be symbolic in a compiled loop"
     if reason or isinstance(linear, str) or calls is None:
-        return Job(kernel, weights, pattern, count, reason=reason)
-    return Job(kernel, weights, pattern, count, linear, calls.count)
+        return KernelJob(kernel, weights, pattern, count, reason=reason)
+    return KernelJob(kernel, weights, pattern, count, linear, calls.count)

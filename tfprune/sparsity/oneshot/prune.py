@@ -19,9 +19,9 @@ from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern
 from tfprune.sparsity.choices.schedules import OneShot, check_sparsity
 from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.kernels import Kernel, Skipped
+from tfprune.sparsity.kernels import PrunableKernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
-from tfprune.sparsity.oneshot.plan import Job, make_plan
+from tfprune.sparsity.oneshot.plan import KernelJob, make_plan
 from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 from tfprune.utils.filters import Filters, as_filters
@@ -43,8 +43,8 @@ def prune_oneshot(
     pattern: "str | Pattern" = "unstructured",
     method: Method = "reconstruct",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
-    only: Filters[Kernel] = (),
-    skip: Filters[Kernel] = (),
+    only: Filters[PrunableKernel] = (),
+    skip: Filters[PrunableKernel] = (),
     damping: float = 0.01,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
@@ -185,7 +185,7 @@ def _undone_on_failure(bench: Bench) -> Iterator[None]:
 
 
 def _hold(
-    jobs: Sequence[Job],
+    jobs: Sequence[KernelJob],
     masks: Sequence[NDArray],
     skipped: Sequence[Skipped],
     choices: Choices,

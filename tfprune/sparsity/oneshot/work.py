@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tfprune.data.model_inputs import leaves
 from tfprune.sparsity.oneshot.capture import layer_inputs
 from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
-from tfprune.sparsity.oneshot.plan import Job
+from tfprune.sparsity.oneshot.plan import KernelJob
 from tfprune.sparsity.oneshot.report import LayerReport
 from tfprune.sparsity.oneshot.solve import reconstruct
 
@@ -61,7 +61,7 @@ class Bench:
         for variable, value in self.changed:
             variable.assign(value)
 
-    def rows(self, job: Job, index: int) -> list[NDArray]:
+    def rows(self, job: KernelJob, index: int) -> list[NDArray]:
         """Return the rows of a layer's inputs in one batch, one array per call of the layer.
 
         The same rows are drawn every time.
@@ -76,7 +76,9 @@ class Bench:
         return [job.linear.rows(array, limit, rng) for array in inputs]
 
 
-def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[NDArray, LayerReport]:
+def prune_layer(
+    job: KernelJob, bench: Bench, method: str, damping: float
+) -> tuple[NDArray, LayerReport]:
     """Prune one layer of the model and return its mask and report.
 
     Args:
@@ -119,7 +121,7 @@ def prune_layer(job: Job, bench: Bench, method: str, damping: float) -> tuple[ND
 
 
 def _prune_wide(
-    job: Job, bench: Bench, method: str, products: int, width: int
+    job: KernelJob, bench: Bench, method: str, products: int, width: int
 ) -> tuple[NDArray, LayerReport]:
     assert job.linear is not None
     norms = Norms(products, width)
@@ -135,7 +137,7 @@ def _prune_wide(
     return kept, _report(job, kept, "wanda", reason=reason if method == "reconstruct" else "")
 
 
-def _gather(job: Job, bench: Bench, matrices: NDArray) -> Moments:
+def _gather(job: KernelJob, bench: Bench, matrices: NDArray) -> Moments:
     """Return the moments of a layer's current inputs and its outputs in the original model."""
     moments = Moments(*matrices.shape)
     for index in range(len(bench.batches)):
@@ -148,7 +150,7 @@ def _gather(job: Job, bench: Bench, matrices: NDArray) -> Moments:
     return moments
 
 
-def _assign(job: Job, bench: Bench, matrices: NDArray) -> None:
+def _assign(job: KernelJob, bench: Bench, matrices: NDArray) -> None:
     assert job.linear is not None
     bench.assign(job.kernel.variable, job.kernel.unview(job.linear.view(matrices)))
 
@@ -158,7 +160,7 @@ def _relative(error: float, problem: Problem) -> float:
 
 
 def _report(
-    job: Job,
+    job: KernelJob,
     mask: NDArray,
     method: str,
     error: float | None = None,

@@ -12,16 +12,16 @@ from keras import tree
 from tfprune.errors import DataError
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.read import Call, Ref
-from tfprune.graph.residual_blocks import Block
+from tfprune.graph.residual_blocks import ResidualBlock
 from tfprune.keras_support.losses import loss_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding
 from tfprune.structure.ids.site import Site
 from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.structure.select.importance import Evidence, score_units
+from tfprune.structure.select.importance import UnitEvidence, score_units
 from tfprune.utils.registry import Registry
 
-BlockImportance = Callable[[Evidence, Sequence[Block]], np.ndarray]
+BlockImportance = Callable[[UnitEvidence, Sequence[ResidualBlock]], np.ndarray]
 """A number for each block; high means keep, NaN that the block has no importance."""
 
 BLOCK_IMPORTANCES: Registry[BlockImportance] = Registry("importance of blocks")
@@ -29,7 +29,7 @@ BLOCK_IMPORTANCES: Registry[BlockImportance] = Registry("importance of blocks")
 
 
 def score_blocks(
-    importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
+    importance: str | Callable, evidence: UnitEvidence, blocks: Sequence[ResidualBlock]
 ) -> np.ndarray:
     """Return the importance of each block.
 
@@ -43,7 +43,7 @@ def score_blocks(
 
 
 def _by_units(
-    importance: str | Callable, evidence: Evidence, blocks: Sequence[Block]
+    importance: str | Callable, evidence: UnitEvidence, blocks: Sequence[ResidualBlock]
 ) -> np.ndarray:
     found = evidence.found
     everything = score_units(importance, evidence)
@@ -62,7 +62,7 @@ def _by_units(
     return np.where(total > 0, own / np.where(total > 0, total, 1), own)
 
 
-def _stream(found: Units, block: Block) -> np.ndarray:
+def _stream(found: Units, block: ResidualBlock) -> np.ndarray:
     """Return the roots of the channels that a branch adds to."""
     ids = [axis for axis in found.flow.axes(block.branch) if axis is not None]
     return np.unique(found.root[ids[-1]]) if ids else np.zeros(0, int)
@@ -91,26 +91,26 @@ class _Part(Units):
 
 
 @BLOCK_IMPORTANCES.register("random")
-def at_random(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+def at_random(evidence: UnitEvidence, blocks: Sequence[ResidualBlock]) -> np.ndarray:
     """Return random numbers, as a baseline."""
     return np.random.default_rng(evidence.seed).uniform(size=len(blocks))
 
 
 @BLOCK_IMPORTANCES.register("taylor")
-def taylor(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+def taylor(evidence: UnitEvidence, blocks: Sequence[ResidualBlock]) -> np.ndarray:
     """Return |Σ F·∂L/∂F| of the output F of a branch, root mean square over the batches."""
     squares = [np.square(slopes) for slopes in _slopes(evidence, blocks)]
     return np.sqrt(np.mean(squares, axis=0))
 
 
 @BLOCK_IMPORTANCES.register("hessian")
-def hessian(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+def hessian(evidence: UnitEvidence, blocks: Sequence[ResidualBlock]) -> np.ndarray:
     """Return ½·E[(Σ F·∂L/∂F)²]: the curvature along a branch's gate, by Fisher information."""
     return 0.5 * np.mean([np.square(slopes) for slopes in _slopes(evidence, blocks)], axis=0)
 
 
 @BLOCK_IMPORTANCES.register("activation")
-def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
+def activation(evidence: UnitEvidence, blocks: Sequence[ResidualBlock]) -> np.ndarray:
     """Return the RMS of a branch's output divided by that of the sum, over the data."""
     found = evidence.found
     at = {found.graph.calls[block.arm[0]].outputs[0].index: block for block in blocks}
@@ -135,7 +135,7 @@ def activation(evidence: Evidence, blocks: Sequence[Block]) -> np.ndarray:
     return np.array([np.sqrt(added[index] / (sums[index] or 1.0)) for index in at])
 
 
-def _slopes(evidence: Evidence, blocks: Sequence[Block]) -> Iterable[np.ndarray]:
+def _slopes(evidence: UnitEvidence, blocks: Sequence[ResidualBlock]) -> Iterable[np.ndarray]:
     """Yield ∂L/∂g of each batch, where g = 1 multiplies the output of a branch."""
     import tensorflow as tf
 

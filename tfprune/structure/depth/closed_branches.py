@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfprune.graph.read import Call, Graph
-from tfprune.graph.residual_blocks import Arm, Block, addends, is_removable, keeps_shape
+from tfprune.graph.residual_blocks import Arm, ResidualBlock, addends, is_removable, keeps_shape
 from tfprune.structure.depth.constants import find_constants, is_zero
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Branches
@@ -49,7 +49,7 @@ def _storable(graph: Graph, call: Call) -> bool:
     return graph.values[call.outputs[0].index].dtype in ("float32", "float16", "float64")
 
 
-def _name(graph: Graph, blocks: Mapping[Arm, Block], arm: Arm) -> str:
+def _name(graph: Graph, blocks: Mapping[Arm, ResidualBlock], arm: Arm) -> str:
     if arm in blocks:
         return blocks[arm].name
     ref = addends(graph.calls[arm[0]])[arm[1]]

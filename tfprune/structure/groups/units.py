@@ -12,7 +12,7 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Graph, InputShape, read
-from tfprune.graph.residual_blocks import Block, find_blocks
+from tfprune.graph.residual_blocks import ResidualBlock, find_blocks
 from tfprune.keras_support.internals import all_layers
 from tfprune.keras_support.quantized import refuse_quantized
 from tfprune.structure import rules
@@ -51,7 +51,7 @@ class Units:
         return [self.flow.sites[key] for key in seen if key in self.flow.sites]
 
     @cached_property
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[ResidualBlock, ...]:
         """The residual branches, in the order in which they run."""
         return find_blocks(self.graph)
 

@@ -34,7 +34,7 @@ def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Cost:
+class CallCost:
     """Multiplications of one call: `factor` times the living positions of each vector."""
 
     call: Call
@@ -86,7 +86,7 @@ class Flow:
         self.frozen: list[tuple[Ids, str]] = []
         self.changed: list[tuple[Ids, str]] = []
         self.blocks: list[Ids] = []
-        self.costs: list[Cost] = []
+        self.costs: list[CallCost] = []
         self.silences: list[Silence] = []
         self.rewrites: dict[int, Rewrite] = {}
         self.gathered: dict[int, list[Ids]] = {}
@@ -274,19 +274,19 @@ class Flow:
         call tells. It then says all of it that ids can change.
         """
         sizes, living = product(vectors)
-        self.costs.append(Cost(call, factor * sizes, living))
+        self.costs.append(CallCost(call, factor * sizes, living))
 
     def complete(self, call: Call, since: int, macs: float) -> None:
         """Count what a call multiplies beyond the costs since then: no unit takes that away."""
         known = sum(cost.now for cost in self.costs[since:])
         if macs > known or (math.isnan(macs) and since == len(self.costs)):
-            self.costs.append(Cost(call, macs - known, ()))
+            self.costs.append(CallCost(call, macs - known, ()))
 
     def repeat_costs(self, since: int, call: Call, times: int | None) -> None:
         """Charge the costs counted since then to a call that runs its layer several times."""
         factor = math.nan if times is None else times
         self.costs[since:] = [
-            Cost(call, cost.factor * factor, cost.vectors) for cost in self.costs[since:]
+            CallCost(call, cost.factor * factor, cost.vectors) for cost in self.costs[since:]
         ]
 
     def silence(self, call: Call, ref: Any, axis: int, ids: Ids | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.graph.residual_blocks import Arm, Block, without
+from tfprune.graph.residual_blocks import Arm, ResidualBlock, without
 from tfprune.structure.groups.units import Units, units_of
 from tfprune.structure.rebuild.weights import Weights, read_weights
 
@@ -34,13 +34,13 @@ class Branches:
         graph = without(found.graph, self.arms)
         return units_of(found.model, graph, input_shape=input_shape)
 
-    def planned(self, found: Units) -> tuple[Block, ...]:
+    def planned(self, found: Units) -> tuple[ResidualBlock, ...]:
         """Return the blocks that a plan can remove from another model of the same architecture."""
         removed = [block for block in found.blocks if block.arm in self.arms]
         return tuple(block for block in removed if self.arms[block.arm] is None)
 
 
-def branches_of(blocks: Iterable[Block], notes: tuple[str, ...] = ()) -> Branches:
+def branches_of(blocks: Iterable[ResidualBlock], notes: tuple[str, ...] = ()) -> Branches:
     """Return the branches of some blocks."""
     return Branches({block.arm: None for block in blocks}, notes)
 

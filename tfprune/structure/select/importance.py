@@ -27,7 +27,7 @@ from tfprune.utils.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class UnitEvidence:
     """What importances are computed from."""
 
     found: Units
@@ -77,7 +77,7 @@ class Evidence:
 class Importance(Protocol):
     """Returns a number for each id, valid at the roots of units; NaN if not defined."""
 
-    def __call__(self, evidence: Evidence) -> np.ndarray:
+    def __call__(self, evidence: UnitEvidence) -> np.ndarray:
         """Return the importance of all units."""
 
 
@@ -87,7 +87,7 @@ IMPORTANCES: Registry[Importance] = Registry("importance")
 def by_weights(measure: Callable[[np.ndarray], np.ndarray]) -> Importance:
     """Return an importance from a function of a weight laid out as (positions, everything else)."""
 
-    def importance(evidence: Evidence) -> np.ndarray:
+    def importance(evidence: UnitEvidence) -> np.ndarray:
         score = np.zeros(evidence.found.flow.size)
         root = evidence.found.root
         for op, binding in evidence.members(MAKE, USE):
@@ -120,7 +120,7 @@ def l1(rows: np.ndarray) -> np.ndarray:
 
 
 @IMPORTANCES.register("l2")
-def l2(evidence: Evidence) -> np.ndarray:
+def l2(evidence: UnitEvidence) -> np.ndarray:
     """Return √Σw², summed over the weights that make or use a unit."""
     score = np.zeros(evidence.found.flow.size)
     root = evidence.found.root
@@ -144,7 +144,7 @@ def squares(array: np.ndarray, axis: int) -> np.ndarray:
 
 
 @IMPORTANCES.register("lamp")
-def lamp(evidence: Evidence) -> np.ndarray:
+def lamp(evidence: UnitEvidence) -> np.ndarray:
     """Return u² divided by the sum of all u² in its group that are not less (Lee et al., 2021)."""
     score = np.zeros(evidence.found.flow.size)
     root = evidence.found.root
@@ -160,7 +160,7 @@ def lamp(evidence: Evidence) -> np.ndarray:
 
 
 @IMPORTANCES.register("fpgm")
-def fpgm(evidence: Evidence) -> np.ndarray:
+def fpgm(evidence: UnitEvidence) -> np.ndarray:
     """Return the sum of distances to all other filters: one near their median is redundant."""
     score = np.zeros(evidence.found.flow.size)
     for op, binding in evidence.members(MAKE):
@@ -174,7 +174,7 @@ def fpgm(evidence: Evidence) -> np.ndarray:
 
 
 @IMPORTANCES.register("bn_scale")
-def bn_scale(evidence: Evidence) -> np.ndarray:
+def bn_scale(evidence: UnitEvidence) -> np.ndarray:
     """Return |γ|, summed over the BatchNormalizations of a unit (Liu et al., 2017)."""
     score = np.full(evidence.found.flow.size, np.nan)
     root = evidence.found.root
@@ -190,13 +190,13 @@ def bn_scale(evidence: Evidence) -> np.ndarray:
 
 
 @IMPORTANCES.register("random")
-def at_random(evidence: Evidence) -> np.ndarray:
+def at_random(evidence: UnitEvidence) -> np.ndarray:
     """Return random numbers, as a baseline."""
     return np.random.default_rng(evidence.seed).uniform(size=evidence.found.flow.size)
 
 
 @IMPORTANCES.register("taylor")
-def taylor(evidence: Evidence) -> np.ndarray:
+def taylor(evidence: UnitEvidence) -> np.ndarray:
     """Return |Σ w·∂L/∂w| over the weights that a removal zeroes, RMS over the samples.
 
     This is the first-order change of the loss when the unit is removed: at the weights that use a
@@ -216,7 +216,7 @@ def taylor(evidence: Evidence) -> np.ndarray:
 
 
 @IMPORTANCES.register("hessian")
-def hessian(evidence: Evidence) -> np.ndarray:
+def hessian(evidence: UnitEvidence) -> np.ndarray:
     """Return ½·w²·E[(∂L/∂w)²] over the weights that a removal zeroes (Fisher information)."""
     total = np.zeros(evidence.found.flow.size)
     for batch, gradients in zip(evidence.batches, _gradients(evidence), strict=True):
@@ -228,7 +228,7 @@ def hessian(evidence: Evidence) -> np.ndarray:
     return total / evidence.samples
 
 
-def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
+def _zeroed(evidence: UnitEvidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
     """Yield the weights that a removal zeroes, each with a mask of the units that count in it.
 
     These are the weights that use a unit, or those that make it if none uses it, as for the
@@ -245,7 +245,7 @@ def _zeroed(evidence: Evidence) -> Iterator[tuple[Any, Binding, np.ndarray]]:
 
 
 @IMPORTANCES.register("activation")
-def activation(evidence: Evidence) -> np.ndarray:
+def activation(evidence: UnitEvidence) -> np.ndarray:
     """Return the mean absolute value of a unit's activations over the data."""
     found = evidence.found
     size = found.flow.size
@@ -272,7 +272,7 @@ def activation(evidence: Evidence) -> np.ndarray:
     return np.where(seen, score, np.nan)
 
 
-def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
+def _gradients(evidence: UnitEvidence) -> Iterable[dict[int, np.ndarray]]:
     """Yield the gradients of the loss on each batch, for every bound weight."""
     import tensorflow as tf
 
@@ -298,7 +298,7 @@ def _gradients(evidence: Evidence) -> Iterable[dict[int, np.ndarray]]:
         yield result
 
 
-def score_units(importance: str | Callable, evidence: Evidence) -> np.ndarray:
+def score_units(importance: str | Callable, evidence: UnitEvidence) -> np.ndarray:
     """Return the importance of all ids.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import ArtifactError, OptionError, nearest, type_name
-from tfprune.graph.residual_blocks import Block
+from tfprune.graph.residual_blocks import ResidualBlock
 from tfprune.storage.files import parse_json, read_bytes, write_atomic
 from tfprune.structure.groups.units import Units, vectors
 from tfprune.structure.rebuild.cut import Cut
@@ -176,7 +176,7 @@ def removed_by(found: Units, plan: Plan) -> np.ndarray:
     return removed
 
 
-def blocks_of(found: Units, plan: Plan) -> tuple[Block, ...]:
+def blocks_of(found: Units, plan: Plan) -> tuple[ResidualBlock, ...]:
     """Return the blocks that a plan removes.
 
     Raises:

@@ -15,7 +15,7 @@ from tfprune.utils.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class RankedGroup:
     """A group to cut: its bundles from the least to the most important.
 
     `intensity` is the group's share of the time over its share of the multiplications.
@@ -42,14 +42,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """The roots of the units to remove, and notes for the report."""
 
     removed: np.ndarray
     notes: tuple[str, ...] = field(default=())
 
 
-Ranking = Callable[[Sequence[Candidate], float], list[float]]
+Ranking = Callable[[Sequence[RankedGroup], float], list[float]]
 """Returns how many bundles to keep in each group if a share of all is removed."""
 
 RANKINGS: Registry[Ranking] = Registry("ranking")
@@ -62,13 +62,13 @@ LEAST_FOR_SPEED = 0.2
 
 
 @RANKINGS.register("uniform")
-def uniform(candidates: Sequence[Candidate], share: float) -> list[float]:
+def uniform(candidates: Sequence[RankedGroup], share: float) -> list[float]:
     """Keep the same share of each group."""
     return [len(candidate.bundles) * (1 - share) for candidate in candidates]
 
 
 @RANKINGS.register("fast")
-def fast(candidates: Sequence[Candidate], share: float) -> list[float]:
+def fast(candidates: Sequence[RankedGroup], share: float) -> list[float]:
     """Keep less of a group whose units take more time than their multiplications suggest.
 
     The file is then faster for the same multiplications. No group is cut below a fifth for this
@@ -87,7 +87,7 @@ def fast(candidates: Sequence[Candidate], share: float) -> list[float]:
 
 
 @RANKINGS.register("global")
-def across(candidates: Sequence[Candidate], share: float) -> list[float]:
+def across(candidates: Sequence[RankedGroup], share: float) -> list[float]:
     """Remove the least important bundles of all groups, each relative to its group's mean."""
     if not candidates:
         return []
@@ -102,7 +102,7 @@ def across(candidates: Sequence[Candidate], share: float) -> list[float]:
 
 
 @RANKINGS.register("isomorphic")
-def isomorphic(candidates: Sequence[Candidate], share: float) -> list[float]:
+def isomorphic(candidates: Sequence[RankedGroup], share: float) -> list[float]:
     """Apply "global" within each set of groups of the same structure (Fang et al., 2024)."""
     kinds: dict[tuple, list[int]] = {}
     for index, candidate in enumerate(candidates):

@@ -8,7 +8,7 @@ from tfprune.errors import OptionError
 from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.rebuild import rebuild
 from tfprune.structure.select.cost_meter import Meter
-from tfprune.structure.select.ranking import AGAINST, Choice
+from tfprune.structure.select.ranking import AGAINST, Selection
 from tfprune.structure.select.target import OutOfReach, Target
 
 ATTEMPTS = 4
@@ -24,8 +24,8 @@ def file_bytes(model: Any) -> int:
 
 
 def meet_file_size(
-    cut: Cut, meter: Meter, target: Target, pick: Callable[[Target | None], Choice]
-) -> Choice:
+    cut: Cut, meter: Meter, target: Target, pick: Callable[[Target | None], Selection]
+) -> Selection:
     """Return a choice whose file is no larger than the target.
 
     The bytes in a file besides the counted weights (the graph, constants) are measured on the
@@ -53,7 +53,7 @@ def meet_file_size(
         size = file_bytes(rebuild(smaller).model)
         if size <= limit:
             note = f"its float32 .tflite file has {size:,} bytes (target {limit:,.0f})"
-            return Choice(choice.removed, (*choice.notes, note))
+            return Selection(choice.removed, (*choice.notes, note))
         overhead = max(overhead, size - meter.file_bytes(smaller.kept_mask)) + max(
             1, (size - limit) // 4
         )

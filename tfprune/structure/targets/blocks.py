@@ -8,13 +8,13 @@ from tfprune.errors import FilterError, ModelError, OptionError, nearest
 from tfprune.structure.depth.choose_blocks import score_blocks
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Cut, branches_of, uncut
-from tfprune.structure.select.importance import Evidence
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.select.importance import UnitEvidence
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 from tfprune.utils.filters import Filter, choose, matches
 
 
 @TARGETS.register("blocks")
-def cut_blocks(found: Units, options: Options) -> Cut:
+def cut_blocks(found: Units, options: ShrinkOptions) -> Cut:
     """Remove a share of the removable residual blocks, the least important; at least one.
 
     Raises:
@@ -35,7 +35,7 @@ def cut_blocks(found: Units, options: Options) -> Cut:
     taken = choose(pool, lambda block: block.names, options.only, options.skip)
     pool = [block for block, take in zip(pool, taken, strict=True) if take]
     cut = uncut(found)
-    evidence = Evidence(found, cut.weights, options.data, options.loss, options.seed)
+    evidence = UnitEvidence(found, cut.weights, options.data, options.loss, options.seed)
     scores = score_blocks(options.importance, evidence, pool)
     known = np.flatnonzero(~np.isnan(scores))
     notes = tuple(

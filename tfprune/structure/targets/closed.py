@@ -7,11 +7,11 @@ from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.gates.fold_gates import check_gates, fold_gates, note_if_open
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Cut, uncut
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 
 
 @TARGETS.register("closed")
-def cut_closed(found: Units, options: Options) -> Cut:
+def cut_closed(found: Units, options: ShrinkOptions) -> Cut:
     """Remove closed branches, and the units whose weights are all zero or whose gate is."""
     gates, shape = options.target == "gates", options.input_shape
     if gates:

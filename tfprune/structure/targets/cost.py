@@ -12,13 +12,13 @@ from tfprune.structure.groups.units import Units, vectors
 from tfprune.structure.ids.ids import HEADS
 from tfprune.structure.rebuild.cut import NOTHING, Cut, uncut
 from tfprune.structure.select.cost_meter import Meter, nearest_multiple
-from tfprune.structure.select.importance import Evidence, score_units
+from tfprune.structure.select.importance import UnitEvidence, score_units
 from tfprune.structure.select.memory_traffic import intensities
 from tfprune.structure.select.ranking import (
     AGAINST,
     RANKINGS,
-    Candidate,
-    Choice,
+    RankedGroup,
+    Selection,
     bundle,
     check_filters,
     fast,
@@ -26,7 +26,7 @@ from tfprune.structure.select.ranking import (
 )
 from tfprune.structure.select.target import OutOfReach, Target, per_cent
 from tfprune.structure.select.tflite_size import meet_file_size
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 from tfprune.utils.filters import as_filters, matches
 from tfprune.utils.filters import choose as select
 
@@ -35,7 +35,7 @@ CLEARLY = 0.05
 
 
 @TARGETS.register("cost")
-def cut_to_cost(found: Units, options: Options) -> Cut:
+def cut_to_cost(found: Units, options: ShrinkOptions) -> Cut:
     """Remove the least important units until the cost is met, or as many as `ratios` say.
 
     Raises:
@@ -44,7 +44,7 @@ def cut_to_cost(found: Units, options: Options) -> Cut:
         OptionError: The target cannot be met.
     """
     cut, meter = uncut(found), Meter(found)
-    evidence = Evidence(found, cut.weights, options.data, options.loss, options.seed)
+    evidence = UnitEvidence(found, cut.weights, options.data, options.loss, options.seed)
     pick = partial(_choose, meter, score_units(options.importance, evidence), options)
     if options.cost is not None and options.cost.cost == "tflite_bytes":
         choice = meet_file_size(cut, meter, options.cost, pick)
@@ -53,7 +53,9 @@ def cut_to_cost(found: Units, options: Options) -> Cut:
     return replace(cut, removed=choice.removed, notes=choice.notes)
 
 
-def _choose(meter: Meter, score: np.ndarray, options: Options, target: Target | None) -> Choice:
+def _choose(
+    meter: Meter, score: np.ndarray, options: ShrinkOptions, target: Target | None
+) -> Selection:
     """Return the least important units that meet a target, or as many as `ratios` say."""
     found = meter.found
     if target is not None and not found.groups:
@@ -63,18 +65,18 @@ def _choose(meter: Meter, score: np.ndarray, options: Options, target: Target | 
         )
     pool = _Pool(found, score, options)
     if target is None:
-        return Choice(pool.removed(0.0), tuple(pool.notes))
+        return Selection(pool.removed(0.0), tuple(pool.notes))
     now = meter.measure(target.cost, meter.everything)
     if not target.is_share and now <= target.limit(now):
         pool.notes.append(f"the model already meets its target of {target}")
     meet = _meet_channels if target.cost == "channels" else _meet
-    return Choice(meet(pool, meter, target, now), tuple(pool.notes))
+    return Selection(meet(pool, meter, target, now), tuple(pool.notes))
 
 
 class _Pool:
     """The prunable groups, and which of their units are removed for a share of all."""
 
-    def __init__(self, found: Units, score: np.ndarray, options: Options) -> None:
+    def __init__(self, found: Units, score: np.ndarray, options: ShrinkOptions) -> None:
         self.options, self.rank = options, RANKINGS[options.ranking]
         pool, self.notes = candidates(found, score, options)
         if self.rank is fast:
@@ -161,12 +163,12 @@ def _meet(pool: _Pool, meter: Meter, target: Target, now: float) -> np.ndarray:
 
 
 def candidates(
-    found: Units, score: np.ndarray, options: Options
-) -> tuple[list[Candidate], list[str]]:
+    found: Units, score: np.ndarray, options: ShrinkOptions
+) -> tuple[list[RankedGroup], list[str]]:
     """Return the groups to cut, and notes on those kept whole without being skipped."""
     check_filters(found, "only", options.only)
     check_filters(found, "skip", options.skip)
-    chosen: list[Candidate] = []
+    chosen: list[RankedGroup] = []
     notes: list[str] = []
     wanted = select(found.groups, names_of, options.only, options.skip)
     for group in [group for group, take in zip(found.groups, wanted, strict=True) if take]:
@@ -180,12 +182,12 @@ def candidates(
         round_to = options.round_to
         step = 1 if group.kind == HEADS else round_to // math.gcd(round_to, group.block_count)
         most = math.floor(options.cap * len(bundles) + 1e-9)
-        chosen.append(Candidate(group, bundles, scores, step, most))
+        chosen.append(RankedGroup(group, bundles, scores, step, most))
     return chosen, notes
 
 
 def _fixed(
-    found: Units, pool: Sequence[Candidate], ratios: Mapping[str, float], notes: list[str]
+    found: Units, pool: Sequence[RankedGroup], ratios: Mapping[str, float], notes: list[str]
 ) -> dict[int, int]:
     """Return how many bundles to keep in each group that `ratios` names."""
     check_filters(found, "ratios", as_filters("ratios", tuple(ratios)))

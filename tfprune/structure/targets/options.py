@@ -24,7 +24,7 @@ CLOSED = ("zeros", "gates")
 
 
 @dataclass(frozen=True, eq=False)
-class Options:
+class ShrinkOptions:
     """The options of `shrink`, with the same names.
 
     Raises:
@@ -111,7 +111,7 @@ class Options:
             )
 
 
-TargetKind = Callable[[Units, Options], Cut]
+TargetKind = Callable[[Units, ShrinkOptions], Cut]
 """A function that returns the cut that meets the options."""
 
 TARGETS: Registry[TargetKind] = Registry("kind of target")
