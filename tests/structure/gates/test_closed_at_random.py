@@ -259,7 +259,7 @@ def check_zeros(seed: int) -> int:
     return reports[0].before.units - reports[0].after.units
 
 
-def silence(model: keras.Model, plan: tfprune.Plan) -> bool:
+def zero_removed(model: keras.Model, plan: tfprune.Plan) -> bool:
     """Set to zero what makes the units of a plan; False where that is not done by hand here."""
     layers = {layer.name: layer for layer in model.layers}
     for removal in plan.removals:
@@ -309,7 +309,7 @@ def check_cost(seed: int) -> tuple[int, bool]:
     actual = tree.map_structure(np.asarray, small(data))
     assert apart(actual, tree.map_structure(np.asarray, again(data))) <= 1e-6, name
     known = quiet and report.exact and not NOT_QUIET & set(name.split(": ")[1].split(", "))
-    judged = known and silence(model, report.plan)
+    judged = known and zero_removed(model, report.plan)
     if judged:
         error = apart(tree.map_structure(np.asarray, model(data)), actual)
         assert error <= TOLERANCE, f"{name}: {error:.2g} from the original with units at zero"

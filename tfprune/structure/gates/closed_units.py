@@ -95,8 +95,8 @@ def _all_zero(found: Units, weights: Weights, role: str) -> np.ndarray:
 
 def _unused(found: Units, weights: Weights) -> np.ndarray:
     unused = _all_zero(found, weights, USE)
-    for silence in found.flow.silences:
-        unused[found.root[silence.ids]] = False
+    for item in found.flow.zeroed_inputs:
+        unused[found.root[item.ids]] = False
     for gathered in found.flow.gathered.values():
         for ids in gathered:
             unused[found.root[ids]] = False

@@ -246,9 +246,9 @@ class _Recorder:
                 self._record_input(call, roots, at, given)
             else:
                 self._record_inside(call, roots, given)
-        for silence in self.found.flow.silences:
-            if silence.call is call:
-                self._record_input(call, root[silence.ids], (silence.ref, silence.axis), given)
+        for item in self.found.flow.zeroed_inputs:
+            if item.call is call:
+                self._record_input(call, root[item.ids], (item.ref, item.axis), given)
 
     def _record_input(
         self, call: Call, roots: Ids, at: tuple[Ref, int], given: dict[Ref, Any]

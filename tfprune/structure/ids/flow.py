@@ -1,8 +1,8 @@
-"""Channel ids on their way through a graph, and what every operation does to them.
+"""The channel ids of a graph, and what each operation does to them.
 
 Each axis of each tensor carries a vector of integer ids, or None where nothing can be removed
 along it. Rules (see `tfprune.structure.rules`) say what an operation does to the ids of its
-inputs; this module offers them the vocabulary: make, join, freeze, bind to a weight.
+inputs; this module offers what they need: make, join, freeze, bind to a weight.
 """
 
 import math
@@ -20,7 +20,7 @@ from tfprune.structure.ids.site import Site
 
 
 def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:
-    """The sizes of some axes multiplied (None: not known), and the ids of the others."""
+    """Return the product of the sizes of some axes (None: unknown), and the ids of the others."""
     factor, vectors = 1.0, []
     for extent in extents:
         if isinstance(extent, np.ndarray):
@@ -35,7 +35,7 @@ def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]
 
 @dataclass(frozen=True, eq=False)
 class CallCost:
-    """Multiplications of one call: `factor` times the living positions of each vector."""
+    """Multiplications of one call: `factor` times the remaining positions of each vector."""
 
     call: Call
     factor: float
@@ -43,13 +43,13 @@ class CallCost:
 
     @property
     def now(self) -> float:
-        """What it comes to while everything lives."""
+        """The multiplications before anything is removed."""
         return self.factor * math.prod(ids.size for ids in self.vectors)
 
 
 @dataclass(frozen=True, eq=False)
-class Silence:
-    """An input that a call sums over without a weight of its own: zero it where ids are gone."""
+class ZeroedInput:
+    """An input that a call sums over without a weight: it is zeroed where ids are removed."""
 
     call: Call
     ref: Ref
@@ -69,7 +69,7 @@ class Producer:
 
 
 class Flow:
-    """The state that rules read and write while the ids go through a graph."""
+    """The state that rules read and write while ids are propagated through a graph."""
 
     def __init__(
         self, graph: Graph, shapes: Sequence[Shape] | None = None, sizes: Sequence[Shape] = ()
@@ -87,7 +87,7 @@ class Flow:
         self.changed: list[tuple[Ids, str]] = []
         self.blocks: list[Ids] = []
         self.costs: list[CallCost] = []
-        self.silences: list[Silence] = []
+        self.zeroed_inputs: list[ZeroedInput] = []
         self.rewrites: dict[int, Rewrite] = {}
         self.gathered: dict[int, list[Ids]] = {}
         self.vocabulary: dict[int, int] = {}
@@ -100,23 +100,23 @@ class Flow:
     # reading
 
     def calls_of(self, op: Any) -> int:
-        """How often an operation is called in this graph."""
+        """Return how often an operation is called in this graph."""
         return self._calls.get(id(op), 1)
 
     def axes(self, ref: Any) -> Axes:
-        """The ids of each axis of a tensor; of an array or number in the arguments: none."""
+        """Return the ids of each axis of a tensor; an array or number in the arguments has none."""
         if isinstance(ref, Ref):
             return self.axes_of[ref.index]
         return (None,) * len(getattr(ref, "shape", ()))
 
     def shape(self, ref: Any) -> tuple[int | None, ...]:
-        """The shape of a tensor, or of an array or number in the arguments."""
+        """Return the shape of a tensor, or of an array or number in the arguments."""
         if isinstance(ref, Ref):
             return tuple(self.shapes[ref.index])
         return tuple(getattr(ref, "shape", ()))
 
     def extents(self, ref: Any) -> list[Ids | int | None]:
-        """What each axis of a tensor or weight multiplies a cost by: its ids, or its size.
+        """Return what each axis of a tensor or weight multiplies a cost by: its ids, or its size.
 
         The sizes of a tensor are those for one sample.
         """
@@ -128,7 +128,7 @@ class Flow:
         return [size if ids is None else ids for size, ids in zip(sizes, axes, strict=True)]
 
     def site(self, op: Any) -> Site:
-        """The memory of an operation."""
+        """Return the site of an operation: which of its weights have which ids."""
         if id(op) not in self.sites:
             self.sites[id(op)] = Site(op, self)
         return self.sites[id(op)]
@@ -136,38 +136,38 @@ class Flow:
     # writing
 
     def fresh(self, size: int, op: Any, kind: str = CHANNELS, key: str = "") -> Ids:
-        """New ids, one for each position."""
+        """Return new ids, one for each position."""
         ids = np.arange(self.size, self.size + size)
         self.size += size
         self.producers.append(Producer(op, kind, key, int(ids[0]), int(ids[-1]) + 1))
         return ids
 
     def fixed(self, size: int, why: str) -> Ids:
-        """New ids that can never be removed: positions of an input among removable ones."""
+        """Return new ids that cannot be removed: positions of an input beside removable ones."""
         ids = np.arange(self.size, self.size + size)
         self.size += size
         self.frozen.append((ids, why))
         return ids
 
     def freeze(self, ids: Ids | None, why: str) -> None:
-        """Keep ids for good, and remember why."""
+        """Freeze ids, with the reason."""
         if ids is not None and ids.size:
             self.frozen.append((ids.ravel(), why))
 
     def freeze_axes(self, axes: Axes, why: str) -> None:
-        """Keep everything a tensor carries."""
+        """Freeze all ids of a tensor."""
         for ids in axes:
             self.freeze(ids, why)
 
     def keep_whole(self, call: Call, why: str) -> None:
-        """Name a layer with weights none of whose outputs can go, so that it is not passed over."""
+        """Freeze a layer with weights whose outputs must all be kept, so that it is listed."""
         site = self.site(call.op)
         if getattr(call.op, "weights", ()) and not site.makes:
             size = self.sizes[call.outputs[0].index][-1]
             self.freeze(site.make("output", size or 1, resize=False), why)
 
     def join(self, a: Ids | None, b: Ids | None, why: str) -> Ids | None:
-        """Make the ids at each position of two axes live and die together.
+        """Join two axes: the ids at each position are kept or removed together.
 
         An axis of one position broadcasts and is not joined; ids that meet an axis that
         carries none are frozen.
@@ -187,10 +187,10 @@ class Flow:
         return None
 
     def merge(self, parts: Sequence[Any], why: str) -> Axes:
-        """The axes of an elementwise operation's result: its inputs joined, as they broadcast.
+        """Return the axes of an elementwise result: the inputs joined, as they broadcast.
 
-        Arrays and numbers among the arguments are not joined: their positions are cut to what
-        stays (see `tfprune.structure.rules.elementwise`).
+        Arrays and numbers among the arguments are not joined: they are sliced to what is
+        kept (see `tfprune.structure.rules.elementwise`).
         """
         parts = [part for part in parts if isinstance(part, Ref)]
         shapes = [self.shape(part) for part in parts]
@@ -216,12 +216,12 @@ class Flow:
         return tuple(merged)
 
     def adopt(self, graph: Graph, sizes: Sequence[Shape], times: int) -> None:
-        """Take in the tensors and calls of a graph that one call of this one stands for.
+        """Add the tensors and calls of a graph that runs inside one call of this one.
 
         Args:
-            graph: A graph of its own, whose tensors get places after those that are known.
+            graph: The inner graph. Its tensors are numbered after the known ones.
             sizes: The sizes of its tensors for one sample.
-            times: How often the call that it stands for is made.
+            times: How often that call is made.
         """
         graph.move(len(self.shapes))
         self.shapes += [value.shape for value in graph.values]
@@ -231,76 +231,75 @@ class Flow:
         self._calls.update((key, count * times) for key, count in counts.items())
 
     def leave(self, call: Call, graph: Graph) -> None:
-        """Charge a call with what an adopted graph asked for inside of it.
+        """Move what the rules asked for inside an adopted graph to the call that runs it.
 
         The call runs as one piece, and the graph is kept in `inside`. So an input that would have
-        to be silenced inside of it, and a size that stands in the arguments of an inner call,
-        stay as they are.
+        to be zeroed inside it, and a size in the arguments of an inner call, are frozen.
         """
         self.inside[id(call)] = graph
         inner = {id(one): one for one in graph.calls}
-        for item in self.silences:
+        for item in self.zeroed_inputs:
             if id(item.call) in inner:
-                self.freeze(item.ids, f"{item.call.path} inside of {call.path} sums over it")
-        self.silences = [item for item in self.silences if id(item.call) not in inner]
+                self.freeze(item.ids, f"{item.call.path} inside {call.path} sums over it")
+        self.zeroed_inputs = [item for item in self.zeroed_inputs if id(item.call) not in inner]
         for key, one in inner.items():
             for ids in self.gathered.pop(key, ()):
                 self.gather(call, ids)
             if self.rewrites.pop(key, None) is not None:
-                why = f"its size stands in the arguments of {one.path} inside of {call.path}"
+                why = f"its size is in the arguments of {one.path} inside {call.path}"
                 for ref in (*one.inputs, *one.outputs):
                     self.freeze_axes(self.axes(ref), why)
 
     def tie(self, ids: Ids) -> Ids:
-        """Join the rows of an array of ids, so that its columns live and die together."""
+        """Join the rows of an array of ids: the ids of a column are kept or removed together."""
         for row in ids[1:]:
             self.edges.append((ids[0], row))
         return ids[0]
 
     def block(self, ids: Ids, blocks: int) -> None:
-        """Ask that as many ids stay in each of `blocks` equal parts of an axis."""
+        """Require that each of `blocks` equal parts of an axis keeps equally many ids."""
         if 1 < blocks < len(ids):
             self.blocks.append(ids.reshape(blocks, -1))
 
     def change(self, ids: Ids | None, why: str) -> None:
-        """Say that removing these ids changes the mathematics of what stays, and why."""
+        """Record that removing these ids changes the result of what is kept, with the reason."""
         if ids is not None:
             self.changed.append((ids.ravel(), why))
 
     def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
         """Count multiplications: a factor times the length of each vector (None: not known).
 
-        A rule says so of a layer whose cost neither `tfprune.graph.mac_rules` nor a look into its
-        call tells. It then says all of it that ids can change.
+        For a layer that neither `tfprune.graph.mac_rules` knows nor tracing its call can count.
+        The rule then counts everything that ids can change.
         """
-        sizes, living = product(vectors)
-        self.costs.append(CallCost(call, factor * sizes, living))
+        sizes, ids = product(vectors)
+        self.costs.append(CallCost(call, factor * sizes, ids))
 
     def complete(self, call: Call, since: int, macs: float) -> None:
-        """Count what a call multiplies beyond the costs since then: no unit takes that away."""
+        """Count what a call multiplies beyond the costs since then, which no unit reduces."""
         known = sum(cost.now for cost in self.costs[since:])
         if macs > known or (math.isnan(macs) and since == len(self.costs)):
             self.costs.append(CallCost(call, macs - known, ()))
 
     def repeat_costs(self, since: int, call: Call, times: int | None) -> None:
-        """Charge the costs counted since then to a call that runs its layer several times."""
+        """Multiply the costs counted since then by how often a call runs its layer."""
         factor = math.nan if times is None else times
         self.costs[since:] = [
             CallCost(call, cost.factor * factor, cost.vectors) for cost in self.costs[since:]
         ]
 
-    def silence(self, call: Call, ref: Any, axis: int, ids: Ids | None) -> None:
-        """Say that a call sums an input over ids without a weight that could be zero there."""
+    def zero_input(self, call: Call, ref: Any, axis: int, ids: Ids | None) -> None:
+        """Record that a call sums an input over ids without a weight that could be zero there."""
         if ids is not None and isinstance(ref, Ref):
-            self.silences.append(Silence(call, ref, axis % len(self.shape(ref)), ids))
+            self.zeroed_inputs.append(ZeroedInput(call, ref, axis % len(self.shape(ref)), ids))
 
     def gather(self, call: Call, ids: Ids) -> None:
-        """Say that a call mixes the positions of an axis: what stays is computed without the rest.
+        """Record that a call mixes the positions of an axis: removed ones are left out.
 
-        The reference of the proof computes such a call on the living positions only.
+        The reference of the proof computes such a call on the kept positions only.
         """
         self.gathered.setdefault(id(call), []).append(ids)
 
     def rewrite(self, call: Call, change: Rewrite) -> None:
-        """Change the arguments of a call to what stays."""
+        """Record how to change the arguments of a call to what is kept."""
         self.rewrites[id(call)] = change

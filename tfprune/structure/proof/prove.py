@@ -224,7 +224,7 @@ def _reference(
     """Run the original, zeroing the inputs of calls that have no weight to zero instead."""
     flow = found.flow
     zero_at: dict[int, list[tuple[Ref, int, np.ndarray]]] = {}
-    for item in flow.silences:
+    for item in flow.zeroed_inputs:
         if not keep.all(item.ids):
             mask = keep.mask(item.ids)
             zero_at.setdefault(id(item.call), []).append((item.ref, item.axis, mask))

@@ -155,7 +155,7 @@ def dot_product(flow: Flow, call: Call) -> Axes:
         if len(flow.shape(extra)) == 4 and flow.shape(extra)[1] != 1:
             heads = flow.join(heads, flow.axes(extra)[1], why)
     width = flow.join(xq[3], xk[3], why)
-    flow.silence(call, query, 3, width)
+    flow.zero_input(call, query, 3, width)
     if width is None or xv[3] is None:
         # Keras takes the output to be as wide as the query.
         flow.freeze_axes((width, xv[3]), f"{call.path} requires equally wide queries and values")

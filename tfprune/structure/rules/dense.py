@@ -120,7 +120,7 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
     x = flow.axes(call.args[0])
     if layer.tie_weights:
         flow.join(x[-1], out, f"{call.path} is tied to the embedding")
-        flow.silence(call, call.args[0], -1, x[-1])
+        flow.zero_input(call, call.args[0], -1, x[-1])
     else:
         site.bind(layer.reverse_embeddings, 0, x[-1], USE)
     return (*x[:-1], None)

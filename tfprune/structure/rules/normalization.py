@@ -71,7 +71,7 @@ def unit_normalization(flow: Flow, call: Call) -> Axes:
     """Zero removed positions of the input, which leaves the length exact."""
     layer, x = call.op, flow.axes(call.args[0])
     for axis in [layer.axis] if isinstance(layer.axis, int) else list(layer.axis):
-        flow.silence(call, call.args[0], axis, x[axis])
+        flow.zero_input(call, call.args[0], axis, x[axis])
     return x
 
 

@@ -23,7 +23,7 @@ def reduce(flow: Flow, call: Call) -> Axes:
     name = type(call.op).__name__
     for position in reduced:
         if name == "Sum":
-            flow.silence(call, call.args[0], position, x[position])
+            flow.zero_input(call, call.args[0], position, x[position])
         else:
             mix(flow, call, x, position, f"{name} over these channels")
     if call.op.keepdims:
@@ -67,7 +67,7 @@ def _length(flow: Flow, call: Call, order: Any, reduced: set[int]) -> None:
     for position in reduced:
         ids = flow.axes(call.args[0])[position]
         if order is None or isinstance(order, str) or order > 0:
-            flow.silence(call, call.args[0], position, ids)
+            flow.zero_input(call, call.args[0], position, ids)
         else:
             flow.freeze(ids, f"{call.path} computes a length in which zeros count")
 
@@ -77,7 +77,7 @@ def contract(flow: Flow, call: Call, a: Any, b: Any, pairs: list[tuple[int, int]
     for axis_a, axis_b in pairs:
         ids_a, ids_b = flow.axes(a)[axis_a], flow.axes(b)[axis_b]
         flow.join(ids_a, ids_b, f"{call.path} multiplies this with frozen channels")
-        flow.silence(call, a, axis_a, ids_a)
+        flow.zero_input(call, a, axis_a, ids_a)
 
 
 @ops("Matmul")
@@ -142,7 +142,7 @@ def dot(flow: Flow, call: Call) -> Axes:
     axis_a, axis_b = axis_a % len(xa), axis_b % len(xb)
     if call.op.normalize:
         # Zeroing removed positions leaves the lengths exact.
-        flow.silence(call, b, axis_b, xb[axis_b])
+        flow.zero_input(call, b, axis_b, xb[axis_b])
     contract(flow, call, a, b, [(axis_a, axis_b)])
     left = tuple(ids for position, ids in enumerate(xa) if position != axis_a)
     right = tuple(ids for position, ids in enumerate(xb) if position not in (0, axis_b))
@@ -171,7 +171,7 @@ def einsum(flow: Flow, call: Call) -> Axes:
                 of[letter] = ids
             sizes[letter] = size
             if letter not in result and isinstance(part, Ref):
-                flow.silence(call, part, axis, ids)
+                flow.zero_input(call, part, axis, ids)
     return tuple(of[letter] for letter in result)
 
 
@@ -211,7 +211,7 @@ def attention(flow: Flow, call: Call) -> Axes | list[Axes]:
         else:
             mix(flow, call, xq, -1, "a sum of tanh over these channels")
     elif call.op.score_mode == "dot":
-        flow.silence(call, query, -1, xq[-1])
+        flow.zero_input(call, query, -1, xq[-1])
     else:
         mix(flow, call, xq, -1, "a sum of tanh over these channels")
     output = (*xq[:-1], xv[-1])

@@ -1,0 +1,92 @@
+"""What a user waits for, in two checkouts by turns: importing, `--help`, and `shrink`.
+
+`python benchmarks/house_times.py --before CHECKOUT` times it beside this one. Each turn starts both
+in an order drawn anew; CPU seconds of user and system, so that other work counts little.
+"""
+
+import argparse
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]
+SHRINK = """
+import time, keras, tfprune
+keras.utils.set_random_seed(0)
+model = keras.applications.{name}(weights=None)
+tfprune.units(model)
+start = time.process_time()
+tfprune.shrink(model, {{"channels": 0.5}}, verify={verify})
+print(time.process_time() - start)
+"""
+IMPORT = "import tfprune"
+HELP = "import sys; sys.argv = ['tfprune', '--help']; from tfprune.cli import main; main()"
+
+
+def run(root: Path, code: str) -> float:
+    """Return the CPU seconds of a process, or what it measured of a part of itself."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{root}: {done.stderr}")
+    if code.startswith("\n"):
+        return float(done.stdout.splitlines()[-1])
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Time both checkouts by turns and store the table."""
+    import harness
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", type=Path, required=True, help="a checkout of another commit")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    roots = {"before": options.before.resolve(), "after": HERE}
+    cases = {
+        "import tfprune": (IMPORT, 5),
+        "tfprune --help": (HELP, 5),
+        "shrink ResNet50": (SHRINK.format(name="ResNet50", verify=True), 1),
+        "shrink ResNet50, verify=False": (SHRINK.format(name="ResNet50", verify=False), 1),
+        "shrink MobileNetV2": (SHRINK.format(name="MobileNetV2", verify=True), 1),
+        "shrink MobileNetV2, verify=False": (SHRINK.format(name="MobileNetV2", verify=False), 1),
+    }
+    order = random.Random(0)
+    rows, numbers = [], {}
+    for name, (code, times) in cases.items():
+        seconds: dict[str, list[float]] = {side: [] for side in roots}
+        for _ in range(options.rounds * times):
+            for side in order.sample(list(roots), 2):
+                seconds[side].append(run(roots[side], code))
+        ratios = sorted(a / b for a, b in zip(seconds["after"], seconds["before"], strict=True))
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        sides = [f"{statistics.median(seconds[side]):.3f} s" for side in roots]
+        rows.append([name, *sides, f"{middle:.2f} [{low:.2f}, {high:.2f}]"])
+        numbers[name] = seconds
+        print(*rows[-1], sep="  ", flush=True)
+    git = ["git", "describe", "--always", "--dirty"]
+    commits = [
+        subprocess.run(git, cwd=root, capture_output=True, text=True).stdout.strip()
+        for root in roots.values()
+    ]
+    harness.publish(
+        "house_times",
+        title="What a user waits for, before and after the moves",
+        columns=("CPU time", *commits, "after / before, median and quartiles"),
+        rows=rows,
+        numbers=numbers,
+        seeds=[0],
+        remarks=[f"Rounds: {options.rounds}; import and --help five times as many."],
+    )
+
+
+if __name__ == "__main__":
+    main()
