@@ -68,6 +68,7 @@ artifact = tfprune.to_tflite(
 )
 tfprune.to_tflite(model, scheme="auto", calibration=x, data=(x, y), prefer="size", max_drop=0.01)
 reveal_type(artifact)  # reveal: Artifact
+older: tfprune.Artefact = artifact
 reveal_type(artifact.report.gzip_bytes)  # reveal: int
 reveal_type(tfprune.to_onnx(tfprune.strip_quantization(aware), opset=15))  # reveal: Artifact
 reveal_type(tfprune.Runner("model.tflite").invoke_ms())  # reveal: float

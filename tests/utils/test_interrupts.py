@@ -62,13 +62,16 @@ def test_other_threads_have_no_signals_to_heed() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt) as caught, handle_interrupts(), handle_interrupts():
-        signal.raise_signal(number)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup ignores SIGHUP
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught, handle_interrupts(), handle_interrupts():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
     assert isinstance(caught.value, Terminated)
     assert caught.value.number == number
     assert str(caught.value) == signal.Signals(number).name
-    assert signal.getsignal(number) is before
 
 
 def test_one_that_was_passed_over_is_raised_at_the_next_check_of_every_block() -> None:

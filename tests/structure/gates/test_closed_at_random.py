@@ -16,7 +16,8 @@ from tfprune.errors import OptionError
 
 TOLERANCE = 1e-4
 QUIET = ("linear", "relu", "tanh", "gelu", "elu", "leaky_relu")  # zero where they are given zero
-NOT_QUIET = {"constant", "channels", "norm", "twice", "two ways", "depthwise"}
+# Steps after which a channel that was zeroed is not zero: "sum" adds one number to all channels.
+NOT_QUIET = {"constant", "channels", "norm", "twice", "two ways", "depthwise", "sum"}
 ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "gelu", "softplus", "elu", "leaky_relu")
 
 
