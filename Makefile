@@ -4,10 +4,17 @@ BIN := .venv/bin
 # One process a core; the tests of a file stay together, since they share models.
 PARALLEL := -n auto --dist loadfile
 QUICK := -m 'not slow and not exhaustive'
+# What shows most faults in least time: the layout, the registries, and what needs no training.
+CHECK := $(addprefix tests/,utils storage workers data report recipe runtime graph contract \
+	structure/ids structure/groups structure/rebuild structure/proof structure/select \
+	structure/targets structure/gates structure/test_shrink.py sparsity/choices \
+	sparsity/test_kernels.py sparsity/test_pruning.py sparsity/test_mask_files.py deploy/verify \
+	measure/test_check.py measure/test_comparison.py measure/test_size.py test_house.py \
+	test_public_api.py test_errors.py test_console.py test_keras_inside.py)
 PIP := -m pip install --quiet --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-low test-next lint api slow exhaustive bench bench-data bench-peers clean
+.PHONY: demo check test test-low test-next lint api slow exhaustive bench bench-data bench-peers clean
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,6 +30,12 @@ test: .venv/installed
 	@start=$$(date +%s); \
 	$(BIN)/python -m pytest -q $(PARALLEL) $(QUICK) tfprune tests && \
 	echo "make test took $$(( $$(date +%s) - start )) s"
+
+# What to run while writing.
+check: lint
+	@start=$$(date +%s); \
+	$(BIN)/python -m pytest -q $(PARALLEL) $(QUICK) tfprune $(CHECK) && \
+	echo "the tests of make check took $$(( $$(date +%s) - start )) s"
 
 # After a change of a public signature; `git diff tests/golden` is what users will see of it.
 api: .venv/installed

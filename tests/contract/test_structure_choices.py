@@ -19,7 +19,7 @@ from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, UnitEvidence, score_units
 from tfprune.structure.select.plan import Plan, Removal
 from tfprune.structure.select.ranking import RANKINGS
-from tfprune.structure.targets.options import TARGETS, Options
+from tfprune.structure.targets.options import TARGETS, ShrinkOptions
 
 # What draws, and so knows nothing of what it judges.
 CONTROLS = {"random"}
@@ -165,7 +165,7 @@ def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_proven(name: str) ->
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
-    options = Options(target=EXAMPLES[name], **{**USUAL, "round_to": 1})
+    options = ShrinkOptions(target=EXAMPLES[name], **{**USUAL, "round_to": 1})
     assert options.kind == name
     cut, again = (TARGETS[name](found, options) for _ in range(2))
     assert cut.whole is found

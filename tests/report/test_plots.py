@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+import pytest
+
 from tfprune.report import Curve, Kernel, Report, Row
 from tfprune.report.plots import _panels, _starts, comparison, largest, sparsity, training
 
@@ -34,6 +36,13 @@ def test_names_of_any_letters_and_length_are_drawn(report) -> None:
     assert "模型 $x$ &lt;&amp;&gt;" in found
     assert f"…{'a' * 35}" in found
     assert f"…{'k' * 35}" in words(sparsity(rows[1]))
+
+
+@pytest.mark.parametrize("value", [1e300, 1e-300, -1e308])
+def test_values_that_no_axis_can_hold_are_no_fault(report, value) -> None:
+    rows = [dataclasses.replace(row, score=value, median_ms=value) for row in report.rows]
+    changed = dataclasses.replace(report, rows=tuple(rows))
+    assert changed.metric in words(comparison(changed))
 
 
 def test_zeros_are_drawn_where_there_are_some(report) -> None:

@@ -19,7 +19,7 @@ PEER = Path(__file__).parent / "peer"
 sys.path.insert(0, str(PEER))
 from layers import COMMON, RUNS, cases  # noqa: E402 - the folder is no package
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]  # the peer takes a minute
 
 BY_NAME = {run["name"]: run for run in RUNS}
 

@@ -230,8 +230,11 @@ def _svg(name: str, draw: Callable[["Figure"], Any], height_inches: float) -> st
         "text.parse_math": False,  # a dollar sign in a name is literal
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The page renders the text, with fonts that have more glyphs than this one.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from (current )?font")
+        # The page renders the text, with fonts that have more glyphs than this one; figures that no
+        # axis can hold, as of a damaged file, are in the table.
+        for message in ("Glyph .* missing from (current )?font", "constrained_layout not applied"):
+            warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message="(overflow|invalid value) encountered")
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
         figure.patch.set_alpha(0)
         FigureCanvasSVG(figure)
