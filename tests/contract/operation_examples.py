@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.activations import activations
 from keras.src.ops import core, image, linalg, math, nn, numpy
 
 WIDTH = 8
@@ -44,7 +45,7 @@ class Example:
 
 def is_there(name: str) -> bool:
     """Whether this Keras has an operation of this class name."""
-    return any(hasattr(part, name) for part in (core, image, nn, numpy, linalg, math))
+    return any(hasattr(part, name) for part in (activations, core, image, nn, numpy, linalg, math))
 
 
 def function_of(name: str) -> Callable[..., Any]:
@@ -81,6 +82,7 @@ def _number(x: Any) -> Any:
 
 EXAMPLES: Mapping[str, Example] = {
     "Arccosh": Example(lambda x: ops.arccosh(1.5 + ops.sigmoid(x))),
+    "ReLU": Example(keras.activations.relu),
     "Clip": Example(lambda x: ops.clip(x, -1.0, 1.0)),
     "Cast": Example(lambda x: ops.cast(x, "float16")),
     "SaturateCast": Example(lambda x: ops.saturate_cast(x, "float16")),

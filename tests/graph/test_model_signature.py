@@ -139,7 +139,9 @@ def test_a_batch_is_a_whole_number_that_the_inputs_allow():
     assert check_batch(np.int64(3)) == 3
     assert check_batch(4, fixed) == 4
     assert check_batch(None, fixed) is None
-    with pytest.raises(OptionError, match="batch: received 3, .* input 'image' has a batch of 4; leave it"):
+    with pytest.raises(
+        OptionError, match="batch: received 3, .* input 'image' has a batch of 4; leave it"
+    ):
         check_batch(3, fixed)
     for wrong in (True, 0, 1.0, "1"):
         with pytest.raises(OptionError, match="expected a positive integer"):

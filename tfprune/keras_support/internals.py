@@ -34,9 +34,10 @@ AddOperation = _operations.Add  # what `x + y` makes
 def is_keras_operation(kind: type) -> bool:
     """Return whether a class is a Keras operation that is not a layer, such as that of `x + y`.
 
-    3.10 on: they are in modules below `keras.src.ops`.
+    3.10 on: they are in modules below `keras.src.ops`, and those that only `keras.activations`
+    makes below `keras.src.activations`.
     """
-    return kind.__module__.startswith("keras.src.ops.")
+    return kind.__module__.startswith(("keras.src.ops.", "keras.src.activations."))
 
 
 # Graphs. 3.10 on: `Sequential._functional`, `Function._inputs_struct`, `._outputs_struct` and

@@ -54,6 +54,30 @@ def test_what_only_rearranges_has_no_range_of_its_own():
     assert np.abs(Runner(artifact)(x) - aware(x)).max() < 1.01 * step
 
 
+RELUS = {
+    "Activation": L.Activation("relu"),
+    "ReLU": L.ReLU(),
+    "activations.relu": keras.activations.relu,
+    "ops.relu": keras.ops.relu,
+    "ops.relu6": keras.ops.relu6,
+}
+
+
+@pytest.mark.parametrize("name", RELUS)
+def test_a_relu_has_the_range_of_its_convolution_however_it_is_written(name):
+    inputs = keras.Input((4, 4, 3))
+    h = RELUS[name](L.Conv2D(4, 3, name="conv")(inputs))
+    model = keras.Model(inputs, L.Dense(2, name="last")(L.Flatten()(h)))
+    aware = quantize_aware(model)
+    ranges = [layer.name for layer in aware.layers if isinstance(layer, ActivationRange)]
+    assert len(ranges) == 3
+    assert "conv_range" not in ranges
+    aware(np.random.default_rng(0).normal(size=(50, 4, 4, 3)).astype("float32"), training=True)
+    assert set(to_tflite(aware, scheme="int8").report.ops) <= {
+        "CONV_2D", "FULLY_CONNECTED", "RESHAPE"
+    }  # fmt: skip
+
+
 def test_a_sequential_model_takes_its_input_as_before():
     model = keras.Sequential([keras.Input((4,)), L.Dense(3, activation="tanh"), L.Dense(2)])
     x = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")

@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -96,3 +98,29 @@ def test_a_function_that_mixes_channels_freezes_them_and_is_named() -> None:
     found = tfprune.units(keras.Model(inputs, kl.Dense(2)(x)))
     assert len(found) == 0
     assert "odd has an activation without a rule" in found.frozen[0].reason
+
+
+FUNCTIONS = sorted(
+    name
+    for name, function in vars(keras.activations).items()
+    if inspect.isfunction(function) and name not in ("get", "serialize", "deserialize")
+)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_of_keras_activations_is_known_between_layers(name: str) -> None:
+    """Listed from the installed Keras, so that a new one fails here until it has a rule."""
+    inputs = keras.Input((6, 8))
+    before = kl.Dense(8, name="before")(inputs)
+    options = {"threshold": 0.1, "default_value": 0.0} if name == "threshold" else {}
+    try:
+        after = getattr(keras.activations, name)(before, **options)
+    except ValueError as error:
+        if "KerasTensor" not in str(error):
+            raise
+        pytest.skip(f"Keras {keras.__version__} cannot call {name} on a symbolic tensor")
+    model = keras.Model(inputs, kl.Dense(2)(after))
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert small.get_layer("before").units == 4
+    assert report.error <= 1e-4
+    assert tfprune.macs(model).total > 0

@@ -7,7 +7,7 @@ import keras
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
-from tfprune.keras_support.internals import calls_of, maker_of, readers_of
+from tfprune.keras_support.internals import calls_of, is_keras_operation, maker_of, readers_of
 
 # They only move numbers, so their output needs no new range.
 _MOVERS = (
@@ -177,10 +177,14 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
 
 
 def _is_relu(operation: Any) -> bool:
-    if isinstance(operation, keras.layers.ReLU):
-        return not operation.negative_slope and not operation.threshold
-    kind = getattr(operation, "activation", None)
-    return isinstance(operation, keras.layers.Activation) and kind in (
+    kind = type(operation)
+    if isinstance(operation, keras.layers.ReLU) or (
+        is_keras_operation(kind) and kind.__name__ in ("Relu", "Relu6", "ReLU")
+    ):
+        slope, least = (getattr(operation, name, 0) for name in ("negative_slope", "threshold"))
+        return not slope and not least
+    activation = getattr(operation, "activation", None)
+    return isinstance(operation, keras.layers.Activation) and activation in (
         keras.activations.relu,
         keras.activations.relu6,
     )

@@ -19,6 +19,7 @@ UNARY = (
     "Exp", "Exp2", "Expm1", "Log", "Log1p", "Log2", "Log10", "Sin", "Cos", "Tan", "Sinh", "Cosh",
     "Tanh", "Arcsin", "Arccos", "Arctan", "Arcsinh", "Arccosh", "Arctanh", "Erf", "Erfc", "Floor",
     "Ceil", "Round", "Trunc", "Clip", "Cast", "SaturateCast", "StopGradient", "Relu", "Relu6",
+    "ReLU",  # of keras.activations.relu
     "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus", "Silu",
     "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
     "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold", "LogicalNot", "Isnan", "Isinf",
