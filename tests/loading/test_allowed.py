@@ -77,10 +77,15 @@ def test_no_payload_runs_whichever_way_it_comes_in(
     assert "Traceback" not in capsys.readouterr().err
 
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
+
+
 @pytest.mark.parametrize(("generation", "name"), [(2, "m.h5"), (2, "m.keras"), (3, "m.h5")])
 def test_the_payloads_would_run_if_they_were_let_in(
     generation: int, name: str, bases: Any, tmp_path: Path
 ) -> None:
+    if name == "m.h5" and generation == 3 and KERAS < (3, 12):
+        pytest.skip(f"Keras {keras.__version__} reads no Lambda from .h5, whatever it is told")
     marker = tmp_path / "marker"
     kinds = dict(payloads.payloads(generation, marker))
     layer = kinds["TFOpLambda io.write_file" if generation == 2 else "Lambda"]

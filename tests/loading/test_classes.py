@@ -57,6 +57,10 @@ def test_every_operation_of_keras_is_on_the_list_or_takes_functions() -> None:
         if inspect.isclass(value) and issubclass(value, keras.Operation)
     }
     found -= {"Operation", "KerasTensor"}
+    # Operations of Keras 3.10 that make a tensor of none: no model has one, and none is let in.
+    found -= {
+        "Bartlett", "Blackman", "Empty", "Eye", "Hamming", "Identity", "Ones", "Tri", "Zeros"
+    }  # fmt: skip
     assert found - OPERATIONS == {name for name in CODE_OPERATIONS if name in found}
     assert found & OPERATIONS
 

@@ -194,7 +194,9 @@ def test_weights_put_back_are_masked_when_stripped_and_it_is_said(model, data) -
     model.compile("adam", LOSS)
     model.fit(*data, batch_size=8, epochs=3, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
     model.set_weights(before)
-    with pytest.warns(tfprune.errors.ScheduleWarning, match=r"set \d+ weights of hidden/kernel"):
+    with pytest.warns(
+        tfprune.errors.ScheduleWarning, match=r"set \d+ pruned weights of hidden/kernel"
+    ):
         tfprune.strip_pruning(model)
     assert_pruned_exactly(model, 0.8)
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfprune.keras_support.attention_steps import projections_of
+from tfprune.keras_support.internals import tensor_of_sizes
 
 Shape = tuple[Any, ...]
 Product = tuple[Any, ...]
@@ -305,13 +306,13 @@ def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> Products:
     if isinstance(op, keras.layers.RNN) and hasattr(op.cell, "kernel_size"):
         # A state of a convolutional cell has the shape of its output.
         state = tensors.y if not op.return_sequences else (batch, *tensors.y[2:])
-        states = [keras.KerasTensor(state)] * 2
+        states = [tensor_of_sizes(state)] * 2
     else:
         flat = keras.tree.flatten(sizes)
-        states = [keras.KerasTensor((batch, int(size))) for size in flat]
+        states = [tensor_of_sizes((batch, int(size))) for size in flat]
         if hasattr(op.cell, "cells"):
             states = keras.tree.pack_sequence_as(sizes, states)
-    step = keras.KerasTensor((batch, *shape))
+    step = tensor_of_sizes((batch, *shape))
     return [(steps, *product) for product in cost(op.cell, step, states)]
 
 
@@ -327,8 +328,8 @@ def _stacked(op: Any, tensors: Tensors, cost: Cost) -> Products:
     products: Products = []
     for cell in op.cells:
         flat = keras.tree.flatten(cell.state_size)
-        states = [keras.KerasTensor((batch, int(size))) for size in flat]
-        products += cost(cell, keras.KerasTensor((batch, width)), states)
+        states = [tensor_of_sizes((batch, int(size))) for size in flat]
+        products += cost(cell, tensor_of_sizes((batch, width)), states)
         width = int(cell.output_size)
     return products
 
@@ -342,7 +343,7 @@ def _bidirectional(op: Any, tensors: Tensors, cost: Cost) -> Products:
 @_keras("TimeDistributed")
 def _time_distributed(op: Any, tensors: Tensors, cost: Cost) -> Products:
     batch, steps, *shape = tensors.x
-    inner = keras.KerasTensor((batch, *shape), tensors.inputs[0].dtype)
+    inner = tensor_of_sizes((batch, *shape), tensors.inputs[0].dtype)
     return [(steps, *product) for product in cost(op.layer, inner)]
 
 

@@ -31,6 +31,16 @@ from keras.src.utils.naming import to_snake_case as to_snake_case
 AddOperation = _operations.Add  # what `x + y` makes
 
 
+def tensor_of_sizes(sizes: Sequence[int | None], dtype: Any = "float32") -> Any:
+    """Return a symbolic tensor with just these sizes, which may be of a subclass of int.
+
+    3.10 on: `KerasTensor._shape`. 3.10 itself refuses a subclass of int as a size.
+    """
+    tensor = keras.KerasTensor([None if size is None else int(size) for size in sizes], dtype)
+    tensor._shape = tuple(sizes)
+    return tensor
+
+
 def is_keras_operation(kind: type) -> bool:
     """Return whether a class is a Keras operation that is not a layer, such as that of `x + y`.
 

@@ -25,6 +25,7 @@ class MaskUpdates(keras.callbacks.Callback):
         self._first = 0  # batches the optimizer processed before this training
         self._trained = 0  # batches since, as reported by Keras
         self._last = -1  # number of the last batch in its epoch
+        self._reports_first = False  # whether Keras reports the first of several batches
         self._seen = 0  # steps when they were last read
         self._batches = 0  # calls since then
         self._patience = 1  # how many batches may pass before the next reading
@@ -57,12 +58,25 @@ class MaskUpdates(keras.callbacks.Callback):
         self._advance()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # With `steps_per_execution`, Keras reports only the last of several batches.
+        batch = self._last_of_execution(batch)
         self._trained += max(batch - self._last, 1)
         self._last = batch
         self._batches += 1
         if self._batches >= self._patience:
             self._advance()
+
+    def _last_of_execution(self, batch: int) -> int:
+        """Return the number of the last batch that Keras ran before it reported this one.
+
+        With `steps_per_execution`, Keras reports the last of several batches; 3.10 the first.
+        """
+        several = getattr(self.model, "steps_per_execution", None) or 1
+        if self._last == -1:
+            self._reports_first = batch == 0 and several > 1
+        if not self._reports_first:
+            return batch
+        steps = (self.params or {}).get("steps")
+        return min(batch + several, steps or batch + several) - 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._advance()

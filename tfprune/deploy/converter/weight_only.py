@@ -24,10 +24,6 @@ def weight_rules(name: str, layers: Mapping[str, str]) -> list[Rule]:
     Raises:
         OptionError: A scheme cannot be used per layer, or the package is missing.
         FilterError: A pattern is not a regular expression.
-
-    Example:
-        >>> weight_rules("int4", {"dense_1/": "float32"})
-        [('.*', 4, False), ('dense_1/', None, False)]
     """
     allowed = [key for key in SCHEMES if SCHEMES[key].weight_bits is not None] + ["float32"]
     rules = [_rule(".*", SCHEMES[name])]
