@@ -12,6 +12,8 @@ from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
 
+KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
+
 
 def conv_net(activation="softmax"):
     inputs = keras.Input((6, 6, 3))
@@ -111,6 +113,8 @@ def test_what_is_not_finite_is_seen_in_any_output(spoilt: str) -> None:
 
 
 def test_masks_that_are_carried_along_reach_what_stands_behind_a_silenced_call() -> None:
+    if KERAS < (3, 12):
+        pytest.skip(f"Attention of Keras {keras.__version__} fails on the mask of a sequence")
     ids = keras.Input((12,), dtype="int32")
     x = kl.Embedding(20, 16, mask_zero=True)(ids)
     for norm in (kl.LayerNormalization(), kl.BatchNormalization(), kl.UnitNormalization()):
