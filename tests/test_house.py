@@ -214,6 +214,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_before_all_others() -> None:
     """A circle of imports shows only when it is entered at the wrong place."""
     names = [".".join(["tfprune", *path.with_suffix("").parts]) for path in MODULES]

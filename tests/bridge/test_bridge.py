@@ -308,6 +308,7 @@ APPLICATIONS = [
 
 
 @pytest.mark.parametrize(("name", "options"), APPLICATIONS)
+@pytest.mark.slow
 def test_applications_go_over_and_back(name: str, options: dict[str, Any]) -> None:
     old = getattr(tf_keras.applications, name)(weights=None, classes=10, **options)
     random = np.random.default_rng(0)
@@ -449,6 +450,7 @@ def test_the_given_model_is_not_changed() -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_bringing_over_leaves_tf_keras_and_the_environment_alone() -> None:
     code = (
         "import os; before = dict(os.environ); import tfprune, keras\n"

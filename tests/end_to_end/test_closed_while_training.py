@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import keras
+import pytest
 
 import tfprune
 from tfprune.pipeline import compress
@@ -18,6 +19,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.slow
 def test_a_recipe_closes_channels_and_removes_them(tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = compress(None, RECIPE, out=out)

@@ -25,7 +25,7 @@ BUDGET = {
 
 
 # Ten to twenty seconds each on two cores; they are also run in full below.
-LONG = ("channels", "heads")
+LONG = ("channels", "heads", "mnist")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ for call in (
 """
 
 
+@pytest.mark.slow
 def test_what_the_required_packages_are_enough_for(tmp_path: Path) -> None:
     import tf_keras
 

@@ -132,6 +132,7 @@ def test_a_model_file_that_is_cut_short(tmp_path: Path) -> None:
     assert not loaded
 
 
+@pytest.mark.slow
 def test_what_only_the_model_shows(tmp_path: Path) -> None:
     import keras
 

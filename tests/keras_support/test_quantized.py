@@ -1,5 +1,6 @@
 """Every call that reads weights, on what Keras's own `quantize` has left."""
 
+import functools
 import warnings
 
 import keras
@@ -14,6 +15,7 @@ L = keras.layers
 X = np.zeros((8, 8), "float32")
 
 
+@functools.cache
 def quantized(mode: str) -> keras.Model:
     try:
         keras.dtype_policies.get(f"{mode}_from_float32")

@@ -295,6 +295,7 @@ def test_damaged_files_load_or_are_refused_with_one_line(
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.slow
 def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
     suffix: str, tmp_path: Path
 ) -> None:

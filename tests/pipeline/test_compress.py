@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import STATE
 from tfprune.recipe import parse_recipe
 from tfprune.runtime.litert import Runner
+from tfprune.utils.versions import version_of
 
 FILES = {
     "baseline.keras", "baseline.tflite", "baseline.json", "pruned.keras", "model.keras",
@@ -116,7 +116,7 @@ def test_a_run_remembers_the_versions_it_was_begun_with(
 ) -> None:
     state = json.loads((finished.folder / STATE).read_text())
     assert state["versions"] == {
-        name: metadata.version(name) for name in ("tfprune", "tensorflow", "keras")
+        name: version_of(name) for name in ("tfprune", "tensorflow", "keras")
     }
     folder = shutil.copytree(finished.folder, tmp_path / "run")
     state["versions"]["keras"] = "3.0.0"

@@ -222,6 +222,7 @@ except DataError as error:
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_keras_datasets_are_images_in_zero_to_one(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "fashion-mnist").symlink_to(data_dir / "fashion_mnist")

@@ -135,6 +135,7 @@ CHOICES = [{}, {"pattern": "1:4"}, {"pattern": "block(2,1)"}, {"allocation": "gl
 
 
 @pytest.mark.parametrize("choices", CHOICES, ids=str)
+@pytest.mark.slow
 def test_a_run_resumed_from_a_saved_model_ends_as_an_unbroken_one(
     data, unbroken, tmp_path, choices
 ) -> None:

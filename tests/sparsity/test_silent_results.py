@@ -59,6 +59,7 @@ def assert_pruned(model: keras.Model, sparsity: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["lstm", "attention"])
+@pytest.mark.slow
 def test_implicit_masks_reach_the_layer_behind(peer, name) -> None:
     assert peer["implicit_masks"][name] > 1e-4
     ids = np.array([[1, 2, 0, 0], [3, 0, 0, 0]])
@@ -356,6 +357,7 @@ def test_layers_that_the_peer_refuses(peer, name) -> None:
     assert_pruned(tfprune.strip_pruning(model), 0.5)
 
 
+@pytest.mark.slow
 def test_importing_and_pruning_change_neither_tf_keras_nor_the_environment(peer) -> None:
     before, after = peer["side_effects"]["before"], peer["side_effects"]["after"]
     assert (before[1], after[1]) == (None, "1")

@@ -131,6 +131,7 @@ EMA = {
 
 
 @pytest.mark.parametrize("name", EMA)
+@pytest.mark.slow
 def test_the_averages_that_an_optimizer_ends_with_have_the_zeros(name) -> None:
     options, compiled = EMA[name]
     model = fit(scheduled(), Adam(use_ema=True, **options), epochs=4, **compiled)

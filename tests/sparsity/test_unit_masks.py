@@ -90,6 +90,7 @@ def test_a_closed_channel_is_zero_in_every_layer_that_makes_it_or_speaks_for_it(
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_every_score_and_allocation(score, allocation) -> None:
     model = residual_net()
     rng = np.random.default_rng(0)

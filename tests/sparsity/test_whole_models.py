@@ -225,6 +225,7 @@ TRANSFORMERS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.slow
 def test_every_transformer(name) -> None:
     build, kernels = TRANSFORMERS[name]
     model = build()

@@ -120,6 +120,7 @@ def test_the_table_and_the_masks_as_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("score", ["magnitude", "random"])
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(score, tmp_path: Path) -> None:
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

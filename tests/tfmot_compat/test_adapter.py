@@ -63,6 +63,7 @@ def test_every_schedule_prunes_a_model(schedule, expected) -> None:
 
 @pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.slow
 def test_a_wrapped_model_is_saved_and_goes_on(schedule, expected, suffix, tmp_path) -> None:
     wrapped = fit(tfprune.prune_low_magnitude(dense(), schedule))
     path = tmp_path / f"wrapped{suffix}"

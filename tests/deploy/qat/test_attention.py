@@ -53,6 +53,7 @@ def _zeros(model) -> list[int]:
     return [int((w.numpy() == 0).sum()) for w in model.weights if w.name == "kernel"]
 
 
+@pytest.mark.slow
 def test_the_file_is_what_was_trained_and_zeros_stay(trained, data):
     x, y = data
     aware = quantize_aware(trained)

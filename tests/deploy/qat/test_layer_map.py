@@ -100,6 +100,7 @@ def ruled(request) -> tuple[keras.Model, keras.Model, np.ndarray]:
     return model, aware, x
 
 
+@pytest.mark.slow
 def test_folding_behind_new_rules_changes_no_output(ruled):
     model, _, x = ruled
     plain = strip_quantization(quantize_aware(model))
@@ -107,6 +108,7 @@ def test_folding_behind_new_rules_changes_no_output(ruled):
     np.testing.assert_allclose(plain(x), model(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_file_has_the_weights_that_were_trained(ruled):
     model, aware, x = ruled
     # Operations that stay float would be an error here.
@@ -181,6 +183,7 @@ def test_new_rules_are_saved_and_loaded(ruled, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_what_has_no_rule_is_named_unless_skipped():
     inputs = keras.Input((6, 8))
     model = keras.Model(inputs, L.Dense(2)(L.LSTM(4, name="memory")(inputs)))
@@ -203,6 +206,7 @@ def test_what_has_no_rule_is_named_unless_skipped():
     [lambda: L.GRU(4, name="memory"), lambda: L.Bidirectional(L.LSTM(4), name="memory")],
     ids=["GRU", "Bidirectional"],
 )
+@pytest.mark.slow
 def test_a_recurrent_layer_is_refused_with_the_ways_out(layer):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 8))

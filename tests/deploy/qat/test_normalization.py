@@ -68,6 +68,7 @@ def _tutorial(inputs):
 
 
 @pytest.mark.parametrize("build", [_preactivated, _tutorial])
+@pytest.mark.slow
 def test_the_file_is_what_was_trained_and_needs_no_data(build):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 3))

@@ -15,6 +15,7 @@ L = keras.layers
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "tanh"])
 @pytest.mark.parametrize("how", ["layer", "argument", "function"])
+@pytest.mark.slow
 def test_what_has_fixed_steps_in_the_file_is_trained_under_those(kind, how, tmp_path):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6, 6, 3))
@@ -156,6 +157,7 @@ _ONE_SCALE = (
 
 
 @pytest.mark.parametrize("name", _ALIKE)
+@pytest.mark.slow
 def test_tensors_of_one_scale_in_the_file_are_trained_under_one_range(name, tmp_path):
     keras.utils.set_random_seed(0)
     make, least, twice = _ALIKE[name]

@@ -30,6 +30,7 @@ def test_a_silenced_channel_is_not_one_with_a_zeroed_filter(check) -> None:
     check(model)
 
 
+@pytest.mark.slow
 def test_one_and_three_dimensions(check, sizes) -> None:
     x = inputs = keras.Input((10, 3))
     x = bn_relu(kl.Conv1D(8, 3, name="one")(x))
