@@ -8,6 +8,7 @@ from keras import layers as kl
 import tfprune
 from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
+from tfprune.structure.proof import prove as prove_module
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
@@ -180,3 +181,19 @@ def test_the_proof_compares_with_the_branch_silenced() -> None:
     other = replace(cut, branches=branches_of(found.blocks[1:]))
     with pytest.raises(ModelError, match="differs from the original"):
         prove(other, rebuild(other))
+
+
+@pytest.mark.parametrize(
+    ("errors", "passes"), [([5e-4, 1e-6], True), ([5e-4, 5e-4], False), ([5e-3, 1e-6], False)]
+)
+def test_rounding_a_little_over_the_tolerance_is_looked_at_again(
+    errors: list[float], passes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(errors)
+    monkeypatch.setattr(prove_module, "_difference", lambda *_: next(left))
+    cut, small = cut_in_half(conv_net())
+    if passes:
+        assert prove(cut, small).error == errors[1]
+        return
+    with pytest.raises(ModelError, match=f"by {errors[0]:.2g} of the output's scale"):
+        prove(cut, small)

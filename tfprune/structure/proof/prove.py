@@ -65,7 +65,24 @@ def prove(cut: Cut, small: Rebuilt, *, seed: int = 0, input_shape: Any = None) -
 
 
 def _against_zeroed(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) -> Proof:
-    """Compare with the original in which either the branches or the removed units are zeroed."""
+    """Compare with the original in which either the branches or the removed units are zeroed.
+
+    In a deep network, rounding alone can come to a little more than TOLERANCE. It is different for
+    other random weights, while a wrong cut is wrong with all: these decide.
+    """
+    proof = _compare_zeroed(cut, small, seed, input_shape)
+    if TOLERANCE < proof.error <= 10 * TOLERANCE:
+        proof = _compare_zeroed(cut, small, seed + 1, input_shape)
+    if not proof.error <= TOLERANCE:
+        raise ModelError(
+            f"model {cut.whole.model.name!r}: the shrunken model differs from the original with "
+            f"its removed units zeroed by {proof.error:.2g} of the output's scale (allowed "
+            f"{TOLERANCE:g}); nothing was returned. Exclude the faulty layer with skip="
+        )
+    return proof
+
+
+def _compare_zeroed(cut: Cut, small: Rebuilt, seed: int, input_shape: Any) -> Proof:
     found, weights = cut.whole, cut.weights
     rng = np.random.default_rng(seed)
     kept_mask = found.kept_mask(cut.removed)
@@ -93,12 +110,6 @@ def _against_zeroed(cut: Cut, small: Rebuilt, *, seed: int, input_shape: Any) ->
     ends = tree.flatten(expected)
     worst = _difference(ends, tree.flatten(actual))
     refuse_nan(found, weights, worst)
-    if not worst <= TOLERANCE:
-        raise ModelError(
-            f"model {found.model.name!r}: the shrunken model differs from the original with its "
-            f"removed units zeroed by {worst:.2g} of the output's scale (allowed {TOLERANCE:g}); "
-            "nothing was returned. Exclude the faulty layer with skip="
-        )
     return Proof(worst, len(ends))
 
 
