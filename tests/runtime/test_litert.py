@@ -166,3 +166,13 @@ def test_what_a_child_process_meets_is_one_line_with_the_fix():
     assert litert.failure(crash.value).startswith(
         "the runtime crashes while loading it: the process died (SIGABRT); convert the model with"
     )
+
+
+def test_an_output_whose_name_is_no_text_is_refused_before_it_runs() -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    data = to_tflite(model).bytes
+    name = Runner(data)._interpreter.get_output_details()[0]["name"].encode()
+    changed = data.replace(name, b"\xc0" + name[1:])
+    assert changed != data
+    with pytest.raises(ArtifactError, match="codec can't decode"):
+        Runner(changed)

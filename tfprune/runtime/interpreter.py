@@ -32,6 +32,9 @@ def open_interpreter(
     )
     if allocate:
         interpreter.allocate_tensors()
+    # A name that is not UTF-8 is a ValueError here, and not in the middle of a run.
+    interpreter.get_input_details()
+    interpreter.get_output_details()
     return interpreter
 
 
