@@ -3,11 +3,13 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
+from tfprune.structure.ids.rule_registry import forget
 from tfprune.structure.proof import prove as prove_module
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
@@ -186,14 +188,58 @@ def test_the_proof_compares_with_the_branch_silenced() -> None:
 @pytest.mark.parametrize(
     ("errors", "passes"), [([5e-4, 1e-6], True), ([5e-4, 5e-4], False), ([5e-3, 1e-6], False)]
 )
-def test_rounding_a_little_over_the_tolerance_is_looked_at_again(
+def test_rounding_a_little_over_the_tolerance_is_looked_at_in_64_bits(
     errors: list[float], passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = iter(errors)
-    monkeypatch.setattr(prove_module, "_difference", lambda *_: next(left))
+    left, seen = iter(errors), []
+
+    def difference(expected, actual):
+        seen.append(keras.backend.standardize_dtype(actual[0].dtype))
+        return next(left)
+
+    monkeypatch.setattr(prove_module, "_difference", difference)
     cut, small = cut_in_half(conv_net())
     if passes:
         assert prove(cut, small).error == errors[1]
-        return
-    with pytest.raises(ModelError, match=f"by {errors[0]:.2g} of the output's scale"):
+    else:
+        with pytest.raises(ModelError, match="of the output's scale"):
+            prove(cut, small)
+    assert seen == ["float32", "float64"][: 1 if errors[0] > 1e-3 else 2]
+
+
+def test_in_64_bits_a_right_cut_is_exact_and_a_wrong_one_as_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compare = prove_module._compare_zeroed
+    given = {"seed": 0, "input_shape": None}
+    cut, small = cut_in_half(conv_net())
+    assert compare(cut, small, "float64", **given).error < 1e-14
+    sliced = prove_module.sliced
+
+    def spoiled(*args):
+        return {key: [array * 1.001 for array in arrays] for key, arrays in sliced(*args).items()}
+
+    monkeypatch.setattr(prove_module, "sliced", spoiled)
+    rounded, exact = (compare(cut, small, dtype, **given).error for dtype in (None, "float64"))
+    assert exact > 1e-4
+    assert rounded == pytest.approx(exact, rel=0.01)
+
+
+class Narrow(kl.Layer):
+    def call(self, x):
+        return tf.raw_ops.AddV2(x=x, y=tf.constant(1.0))
+
+
+def test_a_layer_that_knows_32_bits_alone_is_refused_by_the_first_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tfprune.rules.register(Narrow)(lambda flow, call: flow.axes(call.args[0]))
+    inputs = keras.Input((6, 6, 3))
+    x = kl.GlobalAveragePooling2D()(kl.Conv2D(8, 3)(inputs))
+    cut, small = cut_in_half(keras.Model(inputs, kl.Dense(3)(Narrow()(x))))
+    forget(Narrow)
+    with pytest.raises(TypeError, match="float32 that does not match type float64"):
+        prove_module._compare_zeroed(cut, small, "float64", seed=0, input_shape=None)
+    monkeypatch.setattr(prove_module, "_difference", lambda *_: 5e-4)
+    with pytest.raises(ModelError, match=r"by 0\.0005 of the output's scale"):
         prove(cut, small)

@@ -147,8 +147,8 @@ class Statistics:
             _like(x, mean),
             _like(x, variance),
             axis=axis,
-            offset=arrays.get("beta"),
-            scale=arrays.get("gamma"),
+            offset=_like(x, arrays.get("beta")),
+            scale=_like(x, arrays.get("gamma")),
             epsilon=layer.epsilon,
         )
 
@@ -157,10 +157,12 @@ class Statistics:
         mean, variance = (keras.ops.convert_to_numpy(m) for m in keras.ops.moments(x, others))
         floor = 0.1 * float(variance.mean()) + 1e-6
         spread = np.sqrt(variance + floor)
-        return (
+        near = (
             mean + 0.2 * spread * self.rng.normal(size=mean.shape),
             (variance + floor) * self.rng.uniform(0.5, 2.0, mean.shape),
         )
+        # Just what the weights of the small model can store, whatever is computed in.
+        return near[0].astype(np.float32), near[1].astype(np.float32)
 
     def weights(self, noisy: Weights) -> Weights:
         """Return the weights, with their statistics, of every BatchNormalization that has run."""
@@ -174,5 +176,5 @@ class Statistics:
         return result
 
 
-def _like(x: Any, array: np.ndarray) -> Any:
-    return keras.ops.convert_to_tensor(array, dtype=x.dtype)
+def _like(x: Any, array: np.ndarray | None) -> Any:
+    return None if array is None else keras.ops.convert_to_tensor(array, dtype=x.dtype)
