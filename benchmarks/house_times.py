@@ -1,16 +1,16 @@
 """What a user waits for, in two checkouts by turns: importing, `--help`, and `shrink`.
 
-`python benchmarks/house_times.py --before CHECKOUT` times it beside this one. Each turn starts both
-in an order drawn anew; CPU seconds of user and system, so that other work counts little.
+`python benchmarks/house_times.py --before CHECKOUT` times it beside this one. They take turns;
+CPU seconds of user and system, so that other work counts little.
 """
 
 import argparse
 import os
-import random
 import resource
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parents[1]
@@ -45,6 +45,7 @@ def run(root: Path, code: str) -> float:
 def main() -> None:
     """Time both checkouts by turns and store the table."""
     import harness
+    from house import commit_of
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="a checkout of another commit")
@@ -59,28 +60,20 @@ def main() -> None:
         "shrink MobileNetV2": (SHRINK.format(name="MobileNetV2", verify=True), 1),
         "shrink MobileNetV2, verify=False": (SHRINK.format(name="MobileNetV2", verify=False), 1),
     }
-    order = random.Random(0)
     rows, numbers = [], {}
     for name, (code, times) in cases.items():
-        seconds: dict[str, list[float]] = {side: [] for side in roots}
-        for _ in range(options.rounds * times):
-            for side in order.sample(list(roots), 2):
-                seconds[side].append(run(roots[side], code))
-        ratios = sorted(a / b for a, b in zip(seconds["after"], seconds["before"], strict=True))
-        low, middle, high = statistics.quantiles(ratios, n=4)
+        seconds = harness.take_turns(
+            {side: partial(run, root, code) for side, root in roots.items()}, options.rounds * times
+        )
+        ratio = harness.ratios_to("before", seconds)["after"]
         sides = [f"{statistics.median(seconds[side]):.3f} s" for side in roots]
-        rows.append([name, *sides, f"{middle:.2f} [{low:.2f}, {high:.2f}]"])
+        rows.append([name, *sides, f"{ratio.median:.2f} [{ratio.q1:.2f}, {ratio.q3:.2f}]"])
         numbers[name] = seconds
         print(*rows[-1], sep="  ", flush=True)
-    git = ["git", "describe", "--always", "--dirty"]
-    commits = [
-        subprocess.run(git, cwd=root, capture_output=True, text=True).stdout.strip()
-        for root in roots.values()
-    ]
     harness.publish(
         "house_times",
         title="What a user waits for, before and after the moves",
-        columns=("CPU time", *commits, "after / before, median and quartiles"),
+        columns=("CPU time", *map(commit_of, roots.values()), "after / before, quartiles"),
         rows=rows,
         numbers=numbers,
         seeds=[0],

@@ -6,10 +6,10 @@ import pytest
 
 import tfprune
 from tests.contract.operation_examples import EXAMPLES, WIDTH, Example, elementwise, is_there
+from tests.keras_release import KERAS
 from tfprune.structure import shrink
 from tfprune.structure.ids.rule_registry import _ELEMENTWISE, _OPS
 
-KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 # All rules are in the table once `shrink` has been imported.
 assert shrink.shrink is tfprune.shrink
 

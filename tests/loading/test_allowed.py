@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from tests.keras_release import KERAS
 from tests.loading import payloads
 from tfprune import cli
 from tfprune.errors import ArtifactError, TfpruneError
@@ -75,9 +76,6 @@ def test_no_payload_runs_whichever_way_it_comes_in(
             by_command(path)
         assert not marker.exists(), kind
     assert "Traceback" not in capsys.readouterr().err
-
-
-KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 
 
 @pytest.mark.parametrize(("generation", "name"), [(2, "m.h5"), (2, "m.keras"), (3, "m.h5")])

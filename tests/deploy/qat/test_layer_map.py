@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.qat.layer_map import QUANTISED
+from tfprune.deploy.qat.layer_map import QUANTIZED
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
 from tfprune.deploy.qat.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
@@ -15,7 +15,7 @@ from tfprune.runtime.litert import Runner
 L = keras.layers
 
 
-_SIMPLE = [kind for kind in QUANTISED if kind not in (
+_SIMPLE = [kind for kind in QUANTIZED if kind not in (
     L.EinsumDense, L.Embedding, L.MultiHeadAttention, L.LayerNormalization)]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_every_layer_is_saved_and_loaded(kind, tmp_path):
     options = {"units": 3} if kind is L.Dense else {} if kind in plain else {"kernel_size": 3}
     plain = (*plain, L.Dense, L.DepthwiseConv1D, L.DepthwiseConv2D)
     options |= {} if kind in plain else {"filters": 3}
-    model = keras.Sequential([keras.Input(shape), QUANTISED[kind](**options), ActivationRange()])
+    model = keras.Sequential([keras.Input(shape), QUANTIZED[kind](**options), ActivationRange()])
     x = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
     model(x, training=True)
     model.save(tmp_path / "m.keras")

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers as kl
 
 import tfprune
+from tests.keras_release import KERAS
 from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.ids.rule_registry import forget
@@ -14,8 +15,6 @@ from tfprune.structure.proof import prove as prove_module
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
-
-KERAS = tuple(map(int, keras.__version__.split(".")[:2]))
 
 
 def conv_net(activation="softmax"):

@@ -13,7 +13,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.utils.einsum import is_product
 from tfprune.utils.filters import Filter, check_used, choose
 
-QUANTISED: dict[type, Any] = {
+QUANTIZED: dict[type, Any] = {
     keras.layers.Dense: own.QuantisedDense,
     keras.layers.Conv1D: own.QuantisedConv1D,
     keras.layers.Conv2D: own.QuantisedConv2D,
@@ -61,9 +61,9 @@ def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any
     chosen = choose(layers, lambda layer: [layer.name], skip=skip)
     for layer in itertools.compress(layers, chosen):
         reason, instead = "", ""
-        if type(layer) in QUANTISED:
+        if type(layer) in QUANTIZED:
             reason = _obstacle(layer)
-            found[layer.name] = QUANTISED[type(layer)]
+            found[layer.name] = QUANTIZED[type(layer)]
         elif isinstance(layer, _RECURRENT):
             reason = "there is no rule for loops, whose states the converter keeps float"
             instead = (

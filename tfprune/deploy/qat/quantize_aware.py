@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy.qat.layer_map import QUANTISED, fold, kinds_of
+from tfprune.deploy.qat.layer_map import QUANTIZED, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounding_points import (
     OperationGraph,
@@ -102,7 +102,7 @@ def quantize_aware(
         if layer.name in folded:
             values = fold(layer, values, functional.get_layer(folded[layer.name]))
         twin = aware.get_layer(layer.name)
-        if type(twin) in QUANTISED.values():
+        if type(twin) in QUANTIZED.values():
             twin.take(values, keep_zeros)
         else:
             twin.set_weights(values)
@@ -116,7 +116,7 @@ def is_quantize_aware(model: Any) -> bool:
     """Return whether `quantize_aware` made a model."""
     if not isinstance(model, keras.Model):
         return False
-    return any(type(layer) in QUANTISED.values() for layer in model.layers)
+    return any(type(layer) in QUANTIZED.values() for layer in model.layers)
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -139,7 +139,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     if not is_quantize_aware(model):
         return model
     refuse_quantized(model)
-    plain = {quantized: kind for kind, quantized in QUANTISED.items()}
+    plain = {quantized: kind for kind, quantized in QUANTIZED.items()}
 
     def clone(layer: Any) -> Any:
         kind: Any = plain.get(type(layer), type(layer))

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTISED
+from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.keras_support.internals import calls_of, is_keras_operation, maker_of, readers_of
 
@@ -146,7 +146,7 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
 
 def fixed_limits(operation: Any) -> tuple[float, float] | None:
     """Return the fixed output range of the runtime's kernel, if it has one."""
-    if isinstance(operation, (keras.layers.Activation, *QUANTISED)):
+    if isinstance(operation, (keras.layers.Activation, *QUANTIZED)):
         activation = getattr(operation, "activation", None)
         for name, limits in FIXED_LIMITS.items():
             if activation is getattr(keras.activations, name):
