@@ -11,11 +11,11 @@ from tests.structure.select.test_importance import evidence, net, scores
 from tests.structure.select.test_ranking import net as widths
 from tests.structure.select.test_ranking import pool
 from tests.structure.targets.test_options import USUAL
+from tfprune.graph.rebuild import read_weights
 from tfprune.structure.depth.choose_blocks import BLOCK_IMPORTANCES
 from tfprune.structure.groups.units import units
 from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.rebuild import rebuild
-from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, UnitEvidence, score_units
 from tfprune.structure.select.plan import Plan, Removal
 from tfprune.structure.select.ranking import RANKINGS
@@ -140,7 +140,7 @@ def test_a_judge_gives_each_block_a_number_and_changes_nothing(name: str) -> Non
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
-    given = UnitEvidence(found, read_weights(found), LABELLED, LOSS)
+    given = UnitEvidence(found, read_weights(found.graph), LABELLED, LOSS)
     first, second = (BLOCK_IMPORTANCES[name](given, found.blocks) for _ in range(2))
     assert first.shape == (3,)
     assert np.isfinite(first).all()
@@ -171,7 +171,7 @@ def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_proven(name: str) ->
     assert cut.whole is found
     np.testing.assert_array_equal(cut.removed, again.removed)
     assert (cut.branches.arms.keys(), cut.notes) == (again.branches.arms.keys(), again.notes)
-    assert cut.weights.keys() == again.weights.keys() == read_weights(found).keys()
+    assert cut.weights.keys() == again.weights.keys() == read_weights(found.graph).keys()
     assert prove(cut, rebuild(cut)).error <= 1e-5
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

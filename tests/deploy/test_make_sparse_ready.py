@@ -86,9 +86,22 @@ def test_a_stock_mobilenet_becomes_ready():
     assert after.verdict in artifact.report.notes
 
 
-def test_models_in_models_and_others_are_refused():
-    inner = keras.Sequential([keras.Input((4,)), L.Dense(2)], name="inner")
-    with pytest.raises(ModelError, match="'inner' is a nested model"):
-        make_sparse_ready(keras.Sequential([keras.Input((4,)), inner]))
+def test_a_model_in_a_model_is_unrolled():
+    inner = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
+    )
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3)), inner, L.GlobalAveragePooling2D(), L.Dense(3, name="head")]
+    )
+    plain, changes = make_sparse_ready(model)
+    assert len(changes.exact) == 5
+    assert plain.get_layer("conv_dw_2").kernel_size == (5, 5)
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    tuned = [line.partition(":")[0] for line in changes.tune]
+    assert tuned == ["conv1"]
+    assert np.shape(plain(x)) == np.shape(model(x))
+
+
+def test_what_is_no_model_is_refused():
     with pytest.raises(ModelError, match="Received str"):
         make_sparse_ready("model")

@@ -7,6 +7,7 @@ from keras import ops
 import tfprune
 from tfprune.errors import ModelError
 from tfprune.graph.own_weights import as_tensors
+from tfprune.graph.weight import Weight
 
 
 class Patches(keras.layers.Layer):
@@ -35,33 +36,36 @@ def net():
     return keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="hidden")(x)))
 
 
-def test_a_token_and_places_become_tables_that_are_saved_and_trained(check) -> None:
+def test_a_token_and_places_become_layers_that_are_saved_and_trained(check) -> None:
     model = net()
     small, report = check(model, exact=True, only="hidden")
-    # All of the original's weights are there: none became a constant but the one that is fixed.
-    assert report.before.params == model.count_params() - 12
-    tables = {layer.name for layer in small.layers if isinstance(layer, kl.Embedding)}
-    assert tables == {f"patches_{name}" for name in ("token", "places", "scale", "shift")}
-    before = small.get_layer("patches_token").get_weights()[0].copy()
+    assert report.before.params == model.count_params()
+    names = {layer.name for layer in small.layers if isinstance(layer, Weight)}
+    assert names == {f"patches_{name}" for name in ("token", "places", "scale", "shift", "fixed")}
+    before = {name: small.get_layer(name).get_weights()[0].copy() for name in names}
     small.compile("sgd", "mse")
     small.fit(np.ones((4, 4, 4, 3)), np.ones((4, 5, 2)), verbose=0)
-    assert not np.array_equal(before, small.get_layer("patches_token").get_weights()[0])
+    changed = {
+        n for n in names if not np.array_equal(before[n], small.get_layer(n).get_weights()[0])
+    }
+    assert changed == names - {"patches_fixed"}
 
 
-def test_all_that_is_added_to_patches_is_as_wide_as_they_are(sizes) -> None:
-    found = tfprune.units(net())
-    held = [line for line in found.frozen if line.layer in ("embed", "patches_token")]
-    assert held, "a fixed vector of the full width keeps them"
-    assert sizes(net()) == {"hidden": 8}
+def test_all_that_is_added_to_patches_is_as_wide_as_they_are(check, sizes) -> None:
+    assert sizes(net()) == {"patches_token.axis 2": 12, "hidden": 8}
+    small, _ = check(net())
+    assert small.get_layer("patches_places").weight.shape == (1, 5, 3)
+    assert small.get_layer("embed").filters == 3
 
 
 def test_the_layer_keeps_its_weights() -> None:
     layer = net().get_layer("patches")
-    token = layer.token
-    stand_in = as_tensors(layer, keras.Input((4, 4, 3)))
+    token, layers = layer.token, {}
+    stand_in = as_tensors(layer, keras.Input((4, 4, 3)), layers, {})
     assert isinstance(stand_in.token, keras.KerasTensor)
     assert tuple(stand_in.token.shape) == (1, 1, 12)
-    np.testing.assert_array_equal(stand_in.fixed, np.ones(12))
+    assert layers[id(layer.fixed)].fixed
+    assert layers[id(token)].weight is token
     assert stand_in.embed is layer.embed
     assert layer.token is token
     assert len(layer.weights) == 7
@@ -69,7 +73,7 @@ def test_the_layer_keeps_its_weights() -> None:
 
 class Listed(keras.layers.Layer):
     def build(self, shape):
-        self.inner = kl.Dense(4)
+        self.inner = kl.Dense(4, name="inner")
         self.inner.build(shape)
         self.scales = [self.add_weight(shape=(4,), name="first")]
 
@@ -77,14 +81,39 @@ class Listed(keras.layers.Layer):
         return self.inner(x) * self.scales[0]
 
 
-def test_weights_in_a_list_keep_the_layer_whole() -> None:
+def test_weights_in_a_list_are_found(check, sizes) -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(6, name="after")(Listed(name="l")(inputs))))
+    assert sizes(model) == {"inner": 4, "after": 6}
+    small, _ = check(model)
+    assert small.get_layer("l_scales_0").weight.shape == (1,)
+
+
+class Parameters:
+    """An object that is no layer and holds a weight."""
+
+    def __init__(self, weight):
+        self.weight = weight
+
+
+class Hidden(keras.layers.Layer):
+    def build(self, shape):
+        self.inner = kl.Dense(4)
+        self.inner.build(shape)
+        self.parameters = Parameters(self.add_weight(shape=(4,), name="scale"))
+
+    def call(self, x):
+        return self.inner(x) * self.parameters.weight
+
+
+def test_a_weight_that_is_not_found_keeps_the_layer_whole() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(6, name="after")(Hidden(name="l")(inputs))))
     found = tfprune.units(model)
     assert [group.name for group in found] == ["after"]
-    assert any("its weight first is not an attribute" in note for note in found.graph.notes)
+    assert any("its weight scale is not an attribute" in note for note in found.graph.notes)
     with pytest.raises(ModelError, match="not an attribute"):
-        as_tensors(model.get_layer("l"), inputs)
+        as_tensors(model.get_layer("l"), inputs, {}, {})
 
 
 class Kept(keras.layers.Layer):

@@ -3,6 +3,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
 
 import tfprune
@@ -187,13 +188,13 @@ def test_a_functional_subclass_becomes_plain(check) -> None:
 
 
 class Own(keras.layers.Layer):
-    """A layer with a weight of its own and no rule."""
+    """A layer with no rule, which computes with functions of TensorFlow: it cannot be traced."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(shape[-1],), name="scale", initializer="ones")
 
     def call(self, x):
-        return x * self.scale
+        return tf.multiply(x, self.scale)
 
 
 def test_a_layer_without_a_rule_freezes_and_is_named() -> None:
@@ -279,8 +280,8 @@ class Table(keras.layers.Layer):
         super().__init__(**kwargs)
         self.table = table
 
-    def call(self, x, training=None):
-        return x * self.table
+    def call(self, x):
+        return tf.multiply(x, self.table)
 
 
 def test_a_composite_layer_whose_parts_cannot_be_saved_stays_whole() -> None:

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
-import tfprune
 from tfprune.graph.read import read
 from tfprune.graph.trace import Trace, can_be_rebuilt, can_trace
 from tfprune.graph.unknown_sizes import Size
+from tfprune.graph.weight import Weight
 from tfprune.keras_support.internals import AddOperation
 
 
@@ -90,8 +90,9 @@ def test_which_layers_can_be_opened() -> None:
     for layer in (pair, holds, plain):
         layer.build((None, 3))
     assert can_trace(pair)
-    assert can_trace(holds), "it could not be made again, so what it does is written out"
-    for left_alone in (plain, kl.Dense(3), kl.Lambda(lambda x, mask: x), AddOperation()):
+    assert can_trace(holds)
+    assert can_trace(plain)
+    for left_alone in (kl.Dense(3), kl.Lambda(lambda x, mask: x), AddOperation()):
         assert not can_trace(left_alone)
 
 
@@ -123,25 +124,52 @@ def test_a_lambda_is_opened_where_it_holds_nothing(function, opened) -> None:
     assert not can_trace(kl.Lambda(_squared, mask=lambda x, mask: mask))
 
 
+class Tied(keras.Model):
+    """A model that reads the table of its embedding back."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.words, self.body = kl.Embedding(9, 4, name="words"), kl.Dense(4)
+        self.norm, self.how = kl.BatchNormalization(), how
+
+    def call(self, x):
+        x, table = self.norm(self.body(self.words(x))), self.words.embeddings
+        if self.how == "transposed":
+            return keras.ops.matmul(x, keras.ops.transpose(table))
+        return keras.ops.einsum("btd,vd->btv", x, table)
+
+
 @pytest.mark.parametrize("how", ["transposed", "as it is"])
-def test_weights_that_are_read_past_the_call_of_their_layer_are_noted(how) -> None:
-    class Tied(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.words, self.body = kl.Embedding(9, 4, name="words"), kl.Dense(4)
-            self.norm = kl.BatchNormalization()
-
-        def call(self, x):
-            x, table = self.norm(self.body(self.words(x))), self.words.embeddings
-            if how == "transposed":
-                return keras.ops.matmul(x, keras.ops.transpose(table))
-            return keras.ops.einsum("btd,vd->btv", x, table)
-
-    model = Tied()
+def test_a_table_that_is_read_back_is_one_weight(how, check) -> None:
+    model = Tied(how)
     model(np.zeros((1, 5), "int32"))
-    notes = [note for note in tfprune.units(model).graph.notes if "outside the call" in note]
-    assert len(notes) == 1
-    assert "words.embeddings" in notes[0]
+    small, report = check(model, exact=True)
+    assert not [note for note in report.notes if "outside the call" in note]
+    assert report.before.params == model.count_params()
+    assert report.after.params < report.before.params
+    assert [tuple(layer.weight.shape) for layer in small.layers if type(layer) is Weight] == [
+        (9, 1)
+    ]
+
+
+class Holding(keras.layers.Layer):
+    """A layer that reads the table of another layer of the model."""
+
+    def __init__(self, words, **kwargs):
+        super().__init__(**kwargs)
+        self.words = words
+
+    def call(self, x):
+        return keras.ops.matmul(x, keras.ops.transpose(self.words.embeddings))
+
+
+def test_a_table_that_another_layer_reads_is_one_weight(check) -> None:
+    inputs, words = keras.Input((5,), dtype="int32"), kl.Embedding(9, 4, name="words")
+    model = keras.Model(inputs, Holding(words)(kl.Dense(4)(words(inputs))))
+    small, report = check(model, exact=True)
+    assert report.before.params == 9 * 4 + 4 * 4 + 4
+    assert sum(layer.count_params() for layer in small.layers) == report.after.params
+    assert sum(type(layer) is Weight for layer in small.layers) == 1
 
 
 class Decoder(keras.layers.Layer):
@@ -230,7 +258,7 @@ def test_while_one_thread_traces_another_sees_keras_as_it_is() -> None:
     trace.forget()
     assert seen[0] is True
     np.testing.assert_array_equal(seen[1], layer(numbers))
-    assert trace.reads == []
+    assert not trace.reads
 
 
 def test_a_thread_that_builds_runs_and_trains_is_not_disturbed_by_one_that_traces() -> None:

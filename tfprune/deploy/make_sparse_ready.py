@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.rebuild import flat_model
 from tfprune.keras_support.cloning import carry_compile, settle, uncompiled
 from tfprune.keras_support.internals import maker_of, readers_of
 from tfprune.keras_support.quantized import refuse_quantized
@@ -51,26 +52,22 @@ def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
     original model is not changed; masks are copied where the shape of the weight is the same.
 
     Args:
-        model: A functional or sequential `keras.Model` without models in it.
+        model: A `keras.Model` of any kind; nested and subclassed ones are unrolled.
 
     Returns:
         The new model, and the changes. `sparse_ready` on its file shows whether they are enough.
 
     Raises:
-        ModelError: It is another kind of model.
+        ModelError: It is no Keras 3 model, or it cannot be read.
 
     Example:
         model, changes = make_sparse_ready(keras.applications.MobileNetV2(weights=None))
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ModelError(
-            f"expected a functional or sequential keras.Model. Received {type_name(model)}"
-        )
+    if not isinstance(model, keras.Model):
+        raise ModelError(f"expected a Keras 3 model. Received {type_name(model)}")
     refuse_quantized(model)
-    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    if nested:
-        raise ModelError(f"layer {nested[0]!r} is a nested model; build the model from layers")
-    edits = _plan(model)
+    functional = flat_model(model)
+    edits = _plan(functional)
 
     def clone(layer: Any) -> Any:
         return layer.__class__.from_config(
@@ -88,11 +85,6 @@ def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
             outputs = keras.layers.Flatten(name=f"{layer.name}_flatten")(outputs)
         return outputs
 
-    functional = (
-        model
-        if not isinstance(model, keras.Sequential)
-        else keras.Model(model.inputs, model.outputs, name=model.name)
-    )
     with uncompiled(functional):
         rewritten = keras.models.clone_model(functional, clone_function=clone, call_function=call)
     for layer in (layer for layer in functional.layers if layer.variables):

@@ -6,7 +6,7 @@ import keras
 from keras import tree
 
 from tfprune.data.model_inputs import ModelInputs, OneInput
-from tfprune.graph.read import Graph
+from tfprune.graph.graph import Graph
 
 
 def takes(graph: Graph) -> ModelInputs:

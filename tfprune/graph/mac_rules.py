@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.graph.weight import Constant, Weight
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import tensor_of_sizes
 
@@ -401,3 +402,4 @@ ZerosLike BatchNorm
 
 for _name in (_FREE_LAYERS + _FREE_OPS).split():
     _KERAS_RULES.setdefault(_name, FREE)
+_RULES |= {Weight: FREE, Constant: FREE}

@@ -5,8 +5,7 @@ one kind of graph. `model.layers` omits operations such as `x + y`; the nodes in
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,9 +14,13 @@ from keras import tree
 
 from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.graph.absorb_weights import absorb_weights
+from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.own_weights import WeightLayers
 from tfprune.graph.symbolic_calls import accepted
-from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_be_rebuilt, can_trace
+from tfprune.graph.trace import ONE_AT_A_TIME, Trace, asks_training, can_be_rebuilt, can_trace
 from tfprune.graph.unknown_sizes import Size
+from tfprune.graph.weight import Weight
 from tfprune.keras_support.internals import (
     Functional,
     built_shapes,
@@ -31,84 +34,6 @@ from tfprune.keras_support.internals import (
 
 InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
 """Sizes without the batch; for several inputs a list or dict of these."""
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A tensor of the graph, by its position in `Graph.values`."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Value:
-    """The shape and dtype of a tensor."""
-
-    shape: Shape
-    dtype: str
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of one operation, with `Ref`s for the tensors in its arguments."""
-
-    op: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[Ref, ...]
-    path: str
-
-    @property
-    def inputs(self) -> tuple[Ref, ...]:
-        """The tensors that the call reads, in the order of its arguments."""
-        leaves = tree.flatten((self.args, self.kwargs))
-        return tuple(leaf for leaf in leaves if isinstance(leaf, Ref))
-
-
-@dataclass(eq=False)
-class Graph:
-    """A model as calls in the order they run."""
-
-    model: Any
-    inputs: Any
-    outputs: Any
-    input_layers: list[Any]
-    values: list[Value] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    traced: list[str] = field(default_factory=list)
-    nested: list[tuple[Any, Ref]] = field(default_factory=list)
-    """The input layers of nested models, and the tensors passed to them."""
-
-    def move(self, offset: int) -> None:
-        """Add an offset to the numbers of the tensors, to make the graph part of another."""
-
-        def moved(leaf: Any) -> Any:
-            return Ref(leaf.index + offset) if isinstance(leaf, Ref) else leaf
-
-        self.inputs, self.outputs = (
-            tree.map_structure(moved, r) for r in (self.inputs, self.outputs)
-        )
-        self.nested = [(layer, moved(ref)) for layer, ref in self.nested]
-        for call in self.calls:
-            call.args, call.kwargs, call.outputs = (
-                tree.map_structure(moved, part) for part in (call.args, call.kwargs, call.outputs)
-            )
-
-    def shape(self, ref: Ref) -> Shape:
-        """Return the shape of a tensor, batch first, with None for unknown sizes."""
-        return self.values[ref.index].shape
-
-    def only_reader(self, ref: Ref) -> Call | None:
-        """Return the only call that reads a tensor; None if there are more or it is an output."""
-        readers = [call for call in self.calls if ref in call.inputs]
-        if len(readers) != 1 or ref in tree.flatten(self.outputs):
-            return None
-        return readers[0]
-
-    def producers(self) -> dict[int, Call]:
-        """Return, for each tensor, the call that made it."""
-        return {ref.index: call for call in self.calls for ref in call.outputs}
 
 
 Leaf = Callable[[Any], bool]
@@ -147,7 +72,14 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
         )
     with ONE_AT_A_TIME:
-        return _ModelReader(is_leaf).read(model, input_shape)
+        reader = _ModelReader(is_leaf)
+        graph = reader.read(model, input_shape)
+        shared = reader.read_elsewhere()
+        if shared:
+            reader = _ModelReader(is_leaf, shared)
+            graph = reader.read(model, input_shape)
+        reader.note_reads()
+    return absorb_weights(graph)
 
 
 def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
@@ -189,8 +121,20 @@ def _is_size(size: Any) -> bool:
 
 
 class _ModelReader:
-    def __init__(self, is_leaf: Leaf) -> None:
+    """Reads a model once.
+
+    Args:
+        is_leaf: Returns whether an operation must not be unrolled.
+        opened: The `id`s of leaves that are unrolled nevertheless, since other layers read their
+            weights.
+    """
+
+    def __init__(self, is_leaf: Leaf, opened: Container[int] = ()) -> None:
         self.is_leaf = is_leaf
+        self.opened = opened
+        self.weights: WeightLayers = {}
+        self.reads: list[tuple[str, Any, Any]] = []
+        self.anchor: Any = None
         self.values: list[Value] = []
         self.calls: list[Call] = []
         self.notes: list[str] = []
@@ -208,10 +152,10 @@ class _ModelReader:
             function = graph_inside(model)
         elif not is_function(model):
             starts = _inputs_of(model, input_shape)
-            trace = Trace(model, starts, (starts,), {})
+            trace = Trace(model, starts, (starts,), {}, self.weights, self.opened)
             function = trace.function
             self.traced.append(model.name)
-            self._note_reads(model.name, trace)
+            self._keep_reads(model.name, trace)
             self.notes.append(
                 f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
             )
@@ -223,6 +167,7 @@ class _ModelReader:
         try:
             refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
             layers = [maker_of(tensor) for tensor in function.inputs]
+            self.anchor = refs[id(function.inputs[0])]
             self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
             graph = Graph(
                 model,
@@ -240,11 +185,25 @@ class _ModelReader:
                 trace.forget()
         return graph
 
-    def _note_reads(self, name: str, trace: Trace) -> None:
-        for weight in dict.fromkeys(trace.reads):
+    def _keep_reads(self, name: str, trace: Trace) -> None:
+        self.reads += [(name, layer, weight) for layer, weight in trace.reads]
+
+    def read_elsewhere(self) -> set[int]:
+        """Return the `id`s of layers whose weights other layers read, which can be unrolled."""
+        found = {id(layer) for _, layer, _ in self.reads}
+        leaves = {id(call.op): call.op for call in self.calls}
+        for key, op in leaves.items():
+            weights = getattr(op, "weights", ()) if type(op) is not Weight else ()
+            if any(id(weight) in self.weights for weight in weights):
+                found.add(key)
+        return found
+
+    def note_reads(self) -> None:
+        """Note the weights that were read as constants."""
+        for name, layer, weight in self.reads:
             self.notes.append(
-                f"{name} reads {weight} outside the call of its layer: it becomes a constant, "
-                "which is not cut, counted or trained with that layer"
+                f"{name} reads {layer.name}.{weight.name} outside the call of its layer: it "
+                "becomes a constant, which is not cut, counted or trained with that layer"
             )
 
     def _value(self, tensor: Any) -> Ref:
@@ -285,7 +244,13 @@ class _ModelReader:
             # Inside another layer it is a placeholder, often without a config.
             refs[id(outputs[0])] = args[0]
             return
-        if not self.is_leaf(op):
+        if type(op) is Weight:
+            self._weight(op, outputs[0], refs, here)
+            return
+        if id(op) in self.opened and not is_function(op):
+            if self._trace(op, args, kwargs, outputs, refs, here):
+                return
+        elif not self.is_leaf(op):
             if is_function(op):
                 self._open(op, args, kwargs, outputs, refs, here)
                 return
@@ -299,6 +264,14 @@ class _ModelReader:
         made = tuple(self._value(tensor) for tensor in outputs)
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
         self.calls.append(Call(op, tuple(args), kwargs, made, here))
+
+    def _weight(self, op: Weight, output: Any, refs: dict, here: str) -> None:
+        """Add a layer that gives a weight, once, or refer to the call that is there."""
+        known = [call for call in self.calls if call.op is op]
+        made = known[0].outputs[0] if known else self._value(output)
+        refs[id(output)] = made
+        if not known:
+            self.calls.append(Call(op, (self.anchor,), {}, (made,), here))
 
     def _open(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
@@ -324,12 +297,22 @@ class _ModelReader:
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> bool:
         """Unroll a composite layer, or add a note that says why not and return False."""
-        if not can_trace(op):
+        if not can_trace(op) and id(op) not in self.opened:
             return False
         why = self._unroll(op, args, accepted(op, kwargs), outputs, refs, here)
         if why is not None:
             self.notes.append(f"{here} ({type_name(op)}) kept whole: {why}")
         return why is None
+
+    def _same_in_training(self, op: Any, starts: list[Any], args: Any, kwargs: Any) -> bool:
+        """Return whether a layer computes the same in training and in inference."""
+        traces = [
+            Trace(op, starts, args, {**kwargs, "training": training}, self.weights)
+            for training in (False, True)
+        ]
+        for trace in reversed(traces):
+            trace.forget()
+        return traces[0].steps() == traces[1].steps()
 
     def _unroll(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
@@ -344,9 +327,13 @@ class _ModelReader:
         def given(leaf: Any) -> Any:
             return starts[leaf] if isinstance(leaf, Ref) else leaf
 
+        flat = list(starts.values())
         symbols = tree.map_structure(given, (args, kwargs))
         try:
-            trace = Trace(op, list(starts.values()), *symbols)
+            trace = Trace(op, flat, symbols[0], symbols[1], self.weights, self.opened)
+            if asks_training(op) and not self._same_in_training(op, flat, *symbols):
+                trace.forget()
+                return "it computes something else in training"
         except Exception as error:  # noqa: BLE001 — user code may raise anything
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
@@ -364,7 +351,7 @@ class _ModelReader:
                         del one[count:]
                     return why
             self.traced.append(here)
-            self._note_reads(here, trace)
+            self._keep_reads(here, trace)
             refs.update(
                 (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
             )

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.graph.read import Call, Graph, Ref
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.keras_support.internals import (
     AddOperation,
     CustomScaleLayer,

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.graph.own_weights import STAND_IN
+from tfprune.graph.weight import Constant
 from tfprune.keras_support.internals import direct_layers, in_stateless_scope
 from tfprune.keras_support.thread_replacements import replaced
 
@@ -30,6 +32,7 @@ def calling_through(anchor: Any = None) -> contextlib.AbstractContextManager[Non
 
     A layer with weights that is called on a constant, such as an embedding of positions, is
     called on a tensor made from the symbolic `anchor`; otherwise its output would be a constant.
+    Of a stand-in (see `tfprune.graph.own_weights`) only the `call` is run.
     """
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +40,8 @@ def calling_through(anchor: Any = None) -> contextlib.AbstractContextManager[Non
             if anchor is not None and not in_stateless_scope() and self.weights:
                 args, kwargs = _as_symbols(anchor, args, kwargs)
             try:
-                return plain(self, *args, **kwargs)
+                if STAND_IN not in vars(self):
+                    return plain(self, *args, **kwargs)
             except Exception:
                 given = tree.flatten((args, kwargs))
                 symbolic = any(isinstance(leaf, keras.KerasTensor) for leaf in given)
@@ -56,13 +60,12 @@ def _as_symbols(anchor: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     given = tree.flatten((args, kwargs))
     if any(isinstance(leaf, keras.KerasTensor) for leaf in given):
         return args, kwargs
-    zero = keras.ops.sum(keras.ops.zeros_like(anchor, dtype="int32"))
 
     def symbol(leaf: Any) -> Any:
         if not (isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf)):
             return leaf
         kind = keras.backend.standardize_dtype(leaf.dtype)
-        return keras.ops.add(leaf, keras.ops.cast(zero, kind))
+        return Constant(leaf, dtype=kind)(anchor)
 
     return tree.map_structure(symbol, (args, kwargs))
 

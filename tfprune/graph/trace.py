@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from keras import tree
 from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
-from tfprune.graph.own_weights import as_tensors
+from tfprune.graph.own_weights import StandIns, WeightLayers, as_tensors
 from tfprune.graph.symbolic_calls import calling_through
 from tfprune.graph.unknown_sizes import open_sizes
 from tfprune.keras_support.internals import (
@@ -20,6 +20,7 @@ from tfprune.keras_support.internals import (
     calls_of,
     direct_layers,
     in_stateless_scope,
+    nodes_in_order,
     note_calls,
     own_trainable,
     own_variables,
@@ -78,16 +79,10 @@ def _is_own(function: Any) -> bool:
 
 
 def _is_formula(op: Any) -> bool:
-    """Return whether a user's layer can be replaced by operations, also in training.
-
-    A layer with weights is not replaced, unless it cannot be rebuilt.
-    """
+    """Return whether a user's layer without sublayers can be replaced by operations."""
     if type(op) is keras.layers.Activation:
         return True
-    ours = type(op).__module__.startswith("keras.")
-    if ours or "training" in inspect.signature(op.call).parameters:
-        return False
-    return not op.variables or not can_be_rebuilt(op)
+    return not type(op).__module__.startswith("keras.") and op.built
 
 
 @contextlib.contextmanager
@@ -124,19 +119,17 @@ def _no_draws() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _recorded_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
-    """Record the weights of these layers that are read outside their calls while entered.
+def _recorded_reads(owners: Mapping[int, Any]) -> Iterator[list[Any]]:
+    """Record the weights with these `id`s that are read outside their layers while entered.
 
     A symbolic call reads weights in a stateless scope, which is not recorded.
     """
-    owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
-    read: list[str] = []
+    read: list[Any] = []
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
         def value(self: Any) -> Any:
-            if id(self) in owner and not in_stateless_scope():
-                name = f"{owner[id(self)].name}.{self.name}"
-                read.extend([] if name in read else [name])
+            if id(self) in owners and not in_stateless_scope():
+                read.append(self)
             return plain(self)
 
         return value
@@ -152,24 +145,45 @@ class Trace:
     model is unchanged. Functions of Keras are replaced in this thread only. Hold `ONE_AT_A_TIME`
     until `forget`, or another thread may trace the same layers.
 
+    Attributes:
+        function: The traced function.
+        reads: The weights that were read outside the call of their layer, as constants, each with
+            that layer.
+
     Args:
         op: A built layer or model.
         starts: The symbolic inputs of the call, in any structure.
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
+        weights: The layers of weights seen so far, and then of this call too.
+        opened: The `id`s of layers whose weights are read by others: their calls are traced too.
     """
 
-    def __init__(self, op: Any, starts: Any, args: Any, kwargs: Any) -> None:
+    def __init__(
+        self,
+        op: Any,
+        starts: Any,
+        args: Any,
+        kwargs: Any,
+        weights: WeightLayers | None = None,
+        opened: Container[int] = (),
+    ) -> None:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
+        self._owners = {id(one): layer for layer in layers for one in own_trainable(layer)}
         self._forget_calls = note_calls(layers)
+        weights = {} if weights is None else weights
+        stand_ins: StandIns = {id(layer): None for layer in layers if id(layer) in opened}
         try:
-            with open_sizes(), calling_through(anchor):
-                stand_in = as_tensors(op, anchor) if own_variables(op) else op
-                with _no_draws(), _recorded_reads(layers) as self.reads:
-                    outputs = stand_in.call(*args, **kwargs)
-            with _unique_names(layers):
+            recorded = _recorded_reads(self._owners)
+            with open_sizes(), calling_through(anchor), _no_draws(), recorded as read:
+                stand_in = op
+                if own_variables(op) or stand_ins:
+                    stand_in = as_tensors(op, anchor, weights, stand_ins)
+                outputs = stand_in.call(*args, **kwargs)
+            with _unique_names([*layers, *weights.values()]):
                 self.function = keras.Function(starts, outputs)
-            self.reads += self._in_arguments(layers)
+            read += self._in_arguments(weights)
+            self.reads = {id(one): (self._owners[id(one)], one) for one in read}.values()
         except Exception:
             self.forget()
             raise
@@ -178,11 +192,31 @@ class Trace:
         """Remove the nodes of the trace from the layers."""
         self._forget_calls()
 
-    def _in_arguments(self, layers: Sequence[Any]) -> Iterator[str]:
+    def _in_arguments(self, weights: WeightLayers) -> Iterator[Any]:
         """Yield the weights of these layers that are direct arguments of an operation."""
-        owner = {id(weight): layer for layer in layers for weight in own_trainable(layer)}
         for operation in self.function.operations:
             for node in calls_of(operation):
                 for leaf in tree.flatten((node.arguments.args, node.arguments.kwargs)):
-                    if id(leaf) in owner:
-                        yield f"{owner[id(leaf)].name}.{leaf.name}"
+                    if id(leaf) in self._owners:
+                        yield leaf
+
+    def steps(self) -> list[str]:
+        """Return a description of each operation, the same for traces that compute the same."""
+        places: dict[int, str] = {
+            id(one): f"input {i}" for i, one in enumerate(self.function.inputs)
+        }
+        described = []
+        for number, node in enumerate(nodes_in_order(self.function)):
+            places.update((id(one), f"{number}.{i}") for i, one in enumerate(node.outputs))
+            given = tree.map_structure(
+                lambda leaf: places.get(id(leaf), leaf),
+                (node.arguments.args, node.arguments.kwargs),
+            )
+            config = {**node.operation.get_config(), "name": None}
+            described.append(f"{type(node.operation).__name__} {config} {given}")
+        return described
+
+
+def asks_training(op: Any) -> bool:
+    """Return whether a layer's own call may compute something else in training."""
+    return "training" in inspect.signature(op.call).parameters and not direct_layers(op)

@@ -152,7 +152,8 @@ def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
             raise OpenSizeError(f"an axis of {shape[axis]} is stretched to an open size")
         line = size.zeros(dtype)
         line = ops.expand_dims(line, tuple(a for a in range(rank) if a != axis))
-        x = ops.logical_or(x, line) if dtype == "bool" else ops.add(x, line)
+        # Keras 3.15 may take the addend of a sum for a bias, never what is subtracted.
+        x = ops.logical_or(x, line) if dtype == "bool" else ops.subtract(x, line)
     return x
 
 

@@ -145,6 +145,19 @@ def layers_and_input(sequential: Any) -> list[Any]:
     return list(sequential._layers)
 
 
+def own_attributes(layer: Any) -> dict[str, Any]:
+    """Return the attributes of a layer, without those in which it lists its weights and layers.
+
+    The lists of Keras are named below; TensorFlow's begin with `_self_`.
+    """
+    lists = ("_trainable_variables", "_non_trainable_variables", "_layers")
+    return {
+        name: value
+        for name, value in vars(layer).items()
+        if name not in lists and not name.startswith("_self_")
+    }
+
+
 def own_trainable(layer: Any) -> list[Any]:
     """Return the trainable weights of a layer itself, without those of sublayers."""
     return list(layer._trainable_variables)
@@ -214,8 +227,18 @@ def stored_table(embedding: Any) -> Any:
     return embedding._embeddings
 
 
-# Variables. 3.10 on: for a variable created in a `keras.StatelessScope`, `KerasVariable._value` is
-# None and `._initializer` makes the value later.
+def store_table(embedding: Any, variable: Any) -> None:
+    """Store a variable as the table of an Embedding, for `stored_table`."""
+    embedding._embeddings = variable
+
+
+# Variables. 3.10 on: `KerasVariable._autocast`; for a variable created in a
+# `keras.StatelessScope`, `KerasVariable._value` is None and `._initializer` makes the value later.
+
+
+def is_autocast(variable: Any) -> bool:
+    """Return whether a variable is cast to the compute dtype of the layer that reads it."""
+    return bool(variable._autocast)
 
 
 def begin_with(variable: Any, array: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 LAYERS = {
     "ActivationRange": "tfprune.deploy.qat.ranges",
     "ChannelGate": "tfprune.structure.gates.layers",
+    "Constant": "tfprune.graph.weight",
     "HeadGate": "tfprune.structure.gates.layers",
     "QuantisedBatchNormalization": "tfprune.deploy.qat.normalization",
     "QuantisedConv1D": "tfprune.deploy.qat.layers",
@@ -23,6 +24,7 @@ LAYERS = {
     "QuantisedPReLU": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
+    "Weight": "tfprune.graph.weight",
 }
 """The module of each layer that can be in a file, by its name there.
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.rebuild import Weights, operations, read_weights
 from tfprune.keras_support.internals import all_layers, own_fixed
 from tfprune.sparsity.choices.allocation import Allocation, Share
 from tfprune.sparsity.choices.patterns import WholeUnits
@@ -25,7 +26,6 @@ from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units, vectors
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, Binding, positions
 from tfprune.structure.rebuild.cut import Cut
-from tfprune.structure.rebuild.weights import Weights, operations, read_weights
 from tfprune.structure.select.ranking import bundle, check_filters, names_of
 from tfprune.utils.filters import as_filters
 from tfprune.utils.filters import choose as select
@@ -244,7 +244,7 @@ def _try(closing: Closing) -> tuple[tuple[Group, ...], list[Skipped]]:
             if not any(closed[line].all() for line in closing.lines):
                 break
             closed[row] = False
-    weights = read_weights(found)
+    weights = read_weights(found.graph)
     masks = {
         id(entry.kernel.variable): mask
         for entry, mask in zip(closing.held, closing.masks_of(closed), strict=True)

@@ -6,11 +6,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 
+from tfprune.graph.rebuild import Rebuilt, operations
 from tfprune.structure.groups.units import Units
 from tfprune.structure.proof.prove import Proof
 from tfprune.structure.rebuild.cut import Cut
-from tfprune.structure.rebuild.rebuild import Rebuilt
-from tfprune.structure.rebuild.weights import operations
 from tfprune.structure.report import BlockChange, Cost, GroupChange, LayerChange, ShrinkReport
 from tfprune.structure.select.cost_meter import Meter
 from tfprune.structure.select.plan import Plan, plan_of

@@ -10,11 +10,10 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError, FilterError, ModelError, OptionError
+from tfprune.graph.rebuild import execute, read_weights
 from tfprune.graph.residual_blocks import addends
 from tfprune.structure.depth.choose_blocks import BLOCK_IMPORTANCES, score_blocks
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import execute
-from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import IMPORTANCES, UnitEvidence
 
 
@@ -133,7 +132,7 @@ def test_a_judge_of_blocks_is_a_known_importance() -> None:
 def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     model = deep(2)
     found = units(model)
-    evidence = UnitEvidence(found, read_weights(found), LABELLED, LOSS)
+    evidence = UnitEvidence(found, read_weights(found.graph), LABELLED, LOSS)
     scores = score_blocks("taylor", evidence, found.blocks)
     for block, score in zip(found.blocks, scores, strict=True):
         layer = model.get_layer(block.layers[-1])

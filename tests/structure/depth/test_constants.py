@@ -8,16 +8,15 @@ from keras import ops
 from keras.src.applications.convnext import LayerScale
 
 import tfprune
+from tfprune.graph.rebuild import execute, read_weights
 from tfprune.structure.depth.constants import find_constants, is_zero
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.rebuild import execute
-from tfprune.structure.rebuild.weights import read_weights
 
 
 def constant_of(model):
     """What is known of the output, checked against what the model gives for random inputs."""
     found = units(model)
-    known = find_constants(found.graph, read_weights(found))
+    known = find_constants(found.graph, read_weights(found.graph))
     rng = np.random.default_rng(3)
     for ref in (ref for ref in [found.graph.outputs] if ref.index in known):
         for _ in range(2):
@@ -154,7 +153,7 @@ def test_whatever_is_claimed_holds_of_every_tensor(steps) -> None:
             x = x * first
     model = keras.Model(inputs, x)
     found = units(model)
-    known = find_constants(found.graph, read_weights(found))
+    known = find_constants(found.graph, read_weights(found.graph))
     seen = {}
 
     def run(call, args, kwargs):

@@ -7,9 +7,9 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
+from tfprune.graph.rebuild import read_weights
 from tfprune.structure.gates.closed_values import record_consumers
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.weights import read_weights
 
 
 def close(layer, bias: float | None = None) -> None:
@@ -117,7 +117,7 @@ def test_each_call_receives_its_own_constant() -> None:
     close(shared)
     found = units(model)
     closed = np.isin(np.arange(found.flow.size), found.groups[0].units[[1, 2]])
-    consumers = record_consumers(found, read_weights(found), closed, closed, None)
+    consumers = record_consumers(found, read_weights(found.graph), closed, closed, None)
     assert consumers.inside == []
     found_inputs = consumers.inputs
     assert [x.call.op.name for x in found_inputs] == ["shared", "shared", "dense"]

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from tfprune.graph.read import Call, Graph, Ref, Value
+from tfprune.graph.graph import Call, Graph, Ref, Value
 from tfprune.structure.groups.grouping import components
 from tfprune.structure.ids.flow import Flow
 

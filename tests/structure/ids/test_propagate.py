@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers as kl
 from keras import ops
 
@@ -47,7 +48,7 @@ class Own(kl.Layer):
         self.w = self.add_weight(shape=(shape[-1],), name="w")
 
     def call(self, x):
-        return x * self.w
+        return tf.multiply(x, self.w)
 
 
 def test_what_has_no_rule_holds_what_it_touches() -> None:

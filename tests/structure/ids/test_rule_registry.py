@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
 
 import tfprune
@@ -13,7 +14,7 @@ class Scale(keras.layers.Layer):
         self.scale = self.add_weight(shape=(shape[-1],), name="scale", initializer="ones")
 
     def call(self, x):
-        return x * self.scale
+        return tf.multiply(x, self.scale)
 
 
 class Wider(kl.Dense):

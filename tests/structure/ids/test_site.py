@@ -1,7 +1,7 @@
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Graph
+from tfprune.graph.graph import Graph
 from tfprune.structure.groups.grouping import components
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import MAKE, Keep

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from tfprune.graph.rebuild import read_weights
 from tfprune.structure.groups.units import units
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
-from tfprune.structure.rebuild.weights import read_weights
 
 
 def test_inputs_are_of_the_kind_that_the_model_reads() -> None:
@@ -56,7 +56,7 @@ def test_statistics_are_near_what_first_reaches_a_normalization() -> None:
     norm = kl.BatchNormalization()
     model = keras.Model(inputs, kl.Dense(2)(norm(kl.Dense(3)(inputs))))
     found = units(model)
-    weights = read_weights(found)
+    weights = read_weights(found.graph)
     originals = {id(call.op): call.op for call in found.graph.calls}
     statistics = Statistics(found, originals, weights, np.random.default_rng(0))
     call = next(call for call in found.graph.calls if call.op is norm)

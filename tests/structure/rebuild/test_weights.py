@@ -1,15 +1,16 @@
 import numpy as np
 
 from tests.structure.rebuild.conftest import chain
+from tfprune.graph.rebuild import read_weights
 from tfprune.structure.groups.units import units
 from tfprune.structure.ids.ids import Keep
-from tfprune.structure.rebuild.weights import read_weights, sliced, zeroed
+from tfprune.structure.rebuild.weights import sliced, zeroed
 
 
 def test_cutting_takes_the_positions_that_live() -> None:
     model = chain()
     found = units(model)
-    weights = read_weights(found)
+    weights = read_weights(found.graph)
     keep = Keep(found.kept_mask(found[0].units[[1]]))
     kept = sliced(found, weights, keep)
     np.testing.assert_array_equal(

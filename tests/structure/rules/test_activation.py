@@ -7,7 +7,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.structure.ids.rule_registry import is_foreign
+from tfprune.graph.rebuild import is_foreign
 from tfprune.structure.rules.activation import MIXING, POINTWISE, is_elementwise_function
 
 NAMES = sorted(

@@ -7,8 +7,8 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import DataError, OptionError
+from tfprune.graph.rebuild import read_weights
 from tfprune.structure.groups.units import units
-from tfprune.structure.rebuild.weights import read_weights
 from tfprune.structure.select.importance import UnitEvidence, score_units
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def evidence(model, **options):
     found = units(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     options = {"data": DATA, "loss": loss, **options}
-    return UnitEvidence(found, read_weights(found), **options)
+    return UnitEvidence(found, read_weights(found.graph), **options)
 
 
 def scores(importance, model=None, **options):

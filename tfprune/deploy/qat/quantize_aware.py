@@ -19,6 +19,7 @@ from tfprune.deploy.qat.rounding_points import (
 )
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.model_signature import generation
+from tfprune.graph.rebuild import flat_model
 from tfprune.keras_support.cloning import carry_compile, settle, uncompiled
 from tfprune.keras_support.internals import layers_below, maker_of
 from tfprune.keras_support.quantized import refuse_quantized
@@ -28,7 +29,11 @@ _RANGE = "_range"
 
 
 def quantize_aware(
-    model: keras.Model, *, keep_zeros: bool = True, skip: str | Sequence[str] = ()
+    model: keras.Model,
+    *,
+    keep_zeros: bool = True,
+    skip: str | Sequence[str] = (),
+    input_shape: Any = None,
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
 
@@ -39,14 +44,16 @@ def quantize_aware(
     `to_tflite` with scheme="int8": the file uses the same ranges.
 
     Args:
-        model: A trained functional or sequential `keras.Model` without nested models. It is not
-            changed.
+        model: A trained `keras.Model` of any kind; nested, composite and subclassed ones are
+            unrolled into layers of Keras. It is not changed.
         keep_zeros: Kernel weights that are zero now, by pruning or otherwise, stay zero.
         skip: Names or patterns of layers that train without rounding: layers with weights but
             without a rule must be named. The file quantizes them nevertheless.
+        input_shape: The shape of the input without the batch, for a subclassed model that was
+            not called yet.
 
     Returns:
-        A model with the same layer names.
+        A functional model with the same layer names.
 
     Raises:
         ModelError: It is another kind of model, or a layer with weights has no rule and is not in
@@ -59,7 +66,7 @@ def quantize_aware(
         aware.fit(x, y, epochs=2)
         to_tflite(aware, "model.tflite", scheme="int8")
     """
-    functional = _functional(model)
+    functional = _functional(model, input_shape)
     kinds = kinds_of(functional, as_filters("skip", skip))
     graph = OperationGraph(functional)
     folded = foldable(graph, kinds)
@@ -161,21 +168,16 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     return stripped
 
 
-def _functional(model: Any) -> keras.Model:
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+def _functional(model: Any, input_shape: Any) -> keras.Model:
+    if not isinstance(model, keras.Model):
         raise ModelError(
-            f"expected a functional or sequential keras.Model. Received {type_name(model)}; for a "
-            "tf_keras model, use tensorflow_model_optimization"
+            f"expected a Keras 3 model. Received {type_name(model)}; for a tf_keras model, use "
+            "tensorflow_model_optimization"
         )
     refuse_quantized(model)
-    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    if nested:
-        raise ModelError(f"layer {nested[0]!r} is a model in the model; build it from layers")
     if is_quantize_aware(model):
         raise ModelError(f"model {model.name!r} is quantization-aware already")
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model
+    return flat_model(model, input_shape=input_shape)
 
 
 class _RangeMaker:

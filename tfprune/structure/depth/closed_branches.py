@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfprune.graph.read import Call, Graph
+from tfprune.graph.graph import Call, Graph
+from tfprune.graph.rebuild import Weights
 from tfprune.graph.residual_blocks import Arm, ResidualBlock, addends, is_removable, keeps_shape
 from tfprune.structure.depth.constants import find_constants, is_zero
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Branches
-from tfprune.structure.rebuild.weights import Weights
 
 
 def closed_branches(found: Units, weights: Weights) -> Branches:

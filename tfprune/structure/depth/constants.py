@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Graph, Ref
+from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.graph.rebuild import Weights
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import (
     CustomScaleLayer,
@@ -20,7 +21,6 @@ from tfprune.keras_support.internals import (
     is_keras_operation,
 )
 from tfprune.structure.gates.layers import ChannelGate
-from tfprune.structure.rebuild.weights import Weights
 from tfprune.structure.rules.activation import POINTWISE
 from tfprune.structure.rules.elementwise import UNARY
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError
-from tfprune.graph.read import Call, InputShape
+from tfprune.graph.graph import Call
+from tfprune.graph.read import InputShape
 from tfprune.keras_support.cloning import carry_compile
 from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group

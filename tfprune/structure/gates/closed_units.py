@@ -15,13 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.graph.rebuild import Weights
 from tfprune.structure.gates.closed_values import ConsumerInput, Consumers, record_consumers
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, vectors
 from tfprune.structure.ids.ids import MAKE, USE, places, positions
 from tfprune.structure.rebuild.cut import Cut
-from tfprune.structure.rebuild.weights import Weights
 
 SHOWN = 8
 """The most positions of kept units that a note lists."""

@@ -14,14 +14,13 @@ import numpy as np
 from keras import layers as kl
 from keras import tree
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
+from tfprune.graph.rebuild import Weights, execute, perform
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import MAKE, USE, Binding, Ids, places, positions
 from tfprune.structure.proof.inputs import random_inputs
-from tfprune.structure.rebuild.rebuild import execute, perform
 from tfprune.structure.rebuild.repair import source_of
-from tfprune.structure.rebuild.weights import Weights
 
 TOLERANCE = 1e-6
 """Values that vary by less than this share of their tensor's maximum are constant."""

@@ -8,13 +8,13 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.errors import ModelError
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
+from tfprune.graph.rebuild import Weights
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.repair import LINEAR, TRANSPOSED, source_of
-from tfprune.structure.rebuild.weights import Weights
 
 # f(g·x) = g·f(x) for g ≥ 0
 HOMOGENEOUS = (keras.activations.linear, keras.activations.relu, keras.activations.leaky_relu)

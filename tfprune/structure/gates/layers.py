@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from tfprune.errors import OptionError, nearest
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers as rule_for

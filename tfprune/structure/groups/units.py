@@ -11,7 +11,8 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError
-from tfprune.graph.read import Graph, InputShape, read
+from tfprune.graph.graph import Graph
+from tfprune.graph.read import InputShape, read
 from tfprune.graph.residual_blocks import ResidualBlock, find_blocks
 from tfprune.keras_support.internals import all_layers
 from tfprune.keras_support.quantized import refuse_quantized

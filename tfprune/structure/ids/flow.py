@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.data.model_inputs import Shape
-from tfprune.graph.read import Call, Graph, Ref
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.structure.ids.ids import CHANNELS, Axes, Ids, Rewrite
 from tfprune.structure.ids.site import Site
 

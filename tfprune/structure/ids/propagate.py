@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.macs import products_of_call
-from tfprune.graph.read import Call, Graph, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop

@@ -6,12 +6,11 @@ from typing import Any, Protocol
 import keras
 
 from tfprune.errors import OptionError, type_name
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
+from tfprune.graph.rebuild import is_foreign
 from tfprune.keras_support.internals import is_keras_operation
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
-
-HOMES = ("keras.", "tensorflow.")
 
 
 class Rule(Protocol):
@@ -95,13 +94,6 @@ def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
         return rule
 
     return store
-
-
-def is_foreign(function: Any) -> bool:
-    """Return whether an activation is a function of neither Keras nor TensorFlow."""
-    home = getattr(function, "__module__", "") or ""
-    plain = callable(function) and not isinstance(function, keras.Layer | type)
-    return plain and not home.startswith(HOMES)
 
 
 def find(op: Any) -> Rule | None:

@@ -9,8 +9,9 @@ import keras
 from keras import tree
 
 from tfprune.errors import ModelError
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.macs import is_free, output_spec, products_of_call
-from tfprune.graph.read import Call, Graph, Ref, given_shapes
+from tfprune.graph.read import given_shapes
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.structure.ids.rule_registry import find
 

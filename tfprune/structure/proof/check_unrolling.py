@@ -8,9 +8,9 @@ from keras import tree
 
 from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
+from tfprune.graph.rebuild import execute, perform
 from tfprune.structure.groups.units import Units
-from tfprune.structure.rebuild.rebuild import execute, perform
 
 CLOSE = {"float32": 1e-4, "float16": 2e-2}
 """The largest allowed difference, as a share of the output's largest number."""

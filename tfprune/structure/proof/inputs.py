@@ -8,9 +8,10 @@ import numpy as np
 from keras import tree
 
 from tfprune.data.random_inputs import full_shape, random_input
-from tfprune.graph.read import Call, given_shapes
+from tfprune.graph.graph import Call
+from tfprune.graph.read import given_shapes
+from tfprune.graph.rebuild import Weights
 from tfprune.structure.groups.units import Units
-from tfprune.structure.rebuild.weights import Weights
 
 SMALL = 10_000
 """Samples of at most this many numbers are cheap enough for a larger batch."""

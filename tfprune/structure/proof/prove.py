@@ -17,7 +17,8 @@ from keras import tree
 
 from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
+from tfprune.graph.rebuild import Rebuilt, Weights, execute, perform, states_of
 from tfprune.graph.residual_blocks import addends
 from tfprune.keras_support.internals import all_layers, copy_mask, own_seed_generators, pass_mask
 from tfprune.structure.groups.units import Units
@@ -25,8 +26,8 @@ from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.proof.check_unrolling import check_unrolling
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.cut import NOTHING, Branches, Cut, uncut
-from tfprune.structure.rebuild.rebuild import Rebuilt, execute, perform, rebuild, states_of
-from tfprune.structure.rebuild.weights import Weights, sliced, zeroed
+from tfprune.structure.rebuild.rebuild import rebuild
+from tfprune.structure.rebuild.weights import sliced, zeroed
 
 TOLERANCE = 1e-4
 """The largest allowed difference, as a share of the output's largest number."""

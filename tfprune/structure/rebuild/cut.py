@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.graph.rebuild import Weights, read_weights
 from tfprune.graph.residual_blocks import Arm, ResidualBlock, without
 from tfprune.structure.groups.units import Units, units_of
-from tfprune.structure.rebuild.weights import Weights, read_weights
 
 NOTHING = np.zeros(0, int)
 """The roots of no units."""
@@ -83,4 +83,4 @@ class Cut:
 
 def uncut(found: Units) -> Cut:
     """Return the cut that removes nothing."""
-    return Cut(found, found, read_weights(found))
+    return Cut(found, found, read_weights(found.graph))

@@ -16,15 +16,14 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.data.batches import read
+from tfprune.graph.graph import Call, Ref
 from tfprune.graph.inputs import flat_inputs, takes
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.rebuild import Weights, execute, perform
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import all_layers, own_variables
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import USE, Binding, places
 from tfprune.structure.rebuild.cut import Cut
-from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.structure.rebuild.weights import Weights
 from tfprune.utils.einsum import letters_of
 
 RIDGE = 1e-4

@@ -1,39 +1,13 @@
-"""A model's weights as arrays: read, sliced, or zeroed for removed units."""
+"""A model's weights as arrays: sliced, or zeroed for removed units."""
 
 from collections.abc import Callable
-from typing import Any
 
-import keras
 import numpy as np
 
-from tfprune.graph.read import Graph
+from tfprune.graph.rebuild import Weights
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Binding, Ids, Keep, places
 from tfprune.structure.ids.site import Site
-
-Weights = dict[int, list[np.ndarray]]
-"""The arrays of each layer, under the `id` of the original layer."""
-
-
-def read_weights(found: Units) -> Weights:
-    """Return read-only views of all weights of a model, layer by layer."""
-    return {
-        id(op): [_view(variable) for variable in op.weights]
-        for op in operations(found.graph)
-        if isinstance(op, keras.Layer)
-    }
-
-
-def _view(variable: Any) -> np.ndarray:
-    """Return a read-only view of a variable; TensorFlow does not change it on assignment."""
-    array = np.asarray(variable.value.read_value())
-    array.flags.writeable = False
-    return array
-
-
-def operations(graph: Graph) -> list[Any]:
-    """Return each operation once, in the order of its first call."""
-    return list({id(call.op): call.op for call in graph.calls}.values())
 
 
 def sliced(found: Units, weights: Weights, keep: Keep) -> Weights:

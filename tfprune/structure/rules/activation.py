@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
+from tfprune.graph.rebuild import is_foreign
 from tfprune.keras_support.internals import maker_of, node_of, to_snake_case
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
-from tfprune.structure.ids.rule_registry import is_elementwise, is_foreign
+from tfprune.structure.ids.rule_registry import is_elementwise
 
 # fmt: off
 POINTWISE = frozenset({

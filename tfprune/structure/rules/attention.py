@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep

@@ -1,10 +1,11 @@
-"""Dense on any rank, EinsumDense, Embedding and ReversibleEmbedding."""
+"""Dense on any rank, EinsumDense, Embedding, ReversibleEmbedding, and weights as tensors."""
 
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
+from tfprune.graph.weight import Constant, Weight
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.ids import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids
+from tfprune.structure.ids.ids import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, newer, stop
 from tfprune.structure.rules.activation import activate
 from tfprune.utils.einsum import letters_of
@@ -58,9 +59,9 @@ def einsum_dense(flow: Flow, call: Call) -> Axes:
     wanted = (configured,) if isinstance(configured, int) else tuple(configured)
     tail = target[-len(wanted) :]
 
-    def output_shape(keep: object) -> tuple[int | None, ...]:
+    def output_shape(keep: Keep) -> tuple[int | None, ...]:
         return tuple(
-            size if ids is None or size is None else keep.count(ids)  # type: ignore[attr-defined]
+            size if ids is None or size is None else keep.count(ids)
             for size, ids in zip(wanted, tail, strict=True)
         )
 
@@ -124,3 +125,31 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
     else:
         site.bind(layer.reverse_embeddings, 0, x[-1], USE)
     return (*x[:-1], None)
+
+
+@layers(Weight)
+def weight(flow: Flow, call: Call) -> Axes:
+    """Make ids along each axis of a weight that broadcasts to no other size."""
+    layer, site = call.op, flow.site(call.op)
+    axes = tuple(
+        None if size == 1 else site.make(f"axis {axis}", size, resize=False)
+        for axis, size in enumerate(layer.shape)
+    )
+    for axis, ids in enumerate(axes):
+        if ids is not None:
+            site.bind(layer.weight, axis, ids, MAKE)
+
+    def shape(keep: Keep) -> tuple[int, ...]:
+        return tuple(
+            size if ids is None else keep.count(ids)
+            for size, ids in zip(layer.shape, axes, strict=True)
+        )
+
+    site.edit("shape", shape)
+    return axes
+
+
+@layers(Constant)
+def constant(flow: Flow, call: Call) -> Axes:
+    """Make no ids."""
+    return (None,) * len(call.op.shape)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
 from tfprune.keras_support.internals import CustomScaleLayer, StochasticDepth
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep

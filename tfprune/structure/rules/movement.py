@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop

@@ -9,7 +9,7 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.errors import type_name
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids
 from tfprune.structure.ids.rule_registry import layers, stop

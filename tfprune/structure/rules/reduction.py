@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Ids
 from tfprune.structure.ids.rule_registry import layers, ops, stop

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call, Ref
+from tfprune.graph.graph import Call, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
+from tfprune.structure.rules.dense import note_vocabulary
 
 
 @layers(kl.Concatenate)
@@ -208,5 +209,8 @@ def take(flow: Flow, call: Call) -> Axes:
     axis %= len(x)
     flow.freeze(x[axis], f"{call.path} picks from this axis")
     flow.freeze_axes(flow.axes(indices), f"{call.path} reads these as indices")
+    rows = flow.shape(call.args[0])[axis]
+    if rows is not None:
+        note_vocabulary(flow, indices, rows)
     middle = (None,) * (len(flow.shape(call.outputs[0])) - len(x) + 1)
     return (*x[:axis], *middle, *x[axis + 1 :])

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, newer, ops, stop

@@ -7,7 +7,8 @@ import keras
 from keras import layers as kl
 from keras import tree
 
-from tfprune.graph.read import Call, Graph, Ref, Value, is_function, read
+from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.read import is_function, read
 from tfprune.keras_support.internals import layers_and_input
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep

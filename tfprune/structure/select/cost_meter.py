@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError
+from tfprune.graph.rebuild import operations
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.flow import product
 from tfprune.structure.ids.ids import Ids
-from tfprune.structure.rebuild.weights import operations
 
 
 @dataclass(frozen=True, eq=False)

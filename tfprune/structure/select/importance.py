@@ -16,13 +16,12 @@ from keras import tree
 
 from tfprune.data.batches import Batch, read
 from tfprune.errors import DataError, OptionError
+from tfprune.graph.graph import Call
 from tfprune.graph.inputs import flat_inputs, takes
-from tfprune.graph.read import Call
+from tfprune.graph.rebuild import Weights, execute, perform
 from tfprune.keras_support.losses import loss_of
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import MAKE, USE, Binding, blocks, places, positions
-from tfprune.structure.rebuild.rebuild import execute, perform
-from tfprune.structure.rebuild.weights import Weights
 from tfprune.utils.registry import Registry
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from tfprune.graph.read import Call
+from tfprune.graph.graph import Call
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.flow import product
 from tfprune.structure.ids.ids import Ids
