@@ -13,7 +13,7 @@ def build(one: Architecture, seed: int = 0) -> keras.Model:
     """Return the built model, of random weights; a subclassed one is built by a call."""
     keras.utils.set_random_seed(seed)
     model = one.make()
-    if not model.built or not model.inputs:
+    if not getattr(model, "inputs", None):
         model(samples(one, 2))
     return model
 

@@ -355,9 +355,7 @@ def transfer():
 
 @architecture("transfer, frozen base with augmentation", Floats(IMAGE))
 def frozen_transfer():
-    base = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_shape=IMAGE, drop_connect_rate=0.1
-    )
+    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=IMAGE)
     base.trainable = False
     augmentation = keras.Sequential(
         [layers.RandomFlip("horizontal"), layers.RandomRotation(0.1)], name="augmentation"
