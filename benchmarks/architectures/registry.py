@@ -1,0 +1,71 @@
+"""Names of small architectures: what each takes, and how it is built.
+
+The models are written as people write them in tutorials: with layers and models of their own, most
+of them without `get_config`. They import nothing of tfprune.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+Build = Callable[[], keras.Model]
+
+
+@dataclass(frozen=True)
+class Floats:
+    """An input of floats.
+
+    Attributes:
+        shape: Its shape, without the batch.
+        positive: Whether its numbers are in [0, 1), such as the weights of a graph's edges.
+    """
+
+    shape: tuple[int, ...]
+    positive: bool = False
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An input of indices.
+
+    Attributes:
+        shape: Its shape, without the batch.
+        below: The size of the vocabulary.
+    """
+
+    shape: tuple[int, ...]
+    below: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model of the table.
+
+    Attributes:
+        name: Its name.
+        domain: The module that it stands in.
+        takes: `Floats` or `Whole`, in the structure that the model's call takes.
+        make: The function that returns the model, of random weights and not compiled.
+    """
+
+    name: str
+    domain: str
+    takes: Any
+    make: Build
+
+
+ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def architecture(name: str, takes: Any) -> Callable[[Build], Build]:
+    """Register a function that returns a model, under the name of its row in the table."""
+
+    def register(make: Build) -> Build:
+        assert name not in ARCHITECTURES, name
+        domain = make.__module__.rpartition(".")[2]
+        ARCHITECTURES[name] = Architecture(name, domain, takes, make)
+        return make
+
+    return register

@@ -1,0 +1,60 @@
+"""The models of the table «architectures × verbs»: each builds and runs, and no verb trips."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tfprune.errors import TfpruneError
+from tfprune.structure.groups.units import units
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+try:
+    zoo = importlib.import_module("architectures")
+finally:
+    sys.path.remove(str(FOLDER))
+
+NAMES = list(zoo.ARCHITECTURES)
+QUICK = [name for number, name in enumerate(NAMES) if number % 12 == 0]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in QUICK]
+
+
+def test_there_is_a_model_of_every_domain() -> None:
+    domains = {one.domain for one in zoo.ARCHITECTURES.values()}
+    files = {file.stem for file in (FOLDER / "architectures").glob("*.py")}
+    assert domains == files - {"__init__", "registry", "samples"}
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_a_model_runs_on_its_samples(name: str) -> None:
+    one = zoo.ARCHITECTURES[name]
+    model, x = zoo.build(one), zoo.samples(one, 3)
+    outputs = keras.tree.flatten(model(x, training=False))
+    targets = keras.tree.flatten(zoo.random_targets(model, x))
+    assert model.count_params() > 0
+    assert [output.shape for output in outputs] == [target.shape for target in targets]
+    assert all(output.shape[0] == 3 and np.isfinite(output).all() for output in outputs)
+
+
+@pytest.mark.parametrize("name", QUICK[::3])
+def test_a_seed_gives_the_same_model_and_samples_again(name: str) -> None:
+    one = zoo.ARCHITECTURES[name]
+    first, again = (zoo.build(one)(zoo.samples(one, 2), training=False) for _ in range(2))
+    keras.tree.map_structure(np.testing.assert_array_equal, first, again)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_looking_for_units_finds_some_or_says_why_not(name: str) -> None:
+    one = zoo.ARCHITECTURES[name]
+    model = zoo.build(one)
+    try:
+        found = units(model, input_shape=keras.tree.map_structure(lambda x: x.shape, one.takes))
+    except TfpruneError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(found) or found.frozen
