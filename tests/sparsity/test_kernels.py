@@ -150,3 +150,54 @@ def test_a_kernel_has_its_path_and_its_layers_name() -> None:
     (kernel,) = find_kernels([built(L.Dense(3, name="head"), (4,))])[0]
     assert isinstance(kernel, PrunableKernel)
     assert kernel.names() == [kernel.path, "head"]
+
+
+class Own(L.Layer):
+    """A layer with a weight of its own, of this shape, that computes a function of it."""
+
+    def __init__(self, shape, function, **kwargs):
+        super().__init__(**kwargs)
+        self.own, self.function = shape, function
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=self.own, initializer="random_normal", name="weight")
+
+    def call(self, x):
+        return self.function(x, self.weight)
+
+
+ops = keras.ops
+PRODUCTS = {
+    "matmul": ((6, 5), lambda x, w: x @ w, ((), (0,), (1,))),
+    "matmul with its transpose": ((5, 6), lambda x, w: x @ ops.transpose(w), ((), (1,), (0,))),
+    "matmul of the weight": (
+        (5, 4), lambda x, w: ops.matmul(w, x), ((), (1,), (0,))),
+    "one matrix for each step": (
+        (4, 6, 5), lambda x, w: ops.einsum("btd,tdk->btk", x, w), ((0,), (1,), (2,))),
+    "heads": ((6, 2, 3), lambda x, w: ops.einsum("btd,dhk->bthk", x, w), ((), (0,), (1, 2))),
+    "convolution": ((3, 6, 5), lambda x, w: ops.conv(x, w), ((0,), (1,), (2,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_weight_that_a_product_reads_is_a_kernel(name) -> None:
+    shape, function, axes = PRODUCTS[name]
+    inputs = keras.Input((4, 6))
+    model = keras.Model(inputs, Own(shape, function, name="own")(inputs))
+    (kernel,), skipped = find_kernels([model])
+    assert kernel.variable is model.get_layer("own").weight
+    assert kernel.axes == axes
+    assert skipped == []
+    tfprune.prune(model, 0.5)
+    assert tfprune.sparsity_of(model).sparsity == pytest.approx(0.5)
+
+
+def test_a_table_that_is_added_is_no_kernel() -> None:
+    inputs = keras.Input((4, 6))
+    model = keras.Model(
+        inputs, L.Dense(2, name="dense")(Own((4, 6), lambda x, w: x + w, name="own")(inputs))
+    )
+    kernels, (skipped,) = find_kernels([model])
+    assert [kernel.layer.name for kernel in kernels] == ["dense"]
+    assert (skipped.layer, skipped.usual) == ("own", True)
+    assert "no product reads its weights" in skipped.reason

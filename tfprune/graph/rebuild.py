@@ -355,8 +355,8 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
     graph = read(model, is_primitive, input_shape=input_shape)
     weights = read_weights(graph)
     flat, ops = rebuild(graph, weights, Edits(), weights)
-    if type(flat) is keras.Sequential:
-        flat = keras.Model(flat.inputs, flat.outputs, name=model.name)
+    if isinstance(model, keras.Sequential):
+        flat = keras.Model(flat.inputs[0], flat.outputs[0], name=model.name)
     for op in operations(graph):
         if isinstance(op, keras.Layer):
             for old, new in zip(op.weights, ops[id(op)].weights, strict=True):

@@ -1,5 +1,6 @@
 """The kernels of a model, which can be pruned, and their views as inputs by outputs."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.errors import type_name
+from tfprune.errors import ModelError, type_name
+from tfprune.graph.graph import Call, Graph
+from tfprune.graph.read import read
+from tfprune.graph.rebuild import is_primitive
+from tfprune.graph.weight import Weight
 from tfprune.keras_support.internals import direct_layers, own_variables
 from tfprune.utils.einsum import letters_of
+
+Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""The axes of a kernel: those of window positions and the like, of inputs, and of outputs."""
 
 KERNEL_NAMES = ("kernel", "recurrent_kernel", "pointwise_kernel", "embeddings")
 
@@ -31,7 +39,7 @@ class PrunableKernel:
     path: str
     layer: Any
     variable: Any
-    axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    axes: Axes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -76,12 +84,15 @@ def find_kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipp
     kernels: list[PrunableKernel] = []
     skipped: list[Skipped] = []
     seen: set[int] = set()
+    used = _UsedWeights(roots)
     for layer in walk_layers(roots):
         own = own_variables(layer)
-        variables, reason, usual = _prunable(layer, own)
+        variables, reason, usual = _prunable(layer, own, used)
         fresh = [variable for variable in variables if id(variable) not in seen]
         seen.update(map(id, fresh))
-        kernels += [PrunableKernel(v.path, layer, v, _axes(layer, v)) for v in fresh]
+        for variable in fresh:
+            axes = used.axes.get(id(variable)) or axes_of(layer, variable)
+            kernels.append(PrunableKernel(variable.path, layer, variable, axes))
         if reason and own:
             skipped.append(Skipped(layer.name, type_name(layer), reason, usual))
     return _unique_paths(kernels), skipped
@@ -140,7 +151,79 @@ _WITHOUT_KERNEL = (
 )
 
 
-def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
+class _UsedWeights:
+    """What the calls of a model do with the own weights of its custom layers.
+
+    The model is read when a layer asks, since most models have no such layer.
+    """
+
+    def __init__(self, roots: Sequence[Any]) -> None:
+        self._roots = roots
+        self._read = False
+        self.axes: dict[int, Axes] = {}
+        self._known: set[int] = set()
+
+    def of(self, own: Sequence[Any]) -> tuple[list[Any], str, bool]:
+        """Return those of a layer's weights that a product reads or, if none, why; see `Skipped`.
+
+        Args:
+            own: The weights.
+        """
+        if not self._read:
+            self._read = True
+            for root in self._roots:
+                if isinstance(root, keras.Model):
+                    self._add(root)
+        found = [variable for variable in own if id(variable) in self.axes]
+        known = all(id(variable) in self._known for variable in own)
+        why = "no product reads its weights" if known else "its call cannot be read"
+        return found, "" if found else f"{why}; add get_prunable_weights()", known
+
+    def _add(self, model: Any) -> None:
+        with contextlib.suppress(ModelError):  # Of a model that was never called, for example.
+            self._note(read(model, is_primitive))
+
+    def _note(self, graph: Graph) -> None:
+        for call in (call for call in graph.calls if is_primitive(call.op)):
+            self._known.update(map(id, getattr(call.op, "weights", ())))
+            if type(call.op) is Weight:
+                axes = _axes_of_products(graph, call)
+                if axes is not None:
+                    self.axes[id(call.op.weight)] = axes
+            elif isinstance(call.op, keras.Layer):
+                for variable in own_variables(call.op):
+                    if variable.name not in KERNEL_NAMES and len(variable.shape) >= 2:
+                        self.axes[id(variable)] = axes_of(call.op, variable)
+
+
+def _axes_of_products(graph: Graph, weight: Call) -> Axes | None:
+    """Return the axes of a weight in the product that reads it, None if there is none."""
+    rank, waiting = len(weight.op.shape), [(weight.outputs[0], tuple(range(len(weight.op.shape))))]
+    while waiting:
+        ref, order = waiting.pop()
+        for call in (call for call in graph.calls if ref in call.inputs):
+            name = type(call.op).__name__
+            if name == "Transpose":
+                axes = call.op.axes or tuple(reversed(range(rank)))
+                waiting.append((call.outputs[0], tuple(order[axis] for axis in axes)))
+            elif name in ("Cast", "ConvertToTensor"):
+                waiting.append((call.outputs[0], order))
+            elif name in ("Matmul", "Dot") and rank >= 2:
+                inputs, outputs = order[-2:] if call.args[1] == ref else order[-1:-3:-1]
+                return order[:-2], (inputs,), (outputs,)
+            elif name == "Einsum" and len(call.args) == 2:
+                parts, _, result = call.op.subscripts.replace(" ", "").partition("->")
+                mine, other = parts.split(",")[:: 1 if call.args[0] == ref else -1]
+                shared = [order[i] for i, letter in enumerate(mine) if letter in other]
+                outer = [order[i] for i, c in enumerate(mine) if c in other and c in result]
+                summed = tuple(axis for axis in shared if axis not in outer)
+                return tuple(outer), summed, tuple(a for a in order if a not in shared)
+            elif name == "Take" and call.args[0] == ref and rank == 2:
+                return (), (order[0],), (order[1],)
+    return None
+
+
+def _prunable(layer: Any, own: list[Any], used: _UsedWeights) -> tuple[list[Any], str, bool]:
     """Return the variables of a layer to prune or, if none, the reason and whether it is usual."""
     if hasattr(layer, "get_prunable_weights"):
         chosen = list(layer.get_prunable_weights())
@@ -157,7 +240,7 @@ def _prunable(layer: Any, own: list[Any]) -> tuple[list[Any], str, bool]:
         return floats, "", True
     if isinstance(layer, _WITHOUT_KERNEL) or all(len(v.shape) < 2 for v in own):
         return [], "no kernel", True
-    return [], f"no variable named {', '.join(KERNEL_NAMES)}; add get_prunable_weights()", False
+    return used.of(own)
 
 
 _TRANSPOSED = (
@@ -167,7 +250,8 @@ _TRANSPOSED = (
 )
 
 
-def _axes(layer: Any, variable: Any) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def axes_of(layer: Any, variable: Any) -> Axes:
+    """Return the axes of a kernel of a layer as (outer, inputs, outputs)."""
     rank = len(variable.shape)
     if isinstance(layer, keras.layers.EinsumDense):
         inputs, kernel, outputs = letters_of(layer.equation)
