@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.mutations import mutations
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ArtifactError, DataError, OptionError
-from tfprune.runtime import litert
+from tfprune.runtime import flatbuffer, litert
 from tfprune.runtime.litert import Runner, read_file
 from tfprune.workers import pool
 
@@ -176,3 +176,16 @@ def test_an_output_whose_name_is_no_text_is_refused_before_it_runs() -> None:
     assert changed != data
     with pytest.raises(ArtifactError, match="codec can't decode"):
         Runner(changed)
+
+
+def test_a_tensor_that_would_take_all_memory_is_refused_before_it_is_loaded(float_file) -> None:
+    shape = next(
+        tensor.shape
+        for tensor in flatbuffer.parse(float_file.bytes).subgraphs[0].tensors
+        if tensor.signature[:1] == (-1,) and len(tensor.shape) == 4
+    )
+    before = np.array(shape, "<i4").tobytes()
+    after = np.array((1 << 24, *shape[1:]), "<i4").tobytes()
+    assert before in float_file.bytes
+    with pytest.raises(ArtifactError, match=r"has the shape \(16777216, .*numbers; at most"):
+        Runner(float_file.bytes.replace(before, after))

@@ -5,6 +5,7 @@ them.
 """
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,9 @@ from tfprune.storage.scratch import scratch_folder
 from tfprune.workers import pool
 
 Source = Artifact | bytes | str | os.PathLike[str]
+
+MOST_NUMBERS = 1 << 28
+"""The most numbers that one tensor may have: 1 GiB of floats."""
 
 # SHA-256 of files that a child process has loaded and run.
 _LOADABLE: set[str] = set()
@@ -92,6 +96,19 @@ def ensure_loadable(
     _LOADABLE.add(digest)
 
 
+def _refuse_huge(contents: Contents, where: str) -> None:
+    """Raise if a tensor of a file would take more of the caller's memory than is allowed."""
+    for tensor in (tensor for graph in contents.subgraphs for tensor in graph.tensors):
+        numbers = math.prod(max(size, 1) for size in tensor.shape)
+        if numbers > MOST_NUMBERS:
+            raise ArtifactError(
+                f"{where}: tensor {tensor.name!r} has the shape {tensor.shape}, {numbers:,} "
+                f"numbers; at most {MOST_NUMBERS:,} are allowed, so that running the file does not "
+                "take all memory. Is the file damaged? Convert the model again, with a smaller "
+                "batch or input"
+            )
+
+
 def remember_loadable(data: bytes) -> None:
     """Record that a child process has run this content."""
     _LOADABLE.add(sha256(data))
@@ -148,6 +165,7 @@ class Runner:
     def __init__(self, source: Source, threads: int = 1) -> None:
         data, where = read_source(source)
         contents = flatbuffer.parse(data, where)
+        _refuse_huge(contents, where)
         ensure_loadable(data, where)
         self._start(data, contents, threads)
 
