@@ -227,3 +227,23 @@ def test_attention_as_an_operation_on_projections_split_by_reshaping(check, size
     model = keras.Model(inputs, kl.Dense(2)(ops.reshape(x, (-1, 6, 32))))
     assert list(sizes(model).values()) == [16]
     check(model)
+
+
+@pytest.mark.parametrize("axes", [None, (2,), (1, 2)])
+def test_heads_and_widths_of_attention_over_several_axes(axes, check) -> None:
+    inputs = keras.Input((3, 4, 6))
+    x = kl.Dense(8, name="before")(inputs)
+    attention = kl.MultiHeadAttention(2, 4, attention_axes=axes, name="attention")
+    model = keras.Model(inputs, kl.Dense(2)(attention(x, x)))
+    names = {group.name for group in tfprune.units(model)}
+    assert {"before", "attention.num_heads", "attention.key_dim"} <= names
+    check(model)
+
+
+def test_steps_that_attention_sums_over_are_kept() -> None:
+    inputs = keras.Input((5, 6))
+    x = kl.Permute((2, 1))(kl.Dense(8, name="before")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.MultiHeadAttention(2, 4, name="a")(x, x)))
+    found = tfprune.units(model)
+    assert "before" not in {group.name for group in found}
+    assert ("before", "a attends over this axis") in [(f.layer, f.reason) for f in found.frozen]

@@ -1,8 +1,11 @@
 import keras
 import numpy as np
+import pytest
 from keras import layers as kl
 
+import tfprune
 from tests.structure.targets.test_options import USUAL
+from tfprune.errors import ModelError
 from tfprune.structure.groups.units import units
 from tfprune.structure.targets.cost import cut_to_cost
 from tfprune.structure.targets.options import ShrinkOptions
@@ -46,3 +49,11 @@ def test_bytes_are_those_of_the_file() -> None:
     cut = cut_to_cost(units(net()), ShrinkOptions(target={"tflite_bytes": 0.95}, **options))
     assert len(cut.removed) > 0
     assert "its float32 .tflite file has" in cut.notes[-1]
+
+
+def test_a_cost_that_the_model_does_not_have_is_refused() -> None:
+    inputs = keras.Input((2,), dtype="int32")
+    user, item = (keras.layers.Embedding(9, 4)(inputs[:, i]) for i in range(2))
+    model = keras.Model(inputs, keras.ops.sum(user * item, -1, keepdims=True))
+    with pytest.raises(ModelError, match="macs 0.5: model .* has none to remove; use another cost"):
+        tfprune.shrink(model, {"macs": 0.5})

@@ -49,8 +49,7 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     key = _argument(call, "key", 2)
     key = value if key is None else key
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
-    if len(xq) != 3 or layer.attention_axes not in (None, (1,)):
-        return stop(flow, call, "attends over several axes")
+    _freeze_places(flow, call, xq, xk, xv)
     heads = site.make("num_heads", layer.num_heads, kind=HEADS)
     width_k = site.make("key_dim", layer.key_dim, kind=WIDTH)
     width_v = site.make("value_dim", layer.value_dim, kind=WIDTH)
@@ -78,13 +77,26 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     site.edit("output_shape", output_shape)
     _bind_output(site, out, heads, width_v, made)
     _zero_in_queries(site, dense.query, width_k)
-    return _with_scores(call, made, heads)
+    return _with_scores(flow, call, made, heads)
 
 
-def _with_scores(call: Call, made: Ids, heads: Ids) -> Axes | list[Axes]:
+def _freeze_places(flow: Flow, call: Call, *tensors: Axes) -> None:
+    """Freeze the ids of steps or positions, over which attention sums."""
+    for axes in tensors:
+        flow.freeze_axes(axes[:-1], f"{call.path} attends over this axis")
+
+
+def _with_scores(flow: Flow, call: Call, made: Ids, heads: Ids) -> Axes | list[Axes]:
     """Return the axes of the output, and of the scores if a call returns them."""
-    output: Axes = (None, None, made)
-    return output if len(call.outputs) == 1 else [output, (None, heads, None, None)]
+    first, *scores = (flow.shape(ref) for ref in call.outputs)
+    output: Axes = (*(None for _ in first[:-1]), made)
+    if not scores:
+        return output
+    if len(first) == 3:
+        return [output, (None, heads, None, None)]
+    # Over several axes, Keras declares scores of another shape than it returns.
+    flow.freeze(heads, f"{call.path} returns the scores of several axes")
+    return [output, (None,) * len(scores[0])]
 
 
 def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> None:
@@ -111,6 +123,7 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     key = _argument(call, "key", 2)
     key = value if key is None else key
     xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
+    _freeze_places(flow, call, xq, xk, xv)
     flow.join(xq[-1], xv[-1], f"{call.path} requires its value to be as wide as its query")
     hq, hkv = layer.num_query_heads, layer.num_key_value_heads
     if hkv == 1:
@@ -134,7 +147,7 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
     _bind_output(site, out, queries, width, made)
     _zero_in_queries(site, dense.query, width)
-    return _with_scores(call, made, queries)
+    return _with_scores(flow, call, made, queries)
 
 
 @ops("DotProductAttention")

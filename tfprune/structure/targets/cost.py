@@ -67,6 +67,11 @@ def _choose(
     if target is None:
         return Selection(pool.removed(0.0), tuple(pool.notes))
     now = meter.measure(target.cost, meter.everything)
+    if not now:
+        raise ModelError(
+            f"shrink target {target}: model {found.model.name!r} has none to remove; use another "
+            "cost: params, channels or tflite_bytes"
+        )
     if not target.is_share and now <= target.limit(now):
         pool.notes.append(f"the model already meets its target of {target}")
     meet = _meet_channels if target.cost == "channels" else _meet
