@@ -202,6 +202,15 @@ def test_light_modules_load_neither_tensorflow_nor_keras(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
+def test_importing_the_package_loads_nothing_else() -> None:
+    code = (
+        "import importlib, sys; before = set(sys.modules); import tfprune; "
+        "print(*sorted(sys.modules.keys() - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tfprune"]
+
+
 ALONE = """
 import importlib, sys
 for name in sys.argv[1:]:
