@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from tfprune.errors import ModelError
 
 Values = dict[str, Any]
@@ -56,6 +54,8 @@ def _sections_to_tf(values: Values) -> Values:
 
 
 def _sections_from_tf(values: Values) -> Values:
+    import numpy as np
+
     sizes = values["indices_or_sections"]
     if np.ndim(sizes) == 0:
         return values | {"indices_or_sections": int(sizes)}
