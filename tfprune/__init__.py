@@ -135,8 +135,11 @@ else:
             raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
         home = f"tfprune.{_HOME[name]}"
         if name in _MODULES:
-            return importlib.import_module(f"{home}.{name}")
-        return getattr(importlib.import_module(home), name)
+            found = importlib.import_module(f"{home}.{name}")
+        else:
+            found = getattr(importlib.import_module(home), name)
+        globals()[name] = found  # the next use does not come here
+        return found
 
 
 def __dir__() -> list[str]:

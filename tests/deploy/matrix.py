@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras
 from sklearn.datasets import load_digits
 
-from tfprune.data.output_difference import scale_of
+from tfprune.data.model_comparison import scale_of
 from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.reference import model_outputs
 from tfprune.errors import ConversionError

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, operation_of
 from tfprune.bridge.layer_configs import Side
-from tfprune.data.output_difference import largest_share
-from tfprune.data.random_inputs import full_shape, random_input
+from tfprune.data.model_comparison import full_shape, largest_share, random_input
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
 

@@ -37,7 +37,7 @@ from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, maker_of
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.sparsity.masks import holds_of
 from tfprune.utils.extras import require
 

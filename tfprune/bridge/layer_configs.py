@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.generation import is_tfmot
+from tfprune.keras_support.models import is_tfmot
 
 # The same option under another name: class -> {name in tf_keras: name in Keras 3}.
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}

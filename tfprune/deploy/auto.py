@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tfprune.data.output_difference import is_whole, rms_share, same_answers
+from tfprune.data.model_comparison import is_whole, rms_share, same_answers
 from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.options import Options, check_time_limit

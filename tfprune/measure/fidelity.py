@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tfprune.data.batches import BATCH_SIZE, read
+from tfprune.data.model_comparison import differences, is_whole, same_answers
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.data.output_difference import differences, is_whole, same_answers
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.sources import Source, called, name_of
 from tfprune.runtime.artifact import TensorSpec

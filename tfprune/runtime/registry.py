@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfprune.data.random_inputs import random_input
+from tfprune.data.model_comparison import random_input
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
 from tfprune.runtime.artifact import Artifact, TensorSpec

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
-from tfprune.keras_support import generation
 from tfprune.keras_support.losses import Loss
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import is_tf_keras, is_tfmot, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
@@ -203,11 +202,7 @@ def roots_of(model: Any, call: str) -> list[Any]:
     roots = list(model) if isinstance(model, (list, tuple)) else [model]
     for root in roots:
         if not isinstance(root, keras.layers.Layer):
-            hint = (
-                " prune_low_magnitude accepts tf_keras models."
-                if generation.is_tf_keras(root)
-                else ""
-            )
+            hint = " prune_low_magnitude accepts tf_keras models." if is_tf_keras(root) else ""
             raise ModelError(
                 f"{call}: expected a Keras 3 model, layer or list of layers. "
                 f"Received {type_name(root)}.{hint}"
@@ -230,7 +225,7 @@ def as_schedule(schedule: Any) -> PruningSchedule:
     """Return a schedule of this package, converted from tensorflow-model-optimization's."""
     if isinstance(schedule, PruningSchedule):
         return schedule
-    if generation.is_tfmot(schedule):
+    if is_tfmot(schedule):
         return schedule_from_tfmot(schedule)
     raise OptionError(
         f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."

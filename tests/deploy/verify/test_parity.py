@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfprune.data.output_difference import scale_of
+from tfprune.data.model_comparison import scale_of
 from tfprune.deploy.verify.parity import agrees, check_agreement, parity
 from tfprune.errors import ConversionError, DataError
 

@@ -7,14 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.data.output_difference import correlation, rms_share
+from tfprune.data.model_comparison import correlation, rms_share
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.reference import file_outputs
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.workers import pool
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, InputShape
-from tfprune.keras_support.cloning import carry_compile
+from tfprune.keras_support.models import carry_compile
 from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.data.random_inputs import full_shape, random_input
+from tfprune.data.model_comparison import full_shape, random_input
 from tfprune.graph.read import Call, given_shapes
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.weights import Weights

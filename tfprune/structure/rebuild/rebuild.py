@@ -12,7 +12,6 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.read import Call, Graph, Ref
-from tfprune.keras_support.cloning import settle
 from tfprune.keras_support.internals import (
     all_layers,
     begin_with,
@@ -20,10 +19,10 @@ from tfprune.keras_support.internals import (
     output_shape_given,
     takes_training,
 )
+from tfprune.keras_support.models import settle
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Keep
+from tfprune.structure.ids.ids import Keep, Site
 from tfprune.structure.ids.rule_registry import is_foreign
-from tfprune.structure.ids.site import Site
 from tfprune.structure.rebuild.cut import Cut
 from tfprune.structure.rebuild.weights import operations, sliced
 

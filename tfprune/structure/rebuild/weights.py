@@ -8,8 +8,7 @@ import numpy as np
 
 from tfprune.graph.read import Graph
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding, Ids, Keep, places
-from tfprune.structure.ids.site import Site
+from tfprune.structure.ids.ids import Binding, Ids, Keep, Site, places
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
