@@ -12,7 +12,7 @@ class Scheme:
     Attributes:
         summary: One line for a table.
         bound: Allowed difference from the Keras model: the root mean squared difference of an
-            output as a fraction of its scale (`output_difference.scale_of`).
+            output as a fraction of its scale (`model_comparison.scale_of`).
         io: Types that float inputs and outputs may have in the file; the first is the default.
         quantize: Weights are stored in 8 bits.
         activations: "float", "int8" or "int16". Integers need calibration.
