@@ -47,27 +47,12 @@ def choose(
     the float32 file. Of the candidates that lose at most `max_drop`, the fastest (or smallest) is
     chosen; between latencies that are equal within the noise, the smaller file.
 
-    Args:
-        model: A built `keras.Model` or `tf_keras.Model`.
-        options: Options of the conversion. Samples of the model's input are required; `io` applies
-            to the candidates that support it.
-        data: As in `to_tflite`.
-        prefer: As in `to_tflite`.
-        max_drop: Allowed loss against the float32 file: of accuracy with labels, else of
-            agreement. For outputs without classes: the root mean squared
-            difference from the float32 file, as a fraction of the output's scale.
-        candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
-            prefer="size" weight_int8 and int4 too, where litert-quantizer is installed.
-        metric: How labeled data is scored: as in `compare`.
-        device: Where latency is measured.
-        threads: Threads of the runtime.
-        runs: How many pairs are timed of each candidate and the float32 file.
-        progress: Receives progress reports.
-
     Returns:
         The file; `report.choice` lists all candidates.
 
-    Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
+    The other arguments are those of `to_tflite`. `options` has samples of the input; its `io`
+    applies to the candidates that support it. Raises as `to_tflite` does; a ConversionError if not
+    even the float32 file can be made.
 
     Example:
         artifact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))

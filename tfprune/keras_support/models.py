@@ -28,10 +28,7 @@ def _comes_from(value: Any, package: str) -> bool:
 
 
 def refuse_quantized(*roots: Any) -> None:
-    """Raise for models and layers whose weights Keras has quantized.
-
-    Args:
-        *roots: Models and layers of either generation; `tf_keras` quantizes none.
+    """Raise for models and layers, of either generation, whose weights Keras has quantized.
 
     Raises:
         ModelError: Keras's own `quantize` has been called on one, or on a layer in it.

@@ -111,19 +111,8 @@ def check_file(
 ) -> Verdict:
     """Check a file against limits; measure only what they need.
 
-    Args:
-        source: The file: an artifact, a path or bytes.
-        limits: The limits.
-        name: Its name in messages.
-        data: (inputs, labels), or a dataset or another iterable of these; needed for limits of
-            accuracy.
-        baseline: The file that some limits refer to, measured in the same run.
-        recorded: Its SHA-256 when it was stored; a different hash misses the gate `unchanged`.
-        metric: The score.
-        device: The device that times it.
-        threads: Threads of the runtime.
-        runs: Number of timed pairs.
-        progress: Receives progress reports.
+    `baseline` is the file that some limits refer to, measured in the same run. `recorded` is the
+    SHA-256 of the file when it was stored; a different one misses the gate `unchanged`.
 
     Raises:
         OptionError: A limit lacks the data or the baseline it needs, or there is no limit.

@@ -135,12 +135,7 @@ def profile(
 
 
 def check_profiled(file: str | os.PathLike[str], name: str | None = None) -> None:
-    """Raise OptionError unless the name of a file ends in `.tflite`.
-
-    Args:
-        file: Its path.
-        name: Its name in the error; by default its path.
-    """
+    """Raise OptionError unless the name of a file ends in `.tflite`."""
     kind = of_ending(Path(file))
     if kind.ending != ".tflite":
         raise OptionError(f"{name or file}: only .tflite files can be profiled")

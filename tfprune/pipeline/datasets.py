@@ -133,15 +133,7 @@ def as_dataset(
 def check_for_model(
     data: Dataset, shape: tuple[int | None, ...], dtype: str, classes: int, model: str
 ) -> None:
-    """Raise unless data fits a model with this input shape and number of classes.
-
-    Args:
-        data: The data.
-        shape: The model's input shape without the batch.
-        dtype: The model's input type.
-        classes: The number of its outputs.
-        model: Its name, for errors.
-    """
+    """Raise unless data fits a model with this input shape and number of classes."""
     fits = len(shape) == len(data.input_shape) and all(
         wanted is None or wanted == found
         for wanted, found in zip(shape, data.input_shape, strict=True)

@@ -21,11 +21,7 @@ def epoch_steps(recipe: Recipe, examples: int) -> int:
 
 
 def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
-    """Return the pruning schedule that a recipe asks for.
-
-    Args:
-        table: Its [prune].
-        steps: Optimizer steps in one epoch.
+    """Return the pruning schedule of a recipe's [prune]; an epoch has `steps` updates.
 
     Raises:
         RecipeError: In steps, it ends before it begins, or begins after the training.

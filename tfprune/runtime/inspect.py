@@ -108,11 +108,7 @@ class Inspection:
         return dataclasses.asdict(self)
 
     def to_text(self, most: int = 20) -> str:
-        """Return tables of text.
-
-        Args:
-            most: Maximum number of constants to list.
-        """
+        """Return tables of text, with at most `most` of the constants."""
         share = self.zeros / self.elements if self.elements else 0.0
         lines = [
             f"{self.where}: {self.raw_bytes:,} bytes, {self.gzip_bytes:,} under gzip",

@@ -91,9 +91,6 @@ def read_any(source: Source) -> tuple[bytes, Runtime]:
 
     The ending of its name decides, or for bytes without a name, how they start.
 
-    Args:
-        source: An artifact, the bytes, or a path.
-
     Raises:
         ArtifactError: It is missing, or has another format.
         OptionError: Its runtime is not installed.

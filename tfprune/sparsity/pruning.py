@@ -106,13 +106,7 @@ def prune(
 
 
 def strip_pruning(model: M) -> M:
-    """Apply the masks of a model a last time and remove them.
-
-    Args:
-        model: A model from `prune` or `prune_low_magnitude`, trained.
-
-    Returns:
-        `model` itself.
+    """Apply the masks of a trained model a last time, remove them, and return the model.
 
     Warns:
         ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another

@@ -59,10 +59,6 @@ class Archive:
     def read(self, name: str, most_bytes: float = math.inf) -> NDArray[Any]:
         """Return an array.
 
-        Args:
-            name: Name of the array.
-            most_bytes: Size limit; a larger array is not read.
-
         Raises:
             ArchiveFault: The array is missing, damaged or too large.
         """

@@ -45,11 +45,7 @@ def scratch_folder() -> Iterator[Path]:
 def open_beside(target: Path) -> tuple[int, Path]:
     """Create a file under a temporary name next to another; remove those of killed runs.
 
-    Args:
-        target: The final name of the file.
-
-    Returns:
-        A handle to write to, which the caller closes, and the temporary name.
+    Returns a handle to write to, which the caller closes, and the temporary name.
     """
     _sweep_beside(target)
     while True:

@@ -142,14 +142,7 @@ def shrink(
 def build_report(
     cut: Cut, small: Rebuilt, proof: Proof | None, options: ShrinkOptions
 ) -> ShrinkReport:
-    """Return the report on a shrunk model.
-
-    Args:
-        cut: What was removed.
-        small: The smaller model.
-        proof: The result of the verification; None if it was skipped.
-        options: The options of `shrink`.
-    """
+    """Return the report on a shrunk model; `proof` is None if verification was skipped."""
     whole, left, arms = cut.whole, cut.left, cut.branches.arms
     meter = Meter(whole)
     meter_left = meter if left is whole else Meter(left)

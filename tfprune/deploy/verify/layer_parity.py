@@ -162,13 +162,7 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
 def _operations(
     face: Interface, arrays: Mapping[str, np.ndarray], names: Mapping[int, str]
 ) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-    """Return the outputs of a model, and its values for the tensors of a file.
-
-    Args:
-        face: The model.
-        arrays: Its inputs.
-        names: Names of the tensors, by index.
-    """
+    """Return the outputs of a model, and its values for the tensors of a file."""
     import tensorflow as tf
 
     @tf.function(autograph=False)

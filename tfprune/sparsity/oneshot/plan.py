@@ -88,11 +88,7 @@ def make_plan(
 ) -> tuple[list[KernelJob], list[Skipped]]:
     """Return the kernels to prune, in the order in which the model runs them, and the skipped ones.
 
-    Args:
-        model: The model, which is built by running it if it is not.
-        batch: Samples to run it on.
-        choices: The options of `prune_oneshot`.
-        sparsity: Fraction of zeros.
+    A model that is not built is built by running it on the batch.
 
     Raises:
         FilterError: If a filter matches no kernel.

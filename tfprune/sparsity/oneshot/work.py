@@ -81,11 +81,7 @@ def prune_layer(
 ) -> tuple[NDArray, LayerReport]:
     """Prune one layer of the model and return its mask and report.
 
-    Args:
-        job: The layer.
-        bench: The model, with the layers before it pruned.
-        method: `reconstruct` or `wanda`.
-        damping: As in `solve.damped`.
+    The layers before it are pruned already. `method` is "reconstruct" or "wanda".
     """
     if job.linear is None:
         mask = job.mask(np.abs(job.weights))

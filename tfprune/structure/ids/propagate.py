@@ -115,10 +115,7 @@ def count(
 def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
     """Find the ids of every tensor of a graph from those of its inputs.
 
-    Args:
-        flow: The state that rules read and write.
-        graph: The calls, in the order they run.
-        counts: The multiplications of each call, by its `id`.
+    `counts` are the multiplications of each call, by its `id`.
     """
     for call in graph.calls:
         rule, before = find(call.op), len(flow.costs)
