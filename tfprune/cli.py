@@ -291,7 +291,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     from tfprune.recipe.shipped import find_recipe, headline, shipped_recipes
 
     if arguments.keys:
-        from tfprune.recipe.tables import describe
+        from tfprune.recipe.recipe import describe
 
         print_result(describe())
     elif arguments.name:

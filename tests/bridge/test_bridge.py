@@ -14,7 +14,7 @@ import tf_keras
 
 import tfprune
 from tfprune.bridge import bridge
-from tfprune.bridge.agreement import difference
+from tfprune.bridge.agreement import difference, verify
 from tfprune.bridge.pair_weights import base_name
 from tfprune.errors import ModelError, ScheduleWarning
 
@@ -434,10 +434,10 @@ def test_a_difference_is_refused_and_the_layer_named(functional: bool) -> None:
     one = bridge._Bridge("to_tf_keras", bridge._keras(), bridge._tf_keras())
     new = one.model(old)
     one.copy_weights()
-    one.verify(old, new)
+    verify(one.comparison(old, new))
     new.get_layer("d1").kernel.assign_add(np.full((3, 3), 1e-3))
     with pytest.raises(ModelError, match=r"differ by .* starting at layer 'd1'"):
-        one.verify(old, new)
+        verify(one.comparison(old, new))
 
 
 def test_the_given_model_is_not_changed() -> None:

@@ -16,8 +16,7 @@ from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
-from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
-from tfprune.runtime.schemes import SCHEMES
+from tfprune.runtime.schemes import AUTO, SCHEMES, Candidate, Choice, check_prefer, pick
 from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 

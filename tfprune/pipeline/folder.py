@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.recipe.tables import Recipe
+from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.toml import to_toml
 from tfprune.storage.files import check_destination, parse_json, read_bytes, write_atomic
 from tfprune.storage.records import record

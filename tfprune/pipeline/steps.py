@@ -3,7 +3,8 @@
 import math
 
 from tfprune.errors import OptionError, RecipeError
-from tfprune.recipe.tables import PruneTable, Recipe, TrainTable
+from tfprune.recipe.recipe import Recipe
+from tfprune.recipe.tables import PruneTable, TrainTable
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 
 UPDATES = 50

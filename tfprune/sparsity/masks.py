@@ -305,10 +305,8 @@ class Pruning:
     def update(self, sparsity: float, *, recover: bool = False) -> bool:
         """Compute and apply the masks for a sparsity; return whether there was anything to do.
 
-        Args:
-            sparsity: The current sparsity of the schedule.
-            recover: Whether the weights may come from a run that pruned them to this sparsity:
-                then the zeros become the mask, whatever the score.
+        With `recover`, the weights may come from a run that pruned them to this sparsity: then
+        the zeros become the mask, whatever the score.
         """
         if not self.holds:
             return False
