@@ -14,6 +14,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import harness
+from house_source import commit_of
+
 HERE = Path(__file__).parents[1]
 SHRINK = """
 import time, keras, tfprune
@@ -46,9 +49,6 @@ def run(root: Path, code: str) -> float:
 
 def main() -> None:
     """Time both checkouts by turns and store the table."""
-    import harness
-    from house import commit_of
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="a checkout of another commit")
     parser.add_argument("--rounds", type=int, default=5)

@@ -9,7 +9,7 @@ import pytest
 import tf_keras
 
 from tfprune.loading import budget
-from tfprune.loading.budget import BudgetError, check_counts, limited_variables
+from tfprune.loading.budget import BudgetError, check_config_counts, limited_variables
 
 
 def build(api: Any, units: int) -> Any:
@@ -70,7 +70,9 @@ def test_what_is_stored_may_be_loaded_and_trained() -> None:
 
 
 def test_what_python_counts_through_is_limited() -> None:
-    check_counts([{"size": [2, 2], "num_thresholds": 200, "batch_shape": [None, 160_000, 1]}])
+    check_config_counts(
+        [{"size": [2, 2], "num_thresholds": 200, "batch_shape": [None, 160_000, 1]}]
+    )
     for options, message in (
         ({"size": 100_000_000}, "size = 100,000,000; at most 4,096 is allowed"),
         ({"size": {"class_name": "__tuple__", "items": [2, 5000]}}, "size = 5,000"),
@@ -78,10 +80,10 @@ def test_what_python_counts_through_is_limited() -> None:
         ({"unroll": True, "batch_shape": [None, 160_000, 1]}, "batch_shape = 160,000"),
     ):
         with pytest.raises(BudgetError, match=message):
-            check_counts({"layers": [{"config": options}]})
+            check_config_counts({"layers": [{"config": options}]})
     up = {"class_name": "UpSampling1D", "config": {"size": 100}}
-    check_counts([up, up])
+    check_config_counts([up, up])
     with pytest.raises(BudgetError, match="upsamples to 100,000,000 slices; at most 1,048,576"):
-        check_counts([up] * 4)
+        check_config_counts([up] * 4)
     with pytest.raises(BudgetError, match="upsamples to 40,000,000,000 slices"):
-        check_counts([{"batch_shape": [None, 400_000_000, 1]}, up])
+        check_config_counts([{"batch_shape": [None, 400_000_000, 1]}, up])

@@ -11,7 +11,7 @@ import tf_keras
 
 from tests.loading import payloads
 from tfprune.errors import ArtifactError
-from tfprune.loading.folders import check_folder, load_weights_into, read_config
+from tfprune.loading.folders import check_model_folder, load_weights_into, read_config
 from tfprune.loading.load import load_model
 
 
@@ -41,7 +41,7 @@ def test_models_of_every_age_load_with_their_weights(
     path = Path(shutil.copytree(folder, tmp_path / "m"))
     if age == "old":
         payloads.make_old(path)
-    check_folder(path)
+    check_model_folder(path)
     loaded = load_model(path)
     assert [layer.name for layer in loaded.layers if "math" not in layer.name.lower()]
     x = np.random.default_rng(0).random((2, 8, 8, 3), "float32")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_folder, open_folder
+from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_run_folder, open_folder
 from tfprune.recipe import parse_recipe
 
 RECIPE_A = parse_recipe({"prune": {"sparsity": 0.5}})
@@ -135,10 +135,10 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="is below .*file, a file; choose another path"):
-        check_folder(tmp_path / "file" / "run", resume=False)
+        check_run_folder(tmp_path / "file" / "run", resume=False)
     if os.path.isdir("/proc"):
         with pytest.raises(OptionError, match="cannot write to /proc"):
-            check_folder("/proc/tfprune", resume=False)
+            check_run_folder("/proc/tfprune", resume=False)
 
 
 def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:
@@ -247,7 +247,7 @@ def test_a_link_that_is_no_folder_is_refused(tmp_path: Path, name: str, target: 
     for resume in (False, True):
         for folder in (tmp_path / name, tmp_path / name / "below"):
             with pytest.raises(OptionError, match=rf"{name}.*(Give a folder|choose another path)"):
-                check_folder(folder, resume=resume)
+                check_run_folder(folder, resume=resume)
     assert (tmp_path / "a.txt").read_text() == "thesis"
     assert sorted(os.listdir(tmp_path)) == sorted({"a.txt", name})
 

@@ -5,7 +5,7 @@ import pytest
 import tfprune
 from tfprune.errors import ScheduleWarning
 from tfprune.sparsity.masks import holds_of
-from tfprune.sparsity.unheld import describe, unheld_zeros, watch_zeros
+from tfprune.sparsity.unheld import describe_zeros, unheld_zeros, watch_zeros
 
 
 @pytest.fixture
@@ -58,4 +58,4 @@ def test_pruning_takes_its_place(sparse, data) -> None:
 
 
 def test_many_kernels_are_named_in_short() -> None:
-    assert describe(dict.fromkeys("abcde", 0.5)) == "a (50%), b (50%), c (50%) and 2 more"
+    assert describe_zeros(dict.fromkeys("abcde", 0.5)) == "a (50%), b (50%), c (50%) and 2 more"

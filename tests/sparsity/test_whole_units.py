@@ -8,7 +8,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
-from tfprune.sparsity.choices.patterns import WholeUnits, resolve
+from tfprune.sparsity.choices.patterns import WholeUnits, resolve_pattern
 from tfprune.sparsity.masks import holds_of, prunings_of
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -42,12 +42,12 @@ def fit(model, epochs, *callbacks):
 
 
 def test_patterns_by_name() -> None:
-    assert resolve("channel") == WholeUnits("channel")
-    assert resolve(WholeUnits("head")) == WholeUnits("head")
+    assert resolve_pattern("channel") == WholeUnits("channel")
+    assert resolve_pattern(WholeUnits("head")) == WholeUnits("head")
     with pytest.raises(OptionError, match="expected 'channel' or 'head'. Received 'row'"):
         WholeUnits("row")
     with pytest.raises(OptionError, match=r"'channel\(3\)'"):
-        resolve("channel(3)")
+        resolve_pattern("channel(3)")
 
 
 def test_the_schedule_closes_more_and_more_units_and_opens_none() -> None:

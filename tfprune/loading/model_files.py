@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtifactError
-from tfprune.loading.folders import check_folder, read_config
+from tfprune.loading.folders import check_model_folder, read_config
 from tfprune.loading.stored import examine_h5
 from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.pool import ChildError, run_job
@@ -64,7 +64,7 @@ def check_model_file(path: Path) -> None:
     if not path.exists():
         raise ArtifactError(f"{path}: no such file.")
     if path.is_dir():
-        check_folder(path)
+        check_model_folder(path)
     elif path.suffix == ".keras":
         _check_archive(path)
     elif path.suffix in (".h5", ".hdf5"):

@@ -11,7 +11,7 @@ from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
-from tfprune.measure.sources import Source, called
+from tfprune.measure.sources import Source, named_in_errors
 from tfprune.report.data import UNCHANGED, Conditions, GateResult
 from tfprune.report.gates import Gate, verdict_of
 from tfprune.runtime.artifact import sha256
@@ -130,10 +130,10 @@ def check_file(
         )
     if limits.need_data and data is None:
         raise OptionError(f"{name}: a limit of accuracy needs labeled data; give data=")
-    with called(name):
+    with named_in_errors(name):
         files = [read_file(source)]
     if baseline is not None:
-        with called("baseline"):
+        with named_in_errors("baseline"):
             files.insert(0, read_file(baseline))
     names = [name] if baseline is None else ["baseline", name]
     weights = [sizes(file) for file in files]
@@ -168,10 +168,7 @@ def check_file(
 
 
 def _figures(
-    limits: Limits,
-    weights: list[Sizes],
-    scores: tuple[Fidelity, ...],
-    timed: Interleaved | None,
+    limits: Limits, weights: list[Sizes], scores: tuple[Fidelity, ...], timed: Interleaved | None
 ) -> Iterator[tuple[str, float, float | None]]:
     """Yield each limit that is set with the measured value."""
     values: dict[str, float | None] = {

@@ -16,7 +16,7 @@ from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_fil
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
-from tfprune.measure.sources import Source, called, name_of
+from tfprune.measure.sources import Source, name_of, named_in_errors
 from tfprune.report.data import Row
 from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
@@ -153,7 +153,7 @@ def versions() -> dict[str, str]:
 
 
 def _read(subject: _Subject) -> bytes:
-    with called(subject.name):
+    with named_in_errors(subject.name):
         data, runtime = read_any(subject.source)
         if runtime.ending != ".tflite":
             raise OptionError(

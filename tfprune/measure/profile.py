@@ -121,12 +121,7 @@ def profile(
         check_profiled(files[0], name)
         check_version()
         for answer in ask(
-            profile_file,
-            files,
-            runs,
-            names=[name],
-            threads=threads,
-            shapes=input_shapes,
+            profile_file, files, runs, names=[name], threads=threads, shapes=input_shapes
         ):
             if "events" in answer:
                 rounds.append(answer["events"])

@@ -16,6 +16,7 @@ from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
 from tfprune.storage.archives import ArchiveFault, open_archive
+from tfprune.utils.extras import require
 
 
 @dataclass(frozen=True)
@@ -283,12 +284,9 @@ TEST_FRACTION = 0.25
 
 
 def _digits(seed: int) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise DataError(
-            "[data] digits come with scikit-learn: pip install 'tfprune[demo]'."
-        ) from None
+    require("[data] digits", "demo", "sklearn")
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     images = (x / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     order = np.random.default_rng(seed).permutation(len(images))

@@ -168,7 +168,7 @@ def open_folder(
         DataError: The run in the folder has other data or another model.
     """
     folder = Path(path)
-    check_folder(folder, resume=resume)
+    check_run_folder(folder, resume=resume)
     state = _read_state(folder)
     if state is not None and not state.stages:
         state = None  # no stage is done, so start from the beginning
@@ -190,7 +190,7 @@ def open_folder(
         yield RunFolder(folder, identity, done, begun)
 
 
-def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
+def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
     """Raise OptionError unless a run can start in a folder, or be resumed there."""
     folder = Path(path)
     if os.path.lexists(folder) and not folder.is_dir():

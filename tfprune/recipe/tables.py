@@ -25,19 +25,11 @@ from tfprune.recipe.kinds import (
     resolved,
     whole,
 )
-from tfprune.recipe.sources import (
-    APPLICATIONS,
-    DATA_SOURCE,
-    MODEL_SOURCE,
-    is_file,
-    is_function,
-)
+from tfprune.recipe.sources import APPLICATIONS, DATA_SOURCE, MODEL_SOURCE, is_file, is_function
 from tfprune.runtime.schemes import AUTO, PREFER, SCHEMES, check_scheme
-from tfprune.sparsity.choices.allocation import ALLOCATIONS
-from tfprune.sparsity.choices.allocation import resolve as resolve_allocation
-from tfprune.sparsity.choices.patterns import resolve as resolve_pattern
-from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.choices.scores import resolve as resolve_score
+from tfprune.sparsity.choices.allocation import ALLOCATIONS, resolve_allocation
+from tfprune.sparsity.choices.patterns import resolve_pattern
+from tfprune.sparsity.choices.scores import SCORES, resolve_score
 from tfprune.structure.select.target import check_target
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
@@ -191,18 +183,13 @@ class PruneTable(Table):
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
-        resolved(
-            resolve_score,
-            "the name of a score",
-            names=(SCORES,),
-        ),
+        resolved(resolve_score, "the name of a score", names=(SCORES,)),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
         resolved(
-            resolve_pattern,
-            "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
+            resolve_pattern, "the name of a pattern: unstructured, block(4,1), 2:4, channel or head"
         ),
         "weights that are pruned together",
         "unstructured",
@@ -283,11 +270,7 @@ class QuantizeTable(Table):
     """The scheme of the .tflite file. Without this table: float32."""
 
     scheme: str = option(
-        resolved(
-            check_scheme,
-            "the name of a scheme",
-            names=(SCHEMES, (AUTO,)),
-        ),
+        resolved(check_scheme, "the name of a scheme", names=(SCHEMES, (AUTO,))),
         "scheme of the file; auto: chosen by measuring",
         "int8",
     )
@@ -302,9 +285,7 @@ class QuantizeTable(Table):
     calibration: int = option(whole(1), "training examples for the integer ranges", 200)
     prefer: str = option(choice(*PREFER), "what auto optimizes", "latency")
     max_drop: float = option(
-        SHARE,
-        "accuracy that auto may lose against the float32 file, on the validation set",
-        0.01,
+        SHARE, "accuracy that auto may lose against the float32 file, on the validation set", 0.01
     )
 
     def unread(self) -> dict[str, str]:

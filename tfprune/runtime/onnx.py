@@ -118,7 +118,7 @@ class OnnxRunner:
         return {spec.name: np.asarray(array, spec.dtype) for spec, array in arrays}
 
 
-def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
+def run_onnx(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
     """Run a file on the arrays of one `.npz` and write its outputs to another; for a child.
 
     Returns:

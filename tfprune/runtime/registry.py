@@ -74,11 +74,7 @@ def _check_onnx(data: bytes, where: str) -> None:
 
 runtimes.register("litert")(
     Runtime(
-        "ai-edge-litert",
-        "ai_edge_litert.interpreter",
-        ".tflite",
-        flatbuffer.parse,
-        Runner.trusting,
+        "ai-edge-litert", "ai_edge_litert.interpreter", ".tflite", flatbuffer.parse, Runner.trusting
     )
 )
 runtimes.register("onnx")(

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from tfprune.errors import OptionError, nearest
 from tfprune.utils.registry import Registry
+from tfprune.utils.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ SCHEMES.register("int4")(
 )
 SCHEMES.register("weight_int8")(
     Scheme(
-        "weights in 8 bits, arithmetic in floats",
-        bound=0.2,
-        weight_bits=8,
-        float_arithmetic=True,
+        "weights in 8 bits, arithmetic in floats", bound=0.2, weight_bits=8, float_arithmetic=True
     )
 )
 SCHEMES.register("weight_int4")(
@@ -191,12 +189,7 @@ class Choice:
 
     def to_text(self) -> str:
         """Return the table and the reason as text."""
-        table = [self.columns, *self.cells]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
+        lines = aligned([self.columns, *self.cells])
         return "\n".join([*lines, self.why, self.measured_on])
 
 

@@ -13,11 +13,7 @@ from tfprune.keras_support.models import is_tf_keras, is_tfmot, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
-from tfprune.sparsity.choices.schedules import (
-    OneShot,
-    PruningSchedule,
-    check_sparsity,
-)
+from tfprune.sparsity.choices.schedules import OneShot, PruningSchedule, check_sparsity
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import PrunableKernel, walk_layers
 from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
@@ -91,9 +87,9 @@ def prune(
     """
     check_sparsity(sparsity, "sparsity")
     choices = Choices(
-        score=scores.resolve(score),
-        pattern=patterns.resolve(pattern),
-        allocation=allocations.resolve(allocation),
+        score=scores.resolve_score(score),
+        pattern=patterns.resolve_pattern(pattern),
+        allocation=allocations.resolve_allocation(allocation),
         schedule=_schedule(schedule, sparsity),
         only=as_filters("only", only),
         skip=as_filters("skip", skip),

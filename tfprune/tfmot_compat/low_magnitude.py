@@ -12,10 +12,7 @@ from tfprune.sparsity import pruning
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
-from tfprune.sparsity.choices.schedules import (
-    ConstantSparsity,
-    PruningSchedule,
-)
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PruningSchedule
 from tfprune.sparsity.kernels import PrunableKernel
 from tfprune.sparsity.masks import Choices, Hold
 from tfprune.sparsity.pruning import as_schedule, start

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.choices.patterns import Block, KeepOf, Unstructured, resolve
+from tfprune.sparsity.choices.patterns import Block, KeepOf, Unstructured, resolve_pattern
 
 views = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 7)),
@@ -65,7 +65,7 @@ def test_unstructured_keeps_the_count(scores: np.ndarray, data) -> None:
      ("block(4,1)", Block(4, 1)), ("block( 16, 2 )", Block(16, 2))],
 )  # fmt: skip
 def test_names(text: str, pattern) -> None:
-    assert resolve(text) == pattern
+    assert resolve_pattern(text) == pattern
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_names(text: str, pattern) -> None:
 )
 def test_wrong_names_are_refused(text, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        resolve(text)
+        resolve_pattern(text)

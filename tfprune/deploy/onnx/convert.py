@@ -7,7 +7,7 @@ from typing import Any
 from tfprune.deploy.onnx.names import rename
 
 
-def convert_job(
+def convert_onnx_job(
     folder: str, target: str, inputs: Sequence[str], outputs: Sequence[str], opset: int
 ) -> None:
     """Convert a SavedModel with tf2onnx; inputs and outputs have this order in the file.
@@ -46,9 +46,7 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     they would be extra inputs.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     loaded = tf.saved_model.load(folder)
     function = loaded.signatures["serving_default"]

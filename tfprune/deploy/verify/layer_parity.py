@@ -16,6 +16,7 @@ from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.keras_support.models import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
+from tfprune.utils.text_table import aligned
 from tfprune.workers import pool
 
 _SAMPLES = 4
@@ -61,12 +62,9 @@ class LayerTable:
 
     def to_text(self) -> str:
         """Return the table as text."""
-        width = max([len(row.layer) for row in self.rows] + [len("layer")])
-        lines = [f"{'layer'.ljust(width)}     error  correlation  tensor"]
-        lines += [
-            f"{row.layer.ljust(width)}  {row.error:8.4f}  {row.correlation:11.4f}  {row.tensor}"
-            for row in self.rows
-        ]
+        head = ("layer", "error", "correlation", "tensor")
+        rows = [(r.layer, f"{r.error:.4f}", f"{r.correlation:.4f}", r.tensor) for r in self.rows]
+        lines = aligned([head, *rows], right=(1, 2))
         if self.unmatched:
             lines.append(f"fused into another layer: {', '.join(self.unmatched)}")
         return "\n".join(lines)

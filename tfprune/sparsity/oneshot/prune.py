@@ -154,7 +154,7 @@ def _choices(
         # Zeros are the masked weights, so that computing the masks again gives the same.
         score=SCORES["magnitude"],
         pattern=shape,
-        allocation=allocations.resolve(allocation),
+        allocation=allocations.resolve_allocation(allocation),
         schedule=OneShot(sparsity),
         only=as_filters("only", only),
         skip=as_filters("skip", skip),
