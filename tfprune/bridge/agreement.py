@@ -116,12 +116,9 @@ def _first_difference(both: Comparison, samples: Any, limit: float) -> str:
 
 
 class Sampler:
-    """Makes a random array for an input: indices if it feeds an Embedding.
+    """Makes a random array for an input of a model: indices if it feeds an Embedding.
 
-    Args:
-        model: The model of the input.
-        side: Its generation of Keras.
-        padded: Whether some rows of indices end in zeros.
+    If `padded`, some rows of indices end in zeros.
     """
 
     def __init__(self, model: Any, side: Side, *, padded: bool) -> None:

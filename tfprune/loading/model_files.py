@@ -32,14 +32,9 @@ _LONGEST_CONFIG_BYTES = 32 << 20
 class ModelFile:
     """A model file and its metadata.
 
-    Attributes:
-        path: The file or folder.
-        format: "keras", "h5" or "saved_model".
-        version: The version of Keras that wrote it, "" if unknown.
-        config: The model's config.
-        training: The compile config, if it is not in the config.
-        stored_bytes: The size of its weights.
-        backslashes: Whether Windows wrote it, with backslashes in the names of weights.
+    `format` is "keras", "h5" or "saved_model", and `version` that of the Keras that wrote it, "" if
+    unknown. `training` is the compile config, if it is not in `config`. `backslashes`: whether
+    Windows wrote it, with backslashes in the names of weights.
     """
 
     path: Path

@@ -103,12 +103,7 @@ def compress(
 class Job:
     """A run, checked as far as possible without TensorFlow.
 
-    Args:
-        model: The model to start from, or None for the recipe's.
-        recipe: The recipe.
-        data: Data to train and evaluate on.
-        out: The run folder, or None if nothing is kept.
-        resume: Whether to resume the run in the folder.
+    The model is None for the one that the recipe names; `out` is None if nothing is kept.
     """
 
     model: "keras.Model | None"

@@ -45,13 +45,7 @@ _MOST_STATE_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage.
-
-    Args:
-        seconds: How long it took.
-        files: The names of the files it wrote, and their SHA-256.
-        facts: Data for later stages, as JSON.
-    """
+    """A finished stage: its duration, the SHA-256 of its files, and facts for later stages."""
 
     seconds: float
     files: Mapping[str, str]
@@ -62,12 +56,7 @@ class Done:
 class _State:
     """The content of `state.json`; see `RunFolder`.
 
-    Args:
-        identity: Hashes that identify the run.
-        stages: The finished stages.
-        running: The stage that is running.
-        versions: Versions of packages when the run started.
-        sha256: Hash of the other fields, to detect changes.
+    `sha256` is the hash of the other fields, to detect changes.
     """
 
     identity: dict[str, str]

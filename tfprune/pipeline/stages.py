@@ -44,15 +44,7 @@ CHOICE_EXAMPLES = 2048
 
 @dataclass(frozen=True)
 class Run:
-    """The input of every stage.
-
-    Args:
-        recipe: The recipe.
-        data: Data to train and evaluate on.
-        folder: The run folder.
-        build: Returns the model to start from.
-        progress: Receives progress reports.
-    """
+    """The input of every stage; `build` returns the model to start from."""
 
     recipe: Recipe
     data: Dataset

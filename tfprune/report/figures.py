@@ -15,12 +15,9 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of all rows as text; figures that no row has are omitted from a report.
+    """One figure as text, for each row; `best` has the indexes of the rows with the best value.
 
-    Attributes:
-        label: Its label.
-        cells: One for each row of the report.
-        best: Indexes of the rows with the best value; empty if there is no best.
+    A figure that no row has is omitted from a report.
     """
 
     label: str

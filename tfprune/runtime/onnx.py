@@ -38,14 +38,6 @@ def is_onnx(data: bytes) -> bool:
 class OnnxRunner:
     """A loaded ONNX file.
 
-    Args:
-        data: The file.
-        threads: Threads of the runtime.
-
-    Attributes:
-        inputs: Its inputs, in order; -1 for open sizes.
-        outputs: Its outputs, in order.
-
     Raises:
         ArtifactError: The runtime cannot load the file.
     """

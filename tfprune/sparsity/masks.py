@@ -31,12 +31,7 @@ from tfprune.utils.filters import check_used, choose
 
 
 class Hold(keras.constraints.Constraint):
-    """Keeps the masked weights of one variable at zero.
-
-    Args:
-        kernel: The kernel that is held.
-        pruning: The call of `prune` it belongs to, which decides its mask.
-    """
+    """Keeps the masked weights of one variable at zero, for one call of `prune`."""
 
     is_pruning_mask = True  # for modules that do not import this class
 

@@ -46,13 +46,9 @@ class _Held:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """The groups of units of a model that can be closed.
+    """The groups of units of a model that can be closed, and the others with the reason.
 
-    Attributes:
-        found: All units of the model.
-        groups: The groups whose units can be closed.
-        held: The variables with slices of these units.
-        skipped: The other groups, and why they are skipped.
+    `held` are the variables with slices of these units.
     """
 
     found: Units

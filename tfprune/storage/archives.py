@@ -39,11 +39,7 @@ class ArchiveFault(ValueError):
 
 
 class Archive:
-    """An open `.npz`; arrays are read on demand.
-
-    Attributes:
-        names: Names of the arrays.
-    """
+    """An open `.npz` with the names of its arrays, which are read on demand."""
 
     def __init__(self, archive: zipfile.ZipFile, bytes_there: int) -> None:
         self._archive = archive

@@ -41,12 +41,7 @@ _LOST = ("not found", "device offline", "no devices", "closed", "protocol fault"
 
 @dataclass(frozen=True)
 class Adb:
-    """A connected Android device.
-
-    Attributes:
-        serial: Its name for adb.
-        tool: The `benchmark_model` for its processor.
-    """
+    """A connected Android device, with the `benchmark_model` for its processor."""
 
     serial: str
     tool: Path

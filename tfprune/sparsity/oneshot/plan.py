@@ -22,16 +22,10 @@ MaskOf = Callable[[NDArray], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class KernelJob:
-    """One kernel to prune.
+    """One kernel to prune, with its original values.
 
-    Args:
-        kernel: The kernel.
-        weights: Its original values.
-        pattern: The pattern of zeros.
-        count: How many units of the pattern to keep.
-        linear: How its layer multiplies, or None if that is unknown.
-        calls: How often its layer is called in a pass.
-        reason: Why its inputs are not recorded.
+    `count` units of the pattern are kept. `linear` is None if it is unknown how the layer
+    multiplies; `reason` says why its inputs are not recorded.
     """
 
     kernel: PrunableKernel

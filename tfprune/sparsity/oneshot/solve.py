@@ -50,12 +50,7 @@ inputs much faster."""
 
 @dataclass(frozen=True)
 class Solution:
-    """The new weights of a layer.
-
-    Args:
-        weights: The weights, zero where the mask is False.
-        mask: Which weights are kept.
-    """
+    """The new weights of a layer, zero where the mask is False."""
 
     weights: NDArray
     mask: NDArray[np.bool_]

@@ -27,11 +27,7 @@ STAGES = 3
 
 @dataclass
 class Bench:
-    """A model whose layers are pruned one after the other, and the samples.
-
-    Attributes:
-        changed: The variables changed so far, with their original values.
-    """
+    """A model whose layers are pruned in turn, its samples, and the original values of variables."""
 
     model: Any
     batches: Sequence[Any]
