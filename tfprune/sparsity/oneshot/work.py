@@ -27,7 +27,7 @@ STAGES = 3
 
 @dataclass
 class Bench:
-    """A model whose layers are pruned in turn, its samples, and the original values of variables."""
+    """A model whose layers are pruned in turn, with samples and the original values."""
 
     model: Any
     batches: Sequence[Any]
