@@ -88,7 +88,7 @@ def words(entry: Any) -> str:
 
 
 @pytest.mark.parametrize("registry", ALL.values(), ids=ALL)
-def test_every_entry_says_in_one_line_what_it_is(registry: Registry[Any]) -> None:
+def test_every_entry_has_a_one_line_description(registry: Registry[Any]) -> None:
     for name in registry:
         first = words(registry[name]).partition("\n")[0]
         assert len(first.split()) > 1 or first.endswith("."), f"{registry.kind} {name} says nothing"

@@ -39,7 +39,7 @@ def test_indices_may_be_floats_and_text_is_numbers() -> None:
     assert set(draw("string", whole=(0, 3)).ravel().tolist()) == {"0", "1", "2"}
 
 
-def test_a_range_of_one_number_draws_nothing() -> None:
+def test_a_range_of_one_number_leaves_the_generator_unchanged() -> None:
     random = np.random.default_rng(0)
     assert random_input(random, (4,), "bool", whole=(1, 2)).all()
     assert not random_input(random, (4,), "int8", whole=(0, 1)).any()
@@ -63,7 +63,9 @@ NAN, INF = np.nan, np.inf
         ([INF, 1.0], [-INF, INF], [INF, INF], [INF, INF]),
     ],
 )
-def test_what_is_not_finite_is_as_far_as_can_be(expected, actual, apart, with_equal_holes) -> None:
+def test_numbers_that_are_not_finite_differ_infinitely(
+    expected, actual, apart, with_equal_holes
+) -> None:
     one, other = np.array(expected), np.array(actual)
     assert differences(one, other).tolist() == apart
     assert differences(one, other, equal_holes=True).tolist() == with_equal_holes
@@ -92,7 +94,7 @@ def test_root_mean_squares_are_a_share_of_the_scale() -> None:
     assert rms_share(np.array([0.0, 4.0]), np.array([0.0, NAN])) == INF
 
 
-def test_correlation_of_constants_and_of_what_is_not_finite() -> None:
+def test_correlation_of_constants_and_of_numbers_that_are_not_finite() -> None:
     line = np.arange(4.0)
     assert correlation(line, 2 * line) == pytest.approx(1.0)
     assert correlation(line, -line) == pytest.approx(-1.0)

@@ -98,7 +98,7 @@ CALLS = {
 
 @pytest.mark.parametrize("mode", ["int8", "float8", "int4"])
 @pytest.mark.parametrize("name", CALLS)
-def test_a_quantized_model_is_refused_in_one_line_with_the_way_out(name, mode):
+def test_a_quantized_model_is_refused_in_one_line_with_the_fix(name, mode):
     with pytest.raises(ModelError) as caught:
         CALLS[name](quantized(mode))
     assert str(caught.value) == (
@@ -108,7 +108,7 @@ def test_a_quantized_model_is_refused_in_one_line_with_the_way_out(name, mode):
     )
 
 
-def test_a_trained_rounding_that_keras_quantized_again_is_refused():
+def test_a_quantization_aware_model_that_keras_quantized_again_is_refused():
     inputs = keras.Input((8,))
     model = keras.Model(inputs, L.Dense(2)(L.Dense(4, name="skipped")(inputs)))
     aware = tfprune.quantize_aware(model, skip="skipped")
@@ -156,7 +156,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_losses_metrics_and_rates_of_ones_own_are_carried_over(name: str) -> None:
+def test_custom_losses_metrics_and_rates_are_copied(name: str) -> None:
     """They are registered nowhere; a copy was once made of their names."""
     model = net()
     error = Error("mine")
@@ -172,7 +172,7 @@ def test_losses_metrics_and_rates_of_ones_own_are_carried_over(name: str) -> Non
     assert model.compiled
 
 
-def test_what_cannot_be_made_again_is_named() -> None:
+def test_a_metric_that_cannot_be_rebuilt_is_named() -> None:
     class Stubborn(keras.metrics.Metric):
         def __init__(self, factor):
             super().__init__()
@@ -191,7 +191,7 @@ def test_what_cannot_be_made_again_is_named() -> None:
         tfprune.shrink(model, {"channels": 0.5})
 
 
-def test_a_model_that_is_not_compiled_gives_one_that_is_not() -> None:
+def test_the_copy_of_a_model_that_is_not_compiled_is_not_compiled() -> None:
     model, twin = net(), net()
     assert compile_options(model) == {}
     carry_compile(model, twin)
@@ -231,7 +231,7 @@ def test_a_quantized_file_of_a_model_that_normalizes_agrees_with_it() -> None:
     assert np.abs(plain.predict(X, verbose=0) - model.predict(X, verbose=0)).max() < 0.2 * spread
 
 
-def test_a_vocabulary_that_was_learned_is_taken_along() -> None:
+def test_a_learned_vocabulary_is_copied() -> None:
     import tensorflow as tf
 
     words = kl.StringLookup()
