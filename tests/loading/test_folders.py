@@ -65,7 +65,7 @@ class Subclass(tf_keras.Model):
         return self.dense(x)
 
 
-def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) -> None:
+def test_folders_without_a_graph_of_layers_are_refused(model: Any, tmp_path: Path) -> None:
     own = Subclass()
     own(np.ones((1, 4), "float32"))
     own.save(tmp_path / "subclass")
@@ -87,7 +87,7 @@ def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) ->
         assert "\n" not in str(error.value)
 
 
-def test_a_weight_that_is_not_stored_is_missed(folder: Path) -> None:
+def test_a_weight_that_is_not_stored_is_an_error(folder: Path) -> None:
     config = read_config(folder)
     assert config["class_name"] == "Functional"
     other = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.LayerNormalization()])

@@ -30,7 +30,7 @@ def test_every_default_is_of_its_kind_and_every_key_has_help() -> None:
         ({"initial_sparsity": 0.9}, "initial_sparsity"),
     ],
 )
-def test_pruning_that_cannot_be(keys: dict, faulty: str) -> None:
+def test_schedules_that_are_not_possible_are_refused(keys: dict, faulty: str) -> None:
     assert [named[0] for named, _ in PruneTable(**keys).faults()] == [faulty]
 
 
@@ -46,7 +46,7 @@ def test_names_listed_for_speed_are_those_of_the_registries() -> None:
     assert sorted(KNOWN_RANKINGS) == list(RANKINGS)
 
 
-def test_what_to_shrink_to_is_checked() -> None:
+def test_the_target_of_shrinking_is_checked() -> None:
     assert parse_recipe({"shrink": {"target": {"macs": 0.5}}}).shrink is not None
     for wrong, hint in [
         ({"mac": 0.5}, "Did you mean macs"),
@@ -58,7 +58,7 @@ def test_what_to_shrink_to_is_checked() -> None:
     assert "learning_rate" in ShrinkTable({"macs": 0.5}, epochs=0).unread()
 
 
-def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
+def test_options_that_choose_channels_have_no_effect_for_zeros_and_blocks() -> None:
     table = parse_recipe({"shrink": {"target": "zeros"}}).shrink
     assert table is not None
     assert table.after_pruning
@@ -81,7 +81,7 @@ def test_zeros_and_blocks_have_no_use_for_what_chooses_channels() -> None:
         parse_recipe({"shrink": {"target": "zeros", "round_to": 4}})
 
 
-def test_what_is_not_read_is_named() -> None:
+def test_keys_without_effect_are_named() -> None:
     assert "calibration" in QuantizeTable("dynamic").unread()
     assert set(QuantizeTable("int8").unread()) == {"layers", "prefer", "max_drop"}
     assert set(QuantizeTable("int4").unread()) == {"calibration", "prefer", "max_drop"}
@@ -89,7 +89,7 @@ def test_what_is_not_read_is_named() -> None:
     assert set(PruneTable(begin_step=1).unread()) == {"begin_epoch"}
 
 
-def test_keys_of_auto_are_for_auto() -> None:
+def test_keys_of_auto_are_refused_for_other_schemes() -> None:
     chosen = parse_recipe({"quantize": {"scheme": "auto", "prefer": "size", "max_drop": 0.02}})
     assert chosen.quantize is not None
     assert (chosen.quantize.prefer, chosen.quantize.max_drop) == ("size", 0.02)
@@ -121,7 +121,7 @@ def test_a_recipe_has_the_gates_of_the_library() -> None:
         ("quantize", "max_drop", 2.5, "Did you mean 0.025?"),
     ],
 )
-def test_a_share_of_accuracy_is_no_percentage(table, key, value, hint) -> None:
+def test_a_percentage_instead_of_a_share_is_refused(table, key, value, hint) -> None:
     """A drop of 1 would let everything through."""
     with pytest.raises(RecipeError, match=hint):
         parse_recipe({"quantize": {"scheme": "auto"}}, [f"{table}.{key}={value}"])

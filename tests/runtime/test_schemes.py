@@ -11,7 +11,7 @@ from tfprune.runtime.schemes import SCHEMES, TIE, Candidate, Choice, check_schem
 
 
 @pytest.mark.parametrize("name", list(SCHEMES))
-def test_every_scheme_is_whole(name):
+def test_every_scheme_has_valid_fields(name):
     scheme = SCHEMES[name]
     assert scheme.summary
     assert 0 < scheme.bound < 1
@@ -29,18 +29,18 @@ FOUR = [row("float32", 400, 1.0), row("float16", 200, 1.01), row("dynamic", 100,
         row("int8", 110, 0.3)]  # fmt: skip
 
 
-def test_the_fastest_or_the_smallest_is_taken() -> None:
+def test_the_fastest_or_the_smallest_is_chosen() -> None:
     assert pick(FOUR, "latency").scheme == "int8"
     assert pick(FOUR, "size").scheme == "dynamic"
 
 
-def test_what_misses_the_gate_is_not_taken() -> None:
+def test_a_candidate_that_misses_the_gate_is_not_chosen() -> None:
     missed = [*FOUR[:3], dataclasses.replace(FOUR[3], passed=False)]
     # float16 takes as long as float32 within the noise, and is half as large.
     assert pick(missed, "latency").scheme == "float16"
 
 
-def test_what_could_not_be_made_is_not_taken() -> None:
+def test_a_candidate_that_failed_is_not_chosen() -> None:
     assert pick([FOUR[0], Candidate("int8", reason="not made")], "latency").scheme == "float32"
     with pytest.raises(ValueError, match="no candidate passes the gate"):
         pick([Candidate("int8", reason="not made")], "latency")

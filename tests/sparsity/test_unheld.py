@@ -29,7 +29,7 @@ def test_zeros_that_are_held_or_that_a_constraint_makes_are_left_out(sparse) -> 
     assert unheld_zeros(sparse) == {}
 
 
-def test_training_is_warned_of_once_and_nothing_else_changes(sparse, data) -> None:
+def test_training_warns_once_and_nothing_else_changes(sparse, data) -> None:
     other = keras.models.clone_model(sparse)
     other.set_weights(sparse.get_weights())
     assert watch_zeros(sparse) is sparse

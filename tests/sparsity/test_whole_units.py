@@ -50,7 +50,7 @@ def test_patterns_by_name() -> None:
         resolve_pattern("channel(3)")
 
 
-def test_the_schedule_closes_more_and_more_units_and_opens_none() -> None:
+def test_the_schedule_closes_more_units_over_time_and_opens_none() -> None:
     model = tfprune.prune(mlp(), 0.75, pattern="channel", schedule=ramp(0.75))
     seen = [closed(model)]
 
@@ -86,7 +86,7 @@ def test_biases_gammas_and_betas_are_held_in_the_compiled_step(options) -> None:
         assert weight.numpy().any()
 
 
-def test_the_units_that_stay_are_the_strongest() -> None:
+def test_the_units_with_the_largest_scores_are_kept() -> None:
     model = mlp()
     kernel = np.ones((6, 12)) * np.arange(1, 13)
     model.get_layer("one").set_weights([kernel, np.zeros(12)])
@@ -121,7 +121,7 @@ def test_the_table_and_the_masks_as_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("score", ["magnitude", "random"])
 @pytest.mark.slow
-def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(score, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(score, tmp_path: Path) -> None:
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:
@@ -143,7 +143,7 @@ def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(score, tmp_path: Path
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_stripping_lets_go_of_everything() -> None:
+def test_stripping_removes_all_masks() -> None:
     model = tfprune.prune(mlp(), 0.5, pattern="channel")
     assert len(holds_of(model)) == 6  # two kernels, two biases, gamma and beta
     tfprune.strip_pruning(model)

@@ -34,7 +34,7 @@ class Clock:
         self.now += self.call_ns
 
 
-def test_a_sample_is_the_mean_of_its_calls_after_as_many_that_warm() -> None:
+def test_a_sample_is_the_mean_of_its_calls_after_as_many_warm_up_calls() -> None:
     clock = Clock(250_000)
     assert sample_ms(clock.invoke, 8, clock) == 0.25
     assert clock.calls == 16
@@ -65,13 +65,13 @@ def test_files_change_places_in_memory_between_rounds(path) -> None:
     assert order == expected
 
 
-def test_long_schedules_are_cut_into_ten_at_most() -> None:
+def test_long_schedules_are_split_into_at_most_ten_parts() -> None:
     assert len(list(parts(range(400), 4))) == 10
     assert [len(part) for part in parts(range(404), 4)] == [44] * 9 + [8]
     assert list(parts([], 4)) == []
 
 
-def test_memory_is_answered(path) -> None:
+def test_the_memory_of_a_file_is_measured(path) -> None:
     (found,) = [answer for answer in weigh_file([path], 1, {}) if "peak_bytes" in answer]
     assert found["peak_bytes"] >= 0
 

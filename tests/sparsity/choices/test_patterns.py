@@ -29,7 +29,7 @@ def test_n_of_m_holds_in_every_group(scores: np.ndarray, keep: int, more: int) -
         assert (group.sum(1) == min(keep, group.shape[1])).all()
 
 
-def test_blocks_are_judged_by_mean_or_maximum() -> None:
+def test_blocks_are_scored_by_mean_or_maximum() -> None:
     scores = np.array([[5, 0, 2, 2], [0, 0, 2, 2]], float)[None]
     assert Block(2, 2, "AVG").mask(scores, 1)[0].astype(int).tolist() == [[0, 0, 1, 1]] * 2
     assert Block(2, 2, "MAX").mask(scores, 1)[0].astype(int).tolist() == [[1, 1, 0, 0]] * 2
@@ -64,7 +64,7 @@ def test_unstructured_keeps_the_count(scores: np.ndarray, data) -> None:
     [("unstructured", Unstructured()), ("2:4", KeepOf(2, 4)), ("1 : 8", KeepOf(1, 8)),
      ("block(4,1)", Block(4, 1)), ("block( 16, 2 )", Block(16, 2))],
 )  # fmt: skip
-def test_names(text: str, pattern) -> None:
+def test_patterns_are_found_by_name(text: str, pattern) -> None:
     assert resolve_pattern(text) == pattern
 
 
