@@ -163,7 +163,7 @@ def test_what_is_listed_as_lazy_is() -> None:
     assert lazy == LAZY
 
 
-def test_no_folder_has_more_files_than_one_sees_at_once() -> None:
+def test_no_folder_has_more_than_12_files() -> None:
     files = Counter(path.parent for path in MODULES if path.name != "__init__.py")
     assert {folder: count for folder, count in files.items() if count > MOST_FILES} == {}
 
@@ -234,7 +234,7 @@ def test_every_module_can_be_imported_before_all_others() -> None:
     assert done.stdout == ""
 
 
-def test_temporary_folders_are_of_the_kind_that_is_swept() -> None:
+def test_temporary_folders_are_made_where_they_are_cleaned_up() -> None:
     """But those of a run's own folder, which the run sweeps."""
     made = {
         str(path)
@@ -250,7 +250,7 @@ def test_every_module_has_a_test_of_its_name(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", tfprune.__all__)
-def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_every_public_name_exists_and_has_a_docstring(name: str) -> None:
     assert getattr(tfprune, name) is not None
     if name != "__version__":
         assert getattr(tfprune, name).__doc__

@@ -84,7 +84,7 @@ def keras_internals_in(tree: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in PARSED if p not in INSIDE])
-def test_the_inside_of_keras_is_named_in_one_place(path: str) -> None:
+def test_private_parts_of_keras_are_used_in_one_place(path: str) -> None:
     found = keras_internals_in(PARSED[path])
     if path in NAMES_IN_FILES:
         found = [one for one in found if "'keras.src" not in one]
@@ -105,5 +105,5 @@ def test_the_inside_of_keras_is_named_in_one_place(path: str) -> None:
         ("keras.ops.add(a, b).shape.__len__()", 0),
     ],
 )
-def test_what_counts_as_the_inside_of_keras(code: str, count: int) -> None:
+def test_private_parts_of_keras_are_recognized(code: str, count: int) -> None:
     assert len(keras_internals_in(ast.parse(code))) == count

@@ -25,7 +25,7 @@ def test_several_inputs_with_labels(data) -> None:
 
 
 @pytest.mark.parametrize("data", [(A, B), iter([(A, B)]), (A,), A, (A, B, Y)])
-def test_a_pair_is_not_taken_for_two_inputs(data) -> None:
+def test_a_pair_is_inputs_and_labels_not_two_inputs(data) -> None:
     with pytest.raises(DataError) as caught:
         list(read(data, TWO, "calibration"))
     said = str(caught.value)

@@ -31,7 +31,7 @@ def net():
         ({"ratios": [("conv", 0.5)]}, "ratios: expected the share to keep, by name"),
     ],
 )
-def test_wrong_options_are_said_before_any_work(options, message) -> None:
+def test_wrong_options_are_refused_before_any_work(options, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink("not even a model", {"macs": 0.5}, **options)
 
@@ -47,7 +47,7 @@ def test_wrong_options_are_said_before_any_work(options, message) -> None:
         ((0, 8, 3), "expected a tuple of sizes"),
     ],
 )
-def test_shapes_that_the_model_does_not_take_are_said(shape, message) -> None:
+def test_shapes_that_the_model_does_not_take_are_refused(shape, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink(net(), {"channels": 0.5}, input_shape=shape)
     with pytest.raises(OptionError, match=message):
@@ -59,7 +59,7 @@ def test_no_target_needs_ratios() -> None:
         tfprune.shrink(net(), None)
 
 
-def test_all_of_it_is_the_identity() -> None:
+def test_keeping_everything_is_the_identity() -> None:
     model = net()
     small, report = tfprune.shrink(model, {"macs": 1.0})
     assert report.before == report.after
@@ -67,7 +67,7 @@ def test_all_of_it_is_the_identity() -> None:
     np.testing.assert_array_equal(small(data), model(data))
 
 
-def test_without_proof_the_report_says_so() -> None:
+def test_without_verification_the_report_says_so() -> None:
     _, report = tfprune.shrink(net(), {"macs": 0.5}, verify=False)
     assert report.error is None
     assert "not verified" in str(report)
@@ -106,7 +106,7 @@ def test_data_driven_importances_work_end_to_end() -> None:
         assert report.importance == importance
 
 
-def test_masks_that_stay_behind_are_named() -> None:
+def test_masks_that_are_not_copied_are_named() -> None:
     model = tfprune.prune(net(), 0.5)
     _, report = tfprune.shrink(model, {"channels": 0.5})
     assert any("pruning masks of" in note for note in report.notes)
@@ -120,7 +120,7 @@ def residual_net():
     return keras.Model(inputs, kl.Dense(2, name="out")(x), name="net")
 
 
-def test_a_block_that_goes_takes_its_groups_to_nothing() -> None:
+def test_the_groups_of_a_removed_block_have_no_units_left() -> None:
     model = residual_net()
     small, report = tfprune.shrink(model, {"blocks": 1})
     changes = {change.name: (change.before, change.after) for change in report.groups}

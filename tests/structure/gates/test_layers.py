@@ -13,7 +13,7 @@ ONES = np.ones((2, 4), "float32")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gate_that_is_closed_is_exactly_silent(kind: str) -> None:
+def test_the_output_of_a_closed_gate_is_exactly_zero(kind: str) -> None:
     gate = tfprune.layers.ChannelGate(kind)
     assert (np.asarray(gate(ONES)) > 0.9).all()
     gate.close([1, 3])
@@ -84,7 +84,7 @@ def test_heads_are_gated_on_the_axis_before_the_last() -> None:
     assert np.asarray(gate(x)).sum() == 5 * 2 * 2
 
 
-def test_wrong_arguments_are_said() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(OptionError, match="unknown 'harder'.*Did you mean hard"):
         tfprune.layers.ChannelGate("harder")
     with pytest.raises(OptionError, match="expected a number of at least 0"):
@@ -92,7 +92,7 @@ def test_wrong_arguments_are_said() -> None:
 
 
 @pytest.mark.parametrize("positions", [[4], "ab", 2, [0.5]])
-def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
+def test_positions_that_a_gate_does_not_have_are_refused(positions) -> None:
     gate = ChannelGate(name="gate")
     with pytest.raises(OptionError, match="is not built: call it on data first"):
         gate.close([0])
@@ -102,7 +102,7 @@ def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, -2, 2, "a"])
-def test_an_axis_that_cannot_be_gated_is_said(axis) -> None:
+def test_an_axis_that_cannot_be_gated_is_refused(axis) -> None:
     with pytest.raises(OptionError, match="is not an axis after the batch of"):
         ChannelGate(axis=axis).build((None, 4))
 

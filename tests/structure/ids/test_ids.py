@@ -37,7 +37,7 @@ def test_a_shared_layer_is_bound_once_and_joined_after() -> None:
     assert site.edits["units",](Keep(np.arange(8) != 6)) == 1
 
 
-def test_a_layer_that_another_holds_is_known_by_its_place_in_the_config() -> None:
+def test_an_inner_layer_is_found_by_its_path_in_the_config() -> None:
     ids, outer, inner = flow(), kl.Bidirectional(kl.LSTM(3)), kl.LSTM(3)
     site = Site(outer, ids)
     assert not site.makes
@@ -56,7 +56,7 @@ def test_a_layer_that_another_holds_is_known_by_its_place_in_the_config() -> Non
     assert {id(producer.op) for producer in ids.producers} == {id(outer)}
 
 
-def test_a_weight_is_multiplied_once_however_often_it_is_asked_for() -> None:
+def test_a_weight_is_multiplied_once_for_several_calls() -> None:
     layer = kl.Dense(2)
     layer.build((None, 3))
     site = Site(layer, flow())

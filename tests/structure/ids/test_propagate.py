@@ -74,7 +74,7 @@ class Sampled(keras.layers.Layer):
         return x + keras.random.normal(keras.ops.shape(x), seed=self.numbers)
 
 
-def test_the_random_numbers_of_a_layer_do_not_go_on() -> None:
+def test_the_random_generator_of_a_layer_does_not_advance() -> None:
     inputs = keras.Input((4,))
     layer = Sampled()
     model = keras.Model(inputs, kl.Dense(2)(layer(kl.Dense(8)(inputs))))
@@ -93,7 +93,7 @@ class Crooked(kl.Layer):
         return 1 / 0 if None not in shape else shape
 
 
-def test_a_layer_that_says_nothing_of_its_output_is_asked_to_compute() -> None:
+def test_a_layer_with_a_wrong_output_spec_is_traced() -> None:
     x = inputs = keras.Input((None, 6))
     x = Crooked(name="own", trainable=False)(kl.Dense(4)(x))
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="after")(x)))
@@ -115,7 +115,7 @@ def axes_of_output(flow: Flow) -> tuple:
     return flow.axes(end)
 
 
-def test_each_call_hands_its_ids_on() -> None:
+def test_ids_pass_from_call_to_call() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), kl.ReLU(), kl.Dense(2)])
     flow = carried(model)
     before, last = axes_of_output(flow)
@@ -123,7 +123,7 @@ def test_each_call_hands_its_ids_on() -> None:
     np.testing.assert_array_equal(last, [3, 4])
 
 
-def test_several_outputs_have_their_own() -> None:
+def test_several_outputs_have_their_own_ids() -> None:
     x = inputs = keras.Input((4,))
     left, right = ops.split(kl.Dense(5)(x), [2], axis=-1)
     flow = carried(keras.Model(inputs, kl.Concatenate()([right, left])))
@@ -140,7 +140,7 @@ class Own(kl.Layer):
         return x * self.w
 
 
-def test_what_has_no_rule_holds_what_it_touches() -> None:
+def test_a_layer_without_a_rule_freezes_its_channels() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), Own(name="own"), kl.Dense(2)])
     flow = carried(model)
     (held, why), *_ = flow.frozen
@@ -148,7 +148,7 @@ def test_what_has_no_rule_holds_what_it_touches() -> None:
     assert why.startswith("own has no rule (")
 
 
-def test_what_is_multiplied_beyond_the_ids_is_charged_to_its_call() -> None:
+def test_multiplications_beyond_the_ids_are_counted_for_their_call() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3)])
     graph = read(model, lambda op: rules.find(op) is not None)
     (call,) = graph.calls
@@ -176,7 +176,7 @@ class Linear(kl.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def test_a_layer_of_ones_own_costs_what_is_left_of_its_kernel() -> None:
+def test_the_cost_of_a_custom_layer_is_that_of_its_cut_kernel() -> None:
     @rules.register(Linear)
     def linear(flow, call):
         site, x = flow.site(call.op), flow.axes(call.args[0])

@@ -14,7 +14,7 @@ from tfprune.structure.targets.closed import cut_closed
 from tfprune.structure.targets.options import ShrinkOptions
 
 
-def test_zeros_go_as_branches_and_as_units() -> None:
+def test_zero_branches_and_zero_units_are_removed() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(6, name="stem")(inputs)
     y = kl.Dense(6, name="down", kernel_initializer="zeros")(x)
@@ -31,7 +31,7 @@ def test_zeros_go_as_branches_and_as_units() -> None:
     assert np.flatnonzero(~cut.kept_mask[hidden.start : hidden.stop]).tolist() == [1, 3]
 
 
-def test_gates_go_with_what_they_close() -> None:
+def test_gates_are_removed_with_the_units_they_close() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="hidden"), kl.Dense(2)])
     with pytest.raises(ModelError, match="has no gates: place some"):
         cut_closed(units(model), ShrinkOptions(target="gates", **USUAL))
@@ -90,7 +90,7 @@ def zero(layer):
     ],
     ids=["plain", "dropout", "stochastic depth", "scaled"],
 )
-def test_a_branch_that_is_zero_is_taken_out_whole(ending, tmp_path: Path) -> None:
+def test_a_branch_that_is_zero_is_removed_whole(ending, tmp_path: Path) -> None:
     model = net(ending)
     zero(model.get_layer("b"))
     report = check(model, HEAD, tmp_path)
@@ -109,7 +109,7 @@ def test_the_sum_may_be_a_layer(join) -> None:
     assert report.plan.blocks[0].block == "join"
 
 
-def test_a_normalization_at_the_end_must_be_silent_too(tmp_path: Path) -> None:
+def test_a_normalization_at_the_end_of_a_branch_must_be_constant_too(tmp_path: Path) -> None:
     def ending(y):
         return kl.BatchNormalization(name="bn_b", beta_initializer="zeros")(y)
 
@@ -130,7 +130,7 @@ def test_a_normalization_at_the_end_must_be_silent_too(tmp_path: Path) -> None:
     assert report.notes == ()
 
 
-def test_a_constant_under_a_window_is_not_taken_for_one() -> None:
+def test_a_constant_under_a_padded_window_is_not_constant() -> None:
     """Padding brings zeros in at the edge, so what the last convolution gives is not uniform."""
     model = net(lambda y: y)
     zero(model.get_layer("a"))
@@ -145,14 +145,14 @@ def test_a_constant_under_a_window_is_not_taken_for_one() -> None:
     assert report.blocks[0].removed
 
 
-def test_a_rectifier_that_is_only_asleep_keeps_its_branch() -> None:
+def test_a_branch_with_a_relu_that_is_zero_only_on_the_samples_is_kept() -> None:
     model = net(lambda y: kl.ReLU()(y))
     model.get_layer("b").bias.assign(np.full(6, -1e4))
     report = tfprune.shrink(model, "zeros")[1]
     assert not report.blocks[0].removed
 
 
-def test_a_sum_of_several_and_one_that_is_no_residual() -> None:
+def test_sums_of_several_addends_and_without_a_residual_are_cut() -> None:
     inputs = keras.Input((4,))
     one, two, three = (kl.Dense(5, name=name)(inputs) for name in ("one", "two", "three"))
     model = keras.Model(inputs, kl.Dense(2, name="out")(kl.Add(name="sum")([one, two, three])))
@@ -166,7 +166,7 @@ def test_a_sum_of_several_and_one_that_is_no_residual() -> None:
     assert len(weighted(small)) == 2
 
 
-def test_units_of_what_is_left_go_as_well() -> None:
+def test_units_read_only_by_a_removed_branch_are_removed() -> None:
     """The stem's channel is read by the dead branch alone once the head does not read it."""
     model = net(lambda y: y)
     zero(model.get_layer("b"))
@@ -178,7 +178,7 @@ def test_units_of_what_is_left_go_as_well() -> None:
     assert small.get_layer("stem").filters == 5
 
 
-def test_the_plan_takes_the_same_out_again(tmp_path: Path) -> None:
+def test_the_plan_removes_the_same_again(tmp_path: Path) -> None:
     model = net(lambda y: kl.Dropout(0.1)(y))
     zero(model.get_layer("b"))
     report = tfprune.shrink(model, "zeros")[1]
@@ -190,7 +190,7 @@ def test_the_plan_takes_the_same_out_again(tmp_path: Path) -> None:
     assert again.plan == report.plan
 
 
-def test_gates_that_are_all_closed_take_their_branch_along(tmp_path: Path) -> None:
+def test_a_branch_whose_gates_are_all_closed_is_removed(tmp_path: Path) -> None:
     model = net(lambda y: kl.BatchNormalization(name="bn_b")(y))
     gated = tfprune.add_gates(model, kind="hard", only="a")
     gated.get_layer("a_gate").close(range(5))
@@ -202,7 +202,7 @@ def test_gates_that_are_all_closed_take_their_branch_along(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_in_mixed_precision_too(policy: str) -> None:
+def test_constant_branches_are_removed_in_mixed_precision(policy: str) -> None:
     keras.config.set_dtype_policy(policy)
     try:
         model = net(lambda y: kl.BatchNormalization(name="bn_b", beta_initializer="ones")(y))
