@@ -170,7 +170,7 @@ def test_no_folder_has_more_than_12_files() -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p != Path("__init__.py")], ids=str)
 def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
-    """Such an import is seen by nobody: neither by readers nor by the test of the order."""
+    """Such an import is found neither by readers nor by the test of the order."""
     found = [
         node.value
         for node in ast.walk(ast.parse((PACKAGE / path).read_text()))

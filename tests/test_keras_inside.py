@@ -1,4 +1,4 @@
-"""What Keras keeps to itself is named in two modules, and nowhere else in the package."""
+"""Private parts of Keras are named in two modules only."""
 
 import ast
 from pathlib import Path
@@ -55,7 +55,7 @@ KERAS_NAMES = {
 
 
 def keras_internals_in(tree: ast.AST) -> list[str]:
-    """Return what a module names that Keras keeps to itself, each with its line."""
+    """Return the private parts of Keras that a module names, each with its line."""
     found = []
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)

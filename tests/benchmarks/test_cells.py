@@ -1,4 +1,4 @@
-"""What a study that was killed finds of itself."""
+"""The finished cells that a killed study finds when it starts again."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The readers of the benchmarks' data."""
+"""The readers of the data of the benchmarks."""
 
 import gzip
 import importlib.util

@@ -1,4 +1,4 @@
-"""What the accuracy study says of its cells: means, verdicts, and what is missing."""
+"""The tables of the accuracy study: means, verdicts, and missing cells."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ def study() -> ModuleType:
 
 
 def asking(study: ModuleType, networks: list[str], seed: int) -> argparse.Namespace:
-    """What the command line asks for: all methods of these networks and one seed."""
+    """Return the options for all methods of these networks and one seed."""
     methods = [*study.DENSE, *study.METHODS]
     return argparse.Namespace(networks=networks, seeds=[seed], methods=methods)
 

@@ -1,4 +1,4 @@
-"""What both sides of the accuracy study share: the same batches and rates, whatever trains."""
+"""Both sides of the accuracy study have the same batches and learning rates."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models come over to the other generation with their layers, names, weights and outputs."""
+"""Conversion to the other generation of Keras: layers, names, weights and outputs."""
 
 import logging
 import subprocess

@@ -1,4 +1,4 @@
-"""One layer in the other generation: what agrees comes over, what does not is named."""
+"""Conversion of one layer: what agrees is converted, what does not is named."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the rule of every layer class keeps; a class without an example fails until it has one."""
+"""The contract of every layer rule; a class without an example fails until it has one."""
 
 import keras
 import pytest

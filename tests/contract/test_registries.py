@@ -1,4 +1,4 @@
-"""What every registered score, pattern and allocation keeps; a new one is enrolled by itself."""
+"""The contract of every score, pattern and allocation; new ones are tested automatically."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every importance, ranking, importance of blocks and kind of target keeps, new ones too."""
+"""The contract of every importance, ranking and kind of target; new ones are tested too."""
 
 import keras
 import numpy as np

@@ -40,7 +40,7 @@ def test_every_usual_form() -> None:
 
 
 class Pieces:
-    """What counts of a keras.utils.PyDataset."""
+    """The parts of a keras.utils.PyDataset that are used."""
 
     num_batches: int | None = 2  # Keras allows None here, which is without end
 

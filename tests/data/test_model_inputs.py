@@ -1,4 +1,4 @@
-"""What a model takes, and arrays that are not that."""
+"""The inputs of a model, and arrays that do not fit them."""
 
 from typing import Any
 

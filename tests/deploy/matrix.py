@@ -1,4 +1,4 @@
-"""Architectures × generations of Keras × schemes: what becomes of each."""
+"""Architectures × generations of Keras × schemes: the outcome of each conversion."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ GENERATIONS = {"keras": keras, "tf_keras": tf_keras}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one model in one scheme.
+    """The outcome of one model in one scheme.
 
     Attributes:
         refusal: The one line that says why there is no file; "" if there is one.

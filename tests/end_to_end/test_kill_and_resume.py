@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment, and gone on with gives what an unbroken run gives."""
+"""A run that is killed at any moment and resumed gives what an uninterrupted run gives."""
 
 import json
 import os

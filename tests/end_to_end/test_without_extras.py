@@ -1,4 +1,4 @@
-"""With the required packages alone: what the README shows works, the rest names its extra."""
+"""With the required packages only, the README works, and other calls name their extra."""
 
 import configparser
 import subprocess

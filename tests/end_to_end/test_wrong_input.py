@@ -1,4 +1,4 @@
-"""Whatever is wrong is said in one line that names the fix, with exit code 2, before the work."""
+"""Wrong input is a one-line error with the fix and exit code 2, before any work."""
 
 import subprocess
 import sys

@@ -157,7 +157,7 @@ COPIES = {
 
 @pytest.mark.parametrize("name", COPIES)
 def test_custom_losses_metrics_and_rates_are_copied(name: str) -> None:
-    """They are registered nowhere; a copy was once made of their names."""
+    """They are not registered, so they cannot be copied by name."""
     model = net()
     error = Error("mine")
     model.compile(keras.optimizers.Adam(Halving()), my_loss, metrics=[error, "mae"])
@@ -204,7 +204,7 @@ def test_the_copy_of_a_model_that_is_not_compiled_is_not_compiled() -> None:
 
 @pytest.mark.parametrize("name", ["shrink", "shrink unproven", "add_gates", "quantize_aware"])
 def test_an_adapted_normalization_still_normalizes(name: str) -> None:
-    """Its constants are made of its weights, and were once left as those of a fresh layer."""
+    """Its constants are computed from its weights, and a new layer does not have them."""
     norm = kl.Normalization()
     norm.adapt(X)
     model = net(norm)

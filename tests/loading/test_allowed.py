@@ -1,4 +1,4 @@
-"""Nothing in a model file runs: what is not on the list of harmless names is refused unread."""
+"""No code in a model file runs: names that are not on the list are refused."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The list of what a file may name: all that Keras has without code, and nothing else anywhere."""
+"""The names that a file may have: everything in Keras without code, and nothing else."""
 
 import inspect
 import pkgutil

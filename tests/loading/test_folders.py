@@ -1,4 +1,4 @@
-"""SavedModels of every age are made of config and weights; what they lack is said as it is."""
+"""SavedModels of all versions load from config and weights; what they lack is an error."""
 
 import shutil
 from pathlib import Path

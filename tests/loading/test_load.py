@@ -73,7 +73,7 @@ def test_a_keras_2_file_is_converted(old_model: Any, name: str, tmp_path: Path) 
 def test_groups_and_batch_input_shape_are_in_the_files_that_load(
     old_model: Any, tmp_path: Path
 ) -> None:
-    """What Keras 3's own loader stumbles over is there."""
+    """The files have what the loader of Keras 3 refuses."""
     path = save(old_model, tmp_path / "m.h5")
     with h5py.File(path) as file:
         layers = json.loads(file.attrs["model_config"])["config"]["layers"]
@@ -299,7 +299,7 @@ def test_damaged_files_load_or_are_refused_with_one_line(
 def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
     suffix: str, tmp_path: Path
 ) -> None:
-    """Gates, saved between training and shrinking, were not known to the next process."""
+    """Gates are saved between training and shrinking, often in another process."""
     inputs = keras.Input((4,))
     x = tfprune.layers.ChannelGate("l1", 0.1)(keras.layers.Dense(3)(inputs))
     path = tmp_path / f"gated{suffix}"
@@ -427,7 +427,7 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(model: keras.Model, tmp_
 
 
 def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_path: Path) -> None:
-    """What is read from there could be taken from the model by who gets it next."""
+    """Its content would be in the model, for everyone who gets the model."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"0123456789ab")
     path = save(model, tmp_path / "m.h5")

@@ -1,4 +1,4 @@
-"""What a model file is, and what code it holds, is read without running any of it."""
+"""The kind of a model file and the code in it are read without running it."""
 
 import json
 import zipfile

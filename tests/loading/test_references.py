@@ -1,4 +1,4 @@
-"""A graph that would never be finished is told from one that is only out of order."""
+"""A graph that cannot be built differs from one that is only out of order."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ def test_the_contents_of_a_complete_file_are_read(path: Path) -> None:
 
 
 def test_a_file_that_refers_to_others_is_refused(path: Path) -> None:
-    """What lies outside would become a weight, to be read from the model."""
+    """The content of another file would become a weight of the model."""
     secret = path.with_name("secret")
     secret.write_bytes(b"0" * 8)
     for name, put in {

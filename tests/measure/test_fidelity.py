@@ -85,7 +85,7 @@ def test_a_custom_metric_gets_all_samples(float_file, images, labels) -> None:
 
 
 def test_outputs_that_are_nan_differ_infinitely_from_the_reference() -> None:
-    """The largest of 0.0 and NaN was 0.0."""
+    """In Python, the largest of 0.0 and NaN is 0.0."""
     inputs = keras.Input((2,))
     exp = keras.ops.exp
     outputs = [exp(inputs), exp(inputs) - exp(inputs + 1)]

@@ -177,7 +177,7 @@ def test_open_sizes_need_a_shape() -> None:
 
 
 def test_shapes_for_an_unknown_input_are_refused(float_file) -> None:
-    """They were taken and left aside."""
+    """They must not be ignored."""
     for files in ([float_file], [float_file, float_file]):
         with pytest.raises(OptionError, match="input_shapes: no input 'nothing'. Known: "):
             interleaved(files, runs=2, input_shapes={"nothing": (7, 8)})

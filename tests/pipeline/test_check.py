@@ -25,7 +25,7 @@ def folder(finished, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> dict[str, Path]:
-    """New data like that of the run, and data on which the answers have turned round."""
+    """New data like that of the run, and the same data with the labels exchanged."""
     x = np.random.default_rng(9).normal(size=(200, 6)).astype(np.float32)
     y = (x[:, 0] > 0).astype(int)
     place = tmp_path_factory.mktemp("data")

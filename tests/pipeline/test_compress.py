@@ -1,4 +1,4 @@
-"""The whole of it in one call."""
+"""A whole run in one call."""
 
 import json
 import shutil

@@ -100,7 +100,7 @@ def test_a_run_is_not_overwritten(work: Work) -> None:
 def test_a_run_without_finished_stages_may_start_with_another_recipe(
     work: Work, resume: bool
 ) -> None:
-    """So a fault that the first stage shows is mended and the run called again."""
+    """After an error in the first stage, the recipe is corrected and the run called again."""
     with open_folder(work.folder, RECIPE_B, {}) as run, pytest.raises(ZeroDivisionError):
         run.stage("one", (), lambda: {"x": 1 / 0})
     run = work.run(resume=resume)

@@ -1,4 +1,4 @@
-"""The models and files of a run: whole under their names, or not there."""
+"""The models and files of a run are complete or missing, never partial."""
 
 import os
 import shutil

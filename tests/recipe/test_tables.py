@@ -1,4 +1,4 @@
-"""What tables say by themselves: defaults, what is not read, what cannot be together."""
+"""The tables: defaults, keys without effect, and combinations that are not allowed."""
 
 import dataclasses
 import tomllib

@@ -1,4 +1,4 @@
-"""What is written as TOML is read back the same."""
+"""Values are equal after writing and reading TOML."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""Gates: what is kept, missed, and never looked at."""
+"""Gates that are passed, missed, or not measured."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Plots: what is drawn, and that nothing is drawn of nothing."""
+"""Plots: what is drawn, and that nothing is drawn without figures."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""What is inside a file."""
+"""The contents of a file."""
 
 import keras
 import numpy as np

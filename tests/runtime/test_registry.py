@@ -1,4 +1,4 @@
-"""Which runtime a file is for, and what it takes to load it."""
+"""The runtime of a file, and its format check."""
 
 import numpy as np
 import pytest

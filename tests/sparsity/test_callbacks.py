@@ -46,7 +46,7 @@ class StopAtOnce(keras.callbacks.Callback):
 
 
 class Killed(Exception):
-    """The machine went away."""
+    """The end of a process that is killed."""
 
 
 @pytest.mark.parametrize("end_step", [7, 8, 13, 16])

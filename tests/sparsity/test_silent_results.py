@@ -1,4 +1,4 @@
-"""What tensorflow-model-optimization gets wrong without a word, or refuses with a wrong one.
+"""Silent errors and wrong refusals of tensorflow-model-optimization.
 
 Each test first shows the peer's answer, from `peer/probes.py`, then that ours is right.
 """

@@ -1,4 +1,4 @@
-"""However a model is trained, it ends with the zeros that were asked for, or says so in `fit`."""
+"""Every way of training ends with the requested zeros, or warns in `fit`."""
 
 import keras
 import numpy as np

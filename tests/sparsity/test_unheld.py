@@ -10,7 +10,7 @@ from tfprune.sparsity.unheld import describe_zeros, unheld_zeros, watch_zeros
 
 @pytest.fixture
 def sparse(model) -> keras.Model:
-    """A model with zeros in `hidden` that nothing holds."""
+    """A model with zeros in `hidden` without a mask."""
     return tfprune.strip_pruning(tfprune.prune(model, 0.5, only="hidden"))
 
 

@@ -1,4 +1,4 @@
-"""Random graphs of the pieces that users build with: whatever is cut, the proof holds."""
+"""Random graphs of common layers: any cut is verified."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Ctrl-C that is heeded, wherever it comes."""
+"""Ctrl-C is handled wherever it comes."""
 
 import contextlib
 import os

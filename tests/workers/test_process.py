@@ -1,4 +1,4 @@
-"""A process that answers line by line, whatever becomes of it."""
+"""A process that answers line by line, also when it crashes or hangs."""
 
 import os
 import resource

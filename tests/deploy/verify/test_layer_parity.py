@@ -1,4 +1,4 @@
-"""Where a file begins to disagree with its model."""
+"""The first layer where a file differs from its model."""
 
 import keras
 import numpy as np
@@ -57,7 +57,7 @@ def test_the_first_layer_that_differs_is_found_and_named(fragile):
 
 
 def test_a_layer_folded_into_the_next_is_not_matched_to_the_tensor_of_another():
-    """A right file once "began to disagree" at a convolution before its BatchNormalization."""
+    """In a correct file, no convolution before its BatchNormalization may be reported."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     model = keras.Sequential(

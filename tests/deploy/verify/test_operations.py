@@ -1,4 +1,4 @@
-"""What a fresh file may not contain."""
+"""Operations and weights that a new file may not contain."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How far a file is from the model, in numbers small enough to check by eye."""
+"""The difference between file and model, in numbers small enough to check by eye."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What files are compared with: samples drawn, chosen, and answered by the model."""
+"""The reference of a file: samples that are drawn or chosen, and the outputs of the model."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the official program says, in each of its forms, and what is none of them."""
+"""The output of the official program in each of its forms, and other output."""
 
 import contextlib
 import struct

@@ -1,4 +1,4 @@
-"""What a device says of itself."""
+"""The description of a device."""
 
 from tfprune.measure.devices.device import DeviceInfo, Sample
 

@@ -5,7 +5,7 @@ import pytest
 
 from tfprune.measure.devices.timing_jobs import (
     calls_per_sample,
-    load,
+    load_for_timing,
     parts,
     sample_ms,
     time_files,
@@ -53,7 +53,7 @@ def test_samples_follow_the_schedule(path) -> None:
 
 
 def test_files_change_places_in_memory_between_rounds(path) -> None:
-    """Each is loaded before the other as often as after it, so that no place is one's own."""
+    """Each is loaded before the other as often as after it."""
     found = list(time_files([path, path], 1, {}, [0, 1, 1, 0] * 3))
     told = [answer for answer in found if answer.get("stage") == "loading" or "sample" in answer]
     order = [(answer["file"], "sample" in answer) for answer in told]
@@ -79,7 +79,7 @@ def test_the_memory_of_a_file_is_measured(path) -> None:
 def test_a_quantized_input_gets_noise(int8_file, tmp_path) -> None:
     file = tmp_path / "a.tflite"
     file.write_bytes(int8_file.bytes)
-    runner = load(str(file), 1, {})
+    runner = load_for_timing(str(file), 1, {})
     runner.invoke()
     detail = runner._interpreter.get_input_details()[0]
     assert len(np.unique(runner._interpreter.get_tensor(detail["index"]))) > 20

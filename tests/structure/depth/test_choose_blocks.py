@@ -42,7 +42,7 @@ def removed(report):
 
 
 def without_branches(model, names, data):
-    """What the model gives when some branches add nothing: done by hand, not by the package."""
+    """The outputs of the model with some branches left out, computed without the package."""
     found = units(model)
     muted = {block.arm for block in found.blocks if block.name in names}
     places = {id(call): place for place, call in enumerate(found.graph.calls)}

@@ -94,7 +94,7 @@ def test_tensors_that_are_constant_for_every_input_are_found(make) -> None:
     ],
 )
 def test_tensors_that_only_seem_constant_are_not_reported(make) -> None:
-    """A rectifier that no sample has woken may still wake."""
+    """A ReLU that is zero on all samples may be nonzero on others."""
     assert constant_of(model_of(make)) is None
 
 

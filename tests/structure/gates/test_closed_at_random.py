@@ -1,4 +1,4 @@
-"""Random graphs with units closed at random: what they compute is what is left of them computes."""
+"""Random graphs with units closed at random: the smaller model gives the same outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -226,7 +226,7 @@ def close_at_random(model: keras.Model, rng: np.random.Generator) -> None:
 
 
 def apart(expected: Any, actual: Any) -> float:
-    """How far outputs are apart, as a share of the largest number of each."""
+    """The difference of outputs, as a share of the largest number of each."""
     pairs = zip(tree.flatten(expected), tree.flatten(actual), strict=True)
     return max(float(np.abs(a - b).max()) / max(float(np.abs(a).max()), 1e-30) for a, b in pairs)
 

@@ -91,7 +91,7 @@ def test_heads_whose_projections_are_zero_are_removed() -> None:
 
 
 def test_a_width_that_queries_and_keys_use_is_kept() -> None:
-    """Nothing of it reached the output projection, but the attention was another without it."""
+    """It does not reach the output projection, but the scores depend on it."""
     inputs = keras.Input((5, 6))
     layer = kl.GroupQueryAttention(3, 4, 2, name="gqa")
     model = keras.Model(inputs, layer(inputs, inputs))
@@ -132,7 +132,7 @@ def test_one_unit_is_kept_where_all_are_zero() -> None:
 
 
 def test_the_unit_that_is_kept_keeps_its_constant() -> None:
-    """What all units said was folded into the bias, and the one that stayed said it again."""
+    """Only the constants of removed units may be folded into the bias."""
     model = keras.Sequential(
         [keras.Input((3,)), kl.Dense(4, "sigmoid", name="a"), kl.Dense(2, name="b")]
     )
@@ -157,7 +157,7 @@ def test_blocks_keep_equal_counts() -> None:
 
 
 def test_the_constant_of_a_unit_kept_for_its_block_is_not_folded() -> None:
-    """Nothing was removed, and the output differed."""
+    """No unit is removed, so no constant may be folded."""
     model = grouped_net("ones")
     zero(model.get_layer("b"), [1], bias=False)
     model.get_layer("b").bias.assign([0, 1, 0, 0])
@@ -175,7 +175,7 @@ def test_a_constant_goes_into_the_bias_of_its_own_group() -> None:
 
 
 def test_a_layer_called_twice_may_receive_two_constants() -> None:
-    """The input of the second call was not recorded."""
+    """The input of the second call is recorded too."""
     inputs = keras.Input((3,))
     shared = kl.Dense(4, name="shared")
     x = kl.Activation("sigmoid")(shared(kl.Dense(4, name="a")(inputs)))

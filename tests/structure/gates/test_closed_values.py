@@ -1,4 +1,4 @@
-"""What is taken for a constant is one whatever the input is: each of these was removed before."""
+"""Values that are taken for constants are constant for every input."""
 
 import keras
 import numpy as np

@@ -36,7 +36,7 @@ def test_a_gate_saves_and_loads(kind: str, tmp_path: Path) -> None:
     ("kind", "rate", "penalty"), [("l1", 0.01, 0.3), ("hard_concrete", 0.1, 3.0)]
 )
 def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty) -> None:
-    """Only the first input matters; the others' gates are driven shut."""
+    """Only the first input matters; the penalty closes the gates of the others."""
     inputs = keras.Input((4,))
     gate = tfprune.layers.ChannelGate(kind, penalty, seed=1)
     head = kl.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False)
@@ -52,7 +52,7 @@ def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty)
 
 @pytest.mark.parametrize("kind", ["l1", "hard_concrete"])
 def test_gates_train_in_mixed_precision(kind: str) -> None:
-    """Their penalty was of half precision, which Keras cannot add to the loss."""
+    """The penalty must be of full precision: Keras adds it to the loss."""
     policy = keras.DTypePolicy("mixed_float16")
     gate = ChannelGate(kind, 0.1, dtype=policy)
     model = keras.Sequential([keras.Input((4,)), gate, kl.Dense(1, dtype=policy)])

@@ -24,7 +24,7 @@ def test_einsum_layers_pass_sizes_on(check) -> None:
 
 
 class Shy(keras.layers.Layer):
-    """It cannot say what its output is for another shape than its first one."""
+    """A layer whose output spec fails for any shape but its first."""
 
     def build(self, shape):
         self.scale = self.add_weight(shape=(), name="scale")
@@ -84,7 +84,7 @@ def test_the_random_generator_of_a_layer_does_not_advance() -> None:
 
 
 class Crooked(kl.Layer):
-    """It has no rule, and what it says of its output is wrong."""
+    """A layer without a rule, and with a wrong output spec."""
 
     def call(self, x):
         return keras.ops.flip(keras.ops.cumsum(x, axis=1), axis=1)

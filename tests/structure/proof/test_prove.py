@@ -82,7 +82,7 @@ def test_verifying_changes_neither_model() -> None:
 
 
 def test_layers_that_augment_are_run_as_in_inference() -> None:
-    """They augment by themselves where nobody says that it is not training."""
+    """They augment unless they are called with training=False."""
     inputs = keras.Input((8, 8, 3))
     x = kl.RandomContrast(0.5)(kl.RandomRotation(0.3)(inputs))
     x = kl.GlobalAveragePooling2D()(kl.Conv2D(16, 3, activation="relu", name="conv")(x))
@@ -105,7 +105,7 @@ def test_weights_that_are_not_finite_are_named() -> None:
 
 @pytest.mark.parametrize("spoilt", ["a", "b"])
 def test_numbers_that_are_not_finite_are_found_in_any_output(spoilt: str) -> None:
-    """The largest of 0.0 and NaN was 0.0, so that only the first output counted."""
+    """In Python, the largest of 0.0 and NaN is 0.0."""
     inputs = keras.Input((4,))
     x = kl.Dense(16, name="h")(inputs)
     model = keras.Model(inputs, [kl.Dense(2, name=name)(x) for name in "ab"])
@@ -157,7 +157,7 @@ def test_a_network_that_ends_with_one_position_is_verified() -> None:
 
 @pytest.mark.parametrize("left", [1, 2, 3])
 def test_sample_counts_for_which_keras_miscomputes_sums_are_avoided(left: int) -> None:
-    """Of two samples and two channels, right cuts were refused (Keras 3.15)."""
+    """Keras 3.15 computes a wrong sum for two samples and two channels."""
     inputs = keras.Input((5,))
     x = keras.layers.Dense(4, name="a")(inputs)
     x = x + keras.ops.sum(keras.layers.Dense(3, name="b")(x), axis=-1, keepdims=True)
@@ -245,7 +245,7 @@ def test_the_first_comparison_decides_for_a_layer_of_32_bits_only(
 
 
 class Inner(keras.layers.Layer):
-    """It does something else to numbers than to symbols."""
+    """A layer that computes something else on numbers than on symbolic tensors."""
 
     def __init__(self, honest=False, **kwargs):
         super().__init__(**kwargs)
@@ -300,7 +300,7 @@ def test_masks_reach_traced_layers(check) -> None:
 
 
 class Fixed(keras.layers.Layer):
-    """It does what it does for one length only."""
+    """A layer that works for one length only."""
 
     def build(self, shape):
         self.dense = kl.Dense(6, name="dense")

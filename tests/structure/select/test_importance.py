@@ -103,7 +103,7 @@ def test_taylor_is_weight_times_gradient() -> None:
 
 
 def test_taylor_is_the_slope_of_the_loss_along_all_outputs_of_a_unit() -> None:
-    """Also what a BatchNormalization adds to it; once only the kernel before it counted."""
+    """This includes what a BatchNormalization adds, not only the kernel before it."""
     inputs = keras.Input((4,))
     x = kl.Dense(3, name="a")(inputs)
     x = kl.ReLU()(kl.BatchNormalization(name="bn")(x))

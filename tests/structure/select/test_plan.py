@@ -33,7 +33,7 @@ def test_a_saved_and_loaded_plan_gives_the_same_model(tmp_path: Path) -> None:
 
 
 def test_layers_with_automatic_names_are_found_with_other_numbers() -> None:
-    """`dense_1` of one build may be another layer in the next: it was cut instead."""
+    """`dense_1` of one build may be another layer in the next."""
 
     def plain():
         layers = [kl.Dense(16, activation="relu") for _ in range(3)]

@@ -167,7 +167,7 @@ def test_sums_of_several_addends_and_without_a_residual_are_cut() -> None:
 
 
 def test_units_read_only_by_a_removed_branch_are_removed() -> None:
-    """The stem's channel is read by the dead branch alone once the head does not read it."""
+    """The channel of the stem is read only by the removed branch."""
     model = net(lambda y: y)
     zero(model.get_layer("b"))
     kernel, bias = model.get_layer("out").get_weights()

@@ -72,7 +72,7 @@ def test_options_are_frozen() -> None:
 
 
 def test_options_have_the_names_of_the_arguments_of_shrink() -> None:
-    """And all of them but the model and what is told of the progress."""
+    """They are all arguments except the model and the progress."""
     names = tfprune.shrink.__kwdefaults__.keys() - {"progress"}
     assert names == USUAL.keys()
     assert {name: tfprune.shrink.__kwdefaults__[name] for name in names} == USUAL
