@@ -78,7 +78,7 @@ def test_a_gate_that_cannot_be_folded_is_kept_and_named(after) -> None:
 
 
 def test_gates_behind_an_operation_that_is_no_layer() -> None:
-    """A head gate is after an einsum, which has no weights."""
+    """A head gate is after an operation, which has no weights to fold it into."""
     inputs = keras.Input((5, 6))
     x = kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 3, 4), name="up")(inputs)
     x = tfprune.layers.HeadGate("l1", name="g")(keras.ops.tanh(x))
