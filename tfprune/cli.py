@@ -43,7 +43,6 @@ _BY_SIGNAL = 128
 
 WRONG_ERRORS = (ArtifactError, DataError, ModelError, OptionError, RecipeError)
 
-
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """Error numbers of the system when a file cannot be written."""
 

@@ -110,7 +110,6 @@ SCHEMES.register("int8")(
     )
 )
 
-
 AUTO = "auto"
 """The scheme that builds candidates, measures them and chooses one."""
 

@@ -12,13 +12,10 @@ if TYPE_CHECKING:
 
 Ids = np.ndarray
 
-
 Axes = tuple[Ids | None, ...]
-
 
 CHANNELS, HEADS, WIDTH = "channels", "heads", "width"
 """What an axis counts: `round_to` applies to channels and widths, never to heads."""
-
 
 MAKE, USE, ALONG = "make", "use", "along"
 """A weight axis makes ids, uses them (zeroing it removes the unit's effect), or runs along them."""
@@ -65,7 +62,6 @@ def places(op: Any) -> dict[int, int]:
 
 
 Edit = Callable[[Keep], Any]
-
 
 Rewrite = Callable[[Keep, tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 
