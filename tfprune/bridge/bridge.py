@@ -339,7 +339,8 @@ class _Bridge:
             if type(old).__name__ == "Normalization":
                 new.finalize_state()
         for old, new in self.made.values():
-            _copy_flag(old, new)
+            if new.trainable != old.trainable:
+                new.trainable = old.trainable
 
     def comparison(self, old: Any, new: Any) -> Comparison:
         """Return a model and its counterpart, with the tensors in between, to be compared."""
@@ -362,8 +363,3 @@ def _tiny(api: Any) -> tuple[Any, Any]:
     tensor = api.Input((1,))
     # Older Keras refuses a model whose output is its input.
     return tensor, api.layers.Flatten()(tensor)
-
-
-def _copy_flag(old: Any, new: Any) -> None:
-    if new.trainable != old.trainable:
-        new.trainable = old.trainable

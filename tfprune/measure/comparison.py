@@ -120,7 +120,9 @@ def compare(
                     content, name=subject.name, threads=threads, input_shapes=input_shapes
                 )
             figures |= _score_figures(scores[index], is_baseline=not index) if scores else {}
-            rows.append(Row(name=subject.name, scheme=_scheme(subject.source), **figures))
+            source = subject.source
+            scheme = source.report.scheme if isinstance(source, Artifact) else ""
+            rows.append(Row(name=subject.name, scheme=scheme, **figures))
             task.advance()
     report = Report(
         title=title,
@@ -193,10 +195,6 @@ def _pair(entry: Any) -> tuple[Source, Any]:
             f"compare: expected a file, or a pair of one and its model. Received {len(entry)} parts"
         )
     return entry if isinstance(entry, tuple) else (entry, None)
-
-
-def _scheme(source: Source) -> str:
-    return source.report.scheme if isinstance(source, Artifact) else ""
 
 
 def _file_figures(content: bytes) -> dict[str, Any]:

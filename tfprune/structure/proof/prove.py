@@ -358,7 +358,9 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
         return
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
     try:
-        unrolled = execute(found.graph, tensors, _run)
+        unrolled = execute(
+            found.graph, tensors, lambda call, args, kwargs: perform(call.op, args, kwargs)
+        )
     except (ValueError, TypeError, tf.errors.OpError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(
@@ -377,10 +379,6 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
                 f"One of these layers does more than tracing shows: {_named(found.graph.traced)}. "
                 "Register a rule for its class with tfprune.rules.register"
             )
-
-
-def _run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return perform(call.op, args, kwargs)
 
 
 def _named(traced: list[Any]) -> str:
