@@ -7,10 +7,11 @@ with the versions, the seeds and the machine.
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from house_source import commit_of
 
 from tfprune.measure.comparison import versions
 from tfprune.measure.devices.host import processor
@@ -101,7 +102,7 @@ def publish(
         "host": host(),
         "versions": versions(),
         "load": load,
-        "commit": commit(),
+        "commit": commit_of(Path(__file__).parent),
         "seeds": list(seeds),
         "remarks": list(remarks),
         "numbers": numbers,
@@ -118,14 +119,3 @@ def host() -> dict[str, str | int]:
         "cores": os.cpu_count() or 0,
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def commit() -> str:
-    """Return the commit of the source that ran; empty outside of a repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()

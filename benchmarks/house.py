@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from house_source import PACKAGE, Function, Graph, House, read
+from house_source import PACKAGE, Function, Graph, House, commit_of, read
 
 DOORS = ("shrink", "prune", "to_tflite", "compare", "compress")
 RESULTS = Path(__file__).parent / "results"
@@ -179,14 +179,6 @@ def trace_counts(found: Mapping[str, Any]) -> dict[str, int]:
             for name, seen in found.items()
         },
     }
-
-
-def commit_of(root: Path) -> str:
-    """Return the commit of a checkout; empty outside of a repository."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
-    )
-    return done.stdout.strip()
 
 
 def table(columns: Iterable[Mapping[str, int]]) -> list[list[str]]:

@@ -6,6 +6,7 @@ stands for itself. Imports under `if TYPE_CHECKING:` are never carried out, and 
 
 import ast
 import re
+import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -199,3 +200,11 @@ def read(root: Path) -> House:
         parts = path.relative_to(root).with_suffix("").parts
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return House(files)
+
+
+def commit_of(root: Path) -> str:
+    """Return the commit of a checkout; empty outside of a repository."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    )
+    return done.stdout.strip()

@@ -1,7 +1,8 @@
 """What a user waits for, in two checkouts by turns: importing, `--help`, and `shrink`.
 
 `python benchmarks/house_times.py --before CHECKOUT` times it beside this one. They take turns;
-CPU seconds of user and system, so that other work counts little.
+CPU seconds of user and system, so that other work counts little. Python may store compiled files in
+both checkouts, as it does for an installed package.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+
+import harness
+from house_source import commit_of
 
 HERE = Path(__file__).parents[1]
 SHRINK = """
@@ -30,6 +34,7 @@ HELP = "import sys; sys.argv = ['tfprune', '--help']; from tfprune.cli import ma
 def run(root: Path, code: str) -> float:
     """Return the CPU seconds of a process, or what it measured of a part of itself."""
     environment = {**os.environ, "PYTHONPATH": str(root), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True
@@ -44,9 +49,6 @@ def run(root: Path, code: str) -> float:
 
 def main() -> None:
     """Time both checkouts by turns and store the table."""
-    import harness
-    from house import commit_of
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="a checkout of another commit")
     parser.add_argument("--rounds", type=int, default=5)

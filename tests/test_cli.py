@@ -63,7 +63,7 @@ FAULTY = ["run", "quickstart", "--set", "prune.sparsity=80"]
     ],
     ids=str,
 )
-def test_light_answers_load_nothing_heavy(words: list[str], code: int, shown: str) -> None:
+def test_light_commands_load_no_tensorflow(words: list[str], code: int, shown: str) -> None:
     done = call(*words)
     assert done.returncode == code
     assert shown in done.stdout + done.stderr
@@ -71,7 +71,7 @@ def test_light_answers_load_nothing_heavy(words: list[str], code: int, shown: st
 
 
 @pytest.mark.parametrize("words", [["--help"], ["recipes"], FAULTY], ids=str)
-def test_light_answers_come_within_half_a_second(words: list[str]) -> None:
+def test_light_commands_take_less_than_half_a_second(words: list[str]) -> None:
     # CPU time of the child, which other work on the machine does not lengthen as it does a clock.
     seconds = []
     for _ in range(3):
@@ -170,7 +170,7 @@ def test_warnings_are_one_line_each(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == "tfprune: warning: too short\n"
 
 
-def test_data_that_load_tensorflow_bring_none_of_its_greetings(tmp_path: Path) -> None:
+def test_the_messages_of_tensorflow_at_start_are_hidden(tmp_path: Path) -> None:
     module = "import tensorflow as tf\ndef load():\n    return [tf.constant(1).numpy()]\n"
     (tmp_path / "greeted.py").write_text(module)
     setting = ["--set", "data.source=greeted:load", "--out", str(tmp_path / "run")]
@@ -182,7 +182,7 @@ def test_data_that_load_tensorflow_bring_none_of_its_greetings(tmp_path: Path) -
     assert line.startswith("tfprune: [data] greeted:load: expected (train, test)")
 
 
-def test_how_to_go_on_can_be_typed_as_it_is_printed() -> None:
+def test_the_printed_command_to_resume_can_be_run() -> None:
     line = ["tfprune", "run", "my recipe.toml", "--set", 'prune.only=["a"]', "--out", "a b"]
     again = cli._resume_command(cli.parse(line))
     parsed = cli.parse(shlex.split(again))
@@ -222,7 +222,7 @@ def test_inspect_and_benchmark_print_without_loading_tensorflow(files: list[str]
 
 
 @pytest.mark.parametrize("command", ["inspect", "benchmark"])
-def test_what_is_no_tflite_is_one_line_and_code_2(
+def test_other_files_than_tflite_are_a_one_line_error_with_code_2(
     command: str, tmp_path: Path, files: list[str]
 ) -> None:
     text, cut = tmp_path / "text.tflite", tmp_path / "cut.tflite"
@@ -267,7 +267,9 @@ def test_a_wrong_device_lists_the_known(files: list[str]) -> None:
         (["m.tflite", "m.onnx", "--profile"], "m.onnx: only .tflite files can be profiled"),
     ],
 )
-def test_what_has_no_profile_is_said_before_anything_is_timed(words: list[str], said: str) -> None:
+def test_files_without_a_profile_are_refused_before_anything_is_timed(
+    words: list[str], said: str
+) -> None:
     arguments = cli.parse(["tfprune", "benchmark", *words])
     with pytest.raises(OptionError, match=said):
         cli.benchmark_files(arguments)
@@ -299,9 +301,7 @@ def test_open_sizes_are_given_on_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["recipes"], ["run", "quickstart"]])
-def test_ctrl_c_is_what_it_was_whatever_a_library_makes_of_it(
-    command, monkeypatch, capsys, tmp_path
-) -> None:
+def test_ctrl_c_inside_a_library_ends_the_command(command, monkeypatch, capsys, tmp_path) -> None:
     def interrupted(*_: object) -> None:
         try:
             signal.raise_signal(signal.SIGINT)

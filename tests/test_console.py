@@ -8,7 +8,7 @@ import pytest
 from tfprune import console
 
 
-def test_plain_progress_says_when_it_begins_and_ends() -> None:
+def test_plain_progress_has_a_line_for_start_and_end() -> None:
     stream = io.StringIO()
     with console.PlainProgress(stream).task("1/6 train", 10) as task:
         task.advance(10)
@@ -55,7 +55,7 @@ def test_a_terminal_gets_a_bar_with_the_time(monkeypatch: pytest.MonkeyPatch) ->
     assert "100%" in shown
 
 
-def test_complaints_carry_the_name_of_the_command(capsys: pytest.CaptureFixture) -> None:
+def test_errors_begin_with_the_name_of_the_command(capsys: pytest.CaptureFixture) -> None:
     console.print_error("one\ntwo")
     console.print_result("three")
     shown = capsys.readouterr()

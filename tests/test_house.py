@@ -163,14 +163,14 @@ def test_what_is_listed_as_lazy_is() -> None:
     assert lazy == LAZY
 
 
-def test_no_folder_has_more_files_than_one_sees_at_once() -> None:
+def test_no_folder_has_more_than_12_files() -> None:
     files = Counter(path.parent for path in MODULES if path.name != "__init__.py")
     assert {folder: count for folder, count in files.items() if count > MOST_FILES} == {}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p != Path("__init__.py")], ids=str)
 def test_no_module_of_ours_is_named_by_a_string(path: Path) -> None:
-    """Such an import is seen by nobody: neither by readers nor by the test of the order."""
+    """Such an import is found neither by readers nor by the test of the order."""
     found = [
         node.value
         for node in ast.walk(ast.parse((PACKAGE / path).read_text()))
@@ -202,6 +202,15 @@ def test_light_modules_load_neither_tensorflow_nor_keras(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
+def test_importing_the_package_loads_nothing_else() -> None:
+    code = (
+        "import importlib, sys; before = set(sys.modules); import tfprune; "
+        "print(*sorted(sys.modules.keys() - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tfprune"]
+
+
 ALONE = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -225,7 +234,7 @@ def test_every_module_can_be_imported_before_all_others() -> None:
     assert done.stdout == ""
 
 
-def test_temporary_folders_are_of_the_kind_that_is_swept() -> None:
+def test_temporary_folders_are_made_where_they_are_cleaned_up() -> None:
     """But those of a run's own folder, which the run sweeps."""
     made = {
         str(path)
@@ -241,7 +250,7 @@ def test_every_module_has_a_test_of_its_name(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", tfprune.__all__)
-def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_every_public_name_exists_and_has_a_docstring(name: str) -> None:
     assert getattr(tfprune, name) is not None
     if name != "__version__":
         assert getattr(tfprune, name).__doc__

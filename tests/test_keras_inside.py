@@ -1,4 +1,4 @@
-"""What Keras keeps to itself is named in two modules, and nowhere else in the package."""
+"""Private parts of Keras are named in two modules only."""
 
 import ast
 from pathlib import Path
@@ -55,7 +55,7 @@ KERAS_NAMES = {
 
 
 def keras_internals_in(tree: ast.AST) -> list[str]:
-    """Return what a module names that Keras keeps to itself, each with its line."""
+    """Return the private parts of Keras that a module names, each with its line."""
     found = []
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
@@ -84,7 +84,7 @@ def keras_internals_in(tree: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [p for p in PARSED if p not in INSIDE])
-def test_the_inside_of_keras_is_named_in_one_place(path: str) -> None:
+def test_private_parts_of_keras_are_used_in_one_place(path: str) -> None:
     found = keras_internals_in(PARSED[path])
     if path in NAMES_IN_FILES:
         found = [one for one in found if "'keras.src" not in one]
@@ -105,5 +105,5 @@ def test_the_inside_of_keras_is_named_in_one_place(path: str) -> None:
         ("keras.ops.add(a, b).shape.__len__()", 0),
     ],
 )
-def test_what_counts_as_the_inside_of_keras(code: str, count: int) -> None:
+def test_private_parts_of_keras_are_recognized(code: str, count: int) -> None:
     assert len(keras_internals_in(ast.parse(code))) == count

@@ -5,8 +5,7 @@ Every public name is imported from the module listed here when it is first used,
 """
 
 import importlib
-
-from tfprune.keras_support.registration import register_layers
+import sys
 
 __version__ = "0.1.0"
 
@@ -73,13 +72,13 @@ _MODULES = ("layers", "rules")
 
 __all__ = ["__version__", *_HOME]
 
-register_layers()
-
-
 # For type checkers and editors, which recognize this variable by its name; importing `typing`
 # for its own would take longer than importing this file.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     from tfprune.bridge.bridge import to_keras3 as to_keras3
     from tfprune.bridge.bridge import to_tf_keras as to_tf_keras
     from tfprune.deploy.make_sparse_ready import make_sparse_ready as make_sparse_ready
@@ -136,9 +135,52 @@ else:
             raise AttributeError(f"module 'tfprune' has no attribute {name!r}")
         home = f"tfprune.{_HOME[name]}"
         if name in _MODULES:
-            return importlib.import_module(f"{home}.{name}")
-        return getattr(importlib.import_module(home), name)
+            found = importlib.import_module(f"{home}.{name}")
+        else:
+            found = getattr(importlib.import_module(home), name)
+        globals()[name] = found  # the next use does not come here
+        return found
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _KerasWatcher:
+    """An import finder that finds `keras` as usual, and registers our layers after its import."""
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> "ModuleSpec | None":
+        """Return the spec of `keras` from the other finders, and None for other modules."""
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if not _is_watcher(finder))
+        found = (finder.find_spec(name, None, None) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def run_and_register(module: "ModuleType") -> None:
+            run(module)
+            _register_layers()
+
+        spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _is_watcher(finder: object) -> bool:
+    # By name: reloading this package creates another class of the same finder.
+    return type(finder).__name__ == _KerasWatcher.__name__
+
+
+def _register_layers() -> None:
+    importlib.import_module("tfprune.keras_support.registration").register_layers()
+
+
+# So that Keras loads files with layers of ours after nothing but `import tfprune`.
+if "keras" in sys.modules:
+    _register_layers()
+elif not any(map(_is_watcher, sys.meta_path)):
+    sys.meta_path.insert(0, _KerasWatcher())

@@ -43,7 +43,6 @@ _BY_SIGNAL = 128
 
 WRONG_ERRORS = (ArtifactError, DataError, ModelError, OptionError, RecipeError)
 
-
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 """Error numbers of the system when a file cannot be written."""
 
@@ -291,7 +290,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     from tfprune.recipe.shipped import find_recipe, headline, shipped_recipes
 
     if arguments.keys:
-        from tfprune.recipe.tables import describe
+        from tfprune.recipe.recipe import describe
 
         print_result(describe())
     elif arguments.name:

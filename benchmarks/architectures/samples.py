@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from architectures.registry import Architecture, Whole
-from tfprune.data.random_inputs import random_input
+from tfprune.data.model_comparison import random_input
 
 
 def build(one: Architecture, seed: int = 0) -> keras.Model:

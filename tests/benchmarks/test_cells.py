@@ -1,4 +1,4 @@
-"""What a study that was killed finds of itself."""
+"""The finished cells that a killed study finds when it starts again."""
 
 import importlib.util
 from pathlib import Path
@@ -18,9 +18,7 @@ def cells() -> ModuleType:
 
 
 @pytest.mark.parametrize("cut", ['{"seed": 2, "fo', '{"seed": 2, "costs": {"macs": 1}'])
-def test_a_cell_that_was_cut_off_does_not_count_and_harms_no_other(
-    cells, tmp_path, cut: str
-) -> None:
+def test_a_truncated_cell_is_ignored_and_the_others_are_read(cells, tmp_path, cut: str) -> None:
     assert list(cells.read(tmp_path)) == []
     cells.store(tmp_path, {"seed": 1})
     with open(tmp_path / cells.FILE, "a") as file:
@@ -30,7 +28,7 @@ def test_a_cell_that_was_cut_off_does_not_count_and_harms_no_other(
     assert list(cells.read(tmp_path)) == [{"seed": 1}, {"seed": 3}]
 
 
-def test_another_budget_is_refused(cells, tmp_path) -> None:
+def test_cells_of_another_budget_are_refused(cells, tmp_path) -> None:
     cells.check_budget(tmp_path, {"images": 1, "seed": 2}, {"images": 1})
     with pytest.raises(SystemExit, match="made with another images; give another --work"):
         cells.check_budget(tmp_path, {"images": 1}, {"images": 2})

@@ -1,4 +1,4 @@
-"""The readers of the benchmarks' data."""
+"""The readers of the data of the benchmarks."""
 
 import gzip
 import importlib.util
@@ -47,7 +47,7 @@ def test_other_files_are_refused(
 @pytest.mark.data
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.slow
-def test_the_real_files_are_whole(datasets: ModuleType) -> None:
+def test_the_real_files_are_complete(datasets: ModuleType) -> None:
     for load, shape in ((datasets.mnist, (28, 28)), (datasets.fashion_mnist, (28, 28))):
         (x, y), (x_test, y_test) = load()
         assert (x.shape, x_test.shape) == ((60_000, *shape), (10_000, *shape))

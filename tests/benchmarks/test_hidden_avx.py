@@ -1,4 +1,4 @@
-"""The proof that sparse kernels run where AVX is not: read from the runtime's profile."""
+"""Sparse kernels run where there is no AVX, as read from the profile of the runtime."""
 
 import json
 import os

@@ -185,7 +185,7 @@ def test_the_command_prints_and_stores_and_needs_no_other_package(root) -> None:
     assert "expected a checkout with the folder tfprune/" in done.stderr
 
 
-def test_before_and_after_stand_side_by_side(house, tmp_path, capsys) -> None:
+def test_both_sides_are_published_in_one_table(house, tmp_path, capsys) -> None:
     before = {"commit": "abc", "counts": {"lines": 1200, "folders": 2}}
     after = {"commit": "def", "counts": {"lines": 900, "circles": 0}}
     house.publish(before, after, tmp_path)

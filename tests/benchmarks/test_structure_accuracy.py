@@ -1,4 +1,4 @@
-"""What the accuracy study says of its cells: means, verdicts, and what is missing."""
+"""The tables of the accuracy study: means, verdicts, and missing cells."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ def study() -> ModuleType:
 
 
 def asking(study: ModuleType, networks: list[str], seed: int) -> argparse.Namespace:
-    """What the command line asks for: all methods of these networks and one seed."""
+    """Return the options for all methods of these networks and one seed."""
     methods = [*study.DENSE, *study.METHODS]
     return argparse.Namespace(networks=networks, seeds=[seed], methods=methods)
 
@@ -72,7 +72,7 @@ def test_the_verdict_names_the_winner_and_who_loses(study: ModuleType) -> None:
     assert "71.0 ± 0.0 (2 seeds): +0.0 points" in line
 
 
-def test_a_row_a_finished_method(study: ModuleType) -> None:
+def test_each_finished_method_has_a_row(study: ModuleType) -> None:
     cells = cells_of(study, {"l2-global": [0.5, 0.5, 0.5], "gates": [0.25]}, 0.5)
     for cell in cells.values():
         cell |= {"macs": 0.49, "params": 0.4, "plain": 0.125}
@@ -85,7 +85,7 @@ def test_a_row_a_finished_method(study: ModuleType) -> None:
     assert second[-1] == "25.0 (1 seed)"
 
 
-def test_a_line_that_was_cut_off_is_done_again(study: ModuleType, tmp_path: Path) -> None:
+def test_a_truncated_line_is_measured_again(study: ModuleType, tmp_path: Path) -> None:
     options = asking(study, ["fashion_convnet"], 0)
     first, second, *_ = study.jobs("tfprune", tmp_path, options)
     study.store(tmp_path, {**first, "after": 0.5})
@@ -109,7 +109,7 @@ def test_cells_of_another_budget_are_refused(study: ModuleType, tmp_path: Path) 
         study.read_cells(tmp_path)
 
 
-def test_no_bn_scale_is_asked_of_a_network_without_batch_normalization(study: ModuleType) -> None:
+def test_bn_scale_is_left_out_for_a_network_without_batch_normalization(study: ModuleType) -> None:
     options = asking(study, list(study.NETWORKS), 0)
     found = {(job["network"], job["method"]) for job in study.jobs("tfprune", Path(), options)}
     assert ("resnet_8", "bn_scale-global") in found

@@ -1,4 +1,4 @@
-"""What both sides of the accuracy study share: the same batches and rates, whatever trains."""
+"""Both sides of the accuracy study have the same batches and learning rates."""
 
 import importlib.util
 from pathlib import Path
@@ -26,7 +26,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
     return x, x[:, 0, 0, 0].astype(np.int32)
 
 
-def test_everybody_gets_the_same_batches(tuning: ModuleType, images) -> None:
+def test_all_methods_get_the_same_batches(tuning: ModuleType, images) -> None:
     one, other, third = (list(tuning.batches(*images, 2, seed, flip=True)) for seed in (5, 5, 6))
     assert len(one) == tuning.steps_of(300, 2) == 4
     for (x, y), (again, labels) in zip(one, other, strict=True):

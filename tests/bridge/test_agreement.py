@@ -24,12 +24,12 @@ SIDE = Side(keras, "keras")
         ([], [], 0.0),
     ],
 )
-def test_difference_is_a_part_of_the_scale(left, right, expected) -> None:
+def test_difference_is_relative_to_the_scale(left, right, expected) -> None:
     assert difference(np.array(left), np.array(right)) == expected
     assert agree(np.array(left), np.array(right), 0.2) == (expected <= 0.2)
 
 
-def test_input_fits_the_model() -> None:
+def test_random_inputs_fit_the_model() -> None:
     tokens = keras.Input((6,), name="tokens")
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(5, 3)(tokens))
@@ -48,7 +48,7 @@ def test_input_fits_the_model() -> None:
         sampler(keras.Input((1,), dtype="string"))
 
 
-def test_half_precision_is_given_more() -> None:
+def test_half_precision_has_a_larger_tolerance() -> None:
     def model(dtype: str) -> keras.Model:
         return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, dtype=dtype)])
 

@@ -1,4 +1,4 @@
-"""Models come over to the other generation with their layers, names, weights and outputs."""
+"""Conversion to the other generation of Keras: layers, names, weights and outputs."""
 
 import logging
 import subprocess
@@ -14,7 +14,7 @@ import tf_keras
 
 import tfprune
 from tfprune.bridge import bridge
-from tfprune.bridge.agreement import difference
+from tfprune.bridge.agreement import difference, verify
 from tfprune.bridge.pair_weights import base_name
 from tfprune.errors import ModelError, ScheduleWarning
 
@@ -154,7 +154,7 @@ LAYERS: dict[str, tuple[int, Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize(("api", "over"), BOTH)
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_layer_comes_over(api: Any, over: Callable[[Any], Any], name: str) -> None:
+def test_every_layer_is_converted(api: Any, over: Callable[[Any], Any], name: str) -> None:
     rank, make = LAYERS[name]
     old = api.Sequential(
         [api.layers.InputLayer(SHAPES[rank]), make(api.layers)]
@@ -177,7 +177,7 @@ MERGES = {
 
 @pytest.mark.parametrize(("api", "over"), BOTH)
 @pytest.mark.parametrize("name", MERGES)
-def test_every_merging_layer_comes_over(api: Any, over: Callable[[Any], Any], name: str) -> None:
+def test_every_merging_layer_is_converted(api: Any, over: Callable[[Any], Any], name: str) -> None:
     a, b = api.Input((5, 4), name="a"), api.Input((5, 4), name="b")
     merge = getattr(api.layers, name)(**MERGES[name])
     old = scramble(api.Model([a, b], merge([a, b])))
@@ -251,13 +251,13 @@ GRAPHS = [attention, states, states_both_ways, mask_zero, mask_given, nested,
 
 @pytest.mark.parametrize(("api", "over"), BOTH)
 @pytest.mark.parametrize("build", GRAPHS)
-def test_graphs_come_over(api: Any, over: Callable[[Any], Any], build: Any) -> None:
+def test_graphs_are_converted(api: Any, over: Callable[[Any], Any], build: Any) -> None:
     old = scramble(build(api.layers, api))
     new = over(old)
     assert_same(old, new)
 
 
-def test_names_structure_and_frozen_parts_stay() -> None:
+def test_names_structure_and_trainable_flags_are_kept() -> None:
     old = scramble(nested(tf_keras.layers, tf_keras))
     new = tfprune.to_keras3(old)
     x = {key: np.random.default_rng(1).random((3, 8, 8, 3), "float32") for key in "pq"}
@@ -270,7 +270,7 @@ def test_names_structure_and_frozen_parts_stay() -> None:
 
 
 @pytest.mark.parametrize(("api", "over"), BOTH)
-def test_options_of_training_come_over(api: Any, over: Callable[[Any], Any]) -> None:
+def test_options_of_training_are_converted(api: Any, over: Callable[[Any], Any]) -> None:
     m = api.layers
     old = api.Sequential(
         [
@@ -287,7 +287,7 @@ def test_options_of_training_come_over(api: Any, over: Callable[[Any], Any]) -> 
     assert (last.kernel_constraint.max_value, last.kernel_constraint.axis) == (1.5, 1)
 
 
-def test_padding_means_the_same_where_attention_looks_at_it(caplog) -> None:
+def test_padding_has_the_same_effect_on_attention(caplog) -> None:
     tokens = tf_keras.Input((6,), dtype="int32")
     x = tf_keras.layers.Embedding(9, 8, mask_zero=True)(tokens)
     x = tf_keras.layers.MultiHeadAttention(2, 3)(x, x)
@@ -309,7 +309,7 @@ APPLICATIONS = [
 
 @pytest.mark.parametrize(("name", "options"), APPLICATIONS)
 @pytest.mark.slow
-def test_applications_go_over_and_back(name: str, options: dict[str, Any]) -> None:
+def test_applications_are_converted_there_and_back(name: str, options: dict[str, Any]) -> None:
     old = getattr(tf_keras.applications, name)(weights=None, classes=10, **options)
     random = np.random.default_rng(0)
     for layer in old.layers:
@@ -330,7 +330,7 @@ def small_convnet() -> Any:
     return scramble(tf_keras.Sequential(layers))
 
 
-def test_what_came_over_can_be_pruned_shrunk_and_sent_back() -> None:
+def test_a_converted_model_can_be_pruned_shrunk_and_converted_back() -> None:
     model = tfprune.to_keras3(small_convnet())
     tfprune.prune(model, 0.5)
     model.compile("sgd", "mse")
@@ -394,14 +394,14 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("build", "message"), REFUSED)
-def test_what_has_no_counterpart_is_named(build: Callable[[], Any], message: str) -> None:
+def test_a_part_without_a_counterpart_is_named(build: Callable[[], Any], message: str) -> None:
     with pytest.raises(ModelError, match=message) as error:
         tfprune.to_keras3(build())
     assert str(error.value).startswith("to_keras3: ")
     assert "\n" not in str(error.value)
 
 
-def test_what_only_keras_3_has_is_named() -> None:
+def test_a_layer_that_only_keras_3_has_is_named() -> None:
     for layer, message in (
         (keras.layers.RMSNormalization(name="n"), "'n' .*tf_keras has no layer RMSNormalization"),
         (keras.layers.Activation("celu", name="a"), "'a' .*'celu' has no counterpart"),
@@ -413,7 +413,7 @@ def test_what_only_keras_3_has_is_named() -> None:
         tfprune.to_tf_keras(keras.Model(x, keras.ops.celu(keras.layers.Dense(2)(x))))
 
 
-def test_dropout_still_drops_in_training_and_a_fixed_mode_is_reported(caplog) -> None:
+def test_dropout_is_active_in_training_and_a_fixed_mode_is_reported(caplog) -> None:
     start = keras.Input((100,))
     new = tfprune.to_tf_keras(keras.Model(start, keras.layers.Dropout(0.5)(start)))
     ones = np.ones((1, 100), np.float32)
@@ -434,10 +434,10 @@ def test_a_difference_is_refused_and_the_layer_named(functional: bool) -> None:
     one = bridge._Bridge("to_tf_keras", bridge._keras(), bridge._tf_keras())
     new = one.model(old)
     one.copy_weights()
-    one.verify(old, new)
+    verify(one.comparison(old, new))
     new.get_layer("d1").kernel.assign_add(np.full((3, 3), 1e-3))
     with pytest.raises(ModelError, match=r"differ by .* starting at layer 'd1'"):
-        one.verify(old, new)
+        verify(one.comparison(old, new))
 
 
 def test_the_given_model_is_not_changed() -> None:
@@ -451,7 +451,7 @@ def test_the_given_model_is_not_changed() -> None:
 
 
 @pytest.mark.slow
-def test_bringing_over_leaves_tf_keras_and_the_environment_alone() -> None:
+def test_converting_changes_neither_tf_keras_nor_the_environment() -> None:
     code = (
         "import os; before = dict(os.environ); import tfprune, keras\n"
         "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])\n"

@@ -81,7 +81,7 @@ def assert_equal_outputs(old: Any, new: Any) -> None:
 
 
 @pytest.mark.parametrize("name", IN_TF)
-def test_functions_of_tensorflow_come_over_and_go_back(name: str) -> None:
+def test_functions_of_tensorflow_are_converted_there_and_back(name: str) -> None:
     old = model_of(tf_keras, IN_TF[name])
     new = tfprune.to_keras3(old)
     assert_equal_outputs(old, new)
@@ -89,14 +89,14 @@ def test_functions_of_tensorflow_come_over_and_go_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IN_KERAS)
-def test_functions_of_keras_come_over_and_go_back(name: str) -> None:
+def test_functions_of_keras_are_converted_there_and_back(name: str) -> None:
     old = model_of(keras, IN_KERAS[name])
     new = tfprune.to_tf_keras(old)
     assert_equal_outputs(old, new)
     assert_equal_outputs(new, tfprune.to_keras3(new))
 
 
-def test_names_do_not_meet_those_of_layers() -> None:
+def test_names_differ_from_those_of_layers() -> None:
     x = tf_keras.Input((4, 6), name="x")
     y = tf_keras.layers.Multiply(name="multiply")([x * 2.0, tf.matmul(x, x, transpose_b=True) @ x])
     keras.utils.clear_session()
@@ -106,7 +106,7 @@ def test_names_do_not_meet_those_of_layers() -> None:
     assert sum(name.startswith("tf.math.multiply") for name in names) == 1
 
 
-def test_what_came_over_is_saved_and_loaded(tmp_path) -> None:
+def test_a_converted_model_is_saved_and_loaded(tmp_path) -> None:
     new = tfprune.to_keras3(model_of(tf_keras, IN_TF["attention"]))
     new.save(tmp_path / "m.keras")
     assert_equal_outputs(new, keras.models.load_model(tmp_path / "m.keras"))
@@ -120,7 +120,7 @@ def test_what_came_over_is_saved_and_loaded(tmp_path) -> None:
         (lambda x: tf.split(x, [-1, 2], axis=2)[0], "split: only the last size may be -1"),
     ],
 )
-def test_what_has_no_counterpart_is_named(function: Any, message: str) -> None:
+def test_a_function_without_a_counterpart_is_named(function: Any, message: str) -> None:
     with pytest.raises(ModelError, match=f"^to_keras3: .*{message}") as error:
         tfprune.to_keras3(model_of(tf_keras, function))
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""One layer in the other generation: what agrees comes over, what does not is named."""
+"""Conversion of one layer: what agrees is converted, what does not is named."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def bring(layer: Any, source: Side, target: Side) -> Any:
     return translate(layer, source, target, lambda inner: bring(inner, source, target))
 
 
-def test_a_layer_and_those_inside_of_it_are_made_anew() -> None:
+def test_a_layer_and_its_inner_layers_are_rebuilt() -> None:
     old = tf_keras.layers.TimeDistributed(tf_keras.layers.LeakyReLU(0.5, name="in"), name="out")
     new = bring(old, OLD, NEW)
     assert isinstance(new, keras.layers.TimeDistributed)

@@ -142,7 +142,7 @@ def readers(file) -> dict[str, tuple[bool, Callable[[Any], Any]]]:
 
 
 @pytest.mark.parametrize("reader", [*READERS, "compare"])
-def test_every_form_means_the_same(reader: str, readers, tmp_path) -> None:
+def test_every_form_of_data_gives_the_same_result(reader: str, readers, tmp_path) -> None:
     needs_labels, read = readers[reader]
     expected = read(([A, B], Y))
     for name, labeled, form in forms(tmp_path):

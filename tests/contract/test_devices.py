@@ -1,4 +1,4 @@
-"""What every device keeps; a new one fails until it is said how a test reaches it."""
+"""The contract of every device; a new one fails until a test knows how to reach it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What every registry of the package keeps, and that each is under a contract of its own."""
+"""The contract of every registry, and that each registry has a contract test."""
 
 import functools
 import importlib
@@ -79,7 +79,7 @@ def test_an_unknown_name_lists_the_known_and_the_nearest(registry: Registry[Any]
 
 
 def words(entry: Any) -> str:
-    """What an entry says it is: its summary, or the docstring of the function that it holds."""
+    """Return the description of an entry: its summary, or the docstring of its function."""
     if hasattr(entry, "summary"):
         return str(entry.summary)
     if isinstance(entry, functools.partial):
@@ -88,7 +88,7 @@ def words(entry: Any) -> str:
 
 
 @pytest.mark.parametrize("registry", ALL.values(), ids=ALL)
-def test_every_entry_says_in_one_line_what_it_is(registry: Registry[Any]) -> None:
+def test_every_entry_has_a_one_line_description(registry: Registry[Any]) -> None:
     for name in registry:
         first = words(registry[name]).partition("\n")[0]
         assert len(first.split()) > 1 or first.endswith("."), f"{registry.kind} {name} says nothing"

@@ -1,4 +1,4 @@
-"""What the rule of every layer class keeps; a class without an example fails until it has one."""
+"""The contract of every layer rule; a class without an example fails until it has one."""
 
 import keras
 import pytest
@@ -26,7 +26,7 @@ def test_the_examples_are_of_layers_that_have_rules() -> None:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_half_of_the_units_before_a_layer_go_or_it_says_why_not(name: str) -> None:
+def test_half_of_the_units_before_a_layer_are_removed_or_a_reason_is_given(name: str) -> None:
     if name not in EXAMPLES:
         pytest.fail(
             f"{name} has a rule and no example: add one to EXAMPLES in "

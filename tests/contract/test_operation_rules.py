@@ -1,4 +1,4 @@
-"""What the rule of every operation keeps; one without an example fails until it has one."""
+"""The contract of every operation rule; one without an example fails until it has one."""
 
 import keras
 import numpy as np
@@ -43,7 +43,7 @@ def test_the_examples_are_of_operations_that_have_rules() -> None:
 
 
 @pytest.mark.parametrize("name", _OPS)
-def test_half_of_the_units_before_an_operation_go_or_it_says_why_not(name: str) -> None:
+def test_half_of_the_units_before_an_operation_are_removed_or_a_reason_is_given(name: str) -> None:
     example = example_of(name)
     model = example.model()
     assert name in {type(op).__name__ for op in model.operations}
@@ -61,8 +61,8 @@ def test_half_of_the_units_before_an_operation_go_or_it_says_why_not(name: str) 
 
 
 @pytest.mark.parametrize("name", [name for name in _OPS if _OPS[name] in _ELEMENTWISE])
-def test_what_is_called_elementwise_gives_a_number_from_those_at_its_place(name: str) -> None:
-    """Such an operation may stand in an activation, and nothing else looks at it there."""
+def test_elementwise_operations_read_only_the_inputs_at_the_same_position(name: str) -> None:
+    """Such an operation may be part of an activation, where no other rule is applied."""
     call = example_of(name).call
     x = np.random.default_rng(0).normal(size=(2, WIDTH)).astype("float32")
     order = np.random.default_rng(1).permutation(WIDTH)

@@ -1,4 +1,4 @@
-"""What every registered score, pattern and allocation keeps; a new one is enrolled by itself."""
+"""The contract of every score, pattern and allocation; new ones are tested automatically."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ OF_ONE_KERNEL = [name for name in FOUND if not isinstance(FOUND[name], WholeUnit
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", SCORES)
-def test_a_score_gives_one_number_a_weight_and_writes_nothing(name: str, shape) -> None:
+def test_a_score_returns_one_number_for_each_weight_and_changes_none(name: str, shape) -> None:
     rng = np.random.default_rng(0)
     weights, gradient, movement = rng.standard_normal((3, *shape)).astype(np.float32)
     before = weights.copy()

@@ -1,4 +1,4 @@
-"""What every runtime keeps; a new one fails until there is a file for it."""
+"""The contract of every runtime; a new one fails until there is a file for it."""
 
 import numpy as np
 import pytest

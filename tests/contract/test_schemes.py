@@ -1,4 +1,4 @@
-"""What every conversion scheme keeps; a new one is enrolled by itself."""
+"""The contract of every conversion scheme; new ones are tested automatically."""
 
 from importlib.util import find_spec
 

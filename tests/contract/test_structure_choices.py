@@ -1,4 +1,4 @@
-"""What every importance, ranking, importance of blocks and kind of target keeps, new ones too."""
+"""The contract of every importance, ranking and kind of target; new ones are tested too."""
 
 import keras
 import numpy as np
@@ -70,7 +70,7 @@ def test_a_permutation_of_the_channels_permutes_the_scores(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(IMPORTANCES) - CONTROLS))
-def test_a_unit_that_does_nothing_goes_first(name: str) -> None:
+def test_a_unit_without_effect_is_removed_first(name: str) -> None:
     """High means keep: nothing makes the unit, nothing scales it and nothing uses it."""
     model = net()
     kernel, bias = model.get_layer("a").get_weights()
@@ -91,7 +91,7 @@ def test_a_unit_that_does_nothing_goes_first(name: str) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("name", RANKINGS)
-def test_a_ranking_asks_for_counts_within_the_groups(name: str, share: float) -> None:
+def test_a_ranking_returns_counts_within_the_groups(name: str, share: float) -> None:
     chosen = pool(widths())
     kept = RANKINGS[name](chosen, share)
     assert all(0 <= k <= len(c.bundles) for c, k in zip(chosen, kept, strict=True))
@@ -101,7 +101,7 @@ def test_a_ranking_asks_for_counts_within_the_groups(name: str, share: float) ->
 
 
 @pytest.mark.parametrize("name", RANKINGS)
-def test_a_ranking_asks_for_less_where_more_is_to_go(name: str) -> None:
+def test_a_ranking_keeps_less_where_more_is_to_be_removed(name: str) -> None:
     chosen = pool(widths())
     asked = np.array([RANKINGS[name](chosen, share) for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)])
     assert (np.diff(asked, axis=0) <= 0).all()
@@ -110,7 +110,7 @@ def test_a_ranking_asks_for_less_where_more_is_to_go(name: str) -> None:
 @pytest.mark.parametrize("cost", ["macs", "params"])
 @pytest.mark.parametrize("share", [0.8, 0.5, 0.2])
 @pytest.mark.parametrize("name", RANKINGS)
-def test_a_cost_is_met_and_not_by_far_too_much(cost: str, name: str, share: float) -> None:
+def test_a_cost_is_met_without_removing_far_too_much(cost: str, name: str, share: float) -> None:
     _, report = tfprune.shrink(widths((64, 96)), {cost: share}, ranking=name, verify=False)
     assert share - 0.2 < report.achieved <= share
 
@@ -136,7 +136,7 @@ def test_filters_caps_and_multiples_hold_under_every_ranking(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BLOCK_IMPORTANCES)
-def test_a_judge_gives_each_block_a_number_and_changes_nothing(name: str) -> None:
+def test_an_importance_gives_each_block_a_number_and_changes_nothing(name: str) -> None:
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)
@@ -161,7 +161,7 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_proven(name: str) -> None:
+def test_a_kind_of_target_gives_a_cut_that_can_be_built_and_verified(name: str) -> None:
     model = deep(3)
     before = [weight.copy() for weight in model.get_weights()]
     found = units(model)

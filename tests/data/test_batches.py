@@ -40,7 +40,7 @@ def test_every_usual_form() -> None:
 
 
 class Pieces:
-    """What counts of a keras.utils.PyDataset."""
+    """The parts of a keras.utils.PyDataset that are used."""
 
     num_batches: int | None = 2  # Keras allows None here, which is without end
 
@@ -48,7 +48,7 @@ class Pieces:
         return X[:20], Y[:20], np.ones(20)
 
 
-def test_weights_of_samples_come_along() -> None:
+def test_weights_of_samples_are_read() -> None:
     import tensorflow as tf
 
     weights = np.arange(40)
@@ -64,14 +64,14 @@ def test_weights_of_samples_come_along() -> None:
     assert len(batches(((X, Y), (X, Y), (X, Y)))) == 3
 
 
-def test_arrays_are_cut_into_batches_and_nothing_is_lost() -> None:
+def test_arrays_are_cut_into_batches_without_losing_a_sample() -> None:
     found = batches((X, Y), size=16)
     assert [(batch.first, batch.size) for batch in found] == [(0, 16), (16, 16), (32, 8)]
     np.testing.assert_array_equal(np.concatenate([batch.inputs for batch in found]), X)
     np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), Y)
 
 
-def test_single_samples_are_put_together() -> None:
+def test_single_samples_are_collected_in_batches() -> None:
     import tensorflow as tf
 
     for data in (
@@ -89,14 +89,14 @@ def test_single_samples_are_put_together() -> None:
         batches([(X[0], Y[0]), (X[1],)])
 
 
-def test_what_is_mapped_into_memory_is_read_a_batch_at_a_time(tmp_path) -> None:
+def test_memory_mapped_arrays_are_read_one_batch_at_a_time(tmp_path) -> None:
     np.save(tmp_path / "x.npy", X)
     data = np.load(tmp_path / "x.npy", mmap_mode="r")
     first = next(read(data, ONE, "data"))
     assert np.shares_memory(first.inputs, data)
 
 
-def test_data_without_end_is_refused_where_all_of_it_is_wanted() -> None:
+def test_endless_data_is_refused_where_all_of_it_is_read() -> None:
     import tensorflow as tf
 
     endless = tf.data.Dataset.from_tensor_slices(X).batch(10).repeat()
@@ -109,7 +109,7 @@ def test_data_without_end_is_refused_where_all_of_it_is_wanted() -> None:
         assert (samples.shape, total) == ((25, 4), None)
 
 
-def test_labels_that_are_not_looked_at_may_be_anything() -> None:
+def test_ignored_labels_may_be_anything() -> None:
     assert batches([(X, "boxes")], labels="ignored")[0].labels is None
     assert batches((X, Y[:3]), labels="ignored")[0].size == 32
     with pytest.raises(DataError, match=r"data=: there are no labels; give \(inputs, labels\)"):
@@ -148,7 +148,7 @@ def with_hole(value: float) -> np.ndarray:
         ([[0.0, 1.0], [0.0]], "samples of different shapes in a list; pad them to one"),
     ],
 )
-def test_what_is_none_of_these_is_said(data, message) -> None:
+def test_data_of_an_unknown_form_is_refused(data, message) -> None:
     with pytest.raises(DataError, match=message) as caught:
         batches(data, option="repair")
     assert "\n" not in str(caught.value)
@@ -166,7 +166,7 @@ def test_one_batch_is_inputs_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, None])
-def test_a_batch_size_that_is_none_is_refused(size) -> None:
+def test_an_invalid_batch_size_is_refused(size) -> None:
     with pytest.raises(OptionError, match="batch_size: expected a whole number >= 1. Received"):
         batches((X, Y), size=size)
 

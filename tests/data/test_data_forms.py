@@ -25,7 +25,7 @@ def test_several_inputs_with_labels(data) -> None:
 
 
 @pytest.mark.parametrize("data", [(A, B), iter([(A, B)]), (A,), A, (A, B, Y)])
-def test_a_pair_is_not_taken_for_two_inputs(data) -> None:
+def test_a_pair_is_inputs_and_labels_not_two_inputs(data) -> None:
     with pytest.raises(DataError) as caught:
         list(read(data, TWO, "calibration"))
     said = str(caught.value)
@@ -37,7 +37,7 @@ def test_a_pair_is_not_taken_for_two_inputs(data) -> None:
     assert ("a tuple is (inputs, labels); " in said) == (data is not A)
 
 
-def test_a_list_of_arrays_for_a_model_that_takes_nobody_knows_what_is_not_guessed() -> None:
+def test_a_list_of_arrays_is_refused_for_a_model_with_unknown_inputs() -> None:
     with pytest.raises(DataError, match=r"may be inputs or batches: give \(\[…\],\) or iter"):
         Forms(None, "data").whole([A, B])
     assert len(Forms(None, "data").whole(([A, B],)).inputs) == 2

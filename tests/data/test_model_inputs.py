@@ -1,4 +1,4 @@
-"""What a model takes, and arrays that are not that."""
+"""The inputs of a model, and arrays that do not fit them."""
 
 from typing import Any
 
@@ -127,7 +127,7 @@ class Subclassed(keras.Model):
         return self.head(x)
 
 
-def test_a_model_that_declares_no_inputs_is_given_what_there_is() -> None:
+def test_a_model_that_declares_no_inputs_gets_the_data_unchanged() -> None:
     assert inputs_of(Subclassed()) is None
     assert sizes(batches(Subclassed(), X, 5)) == [5, 5]
 
@@ -147,7 +147,7 @@ NAN = np.where(np.arange(40).reshape(10, 4) == 7, np.nan, X)
         (X.astype("float64") * 1e300, "is too large for float32, which the model takes"),
     ],
 )
-def test_wrong_data_is_one_line_that_says_so(data: Any, message: str, recwarn) -> None:
+def test_wrong_data_is_a_one_line_error(data: Any, message: str, recwarn) -> None:
     with pytest.raises(DataError, match=message) as caught:
         batches(one_input(), data, 4)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Architectures × generations of Keras × schemes: what becomes of each."""
+"""Architectures × generations of Keras × schemes: the outcome of each conversion."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy as np
 import tf_keras
 from sklearn.datasets import load_digits
 
-from tfprune.data.output_difference import scale_of
+from tfprune.data.model_comparison import scale_of
 from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.reference import model_outputs
 from tfprune.errors import ConversionError
@@ -23,7 +23,7 @@ GENERATIONS = {"keras": keras, "tf_keras": tf_keras}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one model in one scheme.
+    """The outcome of one model in one scheme.
 
     Attributes:
         refusal: The one line that says why there is no file; "" if there is one.

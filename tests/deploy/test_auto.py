@@ -56,7 +56,7 @@ def test_without_labels_agreement_with_the_float_file_decides(convnet, images) -
     assert choice.taken == "int8"  # smaller, and everything is allowed
 
 
-def test_a_gate_that_nothing_keeps_leaves_the_float_file() -> None:
+def test_the_float_file_is_chosen_if_no_candidate_passes_the_gate() -> None:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((6,), name="x"), L.Dense(5), L.Dense(1)])
     x = np.random.default_rng(0).normal(size=(60, 6)).astype("float32")
@@ -66,7 +66,7 @@ def test_a_gate_that_nothing_keeps_leaves_the_float_file() -> None:
     assert found.report.choice.rows[1].reason.startswith("loses ")
 
 
-def test_what_cannot_be_made_has_a_row_with_its_reason() -> None:
+def test_a_scheme_that_fails_to_convert_has_a_row_with_the_reason() -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((None, 3), name="x")
     model = keras.Model(inputs, L.Dense(2)(L.LSTM(4)(x)))
@@ -102,7 +102,7 @@ def test_wrong_options_are_refused_before_any_work(
 @pytest.mark.parametrize(
     "option", [{"prefer": "size"}, {"max_drop": 0.1}, {"data": (np.zeros(1), np.zeros(1))}]
 )
-def test_options_of_auto_are_refused_elsewhere(convnet, option) -> None:
+def test_options_of_auto_are_refused_for_other_schemes(convnet, option) -> None:
     with pytest.raises(OptionError, match=f"{next(iter(option))}: only for scheme 'auto'"):
         to_tflite(convnet, **option)
 
@@ -142,7 +142,7 @@ def chosen_for(model: keras.Model, samples: np.ndarray) -> str:
 # Of full size, where the schemes lie far apart. In a net as small as MobileNetV2 0.35 at 96 pixels
 # dynamic and int8 are within a few percent of each other, and which wins depends on the machine.
 @pytest.mark.slow
-def test_a_mobile_net_wants_int8() -> None:
+def test_int8_is_chosen_for_a_mobile_net() -> None:
     keras.utils.set_random_seed(0)
     image = np.random.default_rng(0).uniform(-1, 1, (16, 224, 224, 3)).astype("float32")
     mobile = keras.applications.MobileNetV2(weights=None)
@@ -150,14 +150,14 @@ def test_a_mobile_net_wants_int8() -> None:
 
 
 @pytest.mark.slow
-def test_a_transformer_does_not_want_int8() -> None:
+def test_int8_is_not_chosen_for_a_transformer() -> None:
     keras.utils.set_random_seed(0)
     vectors = np.random.default_rng(0).normal(size=(64, 64, 64)).astype("float32")
     assert chosen_for(transformer(), vectors) != "int8"
 
 
 @pytest.mark.exhaustive
-def test_a_resnet_wants_int8() -> None:
+def test_int8_is_chosen_for_a_resnet() -> None:
     keras.utils.set_random_seed(0)
     image = np.random.default_rng(0).uniform(-1, 1, (16, 224, 224, 3)).astype("float32")
     assert chosen_for(settled(keras.applications.ResNet50(weights=None), image), image) == "int8"

@@ -18,7 +18,7 @@ def convert(model, scheme: str = "float32", **options) -> Artifact:
     return convert_one(model, scheme, Options(**options))
 
 
-def test_it_is_what_to_tflite_gives(convnet, images, int8_file):
+def test_the_result_is_that_of_to_tflite(convnet, images, int8_file):
     found = convert(convnet, "int8", calibration=images)
     assert (found.bytes, found.report) == (int8_file.bytes, int8_file.report)
 
@@ -41,7 +41,7 @@ def test_dict_inputs_and_outputs_keep_their_names_and_order():
         np.testing.assert_allclose(value, expected[name], atol=1e-5)
 
 
-def test_any_name_will_do():
+def test_names_may_have_any_characters():
     inputs = {"file": keras.Input((3,), name="file"), "data": keras.Input((2,), name="data")}
     outputs = {"job / out": L.Dense(2)(inputs["file"]), "file": L.Dense(1)(inputs["data"])}
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ class _Subclassed(keras.Model):
         return {"features": features, "logits": self.head(features)}
 
 
-def test_a_subclassed_model_is_asked_with_the_calibration_data():
+def test_a_subclassed_model_is_called_with_the_calibration_data():
     model = _Subclassed()
     tokens = np.arange(40).reshape(5, 8) % 20
     model(tokens)
@@ -113,7 +113,7 @@ def test_a_subclassed_model_takes_a_signature():
     assert convert(model, input_signature=signature).report.inputs[0].shape == (-1, 6)
 
 
-def test_a_mask_constraint_does_not_disturb_and_zeros_stay():
+def test_a_model_with_pruning_masks_is_converted_with_its_zeros():
     class Mask(keras.constraints.Constraint):
         def __call__(self, w):
             return w * keras.ops.cast(w > 0, w.dtype)
@@ -181,7 +181,7 @@ def test_a_fixed_batch_is_kept_and_can_be_asked_for(convnet):
     assert Runner(artifact)(np.zeros((5, 4), "float32")).shape == (5, 2)
 
 
-def test_a_file_that_disagrees_is_not_handed_over():
+def test_a_file_that_disagrees_is_not_returned():
     # One channel is 10,000 times the other, and only the other counts: 8 bits lose it.
     model = keras.Sequential(
         [keras.Input((2,)), L.Dense(2, use_bias=False), L.Dense(1, use_bias=False)]
@@ -239,7 +239,7 @@ def test_a_layer_that_fails_as_a_graph_is_one_line():
 
 
 @pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8", "int4"])
-def test_whole_channels_of_zeros_are_fine(images, scheme, request):
+def test_channels_of_zeros_are_converted(images, scheme, request):
     if scheme == "int4":
         request.getfixturevalue("quantizer")
     keras.utils.set_random_seed(0)
@@ -281,7 +281,7 @@ def test_sixteen_bit_activations_are_refused_where_no_kernel_is():
         convert(_attention(keras), scheme="int16x8", calibration=x)
 
 
-def test_a_kernel_that_kills_the_process_is_one_error():
+def test_a_kernel_that_crashes_the_process_is_one_error():
     import tf_keras
 
     tokens = np.random.default_rng(0).integers(0, 20, (20, 8))

@@ -28,14 +28,14 @@ def _cells():
 
 
 @pytest.mark.parametrize(("generation", "name", "scheme"), list(_cells()))
-def test_right_or_refused(generation, name, scheme, request):
+def test_every_model_converts_correctly_or_is_refused(generation, name, scheme, request):
     if SCHEMES[scheme].weight_bits is not None:
         request.getfixturevalue("quantizer")
     found = outcome(generation, name, scheme)
     assert not fault((generation, name, scheme), found), found
 
 
-def test_the_list_of_refusals_names_what_is_there():
+def test_the_list_of_refusals_names_existing_models():
     for generation, name, scheme in REFUSED:
         assert generation in GENERATIONS
         assert name in ARCHITECTURES

@@ -26,7 +26,7 @@ def test_the_file_agrees_with_the_model_and_is_the_same_on_every_call(convnet, i
     assert to_tflite(convnet, scheme=scheme, calibration=images).bytes == artifact.bytes
 
 
-def test_the_schemes_store_what_they_say(convnet, images, float_file, int8_file):
+def test_every_scheme_stores_the_types_that_it_promises(convnet, images, float_file, int8_file):
     half = to_tflite(convnet, scheme="float16").report
     assert half.raw_bytes < 0.7 * float_file.report.raw_bytes
     # 2,048 weights of the Dense layer and 72 of the convolution, in 4 bytes and in 1.

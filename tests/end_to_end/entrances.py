@@ -1,4 +1,4 @@
-"""Every entrance that takes files, fed with damaged copies of good ones, and what came of it.
+"""Every call that takes files, with damaged copies of good ones, and the outcomes.
 
 `python -m tests.end_to_end.entrances 5000 --log fuzz.jsonl` gives each entrance so many and goes on
 where it was broken off. The calls are made in this very process, which a crash would end.
@@ -72,7 +72,7 @@ class Entrance:
 
 @dataclass
 class Found:
-    """What came of an entrance so far."""
+    """The outcomes of an entrance so far."""
 
     name: str
     done: int = 0

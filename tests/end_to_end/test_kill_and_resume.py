@@ -1,4 +1,4 @@
-"""A run that is killed, at any moment, and gone on with gives what an unbroken run gives."""
+"""A run that is killed at any moment and resumed gives what an uninterrupted run gives."""
 
 import json
 import os
@@ -155,7 +155,7 @@ def test_killed_at_any_moment(unbroken: Path, tmp_path: Path, part: float) -> No
     ids=["Ctrl-C", "SIGTERM"],
 )
 @pytest.mark.parametrize("stage", ["train", pytest.param("baseline", marks=pytest.mark.slow)])
-def test_an_interrupted_run_tidies_up_and_says_how_to_go_on(
+def test_an_interrupted_run_cleans_up_and_says_how_to_resume(
     tmp_path: Path, number: int, code: int, said: str, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, temporary = tmp_path / "run", tmp_path / "temporary"

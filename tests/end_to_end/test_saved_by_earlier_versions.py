@@ -24,7 +24,7 @@ X = np.linspace(-1, 1, 64, dtype="float32").reshape(2, 4, 8)
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, list]:
-    """What each model gave for X when it was saved."""
+    """The outputs of each model for X when it was saved."""
     return json.loads((SAVED / "answers.json").read_text())
 
 

@@ -71,7 +71,7 @@ def test_a_shipped_recipe_runs_from_end_to_end(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
+def test_quickstart_reaches_the_stated_figures(tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-m", "tfprune.cli", "run", "quickstart", "--out", str(out)],
@@ -93,7 +93,7 @@ def test_quickstart_keeps_its_promise(tmp_path: Path) -> None:
     ("name", "accuracy", "drop", "compression"),
     [("channels", 0.98, 0.01, 5), ("heads", 0.95, 0.02, 4)],
 )
-def test_units_are_removed_and_the_promise_kept(
+def test_units_are_removed_and_the_stated_figures_reached(
     name: str, accuracy: float, drop: float, compression: float, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -118,7 +118,9 @@ def test_units_are_removed_and_the_promise_kept(
 
 @pytest.mark.exhaustive
 @pytest.mark.data
-def test_mnist_keeps_its_promise_on_a_part_of_the_real_data(tmp_path: Path, data_dir: Path) -> None:
+def test_mnist_reaches_the_stated_figures_on_a_part_of_the_real_data(
+    tmp_path: Path, data_dir: Path
+) -> None:
     names = {
         "x_train": ("train-images-idx3-ubyte.gz", 16, (-1, 28, 28, 1)),
         "y_train": ("train-labels-idx1-ubyte.gz", 8, (-1,)),

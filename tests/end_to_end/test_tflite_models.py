@@ -22,12 +22,12 @@ def measured(path: Path) -> Report:
     return Report.from_json(path.with_suffix(".report.json").read_text())
 
 
-def test_there_is_one() -> None:
+def test_there_is_a_model() -> None:
     assert [path.stem for path in MODELS] == ["quickstart"]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
-def test_what_lies_beside_a_file_is_about_this_file(path: Path) -> None:
+def test_the_report_beside_a_file_describes_that_file(path: Path) -> None:
     artifact = load_artifact(path)
     row = measured(path).rows[1]
     assert artifact.report.sha256 == row.sha256 == sha256(path.read_bytes())

@@ -1,4 +1,4 @@
-"""With the required packages alone: what the README shows works, the rest names its extra."""
+"""With the required packages only, the README works, and other calls name their extra."""
 
 import configparser
 import subprocess
@@ -67,7 +67,7 @@ for call in (
 
 
 @pytest.mark.slow
-def test_what_the_required_packages_are_enough_for(tmp_path: Path) -> None:
+def test_the_required_packages_suffice_for_the_main_calls(tmp_path: Path) -> None:
     import tf_keras
 
     old = tmp_path / "old.keras"
@@ -83,7 +83,7 @@ def test_what_the_required_packages_are_enough_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "zstandard", "tf-keras", "scikit-learn"])
-def test_they_are_extras(package: str) -> None:
+def test_the_missing_packages_are_extras(package: str) -> None:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     assert package not in setup["options"]["install_requires"]

@@ -1,4 +1,4 @@
-"""Whatever is wrong is said in one line that names the fix, with exit code 2, before the work."""
+"""Wrong input is a one-line error with the fix and exit code 2, before any work."""
 
 import subprocess
 import sys
@@ -47,7 +47,9 @@ def settings(*given: str) -> list[str]:
         ("distil.alpha=0.5", ['unknown table "distil"', "Known: data, gate"]),
     ],
 )
-def test_the_recipe_alone_shows_it(setting: str, said: list[str], tmp_path: Path) -> None:
+def test_faults_of_a_recipe_are_reported_before_anything_is_loaded(
+    setting: str, said: list[str], tmp_path: Path
+) -> None:
     code, lines, loaded = run(*settings(setting), "--out", str(tmp_path / "run"))
     assert code == 2
     assert len(lines) == 1
@@ -107,7 +109,7 @@ WITH_NAN = np.full((40, 8, 8, 1), np.nan, np.float32)
     ],
     ids=["empty", "nan", "negative-label", "one-label-less", "other-shape"],
 )
-def test_the_data_show_it(changes: dict, said: list[str], tmp_path: Path) -> None:
+def test_faults_of_the_data_are_reported(changes: dict, said: list[str], tmp_path: Path) -> None:
     code, lines, loaded = run(*settings(arrays(tmp_path, **changes)), "--out", str(tmp_path / "r"))
     assert code == 2
     assert len(lines) == 1
@@ -116,7 +118,7 @@ def test_the_data_show_it(changes: dict, said: list[str], tmp_path: Path) -> Non
     assert not loaded
 
 
-def test_a_model_file_that_is_cut_short(tmp_path: Path) -> None:
+def test_a_truncated_model_file_is_refused(tmp_path: Path) -> None:
     import keras
 
     path = tmp_path / "model.keras"
@@ -133,7 +135,7 @@ def test_a_model_file_that_is_cut_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_only_the_model_shows(tmp_path: Path) -> None:
+def test_faults_that_need_the_model_are_reported(tmp_path: Path) -> None:
     import keras
 
     path = tmp_path / "model.keras"
@@ -158,7 +160,7 @@ def test_what_only_the_model_shows(tmp_path: Path) -> None:
         assert "epoch" not in (tmp_path / f"run{number}" / "run.log").read_text()
 
 
-def test_a_folder_that_holds_another_run(tmp_path: Path) -> None:
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
     done = '{"train": {"seconds": 1, "files": {}, "facts": {}}}'
     state = f'{{"identity": {{}}, "running": null, "stages": {done}}}'
     (tmp_path / "state.json").write_text(state)
@@ -203,7 +205,9 @@ def link_to_a_file(folder: Path) -> Path:
         (link_to_a_file, "out: a file. Give a folder for the run."),
     ],
 )
-def test_a_folder_that_no_run_can_be_in(make, said: str, resume: list[str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_hold_a_run_is_refused(
+    make, said: str, resume: list[str], tmp_path: Path
+) -> None:
     out = make(tmp_path / "out")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     code, lines, loaded = run("--out", str(out), *resume)

@@ -42,7 +42,7 @@ class Plain(StepwiseAttention):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_steps_in_a_row_are_the_attention(causal) -> None:
+def test_the_steps_one_after_another_compute_the_attention(causal) -> None:
     ours, theirs = Plain(2, 3, dropout=0.5), kl.MultiHeadAttention(2, 3, dropout=0.5)
     options = {"use_causal_mask": causal, "return_attention_scores": True}
     theirs(X, X)
@@ -54,6 +54,6 @@ def test_the_steps_in_a_row_are_the_attention(causal) -> None:
     assert not np.allclose(trained, ours(X, X)), "dropout is one of the steps"
 
 
-def test_without_steps_it_says_so() -> None:
+def test_attention_without_these_steps_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="has no attend"):
         StepwiseAttention(2, 3)(X, X)

@@ -83,7 +83,7 @@ def test_a_sequential_has_a_functional_model_inside() -> None:
     assert internals.graph_inside(inside) is None
 
 
-def test_the_other_generation_is_read_with_the_same_words() -> None:
+def test_the_same_functions_read_the_other_generation() -> None:
     tf_keras = pytest.importorskip("tf_keras")
     start = tf_keras.Input((3,))
     dense = tf_keras.layers.Dense(2)
@@ -99,7 +99,7 @@ def test_the_other_generation_is_read_with_the_same_words() -> None:
     assert dense in internals.direct_layers(model)
 
 
-def test_calls_that_came_later_are_taken_off() -> None:
+def test_later_calls_are_removed() -> None:
     dense = kl.Dense(2)
     first = dense(keras.Input((3,)))
     forget = internals.note_calls([dense])
@@ -154,7 +154,7 @@ def test_a_variable_without_a_value_begins_with_an_array() -> None:
     assert isinstance(vars(internals.KerasVariable)["value"], property), "it is replaced by name"
 
 
-def test_masks_go_along() -> None:
+def test_masks_are_copied() -> None:
     embedding = kl.Embedding(5, 2, mask_zero=True)
     given = embedding(np.array([[1, 0]]))
     np.testing.assert_array_equal(internals.mask_of(given), [[True, False]])

@@ -22,7 +22,7 @@ def two_heads() -> keras.Model:
 LABELS = [RNG.normal(size=(40, 2)), RNG.normal(size=(40, 1))]
 
 
-def test_it_is_what_compile_makes_of_it() -> None:
+def test_the_loss_is_that_of_a_compiled_model() -> None:
     model = two_heads()
     model.compile("sgd", ["mse", "mae"], loss_weights=[1.0, 3.0])
     found = model(X)
@@ -57,12 +57,12 @@ RNG_WEIGHTS = [weight.astype("float32") for weight in two_heads().get_weights()]
 
 
 @pytest.mark.parametrize("loss", ["msee", 3, {"a": "msee"}])
-def test_what_is_no_loss_is_said(loss) -> None:
+def test_other_values_than_a_loss_are_refused(loss) -> None:
     with pytest.raises(OptionError, match="expected the name of a Keras loss, or a function"):
         loss_of(two_heads(), loss)
 
 
-def test_labels_that_do_not_fit_are_said_in_one_line() -> None:
+def test_labels_that_do_not_fit_are_a_one_line_error() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(16), kl.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for labels in (np.full(40, 7), np.ones((40, 3))):

@@ -43,7 +43,7 @@ def models() -> list[keras.Model]:
     return [aware, keras.Model(inputs, L.Dense(3)(h))]
 
 
-def test_a_fresh_process_loads_them_by_keras_alone(models, tmp_path):
+def test_keras_loads_our_layers_in_a_fresh_process(models, tmp_path):
     x = np.ones((2, 4, 8), "float32")
     paths, expected = [], []
     for i, model in enumerate(models):
@@ -59,7 +59,7 @@ def test_a_fresh_process_loads_them_by_keras_alone(models, tmp_path):
         np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_where_keras_was_there_first_layers_are_found_too(models, monkeypatch):
+def test_layers_are_found_where_keras_was_imported_first(models, monkeypatch):
     text = models[0].to_json()
     known = keras.saving.get_custom_objects()
     for name in [name for name in known if name.startswith("tfprune>")]:
@@ -71,7 +71,7 @@ def test_where_keras_was_there_first_layers_are_found_too(models, monkeypatch):
     assert [type(layer) for layer in again.layers] == [type(layer) for layer in models[0].layers]
 
 
-def test_what_is_registered_already_stays():
+def test_registered_layers_are_not_replaced():
     importlib.import_module("tfprune.deploy.qat.layers")
     register_layers()
     found = keras.saving.get_registered_object("tfprune>QuantisedDense")

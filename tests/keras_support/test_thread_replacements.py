@@ -35,7 +35,7 @@ def plus(number):
     ("name", "get", "plain"),
     [("value", lambda box: box.value, 1), ("doubled", lambda box: box.doubled(), 2)],
 )
-def test_a_method_or_property_is_another_in_this_thread_alone(name, get, plain) -> None:
+def test_a_method_or_property_is_replaced_in_this_thread_only(name, get, plain) -> None:
     box, stored = Box(), vars(Box)[name]
     with replaced(Box, name, plus(10)):
         assert get(box) == plain + 10
@@ -46,7 +46,7 @@ def test_a_method_or_property_is_another_in_this_thread_alone(name, get, plain) 
     assert vars(Box)[name] is stored
 
 
-def test_each_thread_has_its_own_and_the_last_one_out_restores() -> None:
+def test_each_thread_has_its_own_and_the_last_to_leave_restores() -> None:
     owner, entered, leave = SimpleNamespace(f=lambda: 0), threading.Event(), threading.Event()
     plain, found = owner.f, []
 
@@ -72,7 +72,7 @@ def test_each_thread_has_its_own_and_the_last_one_out_restores() -> None:
 
 
 @pytest.mark.parametrize("where", ["inside", "in the making"])
-def test_an_error_leaves_nothing_behind(where) -> None:
+def test_an_error_restores_the_function(where) -> None:
     owner = SimpleNamespace(f=lambda: 0)
     plain = owner.f
 
@@ -88,6 +88,6 @@ def test_an_error_leaves_nothing_behind(where) -> None:
         assert owner.f() == 3, "nothing of it is left on the stack either"
 
 
-def test_what_is_replaced_must_be_there() -> None:
+def test_a_missing_function_cannot_be_replaced() -> None:
     with pytest.raises(KeyError, match="f"), replaced(SimpleNamespace(), "f", plus(1)):
         pass

@@ -1,4 +1,4 @@
-"""Nothing in a model file runs: what is not on the list of harmless names is refused unread."""
+"""No code in a model file runs: names that are not on the list are refused."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ def by_call(path: Path) -> None:
 @pytest.mark.parametrize(
     ("generation", "name"), [(g, name) for g, names in payloads.FORMATS.items() for name in names]
 )
-def test_no_payload_runs_whichever_way_it_comes_in(
+def test_no_payload_runs_in_any_place_of_a_file(
     generation: int, name: str, bases: Any, tmp_path: Path, capsys: Any
 ) -> None:
     marker = tmp_path / "marker"
@@ -79,7 +79,7 @@ def test_no_payload_runs_whichever_way_it_comes_in(
 
 
 @pytest.mark.parametrize(("generation", "name"), [(2, "m.h5"), (2, "m.keras"), (3, "m.h5")])
-def test_the_payloads_would_run_if_they_were_let_in(
+def test_the_payloads_run_if_they_are_allowed(
     generation: int, name: str, bases: Any, tmp_path: Path
 ) -> None:
     if name == "m.h5" and generation == 3 and KERAS < (3, 12):
@@ -97,7 +97,7 @@ def test_the_payloads_would_run_if_they_were_let_in(
     assert marker.exists()
 
 
-def test_what_a_model_was_compiled_with_is_read_too(bases: Any, tmp_path: Path) -> None:
+def test_the_compilation_of_a_model_is_checked_too(bases: Any, tmp_path: Path) -> None:
     function = {"class_name": "function", "module": "keras.models", "config": "load_model"}
     config = payloads.model(3, payloads.dense(3))
     compiled = {"optimizer": "adam", "loss": {**function, "registered_name": "load_model"}}
@@ -142,7 +142,7 @@ def test_the_initializer_of_a_saved_model_is_not_run(age: str, tmp_path: Path) -
     assert marker.exists()
 
 
-def test_a_class_that_the_caller_has_is_taken_and_one_made_of_a_lambda_is_not() -> None:
+def test_a_registered_class_is_allowed_and_one_made_of_a_lambda_is_not() -> None:
     class Mine(keras.layers.Dense):
         pass
 
@@ -160,14 +160,14 @@ def test_a_class_that_the_caller_has_is_taken_and_one_made_of_a_lambda_is_not() 
         assert list(code_in(other)) == ["the Lambda layer 'd'"]
 
 
-def test_a_class_of_keras_is_not_taken_from_a_module_that_happens_to_have_it() -> None:
+def test_a_class_of_keras_is_not_allowed_by_the_path_of_another_module() -> None:
     layer = {**payloads.dense(3), "class_name": "TFSMLayer", "module": __name__}
     globals()["Dense2"] = keras.layers.Dense
     assert list(code_in(layer)) == ["the TFSMLayer layer 'd'"]
     assert list(code_in({**layer, "class_name": "Dense2"})) == [f"the class {__name__}.Dense2"]
 
 
-def test_what_keras_itself_writes_is_on_the_list() -> None:
+def test_everything_that_keras_writes_is_on_the_list() -> None:
     for api, generation in ((tf_keras, 2), (keras, 3)):
         m = api.layers
         image = api.Input((8, 8, 3))

@@ -1,4 +1,4 @@
-"""The list of what a file may name: all that Keras has without code, and nothing else anywhere."""
+"""The names that a file may have: everything in Keras without code, and nothing else."""
 
 import inspect
 import pkgutil
@@ -71,7 +71,7 @@ def loaded() -> Iterator[Any]:
             yield name, vars(module)
 
 
-def test_the_names_mean_only_harmless_classes_wherever_they_are_looked_for() -> None:
+def test_every_allowed_name_is_a_harmless_class_in_every_module() -> None:
     harmless = {
         "Operation", "Layer", "Loss", "Metric", "Optimizer", "OptimizerV2", "LearningRateSchedule",
         "Initializer", "Regularizer", "Constraint", "DTypePolicy", "DTypePolicyMap", "Policy",
@@ -91,7 +91,7 @@ def test_the_names_mean_only_harmless_classes_wherever_they_are_looked_for() -> 
     assert seen > 500
 
 
-def test_the_functions_compute_wherever_they_are_looked_for() -> None:
+def test_every_allowed_function_only_computes_in_every_module() -> None:
     for module, content in loaded():
         for name in FUNCTIONS & content.keys():
             found = content[name]
@@ -113,5 +113,5 @@ def test_the_functions_compute_wherever_they_are_looked_for() -> None:
         ("keras.layers\n", False),
     ],
 )  # fmt: skip
-def test_homes(module: str, home: bool) -> None:
+def test_only_modules_of_layers_and_models_are_listed(module: str, home: bool) -> None:
     assert is_listed("Dense", module) is home

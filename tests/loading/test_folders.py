@@ -1,4 +1,4 @@
-"""SavedModels of every age are made of config and weights; what they lack is said as it is."""
+"""SavedModels of all versions load from config and weights; what they lack is an error."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ import tf_keras
 
 from tests.loading import payloads
 from tfprune.errors import ArtifactError
-from tfprune.loading.folders import check_folder, load_weights_into, read_config
+from tfprune.loading.folders import check_model_folder, load_weights_into, read_config
 from tfprune.loading.load import load_model
 
 
@@ -41,7 +41,7 @@ def test_models_of_every_age_load_with_their_weights(
     path = Path(shutil.copytree(folder, tmp_path / "m"))
     if age == "old":
         payloads.make_old(path)
-    check_folder(path)
+    check_model_folder(path)
     loaded = load_model(path)
     assert [layer.name for layer in loaded.layers if "math" not in layer.name.lower()]
     x = np.random.default_rng(0).random((2, 8, 8, 3), "float32")
@@ -65,7 +65,7 @@ class Subclass(tf_keras.Model):
         return self.dense(x)
 
 
-def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) -> None:
+def test_folders_without_a_graph_of_layers_are_refused(model: Any, tmp_path: Path) -> None:
     own = Subclass()
     own(np.ones((1, 4), "float32"))
     own.save(tmp_path / "subclass")
@@ -87,7 +87,7 @@ def test_what_is_no_graph_of_layers_is_told_apart(model: Any, tmp_path: Path) ->
         assert "\n" not in str(error.value)
 
 
-def test_a_weight_that_is_not_stored_is_missed(folder: Path) -> None:
+def test_a_weight_that_is_not_stored_is_an_error(folder: Path) -> None:
     config = read_config(folder)
     assert config["class_name"] == "Functional"
     other = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.LayerNormalization()])

@@ -64,7 +64,7 @@ def test_a_whole_file_loads(model: keras.Model, suffix: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m.keras", "m"])
-def test_what_keras_2_wrote_is_brought_over(old_model: Any, name: str, tmp_path: Path) -> None:
+def test_a_keras_2_file_is_converted(old_model: Any, name: str, tmp_path: Path) -> None:
     new = assert_loads_as(old_model, save(old_model, tmp_path / name))
     assert [layer.name for layer in new.layers] == [layer.name for layer in old_model.layers]
     assert tfprune.sparsity_of(new).sparsity == 0
@@ -73,7 +73,7 @@ def test_what_keras_2_wrote_is_brought_over(old_model: Any, name: str, tmp_path:
 def test_groups_and_batch_input_shape_are_in_the_files_that_load(
     old_model: Any, tmp_path: Path
 ) -> None:
-    """What Keras 3's own loader stumbles over is there."""
+    """The files have what the loader of Keras 3 refuses."""
     path = save(old_model, tmp_path / "m.h5")
     with h5py.File(path) as file:
         layers = json.loads(file.attrs["model_config"])["config"]["layers"]
@@ -138,7 +138,7 @@ def test_a_sequential_model_of_early_keras_2_was_a_list(tmp_path: Path) -> None:
     assert isinstance(new, keras.Sequential)
 
 
-def test_keras_1_is_told_apart(old_model: Any, tmp_path: Path) -> None:
+def test_a_keras_1_file_is_refused(old_model: Any, tmp_path: Path) -> None:
     path = save(old_model, tmp_path / "m.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["keras_version"] = b"1.2.2"
@@ -155,7 +155,7 @@ def test_a_layer_that_keras_3_lacks_is_named(tmp_path: Path) -> None:
         load_model(save(old, tmp_path / "m.h5"))
 
 
-def test_a_loaded_model_has_the_same_weights_and_can_be_worked_on(
+def test_a_loaded_model_has_the_same_weights_and_can_be_pruned(
     old_model: Any, tmp_path: Path
 ) -> None:
     new = load_model(save(old_model, tmp_path / "m.h5"))
@@ -250,7 +250,7 @@ def test_code_inside_of_a_file_is_not_run(api: Any, name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_code_runs_where_the_caller_says_so(suffix: str, tmp_path: Path) -> None:
+def test_code_runs_with_allow_code(suffix: str, tmp_path: Path) -> None:
     model = with_lambda(keras)
     loaded = load_model(save(model, tmp_path / f"m{suffix}"), allow_code=True)
     x = np.ones((2, 4), np.float32)
@@ -299,7 +299,7 @@ def test_damaged_files_load_or_are_refused_with_one_line(
 def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
     suffix: str, tmp_path: Path
 ) -> None:
-    """Gates, saved between training and shrinking, were not known to the next process."""
+    """Gates are saved between training and shrinking, often in another process."""
     inputs = keras.Input((4,))
     x = tfprune.layers.ChannelGate("l1", 0.1)(keras.layers.Dense(3)(inputs))
     path = tmp_path / f"gated{suffix}"
@@ -312,7 +312,7 @@ def test_layers_of_tfprune_load_in_a_process_that_has_not_used_them(
 
 
 @pytest.mark.parametrize("api", [keras, tf_keras])
-def test_what_windows_wrote_loads(api: Any, model: keras.Model, tmp_path: Path) -> None:
+def test_a_file_written_on_windows_loads(api: Any, model: keras.Model, tmp_path: Path) -> None:
     """There the path of a weight is joined by backslashes, and the archive keeps it."""
     m = api.layers
     made = api.Sequential([m.Input((4,)), m.Dense(3), m.BatchNormalization(), m.Dense(2)])
@@ -356,7 +356,7 @@ HUGE = {
     [(keras, "m.keras"), (keras, "m.h5"), (tf_keras, "m.keras"), (tf_keras, "m.h5"),
      (tf_keras, "m")],
 )  # fmt: skip
-def test_what_declares_more_than_it_stores_is_refused_before_the_memory_is_taken(
+def test_a_file_that_declares_more_than_it_stores_is_refused_before_memory_is_allocated(
     api: Any, name: str, kind: str, tmp_path: Path
 ) -> None:
     made = api.Sequential([api.layers.Input((4,)), api.layers.Dense(3)])
@@ -427,7 +427,7 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(model: keras.Model, tmp_
 
 
 def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_path: Path) -> None:
-    """What is read from there could be taken from the model by who gets it next."""
+    """Its content would be in the model, for everyone who gets the model."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"0123456789ab")
     path = save(model, tmp_path / "m.h5")

@@ -1,4 +1,4 @@
-"""What a model file is, and what code it holds, is read without running any of it."""
+"""The kind of a model file and the code in it are read without running it."""
 
 import json
 import zipfile
@@ -21,7 +21,7 @@ class Registered(keras.layers.Dense):
     pass
 
 
-def test_a_file_says_which_keras_wrote_it(tmp_path: Path) -> None:
+def test_the_version_of_keras_is_read_from_a_file(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     for suffix, name in ((".keras", "keras"), (".h5", "h5")):
         path = tmp_path / f"m{suffix}"
@@ -61,7 +61,7 @@ def test_code_is_named() -> None:
     ]  # fmt: skip
 
 
-def test_an_hdf5_file_is_read_whole(tmp_path: Path) -> None:
+def test_everything_in_an_hdf5_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential"})
@@ -87,7 +87,7 @@ def test_damaged_json_is_refused(tmp_path: Path) -> None:
             read_metadata(path)
 
 
-def test_a_config_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
+def test_a_config_that_is_not_utf8_is_read(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
         file.attrs.create("model_config", b'{"a\xdc": 1}', dtype=h5py.string_dtype("utf-8"))

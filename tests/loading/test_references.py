@@ -1,4 +1,4 @@
-"""A graph that would never be finished is told from one that is only out of order."""
+"""A graph that cannot be built differs from one that is only out of order."""
 
 from typing import Any
 
@@ -24,5 +24,5 @@ def graph(**nodes: Any) -> dict[str, Any]:
         (graph(i=[], a=[{"args": [{"config": {"keras_history": ["a", 0, 0]}}]}]), ["a"]),
     ],
 )
-def test_calls_that_wait_for_ever(config: Any, unmade: list[str]) -> None:
+def test_calls_that_depend_on_missing_calls_are_found(config: Any, unmade: list[str]) -> None:
     assert list(dangling_calls([{"config": config}])) == unmade

@@ -16,7 +16,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "w.h5"
 
 
-def test_what_a_whole_file_holds(path: Path) -> None:
+def test_the_contents_of_a_complete_file_are_read(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["training_config"] = "{}"
     assert examine_h5(str(path)) == {
@@ -26,7 +26,7 @@ def test_what_a_whole_file_holds(path: Path) -> None:
 
 
 def test_a_file_that_refers_to_others_is_refused(path: Path) -> None:
-    """What lies outside would become a weight, to be read from the model."""
+    """The content of another file would become a weight of the model."""
     secret = path.with_name("secret")
     secret.write_bytes(b"0" * 8)
     for name, put in {
@@ -54,7 +54,7 @@ def test_arrays_that_were_never_written_do_not_count_as_weights(path: Path) -> N
         examine_h5(str(path))
 
 
-def test_names_that_windows_wrote(path: Path) -> None:
+def test_names_with_backslashes_are_changed(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.move("layers/d", "layers\\d")
         del file["layers"]

@@ -39,7 +39,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def labels(convnet, images) -> np.ndarray:
-    """What the model answers, but for every tenth."""
+    """The classes that the model predicts, except for every tenth image."""
     truth = convnet.predict(images, verbose=0).argmax(-1)
     truth[::10] = (truth[::10] + 1) % 10
     return truth

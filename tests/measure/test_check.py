@@ -45,13 +45,13 @@ def test_accuracy_on_other_data_misses(float_file, images, labels) -> None:
     assert not check_file(float_file, limits, name="m", data=(images, moved)).passed
 
 
-def test_a_wrong_scale_of_the_data_is_told(int8_file, images, labels) -> None:
+def test_a_wrong_scale_of_the_data_is_reported(int8_file, images, labels) -> None:
     found = check_file(int8_file, Limits(min_accuracy=0), name="m", data=(images * 255, labels))
     assert found.notes[0].startswith("m: 9")
     assert str(found).splitlines()[-1] == f"note: {found.notes[0]}"
 
 
-def test_a_changed_file_is_told(float_file, int8_file) -> None:
+def test_a_changed_file_is_reported(float_file, int8_file) -> None:
     limits = Limits(max_bytes=1e6)
     found = check_file(float_file, limits, name="m", recorded=int8_file.report.sha256)
     assert [(gate.name, gate.passed) for gate in found.gates] == [
@@ -62,7 +62,7 @@ def test_a_changed_file_is_told(float_file, int8_file) -> None:
     assert str(same.gates[0]) == "passed: unchanged of m: its hash matches its report"
 
 
-def test_limits_given_win_over_those_that_are_stored() -> None:
+def test_given_limits_replace_stored_ones() -> None:
     mine, stored = Limits(max_bytes=5), Limits(max_bytes=9, min_accuracy=0.5)
     assert mine.over(stored) == Limits(max_bytes=5, min_accuracy=0.5)
     assert Limits().over(stored) == stored
@@ -77,7 +77,9 @@ def test_limits_given_win_over_those_that_are_stored() -> None:
         (Limits(min_accuracy=0.5), {}, "a limit of accuracy needs labeled data"),
     ],
 )
-def test_what_a_limit_lacks_is_said(float_file, limits, options, message) -> None:
+def test_a_limit_without_its_data_or_baseline_is_refused(
+    float_file, limits, options, message
+) -> None:
     with pytest.raises(OptionError, match=message):
         check_file(float_file, limits, name="m", **options)
 

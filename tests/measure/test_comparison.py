@@ -22,7 +22,7 @@ def report(convnet, float_file, int8_file, images, labels) -> Report:
     )
 
 
-def test_rows_hold_what_is_known_of_them(report, float_file, int8_file) -> None:
+def test_rows_have_the_measurements_of_their_file(report, float_file, int8_file) -> None:
     dense, int8, copy = report.rows
     assert [row.name for row in report.rows] == ["dense", "int8", "copy"]
     assert [row.scheme for row in report.rows] == ["float32", "int8", ""]
@@ -67,7 +67,7 @@ def test_without_data_there_is_no_score(float_file) -> None:
     assert report.samples == 0
 
 
-def test_what_has_no_mac_rule_is_a_note(float_file) -> None:
+def test_a_layer_without_a_mac_rule_is_named_in_a_note(float_file) -> None:
     import keras
 
     class Opaque(keras.layers.Layer):
@@ -96,7 +96,7 @@ def test_a_model_whose_work_cannot_be_counted_is_a_note(float_file) -> None:
     assert note.startswith("baseline: multiply-accumulates were not counted: ")
 
 
-def test_a_damaged_file_is_told_by_its_name(float_file, images, labels) -> None:
+def test_a_damaged_file_is_an_error_with_its_name(float_file, images, labels) -> None:
     broken = bytearray(float_file.bytes)
     place = broken.index(b"TFL3") + 4
     broken[place:] = bytes(len(broken) - place)
@@ -134,12 +134,14 @@ def test_a_keras_metric_has_its_name_in_the_report(float_file, images, labels) -
     assert [round(row.score, 5) for row in report.rows] == [0.9, 0.9]
 
 
-def test_what_the_data_made_of_the_figures_is_noted(float_file, int8_file, images, labels) -> None:
+def test_remarks_on_the_data_are_notes_of_the_report(float_file, int8_file, images, labels) -> None:
     found = compare(float_file, {"int8": int8_file}, (images * 255, labels * 0), runs=2)
     assert [note.partition(":")[0] for note in found.notes] == ["all 120 labels are 0", "int8"]
 
 
-def test_onnx_is_sent_to_what_times_it(float_file, onnx_file, tmp_path) -> None:
+def test_an_onnx_file_is_refused_with_the_call_that_times_it(
+    float_file, onnx_file, tmp_path
+) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx_file.bytes)
     for source in (path, onnx_file):
@@ -147,6 +149,6 @@ def test_onnx_is_sent_to_what_times_it(float_file, onnx_file, tmp_path) -> None:
             compare(float_file, {"b": source}, runs=2)
 
 
-def test_what_is_no_gate_is_refused_before_anything_is_measured() -> None:
+def test_a_wrong_gate_is_refused_before_anything_is_measured() -> None:
     with pytest.raises(OptionError, match="gate: expected a Gate"):
         compare("no.tflite", "such.tflite", gate={"max_bytes": 5})

@@ -48,7 +48,7 @@ def test_tf_keras_models_are_counted_too() -> None:
     assert counts.kernels[0].shape == (4, 3)
 
 
-def test_what_has_no_weights_yet_or_is_no_model_is_refused() -> None:
+def test_unbuilt_models_and_other_objects_are_refused() -> None:
     with pytest.raises(ModelError, match="not built"):
         count_weights(keras.Sequential([L.Dense(3)], name="empty"))
     with pytest.raises(ModelError, match=r"Received str"):

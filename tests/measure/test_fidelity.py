@@ -19,7 +19,7 @@ def test_accuracy_is_that_of_the_file(float_file, images, labels) -> None:
     assert accuracy(float_file, (images, labels[:, None]), batch_size=7) == 108 / 120
 
 
-def test_the_model_is_not_asked(convnet, images, labels, tmp_path) -> None:
+def test_only_the_file_is_run(convnet, images, labels, tmp_path) -> None:
     path = tmp_path / "model.tflite"
     to_tflite(convnet, path)
     head = convnet.get_layer("head").kernel
@@ -41,7 +41,9 @@ def test_a_file_agrees_with_itself_and_nearly_with_its_int8_self(
     assert 0.0 < near.mean_abs_error < near.max_abs_error < 0.1
 
 
-def test_numbers_that_an_input_cannot_hold_are_told(float_file, int8_file, images, labels) -> None:
+def test_numbers_that_an_input_cannot_hold_are_reported(
+    float_file, int8_file, images, labels
+) -> None:
     """An int8 file clips them, with a wrong scale of the data nearly all."""
     dense, int8 = score_files([float_file, int8_file], (images * 255, labels), names=["a", "b"])
     assert dense.notes == ()
@@ -54,7 +56,7 @@ def test_numbers_that_an_input_cannot_hold_are_told(float_file, int8_file, image
 
 
 @pytest.mark.parametrize("shape", [np.asarray, lambda truth: np.eye(10)[truth]])
-def test_labels_of_one_class_are_told(float_file, int8_file, images, labels, shape) -> None:
+def test_labels_of_one_class_are_reported(float_file, int8_file, images, labels, shape) -> None:
     only = labels == labels[0]
     found = score_files([float_file, int8_file], (images[only], shape(labels[only])))
     count, name = int(only.sum()), labels[0]
@@ -72,7 +74,7 @@ def test_a_dataset_that_shuffles_compares_like_with_like(float_file, images, lab
     assert two.max_abs_error == 0.0
 
 
-def test_a_metric_of_ones_own_sees_all_samples(float_file, images, labels) -> None:
+def test_a_custom_metric_gets_all_samples(float_file, images, labels) -> None:
     def top2(truth, outputs):
         return np.mean([t in np.argsort(row)[-2:] for t, row in zip(truth, outputs, strict=True)])
 
@@ -82,8 +84,8 @@ def test_a_metric_of_ones_own_sees_all_samples(float_file, images, labels) -> No
         score_files([float_file], (images, labels), metric=lambda truth, outputs: np.nan)
 
 
-def test_outputs_that_are_not_numbers_are_as_far_from_the_reference_as_can_be() -> None:
-    """The largest of 0.0 and NaN was 0.0."""
+def test_outputs_that_are_nan_differ_infinitely_from_the_reference() -> None:
+    """In Python, the largest of 0.0 and NaN is 0.0."""
     inputs = keras.Input((2,))
     exp = keras.ops.exp
     outputs = [exp(inputs), exp(inputs) - exp(inputs + 1)]
@@ -138,7 +140,7 @@ def test_the_output_is_chosen_by_name() -> None:
         (lambda y: y.astype(str), "expected class numbers"),
     ],
 )
-def test_labels_that_are_none_of_the_file_are_one_line(
+def test_labels_that_are_not_classes_of_the_file_are_a_one_line_error(
     change, message, float_file, images, labels
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
@@ -163,7 +165,7 @@ def test_an_unknown_metric_is_refused(float_file, images, labels) -> None:
         score_files([float_file], (images, labels), metric="f1")
 
 
-def test_answers_are_judged_by_hand() -> None:
+def test_accuracy_and_agreement_match_a_calculation_by_hand() -> None:
     outputs = np.array([[0.2], [0.7], [0.5]])
     assert _right(outputs, np.array([0, 1, 1]), 0).tolist() == [True, True, False]
     pixels = np.array([[[0.9, 0.1], [0.2, 0.8]]])
@@ -183,7 +185,9 @@ def test_a_keras_metric_begins_anew_with_every_file(float_file, images, labels) 
     "metric",
     [keras.metrics.sparse_categorical_accuracy, lambda truth, outputs: "good", lambda *_: None],
 )
-def test_a_metric_that_gives_no_number_is_one_line(metric, float_file, images, labels) -> None:
+def test_a_metric_that_returns_no_number_is_a_one_line_error(
+    metric, float_file, images, labels
+) -> None:
     with pytest.raises(DataError, match="the metric returned .*; it must return one number"):
         score_files([float_file], (images, labels), metric=metric)
 

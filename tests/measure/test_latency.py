@@ -111,7 +111,7 @@ class Board(Host):
         return DeviceInfo("board", "Linux", "ai-edge-litert 0")
 
 
-def test_several_threads_are_timed_by_the_wall(float_file) -> None:
+def test_several_threads_are_timed_by_wall_time(float_file) -> None:
     assert benchmark(float_file, runs=3, threads=2).conditions.clock == "wall time"
 
 
@@ -144,7 +144,7 @@ def test_a_busy_machine_hardly_moves_the_ratio() -> None:
     assert abs(loud / quiet - 1) < 0.05
 
 
-def test_progress_is_told(float_file) -> None:
+def test_progress_is_reported(float_file) -> None:
     class Count:
         steps = 0.0
 
@@ -176,20 +176,20 @@ def test_open_sizes_need_a_shape() -> None:
     assert long.median_ms > 4 * short.median_ms
 
 
-def test_shapes_for_an_input_that_is_none_are_refused(float_file) -> None:
-    """They were taken and left aside."""
+def test_shapes_for_an_unknown_input_are_refused(float_file) -> None:
+    """They must not be ignored."""
     for files in ([float_file], [float_file, float_file]):
         with pytest.raises(OptionError, match="input_shapes: no input 'nothing'. Known: "):
             interleaved(files, runs=2, input_shapes={"nothing": (7, 8)})
 
 
 @pytest.mark.parametrize("shapes", [(1, 8), {"x": "a"}, {"x": (1, "8")}, {"x": 3}, {3: (1, 8)}])
-def test_shapes_that_are_none_are_refused(shapes) -> None:
+def test_values_that_are_not_shapes_are_refused(shapes) -> None:
     with pytest.raises(OptionError, match="input_shapes: expected shapes by input name"):
         benchmark(b"", input_shapes=shapes)
 
 
-def test_inputs_that_are_indexes_stay_inside_of_their_table() -> None:
+def test_random_indexes_are_within_their_table() -> None:
     model = keras.Sequential([keras.Input((5,), dtype="int32"), L.Embedding(3, 4), L.Flatten()])
     assert benchmark(to_tflite(model), runs=2).median_ms > 0
 

@@ -8,7 +8,7 @@ from tfprune.errors import ArtifactError
 from tfprune.measure.memory import peak_bytes
 
 
-def test_a_large_file_weighs_what_it_holds_more_than_a_small_one(float_file) -> None:
+def test_a_larger_file_takes_as_much_more_memory_as_it_has_more_weights(float_file) -> None:
     keras.utils.set_random_seed(0)
     large = keras.Sequential([keras.Input((1024,)), keras.layers.Dense(4096, use_bias=False)])
     weights_bytes = 4 * 1024 * 4096

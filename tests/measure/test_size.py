@@ -50,7 +50,7 @@ def test_zeros_of_a_pruned_model_are_counted_in_its_int8_file(convnet, images) -
     assert holed.gzip_bytes < dense.gzip_bytes
 
 
-def test_what_a_sparse_encoding_leaves_out_is_a_zero_weight() -> None:
+def test_weights_left_out_by_a_sparse_encoding_count_as_zeros() -> None:
     import keras
     import tensorflow as tf
 
@@ -104,7 +104,7 @@ def test_entropy_of_a_mask_is_below_that_of_any_code_for_it(zeros: int) -> None:
     assert found == math.ceil(4096 * bits / 8 - 1e-9)
 
 
-def test_entropy_of_nothing_is_nothing() -> None:
+def test_the_entropy_of_no_arrays_is_zero() -> None:
     assert entropy_bytes([]) == entropy_bytes([np.zeros((0, 3), np.float32)]) == 0
 
 

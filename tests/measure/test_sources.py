@@ -8,13 +8,13 @@ from tfprune.errors import ArtifactError
 from tfprune.measure.sources import name_of, staged
 
 
-def test_a_source_is_called_by_its_file(float_file, tmp_path) -> None:
+def test_the_name_of_a_source_is_that_of_its_file(float_file, tmp_path) -> None:
     saved = float_file.save(tmp_path / "small.tflite")
     assert name_of(saved) == name_of(saved.path) == name_of(str(saved.path)) == "small.tflite"
     assert name_of(float_file) == name_of(float_file.bytes) == "model"
 
 
-def test_what_is_measured_cannot_change_meanwhile(float_file, tmp_path) -> None:
+def test_files_are_copied_so_that_they_cannot_change_while_measured(float_file, tmp_path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(float_file.bytes)
     with staged([path, float_file, float_file.bytes]) as files:

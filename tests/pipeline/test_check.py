@@ -25,7 +25,7 @@ def folder(finished, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> dict[str, Path]:
-    """New data like that of the run, and data on which the answers have turned round."""
+    """New data like that of the run, and the same data with the labels exchanged."""
     x = np.random.default_rng(9).normal(size=(200, 6)).astype(np.float32)
     y = (x[:, 0] > 0).astype(int)
     place = tmp_path_factory.mktemp("data")
@@ -49,7 +49,7 @@ def test_the_gates_of_a_run_are_those_of_its_recipe(folder, fresh) -> None:
     assert found.samples == 200
 
 
-def test_further_gates_come_on_top(folder, fresh) -> None:
+def test_further_gates_are_added(folder, fresh) -> None:
     limits = Limits(min_accuracy=0.8)
     assert check(folder, data=fresh["same"], limits=limits).passed
     found = check(folder, data=fresh["drifted"], limits=limits)
@@ -58,7 +58,7 @@ def test_further_gates_come_on_top(folder, fresh) -> None:
     }  # fmt: skip
 
 
-def test_a_file_may_not_be_heavier_than_its_report_says(folder) -> None:
+def test_a_file_larger_than_in_its_report_misses_a_gate(folder) -> None:
     file = folder / "model.tflite"
     assert check(file).passed
     file.write_bytes(file.read_bytes() + np.random.default_rng(0).bytes(1000))
@@ -67,7 +67,7 @@ def test_a_file_may_not_be_heavier_than_its_report_says(folder) -> None:
     assert [gate.name for gate in found.gates] == ["unchanged", "max_bytes", "max_gzip_bytes"]
 
 
-def test_latency_is_held_against_the_baseline(folder) -> None:
+def test_latency_is_compared_with_the_baseline(folder) -> None:
     limits = Limits(max_latency_ratio=1e3, max_latency_ms=1e-6)
     found = check(
         folder / "model.tflite", limits=limits, baseline=folder / "baseline.tflite", runs=3
@@ -77,25 +77,25 @@ def test_latency_is_held_against_the_baseline(folder) -> None:
 
 
 @pytest.mark.parametrize("option", [{"device": "host"}, {"runs": 3}, {"threads": 2}])
-def test_how_to_time_is_not_taken_where_nothing_is_timed(folder, option) -> None:
+def test_options_of_timing_are_refused_where_nothing_is_timed(folder, option) -> None:
     (name,) = option
     with pytest.raises(OptionError, match=f"{name}: nothing is timed, .* set max_latency_ms"):
         check(folder / "model.tflite", **option)
 
 
-def test_the_gate_of_a_comparison_is_taken_too(folder, fresh) -> None:
+def test_a_gate_object_is_accepted_too(folder, fresh) -> None:
     found = check(folder, data=fresh["same"], limits=Gate(max_bytes=10))
     assert {gate.name: gate.passed for gate in found.gates}["max_bytes"] is False
     with pytest.raises(OptionError, match="gate: expected a Gate, .* Received dict"):
         check(folder, limits={"max_bytes": 10})
 
 
-def test_a_drop_of_everything_is_no_gate(folder, fresh) -> None:
+def test_a_drop_of_1_is_not_a_gate(folder, fresh) -> None:
     with pytest.raises(OptionError, match=r"below 1, such as 0\.01 for one point. Received 1"):
         check(folder, data=fresh["same"], limits=Limits(max_accuracy_drop=1))
 
 
-def test_no_runs_are_none(folder) -> None:
+def test_zero_runs_are_refused(folder) -> None:
     with pytest.raises(OptionError, match="runs: expected a whole number >= 1. Received 0"):
         check(folder / "model.tflite", limits=Limits(max_latency_ms=1e6), runs=0)
 
@@ -121,7 +121,7 @@ def test_options_of_the_command_are_the_limits() -> None:
     assert list(cli.GATES) == [field.name for field in fields(Limits)]
 
 
-def test_what_is_not_there_or_no_report_is_one_line(folder, fresh, tmp_path) -> None:
+def test_missing_files_and_reports_are_a_one_line_error(folder, fresh, tmp_path) -> None:
     with pytest.raises(ArtifactError, match=r"model\.json: no such file"):
         check(tmp_path)
     (folder / "model.json").write_text('{"sha256": 3}')

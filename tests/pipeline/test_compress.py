@@ -1,4 +1,4 @@
-"""The whole of it in one call."""
+"""A whole run in one call."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def test_a_run_leaves_its_files_and_nothing_else(finished: Result) -> None:
     assert {path.name for path in finished.folder.iterdir()} == FILES
 
 
-def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
+def test_the_result_is_the_content_of_the_folder(finished: Result) -> None:
     assert finished.folder is not None
     assert finished.artifact.bytes == (finished.folder / "model.tflite").read_bytes()
     assert finished.artifact.report.scheme == "int8"
@@ -47,7 +47,7 @@ def test_the_result_is_what_lies_in_the_folder(finished: Result) -> None:
     assert str(finished) == f"{finished.report}\nEverything is in {finished.folder}"
 
 
-def test_the_report_tells_the_truth_about_the_files(finished: Result, tiny_data: Dataset) -> None:
+def test_the_report_agrees_with_the_files(finished: Result, tiny_data: Dataset) -> None:
     for artifact, row in zip(
         (finished.baseline, finished.artifact), finished.report.rows, strict=True
     ):
@@ -76,7 +76,7 @@ def test_the_tiny_model_has_learned(finished: Result) -> None:
     assert finished.report.rows[1].score > 0.8
 
 
-def test_a_finished_run_is_shown_again_without_doing_anything(
+def test_a_finished_run_is_returned_without_running_a_stage(
     finished: Result, tiny: dict[str, Any], tiny_data: Dataset
 ) -> None:
     assert finished.folder is not None
@@ -111,7 +111,7 @@ def test_a_model_that_is_given_stays_as_it_is_and_nothing_is_kept(tiny_data: Dat
     ]  # fmt: skip
 
 
-def test_a_run_remembers_the_versions_it_was_begun_with(
+def test_a_run_stores_the_versions_it_was_started_with(
     finished: Result, tiny: dict[str, Any], tiny_data: Dataset, tmp_path: Path, caplog
 ) -> None:
     state = json.loads((finished.folder / STATE).read_text())
@@ -127,7 +127,7 @@ def test_a_run_remembers_the_versions_it_was_begun_with(
     assert f"started with keras 3.0.0, now {keras.__version__}" in said
 
 
-def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_model(tiny_data: Dataset, tmp_path: Path) -> None:
     recipe = {"measure": {"runs": 3}}
     compress(given_model(), recipe, tiny_data, out=tmp_path / "run")
     compress(given_model(), recipe, tiny_data, out=tmp_path / "run", resume=True)
@@ -137,9 +137,7 @@ def test_another_model_does_not_go_on_with_the_run(tiny_data: Dataset, tmp_path:
         compress(given_model(3), recipe, tiny_data, out=tmp_path / "run", resume=True)
 
 
-def test_a_changed_model_file_does_not_go_on_with_the_run(
-    tiny_data: Dataset, tmp_path: Path
-) -> None:
+def test_a_run_is_not_resumed_with_a_changed_model_file(tiny_data: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "given.keras"
     recipe = {"model": {"source": str(file)}, "measure": {"runs": 3}}
     given_model().save(file)
@@ -151,7 +149,7 @@ def test_a_changed_model_file_does_not_go_on_with_the_run(
         compress(None, recipe, tiny_data, out=tmp_path / "run", resume=True)
 
 
-def test_changed_code_of_a_model_does_not_go_on_with_the_run(
+def test_a_run_is_not_resumed_with_changed_code_of_a_model(
     tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -186,7 +184,7 @@ def test_changed_code_of_a_model_does_not_go_on_with_the_run(
         ({"prune": {"begin_step": 90, "end_epoch": 1.0}}, RecipeError, "begins at step 90"),
     ],
 )
-def test_what_is_wrong_is_said_before_training(
+def test_errors_are_raised_before_training(
     change: dict[str, Any],
     error: type[Exception],
     message: str,
@@ -229,7 +227,7 @@ def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:
         compress("convnet", {}, tiny_data)
 
 
-def test_a_model_that_cannot_be_loaded_again_is_known_before_training(tiny_data: Dataset) -> None:
+def test_a_model_that_cannot_be_loaded_again_is_refused_before_training(tiny_data: Dataset) -> None:
     flat = keras.Input((6,))
     model = keras.Model(flat, keras.layers.Lambda(lambda x: x[:, :2])(flat))
     with pytest.raises(
@@ -247,7 +245,7 @@ def test_what_is_missing_is_listed_without_tensorflow() -> None:
     ]
 
 
-def test_the_folder_is_looked_at_before_the_data(
+def test_the_folder_is_checked_before_the_data(
     tmp_path: Path, tiny: dict[str, Any], tiny_data: Dataset
 ) -> None:
     (tmp_path / "x").touch()

@@ -26,7 +26,7 @@ def arrays(count: int = 20, test: int = 5) -> dict[str, Any]:
     }
 
 
-def test_digits_are_split_the_same_every_time_and_never_twice() -> None:
+def test_digits_are_split_reproducibly_and_without_overlap() -> None:
     one, two = load_data(DataTable("digits")), load_data(DataTable("digits"))
     assert one.sha256() == two.sha256()
     assert {name: len(split) for name, split in one.splits.items()} == {
@@ -136,7 +136,7 @@ def test_wrong_data_is_refused_in_one_line(bad: Any, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_model_gets_only_data_it_can_work_on() -> None:
+def test_data_that_does_not_fit_the_model_is_refused() -> None:
     data = as_dataset(arrays())
     check_for_model(data, (4,), "float32", 3, "the model")
     check_for_model(data, (None,), "float32", 5, "the model")
@@ -169,7 +169,7 @@ def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
         load_data(DataTable(str(tmp_path / "gone.npz")))
 
 
-def test_one_pair_alone_lacks_its_test_set() -> None:
+def test_a_single_pair_without_a_test_set_is_refused() -> None:
     pair = np.zeros((9, 4), np.float32), np.zeros(9, int)
     with pytest.raises(
         DataError, match=r"one pair \(x, y\); give \(\(x, y\), \(x_test, y_test\)\)"
@@ -234,7 +234,7 @@ print([s.x.shape for s in data.splits.values()], data.train.x.dtype, data.train.
     assert line == "[(54000, 28, 28, 1), (6000, 28, 28, 1), (10000, 28, 28, 1)] float32 1.0"
 
 
-def test_a_dataset_is_taken_as_it_is() -> None:
+def test_a_dataset_is_returned_unchanged() -> None:
     data = as_dataset(arrays())
     assert isinstance(data, Dataset)
     assert as_dataset(data) is data

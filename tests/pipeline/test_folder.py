@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_folder, open_folder
+from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_run_folder, open_folder
 from tfprune.recipe import parse_recipe
 
 RECIPE_A = parse_recipe({"prune": {"sparsity": 0.5}})
@@ -42,7 +42,7 @@ def work(tmp_path: Path) -> Work:
     return Work(tmp_path / "run")
 
 
-def test_finished_stages_are_not_done_again(work: Work) -> None:
+def test_finished_stages_are_not_run_again(work: Work) -> None:
     work.run(stop="three")
     run = work.run(resume=True)
     assert work.calls == ["one", "two", "three"]
@@ -56,7 +56,7 @@ def test_finished_stages_are_not_done_again(work: Work) -> None:
     assert list(state["stages"]) == ["one", "two", "three"]
 
 
-def test_a_stage_that_failed_is_done_again_and_named_while_it_runs(work: Work) -> None:
+def test_a_failed_stage_is_run_again_and_named_while_it_runs(work: Work) -> None:
     with open_folder(work.folder, RECIPE_A, {}) as run, pytest.raises(ZeroDivisionError):
         run.stage("one", (), lambda: {"x": 1 / 0})
     state = json.loads((work.folder / STATE).read_text())
@@ -65,7 +65,7 @@ def test_a_stage_that_failed_is_done_again_and_named_while_it_runs(work: Work) -
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_a_damaged_file_is_made_again_with_all_that_follows(
+def test_a_stage_with_a_damaged_file_and_all_after_it_run_again(
     work: Work, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     work.run()
@@ -80,7 +80,7 @@ def test_a_damaged_file_is_made_again_with_all_that_follows(
     assert "two: two.bin missing or changed; runs again" in caplog.text
 
 
-def test_a_stage_has_to_write_what_it_says(work: Work) -> None:
+def test_a_stage_that_does_not_write_its_files_is_an_error(work: Work) -> None:
     with (
         open_folder(work.folder, RECIPE_A, {}) as run,
         pytest.raises(TfpruneError, match=r"one: one\.bin was not written"),
@@ -88,7 +88,7 @@ def test_a_stage_has_to_write_what_it_says(work: Work) -> None:
         run.stage("one", ("one.bin",), dict)
 
 
-def test_a_run_is_not_written_over(work: Work) -> None:
+def test_a_run_is_not_overwritten(work: Work) -> None:
     work.run(stop="two")
     with pytest.raises(
         OptionError, match="contains a run already, with 1 stage done. Give --resume"
@@ -97,8 +97,10 @@ def test_a_run_is_not_written_over(work: Work) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_run_with_nothing_done_may_begin_anew_by_another_recipe(work: Work, resume: bool) -> None:
-    """So a fault that the first stage shows is mended and the run called again."""
+def test_a_run_without_finished_stages_may_start_with_another_recipe(
+    work: Work, resume: bool
+) -> None:
+    """After an error in the first stage, the recipe is corrected and the run called again."""
     with open_folder(work.folder, RECIPE_B, {}) as run, pytest.raises(ZeroDivisionError):
         run.stage("one", (), lambda: {"x": 1 / 0})
     run = work.run(resume=resume)
@@ -106,7 +108,7 @@ def test_a_run_with_nothing_done_may_begin_anew_by_another_recipe(work: Work, re
     assert "sparsity = 0.5" in (work.folder / RECIPE).read_text()
 
 
-def test_another_recipe_or_other_data_do_not_go_on(work: Work) -> None:
+def test_a_run_is_not_resumed_with_another_recipe_or_other_data(work: Work) -> None:
     work.run()
     with (
         pytest.raises(RecipeError, match="has another recipe"),
@@ -135,13 +137,13 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="is below .*file, a file; choose another path"):
-        check_folder(tmp_path / "file" / "run", resume=False)
+        check_run_folder(tmp_path / "file" / "run", resume=False)
     if os.path.isdir("/proc"):
         with pytest.raises(OptionError, match="cannot write to /proc"):
-            check_folder("/proc/tfprune", resume=False)
+            check_run_folder("/proc/tfprune", resume=False)
 
 
-def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:
+def test_unfinished_files_of_a_killed_run_are_removed(work: Work) -> None:
     work.folder.mkdir()
     (work.folder / ".saving-abc_123").mkdir()
     (work.folder / ".saving-abc_123" / "model.keras").touch()
@@ -154,7 +156,7 @@ def test_what_a_killed_run_was_writing_is_swept_away(work: Work) -> None:
     assert names == {STATE, RECIPE, LOG, ".lock", "one.bin", "two.bin", "three.bin"}
 
 
-def test_one_process_at_a_time(work: Work) -> None:
+def test_a_folder_is_used_by_one_process_at_a_time(work: Work) -> None:
     with (
         open_folder(work.folder, RECIPE_A, {}),
         pytest.raises(OptionError, match="another process is using it"),
@@ -209,7 +211,7 @@ def changed(text: str, **fields: object) -> str:
     ids=range(25),
 )
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_spoilt_state_is_one_line_and_nothing_is_lost(work: Work, spoil, resume) -> None:
+def test_a_damaged_state_is_a_one_line_error_and_nothing_is_lost(work: Work, spoil, resume) -> None:
     work.run()
     path = work.folder / STATE
     path.write_text(spoil(path.read_text()))
@@ -222,7 +224,7 @@ def test_a_spoilt_state_is_one_line_and_nothing_is_lost(work: Work, spoil, resum
 
 
 @pytest.mark.parametrize("kind", ["bytes", "folder", "pipe", "broken link", "round link"])
-def test_what_is_no_text_in_place_of_the_state_is_one_line(work: Work, kind: str) -> None:
+def test_a_state_that_is_not_text_is_a_one_line_error(work: Work, kind: str) -> None:
     work.run()
     path = work.folder / STATE
     path.unlink()
@@ -247,12 +249,12 @@ def test_a_link_that_is_no_folder_is_refused(tmp_path: Path, name: str, target: 
     for resume in (False, True):
         for folder in (tmp_path / name, tmp_path / name / "below"):
             with pytest.raises(OptionError, match=rf"{name}.*(Give a folder|choose another path)"):
-                check_folder(folder, resume=resume)
+                check_run_folder(folder, resume=resume)
     assert (tmp_path / "a.txt").read_text() == "thesis"
     assert sorted(os.listdir(tmp_path)) == sorted({"a.txt", name})
 
 
-def test_a_link_to_a_folder_is_one(work: Work, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_accepted(work: Work, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     work.folder.symlink_to("disk")
     work.run(stop="three")
@@ -269,7 +271,7 @@ def test_a_folder_in_place_of_another_file_of_the_run_is_refused(work: Work, nam
         work.run(resume=True)
 
 
-def test_a_state_of_before_there_were_hashes_is_gone_on_with(work: Work) -> None:
+def test_a_state_without_hashes_is_resumed(work: Work) -> None:
     work.run(stop="three")
     state = json.loads((work.folder / STATE).read_text())
     for name in ("sha256", "versions"):
@@ -287,7 +289,7 @@ def test_a_fact_that_is_no_number_is_kept(work: Work) -> None:
         assert str(run.done["one"].facts["curves"]["val_loss"]) == "[0.5, nan]"
 
 
-def test_other_versions_are_warned_of_with_both(
+def test_changed_versions_are_a_warning_that_names_both(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def go_on(keras: str) -> list[str]:
@@ -307,7 +309,7 @@ def test_other_versions_are_warned_of_with_both(
     assert go_on("3.10.0") == []
 
 
-def test_the_log_gets_everything_and_callers_what_they_asked_for(
+def test_the_log_has_all_levels_and_callers_get_theirs(
     work: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
     logging.getLogger("tfprune").setLevel(logging.NOTSET)
@@ -321,6 +323,6 @@ def test_the_log_gets_everything_and_callers_what_they_asked_for(
     assert logging.getLogger("tfprune").propagate
 
 
-def test_the_recipe_is_kept_as_resolved(work: Work) -> None:
+def test_the_recipe_is_stored_with_all_defaults(work: Work) -> None:
     work.run()
     assert "sparsity = 0.5" in (work.folder / RECIPE).read_text()

@@ -39,13 +39,13 @@ def test_attention_knows_the_order_of_the_rows() -> None:
     assert np.abs(model(x) - model(x[:, ::-1])).max() > 1e-3
 
 
-def test_flat_data_are_sent_to_mlp() -> None:
+def test_for_flat_data_the_error_names_mlp() -> None:
     with pytest.raises(ModelError, match=r"takes images .*the data has shape \(64,\)\. .*mlp"):
         build_model(ModelTable("convnet"), (64,), 10)
     assert build_model(ModelTable("mlp"), (64,), 10).output_shape == (None, 10)
 
 
-def test_attention_says_what_width_its_heads_need() -> None:
+def test_attention_names_the_width_that_its_heads_need() -> None:
     with pytest.raises(OptionError, match="width = 30 is not a multiple of heads = 4"):
         build_model(ModelTable("attention", options={"width": 30}), SHAPE, 10)
 

@@ -1,4 +1,4 @@
-"""The models and files of a run: whole under their names, or not there."""
+"""The models and files of a run are complete or missing, never partial."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def test_saving_replaces_at_once_and_leaves_no_optimizer(finished: Result, tmp_p
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o077, 0o600)])
-def test_a_model_gets_the_rights_of_any_other_file(umask: int, mode: int, tmp_path: Path) -> None:
+def test_a_model_file_has_the_usual_permissions(umask: int, mode: int, tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     before = os.umask(umask)
     try:
@@ -39,7 +39,7 @@ def test_a_model_gets_the_rights_of_any_other_file(umask: int, mode: int, tmp_pa
     assert stat.S_IMODE((tmp_path / "m.keras").stat().st_mode) == mode
 
 
-def test_what_is_saved_aside_is_gone_after(tmp_path: Path) -> None:
+def test_a_temporary_file_is_removed(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     with saved_temporarily(model, tmp_path) as path:
         assert keras.saving.load_model(path).count_params() == 3

@@ -99,14 +99,14 @@ def test_units_are_removed_before_weights_are_pruned(run: stages.Run, importance
         assert np.count_nonzero(kernel) == kernel.shape[0] * kernel.shape[1] // 2
 
 
-def test_what_stays_is_not_among_what_was_removed(run: stages.Run) -> None:
+def test_kept_units_are_not_listed_as_removed(run: stages.Run) -> None:
     table = {"target": {"params": 0.8}, "round_to": 2, "only": ["dense1"], "epochs": 0}
     removed = stages.shrink_model(changed(run, shrink=table))["removed"]
     assert [row[0] for row in removed] == ["dense1"]
 
 
 @pytest.mark.parametrize("normalized", [False, True])
-def test_what_stays_makes_up_for_what_goes(run: stages.Run, normalized: bool) -> None:
+def test_repair_makes_the_shrunken_model_more_accurate(run: stages.Run, normalized: bool) -> None:
     x = run.data.train.x
     if normalized:
         layers = keras.layers
@@ -138,7 +138,7 @@ def test_every_scheme_is_written(run: stages.Run, scheme: str) -> None:
     assert artifact.report.scheme == scheme
 
 
-def test_the_border_of_the_file_may_be_float(run: stages.Run) -> None:
+def test_inputs_and_outputs_of_the_file_may_be_float(run: stages.Run) -> None:
     stages.quantize(changed(run, quantize={"scheme": "int8", "io": "float32"}))
     artifact = load_artifact(run.folder.file("model.tflite"))
     assert artifact.report.inputs[0].dtype == "float32"
@@ -154,7 +154,7 @@ def test_layers_may_have_schemes_of_their_own(run: stages.Run) -> None:
     assert {row.dtype for row in found.tensors if row.elements == 16 * 8} == {"int8"}
 
 
-def test_calibration_is_drawn_from_the_training_set_alone(run: stages.Run) -> None:
+def test_calibration_uses_the_training_set_only(run: stages.Run) -> None:
     drawn = run.calibration()
     assert drawn.shape == (50, 6)
     rows = {row.tobytes() for row in run.data.train.x}

@@ -1,4 +1,4 @@
-"""Training: repeatable, followed, and stopped when it comes to nothing."""
+"""Training is reproducible, reports progress, and stops when the loss is not finite."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -63,11 +63,11 @@ def test_what_is_read_has_the_type_of_its_field() -> None:
 
 
 def test_a_registry_is_asked_for_its_names() -> None:
-    score = kinds.resolved(scores.resolve, "the name of a score")
+    score = kinds.resolved(scores.resolve_score, "the name of a score")
     assert score.read("magnitude") == "magnitude"
     with pytest.raises(kinds.Refused, match="Did you mean magnitude"):
         score.read("magnitud")
-    shares = kinds.resolved(allocation.resolve, "a name or a table", str | Mapping)
+    shares = kinds.resolved(allocation.resolve_allocation, "a name or a table", str | Mapping)
     assert shares.read({"conv": 0.5}) == {"conv": 0.5}
     with pytest.raises(kinds.Refused, match=r"Did you mean 0\.5"):
         shares.read({"conv": 50})

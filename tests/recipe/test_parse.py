@@ -47,7 +47,7 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ),
     ],
 )
-def test_a_fault_is_one_line_that_says_all(tables: dict, line: str) -> None:
+def test_an_error_is_one_line_with_place_value_and_fix(tables: dict, line: str) -> None:
     assert faults(tables) == [line]
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
     assert line.endswith("Did you mean sparsity?")
 
 
-def test_a_needed_key_is_asked_for() -> None:
+def test_a_missing_required_key_is_an_error() -> None:
     (line,) = faults({"data": {"limit": 5}})
     assert line.startswith("r.toml [data] source: required: a built-in data set (cifar10,")
 
@@ -106,7 +106,7 @@ def test_a_refused_value_does_not_make_its_neighbors_faulty() -> None:
         ("prune.allocation={conv1 = 0.5}", "prune", "allocation", {"conv1": 0.5}),
     ],
 )
-def test_settings_win_over_the_file(setting: str, table: str, key: str, value: object) -> None:
+def test_settings_override_the_file(setting: str, table: str, key: str, value: object) -> None:
     recipe = parse_recipe({"prune": {"sparsity": 0.1, "allocation": "erk"}}, [setting])
     assert getattr(getattr(recipe, table), key) == value
 
@@ -127,7 +127,7 @@ def test_a_faulty_setting_is_named_as_it_was_given(setting: str, start: str) -> 
     assert line.startswith(start)
 
 
-def test_paths_start_from_the_recipe_and_in_settings_from_here(
+def test_paths_are_relative_to_the_recipe_and_in_settings_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there").mkdir()
@@ -154,7 +154,7 @@ def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
     )
 
 
-def test_a_recipe_that_is_none(tmp_path: Path) -> None:
+def test_texts_that_are_not_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_recipe(tmp_path / "gone.toml")
     path = tmp_path / "r.toml"

@@ -12,7 +12,7 @@ NAMES = list(shipped_recipes())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_shipped_recipe_is_sound_and_says_what_it_does(name: str) -> None:
+def test_every_shipped_recipe_is_valid_and_described(name: str) -> None:
     path = find_recipe(name)
     load_recipe(path)
     assert len(headline(path.read_text())) > 20
@@ -24,7 +24,7 @@ def test_the_folder_is_the_only_source() -> None:
     assert "quickstart" in NAMES
 
 
-def test_a_path_wins_and_an_unknown_name_lists_the_shipped(
+def test_a_path_is_used_before_a_name_and_an_unknown_name_lists_the_shipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What is written as TOML is read back the same."""
+"""Values are equal after writing and reading TOML."""
 
 import tomllib
 
@@ -26,7 +26,7 @@ TABLES = st.dictionaries(TEXTS, st.dictionaries(TEXTS, VALUES, max_size=3), max_
 
 
 @given(TABLES)
-def test_tables_come_back_equal(tables: dict) -> None:
+def test_tables_are_equal_after_writing_and_reading(tables: dict) -> None:
     assert tomllib.loads(to_toml(tables)) == tables
 
 

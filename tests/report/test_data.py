@@ -1,4 +1,4 @@
-"""Rows, and what they say of themselves."""
+"""Rows of a report, and their derived figures."""
 
 import pytest
 

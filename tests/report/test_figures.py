@@ -29,7 +29,7 @@ def test_figures_say_what_the_rows_hold(report) -> None:
     assert cells["zeros in the file"] == ("0.0 %", "89.5 %", "–")
 
 
-def test_what_no_row_has_is_left_out(report) -> None:
+def test_a_figure_that_no_row_has_is_left_out(report) -> None:
     assert "entropy of its weights" not in by_label(report)
     assert set(by_label(Report("t", (Row("a", 10, 5),)))) == {"file", "file, gzip"}
 
@@ -47,14 +47,14 @@ def test_the_best_is_marked_where_there_is_one(report) -> None:
     assert best["peak memory"] == ()
 
 
-def test_a_stand_in_measures_nothing(report) -> None:
+def test_figures_of_a_fake_device_are_not_shown(report) -> None:
     fake = dataclasses.replace(report.conditions, fake=True)
     cells = by_label(dataclasses.replace(report, conditions=fake))
     assert not [label for label in cells if label.startswith("latency")]
     assert "was not measured" in conditions_text(dataclasses.replace(report, conditions=fake))
 
 
-def test_sentences_name_what_a_figure_hangs_on(report) -> None:
+def test_sentences_name_the_conditions_of_a_figure(report) -> None:
     text = conditions_text(report)
     for word in ("host", "ai-edge-litert 2.3.0", "1 thread,", "thread CPU time", "50", "1.00x"):
         assert word in text

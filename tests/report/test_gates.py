@@ -1,4 +1,4 @@
-"""Gates: what is kept, missed, and never looked at."""
+"""Gates that are passed, missed, or not measured."""
 
 import dataclasses
 
@@ -60,13 +60,13 @@ def test_a_verdict_reads_as_a_line(report) -> None:
 
 
 @pytest.mark.parametrize(("size", "passed"), [(100, True), (101, False)])
-def test_a_file_may_weigh_so_many_bytes(size, passed) -> None:
+def test_sizes_have_limits_in_bytes(size, passed) -> None:
     row = Row("small", size, size - 1)
     assert verdict(Gate(max_bytes=100), row) == {"max_bytes": passed}
     assert verdict(Gate(max_gzip_bytes=99), row) == {"max_gzip_bytes": passed}
 
 
-def test_accuracy_and_time_may_be_held_to_a_figure_of_their_own(report) -> None:
+def test_accuracy_and_time_may_have_absolute_limits(report) -> None:
     row = Row("small", 5, 5, score=0.9, median_ms=2.0)
     gate = Gate(min_accuracy=0.9, max_latency_ms=2.0)
     good = {"min_accuracy": True, "max_latency_ms": True}
@@ -83,7 +83,7 @@ def test_bytes_are_written_out() -> None:
     assert "<td>1,000,000</td><td>1,234,567</td>" in heavy.to_html()
 
 
-def test_what_is_no_gate_is_refused() -> None:
+def test_other_objects_than_a_gate_are_refused() -> None:
     with pytest.raises(OptionError, match=r"gate: expected a Gate, such as .* Received dict"):
         Report("t", (BASE,)).with_gate({"max_bytes": 5})
 

@@ -49,7 +49,7 @@ def parsed(page: str) -> Checker:
     return checker
 
 
-def test_the_page_is_well_formed_and_points_nowhere_outside(report) -> None:
+def test_the_page_is_well_formed_and_has_no_links_outside(report) -> None:
     checker = parsed(report.to_html())
     assert all(target.startswith("#") for target in checker.targets)
     assert len(set(checker.ids)) == len(checker.ids)
@@ -65,7 +65,7 @@ def test_everything_is_on_the_page(report) -> None:
         assert word in text, word
 
 
-def test_colors_follow_the_screen(report) -> None:
+def test_colors_are_defined_for_light_and_dark_screens(report) -> None:
     page = report.to_html()
     assert "prefers-color-scheme: dark" in page
     svg = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
@@ -89,11 +89,11 @@ def test_the_page_is_the_same_on_every_call(report) -> None:
     ],
     ids=lambda report: report.title,
 )
-def test_a_report_with_little_in_it_is_a_page_too(small) -> None:
+def test_a_report_with_few_figures_is_a_page_too(small) -> None:
     assert small.title in " ".join(parsed(small.to_html()).words)
 
 
-def test_a_stand_in_is_not_shown_as_a_measurement(report) -> None:
+def test_figures_of_a_fake_device_are_not_shown_as_a_measurement(report) -> None:
     fake = dataclasses.replace(report.conditions, fake=True)
     page = dataclasses.replace(report, conditions=fake, gates=()).to_html()
     assert "0.50×" not in page

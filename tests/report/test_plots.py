@@ -1,4 +1,4 @@
-"""Plots: what is drawn, and that nothing is drawn of nothing."""
+"""Plots: what is drawn, and that nothing is drawn without figures."""
 
 import dataclasses
 import re
@@ -19,7 +19,7 @@ def test_bars_have_names_and_values(report) -> None:
         assert word in found
 
 
-def test_what_was_not_measured_has_no_panel(report) -> None:
+def test_a_figure_that_was_not_measured_has_no_panel(report) -> None:
     bare = Report("t", (Row("a", 10, 5), Row("b", 5, 2)))
     assert "latency, median and quartiles" not in words(comparison(bare))
     fake = dataclasses.replace(report.conditions, fake=True)
@@ -27,7 +27,7 @@ def test_what_was_not_measured_has_no_panel(report) -> None:
     assert "latency, median and quartiles" not in words(comparison(hidden))
 
 
-def test_names_of_any_letters_and_length_are_drawn(report) -> None:
+def test_long_names_of_any_characters_are_drawn(report) -> None:
     rows = (
         Row("模型 $x$ <&>", 10, 5),
         Row("a" * 300, 5, 2, kernels=(Kernel("k" * 300, (2, 2), 1),)),
@@ -39,7 +39,7 @@ def test_names_of_any_letters_and_length_are_drawn(report) -> None:
 
 
 @pytest.mark.parametrize("value", [1e300, 1e-300, -1e308])
-def test_values_that_no_axis_can_hold_are_no_fault(report, value) -> None:
+def test_values_too_large_for_an_axis_are_no_error(report, value) -> None:
     rows = [dataclasses.replace(row, score=value, median_ms=value) for row in report.rows]
     changed = dataclasses.replace(report, rows=tuple(rows))
     assert changed.metric in words(comparison(changed))

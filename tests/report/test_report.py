@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_a_number_is_null_in_json() -> None:
     assert "Training" in report.to_html()
 
 
-def test_what_a_run_adds_comes_after_what_is_there(report) -> None:
+def test_what_a_run_adds_is_after_the_earlier_entries(report) -> None:
     more = report.with_run(notes=["second"])
     assert more.notes == ("conv <1>: kept dense", "second")
     assert more.recipe == report.recipe

@@ -6,7 +6,7 @@ from tfprune.report.plots import _VARIABLES
 from tfprune.report.style import STYLE
 
 
-def test_both_screens_define_the_same_variables() -> None:
+def test_light_and_dark_define_the_same_variables() -> None:
     light, dark = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
     names = [re.findall(r"(--[\w-]+):", block) for block in (light, dark)]
     assert names[0] == names[1]

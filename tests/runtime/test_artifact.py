@@ -32,11 +32,11 @@ _REPORT = ConversionReport(
 )
 
 
-def test_a_report_survives_json() -> None:
+def test_a_report_is_equal_after_json() -> None:
     assert ConversionReport.from_dict(json.loads(_REPORT.to_json())) == _REPORT
 
 
-def test_it_prints_what_a_person_asks_first() -> None:
+def test_the_text_has_size_operations_and_agreement() -> None:
     assert str(Artifact(b"abc", None, _REPORT)).splitlines() == [
         f"not written: int8: 3 bytes, {gzip_bytes(b'abc')} under gzip",
         "input   image: int8 ?×8×8×1, scale 0.5, zero point -3",

@@ -10,7 +10,7 @@ from tfprune.errors import ArtifactError
 from tfprune.runtime import flatbuffer
 
 
-def test_the_parts_of_a_file(convnet, float_file):
+def test_all_parts_of_a_file_are_read(convnet, float_file):
     contents = flatbuffer.parse(float_file.bytes)
     graph = contents.subgraphs[0]
 
@@ -51,7 +51,7 @@ def test_a_file_cut_anywhere_is_an_error(float_file, cut):
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_behind_the_mark_are_refused_in_one_line(tail):
+def test_random_bytes_after_the_identifier_are_refused_in_one_line(tail):
     with pytest.raises(ArtifactError, match="^[^\n]*$"):
         flatbuffer.parse(b"\x10\0\0\0TFL3" + tail)
 
@@ -69,7 +69,7 @@ def test_mutated_files_are_read_or_refused(float_file, int8_file, kind):
     assert 400 <= refused < 1000
 
 
-def test_overlapping_parts_cannot_make_it_slow():
+def test_overlapping_parts_are_refused_before_they_take_long():
     # One tensor, listed 100,000 times, with a name of 400,000 bytes.
     from flatbuffers import Builder
 

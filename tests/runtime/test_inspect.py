@@ -1,4 +1,4 @@
-"""What is inside a file."""
+"""The contents of a file."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def test_types_of_operations(int8_file, float_file):
     assert inspect(int8_file).op_counts() == int8_file.report.ops
 
 
-def test_text_names_what_matters(int8_file):
+def test_the_text_has_operations_constants_and_sizes(int8_file):
     text = inspect(int8_file).to_text(most=1)
     assert f"{len(int8_file.bytes):,} bytes" in text
     assert "FULLY_CONNECTED  1" in text

@@ -99,7 +99,7 @@ def test_a_file_with_flex_operations_is_refused_by_name(tmp_path):
         Runner(converter.convert())
 
 
-def test_mutated_files_never_take_the_caller_along(int8_file):
+def test_mutated_files_never_crash_the_caller(int8_file):
     outcomes = _survive(int8_file.bytes, 60)
     assert outcomes["refused"] > 30
     assert outcomes["ran"] > 3
@@ -119,7 +119,7 @@ def _survive(data: bytes, count: int) -> dict[str, int]:
     return {"ran": ran, "refused": len(messages)}
 
 
-def test_the_trial_in_a_child_is_done_once(float_file, monkeypatch):
+def test_a_file_is_tried_in_a_child_process_once(float_file, monkeypatch):
     changed = bytearray(float_file.bytes)
     # The description is free text: another content, the same file.
     at = changed.find(b"MLIR Converted.")
@@ -141,7 +141,7 @@ def test_an_output_that_does_not_count_the_samples_is_not_cut(tmp_path):
         Runner(data)(np.zeros((1, 6), "float32"))
 
 
-def test_what_is_prepared_runs_as_one_batch(convnet, images):
+def test_prepared_inputs_run_as_one_batch(convnet, images):
     def batch_of(runner, x=None):
         runner.prepare(x)
         runner.invoke()
@@ -152,7 +152,7 @@ def test_what_is_prepared_runs_as_one_batch(convnet, images):
     assert [batch_of(fixed, images[:7]), batch_of(fixed, images[:2]), batch_of(fixed)] == [3, 3, 3]
 
 
-def test_what_a_child_process_meets_is_one_line_with_the_fix():
+def test_a_failure_of_the_child_process_is_one_line_with_the_fix():
     flex = pool.JobError("RuntimeError", "Select TensorFlow op(s), included in the given model, is")
     assert "which only TensorFlow can run; convert it with built-in" in litert.failure(flex)
     empty = pool.JobError("MemoryError", "")

@@ -5,7 +5,7 @@ import pytest
 
 from tfprune.deploy.onnx.to_onnx import to_onnx
 from tfprune.errors import ArtifactError, DataError
-from tfprune.runtime.onnx import OnnxRunner, is_onnx, run_job
+from tfprune.runtime.onnx import OnnxRunner, is_onnx, run_onnx
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 
@@ -36,7 +36,7 @@ def test_a_job_answers_through_files(images, onnx_file, tmp_path) -> None:
     paths = [str(tmp_path / name) for name in ("a.onnx", "in.npz", "out.npz")]
     (tmp_path / "a.onnx").write_bytes(onnx_file.bytes)
     save_arrays(paths[1], {"image": images[:3]})
-    takes, gives = run_job(*paths)
+    takes, gives = run_onnx(*paths)
     assert takes[0]["name"] == "image"
     assert load_arrays(paths[2])[gives[0]["name"]].shape == (3, 4)
 

@@ -1,4 +1,4 @@
-"""Which runtime a file is for, and what it takes to load it."""
+"""The runtime of a file, and its format check."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.registry import noise, of_ending, read_any, runtimes
 
 
-def test_a_name_decides_and_then_the_content(float_file, onnx_file, tmp_path) -> None:
+def test_the_runtime_is_chosen_by_name_and_then_by_content(float_file, onnx_file, tmp_path) -> None:
     assert read_any(float_file)[1] is runtimes["litert"]
     assert read_any(float_file.bytes)[1] is runtimes["litert"]
     assert read_any(onnx_file.bytes)[1] is runtimes["onnx"]
@@ -21,7 +21,7 @@ def test_a_name_decides_and_then_the_content(float_file, onnx_file, tmp_path) ->
         read_any(wrong)
 
 
-def test_an_ending_nobody_knows_is_left_to_litert(tmp_path) -> None:
+def test_litert_is_chosen_for_an_unknown_ending(tmp_path) -> None:
     assert of_ending(tmp_path / "a.onnx") is runtimes["onnx"]
     assert of_ending(tmp_path / "a.bin") is runtimes["litert"]
 

@@ -62,7 +62,7 @@ def test_a_net_of_the_right_shape_is_ready(scheme):
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
-def test_what_prevents_it_is_named(options, reason):
+def test_the_obstacles_are_named(options, reason):
     found = sparse_ready(to_tflite(_net(**options), scheme="sparse"))
     assert not found.ready
     assert re.search(reason, found.verdict)

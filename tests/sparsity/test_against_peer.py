@@ -94,7 +94,7 @@ def test_unstructured_masks_are_the_peers_to_the_bit(store, run) -> None:
     assert_same_masks(store, run, set(BY_NAME[run]["cases"]))
 
 
-def test_of_weights_that_tie_the_peer_keeps_all_and_tfprune_the_number_asked_for(store) -> None:
+def test_of_equal_weights_the_peer_keeps_all_and_tfprune_the_requested_number(store) -> None:
     ((update,),) = updates_of(store, "tie").values()
     x = keras.Input((2,))
     model = keras.Model(x, keras.layers.Dense(2)(x))
@@ -200,7 +200,7 @@ def blocks_kept(scores: np.ndarray, height: int, width: int, sparsity: float) ->
     return mask
 
 
-def test_what_the_peer_refuses_is_pruned_here(store) -> None:
+def test_layers_that_the_peer_refuses_are_pruned_here(store) -> None:
     refused = json.loads(str(store["refusals"]))
     windows = {"conv1d", "conv2d", "conv3d", "transpose", "separable", "attention"}
     assert {key.partition("/")[2] for key in refused if key.startswith("block")} == windows

@@ -46,7 +46,7 @@ class StopAtOnce(keras.callbacks.Callback):
 
 
 class Killed(Exception):
-    """The machine went away."""
+    """The end of a process that is killed."""
 
 
 @pytest.mark.parametrize("end_step", [7, 8, 13, 16])
@@ -184,12 +184,12 @@ def test_a_model_trained_before_without_a_new_optimizer_is_warned_about(model, d
         fit(model, data)
 
 
-def test_the_callback_on_a_model_that_is_not_pruned_says_so(model, data) -> None:
+def test_the_callback_on_a_model_that_is_not_pruned_is_an_error(model, data) -> None:
     with pytest.raises(ModelError, match="nothing of the model 'small' is pruned"):
         fit(model, data)
 
 
-def test_a_training_loop_without_an_optimizer_is_told(model) -> None:
+def test_a_training_loop_without_an_optimizer_is_an_error(model) -> None:
     tfprune.prune_low_magnitude(model)
     callback = tfprune.UpdatePruningStep()
     callback.set_model(model)

@@ -52,7 +52,7 @@ def test_faults_are_named(model, data) -> None:
 
 
 def test_several_outputs_and_weights_of_samples_count() -> None:
-    """The compiled loss of several outputs was not found, and weights were not looked at."""
+    """The compiled loss has several outputs, and samples have weights."""
     inputs = keras.Input((4,))
     hidden = keras.layers.Dense(3, name="hidden")(inputs)
     heads = [keras.layers.Dense(1, name=name)(hidden) for name in "ab"]

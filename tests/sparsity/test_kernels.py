@@ -97,7 +97,7 @@ class Block(keras.layers.Layer):
         return self.inner(x)
 
 
-def test_layers_of_ones_own() -> None:
+def test_kernels_of_custom_layers_are_found() -> None:
     assert [k.variable.name for k in find_kernels([built(Mine(3), (4,))])[0]] == ["kernel"]
     assert [k.variable.name for k in find_kernels([built(Block(), (4,))])[0]] == ["kernel"]
     assert [k.variable.name for k in find_kernels([built(Known(), (4,))])[0]] == ["table"]
@@ -135,7 +135,7 @@ def test_equal_paths_are_told_apart() -> None:
     assert [kernel.path for kernel in find_kernels([model])[0]] == ["same/kernel", "same/kernel#2"]
 
 
-def test_quantized_and_lora_layers_are_left_and_named() -> None:
+def test_quantized_and_lora_layers_are_skipped_and_named() -> None:
     dense = built(L.Dense(8), (8,))
     dense.quantize("int8")
     lora = built(L.Dense(8), (8,))

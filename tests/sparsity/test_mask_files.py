@@ -16,7 +16,7 @@ def saved(model, tmp_path):
     return tfprune.save_masks(model, tmp_path / "masks.npz")
 
 
-def test_masks_go_to_an_equal_model_and_hold_there(model, saved, data) -> None:
+def test_masks_are_loaded_into_an_equal_model_and_applied_there(model, saved, data) -> None:
     other = keras.models.clone_model(model)
     head = other.get_layer("head").kernel.numpy()
     assert tfprune.load_masks(other, saved) is other
@@ -50,7 +50,7 @@ def test_a_file_for_another_model_changes_nothing(saved) -> None:
     assert holds_of(renamed) == holds_of(reshaped) == []
 
 
-def test_what_is_not_a_file_of_masks_is_said_to_be_none(model, saved, tmp_path) -> None:
+def test_other_files_are_refused_as_not_masks(model, saved, tmp_path) -> None:
     whole = saved.read_bytes()
     bad = tmp_path / "bad.npz"
     end = whole.index(b"PK\x01\x02")  # of the last array, where the table of contents begins

@@ -72,7 +72,7 @@ def test_zeros_are_exact_in_mixed_precision(mixed_precision, data) -> None:
     assert_pruned_exactly(tfprune.strip_pruning(model), 0.8)
 
 
-def test_zeros_are_exact_in_a_training_loop_of_ones_own(model, data) -> None:
+def test_zeros_are_exact_in_a_custom_training_loop(model, data) -> None:
     tfprune.prune_low_magnitude(model, polynomial())
     model.optimizer = optimizer = keras.optimizers.Adam()
     callback = tfprune.UpdatePruningStep()
@@ -137,7 +137,7 @@ def test_a_model_compiled_before_pruning_is_held_as_well(model, data) -> None:
     assert_pruned_exactly(model, 0.5)
 
 
-def test_a_constraint_of_the_users_own_goes_on_working(data) -> None:
+def test_a_constraint_of_the_user_still_applies(data) -> None:
     dense = keras.layers.Dense(3, kernel_constraint=keras.constraints.NonNeg())
     model = keras.Sequential([keras.Input((12,)), dense])
     tfprune.prune(model, 0.5)
@@ -148,7 +148,7 @@ def test_a_constraint_of_the_users_own_goes_on_working(data) -> None:
     assert isinstance(dense.kernel.constraint, keras.constraints.NonNeg)
 
 
-def test_a_part_that_was_stripped_is_free_in_a_step_compiled_before(model, data) -> None:
+def test_a_stripped_part_trains_freely_in_an_earlier_compiled_step(model, data) -> None:
     tfprune.prune(model, 0.5)
     model.compile("adam", LOSS)
     model.train_on_batch(*data)
@@ -188,7 +188,7 @@ def test_a_frozen_layer_is_pruned_once_and_stays(model, data) -> None:
     np.testing.assert_array_equal(after[after != 0], before[after != 0])
 
 
-def test_weights_put_back_are_masked_when_stripped_and_it_is_said(model, data) -> None:
+def test_restored_weights_are_masked_when_stripped_with_a_warning(model, data) -> None:
     before = model.get_weights()
     tfprune.prune_low_magnitude(model, polynomial())
     model.compile("adam", LOSS)
@@ -212,7 +212,7 @@ def test_a_replaced_optimizer_does_not_start_the_schedule_again(model, data) -> 
     assert pruning.step == 32
 
 
-def test_pruning_again_takes_the_kernel_over_and_keeps_its_zeros(model) -> None:
+def test_pruning_again_replaces_the_mask_and_keeps_its_zeros(model) -> None:
     tfprune.prune(model, 0.5)
     first = {h.kernel.path: h.mask_array() for h in holds_of(model)}
     tfprune.prune(model, 0.8)
@@ -222,7 +222,7 @@ def test_pruning_again_takes_the_kernel_over_and_keeps_its_zeros(model) -> None:
         assert not (hold.mask_array() & ~first[hold.kernel.path]).any()
 
 
-def test_a_mask_update_counts_what_it_lets_back_in(model) -> None:
+def test_a_mask_update_counts_restored_weights(model) -> None:
     tfprune.prune(model, 0.5, only="head")
     (hold,) = holds_of(model)
     assert isinstance(hold, Hold)

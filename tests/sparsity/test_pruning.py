@@ -253,13 +253,13 @@ def test_a_model_without_kernels_is_refused() -> None:
         tfprune.prune(model)
 
 
-def test_stripping_a_schedule_that_never_fired_warns(model) -> None:
+def test_stripping_a_schedule_that_never_pruned_warns(model) -> None:
     tfprune.prune_low_magnitude(model)
     with pytest.warns(ScheduleWarning, match="hidden/kernel, head/kernel was never pruned"):
         tfprune.strip_pruning(model)
 
 
-def test_stripping_a_model_that_was_never_built_warns_and_lets_go() -> None:
+def test_stripping_a_model_that_was_never_built_warns_and_removes_the_hooks() -> None:
     dense = tfprune.prune_low_magnitude(L.Dense(3))
     with pytest.warns(ScheduleWarning, match="which has not been built"):
         tfprune.strip_pruning(dense)

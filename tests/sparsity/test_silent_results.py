@@ -1,4 +1,4 @@
-"""What tensorflow-model-optimization gets wrong without a word, or refuses with a wrong one.
+"""Silent errors and wrong refusals of tensorflow-model-optimization.
 
 Each test first shows the peer's answer, from `peer/probes.py`, then that ours is right.
 """
@@ -154,7 +154,7 @@ def test_checkpoints_are_sparse(peer, place, tmp_path) -> None:
     assert_pruned(keras.saving.load_model(saved), 0.5)
 
 
-def test_2_of_4_goes_on_after_saving_and_loading(peer, tmp_path) -> None:
+def test_2_of_4_continues_after_saving_and_loading(peer, tmp_path) -> None:
     assert peer["pattern_in_config"] == {"before": "(2, 4)", "after": "None"}
     options = {"pruning_schedule": every_step(), "sparsity_m_by_n": (2, 4)}
     model = fit(tfprune.prune_low_magnitude(dense(), **options))
@@ -188,7 +188,7 @@ def test_pruning_makes_no_second_model_that_shares_the_layers(peer) -> None:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_training_without_the_callback_is_said_then_and_when_stripped(peer, jit_compile) -> None:
+def test_training_without_the_callback_warns_then_and_when_stripped(peer, jit_compile) -> None:
     assert "requires the UpdatePruningStep callback" in peer["no_callback"]["graph"]
     assert peer["no_callback"]["jit_compile"] == ""
     assert peer["no_callback"]["step"] == 7

@@ -19,7 +19,7 @@ def test_the_rows_and_the_sum(model) -> None:
     assert table.sparsity == 258 / 300
 
 
-def test_the_text_names_every_kernel_and_what_was_left_and_why(model) -> None:
+def test_the_text_names_every_kernel_and_the_skipped_layers_with_reasons(model) -> None:
     tfprune.prune(model, 0.5, only="head")
     text = str(tfprune.sparsity_of(model))
     assert "head/kernel" in text
@@ -29,6 +29,6 @@ def test_the_text_names_every_kernel_and_what_was_left_and_why(model) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "model.keras", 3])
-def test_what_is_no_model_has_no_sparsity(wrong) -> None:
+def test_other_objects_than_models_are_refused(wrong) -> None:
     with pytest.raises(ModelError, match="sparsity_of: expected a Keras 3 model"):
         tfprune.sparsity_of(wrong)

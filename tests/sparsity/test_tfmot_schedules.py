@@ -11,7 +11,7 @@ X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 Y = X[:, :1]
 
 
-def test_the_peers_schedules_are_taken_on_keras_3() -> None:
+def test_schedules_of_the_peer_are_accepted_on_keras_3() -> None:
     api = adapter.sparsity_api()
 
     class Mine(api.PruningSchedule):

@@ -1,4 +1,4 @@
-"""However a model is trained, it ends with the zeros that were asked for, or says so in `fit`."""
+"""Every way of training ends with the requested zeros, or warns in `fit`."""
 
 import keras
 import numpy as np
@@ -230,7 +230,7 @@ def test_summaries_count_updates(tmp_path) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"steps_per_execution": 4},
                                      {"run_eagerly": True}], ids=str)  # fmt: skip
-def test_fit_without_the_callback_says_so(options) -> None:
+def test_fit_without_the_callback_warns(options) -> None:
     with pytest.warns(ScheduleWarning, match=NOT_ADVANCED) as caught:
         fit(scheduled(), callbacks=[], **options)
     assert len(caught) == 1
@@ -257,12 +257,12 @@ def step_of_ones_own(model) -> None:
 
 
 @pytest.mark.parametrize("train", [step_by_batch, step_of_ones_own])
-def test_a_loop_without_the_callback_says_so(train) -> None:
+def test_a_loop_without_the_callback_warns(train) -> None:
     with pytest.warns(ScheduleWarning, match=NOT_ADVANCED):
         train(scheduled())
 
 
-def test_a_part_trained_without_the_callback_says_so() -> None:
+def test_training_a_part_without_the_callback_warns() -> None:
     inner = dense()
     model = keras.Sequential([keras.Input((8,)), inner])
     scheduled(inner)
@@ -270,7 +270,7 @@ def test_a_part_trained_without_the_callback_says_so() -> None:
         fit(model, callbacks=[])
 
 
-def test_training_on_without_the_callback_says_so() -> None:
+def test_further_training_without_the_callback_warns() -> None:
     model = scheduled()
     with pytest.warns(ScheduleWarning, match="this training ends at step 8"):
         fit(model, epochs=1)
@@ -280,14 +280,14 @@ def test_training_on_without_the_callback_says_so() -> None:
     assert_half_is_zero(fit_on(model, epochs=1))
 
 
-def test_training_on_after_the_end_of_the_schedule_needs_no_callback() -> None:
+def test_further_training_after_the_end_of_the_schedule_needs_no_callback() -> None:
     model = fit(scheduled())
     step = model.train_function
     assert_half_is_zero(fit_on(model, callbacks=[]))
     assert model.train_function is step
 
 
-def test_a_training_that_is_stopped_early_says_so() -> None:
+def test_a_training_that_is_stopped_early_warns() -> None:
     model = scheduled()
     stop = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: setattr(model, "stop_training", batch == 5)
@@ -309,7 +309,7 @@ def test_a_compiled_step_is_kept_from_one_training_to_the_next() -> None:
 # Weights and constraints set by others
 
 
-def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None:
+def test_weights_restored_at_the_end_of_training_are_masked_with_a_warning() -> None:
     model = scheduled()
     before = model.get_weights()
     restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: model.set_weights(before))
@@ -320,7 +320,7 @@ def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None
     assert_half_is_zero(model)
 
 
-def test_a_constraint_set_in_the_place_of_a_mask_is_said() -> None:
+def test_a_constraint_that_replaces_a_mask_is_a_warning() -> None:
     model = scheduled()
     model.layers[0].kernel.constraint = keras.constraints.NonNeg()
     with pytest.warns(ScheduleWarning, match="UpdatePruningStep: .*not held. Set it before"):
@@ -342,13 +342,13 @@ def half_way(tmp_path):
     return tmp_path / "half.keras"
 
 
-def test_the_callback_on_a_loaded_model_names_the_zeros_that_nothing_holds(half_way) -> None:
+def test_the_callback_on_a_loaded_model_names_the_zeros_without_a_mask(half_way) -> None:
     model = keras.saving.load_model(half_way)
     with pytest.raises(ModelError, match=r"no mask holds the zeros of .*kernel \(49%\).*; call"):
         fit_on(model)
 
 
-def test_a_loaded_model_says_when_training_fills_its_zeros(half_way) -> None:
+def test_a_loaded_model_warns_when_training_overwrites_its_zeros(half_way) -> None:
     model = tfprune.load_model(half_way)
     with pytest.warns(
         ScheduleWarning, match=r"overwrites the zeros of .*\(49%\).*Call prune\(\) again"
@@ -356,7 +356,7 @@ def test_a_loaded_model_says_when_training_fills_its_zeros(half_way) -> None:
         fit_on(model, callbacks=[])
 
 
-def test_a_loaded_model_that_is_pruned_again_goes_on(half_way) -> None:
+def test_a_loaded_model_that_is_pruned_again_keeps_its_zeros(half_way) -> None:
     model = scheduled(tfprune.load_model(half_way))
     assert_half_is_zero(fit_on(model, epochs=1))
     assert tfprune.strip_pruning(model).layers[0].kernel.constraint is None

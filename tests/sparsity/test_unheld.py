@@ -5,12 +5,12 @@ import pytest
 import tfprune
 from tfprune.errors import ScheduleWarning
 from tfprune.sparsity.masks import holds_of
-from tfprune.sparsity.unheld import describe, unheld_zeros, watch_zeros
+from tfprune.sparsity.unheld import describe_zeros, unheld_zeros, watch_zeros
 
 
 @pytest.fixture
 def sparse(model) -> keras.Model:
-    """A model with zeros in `hidden` that nothing holds."""
+    """A model with zeros in `hidden` without a mask."""
     return tfprune.strip_pruning(tfprune.prune(model, 0.5, only="hidden"))
 
 
@@ -29,7 +29,7 @@ def test_zeros_that_are_held_or_that_a_constraint_makes_are_left_out(sparse) -> 
     assert unheld_zeros(sparse) == {}
 
 
-def test_training_is_warned_of_once_and_nothing_else_changes(sparse, data) -> None:
+def test_training_warns_once_and_nothing_else_changes(sparse, data) -> None:
     other = keras.models.clone_model(sparse)
     other.set_weights(sparse.get_weights())
     assert watch_zeros(sparse) is sparse
@@ -58,4 +58,4 @@ def test_pruning_takes_its_place(sparse, data) -> None:
 
 
 def test_many_kernels_are_named_in_short() -> None:
-    assert describe(dict.fromkeys("abcde", 0.5)) == "a (50%), b (50%), c (50%) and 2 more"
+    assert describe_zeros(dict.fromkeys("abcde", 0.5)) == "a (50%), b (50%), c (50%) and 2 more"

@@ -45,7 +45,7 @@ def removed(report):
 
 
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.9])
-def test_exactly_what_is_held_is_removed_afterwards(sparsity) -> None:
+def test_exactly_the_masked_units_are_removed_afterwards(sparsity) -> None:
     model = tfprune.prune(residual_net(), sparsity, pattern="channel")
     fit(model)
     tfprune.strip_pruning(model)
@@ -57,7 +57,7 @@ def test_exactly_what_is_held_is_removed_afterwards(sparsity) -> None:
     assert report.notes == ()
 
 
-def test_a_closed_channel_is_zero_in_every_layer_that_makes_it_or_speaks_for_it() -> None:
+def test_a_closed_channel_is_zero_in_every_weight_that_makes_or_shifts_it() -> None:
     model = tfprune.prune(residual_net(), 0.5, pattern="channel")
     fit(model)
     dead = [
@@ -147,7 +147,7 @@ def test_heads_that_share_their_keys() -> None:
     assert small.get_layer("gqa").num_key_value_heads == 1
 
 
-def test_what_a_normalization_of_channels_sees_is_left_alone_and_named() -> None:
+def test_channels_read_by_a_normalization_over_channels_are_skipped_and_named() -> None:
     model = tfprune.prune(encoder(), 0.5, pattern="channel")
     left = {entry.layer: entry.reason for entry in tfprune.sparsity_of(model).skipped}
     assert "LayerNormalization takes its statistics over these channels" in left["embed"]
@@ -160,7 +160,7 @@ def test_what_a_normalization_of_channels_sees_is_left_alone_and_named() -> None
         "mha.key_dim": 2, "mha.value_dim": 2, "up": 8}  # fmt: skip
 
 
-def test_a_normalization_without_gamma_would_speak() -> None:
+def test_channels_of_a_normalization_without_gamma_are_skipped() -> None:
     model = residual_net(lambda: kl.BatchNormalization(scale=False))
     tfprune.prune(model, 0.5, pattern="channel")
     left = {e.layer: e.reason for e in tfprune.sparsity_of(model).skipped if e.kind != "units"}
@@ -210,7 +210,7 @@ def test_no_axis_is_emptied() -> None:
     assert not any("one unit of" in note for note in report.notes)
 
 
-def test_a_pattern_that_finds_nothing_is_said() -> None:
+def test_a_pattern_that_finds_no_units_is_an_error() -> None:
     with pytest.raises(ModelError, match="pattern 'head' finds no units to close in model 'net'"):
         tfprune.prune(residual_net(), 0.5, pattern="head")
     inputs = keras.Input((4,))
@@ -239,7 +239,7 @@ def test_a_pattern_that_finds_nothing_is_said() -> None:
     sparsity=st.sampled_from([0.3, 0.5, 0.8]),
     allocation=st.sampled_from(["uniform", "global"]),
 )
-def test_what_is_held_goes_whatever_the_graph(steps, sparsity, allocation) -> None:
+def test_masked_units_are_removed_from_any_graph(steps, sparsity, allocation) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(len(steps))
     inputs = keras.Input((4, 4, 3))

@@ -1,4 +1,4 @@
-"""Models as people have them take `prune_low_magnitude` as they are."""
+"""`prune_low_magnitude` works on common models without changes."""
 
 import gc
 

@@ -8,7 +8,7 @@ from keras import layers as kl
 
 import tfprune
 from tfprune.errors import ModelError, OptionError
-from tfprune.sparsity.choices.patterns import WholeUnits, resolve
+from tfprune.sparsity.choices.patterns import WholeUnits, resolve_pattern
 from tfprune.sparsity.masks import holds_of, prunings_of
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -42,15 +42,15 @@ def fit(model, epochs, *callbacks):
 
 
 def test_patterns_by_name() -> None:
-    assert resolve("channel") == WholeUnits("channel")
-    assert resolve(WholeUnits("head")) == WholeUnits("head")
+    assert resolve_pattern("channel") == WholeUnits("channel")
+    assert resolve_pattern(WholeUnits("head")) == WholeUnits("head")
     with pytest.raises(OptionError, match="expected 'channel' or 'head'. Received 'row'"):
         WholeUnits("row")
     with pytest.raises(OptionError, match=r"'channel\(3\)'"):
-        resolve("channel(3)")
+        resolve_pattern("channel(3)")
 
 
-def test_the_schedule_closes_more_and_more_units_and_opens_none() -> None:
+def test_the_schedule_closes_more_units_over_time_and_opens_none() -> None:
     model = tfprune.prune(mlp(), 0.75, pattern="channel", schedule=ramp(0.75))
     seen = [closed(model)]
 
@@ -86,7 +86,7 @@ def test_biases_gammas_and_betas_are_held_in_the_compiled_step(options) -> None:
         assert weight.numpy().any()
 
 
-def test_the_units_that_stay_are_the_strongest() -> None:
+def test_the_units_with_the_largest_scores_are_kept() -> None:
     model = mlp()
     kernel = np.ones((6, 12)) * np.arange(1, 13)
     model.get_layer("one").set_weights([kernel, np.zeros(12)])
@@ -121,7 +121,7 @@ def test_the_table_and_the_masks_as_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("score", ["magnitude", "random"])
 @pytest.mark.slow
-def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(score, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(score, tmp_path: Path) -> None:
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:
@@ -143,7 +143,7 @@ def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(score, tmp_path: Path
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_stripping_lets_go_of_everything() -> None:
+def test_stripping_removes_all_masks() -> None:
     model = tfprune.prune(mlp(), 0.5, pattern="channel")
     assert len(holds_of(model)) == 6  # two kernels, two biases, gamma and beta
     tfprune.strip_pruning(model)

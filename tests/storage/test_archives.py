@@ -107,7 +107,7 @@ def test_a_changed_table_of_contents_is_one_line(offset, changed, said, tmp_path
         read(path)
 
 
-def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:
+def test_other_files_are_refused_as_not_archives(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "text").write_text("hello")
     for name, said in (("one.npy", "a single array without a name"), ("text", "not a zip file"),
@@ -118,7 +118,7 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path) -> None:
         read(tmp_path / "gone.npz")
 
 
-def test_an_error_of_the_block_stays_its_own(tmp_path: Path) -> None:
+def test_an_error_inside_the_block_is_not_changed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=X)
     with pytest.raises(ZeroDivisionError), open_archive(tmp_path / "a.npz"):
         raise ZeroDivisionError

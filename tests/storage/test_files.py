@@ -27,7 +27,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_where_nothing_can_be_written_is_known_before(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
     file = write_atomic(tmp_path / "file", "text")
     wrong = [(tmp_path, "is a folder; give the name of a file in it"),
              (file / "x" / "y", "is below .*file, a file; choose another path"),
@@ -64,7 +64,7 @@ def test_a_name_that_no_file_can_have_is_refused(name, text, tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
-def test_a_new_file_gets_the_rights_of_any_other_and_an_old_one_keeps_its_own(
+def test_a_new_file_has_the_usual_permissions_and_an_old_one_keeps_its_own(
     umask, mode, tmp_path: Path
 ) -> None:
     before = os.umask(umask)
@@ -79,7 +79,7 @@ def test_a_new_file_gets_the_rights_of_any_other_and_an_old_one_keeps_its_own(
         os.umask(before)
 
 
-def test_a_link_stays_a_link_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_written(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "here").symlink_to("disk/there")
     for text in ("new", "old"):
@@ -108,7 +108,9 @@ def test_a_link_that_leads_nowhere_and_what_is_no_file_are_refused(tmp_path: Pat
         check_destination("/dev/null")
 
 
-def test_what_a_killed_process_was_writing_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_unfinished_files_of_a_killed_process_are_removed_with_the_next_write(
+    tmp_path: Path,
+) -> None:
     abandoned = [tmp_path / ".kept.txt.0123abcd"]
     others = [tmp_path / name for name in (".kept.txt.backup", ".kept.txt.0123abcd.x", "kept.old")]
     for path in (*abandoned, *others):

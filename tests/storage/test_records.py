@@ -46,7 +46,7 @@ WHOLE = {
 }
 
 
-def test_what_fits_is_built() -> None:
+def test_valid_data_is_converted() -> None:
     built = record(Outer, WHOLE)
     assert built.inner == Inner("a", (2, 3))
     assert built.parts == (Inner("b"),)
@@ -82,7 +82,7 @@ def test_what_fits_is_built() -> None:
         ({"more": 1}, "more: unknown field"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_place(change, said) -> None:
+def test_invalid_data_is_named_by_its_place(change, said) -> None:
     with pytest.raises(RecordFault, match=said) as caught:
         record(Outer, WHOLE | change)
     assert "\n" not in str(caught.value)
@@ -90,6 +90,6 @@ def test_what_does_not_fit_is_named_by_its_place(change, said) -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "text"])
-def test_what_is_no_table_is_none(data) -> None:
+def test_data_that_is_not_a_table_is_refused(data) -> None:
     with pytest.raises(RecordFault, match="expected a table"):
         record(Outer, data)

@@ -38,7 +38,7 @@ def start() -> tuple[subprocess.Popen, Path]:
     return process, Path(process.stdout.readline().strip()).parent
 
 
-def test_a_folder_is_gone_after_use(temporary: Path) -> None:
+def test_a_folder_is_removed_after_use(temporary: Path) -> None:
     with scratch_folder() as folder:
         assert folder.parent.parent == temporary
         assert os.listdir(folder) == []
@@ -46,7 +46,7 @@ def test_a_folder_is_gone_after_use(temporary: Path) -> None:
     assert os.listdir(temporary) == []
 
 
-def test_only_what_a_killed_process_left_is_swept(temporary: Path) -> None:
+def test_only_folders_of_killed_processes_are_removed(temporary: Path) -> None:
     killed, left = start()
     working, held = start()
     others = [temporary / "tfprune-mymodel1", temporary / "tfprune-a", temporary / "else-abcdefgh"]
@@ -70,7 +70,7 @@ def test_only_what_a_killed_process_left_is_swept(temporary: Path) -> None:
     assert not held.exists()
 
 
-def test_the_next_run_sweeps(temporary: Path) -> None:
+def test_the_next_run_removes_old_folders(temporary: Path) -> None:
     killed, left = start()
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
@@ -80,7 +80,7 @@ def test_the_next_run_sweeps(temporary: Path) -> None:
     assert not folder.exists()
 
 
-def test_many_that_begin_and_sweep_at_once_lose_nothing(temporary: Path) -> None:
+def test_processes_that_start_at_once_remove_no_folder_in_use(temporary: Path) -> None:
     code = (
         "from tfprune.storage.scratch import scratch_folder, sweep\n"
         "for number in range(150):\n"

@@ -1,4 +1,4 @@
-"""Random graphs of the pieces that users build with: whatever is cut, the proof holds."""
+"""Random graphs of common layers: any cut is verified."""
 
 import keras
 import numpy as np
@@ -89,7 +89,7 @@ def grow(steps) -> keras.Model:
 
 @CALM
 @given(steps=STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
-def test_whatever_is_cut_the_proof_holds(steps, share, seed) -> None:
+def test_any_cut_is_verified(steps, share, seed) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     small, report = tfprune.shrink(
@@ -149,7 +149,7 @@ def write(steps) -> keras.Model:
 
 @CALM
 @given(steps=TEXT_STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
-def test_the_proof_holds_for_sequences_too(steps, share, seed) -> None:
+def test_any_cut_of_sequences_is_verified(steps, share, seed) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     small, report = tfprune.shrink(
@@ -162,7 +162,7 @@ def test_the_proof_holds_for_sequences_too(steps, share, seed) -> None:
 
 @CALM
 @given(steps=STEPS, share=st.sampled_from([0.8, 0.5, 0.3]), seed=st.integers(0, 3))
-def test_the_proof_holds_inside_of_what_runs_over_time(steps, share, seed) -> None:
+def test_any_cut_inside_a_time_distributed_model_is_verified(steps, share, seed) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     frames = keras.Input((2, 4, 4, 3))
@@ -178,7 +178,7 @@ def test_the_proof_holds_inside_of_what_runs_over_time(steps, share, seed) -> No
 
 @CALM
 @given(steps=STEPS, round_to=st.sampled_from([1, 4, 8]))
-def test_less_asked_is_never_more_left(steps, round_to) -> None:
+def test_a_smaller_target_never_keeps_more(steps, round_to) -> None:
     """Asked for less and less, a model never grows, and no tensor of it is ever emptied."""
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
@@ -205,7 +205,7 @@ def test_less_asked_is_never_more_left(steps, round_to) -> None:
 
 @CALM
 @given(steps=STEPS)
-def test_nothing_asked_is_nothing_done(steps) -> None:
+def test_a_target_of_everything_changes_nothing(steps) -> None:
     keras.backend.clear_session(free_memory=False)
     model = grow(steps)
     small, report = tfprune.shrink(model, {"params": 1.0}, verify=False)

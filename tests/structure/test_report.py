@@ -33,7 +33,7 @@ def test_the_report_is_data() -> None:
     assert data["plan"]["removals"][0]["layer"] == "conv"
 
 
-def test_the_text_says_what_is_proven() -> None:
+def test_the_text_says_what_was_verified() -> None:
     text = str(shrunk())
     assert "conv     16 → 8" in text
     assert "from the original with the removed units zeroed" in text
@@ -43,7 +43,7 @@ def test_the_text_says_what_is_proven() -> None:
     assert "not exact: layer_normalization: LayerNormalization" in str(report)
 
 
-def test_what_played_no_part_is_not_in_the_report() -> None:
+def test_options_that_were_not_used_are_not_in_the_report() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
     _, report = tfprune.shrink(
         model, {"channels": 0.5}, importance="l1", ranking="uniform", round_to=1

@@ -31,7 +31,7 @@ def net():
         ({"ratios": [("conv", 0.5)]}, "ratios: expected the share to keep, by name"),
     ],
 )
-def test_wrong_options_are_said_before_any_work(options, message) -> None:
+def test_wrong_options_are_refused_before_any_work(options, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink("not even a model", {"macs": 0.5}, **options)
 
@@ -47,7 +47,7 @@ def test_wrong_options_are_said_before_any_work(options, message) -> None:
         ((0, 8, 3), "expected a tuple of sizes"),
     ],
 )
-def test_shapes_that_the_model_does_not_take_are_said(shape, message) -> None:
+def test_shapes_that_the_model_does_not_take_are_refused(shape, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink(net(), {"channels": 0.5}, input_shape=shape)
     with pytest.raises(OptionError, match=message):
@@ -59,7 +59,7 @@ def test_no_target_needs_ratios() -> None:
         tfprune.shrink(net(), None)
 
 
-def test_all_of_it_is_the_identity() -> None:
+def test_keeping_everything_is_the_identity() -> None:
     model = net()
     small, report = tfprune.shrink(model, {"macs": 1.0})
     assert report.before == report.after
@@ -67,7 +67,7 @@ def test_all_of_it_is_the_identity() -> None:
     np.testing.assert_array_equal(small(data), model(data))
 
 
-def test_without_proof_the_report_says_so() -> None:
+def test_without_verification_the_report_says_so() -> None:
     _, report = tfprune.shrink(net(), {"macs": 0.5}, verify=False)
     assert report.error is None
     assert "not verified" in str(report)
@@ -106,7 +106,44 @@ def test_data_driven_importances_work_end_to_end() -> None:
         assert report.importance == importance
 
 
-def test_masks_that_stay_behind_are_named() -> None:
+def test_masks_that_are_not_copied_are_named() -> None:
     model = tfprune.prune(net(), 0.5)
     _, report = tfprune.shrink(model, {"channels": 0.5})
     assert any("pruning masks of" in note for note in report.notes)
+
+
+def residual_net():
+    inputs = keras.Input((4,))
+    x = kl.Dense(6, name="stem")(inputs)
+    y = kl.Dense(6, name="down")(kl.LayerNormalization()(kl.Dense(8, name="up")(x)))
+    x = kl.Add(name="sum")([x, y])
+    return keras.Model(inputs, kl.Dense(2, name="out")(x), name="net")
+
+
+def test_the_groups_of_a_removed_block_have_no_units_left() -> None:
+    model = residual_net()
+    small, report = tfprune.shrink(model, {"blocks": 1})
+    changes = {change.name: (change.before, change.after) for change in report.groups}
+    assert changes == {"stem": (6, 6), "up": (8, 0)}
+    assert (report.before.units, report.after.units) == (14, 6)
+    assert report.before.params == 4 * 6 + 6 + 6 * 8 + 8 + 16 + 8 * 6 + 6 + 6 * 2 + 2
+    assert report.after.params == small.count_params() == 4 * 6 + 6 + 6 * 2 + 2
+    assert (report.before.macs, report.after.macs) == (24 + 48 + 48 + 12, 24 + 12)
+    by_layer = {change.layer: change.params_after for change in report.layers}
+    assert by_layer["up"] == by_layer["down"] == 0
+    # Its normalization went with it: nothing that is left computes anything else.
+    assert report.exact
+    assert report.reasons == ()
+
+
+def test_an_inexact_cut_has_its_reason() -> None:
+    _, report = tfprune.shrink(residual_net(), {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert not report.exact
+    assert "LayerNormalization takes its statistics" in report.reasons[0]
+    assert report.achieved == 0.5
+
+
+def test_masks_are_named_also_when_a_block_is_removed() -> None:
+    model = tfprune.prune(residual_net(), 0.5)
+    _, report = tfprune.shrink(model, {"blocks": 1})
+    assert any("pruning masks of 4 weights are not copied" in note for note in report.notes)

@@ -64,7 +64,7 @@ def test_every_schedule_prunes_a_model(schedule, expected) -> None:
 @pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.slow
-def test_a_wrapped_model_is_saved_and_goes_on(schedule, expected, suffix, tmp_path) -> None:
+def test_a_saved_wrapped_model_continues_training(schedule, expected, suffix, tmp_path) -> None:
     wrapped = fit(tfprune.prune_low_magnitude(dense(), schedule))
     path = tmp_path / f"wrapped{suffix}"
     with warnings.catch_warnings():
@@ -152,7 +152,7 @@ def test_strip_pruning_applies_the_masks() -> None:
         (tfprune.Geometric(0.8, rounds=2, round_steps=20), "of 0.8: this training ends at step 16"),
     ],
 )
-def test_a_training_too_short_for_its_schedule_is_warned_of(schedule, message) -> None:
+def test_a_training_too_short_for_its_schedule_warns(schedule, message) -> None:
     with pytest.raises(ScheduleWarning, match=message):
         fit(tfprune.prune_low_magnitude(dense(), schedule))
 
@@ -162,7 +162,7 @@ def pruned() -> tf_keras.Model:
     return tfprune.prune_low_magnitude(dense(), schedule)
 
 
-def test_a_training_that_is_stopped_early_is_warned_of() -> None:
+def test_a_training_that_is_stopped_early_warns() -> None:
     model = pruned()
     stop = tf_keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: setattr(model, "stop_training", batch == 5)
@@ -183,7 +183,7 @@ def test_the_averages_that_an_optimizer_ends_with_have_the_zeros(frequency) -> N
     assert left(model) == [40, 5]
 
 
-def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None:
+def test_weights_restored_at_the_end_of_training_are_masked_with_a_warning() -> None:
     model = pruned()
     before = model.layers[0].layer.kernel.numpy()
     restore = tf_keras.callbacks.LambdaCallback(
@@ -196,7 +196,7 @@ def test_weights_restored_when_training_ends_are_masked_and_it_is_said() -> None
     assert left(model) == [40, 5]
 
 
-def test_a_schedule_that_never_fired_is_warned_of_when_stripped() -> None:
+def test_stripping_warns_of_a_schedule_that_never_pruned() -> None:
     wrapped = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 100))
     with pytest.warns(ScheduleWarning, match="dense.*, dense.* was never pruned: .*never fired"):
         tfprune.strip_pruning(wrapped)
@@ -298,13 +298,13 @@ kept = [int((w != 0).sum()) for w in
 
 
 @pytest.mark.parametrize("generation", [tf_keras, keras])
-def test_a_script_for_the_peer_runs_with_its_import_changed(generation, tmp_path) -> None:
+def test_a_script_for_the_peer_runs_with_only_its_import_changed(generation, tmp_path) -> None:
     names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}
     exec(SCRIPT, names)
     assert names["kept"] == [16, 50, 2]
 
 
-def test_the_environment_and_tf_keras_stay() -> None:
+def test_the_environment_and_tf_keras_are_not_changed() -> None:
     adapter.sparsity_api()
     assert "TF_USE_LEGACY_KERAS" not in os.environ
     assert tf.keras.__version__ == keras.__version__

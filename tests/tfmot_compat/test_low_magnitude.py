@@ -6,7 +6,7 @@ import tfprune
 from tfprune.sparsity.masks import holds_of, prunings_of
 
 
-def test_what_is_held_already_stays_as_it_is(model) -> None:
+def test_kernels_with_a_mask_are_not_changed(model) -> None:
     tfprune.prune_low_magnitude(model.get_layer("head"), tfprune.ConstantSparsity(0.9, 0))
     tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
     assert [h.pruning.choices.schedule.final() for h in holds_of(model)] == [0.5, 0.9]

@@ -8,7 +8,7 @@ from tfprune.sparsity.masks import holds_of
 L = keras.layers
 
 
-def test_xnnpack_takes_the_pointwise_convolutions_alone() -> None:
+def test_the_xnnpack_policy_prunes_pointwise_convolutions_only() -> None:
     x = keras.Input((8, 8, 3))
     h = L.Conv2D(8, 3, strides=2, name="stem")(x)
     h = L.Conv2D(8, 1, name="taken")(h)
@@ -22,13 +22,13 @@ def test_xnnpack_takes_the_pointwise_convolutions_alone() -> None:
     assert reasons["stem/kernel"] == "left out by the pruning policy"
 
 
-def test_a_model_with_nothing_to_take_is_refused(model) -> None:
+def test_a_model_without_such_layers_is_refused(model) -> None:
     with pytest.raises(ModelError, match="'small' has no 1×1 Conv2D"):
         tfprune.prune_low_magnitude(model, pruning_policy=tfprune.PruneForLatencyOnXNNPack())
     assert holds_of(model) == []
 
 
-def test_a_policy_of_ones_own(model) -> None:
+def test_a_custom_policy_is_used(model) -> None:
     class HeadOnly(tfprune.PruningPolicy):
         def allow_pruning(self, layer) -> bool:
             return layer.name == "head"

@@ -33,7 +33,7 @@ def typed_names() -> dict[str, str]:
     }
 
 
-def test_type_checkers_see_the_names_where_they_are() -> None:
+def test_type_checkers_see_every_public_name() -> None:
     wanted = "\n".join(
         f"    from tfprune.{home} import {name} as {name}" for name, home in tfprune._HOME.items()
     )
@@ -87,7 +87,7 @@ def test_a_script_that_uses_every_name_has_no_error(checked) -> None:
     assert set(re.findall(r"tfprune\.(\w+)", source)) == set(tfprune.__all__)
 
 
-def test_results_have_the_types_of_what_they_are(checked) -> None:
+def test_results_have_precise_types(checked) -> None:
     notes = said(checked, "user_script.py", "note: Revealed type is")
     types = {line: short(text) for line, text in notes.items()}
     assert types == expected("user_script.py", "reveal")

@@ -1,4 +1,4 @@
-"""What a user gets wrong: each line ends with what the checker has to say of it."""
+"""Wrong calls of a user: each line ends with the error that the checker must report."""
 
 import keras
 import numpy as np

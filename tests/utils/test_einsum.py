@@ -11,7 +11,7 @@ EQUATIONS = ["ab,bc->ac", "abc,cde->abde", "abcd,cde->abe", "...x,xy->...y", "ab
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
-def test_what_is_a_matrix_product_is_computed_as_one(equation: str) -> None:
+def test_an_equation_of_a_matrix_product_equals_matmul(equation: str) -> None:
     if not is_matrix_product(equation):
         assert equation in ("abc,acd->abd", "abc,cd->abcd", "abc, dc -> abd")
         return
@@ -30,6 +30,6 @@ def test_what_is_a_matrix_product_is_computed_as_one(equation: str) -> None:
     np.testing.assert_allclose(whole.reshape(*shape, *new), expected, rtol=1e-12)
 
 
-def test_a_kernel_whose_axis_stays_is_no_product() -> None:
+def test_a_kernel_with_an_axis_that_is_neither_summed_nor_new_is_not_a_product() -> None:
     assert [is_product(equation) for equation in EQUATIONS] == [
         True, True, True, True, False, False, True]  # fmt: skip

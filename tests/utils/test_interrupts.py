@@ -1,4 +1,4 @@
-"""Ctrl-C that is heeded, wherever it comes."""
+"""Ctrl-C is handled wherever it comes."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ class Finalized:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_a_finalizer_swallowed_is_raised_at_the_next_check() -> None:
+def test_an_interrupt_swallowed_by_a_finalizer_is_raised_at_the_next_check() -> None:
     before = signal.getsignal(signal.SIGINT)
     with handle_interrupts() as check:
         check()
@@ -28,12 +28,12 @@ def test_one_that_a_finalizer_swallowed_is_raised_at_the_next_check() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_any_other_is_raised_at_once() -> None:
+def test_other_interrupts_are_raised_at_once() -> None:
     with handle_interrupts(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_what_a_library_makes_of_one_is_one_again() -> None:
+def test_an_interrupt_converted_by_a_library_is_raised_as_an_interrupt() -> None:
     def convert() -> None:
         try:
             signal.raise_signal(signal.SIGINT)
@@ -46,7 +46,7 @@ def test_what_a_library_makes_of_one_is_one_again() -> None:
         raise TypeError("of its own")
 
 
-def test_other_threads_have_no_signals_to_heed() -> None:
+def test_other_threads_handle_no_signals() -> None:
     found = []
 
     def work() -> None:
@@ -61,7 +61,7 @@ def test_other_threads_have_no_signals_to_heed() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
+def test_sigterm_is_handled_like_ctrl_c(number) -> None:
     before = signal.signal(number, signal.SIG_DFL)  # nohup ignores SIGHUP
     try:
         with pytest.raises(KeyboardInterrupt) as caught, handle_interrupts(), handle_interrupts():
@@ -74,7 +74,7 @@ def test_what_asks_the_process_to_end_is_heeded_like_ctrl_c(number) -> None:
     assert str(caught.value) == signal.Signals(number).name
 
 
-def test_one_that_was_passed_over_is_raised_at_the_next_check_of_every_block() -> None:
+def test_a_missed_interrupt_is_raised_at_the_next_check_of_every_block() -> None:
     with handle_interrupts() as outer, handle_interrupts() as inner:
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -83,7 +83,7 @@ def test_one_that_was_passed_over_is_raised_at_the_next_check_of_every_block() -
                 check()
 
 
-def test_a_handler_of_the_caller_and_a_signal_that_is_ignored_stay_so() -> None:
+def test_handlers_of_the_caller_and_ignored_signals_are_not_changed() -> None:
     told: list[int] = []
 
     def handle(number: int, frame: object) -> None:
@@ -101,7 +101,7 @@ def test_a_handler_of_the_caller_and_a_signal_that_is_ignored_stay_so() -> None:
         signal.signal(signal.SIGHUP, before[1])
 
 
-def test_sigterm_is_heeded_where_ctrl_c_is_ignored() -> None:
+def test_sigterm_is_handled_where_ctrl_c_is_ignored() -> None:
     """As in what a shell starts with `&`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

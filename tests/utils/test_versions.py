@@ -7,7 +7,7 @@ import pytest
 from tfprune.utils.versions import version_of
 
 
-def test_the_version_is_that_of_what_is_imported() -> None:
+def test_the_version_is_that_of_the_imported_package() -> None:
     assert version_of("keras") == keras.__version__
     assert version_of("pytest") == pytest.__version__
 
@@ -23,7 +23,7 @@ def test_a_nightly_build_stands_for_its_package(tmp_path: Path, monkeypatch, pac
 
 
 @pytest.mark.parametrize("package", ["keras", "no-such-package"])
-def test_what_is_not_installed_is_an_error(monkeypatch, package) -> None:
+def test_a_missing_package_is_an_error(monkeypatch, package) -> None:
     monkeypatch.setattr("sys.path", [])
     with pytest.raises(importlib.metadata.PackageNotFoundError):
         version_of(package)

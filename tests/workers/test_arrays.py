@@ -5,7 +5,7 @@ import numpy as np
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 
-def test_any_name_and_the_order_survive(tmp_path):
+def test_any_names_and_their_order_are_kept(tmp_path):
     arrays = {
         "file": np.arange(3),
         "a/b c": np.ones((2, 2), np.float16),

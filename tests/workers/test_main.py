@@ -18,11 +18,11 @@ def ask(*lines: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_it_ends_when_its_input_does() -> None:
+def test_the_worker_ends_when_its_input_ends() -> None:
     assert ask() == []
 
 
-def test_each_job_is_told_in_lines_of_which_the_last_says_how_it_ended(tmp_path) -> None:
+def test_each_job_answers_in_lines_and_the_last_says_how_it_ended(tmp_path) -> None:
     (tmp_path / "a").mkdir()
     child = LineProcess(module_command("tfprune.workers.main", "runtime"), module_environment())
     for job, arguments, told in (

@@ -18,7 +18,7 @@ def test_a_job_runs_in_another_process_that_is_kept_for_the_next() -> None:
     assert pool.run_job(os.getpid, limit_s=60) != first
 
 
-def test_a_job_that_raises_is_told_by_type_and_text() -> None:
+def test_the_error_of_a_job_has_its_type_and_text() -> None:
     with pytest.raises(pool.JobError, match=r"FileNotFoundError: .*no/such/folder"):
         pool.run_job(os.listdir, "/no/such/folder", limit_s=60)
 
@@ -36,7 +36,7 @@ def test_a_job_past_its_limit_is_ended() -> None:
     assert pool.run_job(math.sqrt, 9, limit_s=60) == 3.0
 
 
-def test_a_child_that_left_is_replaced_once() -> None:
+def test_a_child_that_ended_is_replaced_once() -> None:
     with pytest.raises(pool.CrashError, match="exit code 3"):
         pool.run_job(os._exit, 3, limit_s=60)
     pool.run_job(os.getpid, limit_s=60)
@@ -44,7 +44,7 @@ def test_a_child_that_left_is_replaced_once() -> None:
         pool.run_job(os._exit, 0, limit_s=60)
 
 
-def test_what_a_job_prints_does_not_disturb_the_answers() -> None:
+def test_the_output_of_a_job_does_not_mix_with_the_answers() -> None:
     assert pool.run_job(print, '{"result": 1}', limit_s=60) is None
     assert pool.run_job(math.sqrt, 4, limit_s=60) == 2.0
 
@@ -54,7 +54,7 @@ def test_a_child_of_the_runtime_cannot_take_all_memory() -> None:
         pool.run_job(bytearray, 1 << 40, limit_s=60)
 
 
-def test_a_generator_answers_as_it_goes_in_a_process_of_its_own(tmp_path) -> None:
+def test_a_generator_answers_step_by_step_in_its_own_process(tmp_path) -> None:
     (tmp_path / "a").mkdir()
     kept = pool.run_job(os.getpid, limit_s=60)
     assert list(pool.stream_job(os.walk, str(tmp_path), limit_s=60)) == [
@@ -80,7 +80,7 @@ subprocess.run([sys.executable, "-P", "-m", "tfprune.workers.main", "runtime"])
 """
 
 
-def test_a_reader_who_leaves_ends_what_the_command_has_started() -> None:
+def test_closing_the_generator_ends_the_started_process() -> None:
     command = [sys.executable, "-c", WRAPPER]
     answers = pool.stream_job(os.walk, "/", limit_s=60, command=command)
     next(answers)

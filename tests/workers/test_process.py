@@ -1,4 +1,4 @@
-"""A process that answers line by line, whatever becomes of it."""
+"""A process that answers line by line, also when it crashes or hangs."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ def run(code: str) -> LineProcess:
     return LineProcess([sys.executable, "-c", code], {})
 
 
-def test_an_end_is_told_with_its_last_line() -> None:
+def test_the_end_of_a_process_is_reported_with_its_last_line() -> None:
     code = "import os, sys; print('one\\n two \\n\\nINFO: x', file=sys.stderr, flush=True); "
     for how, told, number in (
         ("os.abort()", "SIGABRT", -signal.SIGABRT),
@@ -40,7 +40,7 @@ def test_only_the_end_of_a_long_line_is_read_and_there_may_be_none() -> None:
     process.end()
 
 
-def test_silence_has_a_limit_and_the_dead_take_no_lines() -> None:
+def test_waiting_has_a_limit_and_ended_processes_take_no_lines() -> None:
     process = run("import time; time.sleep(600)")
     with pytest.raises(TimeoutError):
         process.receive(0.2)
@@ -75,7 +75,7 @@ print(tfprune.benchmark(Path("tflite_models/quickstart.tflite"), runs=1).median_
 """
 
 
-def test_under_a_hard_limit_of_memory_children_work_and_say_so() -> None:
+def test_children_work_under_a_hard_limit_of_memory_and_report_it() -> None:
     """`ulimit -v` is hard: a child cannot raise it to what it would allow itself."""
     done = subprocess.run(
         [sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False
@@ -99,7 +99,7 @@ def test_a_lower_limit_stays() -> None:
     assert done.stdout.split() == ["7", str(resource.RLIM_INFINITY)]
 
 
-def test_a_module_is_this_package_wherever_one_stands(tmp_path, monkeypatch) -> None:
+def test_a_worker_imports_this_package_from_any_folder(tmp_path, monkeypatch) -> None:
     (tmp_path / "tfprune").mkdir()
     (tmp_path / "tfprune" / "__init__.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)

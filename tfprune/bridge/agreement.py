@@ -1,16 +1,26 @@
 """Comparison of two models: random inputs, and the difference of their outputs."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.bridge.graphs import dtype_of, flatten, given_to, layers_within, operation_of
-from tfprune.bridge.layer_configs import Side
-from tfprune.data.output_difference import largest_share
-from tfprune.data.random_inputs import full_shape, random_input
+from tfprune.bridge.graphs import (
+    dtype_of,
+    ends,
+    flatten,
+    given_to,
+    layers_within,
+    map_structure,
+    needed,
+    operation_of,
+)
+from tfprune.bridge.layer_configs import Side, one_line
+from tfprune.data.model_comparison import full_shape, largest_share, random_input
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
 
@@ -19,15 +29,96 @@ TOLERANCE = 1e-5
 _HALF_TOLERANCE = {"float16": 1e-2, "bfloat16": 5e-2}
 # Sizes for open dimensions, by the number of dimensions of space or time.
 _OPEN_SIZE = {1: 12, 2: 32, 3: 12}
+_ATTENTION = {"MultiHeadAttention", "Attention", "AdditiveAttention"}
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model and its counterpart of the other generation.
+
+    `tensors` are those between the layers of both, with the name of the layer that makes them.
+    """
+
+    old: Any
+    new: Any
+    source: Side
+    target: Side
+    inputs: Any
+    tensors: list[tuple[Any, Any, str]]
+    caller: str
+
+
+def verify(both: Comparison) -> None:
+    """Raise unless both models give the same outputs on random input.
+
+    Raises:
+        ModelError: The message names the first layer that differs.
+    """
+    old, source = both.old, both.source
+    limit = tolerance(old, source)
+    samples = map_structure(Sampler(old, source, padded=True), both.inputs)
+    worst = _worst(both, samples)
+    if not worst <= limit and _has_attention(old, source):
+        # The output of attention with all positions masked is undefined in both.
+        samples = map_structure(Sampler(old, source, padded=False), both.inputs)
+        worst = _worst(both, samples)
+        if worst <= limit:
+            _logger.warning(
+                "%s: %r gives other values for padded positions in %s, where attention has "
+                "nothing to attend to; all others agree",
+                both.caller, old.name, both.target.name,
+            )  # fmt: skip
+    if not worst <= limit:
+        raise ModelError(
+            f"{both.caller}: the outputs of {old.name!r} differ by {worst:.2g} of their scale "
+            f"(allowed {limit:g}), starting at {_first_difference(both, samples, limit)}"
+        )
+
+
+def _worst(both: Comparison, samples: Any) -> float:
+    try:
+        theirs = flatten(both.old(samples, training=False))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"{both.caller}: the model {both.old.name!r} does not run on random input of shape "
+            f"{shapes(samples)}: {one_line(error)}"
+        ) from error
+    ours = flatten(both.new(samples, training=False))
+    return max(
+        (difference(*unpadded(a, b)) for a, b in zip(theirs, ours, strict=True)), default=0.0
+    )
+
+
+def _has_attention(model: Any, side: Side) -> bool:
+    return any(type(layer).__name__ in _ATTENTION for layer in layers_within(model, side))
+
+
+def _first_difference(both: Comparison, samples: Any, limit: float) -> str:
+    old, new = both.old, both.new
+    if isinstance(old, both.source.api.Sequential):
+        mine = theirs = samples
+        for layer, other in zip(old.layers, new.layers, strict=True):
+            theirs, mine = layer(theirs, training=False), other(mine, training=False)
+            if not agree(theirs, mine, limit):
+                return f"layer {layer.name!r} ({type_name(layer)}). Replace that layer"
+        return "its last layer. Replace that layer"
+    made = {id(t) for node in needed(ends(old)[1], {}, both.source) for t in flatten(node.outputs)}
+    for before, after, name in both.tensors:
+        if id(before) not in made:
+            continue
+        left = both.source.api.Model(ends(old)[0], before)(samples)
+        right = both.target.api.Model(ends(new)[0], after)(samples)
+        if not agree(left, right, limit):
+            return f"layer {name!r}. Replace that layer"
+    return "its output"
 
 
 class Sampler:
-    """Makes a random array for an input: indices if it feeds an Embedding.
+    """Makes a random array for an input of a model: indices if it feeds an Embedding.
 
-    Args:
-        model: The model of the input.
-        side: Its generation of Keras.
-        padded: Whether some rows of indices end in zeros.
+    If `padded`, some rows of indices end in zeros.
     """
 
     def __init__(self, model: Any, side: Side, *, padded: bool) -> None:
@@ -85,7 +176,7 @@ def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
 def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
     """Yield the shapes of attention's scores."""
     kind = type(layer).__name__
-    if kind not in ("MultiHeadAttention", "Attention", "AdditiveAttention"):
+    if kind not in _ATTENTION:
         return
     given = [t for t in flatten(list(given_to(node))) if is_symbolic(t)]
     shapes_ = [sample_shape(tensor) for tensor in given if len(tensor.shape) > 2]

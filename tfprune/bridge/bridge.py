@@ -13,22 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfprune.bridge import functions
-from tfprune.bridge.agreement import (
-    Sampler,
-    agree,
-    check_sizes,
-    difference,
-    shapes,
-    tolerance,
-    unpadded,
-)
+from tfprune.bridge.agreement import Comparison, check_sizes, verify
 from tfprune.bridge.graphs import (
     arguments,
     dtype_of,
     ends,
     flatten,
     is_function,
-    layers_within,
     map_structure,
     needed,
     operation_of,
@@ -37,7 +28,7 @@ from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import graph_inside, maker_of
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.sparsity.masks import holds_of
 from tfprune.utils.extras import require
 
@@ -139,7 +130,7 @@ def _convert(
             check_sizes(bridge.calls(model), most_elements)
         result = bridge.model(model)
         bridge.copy_weights()
-        bridge.verify(model, result)
+        verify(bridge.comparison(model, result))
     return result
 
 
@@ -348,78 +339,19 @@ class _Bridge:
             if type(old).__name__ == "Normalization":
                 new.finalize_state()
         for old, new in self.made.values():
-            _copy_flag(old, new)
+            if new.trainable != old.trainable:
+                new.trainable = old.trainable
+
+    def comparison(self, old: Any, new: Any) -> Comparison:
+        """Return a model and its counterpart, with the tensors in between, to be compared."""
+        inputs, _ = ends(self._graph(old))
+        return Comparison(old, new, self.source, self.target, inputs, self.tensors, self.caller)
 
     def _pairs(self, old: Any, new: Any) -> list[tuple[Any, Any]]:
         try:
             return pair_weights(old, new)
         except ModelError as error:
             raise ModelError(_prefixed(self.caller, error)) from error
-
-    # -- verification ------------------------------------------------------------------------
-
-    def verify(self, old: Any, new: Any) -> None:
-        """Raise unless both models give the same outputs on random input."""
-        inputs, _ = ends(self._graph(old))
-        limit = tolerance(old, self.source)
-        samples = map_structure(Sampler(old, self.source, padded=True), inputs)
-        worst = self._worst(old, new, samples)
-        if not worst <= limit and self._has_attention(old):
-            # The output of attention with all positions masked is undefined in both.
-            plain = map_structure(Sampler(old, self.source, padded=False), inputs)
-            again = self._worst(old, new, plain)
-            if again <= limit:
-                _logger.warning(
-                    "%s: %r gives other values for padded positions in %s, where attention has "
-                    "nothing to attend to; all others agree",
-                    self.caller, old.name, self.target.name,
-                )  # fmt: skip
-                return
-            samples, worst = plain, again
-        if not worst <= limit:
-            raise ModelError(
-                f"{self.caller}: the outputs of {old.name!r} differ by {worst:.2g} of their scale "
-                f"(allowed {limit:g}), starting at "
-                f"{self._first_difference(old, new, samples, limit)}"
-            )
-
-    def _worst(self, old: Any, new: Any, samples: Any) -> float:
-        try:
-            theirs = flatten(old(samples, training=False))
-        except (ValueError, TypeError) as error:
-            raise ModelError(
-                f"{self.caller}: the model {old.name!r} does not run on random input of shape "
-                f"{shapes(samples)}: {one_line(error)}"
-            ) from error
-        ours = flatten(new(samples, training=False))
-        return max(
-            (difference(*unpadded(a, b)) for a, b in zip(theirs, ours, strict=True)), default=0.0
-        )
-
-    def _has_attention(self, model: Any) -> bool:
-        names = {type(layer).__name__ for layer in layers_within(model, self.source)}
-        return bool(names & {"MultiHeadAttention", "Attention", "AdditiveAttention"})
-
-    def _first_difference(self, old: Any, new: Any, samples: Any, limit: float) -> str:
-        if isinstance(old, self.source.api.Sequential):
-            mine = theirs = samples
-            pairs = list(zip(old.layers, new.layers, strict=True))
-            for layer, other in pairs:
-                theirs, mine = layer(theirs, training=False), other(mine, training=False)
-                if not agree(theirs, mine, limit):
-                    return f"layer {layer.name!r} ({type_name(layer)}). Replace that layer"
-            return "its last layer. Replace that layer"
-        for before, after, name in self._tensors_of(old):
-            left = self.source.api.Model(ends(old)[0], before)(samples)
-            right = self.target.api.Model(ends(new)[0], after)(samples)
-            if not agree(left, right, limit):
-                return f"layer {name!r}. Replace that layer"
-        return "its output"
-
-    def _tensors_of(self, model: Any) -> list[tuple[Any, Any, str]]:
-        nodes = needed(ends(model)[1], {}, self.source)
-        ids = {id(t) for node in nodes for t in flatten(node.outputs)}
-        return [entry for entry in self.tensors if id(entry[0]) in ids]
 
 
 def _prefixed(caller: str, error: ModelError) -> str:
@@ -431,8 +363,3 @@ def _tiny(api: Any) -> tuple[Any, Any]:
     tensor = api.Input((1,))
     # Older Keras refuses a model whose output is its input.
     return tensor, api.layers.Flatten()(tensor)
-
-
-def _copy_flag(old: Any, new: Any) -> None:
-    if new.trainable != old.trainable:
-        new.trainable = old.trainable

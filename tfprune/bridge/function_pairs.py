@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from tfprune.errors import ModelError
 
 Values = dict[str, Any]
@@ -56,6 +54,8 @@ def _sections_to_tf(values: Values) -> Values:
 
 
 def _sections_from_tf(values: Values) -> Values:
+    import numpy as np
+
     sizes = values["indices_or_sections"]
     if np.ndim(sizes) == 0:
         return values | {"indices_or_sections": int(sizes)}
@@ -104,12 +104,9 @@ def _type_from_tf(values: Values) -> Values:
 SLICE = Function("get_item", "__operators__.getitem", {"x": "tensor", "key": "slice_spec"},
                   from_tf=_slices_from_tf)  # fmt: skip
 
-
 _X, _PAIR = {"x": "x"}, {"x1": "x", "x2": "y"}
 
-
 _ALONG = {"x": "input_tensor", "axis": "axis", "keepdims": "keepdims"}
-
 
 FUNCTIONS = (
     SLICE,
@@ -166,12 +163,9 @@ FUNCTIONS = (
 )  # fmt: skip
 """All pairs. Keras names the class of an operation like the function, without underscores."""
 
-
 BY_CLASS = {function.keras.title().replace("_", ""): function for function in FUNCTIONS}
 
-
 BY_SYMBOL = {name: function for function in FUNCTIONS for name in (function.tf, *function.also)}
-
 
 SYMBOLS = frozenset(BY_SYMBOL)
 """Every name under which `tf_keras` records one of them."""

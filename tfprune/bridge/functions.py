@@ -19,10 +19,7 @@ from tfprune.keras_support.internals import maker_of
 def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
     """Call the counterpart of a node's function, and return the result.
 
-    Args:
-        node: The node.
-        source: Its generation.
-        find: Returns the counterpart of a tensor, and other values unchanged.
+    `find` returns the counterpart of a tensor, and other values unchanged.
 
     Raises:
         ModelError: There is no counterpart, or it does not take one of the arguments.

@@ -54,7 +54,7 @@ def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
     while stack:
         tensor, ready = stack.pop()
         node = node_of(tensor)
-        if node is None or id(tensor) in known or _is_input(node):
+        if node is None or id(tensor) in known or node.is_input:
             continue
         if ready:
             if id(node) not in seen:
@@ -68,10 +68,6 @@ def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
         found = [t for t in flatten(list(given)) if is_symbolic(t)]
         stack += [(t, False) for t in reversed(found)]
     return order
-
-
-def _is_input(node: Any) -> bool:
-    return bool(node.is_input)
 
 
 def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:

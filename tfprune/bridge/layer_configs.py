@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.generation import is_tfmot
+from tfprune.keras_support.models import is_tfmot
 
 # The same option under another name: class -> {name in tf_keras: name in Keras 3}.
 _RENAMED = {"LeakyReLU": {"alpha": "negative_slope"}}
@@ -61,11 +61,7 @@ Nested = Callable[[Any], Any]
 def translate(layer: Any, source: Side, target: Side, nested: Nested) -> Any:
     """Return a new layer of the other generation with the same config, not built.
 
-    Args:
-        layer: A layer of `source`.
-        source: Its generation.
-        target: The generation to convert to.
-        nested: Converts the layer inside a wrapper.
+    `nested` converts the layer inside a wrapper.
 
     Raises:
         ModelError: The layer or an option of its config has no counterpart.

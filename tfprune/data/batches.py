@@ -19,14 +19,9 @@ BATCH_SIZE = 32
 class Batch:
     """One batch; labels and weights are None if there are none.
 
-    Attributes:
-        inputs: Checked arrays in the structure of the model's inputs, or if that is unknown, in the
-            structure of the data.
-        labels: Labels of the samples.
-        weights: Weights of the samples.
-        size: Number of samples.
-        first: Index of its first sample in the data.
-        named: Whether the inputs were given by name.
+    Inputs are checked, in the structure of the model's inputs or, if that is unknown, of the data.
+    `first` is the index of its first sample in the data; `named` is whether the inputs were given
+    by name.
     """
 
     inputs: Any

@@ -60,13 +60,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Forms:
-    """Reads the data of one call.
-
-    Attributes:
-        takes: The model's inputs; None: unknown.
-        option: The name of the argument, for error messages.
-        labels: Whether labels and weights are read.
-    """
+    """Reads the data of one call; `option` is the name of the argument in errors."""
 
     takes: ModelInputs | None
     option: str

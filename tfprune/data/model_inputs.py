@@ -83,12 +83,10 @@ class ModelInputs:
     def checked(
         self, arrays: Sequence[Any], option: str, numbers: Sequence[int] | np.ndarray
     ) -> list[np.ndarray]:
-        """Return the arrays in the types of the inputs.
+        """Return a batch, in the order of the inputs, in their types.
 
-        Args:
-            arrays: A batch, in the order of the inputs.
-            option: The name of the argument, for error messages.
-            numbers: The indices of the batch's samples in the data.
+        For errors, `option` is the name of the argument, and `numbers` are the places of the
+        samples.
 
         Raises:
             DataError: A wrong shape, no numbers, NaN or infinity, or a number out of range.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tfprune.data.output_difference import is_whole, rms_share, same_answers
+from tfprune.data.model_comparison import is_whole, rms_share, same_answers
 from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.options import Options, check_time_limit
@@ -16,8 +16,7 @@ from tfprune.measure.fidelity import Metric, name_of_metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
-from tfprune.runtime.scheme_choice import AUTO, Candidate, Choice, check_prefer, pick
-from tfprune.runtime.schemes import SCHEMES
+from tfprune.runtime.schemes import AUTO, SCHEMES, Candidate, Choice, check_prefer, pick
 from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 
@@ -47,27 +46,12 @@ def choose(
     the float32 file. Of the candidates that lose at most `max_drop`, the fastest (or smallest) is
     chosen; between latencies that are equal within the noise, the smaller file.
 
-    Args:
-        model: A built `keras.Model` or `tf_keras.Model`.
-        options: Options of the conversion. Samples of the model's input are required; `io` applies
-            to the candidates that support it.
-        data: As in `to_tflite`.
-        prefer: As in `to_tflite`.
-        max_drop: Allowed loss against the float32 file: of accuracy with labels, else of
-            agreement. For outputs without classes: the root mean squared
-            difference from the float32 file, as a fraction of the output's scale.
-        candidates: Schemes to try. None: float32, float16, dynamic and int8, and with
-            prefer="size" weight_int8 and int4 too, where litert-quantizer is installed.
-        metric: How labeled data is scored: as in `compare`.
-        device: Where latency is measured.
-        threads: Threads of the runtime.
-        runs: How many pairs are timed of each candidate and the float32 file.
-        progress: Receives progress reports.
-
     Returns:
         The file; `report.choice` lists all candidates.
 
-    Raises as `to_tflite` does; a ConversionError if not even the float32 file can be made.
+    The other arguments are those of `to_tflite`. `options` has samples of the input; its `io`
+    applies to the candidates that support it. Raises as `to_tflite` does; a ConversionError if not
+    even the float32 file can be made.
 
     Example:
         artifact = choose(model, Options(calibration=x[:200]), data=(x_val, y_val))

@@ -8,9 +8,8 @@ import numpy as np
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.rebuild import flat_model
-from tfprune.keras_support.cloning import carry_compile, settle, uncompiled
 from tfprune.keras_support.internals import maker_of, readers_of
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
 
 
 @dataclass(frozen=True)

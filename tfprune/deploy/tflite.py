@@ -10,7 +10,7 @@ from tfprune.deploy.converter.options import Options
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
 from tfprune.runtime.artifact import Artifact
-from tfprune.runtime.scheme_choice import AUTO, Prefer, check_scheme
+from tfprune.runtime.schemes import AUTO, Prefer, check_scheme
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 

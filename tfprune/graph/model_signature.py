@@ -9,7 +9,7 @@ import numpy as np
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.keras_support.internals import all_layers, built_shapes
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.runtime.artifact import TensorSpec
 
 Structure = Any

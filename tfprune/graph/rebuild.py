@@ -13,7 +13,6 @@ from keras import tree
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.read import read
-from tfprune.keras_support.cloning import carry_compile, settle
 from tfprune.keras_support.internals import (
     Functional,
     all_layers,
@@ -23,6 +22,7 @@ from tfprune.keras_support.internals import (
     output_shape_given,
     takes_training,
 )
+from tfprune.keras_support.models import carry_compile, settle
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""

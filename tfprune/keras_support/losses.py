@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras import tree
 
 from tfprune.errors import DataError, OptionError
-from tfprune.keras_support.cloning import compile_options
 from tfprune.keras_support.internals import CompileLoss
+from tfprune.keras_support.models import compile_options
 
 Loss = str | Callable[..., Any] | list[Any] | dict[str, Any]
 """A loss as in `compile`: a name, a function, a `keras.Loss`, or a list or dict of these."""

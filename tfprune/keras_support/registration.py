@@ -45,40 +45,10 @@ class _LaterLayer:
 
 
 def register_layers() -> None:
-    """Add every layer to Keras's registry: now, or as soon as Keras is imported.
+    """Add every layer to the registry of Keras, which is imported.
 
     For safety, Keras does not import modules named in a file; it only knows registered classes.
     """
-    if "keras" in sys.modules:
-        known = sys.modules["keras"].saving.get_custom_objects()
-        for name in LAYERS:
-            known.setdefault(f"tfprune>{name}", _LaterLayer(name))
-    elif not any(map(_is_watcher, sys.meta_path)):
-        sys.meta_path.insert(0, _KerasWatcher())
-
-
-def _is_watcher(finder: Any) -> bool:
-    # By name: reloading this package creates another class of the same finder.
-    return type(finder).__name__ == _KerasWatcher.__name__
-
-
-class _KerasWatcher:
-    """An import finder that finds `keras` as usual, and registers the layers after its import."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of `keras` from the other finders, and None for other modules."""
-        if name != "keras":
-            return None
-        others = (finder for finder in sys.meta_path if not _is_watcher(finder))
-        found = (finder.find_spec(name, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        run = spec.loader.exec_module
-
-        def run_and_register(module: Any) -> None:
-            run(module)
-            register_layers()
-
-        spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
-        return spec
+    known = sys.modules["keras"].saving.get_custom_objects()
+    for name in LAYERS:
+        known.setdefault(f"tfprune>{name}", _LaterLayer(name))

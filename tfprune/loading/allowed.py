@@ -33,12 +33,7 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 
 def code_in(config: Any, generation: int = 3) -> Iterator[str]:
-    """Yield the names of everything in a config that is not allowed.
-
-    Args:
-        config: The config, parsed from JSON.
-        generation: The generation of Keras that would load it.
-    """
+    """Yield the names of everything in a config that is not allowed."""
     yield from _ConfigReader(_registry(generation)).faults(config)
 
 

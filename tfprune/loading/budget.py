@@ -66,7 +66,7 @@ def limited_variables(stored_bytes: int) -> Iterator[None]:
         raise BudgetError(refused)
 
 
-def check_counts(config: Any) -> None:
+def check_config_counts(config: Any) -> None:
     """Raise if a config makes Keras loop over more than `MOST_STEPS` or `MOST_THRESHOLDS`.
 
     These are not variables: the copies of an upsampling, the thresholds of a metric, the steps of

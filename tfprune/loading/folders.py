@@ -17,7 +17,7 @@ _MODELS = ("_tf_keras_model", "_tf_keras_network", "_tf_keras_sequential")
 _METADATA = "keras_metadata.pb"
 
 
-def check_folder(path: Path) -> None:
+def check_model_folder(path: Path) -> None:
     """Raise unless a folder is a SavedModel with a Keras model in it."""
     if not (path / "saved_model.pb").is_file():
         raise ArtifactError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfprune.errors import ArtifactError, TfpruneError
 from tfprune.loading.allowed import code_in
-from tfprune.loading.budget import BudgetError, check_counts, limited_variables
+from tfprune.loading.budget import BudgetError, check_config_counts, limited_variables
 from tfprune.loading.folders import load_weights_into
 from tfprune.loading.model_files import CONFIG, WEIGHTS, ModelFile, check_model_file, read_metadata
 from tfprune.loading.references import dangling_calls
@@ -85,7 +85,7 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
 
     try:
         if not allow_code:
-            check_counts([found.config, found.training])
+            check_config_counts([found.config, found.training])
         if found.generation == 3:
             return _load_new(found, allow_code)
         return _load_old(found, allow_code)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtifactError
-from tfprune.loading.folders import check_folder, read_config
+from tfprune.loading.folders import check_model_folder, read_config
 from tfprune.loading.stored import examine_h5
 from tfprune.storage.scratch import scratch_folder
 from tfprune.workers.pool import ChildError, run_job
@@ -32,14 +32,9 @@ _LONGEST_CONFIG_BYTES = 32 << 20
 class ModelFile:
     """A model file and its metadata.
 
-    Attributes:
-        path: The file or folder.
-        format: "keras", "h5" or "saved_model".
-        version: The version of Keras that wrote it, "" if unknown.
-        config: The model's config.
-        training: The compile config, if it is not in the config.
-        stored_bytes: The size of its weights.
-        backslashes: Whether Windows wrote it, with backslashes in the names of weights.
+    `format` is "keras", "h5" or "saved_model", and `version` that of the Keras that wrote it, "" if
+    unknown. `training` is the compile config, if it is not in `config`. `backslashes`: whether
+    Windows wrote it, with backslashes in the names of weights.
     """
 
     path: Path
@@ -64,7 +59,7 @@ def check_model_file(path: Path) -> None:
     if not path.exists():
         raise ArtifactError(f"{path}: no such file.")
     if path.is_dir():
-        check_folder(path)
+        check_model_folder(path)
     elif path.suffix == ".keras":
         _check_archive(path)
     elif path.suffix in (".h5", ".hdf5"):

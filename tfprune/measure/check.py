@@ -11,7 +11,7 @@ from tfprune.measure.devices.registry import device_of
 from tfprune.measure.fidelity import Fidelity, Metric, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
-from tfprune.measure.sources import Source, called
+from tfprune.measure.sources import Source, named_in_errors
 from tfprune.report.data import UNCHANGED, Conditions, GateResult
 from tfprune.report.gates import Gate, verdict_of
 from tfprune.runtime.artifact import sha256
@@ -111,19 +111,8 @@ def check_file(
 ) -> Verdict:
     """Check a file against limits; measure only what they need.
 
-    Args:
-        source: The file: an artifact, a path or bytes.
-        limits: The limits.
-        name: Its name in messages.
-        data: (inputs, labels), or a dataset or another iterable of these; needed for limits of
-            accuracy.
-        baseline: The file that some limits refer to, measured in the same run.
-        recorded: Its SHA-256 when it was stored; a different hash misses the gate `unchanged`.
-        metric: The score.
-        device: The device that times it.
-        threads: Threads of the runtime.
-        runs: Number of timed pairs.
-        progress: Receives progress reports.
+    `baseline` is the file that some limits refer to, measured in the same run. `recorded` is the
+    SHA-256 of the file when it was stored; a different one misses the gate `unchanged`.
 
     Raises:
         OptionError: A limit lacks the data or the baseline it needs, or there is no limit.
@@ -141,10 +130,10 @@ def check_file(
         )
     if limits.need_data and data is None:
         raise OptionError(f"{name}: a limit of accuracy needs labeled data; give data=")
-    with called(name):
+    with named_in_errors(name):
         files = [read_file(source)]
     if baseline is not None:
-        with called("baseline"):
+        with named_in_errors("baseline"):
             files.insert(0, read_file(baseline))
     names = [name] if baseline is None else ["baseline", name]
     weights = [sizes(file) for file in files]
@@ -179,10 +168,7 @@ def check_file(
 
 
 def _figures(
-    limits: Limits,
-    weights: list[Sizes],
-    scores: tuple[Fidelity, ...],
-    timed: Interleaved | None,
+    limits: Limits, weights: list[Sizes], scores: tuple[Fidelity, ...], timed: Interleaved | None
 ) -> Iterator[tuple[str, float, float | None]]:
     """Yield each limit that is set with the measured value."""
     values: dict[str, float | None] = {

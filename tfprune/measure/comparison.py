@@ -16,7 +16,7 @@ from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_fil
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
-from tfprune.measure.sources import Source, called, name_of
+from tfprune.measure.sources import Source, name_of, named_in_errors
 from tfprune.report.data import Row
 from tfprune.report.gates import Gate, check_gate
 from tfprune.report.report import Report
@@ -120,7 +120,9 @@ def compare(
                     content, name=subject.name, threads=threads, input_shapes=input_shapes
                 )
             figures |= _score_figures(scores[index], is_baseline=not index) if scores else {}
-            rows.append(Row(name=subject.name, scheme=_scheme(subject.source), **figures))
+            source = subject.source
+            scheme = source.report.scheme if isinstance(source, Artifact) else ""
+            rows.append(Row(name=subject.name, scheme=scheme, **figures))
             task.advance()
     report = Report(
         title=title,
@@ -153,7 +155,7 @@ def versions() -> dict[str, str]:
 
 
 def _read(subject: _Subject) -> bytes:
-    with called(subject.name):
+    with named_in_errors(subject.name):
         data, runtime = read_any(subject.source)
         if runtime.ending != ".tflite":
             raise OptionError(
@@ -193,10 +195,6 @@ def _pair(entry: Any) -> tuple[Source, Any]:
             f"compare: expected a file, or a pair of one and its model. Received {len(entry)} parts"
         )
     return entry if isinstance(entry, tuple) else (entry, None)
-
-
-def _scheme(source: Source) -> str:
-    return source.report.scheme if isinstance(source, Artifact) else ""
 
 
 def _file_figures(content: bytes) -> dict[str, Any]:

@@ -27,10 +27,7 @@ class WeightCounts:
 
 
 def count_weights(model: Any) -> WeightCounts:
-    """Count the weights of a model and those that are zero.
-
-    Args:
-        model: A model or layer of Keras 3 or tf_keras, built.
+    """Count the weights of a built model of Keras 3 or tf_keras, and those that are zero.
 
     Raises:
         ModelError: It is not a model, or is not built.

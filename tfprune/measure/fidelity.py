@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tfprune.data.batches import BATCH_SIZE, read
+from tfprune.data.model_comparison import differences, is_whole, same_answers
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.data.output_difference import differences, is_whole, same_answers
 from tfprune.errors import DataError, OptionError, nearest
-from tfprune.measure.sources import Source, called, name_of
+from tfprune.measure.sources import Source, name_of, named_in_errors
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import value_range
@@ -244,7 +244,7 @@ class _Tally:
 
 
 def _runner(source: Source, name: str) -> Runner:
-    with called(name):
+    with named_in_errors(name):
         return Runner(source)
 
 

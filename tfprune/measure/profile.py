@@ -121,12 +121,7 @@ def profile(
         check_profiled(files[0], name)
         check_version()
         for answer in ask(
-            profile_file,
-            files,
-            runs,
-            names=[name],
-            threads=threads,
-            shapes=input_shapes,
+            profile_file, files, runs, names=[name], threads=threads, shapes=input_shapes
         ):
             if "events" in answer:
                 rounds.append(answer["events"])
@@ -135,12 +130,7 @@ def profile(
 
 
 def check_profiled(file: str | os.PathLike[str], name: str | None = None) -> None:
-    """Raise OptionError unless the name of a file ends in `.tflite`.
-
-    Args:
-        file: Its path.
-        name: Its name in the error; by default its path.
-    """
+    """Raise OptionError unless the name of a file ends in `.tflite`."""
     kind = of_ending(Path(file))
     if kind.ending != ".tflite":
         raise OptionError(f"{name or file}: only .tflite files can be profiled")

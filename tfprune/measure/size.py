@@ -44,9 +44,6 @@ class Sizes:
 def sizes(source: Source) -> Sizes:
     """Return the sizes of a `.tflite` file.
 
-    Args:
-        source: An artifact, or the path or the bytes of a file.
-
     Raises:
         ArtifactError: It is missing, truncated, or not a `.tflite`.
     """
@@ -123,9 +120,6 @@ def entropy_bytes(arrays: Iterable[np.ndarray]) -> int:
     where H_b is the entropy of byte b of the nonzero numbers. For one-byte numbers this is exactly
     their order-0 entropy. Longer numbers hardly ever repeat, so a table of whole numbers would be
     as large as the data.
-
-    Args:
-        arrays: The weights, in their stored type.
 
     Returns:
         Whole bytes, the sum rounded up.

@@ -20,7 +20,7 @@ def name_of(source: Source) -> str:
 
 
 @contextlib.contextmanager
-def called(name: str) -> Iterator[None]:
+def named_in_errors(name: str) -> Iterator[None]:
     """Add the file's name to errors of a `with` block: bytes have no name."""
     try:
         yield

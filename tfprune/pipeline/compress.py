@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import DataError, ModelError, RecipeError, type_name
 from tfprune.pipeline.datasets import Dataset, as_dataset, load_data
-from tfprune.pipeline.folder import check_folder, open_folder
+from tfprune.pipeline.folder import check_run_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
@@ -103,12 +103,7 @@ def compress(
 class Job:
     """A run, checked as far as possible without TensorFlow.
 
-    Args:
-        model: The model to start from, or None for the recipe's.
-        recipe: The recipe.
-        data: Data to train and evaluate on.
-        out: The run folder, or None if nothing is kept.
-        resume: Whether to resume the run in the folder.
+    The model is None for the one that the recipe names; `out` is None if nothing is kept.
     """
 
     model: "keras.Model | None"
@@ -141,7 +136,7 @@ def prepare(
     if recipe.quantize and scheme in SCHEMES and SCHEMES[scheme].weight_bits is not None:
         weight_rules(scheme, recipe.quantize.layers or {})
     if out is not None:
-        check_folder(out, resume=resume)
+        check_run_folder(out, resume=resume)
     dataset = _as_data(data, recipe)
     if recipe.train or recipe.prune or (recipe.shrink and recipe.shrink.epochs):
         _check_learnable(dataset)

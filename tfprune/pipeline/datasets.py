@@ -16,6 +16,7 @@ from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
 from tfprune.storage.archives import ArchiveFault, open_archive
+from tfprune.utils.extras import require
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,7 @@ def as_dataset(
 def check_for_model(
     data: Dataset, shape: tuple[int | None, ...], dtype: str, classes: int, model: str
 ) -> None:
-    """Raise unless data fits a model with this input shape and number of classes.
-
-    Args:
-        data: The data.
-        shape: The model's input shape without the batch.
-        dtype: The model's input type.
-        classes: The number of its outputs.
-        model: Its name, for errors.
-    """
+    """Raise unless data fits a model with this input shape and number of classes."""
     fits = len(shape) == len(data.input_shape) and all(
         wanted is None or wanted == found
         for wanted, found in zip(shape, data.input_shape, strict=True)
@@ -291,12 +284,9 @@ TEST_FRACTION = 0.25
 
 
 def _digits(seed: int) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError:
-        raise DataError(
-            "[data] digits come with scikit-learn: pip install 'tfprune[demo]'."
-        ) from None
+    require("[data] digits", "demo", "sklearn")
+    from sklearn.datasets import load_digits
+
     x, y = load_digits(return_X_y=True)
     images = (x / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     order = np.random.default_rng(seed).permutation(len(images))

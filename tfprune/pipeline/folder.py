@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.recipe.tables import Recipe
+from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.toml import to_toml
 from tfprune.storage.files import check_destination, parse_json, read_bytes, write_atomic
 from tfprune.storage.records import record
@@ -45,13 +45,7 @@ _MOST_STATE_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class Done:
-    """A finished stage.
-
-    Args:
-        seconds: How long it took.
-        files: The names of the files it wrote, and their SHA-256.
-        facts: Data for later stages, as JSON.
-    """
+    """A finished stage: its duration, the SHA-256 of its files, and facts for later stages."""
 
     seconds: float
     files: Mapping[str, str]
@@ -62,12 +56,7 @@ class Done:
 class _State:
     """The content of `state.json`; see `RunFolder`.
 
-    Args:
-        identity: Hashes that identify the run.
-        stages: The finished stages.
-        running: The stage that is running.
-        versions: Versions of packages when the run started.
-        sha256: Hash of the other fields, to detect changes.
+    `sha256` is the hash of the other fields, to detect changes.
     """
 
     identity: dict[str, str]
@@ -168,7 +157,7 @@ def open_folder(
         DataError: The run in the folder has other data or another model.
     """
     folder = Path(path)
-    check_folder(folder, resume=resume)
+    check_run_folder(folder, resume=resume)
     state = _read_state(folder)
     if state is not None and not state.stages:
         state = None  # no stage is done, so start from the beginning
@@ -190,7 +179,7 @@ def open_folder(
         yield RunFolder(folder, identity, done, begun)
 
 
-def check_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
+def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
     """Raise OptionError unless a run can start in a folder, or be resumed there."""
     folder = Path(path)
     if os.path.lexists(folder) and not folder.is_dir():

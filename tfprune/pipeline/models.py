@@ -26,10 +26,7 @@ BUILDERS: "Registry[Callable[..., keras.Model]]" = Registry("built-in model")
 def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -> "keras.Model":
     """Build or load the model that a recipe names.
 
-    Args:
-        table: The recipe's [model].
-        input_shape: Of one example, for models that are built to fit.
-        classes: The number of outputs of such a model.
+    The shape of one example and the number of classes are for models that are built to fit.
 
     Raises:
         ModelError, ArtifactError, OptionError: One line, if there is no such model.
@@ -104,13 +101,7 @@ def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 @BUILDERS.register("convnet")
 def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "keras.Model":
-    """Build three 3×3 convolutions and two dense layers.
-
-    Args:
-        input_shape: Height, width and channels of an image.
-        classes: Outputs.
-        width: Filters of the first convolution; the others have twice as many.
-    """
+    """Build three 3×3 convolutions, the last two of twice `width` filters, and two dense layers."""
     from keras import Input, Sequential, layers
 
     return Sequential(
@@ -132,13 +123,7 @@ def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "ker
 
 @BUILDERS.register("mlp")
 def mlp(input_shape: tuple[int, ...], classes: int, width: int = 256) -> "keras.Model":
-    """Build two dense layers and the logits, on examples of any shape.
-
-    Args:
-        input_shape: Of one example.
-        classes: Outputs.
-        width: Units of the first layer; the second has half as many.
-    """
+    """Build dense layers of `width` and half as many units, and the logits, on any shape."""
     from keras import Input, Sequential, layers
 
     return Sequential(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from tfprune.keras_support.cloning import uncompiled
+from tfprune.keras_support.models import uncompiled
 from tfprune.runtime.artifact import Artifact, ConversionReport, report_path
 from tfprune.runtime.litert import read_file
 

@@ -19,12 +19,13 @@ from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
-from tfprune.recipe.tables import MeasureTable, QuantizeTable, Recipe, ShrinkTable
+from tfprune.recipe.recipe import Recipe
+from tfprune.recipe.tables import MeasureTable, QuantizeTable, ShrinkTable
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
 from tfprune.report.report import Report
-from tfprune.runtime.scheme_choice import AUTO
+from tfprune.runtime.schemes import AUTO
 from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
@@ -43,15 +44,7 @@ CHOICE_EXAMPLES = 2048
 
 @dataclass(frozen=True)
 class Run:
-    """The input of every stage.
-
-    Args:
-        recipe: The recipe.
-        data: Data to train and evaluate on.
-        folder: The run folder.
-        build: Returns the model to start from.
-        progress: Receives progress reports.
-    """
+    """The input of every stage; `build` returns the model to start from."""
 
     recipe: Recipe
     data: Dataset

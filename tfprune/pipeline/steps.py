@@ -3,7 +3,8 @@
 import math
 
 from tfprune.errors import OptionError, RecipeError
-from tfprune.recipe.tables import PruneTable, Recipe, TrainTable
+from tfprune.recipe.recipe import Recipe
+from tfprune.recipe.tables import PruneTable, TrainTable
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 
 UPDATES = 50
@@ -21,11 +22,7 @@ def epoch_steps(recipe: Recipe, examples: int) -> int:
 
 
 def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
-    """Return the pruning schedule that a recipe asks for.
-
-    Args:
-        table: Its [prune].
-        steps: Optimizer steps in one epoch.
+    """Return the pruning schedule of a recipe's [prune]; an epoch has `steps` updates.
 
     Raises:
         RecipeError: In steps, it ends before it begins, or begins after the training.

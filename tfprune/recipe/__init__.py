@@ -1,6 +1,7 @@
 """Recipes: TOML parsed to frozen dataclasses, with all errors reported at once."""
 
 from tfprune.recipe.parse import load_recipe, parse_recipe
+from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.shipped import find_recipe, shipped_recipes
 from tfprune.recipe.tables import (
     DataTable,
@@ -9,7 +10,6 @@ from tfprune.recipe.tables import (
     ModelTable,
     PruneTable,
     QuantizeTable,
-    Recipe,
     ShrinkTable,
     TrainTable,
 )

@@ -11,8 +11,8 @@ from typing import Any
 
 from tfprune.errors import RecipeError, nearest
 from tfprune.recipe.kinds import Refused, show
+from tfprune.recipe.recipe import TABLES, Recipe
 from tfprune.recipe.sources import is_file
-from tfprune.recipe.tables import TABLES, Recipe
 
 PATHS = {("model", "source"), ("model", "weights"), ("data", "source")}
 """Keys whose value may be the path of a file that must exist."""

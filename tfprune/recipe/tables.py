@@ -4,9 +4,6 @@ A table checks combinations of its own keys (`faults`); a missing key is None if
 from others or from the data.
 """
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,23 +23,13 @@ from tfprune.recipe.kinds import (
     option,
     registered,
     resolved,
-    show,
     whole,
 )
-from tfprune.recipe.sources import (
-    APPLICATIONS,
-    DATA_SOURCE,
-    MODEL_SOURCE,
-    is_file,
-    is_function,
-)
-from tfprune.runtime.scheme_choice import AUTO, PREFER, check_scheme
-from tfprune.runtime.schemes import SCHEMES
-from tfprune.sparsity.choices.allocation import ALLOCATIONS
-from tfprune.sparsity.choices.allocation import resolve as resolve_allocation
-from tfprune.sparsity.choices.patterns import resolve as resolve_pattern
-from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.choices.scores import resolve as resolve_score
+from tfprune.recipe.sources import APPLICATIONS, DATA_SOURCE, MODEL_SOURCE, is_file, is_function
+from tfprune.runtime.schemes import AUTO, PREFER, SCHEMES, check_scheme
+from tfprune.sparsity.choices.allocation import ALLOCATIONS, resolve_allocation
+from tfprune.sparsity.choices.patterns import resolve_pattern
+from tfprune.sparsity.choices.scores import SCORES, resolve_score
 from tfprune.structure.select.target import check_target
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
@@ -196,18 +183,13 @@ class PruneTable(Table):
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
     score: str = option(
-        resolved(
-            resolve_score,
-            "the name of a score",
-            names=(SCORES,),
-        ),
+        resolved(resolve_score, "the name of a score", names=(SCORES,)),
         "how much a weight matters",
         "magnitude",
     )
     pattern: str = option(
         resolved(
-            resolve_pattern,
-            "the name of a pattern: unstructured, block(4,1), 2:4, channel or head",
+            resolve_pattern, "the name of a pattern: unstructured, block(4,1), 2:4, channel or head"
         ),
         "weights that are pruned together",
         "unstructured",
@@ -288,11 +270,7 @@ class QuantizeTable(Table):
     """The scheme of the .tflite file. Without this table: float32."""
 
     scheme: str = option(
-        resolved(
-            check_scheme,
-            "the name of a scheme",
-            names=(SCHEMES, (AUTO,)),
-        ),
+        resolved(check_scheme, "the name of a scheme", names=(SCHEMES, (AUTO,))),
         "scheme of the file; auto: chosen by measuring",
         "int8",
     )
@@ -307,9 +285,7 @@ class QuantizeTable(Table):
     calibration: int = option(whole(1), "training examples for the integer ranges", 200)
     prefer: str = option(choice(*PREFER), "what auto optimizes", "latency")
     max_drop: float = option(
-        SHARE,
-        "accuracy that auto may lose against the float32 file, on the validation set",
-        0.01,
+        SHARE, "accuracy that auto may lose against the float32 file, on the validation set", 0.01
     )
 
     def unread(self) -> dict[str, str]:
@@ -365,81 +341,3 @@ class GateTable(Table):
     max_latency_ratio: float | None = option(
         POSITIVE, "maximum median latency relative to the baseline file", None
     )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One run: the given tables, and None for the others."""
-
-    model: ModelTable | None = None
-    data: DataTable | None = None
-    train: TrainTable | None = None
-    shrink: ShrinkTable | None = None
-    prune: PruneTable | None = None
-    quantize: QuantizeTable | None = None
-    measure: MeasureTable | None = None
-    gate: GateTable | None = None
-
-    def faults(self) -> Iterator[tuple[str, str, str]]:
-        """Yield combinations of tables that are not allowed: table, key, error."""
-        if self.model and self.train is None and not is_trained(self.model):
-            yield "model", "source", f"{self.model.source} is untrained. Add a table [train]."
-
-    @property
-    def seed(self) -> int:
-        """Return the seed of everything random in the run except the split."""
-        return self.train.seed if self.train else 0
-
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return the given tables with every key that has a value, including defaults.
-
-        The result parses to the same recipe.
-        """
-        return {
-            name: _values(table) for name in TABLES if (table := getattr(self, name)) is not None
-        }
-
-    def sha256(self) -> str:
-        """Return a hash that is equal for two recipes exactly if they define the same run."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def is_trained(model: ModelTable) -> bool:
-    """Return whether the source may return a trained model, as a function may."""
-    return is_file(model.source) or is_function(model.source) or model.weights is not None
-
-
-def _values(table: Table) -> dict[str, Any]:
-    fields = dataclasses.fields(table)  # type: ignore[arg-type]
-    values = {field.name: getattr(table, field.name) for field in fields}
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-        if value is not None and key not in table.unread()
-    }
-
-
-TABLES: dict[str, type[Table]] = {
-    "model": ModelTable,
-    "data": DataTable,
-    "train": TrainTable,
-    "shrink": ShrinkTable,
-    "prune": PruneTable,
-    "quantize": QuantizeTable,
-    "measure": MeasureTable,
-    "gate": GateTable,
-}
-
-
-def describe() -> str:
-    """Return all tables and keys as lines of text, with allowed values and defaults."""
-    lines = []
-    for name, table in TABLES.items():
-        lines += [f"[{name}]  {(table.__doc__ or '').partition(chr(10))[0]}"]
-        for field in dataclasses.fields(table):  # type: ignore[arg-type]
-            kind, default = field.metadata["kind"], field.default
-            end = "" if default is None else f"; default {show(default)}"
-            end = "; required" if default is dataclasses.MISSING else end
-            lines.append(f"  {field.name}: {field.metadata['help']}")
-            lines.append(f"      {kind.described()}{end}")
-    return "\n".join(lines)

@@ -170,7 +170,6 @@ class Curve:
 # 0.97 - 0.96 is slightly more than 0.01 in binary; such a result must pass a limit of 0.01.
 ROUNDING = 1e-9
 
-
 UNCHANGED = "unchanged"
 """The name of the verdict on a recorded hash: 1 if the file is unchanged."""
 

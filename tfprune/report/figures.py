@@ -15,12 +15,9 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of all rows as text; figures that no row has are omitted from a report.
+    """One figure as text, for each row; `best` has the indexes of the rows with the best value.
 
-    Attributes:
-        label: Its label.
-        cells: One for each row of the report.
-        best: Indexes of the rows with the best value; empty if there is no best.
+    A figure that no row has is omitted from a report.
     """
 
     label: str
@@ -50,12 +47,9 @@ def figures(report: "Report") -> tuple[Figure, ...]:
 
     table: list[tuple[str, Callable[[Row], str | None]]] = [
         ("scheme", lambda row: row.scheme or None),
-        (
-            report.metric,
-            lambda row: None if row.score is None else f"{row.score:.4f}{drop(row)}",
-        ),
+        (report.metric, lambda row: None if row.score is None else f"{row.score:.4f}{drop(row)}"),
         ("agreement with baseline", lambda row: percent(row.agreement)),
-        ("max output difference", lambda row: number(row.max_abs_error)),
+        ("max output difference", lambda row: number_text(row.max_abs_error)),
         (
             "file",
             lambda row: f"{bytes_text(row.raw_bytes)}{smaller(base.raw_bytes, row.raw_bytes)}",
@@ -66,10 +60,10 @@ def figures(report: "Report") -> tuple[Figure, ...]:
         ),
         ("file, zstd", lambda row: bytes_text(row.zstd_bytes)),
         ("entropy of its weights", lambda row: bytes_text(row.entropy_bytes)),
-        ("weights in the file", lambda row: count(row.weights)),
+        ("weights in the file", lambda row: count_text(row.weights)),
         ("zeros in the file", lambda row: percent(row.sparsity)),
-        ("parameters", lambda row: count(row.params)),
-        ("zero parameters", lambda row: count(row.zeros)),
+        ("parameters", lambda row: count_text(row.params)),
+        ("zero parameters", lambda row: count_text(row.zeros)),
         ("multiply-accumulates", lambda row: si(row.macs)),
         ("latency, median", timed(lambda row: ms(row.median_ms))),
         ("latency, p90", timed(lambda row: ms(row.p90_ms))),
@@ -149,7 +143,7 @@ def bytes_text(value: int | None) -> str | None:
     return f"{value / 1e3:.1f} KB" if value < 1e6 else f"{value / 1e6:.1f} MB"
 
 
-def count(value: int | None) -> str | None:
+def count_text(value: int | None) -> str | None:
     """Return a whole number with thousands separators."""
     return None if value is None else f"{value:,}"
 
@@ -174,7 +168,7 @@ def percent(value: float | None) -> str | None:
     return None if value is None else f"{100 * value:.1f} %"
 
 
-def number(value: float | None) -> str | None:
+def number_text(value: float | None) -> str | None:
     """Return a number with three significant digits."""
     return None if value is None else f"{value:.3g}"
 

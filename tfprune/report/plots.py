@@ -34,7 +34,6 @@ MAX_KERNELS = 40
 MAX_LETTERS = 36
 WIDTH_INCHES = 9.6
 
-
 MISSING = "No plots: they need matplotlib (pip install 'tfprune[report]')."
 
 

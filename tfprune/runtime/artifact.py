@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfprune.errors import ArtifactError
-from tfprune.runtime.scheme_choice import Choice
+from tfprune.runtime.schemes import Choice
 from tfprune.storage.files import parse_json, read_bytes, write_together
 from tfprune.storage.records import record
 

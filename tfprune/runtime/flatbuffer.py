@@ -20,19 +20,14 @@ from tfprune.errors import ArtifactError
 
 IDENTIFIER = b"TFL3"
 
-# The codes of `TensorType` in the schema, in order.
-DTYPES = (
-    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64",
-    "int8", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4",
-    "bfloat16", "int2", "uint4", "float8_e4m3fn", "float8_e5m2",
-)  # fmt: skip
-
+# Bits by type, in the order of the codes of `TensorType` in the schema; 0 where they vary.
 _BITS = {
-    "float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "bool": 8, "int16": 16,
-    "complex64": 64, "int8": 8, "float64": 64, "complex128": 128, "uint64": 64, "uint32": 32,
-    "uint16": 16, "int4": 4, "bfloat16": 16, "int2": 2, "uint4": 4, "float8_e4m3fn": 8,
-    "float8_e5m2": 8,
+    "float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "string": 0, "bool": 8,
+    "int16": 16, "complex64": 64, "int8": 8, "float64": 64, "complex128": 128, "uint64": 64,
+    "resource": 0, "variant": 0, "uint32": 32, "uint16": 16, "int4": 4, "bfloat16": 16, "int2": 2,
+    "uint4": 4, "float8_e4m3fn": 8, "float8_e5m2": 8,
 }  # fmt: skip
+DTYPES = tuple(_BITS)
 
 # The runtime's kernels support at most 8.
 _MOST_AXES = 32
@@ -57,17 +52,9 @@ FLOAT_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16"})
 class Tensor:
     """One tensor of a subgraph.
 
-    Attributes:
-        name: Its name in the file; need not be unique.
-        shape: Its shape, 1 for sizes that are only known at run time.
-        signature: Its shape, -1 for sizes that are only known at run time.
-        dtype: One of `DTYPES`.
-        buffer: The index of its buffer; buffer 0 means no data.
-        scales: Quantization scales: none, one, or one for each slice along `axis`.
-        zero_points: As many as `scales`.
-        axis: The axis of `scales`.
-        variable: Whether it keeps its value between runs.
-        sparse: Whether it is stored with a sparse encoding.
+    Sizes that are only known at run time are 1 in `shape` and -1 in `signature`. Buffer 0 has no
+    data. There are no `scales`, one, or one for each slice along `axis`, and as many `zero_points`.
+    A `variable` tensor keeps its value between runs; a `sparse` one has a sparse encoding.
     """
 
     name: str
@@ -133,16 +120,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Contents:
-    """A parsed file.
-
-    Attributes:
-        data: The file; buffers are spans of it.
-        description: Free text of the converter.
-        subgraphs: The first is the main graph.
-        buffers: The range of each buffer's data, in the flatbuffer or after it.
-        metadata: Names and buffer indices.
-        signatures: Entry points.
-    """
+    """A parsed file: the first subgraph is the main graph; metadata are names of buffers."""
 
     data: bytes
     description: str
@@ -163,11 +141,7 @@ class Contents:
 
 
 def parse(data: bytes, where: str = "the file") -> Contents:
-    """Read a `.tflite` file.
-
-    Args:
-        data: The whole file.
-        where: Its name in errors, such as its path.
+    """Read a `.tflite` file; errors name it `where`.
 
     Raises:
         ArtifactError: It is empty, foreign, truncated or inconsistent.
@@ -295,12 +269,19 @@ def _contents(reader: Reader) -> Contents:
     subgraphs = tuple(_subgraph(reader, table, codes, buffers) for table in reader.tables(root, 2))
     if not subgraphs:
         raise _Damage("it contains no graph")
-    metadata = tuple(
-        (reader.string(table, 0), _within(reader.scalar(table, 1, "I"), buffers, "metadata buffer"))
-        for table in reader.tables(root, 6)
-    )
+    metadata = _named(reader, root, 6, buffers, "metadata buffer")
     signatures = tuple(_signature(reader, table, subgraphs) for table in reader.tables(root, 7))
     return Contents(reader.data, reader.string(root, 3), subgraphs, buffers, metadata, signatures)
+
+
+def _named(
+    reader: Reader, table: int, index: int, items: tuple, what: str
+) -> tuple[tuple[str, int], ...]:
+    """Return names with the index that each stands for."""
+    return tuple(
+        (reader.string(entry, 0), _within(reader.scalar(entry, 1, "I"), items, what))
+        for entry in reader.tables(table, index)
+    )
 
 
 def _within(index: int, items: tuple | list, what: str) -> int:
@@ -336,13 +317,8 @@ def _subgraph(
     inputs, outputs = reader.integers(table, 1), reader.integers(table, 2)
     for index in inputs + outputs:
         _within(index, tensors, "graph input or output")
-    return Subgraph(
-        name=reader.string(table, 4),
-        tensors=tensors,
-        inputs=inputs,
-        outputs=outputs,
-        ops=tuple(_op(reader, entry, codes, tensors) for entry in reader.tables(table, 3)),
-    )
+    ops = tuple(_op(reader, entry, codes, tensors) for entry in reader.tables(table, 3))
+    return Subgraph(reader.string(table, 4), tensors, inputs, outputs, ops)
 
 
 def _op(
@@ -353,12 +329,11 @@ def _op(
     for index in inputs + outputs:
         if index != -1:
             _within(index, tensors, f"tensor of {name}")
-    options: dict[str, int] = {}
     settings = reader.table(table, 4)
-    for key, index, kind, default in _OPTIONS.get(name, ()):
-        options[key] = (
-            default if settings is None else reader.scalar(settings, index, kind, default)
-        )
+    options = {
+        key: default if settings is None else reader.scalar(settings, index, kind, default)
+        for key, index, kind, default in _OPTIONS.get(name, ())
+    }
     return Op(name, inputs, outputs, custom, options)
 
 
@@ -373,25 +348,14 @@ def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
         raise _Damage(f"shape {shape} with signature {signature}")
     dtype = DTYPES[_within(reader.scalar(table, 1, "b"), DTYPES, "type")]
     buffer = _within(reader.scalar(table, 2, "I"), buffers, "buffer")
-    scales: tuple[float, ...] = ()
-    zero_points: tuple[int, ...] = ()
-    axis = 0
-    quantization = reader.table(table, 4)
-    if quantization is not None:
-        scales = tuple(reader.vector(quantization, 2, "f4").tolist())
-        zero_points = reader.integers(quantization, 3, "i8")
-        axis = reader.scalar(quantization, 6, "i")
-        if len(scales) > 1 and (not 0 <= axis < len(shape) or len(scales) != shape[axis]):
-            raise _Damage(f"{len(scales)} scales along axis {axis} of shape {shape}")
-        if zero_points and len(zero_points) not in (1, len(scales)):
-            raise _Damage(f"{len(zero_points)} zero points for {len(scales)} scales")
+    scales, zero_points, axis = _quantization(reader, reader.table(table, 4), shape)
     sparse = reader.table(table, 6) is not None
     stored = buffers[buffer].size
-    if stored and not sparse and dtype in _BITS:
+    if stored and not sparse and _BITS[dtype]:
         expected = (math.prod(shape) * _BITS[dtype] + 7) // 8
         if stored != expected:
             raise _Damage(f"{stored} bytes for {dtype} of shape {shape}, expected {expected}")
-    if stored and sparse and stored % max(1, _BITS.get(dtype, 8) // 8):
+    if stored and sparse and stored % max(1, _BITS[dtype] // 8):
         raise _Damage(f"{stored} bytes for numbers of type {dtype}")
     return Tensor(
         name=reader.string(table, 3),
@@ -409,15 +373,22 @@ def _tensor(reader: Reader, table: int, buffers: tuple[Span, ...]) -> Tensor:
 
 def _signature(reader: Reader, table: int, subgraphs: tuple[Subgraph, ...]) -> Signature:
     subgraph = _within(reader.scalar(table, 4, "I"), subgraphs, "graph of a signature")
-    tensors = subgraphs[subgraph].tensors
+    tensors, what = subgraphs[subgraph].tensors, "tensor of a signature"
+    inputs, outputs = (_named(reader, table, index, tensors, what) for index in (0, 1))
+    return Signature(reader.string(table, 2), subgraph, inputs, outputs)
 
-    def entries(index: int) -> tuple[tuple[str, int], ...]:
-        return tuple(
-            (
-                reader.string(entry, 0),
-                _within(reader.scalar(entry, 1, "I"), tensors, "tensor of a signature"),
-            )
-            for entry in reader.tables(table, index)
-        )
 
-    return Signature(reader.string(table, 2), subgraph, entries(0), entries(1))
+def _quantization(
+    reader: Reader, table: int | None, shape: tuple[int, ...]
+) -> tuple[tuple[float, ...], tuple[int, ...], int]:
+    """Return the scales of a tensor, its zero points, and the axis of the scales."""
+    if table is None:
+        return (), (), 0
+    scales = tuple(reader.vector(table, 2, "f4").tolist())
+    zero_points = reader.integers(table, 3, "i8")
+    axis = reader.scalar(table, 6, "i")
+    if len(scales) > 1 and (not 0 <= axis < len(shape) or len(scales) != shape[axis]):
+        raise _Damage(f"{len(scales)} scales along axis {axis} of shape {shape}")
+    if zero_points and len(zero_points) not in (1, len(scales)):
+        raise _Damage(f"{len(zero_points)} zero points for {len(scales)} scales")
+    return scales, zero_points, axis

@@ -10,6 +10,7 @@ import numpy as np
 from tfprune.runtime import flatbuffer, litert, stored_numbers
 from tfprune.runtime.artifact import TensorSpec, gzip_bytes, sha256
 from tfprune.runtime.flatbuffer import Contents, Tensor
+from tfprune.utils.text_table import grid
 
 _PLAIN = {
     "float32": "<f4", "float16": "<f2", "float64": "<f8", "int8": "i1", "uint8": "u1",
@@ -108,11 +109,7 @@ class Inspection:
         return dataclasses.asdict(self)
 
     def to_text(self, most: int = 20) -> str:
-        """Return tables of text.
-
-        Args:
-            most: Maximum number of constants to list.
-        """
+        """Return tables of text, with at most `most` of the constants."""
         share = self.zeros / self.elements if self.elements else 0.0
         lines = [
             f"{self.where}: {self.raw_bytes:,} bytes, {self.gzip_bytes:,} under gzip",
@@ -125,7 +122,7 @@ class Inspection:
             f"{self.structure_bytes:,}",
             f"zeros: {self.zeros:,} of {self.elements:,} ({share:.1%})",
             "",
-            *_table(
+            grid(
                 ("operation", "count", "types"),
                 [
                     (name, str(count), " / ".join(_types(self.ops, name)))
@@ -133,7 +130,7 @@ class Inspection:
                 ],
             ),
             "",
-            *_table(
+            grid(
                 ("constant", "type", "shape", "bytes", "zeros"),
                 [
                     (
@@ -267,11 +264,3 @@ def _types(ops: tuple[OpRow, ...], name: str) -> list[str]:
 def _short(name: str, most: int = 48) -> str:
     clean = "".join(c if c.isprintable() else "?" for c in name)
     return clean if len(clean) <= most else "…" + clean[-most + 1 :]
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, tuple("-" * width for width in widths), *rows)
-    ]

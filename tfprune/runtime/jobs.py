@@ -18,13 +18,7 @@ def run(path: str, inputs: str, outputs: str, threads: int = 1) -> None:
 
 
 def trace(path: str, inputs: str, outputs: str) -> None:
-    """Write every tensor that a file computes on samples, by index.
-
-    Args:
-        path: The file.
-        inputs: An `.npz` with an array for each input.
-        outputs: The `.npz` to write.
-    """
+    """Write every tensor that a file computes on samples, by index, as an `.npz`."""
     with open(path, "rb") as file:
         data = file.read()
     contents = flatbuffer.parse(data)

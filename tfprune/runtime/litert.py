@@ -38,9 +38,6 @@ _LOADABLE: set[str] = set()
 def read_file(source: Source) -> bytes:
     """Return the bytes of a `.tflite` file after checking that it is complete.
 
-    Args:
-        source: An artifact, the bytes, or a path.
-
     Raises:
         ArtifactError: It is missing, truncated, or not a `.tflite` file.
     """
@@ -77,11 +74,6 @@ def ensure_loadable(
 ) -> None:
     """Load a file and run it on zeros in a child process, once for each content.
 
-    Args:
-        data: The file.
-        where: Its name in errors.
-        limit_s: Time limit in seconds.
-
     Raises:
         ArtifactError: The runtime cannot load the file, crashes or hangs on it.
     """
@@ -115,12 +107,7 @@ def remember_loadable(data: bytes) -> None:
 
 
 def failure(error: pool.ChildError, stage: str = "loading") -> str:
-    """Return one line on why a child process failed on a file, with the fix.
-
-    Args:
-        error: The error of the child's job.
-        stage: "loading" or "running".
-    """
+    """Return one line on why a child failed at "loading" or "running" a file, with the fix."""
     if isinstance(error, pool.JobError):
         text = error.text or error.kind
         if "Select TensorFlow op" in text:

@@ -38,14 +38,6 @@ def is_onnx(data: bytes) -> bool:
 class OnnxRunner:
     """A loaded ONNX file.
 
-    Args:
-        data: The file.
-        threads: Threads of the runtime.
-
-    Attributes:
-        inputs: Its inputs, in order; -1 for open sizes.
-        outputs: Its outputs, in order.
-
     Raises:
         ArtifactError: The runtime cannot load the file.
     """
@@ -118,7 +110,7 @@ class OnnxRunner:
         return {spec.name: np.asarray(array, spec.dtype) for spec, array in arrays}
 
 
-def run_job(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
+def run_onnx(path: str, inputs: str, outputs: str) -> list[list[dict[str, Any]]]:
     """Run a file on the arrays of one `.npz` and write its outputs to another; for a child.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfprune.data.random_inputs import random_input
+from tfprune.data.model_comparison import random_input
 from tfprune.errors import OptionError, nearest
 from tfprune.runtime import flatbuffer, onnx
 from tfprune.runtime.artifact import Artifact, TensorSpec
@@ -74,11 +74,7 @@ def _check_onnx(data: bytes, where: str) -> None:
 
 runtimes.register("litert")(
     Runtime(
-        "ai-edge-litert",
-        "ai_edge_litert.interpreter",
-        ".tflite",
-        flatbuffer.parse,
-        Runner.trusting,
+        "ai-edge-litert", "ai_edge_litert.interpreter", ".tflite", flatbuffer.parse, Runner.trusting
     )
 )
 runtimes.register("onnx")(
@@ -90,9 +86,6 @@ def read_any(source: Source) -> tuple[bytes, Runtime]:
     """Return the bytes of a file and its runtime.
 
     The ending of its name decides, or for bytes without a name, how they start.
-
-    Args:
-        source: An artifact, the bytes, or a path.
 
     Raises:
         ArtifactError: It is missing, or has another format.

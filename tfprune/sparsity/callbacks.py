@@ -11,7 +11,7 @@ from tfprune.errors import ModelError, OptionError, ScheduleWarning
 from tfprune.sparsity.masks import Pruning, holds_of, prunings_of
 from tfprune.sparsity.optimizers import batches_of, batches_per_update, optimizer_of, updates_of
 from tfprune.sparsity.pruning import retrace
-from tfprune.sparsity.unheld import describe, unheld_zeros
+from tfprune.sparsity.unheld import describe_zeros, unheld_zeros
 from tfprune.utils.extras import require
 
 
@@ -108,7 +108,7 @@ class MaskUpdates(keras.callbacks.Callback):
     def _raise_not_pruned(self) -> None:
         zeros = unheld_zeros(self.model)
         found = (
-            f", and no mask holds the zeros of {describe(zeros)}: saved models have none"
+            f", and no mask holds the zeros of {describe_zeros(zeros)}: saved models have none"
             if zeros
             else ""
         )

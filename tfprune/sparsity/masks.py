@@ -31,12 +31,7 @@ from tfprune.utils.filters import check_used, choose
 
 
 class Hold(keras.constraints.Constraint):
-    """Keeps the masked weights of one variable at zero.
-
-    Args:
-        kernel: The kernel that is held.
-        pruning: The call of `prune` it belongs to, which decides its mask.
-    """
+    """Keeps the masked weights of one variable at zero, for one call of `prune`."""
 
     is_pruning_mask = True  # for modules that do not import this class
 
@@ -305,10 +300,8 @@ class Pruning:
     def update(self, sparsity: float, *, recover: bool = False) -> bool:
         """Compute and apply the masks for a sparsity; return whether there was anything to do.
 
-        Args:
-            sparsity: The current sparsity of the schedule.
-            recover: Whether the weights may come from a run that pruned them to this sparsity:
-                then the zeros become the mask, whatever the score.
+        With `recover`, the weights may come from a run that pruned them to this sparsity: then
+        the zeros become the mask, whatever the score.
         """
         if not self.holds:
             return False

@@ -8,17 +8,12 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
-from tfprune.keras_support import generation
 from tfprune.keras_support.losses import Loss
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import is_tf_keras, is_tfmot, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
-from tfprune.sparsity.choices.schedules import (
-    OneShot,
-    PruningSchedule,
-    check_sparsity,
-)
+from tfprune.sparsity.choices.schedules import OneShot, PruningSchedule, check_sparsity
 from tfprune.sparsity.gradients import gradient_source
 from tfprune.sparsity.kernels import PrunableKernel, walk_layers
 from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
@@ -92,9 +87,9 @@ def prune(
     """
     check_sparsity(sparsity, "sparsity")
     choices = Choices(
-        score=scores.resolve(score),
-        pattern=patterns.resolve(pattern),
-        allocation=allocations.resolve(allocation),
+        score=scores.resolve_score(score),
+        pattern=patterns.resolve_pattern(pattern),
+        allocation=allocations.resolve_allocation(allocation),
         schedule=_schedule(schedule, sparsity),
         only=as_filters("only", only),
         skip=as_filters("skip", skip),
@@ -107,13 +102,7 @@ def prune(
 
 
 def strip_pruning(model: M) -> M:
-    """Apply the masks of a model a last time and remove them.
-
-    Args:
-        model: A model from `prune` or `prune_low_magnitude`, trained.
-
-    Returns:
-        `model` itself.
+    """Apply the masks of a trained model a last time, remove them, and return the model.
 
     Warns:
         ScheduleWarning: If a schedule never pruned anything, if a mask was replaced by another
@@ -203,11 +192,7 @@ def roots_of(model: Any, call: str) -> list[Any]:
     roots = list(model) if isinstance(model, (list, tuple)) else [model]
     for root in roots:
         if not isinstance(root, keras.layers.Layer):
-            hint = (
-                " prune_low_magnitude accepts tf_keras models."
-                if generation.is_tf_keras(root)
-                else ""
-            )
+            hint = " prune_low_magnitude accepts tf_keras models." if is_tf_keras(root) else ""
             raise ModelError(
                 f"{call}: expected a Keras 3 model, layer or list of layers. "
                 f"Received {type_name(root)}.{hint}"
@@ -230,7 +215,7 @@ def as_schedule(schedule: Any) -> PruningSchedule:
     """Return a schedule of this package, converted from tensorflow-model-optimization's."""
     if isinstance(schedule, PruningSchedule):
         return schedule
-    if generation.is_tfmot(schedule):
+    if is_tfmot(schedule):
         return schedule_from_tfmot(schedule)
     raise OptionError(
         f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."

@@ -9,6 +9,7 @@ import numpy as np
 from tfprune.sparsity.kernels import Skipped, find_kernels
 from tfprune.sparsity.masks import Hold
 from tfprune.sparsity.pruning import roots_of
+from tfprune.utils.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,9 @@ class Sparsity:
         ]  # fmt: skip
         cells.append(("all", "", f"{self.size:,}", f"{self.zeros:,}", f"{self.sparsity:.2%}",
                       "", f"{sum(row.revived for row in self.rows):,}"))  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(cell.ljust(width) if i < 2 else cell.rjust(width)
-                           for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-                 for row in cells]  # fmt: skip
+        lines = aligned(cells, right=range(2, 7))
         lines += [f"not pruned: {e.layer} ({e.kind}): {e.reason}" for e in self.skipped]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
 
 
 def sparsity_of(model: keras.layers.Layer | Sequence[keras.layers.Layer]) -> Sparsity:

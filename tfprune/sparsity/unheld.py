@@ -46,20 +46,20 @@ class Unheld(keras.constraints.Constraint):
         if self.zeros:
             zeros, self.zeros = self.zeros, {}
             warnings.warn(
-                f"training overwrites the zeros of {describe(zeros)}: no mask holds them, since "
-                "saved models have no masks. Call prune() again, with the schedule if there was "
-                "one, or load_masks(), before fit",
+                f"training overwrites the zeros of {describe_zeros(zeros)}: no mask holds them, "
+                "since saved models have no masks. Call prune() again, with the schedule if there "
+                "was one, or load_masks(), before fit",
                 ScheduleWarning,
                 stacklevel=2,
             )
         return w
 
 
-def describe(zeros: dict[str, float]) -> str:
+def describe_zeros(zeros: dict[str, float]) -> str:
     """Return the names of a few kernels with their fractions of zeros.
 
     Example:
-        >>> describe({"a/kernel": 0.5, "b/kernel": 0.25})
+        >>> describe_zeros({"a/kernel": 0.5, "b/kernel": 0.25})
         'a/kernel (50%), b/kernel (25%)'
     """
     named = [f"{path} ({share:.0%})" for path, share in list(zeros.items())[:3]]

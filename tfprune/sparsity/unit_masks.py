@@ -46,13 +46,9 @@ class _Held:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """The groups of units of a model that can be closed.
+    """The groups of units of a model that can be closed, and the others with the reason.
 
-    Attributes:
-        found: All units of the model.
-        groups: The groups whose units can be closed.
-        held: The variables with slices of these units.
-        skipped: The other groups, and why they are skipped.
+    `held` are the variables with slices of these units.
     """
 
     found: Units
@@ -168,11 +164,7 @@ def _rows(mask: NDArray[np.bool_], binding: Binding) -> Iterator[tuple[np.ndarra
 def units_to_close(model: Any, kind: str, only: Any, skip: Any) -> Closing:
     """Return the units of a model that can be closed while it trains.
 
-    Args:
-        model: A built Keras 3 model.
-        kind: "head" for attention heads, "channel" for all other units.
-        only: Names or regular expressions of layers, or predicates of a `Group`.
-        skip: Layers or groups to skip, in the same forms.
+    `kind` is "head" for attention heads, and "channel" for all other units.
 
     Raises:
         ModelError: The model cannot be read, or has no such units.

@@ -39,11 +39,7 @@ class ArchiveFault(ValueError):
 
 
 class Archive:
-    """An open `.npz`; arrays are read on demand.
-
-    Attributes:
-        names: Names of the arrays.
-    """
+    """An open `.npz` with the names of its arrays, which are read on demand."""
 
     def __init__(self, archive: zipfile.ZipFile, bytes_there: int) -> None:
         self._archive = archive
@@ -58,10 +54,6 @@ class Archive:
 
     def read(self, name: str, most_bytes: float = math.inf) -> NDArray[Any]:
         """Return an array.
-
-        Args:
-            name: Name of the array.
-            most_bytes: Size limit; a larger array is not read.
 
         Raises:
             ArchiveFault: The array is missing, damaged or too large.

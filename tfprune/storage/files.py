@@ -59,9 +59,7 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
 def read_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
     """Return the content of a file.
 
-    Args:
-        path: The file.
-        fix: How to create it, for the error if it is missing.
+    `fix` says how to create it, for the error if it is missing.
 
     Raises:
         ArtifactError: It is missing or cannot be read.
@@ -105,14 +103,8 @@ def _refuse(word: str) -> None:
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     """Write `data` to `path` atomically: no reader sees a partial file.
 
-    It is written under a temporary name in the same folder, flushed to disk, and renamed.
-
-    Args:
-        path: The final name. A missing folder is created.
-        data: Bytes, or text that is written as UTF-8.
-
-    Returns:
-        The path written.
+    It is written under a temporary name in the same folder, flushed to disk, and renamed. A missing
+    folder is created. Text is written as UTF-8.
 
     Raises:
         OptionError: The path cannot be written.
@@ -123,12 +115,6 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
 
 def write_together(files: Mapping[Path, bytes | str]) -> tuple[Path, ...]:
     """Write several files as `write_atomic` does; if one cannot be written, write none.
-
-    Args:
-        files: Content by path, written in this order.
-
-    Returns:
-        The paths written.
 
     Raises:
         OptionError: The path cannot be written.

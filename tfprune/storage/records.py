@@ -21,12 +21,7 @@ def record(kind: type[T], data: Any, where: str = "") -> T:
     """Return a dataclass, and all dataclasses in it, from plain dicts and lists.
 
     A list becomes a tuple where the field is one, and null becomes NaN in a tuple of floats, which
-    is how curves are written. A field with a default may be missing.
-
-    Args:
-        kind: The dataclass.
-        data: The parsed JSON.
-        where: Its name in errors.
+    is how curves are written. A field with a default may be missing. Errors name the data `where`.
 
     Raises:
         RecordFault: A field is missing or unknown, or a value has another type.

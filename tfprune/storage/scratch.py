@@ -8,7 +8,6 @@ import contextlib
 import functools
 import os
 import re
-import secrets
 import shutil
 import stat
 import tempfile
@@ -46,15 +45,11 @@ def scratch_folder() -> Iterator[Path]:
 def open_beside(target: Path) -> tuple[int, Path]:
     """Create a file under a temporary name next to another; remove those of killed runs.
 
-    Args:
-        target: The final name of the file.
-
-    Returns:
-        A handle to write to, which the caller closes, and the temporary name.
+    Returns a handle to write to, which the caller closes, and the temporary name.
     """
     _sweep_beside(target)
     while True:
-        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        path = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
         # The umask applies, as for any new file; `tempfile` would use 0o600.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         if _lock(handle):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
-from tfprune.keras_support.generation import is_tfmot
+from tfprune.keras_support.models import is_tfmot
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack

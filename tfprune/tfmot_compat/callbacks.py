@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tfprune.keras_support import generation
+from tfprune.keras_support.models import is_tf_keras
 from tfprune.sparsity.callbacks import MaskSummaries, MaskUpdates
 from tfprune.tfmot_compat import adapter
 
@@ -34,7 +34,7 @@ class UpdatePruningStep(MaskUpdates):
     """
 
     def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
+        if is_tf_keras(model):
             forward_hooks(self, adapter.update_pruning_step(), model)
         else:
             restore_hooks(self)
@@ -55,7 +55,7 @@ class PruningSummaries(MaskSummaries):
         self._options = {"update_freq": update_freq, **kwargs}
 
     def set_model(self, model: Any) -> None:
-        if generation.is_tf_keras(model):
+        if is_tf_keras(model):
             forward_hooks(self, adapter.pruning_summaries(self.log_dir, **self._options), model)
         else:
             restore_hooks(self)

@@ -7,15 +7,12 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.errors import OptionError
-from tfprune.keras_support import generation
+from tfprune.keras_support.models import is_tf_keras
 from tfprune.sparsity import pruning
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
-from tfprune.sparsity.choices.schedules import (
-    ConstantSparsity,
-    PruningSchedule,
-)
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PruningSchedule
 from tfprune.sparsity.kernels import PrunableKernel
 from tfprune.sparsity.masks import Choices, Hold
 from tfprune.sparsity.pruning import as_schedule, start
@@ -60,7 +57,7 @@ def prune_low_magnitude(
         >>> prune_low_magnitude(model, ConstantSparsity(0.5, begin_step=0)) is model
         True
     """
-    if generation.is_tf_keras(to_prune):
+    if is_tf_keras(to_prune):
         return adapter.prune_low_magnitude(
             to_prune,
             pruning_schedule=pruning_schedule,
@@ -134,6 +131,6 @@ def strip_pruning(model: M) -> M:
         >>> strip_pruning(model) is model
         True
     """
-    if generation.is_tf_keras(model):
+    if is_tf_keras(model):
         return adapter.strip_pruning(model)
     return pruning.strip_pruning(model)

@@ -11,12 +11,7 @@ def installed(*packages: str) -> bool:
 
 
 def require(what: str, extra: str, *packages: str) -> None:
-    """Raise if packages are not installed.
-
-    Args:
-        what: The call that needs them, for the error.
-        extra: The extra of tfprune that installs them.
-        packages: Their module names.
+    """Raise unless the packages are installed that a call needs, by this extra.
 
     Raises:
         OptionError: A package is missing.

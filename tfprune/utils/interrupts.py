@@ -14,11 +14,7 @@ _TERMINATING = tuple(
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal received the process to end; cleanup is the same as after Ctrl-C.
-
-    Attributes:
-        number: The signal's number.
-    """
+    """A signal received the process to end; cleanup is the same as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

@@ -2,11 +2,28 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return rows as lines of aligned columns, those in `right` at their right edge.
+
+    Example:
+        >>> aligned([("file", "kB"), ("a", "120")], right=[1])
+        ['file   kB', 'a     120']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            word.rjust(width) if place in right else word.ljust(width)
+            for place, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in aligned columns.
+    """Return a table in aligned columns, its header underlined.
 
     Example:
         >>> print(grid(("", "dense", "small"), [("file", "3.6 MB", "0.9 MB")]))
@@ -14,13 +31,9 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ----  ------  ------
         file  3.6 MB  0.9 MB
     """
-    table = [tuple(header), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    columns = zip(header, *rows, strict=True)
+    rule = ["-" * max(map(len, column)) for column in columns]
+    return "\n".join(aligned([header, rule, *rows]))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

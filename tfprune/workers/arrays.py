@@ -8,12 +8,7 @@ import numpy as np
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays under any names; as keywords of `numpy.savez`, "file" could be none.
-
-    Args:
-        path: The `.npz` to write.
-        arrays: The arrays, whose order is kept.
-    """
+    """Write arrays under any names; as keywords of `numpy.savez`, "file" could be none."""
     names = np.frombuffer(json.dumps(list(arrays)).encode(), np.uint8)
     np.savez(path, names, *arrays.values())
 

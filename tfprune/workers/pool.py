@@ -36,9 +36,7 @@ class ChildError(TfpruneError, RuntimeError):
 class JobError(ChildError):
     """The job raised an exception.
 
-    Attributes:
-        kind: The name of its type.
-        text: Its text, in one line.
+    `kind` is the name of its type, `text` its text in one line.
     """
 
     def __init__(self, kind: str, text: str) -> None:

@@ -45,7 +45,7 @@ def several() -> keras.Model:
 
 
 @pytest.mark.parametrize("build", [normalized, exact_gelu, recurrent, several])
-def test_a_file_gives_what_its_model_gives_and_is_the_same_twice(build) -> None:
+def test_a_file_gives_the_outputs_of_its_model_and_is_reproducible(build) -> None:
     keras.utils.set_random_seed(0)
     model = build()
     first, second = to_onnx(model), to_onnx(model)
@@ -68,7 +68,7 @@ def test_samples_are_those_that_are_given(convnet, images) -> None:
         to_onnx(convnet, calibration=images[:, :4])
 
 
-def test_file_and_report_lie_beside_those_of_a_tflite(convnet, tmp_path) -> None:
+def test_file_and_report_are_written_beside_those_of_a_tflite(convnet, tmp_path) -> None:
     saved = to_onnx(convnet, tmp_path / "net.onnx", batch=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.onnx.json"]
     assert saved.path.read_bytes() == saved.bytes
@@ -80,7 +80,7 @@ def test_file_and_report_lie_beside_those_of_a_tflite(convnet, tmp_path) -> None
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "unstructured"])
-def test_two_zeros_in_four_arrive_along_the_axis_that_is_summed_over(pattern) -> None:
+def test_two_zeros_in_four_are_stored_along_the_axis_that_is_summed_over(pattern) -> None:
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((8, 8, 16), name="x")
     x = L.Conv2D(32, 1, use_bias=False, name="pointwise")(x)
@@ -102,7 +102,7 @@ def test_two_zeros_in_four_arrive_along_the_axis_that_is_summed_over(pattern) ->
     assert bool(told) == (pattern == "2:4")
 
 
-def test_what_was_trained_under_rounding_is_converted_without_it(images) -> None:
+def test_a_quantization_aware_model_is_converted_without_rounding(images) -> None:
     inputs = keras.Input((8, 8, 1), name="image")
     x = L.ReLU()(L.Conv2D(4, 3)(inputs))
     rounded = quantize_aware(keras.Model(inputs, L.Dense(3)(L.Flatten()(x))))
@@ -125,7 +125,7 @@ def test_an_operation_that_onnx_lacks_is_named() -> None:
         to_onnx(keras.Model(inputs, Digamma()(x)))
 
 
-def test_a_file_that_disagrees_is_not_handed_over(tmp_path) -> None:
+def test_a_file_that_disagrees_is_not_returned(tmp_path) -> None:
     keras.utils.set_random_seed(0)
     large = 1e3 * np.random.default_rng(0).normal(size=(8, 6, 8))
     with pytest.raises(ConversionError, match="disagrees with the model: output"):
@@ -142,7 +142,7 @@ def test_a_file_that_disagrees_is_not_handed_over(tmp_path) -> None:
         ({"path": "/"}, "is a folder"),
     ],
 )
-def test_what_is_not_allowed_is_said_before_any_work(convnet, options, message) -> None:
+def test_wrong_options_are_refused_before_any_work(convnet, options, message) -> None:
     with pytest.raises(OptionError, match=message):
         to_onnx(convnet, **options)
 
@@ -152,7 +152,7 @@ def test_what_is_no_model_is_refused() -> None:
         to_onnx([1, 2])
 
 
-def test_without_the_extra_there_is_a_hint(convnet, monkeypatch) -> None:
+def test_without_the_extra_the_error_names_it(convnet, monkeypatch) -> None:
     from tfprune.utils import extras
 
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)

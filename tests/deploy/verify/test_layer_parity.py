@@ -1,4 +1,4 @@
-"""Where a file begins to disagree with its model."""
+"""The first layer where a file differs from its model."""
 
 import keras
 import numpy as np
@@ -42,7 +42,7 @@ def test_a_right_file_agrees_in_every_layer(convnet, float_file, int8_file, imag
     assert "logits" in quantized.to_text()
 
 
-def test_the_layer_where_it_begins_is_found_and_told(fragile):
+def test_the_first_layer_that_differs_is_found_and_named(fragile):
     wrong = to_tflite(fragile, scheme="int8", calibration=_X, bound=3.0)
     table = compare_layers(fragile, wrong, _X)
     errors = {row.layer: row.error for row in table.rows}
@@ -56,8 +56,8 @@ def test_the_layer_where_it_begins_is_found_and_told(fragile):
         to_tflite(fragile, scheme="int8", calibration=_X)
 
 
-def test_a_layer_that_was_folded_into_the_next_is_not_found_in_another_ones_tensor():
-    """A right file once "began to disagree" at a convolution before its BatchNormalization."""
+def test_a_layer_folded_into_the_next_is_not_matched_to_the_tensor_of_another():
+    """In a correct file, no convolution before its BatchNormalization may be reported."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     model = keras.Sequential(
@@ -99,7 +99,7 @@ def residual() -> keras.Model:
     return model
 
 
-def test_a_tensor_that_is_no_layers_output_is_not_taken_for_one(residual):
+def test_a_tensor_that_is_not_the_output_of_a_layer_is_not_matched(residual):
     """The nearest tensor to a BatchNormalization whose beta the converter took further was wrong.
 
     It lay by itself in the middle of a right file, off by 0.6.
@@ -146,7 +146,7 @@ def test_a_subclassed_model_has_no_table():
         compare_layers("model", b"", _X)
 
 
-def test_a_loop_has_a_line_although_nothing_is_kept_of_its_inside():
+def test_a_loop_has_a_row_though_its_inner_tensors_are_not_kept():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5, 4))
     x = keras.layers.Dense(6, activation="relu", name="before")(inputs)

@@ -1,4 +1,4 @@
-"""What a fresh file may not contain."""
+"""Operations and weights that a new file may not contain."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_float_operations_are_refused_in_an_integer_plan_unless_allowed():
         (Op("READ_VARIABLE", (0,), (0,)), "weights are not frozen"),
     ],
 )
-def test_what_the_runtime_cannot_run_is_named(op, text):
+def test_an_operation_that_the_runtime_cannot_run_is_named(op, text):
     with pytest.raises(ConversionError, match=text):
         check_operations(_contents(op), "float32", ())
 

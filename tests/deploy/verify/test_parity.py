@@ -1,9 +1,9 @@
-"""How far a file is from the model, in numbers small enough to check by eye."""
+"""The difference between file and model, in numbers small enough to check by eye."""
 
 import numpy as np
 import pytest
 
-from tfprune.data.output_difference import scale_of
+from tfprune.data.model_comparison import scale_of
 from tfprune.deploy.verify.parity import agrees, check_agreement, parity
 from tfprune.errors import ConversionError, DataError
 
@@ -28,7 +28,7 @@ def test_one_step_of_a_quantized_output_is_always_allowed():
     assert agrees(_compare(expected, actual, step=1 / 256))
 
 
-def test_few_samples_that_happen_to_be_alike_are_measured_by_their_size():
+def test_the_scale_of_nearly_equal_samples_is_their_size():
     assert scale_of(np.array([[10.0], [10.0]])) == 0.5
     assert scale_of(np.array([[-1.0], [1.0]])) == 1.0
     assert scale_of(np.zeros((2, 1))) == 0.0
@@ -36,7 +36,7 @@ def test_few_samples_that_happen_to_be_alike_are_measured_by_their_size():
     assert not agrees(_compare([[10.0]], [[10.06]]))
 
 
-def test_agreement_counts_rows_with_the_same_winner():
+def test_agreement_counts_rows_with_the_same_top_class():
     assert _compare([[0.0, 1.0], [1.0, 0.0]], [[0.2, 0.3], [0.1, 0.4]]).agreement == 0.5
 
 
@@ -46,14 +46,14 @@ def test_whole_numbers_either_agree_or_not():
     assert not agrees(found)
 
 
-def test_nan_in_the_file_is_as_far_as_can_be():
+def test_nan_in_the_file_is_an_infinite_error():
     found = _compare([[1.0], [2.0]], [[1.0], [np.nan]])
     assert found.max_error == np.inf
     assert found.correlation == 0.0
     assert not agrees(found)
 
 
-def test_nan_in_the_model_means_that_nothing_can_be_said():
+def test_nan_in_the_model_is_an_error():
     with pytest.raises(
         DataError, match="the Keras model gives NaN .* real samples as calibration="
     ):
@@ -70,7 +70,7 @@ def test_agreement_of_integers_counts_equal_numbers():
     assert (found.rms_error, found.agreement) == (0.25, 0.75)
 
 
-def test_a_file_is_refused_for_its_worst_output_and_only_then_is_looked_for_where_it_begins():
+def test_a_file_is_refused_for_its_worst_output_and_then_the_first_layer_is_searched():
     near = parity("near", np.zeros((2, 1)), np.zeros((2, 1)), data="random", fraction=0.1)
     off = parity("off", np.array([[0.0], [2.0]]), np.ones((2, 1)), data="random", fraction=0.5)
     far = parity("far", np.array([[0.0], [2.0]]), np.ones((2, 1)), data="random", fraction=0.1)

@@ -1,4 +1,4 @@
-"""What files are compared with: samples drawn, chosen, and answered by the model."""
+"""The reference of a file: samples that are drawn or chosen, and the outputs of the model."""
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None
     np.testing.assert_array_equal(one["image"], two["image"])
 
 
-def test_what_is_left_out_of_the_data_is_noted(convnet) -> None:
+def test_a_note_says_how_much_of_the_data_is_used(convnet) -> None:
     notes: list[str] = []
     data = np.zeros((600, 8, 8, 1), "float32")
     samples, origin = draw(interface(convnet), data, notes)
@@ -34,12 +34,12 @@ def test_what_is_left_out_of_the_data_is_noted(convnet) -> None:
     assert notes == ["512 of 600 calibration samples were used"]
 
 
-def test_a_few_samples_are_taken_from_all_over() -> None:
+def test_a_few_samples_are_taken_at_even_distances() -> None:
     assert some({"x": np.arange(63)})["x"].tolist() == list(range(0, 63, 2))
     assert some({"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
 
 
-def test_a_fixed_batch_is_filled_up_and_cut_again() -> None:
+def test_samples_are_padded_to_a_fixed_batch_and_outputs_cut() -> None:
     inputs = keras.Input(batch_shape=(4, 2), name="x")
     model = keras.Model(inputs, keras.layers.Rescaling(2.0, name="double")(inputs))
     x = np.arange(12, dtype="float32").reshape(6, 2)
@@ -74,7 +74,9 @@ def test_an_output_that_does_not_count_the_samples_is_refused() -> None:
         model_outputs(interface(model), {"x": np.zeros((6, 2), "float32")})
 
 
-def test_a_file_answers_in_a_child_process_as_its_model(convnet, float_file, images) -> None:
+def test_a_file_in_a_child_process_gives_the_outputs_of_its_model(
+    convnet, float_file, images
+) -> None:
     samples = {"image": images[:3]}
     _, found = file_outputs(jobs.run, float_file.bytes, ".tflite", samples, pool.LOAD_LIMIT_S)
     expected = model_outputs(interface(convnet), samples)

@@ -31,7 +31,9 @@ def test_the_program_is_started_often_enough() -> None:
     assert [device.rounds(runs) for runs in (1, 50, 51, 200)] == [5, 5, 6, 20]
 
 
-def test_no_figure_of_a_stand_in_is_printed_as_a_measurement(phone, float_file, int8_file) -> None:
+def test_no_figure_of_a_fake_device_is_printed_as_a_measurement(
+    phone, float_file, int8_file
+) -> None:
     found = benchmark(float_file, device="adb", runs=1)
     assert found.conditions.fake
     assert "not measured" in str(found)
@@ -138,6 +140,6 @@ def test_missing_programs_are_one_line(phone, monkeypatch, tmp_path) -> None:
         connect(None)
 
 
-def test_a_listing_with_the_words_of_a_starting_server() -> None:
+def test_messages_of_a_starting_server_in_the_listing_are_skipped() -> None:
     listing = "* daemon started successfully\nList of devices attached\nA\tdevice\n\n"
     assert device_states(listing) == {"A": "device"}

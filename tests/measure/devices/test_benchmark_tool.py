@@ -1,4 +1,4 @@
-"""What the official program says, in each of its forms, and what is none of them."""
+"""The output of the official program in each of its forms, and other output."""
 
 import contextlib
 import struct
@@ -32,7 +32,7 @@ def test_the_text_of_the_new_program() -> None:
     assert read_text(text) == ToolResult(2.31, 50)
 
 
-def test_other_text_is_told_by_its_last_line() -> None:
+def test_other_text_is_an_error_with_its_last_line() -> None:
     with pytest.raises(DeviceError, match="no result: Segmentation fault"):
         read_text("Loading\nSegmentation fault\n\n")
     assert last_line("") == "no output"

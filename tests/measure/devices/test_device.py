@@ -1,9 +1,9 @@
-"""What a device says of itself."""
+"""The description of a device."""
 
 from tfprune.measure.devices.device import DeviceInfo, Sample
 
 
-def test_an_info_is_of_a_real_device_unless_it_says_otherwise() -> None:
+def test_a_device_is_real_by_default() -> None:
     info = DeviceInfo("board", "Linux", "litert 1")
     assert not info.fake
     assert info.others == {}

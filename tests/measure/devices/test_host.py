@@ -4,7 +4,7 @@ from tfprune.measure.devices.host import Host, processor
 from tfprune.measure.devices.registry import device_of
 
 
-def test_this_machine_says_what_it_is() -> None:
+def test_this_machine_is_described() -> None:
     info = device_of("host").info()
     assert processor() in info.machine
     assert "cores" in info.machine
@@ -12,7 +12,7 @@ def test_this_machine_says_what_it_is() -> None:
     assert not info.fake
 
 
-def test_one_thread_is_timed_by_its_own_time() -> None:
+def test_one_thread_is_timed_by_its_cpu_time() -> None:
     assert (Host().clock(1), Host().clock(2)) == ("thread CPU time", "wall time")
     assert Host().rounds(50) == 50
 

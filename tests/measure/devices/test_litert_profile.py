@@ -33,18 +33,18 @@ print(len(os.listdir("/proc/self/task")) - before)
 """
 
 
-def test_the_installed_version_is_known() -> None:
+def test_the_installed_version_is_supported() -> None:
     assert check_version().startswith(VERSIONS)
 
 
 @pytest.mark.parametrize("version", ["2.1.0", "2.1.3", "2.1.6", "2.2.0", "2.3.0"])
-def test_all_that_may_be_installed_are_known(version, monkeypatch) -> None:
+def test_all_allowed_versions_are_supported(version, monkeypatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
     assert check_version() == version
 
 
 @pytest.mark.parametrize("version", ["2.0.3", "2.4.0", "2.10.0", "2.12.0", "3.0.0"])
-def test_others_are_refused_before_their_library_is_asked(version, monkeypatch) -> None:
+def test_other_versions_are_refused_before_their_library_is_called(version, monkeypatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
     with pytest.raises(
         OptionError, match=rf"{version} is not supported.* versions: 2.1.x, 2.2.x, 2.3.x"

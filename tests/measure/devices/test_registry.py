@@ -17,7 +17,7 @@ def test_a_device_that_is_no_name_is_refused() -> None:
         device_of(3)
 
 
-def test_a_device_of_ones_own_is_found_by_its_name() -> None:
+def test_a_custom_device_is_found_by_its_name() -> None:
     @devices.register("board")
     def board(address):
         return address

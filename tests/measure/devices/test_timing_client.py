@@ -38,7 +38,7 @@ def test_a_crash_names_file_signal_and_the_last_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_silent_end_is_told_with_its_code() -> None:
+def test_an_end_without_a_message_is_reported_with_its_code() -> None:
     with pytest.raises(ArtifactError, match=r"two: .* while loading it: .*died \(exit code 3\); "):
         ask(LOADING + "os._exit(3)")
 
@@ -57,13 +57,13 @@ def test_a_hang_is_ended() -> None:
         ("OptionError", OptionError, "two: op 7 failed"),
     ],
 )
-def test_a_refusal_is_passed_on(kind, error, message) -> None:
+def test_the_error_of_a_refused_file_is_raised(kind, error, message) -> None:
     reply = {"error": kind, "text": "op 7 failed"}
     with pytest.raises(error, match=message):
         ask(LOADING + f"print({json.dumps(reply)!r}, flush=True)")
 
 
-def test_a_way_that_breaks_is_no_crash_of_the_file() -> None:
+def test_a_broken_connection_is_not_a_crash_of_the_file() -> None:
     code = LOADING + "print('Broken pipe', file=sys.stderr); os._exit(255)"
     with pytest.raises(DeviceError, match=r"the connection was lost \(Broken pipe\)"):
         ask(code, lost={255: "the connection was lost"})
@@ -74,7 +74,7 @@ def test_a_missing_file_is_a_refusal(tmp_path) -> None:
         list(timing_client.ask(time_files, [tmp_path / "none"], [], names=["a"]))
 
 
-def test_a_reader_who_leaves_ends_the_process(float_file, tmp_path) -> None:
+def test_closing_the_generator_ends_the_process(float_file, tmp_path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(float_file.bytes)
     answers = timing_client.ask(time_files, [path], [0] * 100_000, names=["a"])

@@ -5,7 +5,7 @@ import pytest
 
 from tfprune.measure.devices.timing_jobs import (
     calls_per_sample,
-    load,
+    load_for_timing,
     parts,
     sample_ms,
     time_files,
@@ -34,7 +34,7 @@ class Clock:
         self.now += self.call_ns
 
 
-def test_a_sample_is_the_mean_of_its_calls_after_as_many_that_warm() -> None:
+def test_a_sample_is_the_mean_of_its_calls_after_as_many_warm_up_calls() -> None:
     clock = Clock(250_000)
     assert sample_ms(clock.invoke, 8, clock) == 0.25
     assert clock.calls == 16
@@ -53,7 +53,7 @@ def test_samples_follow_the_schedule(path) -> None:
 
 
 def test_files_change_places_in_memory_between_rounds(path) -> None:
-    """Each is loaded before the other as often as after it, so that no place is one's own."""
+    """Each is loaded before the other as often as after it."""
     found = list(time_files([path, path], 1, {}, [0, 1, 1, 0] * 3))
     told = [answer for answer in found if answer.get("stage") == "loading" or "sample" in answer]
     order = [(answer["file"], "sample" in answer) for answer in told]
@@ -65,13 +65,13 @@ def test_files_change_places_in_memory_between_rounds(path) -> None:
     assert order == expected
 
 
-def test_long_schedules_are_cut_into_ten_at_most() -> None:
+def test_long_schedules_are_split_into_at_most_ten_parts() -> None:
     assert len(list(parts(range(400), 4))) == 10
     assert [len(part) for part in parts(range(404), 4)] == [44] * 9 + [8]
     assert list(parts([], 4)) == []
 
 
-def test_memory_is_answered(path) -> None:
+def test_the_memory_of_a_file_is_measured(path) -> None:
     (found,) = [answer for answer in weigh_file([path], 1, {}) if "peak_bytes" in answer]
     assert found["peak_bytes"] >= 0
 
@@ -79,7 +79,7 @@ def test_memory_is_answered(path) -> None:
 def test_a_quantized_input_gets_noise(int8_file, tmp_path) -> None:
     file = tmp_path / "a.tflite"
     file.write_bytes(int8_file.bytes)
-    runner = load(str(file), 1, {})
+    runner = load_for_timing(str(file), 1, {})
     runner.invoke()
     detail = runner._interpreter.get_input_details()[0]
     assert len(np.unique(runner._interpreter.get_tensor(detail["index"]))) > 20

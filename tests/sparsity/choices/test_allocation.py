@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfprune.errors import FilterError, OptionError
-from tfprune.sparsity.choices.allocation import ALLOCATIONS, Share, by_path, resolve
+from tfprune.sparsity.choices.allocation import ALLOCATIONS, Share, by_path, resolve_allocation
 from tfprune.sparsity.choices.selection import keep_count
 
 
@@ -54,9 +54,9 @@ def test_a_table_entry_that_matches_nothing_is_refused() -> None:
 
 
 def test_names_and_callables() -> None:
-    assert resolve("uniform") is ALLOCATIONS["uniform"]
-    assert resolve(lambda shares, sparsity, progress: [1])([], 0.5, 1.0) == [1]
+    assert resolve_allocation("uniform") is ALLOCATIONS["uniform"]
+    assert resolve_allocation(lambda shares, sparsity, progress: [1])([], 0.5, 1.0) == [1]
     with pytest.raises(OptionError, match="Did you mean global"):
-        resolve("globl")
+        resolve_allocation("globl")
     with pytest.raises(OptionError, match="expected a name, a table"):
-        resolve(3)
+        resolve_allocation(3)

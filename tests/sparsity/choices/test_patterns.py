@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.choices.patterns import Block, KeepOf, Unstructured, resolve
+from tfprune.sparsity.choices.patterns import Block, KeepOf, Unstructured, resolve_pattern
 
 views = hnp.arrays(
     np.float32, st.tuples(st.integers(1, 3), st.integers(1, 13), st.integers(1, 7)),
@@ -29,7 +29,7 @@ def test_n_of_m_holds_in_every_group(scores: np.ndarray, keep: int, more: int) -
         assert (group.sum(1) == min(keep, group.shape[1])).all()
 
 
-def test_blocks_are_judged_by_mean_or_maximum() -> None:
+def test_blocks_are_scored_by_mean_or_maximum() -> None:
     scores = np.array([[5, 0, 2, 2], [0, 0, 2, 2]], float)[None]
     assert Block(2, 2, "AVG").mask(scores, 1)[0].astype(int).tolist() == [[0, 0, 1, 1]] * 2
     assert Block(2, 2, "MAX").mask(scores, 1)[0].astype(int).tolist() == [[1, 1, 0, 0]] * 2
@@ -64,8 +64,8 @@ def test_unstructured_keeps_the_count(scores: np.ndarray, data) -> None:
     [("unstructured", Unstructured()), ("2:4", KeepOf(2, 4)), ("1 : 8", KeepOf(1, 8)),
      ("block(4,1)", Block(4, 1)), ("block( 16, 2 )", Block(16, 2))],
 )  # fmt: skip
-def test_names(text: str, pattern) -> None:
-    assert resolve(text) == pattern
+def test_patterns_are_found_by_name(text: str, pattern) -> None:
+    assert resolve_pattern(text) == pattern
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_names(text: str, pattern) -> None:
 )
 def test_wrong_names_are_refused(text, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        resolve(text)
+        resolve_pattern(text)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, resolve, score_weights
+from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, resolve_score, score_weights
 
 W = np.array([[-3.0, 1.0], [0.0, 2.0]], np.float32)
 EVIDENCE = Evidence(
@@ -33,7 +33,7 @@ def test_random_is_the_same_for_the_same_generator_and_ignores_the_weights() -> 
 
 
 def test_a_callable_is_a_score() -> None:
-    score = resolve(lambda weights, evidence: (weights > 0).astype(int))
+    score = resolve_score(lambda weights, evidence: (weights > 0).astype(int))
     np.testing.assert_array_equal(score_weights(score, W, EVIDENCE), [[0, 1], [0, 1]])
 
 
@@ -46,6 +46,6 @@ def test_what_a_callable_returns_is_checked() -> None:
 
 def test_unknown_scores_are_named() -> None:
     with pytest.raises(OptionError, match="Did you mean magnitude"):
-        resolve("magnitud")
+        resolve_score("magnitud")
     with pytest.raises(OptionError, match="expected a name or a callable"):
-        resolve(3)
+        resolve_score(3)

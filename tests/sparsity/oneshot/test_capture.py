@@ -51,7 +51,7 @@ def test_inside_of_subclassed_and_nested_models_and_no_further_than_needed() -> 
     assert model.ran_late == ran
 
 
-def test_call_is_put_back_whatever_happens() -> None:
+def test_call_is_restored_after_an_error() -> None:
     layer = L.Dense(2)
     layer(rng_input(1, 3))
     own = L.Dense(2)
@@ -89,7 +89,7 @@ def test_an_input_inside_a_compiled_loop_is_known_to_be_hidden() -> None:
     assert calls[id(looping.inner)].hidden
 
 
-def test_layers_of_attention_are_seen() -> None:
+def test_layers_inside_attention_are_recorded() -> None:
     x = keras.Input((5, 8))
     attention = L.MultiHeadAttention(2, 4)
     model = keras.Model(x, attention(x, x))

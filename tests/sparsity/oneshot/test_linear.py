@@ -109,14 +109,14 @@ class Scaled(L.Dense):
         (L.EinsumDense("abc,cd->ad", (3,)), (4, 2), "sums over an axis that the kernel does not"),
     ],
 )
-def test_what_is_not_known_is_said(layer: Any, shape: tuple[int, ...], reason: str) -> None:
+def test_an_unknown_layer_has_a_reason(layer: Any, shape: tuple[int, ...], reason: str) -> None:
     layer(np.ones((2, *shape), "float32"))
     kernels, _ = find_kernels([layer])
     for kernel in kernels:
         assert reason in str(read_linear(kernel))
 
 
-def test_a_bias_along_the_sequence_is_left_alone() -> None:
+def test_a_bias_along_the_sequence_is_not_changed() -> None:
     layer = L.EinsumDense("abc,cd->abd", (4, 5), bias_axes="bd")
     linear, _ = built(layer, (4, 6))
     assert linear.bias is None

@@ -12,7 +12,7 @@ def gathered(x: np.ndarray, y: np.ndarray, parts: int = 1) -> Moments:
     return moments
 
 
-def test_the_moments_of_two_rows_by_eye() -> None:
+def test_the_moments_of_two_rows_match_a_calculation_by_hand() -> None:
     x = np.array([[[1.0, 2.0], [3.0, 4.0]]])
     problem = gathered(x, np.array([[[1.0], [3.0]]])).problem()
     assert problem.gram.tolist() == [[[5, 7], [7, 10]]]
@@ -21,7 +21,7 @@ def test_the_moments_of_two_rows_by_eye() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6))
-def test_the_error_is_the_mean_square_however_the_rows_came(seed: int, parts: int) -> None:
+def test_the_error_is_the_mean_square_for_any_batches_of_rows(seed: int, parts: int) -> None:
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((2, 12, 4)), rng.standard_normal((2, 12, 3))
     v = rng.standard_normal((2, 4, 3))

@@ -42,7 +42,7 @@ def test_stages_end_at_what_is_wanted() -> None:
     assert shrinking(Block(2, 2), 3, 16, 3) == [(Block(2, 2), 3)]
 
 
-def test_kernels_come_in_the_order_of_the_graph_and_those_unseen_say_why() -> None:
+def test_kernels_are_in_the_order_of_the_graph_and_unreached_ones_have_a_reason() -> None:
     jobs, skipped = make_plan(reader(), TOKENS, choices(), 0.5)
     names = [job.kernel.path for job in jobs]
     assert names.index("early/kernel") < names.index("late/kernel")

@@ -93,7 +93,7 @@ def test_every_layer_that_has_a_rule_is_reconstructed_and_the_others_are_named()
     assert "words/embeddings" in [entry.layer for entry in report.skipped]
 
 
-def test_layers_that_are_pruned_by_magnitude_are_warned_of(caplog: Any) -> None:
+def test_layers_pruned_by_magnitude_are_a_warning(caplog: Any) -> None:
     tfprune.prune_oneshot(transformer(), TOKENS, 0.5)
     assert any("memory" in message and "magnitude" in message for message in caplog.messages)
 
@@ -109,7 +109,7 @@ def test_two_of_four_in_every_kernel(method: str) -> None:
         assert np.count_nonzero(kept) == kept.size * (6 / 10 if kept.shape[1] == 10 else 1 / 2)
 
 
-def test_blocks_go_whole() -> None:
+def test_blocks_are_zeroed_whole() -> None:
     model = tfprune.prune_oneshot(convnet(), IMAGES, 0.5, pattern="block(4,1)", only="stem")
     (hold,) = holds_of(model)
     blocks = hold.kernel.view(hold.mask_array()).reshape(9, 4, 16)
@@ -117,7 +117,7 @@ def test_blocks_go_whole() -> None:
     assert np.count_nonzero(blocks) == 288
 
 
-def test_digits_are_still_told_apart_without_any_training() -> None:
+def test_digits_are_classified_well_without_training() -> None:
     digits = datasets.load_digits()
     x, y = (digits.data / 16).astype("float32"), digits.target
     keras.utils.set_random_seed(0)
@@ -152,7 +152,7 @@ def test_a_subclassed_model_with_a_shared_layer() -> None:
     assert drift(model, wanted, x) < 0.5
 
 
-def test_what_two_equal_inputs_say_survives_half_of_the_weights() -> None:
+def test_half_of_the_weights_on_equal_inputs_are_pruned_without_error() -> None:
     x = np.repeat(RNG.standard_normal((100, 3)), 2, axis=1).astype("float32")
     model = keras.Sequential([keras.Input((6,)), L.Dense(4)])
     wanted = model.predict(x, verbose=0)
@@ -160,7 +160,7 @@ def test_what_two_equal_inputs_say_survives_half_of_the_weights() -> None:
     assert drift(model, wanted, x) < 1e-9
 
 
-def test_zeros_stay_when_the_model_trains_on_until_they_are_let_go() -> None:
+def test_zeros_are_kept_in_training_until_masks_are_stripped() -> None:
     model = tfprune.prune_oneshot(convnet(), IMAGES, 0.7)
     masks = [hold.mask_array() for hold in holds_of(model)]
     model.compile(optimizer="adam", loss="mse")
@@ -173,7 +173,7 @@ def test_zeros_stay_when_the_model_trains_on_until_they_are_let_go() -> None:
     assert tfprune.sparsity_of(stripped).sparsity > 0.69
 
 
-def test_a_compiled_step_from_before_is_not_used_again() -> None:
+def test_an_earlier_compiled_step_is_not_used_again() -> None:
     model = convnet()
     model.compile(optimizer="sgd", loss="mse")
     model.fit(IMAGES, np.zeros((40, 5)), verbose=0)
@@ -182,7 +182,7 @@ def test_a_compiled_step_from_before_is_not_used_again() -> None:
     assert tfprune.sparsity_of(model).sparsity > 0.49
 
 
-def test_what_an_earlier_call_held_goes_over_to_this_one() -> None:
+def test_masks_of_an_earlier_call_are_taken_over() -> None:
     model = tfprune.prune(convnet(), 0.2)
     tfprune.prune_oneshot(model, IMAGES, 0.8)
     assert all(hold.pruning.choices.schedule.final() == 0.8 for hold in holds_of(model))
@@ -191,7 +191,7 @@ def test_what_an_earlier_call_held_goes_over_to_this_one() -> None:
     assert all(hold is None for hold in [model.get_layer("head").kernel.constraint])
 
 
-def test_only_and_skip_leave_the_others_to_the_bit() -> None:
+def test_only_and_skip_leave_other_layers_unchanged() -> None:
     model = convnet()
     before = {w.path: w.numpy() for w in model.weights}
     tfprune.prune_oneshot(model, IMAGES, 0.5, only=["stem", "head"], skip="head")
@@ -201,7 +201,7 @@ def test_only_and_skip_leave_the_others_to_the_bit() -> None:
     assert reasons["head/kernel"] == "left out by only= or skip="
 
 
-def test_a_table_says_how_much_of_each() -> None:
+def test_a_table_gives_the_sparsity_of_each_layer() -> None:
     model = tfprune.prune_oneshot(convnet(), IMAGES, 0.5, allocation={"stem": 0.25, "head": 0.9})
     table = tfprune.sparsity_of(model)
     assert (table["stem/kernel"].zeros, table["head/kernel"].zeros) == (144, 45)
@@ -233,7 +233,7 @@ def test_half_precision() -> None:
     assert drift(model, wanted, IMAGES) < 0.3
 
 
-def test_when_it_fails_half_way_the_model_is_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_an_error_the_model_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = convnet()
     before = model.get_weights()
     done = []
@@ -303,7 +303,7 @@ def test_wrong_calls_are_one_line_and_change_nothing(
     assert holds_of(model) == []
 
 
-def test_what_is_no_keras_3_model_is_told_so() -> None:
+def test_other_objects_than_keras_3_models_are_refused() -> None:
     import tf_keras
 
     old = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=(3,))])

@@ -23,7 +23,7 @@ ROWS = (
 REPORT = OneShotReport(ROWS, (Skipped("norm", "keras.Norm", "no kernel", True),), 256, "2:4")
 
 
-def test_the_table_has_a_line_for_each_thing_that_was_or_was_not_done() -> None:
+def test_the_table_has_a_line_for_each_pruned_and_each_skipped_layer() -> None:
     lines = str(REPORT).splitlines()
     assert lines[1].split() == ["a/kernel", "4×2", "50.00%", "reconstruct", "1.000%", "25.000%"]
     assert lines[2].split() == ["b/kernel", "2×2", "25.00%", "magnitude"]
@@ -34,7 +34,7 @@ def test_the_table_has_a_line_for_each_thing_that_was_or_was_not_done() -> None:
     ]
 
 
-def test_it_is_data() -> None:
+def test_the_report_is_data() -> None:
     assert len(REPORT) == 2
     assert [row.path for row in REPORT] == ["a/kernel", "b/kernel"]
     assert REPORT["a/kernel"].error == 0.01
@@ -43,7 +43,7 @@ def test_it_is_data() -> None:
     assert again["skipped"][0]["reason"] == "no kernel"
 
 
-def test_it_lives_as_long_as_its_model() -> None:
+def test_the_report_is_stored_as_long_as_its_model_exists() -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     before = len(_reports)
     keep_report(model, REPORT)
@@ -53,7 +53,7 @@ def test_it_lives_as_long_as_its_model() -> None:
     assert len(_reports) <= before
 
 
-def test_a_model_without_one_is_told_so() -> None:
+def test_a_model_without_a_report_is_an_error() -> None:
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="fresh")
     with pytest.raises(ModelError, match="'fresh' was not pruned by prune_oneshot"):
         oneshot_report(model)
@@ -61,7 +61,7 @@ def test_a_model_without_one_is_told_so() -> None:
         oneshot_report([model])
 
 
-def test_stripping_leaves_the_report() -> None:
+def test_the_report_remains_after_stripping() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     tfprune.prune_oneshot(model, np.eye(4), 0.5)
     assert tfprune.oneshot_report(tfprune.strip_pruning(model)).samples == 4

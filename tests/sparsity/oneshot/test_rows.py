@@ -6,7 +6,7 @@ from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
 RNG = np.random.default_rng
 
 
-def test_patches_of_a_3x3_image_by_eye() -> None:
+def test_patches_of_a_3x3_image_match_those_by_hand() -> None:
     image = np.arange(9.0).reshape(1, 3, 3, 1)
     rows = conv_rows(image, (2, 2), (1, 1), (1, 1), "valid", 1, 99, RNG(0))
     assert rows[0].tolist() == [[0, 1, 3, 4], [1, 2, 4, 5], [3, 4, 6, 7], [4, 5, 7, 8]]
@@ -20,7 +20,7 @@ def test_same_padding_adds_at_the_end_first_and_causal_at_the_start() -> None:
     assert causal[0].tolist() == [[0, 1], [1, 2], [2, 3]]
 
 
-def test_groups_see_their_own_channels() -> None:
+def test_groups_have_their_own_channels() -> None:
     signal = np.arange(8.0).reshape(1, 2, 4)
     rows = conv_rows(signal, (2,), (1,), (1,), "valid", 2, 99, RNG(0))
     assert rows.tolist() == [[[0, 1, 4, 5]], [[2, 3, 6, 7]]]

@@ -26,21 +26,21 @@ def stages(pattern: Pattern, count: int, size: int, number: int = 3) -> list[Cho
     return [chooser(*stage) for stage in shrinking(pattern, count, size, number)]
 
 
-def test_of_two_inputs_that_say_the_same_one_takes_over_the_other() -> None:
+def test_one_of_two_equal_inputs_takes_over_the_weight_of_the_other() -> None:
     x = np.array([[[1.0, 1.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 1.0]]])
     w = np.array([[[1.0], [2.0], [5.0]]])
     found = reconstruct(w, problem_of(x, x @ w), stages(Unstructured(), 2, 3), damping=1e-9)
     assert found.weights.round(6).ravel().tolist() in ([0, 3, 5], [3, 0, 5])
 
 
-def test_with_inputs_that_are_independent_it_is_wanda_and_nothing_moves() -> None:
+def test_for_independent_inputs_the_choice_is_that_of_wanda_and_no_weight_changes() -> None:
     x = np.diag([1.0, 10.0, 1.0, 1.0])[None]
     w = np.array([[[3.0], [1.0], [2.0], [-4.0]]])
     found = reconstruct(w, problem_of(x, x @ w), stages(Unstructured(), 2, 4), damping=1e-9)
     assert found.weights.round(6).ravel().tolist() == [0, 1, 0, -4]
 
 
-def test_an_input_that_never_speaks_goes_first() -> None:
+def test_an_input_that_is_always_zero_is_pruned_first() -> None:
     x = np.array([[[1.0, 0.0], [2.0, 0.0]]])
     w = np.array([[[0.1], [1.0]]])
     found = reconstruct(w, problem_of(x, x @ w), stages(Unstructured(), 1, 2))
@@ -48,7 +48,7 @@ def test_an_input_that_never_speaks_goes_first() -> None:
     assert np.isclose(found.weights[0, 0, 0], 0.1)
 
 
-def test_when_no_input_ever_speaks_the_smallest_weights_go_and_the_others_stay() -> None:
+def test_if_all_inputs_are_zero_the_smallest_weights_are_pruned() -> None:
     w = np.array([[[3.0], [1.0], [2.0]]])
     found = reconstruct(w, problem_of(np.zeros((1, 4, 3)), np.zeros((1, 4, 1))),
                         stages(Unstructured(), 2, 3))  # fmt: skip
@@ -63,7 +63,7 @@ def test_when_no_input_ever_speaks_the_smallest_weights_go_and_the_others_stay()
     pattern=st.sampled_from([Unstructured(), KeepOf(2, 4), KeepOf(1, 3)]),
     damping=st.sampled_from([1e-6, 0.01, 10.0]),
 )
-def test_it_is_never_worse_than_the_smallest_weights_set_to_zero(
+def test_the_error_is_never_larger_than_by_magnitude(
     seed: int, rows: int, sparsity: float, pattern: Pattern, damping: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_it_is_never_worse_than_the_smallest_weights_set_to_zero(
 
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 4))
-def test_what_the_kept_inputs_can_say_is_said_exactly(seed: int, rank: int) -> None:
+def test_weights_are_exact_where_the_kept_inputs_determine_the_output(seed: int, rank: int) -> None:
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal((40, rank)) @ rng.standard_normal((rank, 8)))[None]
     w = rng.standard_normal((1, 8, 3))
@@ -115,7 +115,7 @@ def test_the_columns_are_the_least_squares_answer_of_numpy() -> None:
         assert not found[0, ~mask[0, :, j], j].any()
 
 
-def test_conjugate_gradients_come_to_the_same_answer_and_only_ever_nearer() -> None:
+def test_conjugate_gradients_reach_the_same_solution_with_falling_error() -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, 80, 12)) @ rng.standard_normal((12, 12)) + 1
     w = rng.standard_normal((2, 12, 5))
@@ -148,7 +148,7 @@ def test_long_columns_are_approached_short_ones_solved(monkeypatch: pytest.Monke
     assert not np.array_equal(long, solve(problem, mask))
 
 
-def test_stages_beat_one_on_average_and_are_left_out_of_large_layers(
+def test_stages_are_better_than_one_on_average_and_not_used_for_large_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rng = np.random.default_rng(7)

@@ -29,7 +29,7 @@ def two_layers() -> keras.Model:
     return model
 
 
-def test_the_model_as_it_came_comes_back_inside_the_block_only() -> None:
+def test_the_original_weights_are_restored_inside_the_block_only() -> None:
     model = two_layers()
     bench = Bench(model, [X], seed=0)
     kernel = model.layers[0].kernel
@@ -53,7 +53,7 @@ def test_the_model_as_it_came_comes_back_inside_the_block_only() -> None:
 
 
 @pytest.mark.parametrize("method", ["reconstruct", "wanda"])
-def test_the_reported_error_is_the_one_of_the_layers_outputs(method: str) -> None:
+def test_the_reported_error_is_that_of_the_layer_outputs(method: str) -> None:
     model = two_layers()
     wanted = model.predict(X, verbose=0) - model.layers[-1].bias.numpy()
     jobs = jobs_of(model, X)
@@ -66,7 +66,7 @@ def test_the_reported_error_is_the_one_of_the_layers_outputs(method: str) -> Non
     assert reports[-1].bias_moved == (method == "reconstruct")
 
 
-def test_a_later_layer_makes_up_for_an_earlier_one() -> None:
+def test_a_later_layer_compensates_for_an_earlier_one() -> None:
     model = two_layers()
     wanted = model.predict(X, verbose=0)
     first, last = jobs_of(model, X)
@@ -80,7 +80,7 @@ def test_a_later_layer_makes_up_for_an_earlier_one() -> None:
     assert np.mean((model.predict(X, verbose=0) - wanted) ** 2) < 0.7 * between
 
 
-def test_wandas_choice_by_hand() -> None:
+def test_the_choice_of_wanda_matches_a_calculation_by_hand() -> None:
     model = keras.Sequential([keras.Input((2,)), L.Dense(2, use_bias=False)])
     model.layers[0].kernel.assign([[1.0, 0.2], [0.5, 3.0]])
     samples = np.array([[0.1, 1.0], [0.1, -1.0]], "float32")

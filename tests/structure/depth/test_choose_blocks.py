@@ -41,7 +41,7 @@ def removed(report):
 
 
 def without_branches(model, names, data):
-    """What the model gives when some branches add nothing: done by hand, not by the package."""
+    """The outputs of the model with some branches left out, computed without the package."""
     found = units(model)
     muted = {block.arm for block in found.blocks if block.name in names}
     places = {id(call): place for place, call in enumerate(found.graph.calls)}
@@ -72,7 +72,7 @@ def spread(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     "importance", [*sorted(set(IMPORTANCES) - {"bn_scale", "random", "lamp"}), spread]
 )
-def test_the_weakest_blocks_go(importance) -> None:
+def test_the_least_important_blocks_are_removed(importance) -> None:
     model = deep()
     weaken(model, [1, 3])
     small, report = tfprune.shrink(
@@ -90,7 +90,7 @@ def test_the_weakest_blocks_go(importance) -> None:
 
 
 @pytest.mark.parametrize("importance", ["random", "lamp"])
-def test_others_choose_as_many(importance) -> None:
+def test_every_importance_removes_as_many_blocks(importance) -> None:
     _, report = tfprune.shrink(deep(), {"blocks": 0.5}, importance=importance, seed=4)
     assert len(removed(report)) == 2
 
@@ -108,7 +108,7 @@ def test_bn_scale_needs_normalizations_on_the_branch() -> None:
         tfprune.shrink(deep(norm=False), {"blocks": 0.5}, importance="bn_scale")
 
 
-def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
+def test_an_importance_without_a_value_is_not_recommended_in_its_error() -> None:
     @keras.saving.register_keras_serializable("tests")
     class Own(kl.Layer):
         def build(self, shape):
@@ -125,7 +125,7 @@ def test_what_has_nothing_to_judge_by_is_not_advised_again() -> None:
         tfprune.shrink(model, {"blocks": 0.5}, importance="l2")
 
 
-def test_a_judge_of_blocks_is_a_known_importance() -> None:
+def test_every_importance_of_blocks_is_a_registered_importance() -> None:
     assert set(BLOCK_IMPORTANCES) <= set(IMPORTANCES)
 
 
@@ -150,7 +150,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
 @pytest.mark.parametrize(
     ("share", "count"), [(0.01, 1), (0.25, 1), (0.5, 2), (0.7, 3), (1, 4), (1.0, 4)]
 )
-def test_the_share_is_rounded_and_never_nothing(share, count) -> None:
+def test_the_share_is_rounded_to_at_least_one_block(share, count) -> None:
     _, report = tfprune.shrink(deep(norm=False), {"blocks": share}, verify=False)
     assert len(removed(report)) == count
 
@@ -181,12 +181,12 @@ def test_only_and_skip_name_blocks_or_their_layers() -> None:
         (float("nan"), "Received nan"),
     ],
 )
-def test_a_share_that_is_none_is_refused(share, message) -> None:
+def test_an_invalid_share_is_refused(share, message) -> None:
     with pytest.raises(OptionError, match=message):
         tfprune.shrink("not even a model", {"blocks": share})
 
 
-def test_what_does_not_go_with_blocks_is_said() -> None:
+def test_options_that_do_not_apply_to_blocks_are_refused() -> None:
     with pytest.raises(OptionError, match="ratios= and repair= apply to channels"):
         tfprune.shrink(deep(), {"blocks": 0.5}, ratios={"stem": 0.5})
     for target in ("zeros", tfprune.Plan("deep", ())):
@@ -198,7 +198,7 @@ def test_what_does_not_go_with_blocks_is_said() -> None:
         tfprune.shrink(deep(), {"blocks": 0.5}, importance="taylor", loss=LOSS)
 
 
-def test_a_model_without_blocks_is_said_and_why() -> None:
+def test_a_model_without_blocks_is_refused_with_the_reason() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(4)(inputs)
     plain = keras.Model(inputs, kl.Dense(2)(x), name="plain")
@@ -213,7 +213,7 @@ def test_a_model_without_blocks_is_said_and_why() -> None:
         tfprune.shrink(model, {"blocks": 0.5}, only="sum")
 
 
-def test_the_report_names_what_went_and_what_could_not() -> None:
+def test_the_report_names_removed_and_kept_blocks() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(6)(inputs)
     x = kl.Add(name="one")([x, kl.Dense(6, name="a")(x)])
@@ -258,7 +258,7 @@ def test_a_plan_that_does_not_fit_is_refused() -> None:
         tfprune.shrink(keras.Model(inputs, y), plan)
 
 
-def test_an_error_in_taking_out_is_seen(monkeypatch) -> None:
+def test_an_error_in_removing_a_block_is_found(monkeypatch) -> None:
     """The proof is against the original with the branch zeroed, so another graph fails it."""
     from tfprune.structure.rebuild import cut
 
@@ -298,7 +298,7 @@ def encoder(x, number, causal=False):
     return kl.Add(name=f"sum_{number}")([x, y])
 
 
-def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
+def test_attention_and_mlp_of_a_transformer_are_removed_separately() -> None:
     inputs = keras.Input((6,), dtype="int32")
     x = kl.Embedding(20, 16)(inputs)
     for number in range(3):
@@ -332,7 +332,7 @@ def test_attention_and_mlp_of_a_transformer_go_one_by_one() -> None:
     importance=st.sampled_from(["l1", "l2", "random"]),
     norm=st.booleans(),
 )
-def test_whatever_goes_the_proof_holds(count, share, importance, norm) -> None:
+def test_the_model_is_verified_for_any_removed_blocks(count, share, importance, norm) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(count)
     model = deep(count, norm=norm)
@@ -350,7 +350,7 @@ def test_whatever_goes_the_proof_holds(count, share, importance, norm) -> None:
     "name", ["ResNet50", "ConvNeXtTiny", "EfficientNetB0", "MobileNetV2", "InceptionResNetV2"]
 )
 @pytest.mark.parametrize("share", [0.25, 0.75])
-def test_applications_get_less_deep(name: str, share: float, tmp_path: Path) -> None:
+def test_blocks_of_applications_are_removed(name: str, share: float, tmp_path: Path) -> None:
     side = 96 if name == "InceptionResNetV2" else 64
     model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3))
     can = sum(block.removable for block in tfprune.units(model).blocks)

@@ -55,7 +55,7 @@ def model_of(make, shape=(6, 6, 3)):
         lambda x: kl.Concatenate()([closed(kl.Dense(3))(x), closed(kl.Dense(2))(x)]),
     ],
 )
-def test_zeros_whatever_the_input(make) -> None:
+def test_tensors_that_are_zero_for_every_input_are_found(make) -> None:
     assert is_zero(constant_of(model_of(make)))
 
 
@@ -74,7 +74,7 @@ def test_zeros_whatever_the_input(make) -> None:
         lambda x: ops.exp(closed(kl.Dense(3), 0.3)(x)) - closed(kl.Dense(3), 0.1)(x),
     ],
 )
-def test_the_same_numbers_whatever_the_input(make) -> None:
+def test_tensors_that_are_constant_for_every_input_are_found(make) -> None:
     value = constant_of(model_of(make))
     assert value is not None
     assert not is_zero(value)
@@ -92,13 +92,13 @@ def test_the_same_numbers_whatever_the_input(make) -> None:
         lambda x: kl.Activation(lambda t: t - t)(x),
     ],
 )
-def test_what_only_seems_constant_is_not_known(make) -> None:
-    """A rectifier that no sample has woken may still wake."""
+def test_tensors_that_only_seem_constant_are_not_reported(make) -> None:
+    """A ReLU that is zero on all samples may be nonzero on others."""
     assert constant_of(model_of(make)) is None
 
 
 @pytest.mark.parametrize("part", ["output", "value"])
-def test_attention_that_is_closed(part) -> None:
+def test_closed_attention_is_constant(part) -> None:
     inputs = keras.Input((5, 6))
     layer = kl.MultiHeadAttention(2, 4, name="mha", bias_initializer="zeros")
     model = keras.Model(inputs, layer(inputs, inputs))
@@ -129,7 +129,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25)
 @given(steps=STEPS)
-def test_whatever_is_claimed_holds_of_every_tensor(steps) -> None:
+def test_every_reported_constant_is_constant(steps) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(len(steps))
     inputs = keras.Input((4,))

@@ -20,7 +20,7 @@ def net(activation="relu"):
 DATA = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
 
 
-def test_gates_stand_after_the_normalization_and_change_nothing_while_open() -> None:
+def test_gates_are_after_the_normalization_and_change_no_output_while_open() -> None:
     model = net()
     with pytest.warns(UserWarning, match=r"no gate for b \(b and c make it together\)"):
         gated = tfprune.add_gates(model, kind="hard")
@@ -30,7 +30,7 @@ def test_gates_stand_after_the_normalization_and_change_nothing_while_open() -> 
     np.testing.assert_allclose(gated(DATA), model(DATA), atol=1e-6)
 
 
-def test_gates_that_nothing_closes_are_said() -> None:
+def test_gates_that_nothing_closes_are_a_warning() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
     with pytest.warns(UserWarning, match="gates of kind 'hard_concrete' do not close"):
         tfprune.add_gates(model)
@@ -50,13 +50,13 @@ def test_only_and_skip() -> None:
         tfprune.add_gates(net(), kind="soft")
 
 
-def test_gates_upon_gates_have_names_of_their_own() -> None:
+def test_gates_added_twice_have_different_names() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(8, name="h"), kl.Dense(2)])
     twice = tfprune.add_gates(tfprune.add_gates(model, kind="hard"), kind="hard")
     assert {layer.name for layer in twice.layers} >= {"h_gate", "h_gate_2"}
 
 
-def test_what_gets_no_gate_is_named() -> None:
+def test_layers_without_a_gate_are_named() -> None:
     x = inputs = keras.Input((4, 8))
     x = kl.Dense(6, name="plain")(x)
     y = kl.Dense(6, name="residual")(x)

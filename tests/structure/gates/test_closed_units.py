@@ -36,7 +36,7 @@ def check(model, removed, note=None):
     return small
 
 
-def test_units_whose_weights_are_all_zero_go() -> None:
+def test_units_whose_weights_are_all_zero_are_removed() -> None:
     model = conv_net(norm=False)
     zero(model.get_layer("a"), [1, 4])
     check(model, {"a": (1, 4)})
@@ -59,7 +59,7 @@ def test_a_constant_under_padding_cannot_be_folded_and_is_named() -> None:
     )
 
 
-def test_units_that_nobody_reads_go() -> None:
+def test_units_that_no_layer_reads_are_removed() -> None:
     model = conv_net()
     kernel, bias = model.get_layer("b").get_weights()
     kernel[:, :, 2] = 0
@@ -67,7 +67,7 @@ def test_units_that_nobody_reads_go() -> None:
     check(model, {"a": (2,)})
 
 
-def test_a_residual_goes_only_where_all_its_parts_are_zero() -> None:
+def test_a_residual_channel_is_removed_only_if_all_addends_are_zero() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(8, name="one")(inputs)
     x = x + kl.Dense(8, name="two")(kl.Dense(5, name="mid")(inputs))
@@ -77,7 +77,7 @@ def test_a_residual_goes_only_where_all_its_parts_are_zero() -> None:
     check(model, {"one": (2, 3)})
 
 
-def test_heads_whose_projections_are_zero_go() -> None:
+def test_heads_whose_projections_are_zero_are_removed() -> None:
     inputs = keras.Input((5, 6))
     model = keras.Model(inputs, kl.MultiHeadAttention(3, 4, name="mha")(inputs, inputs))
     weights = model.get_layer("mha").get_weights()
@@ -90,8 +90,8 @@ def test_heads_whose_projections_are_zero_go() -> None:
     assert small.get_layer("mha").num_heads == 2
 
 
-def test_a_width_that_queries_and_keys_still_use_stays() -> None:
-    """Nothing of it reached the output projection, but the attention was another without it."""
+def test_a_width_that_queries_and_keys_use_is_kept() -> None:
+    """It does not reach the output projection, but the scores depend on it."""
     inputs = keras.Input((5, 6))
     layer = kl.GroupQueryAttention(3, 4, 2, name="gqa")
     model = keras.Model(inputs, layer(inputs, inputs))
@@ -106,7 +106,7 @@ def test_a_width_that_queries_and_keys_still_use_stays() -> None:
     assert small.get_layer("gqa").head_dim == 2
 
 
-def test_recurrent_units_that_are_zero_go() -> None:
+def test_recurrent_units_that_are_zero_are_removed() -> None:
     inputs = keras.Input((5, 3))
     model = keras.Model(inputs, kl.Dense(2)(kl.LSTM(4, name="lstm", bias_initializer="zeros",
                                                     unit_forget_bias=False)(inputs)))  # fmt: skip
@@ -116,7 +116,7 @@ def test_recurrent_units_that_are_zero_go() -> None:
     check(model, {"lstm": (1,)})
 
 
-def test_under_a_normalization_of_channels_nothing_goes() -> None:
+def test_units_read_by_a_normalization_over_channels_are_kept() -> None:
     inputs = keras.Input((4,))
     x = kl.LayerNormalization()(kl.Dense(8, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(x))
@@ -124,15 +124,15 @@ def test_under_a_normalization_of_channels_nothing_goes() -> None:
     check(model, {"a": ()}, note="1 closed units of a kept")
 
 
-def test_one_unit_stays_where_all_are_zero() -> None:
+def test_one_unit_is_kept_where_all_are_zero() -> None:
     model = conv_net(norm=False)
     zero(model.get_layer("a"), list(range(8)))
     small = check(model, {}, note="1 closed units of a kept (0): all of a are closed")
     assert small.get_layer("a").filters == 1
 
 
-def test_the_unit_that_has_to_stay_keeps_its_constant() -> None:
-    """What all units said was folded into the bias, and the one that stayed said it again."""
+def test_the_unit_that_is_kept_keeps_its_constant() -> None:
+    """Only the constants of removed units may be folded into the bias."""
     model = keras.Sequential(
         [keras.Input((3,)), kl.Dense(4, "sigmoid", name="a"), kl.Dense(2, name="b")]
     )
@@ -149,15 +149,15 @@ def grouped_net(bias: str):
     return keras.Model(inputs, kl.Dense(2, name="out")(kl.Flatten()(x)))
 
 
-def test_blocks_stay_equal() -> None:
+def test_blocks_keep_equal_counts() -> None:
     model = grouped_net("zeros")
     zero(model.get_layer("a"), [0, 1, 6])
     note = "1 closed units of a kept (0): the 2 blocks of a keep equal counts"
     check(model, {"a": (1, 6)}, note=note)
 
 
-def test_the_constant_of_a_unit_that_stays_for_its_block_is_not_folded() -> None:
-    """Nothing was removed, and the output differed."""
+def test_the_constant_of_a_unit_kept_for_its_block_is_not_folded() -> None:
+    """No unit is removed, so no constant may be folded."""
     model = grouped_net("ones")
     zero(model.get_layer("b"), [1], bias=False)
     model.get_layer("b").bias.assign([0, 1, 0, 0])
@@ -174,8 +174,8 @@ def test_a_constant_goes_into_the_bias_of_its_own_group() -> None:
     assert small.get_layer("b").kernel.shape == (1, 1, 2, 4)
 
 
-def test_a_layer_called_twice_may_be_told_two_constants() -> None:
-    """The input of the second call was not recorded."""
+def test_a_layer_called_twice_may_receive_two_constants() -> None:
+    """The input of the second call is recorded too."""
     inputs = keras.Input((3,))
     shared = kl.Dense(4, name="shared")
     x = kl.Activation("sigmoid")(shared(kl.Dense(4, name="a")(inputs)))

@@ -1,4 +1,4 @@
-"""What is taken for a constant is one whatever the input is: each of these was removed before."""
+"""Values that are taken for constants are constant for every input."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).normal(scale=5, size=shape).astype("float32")
 
 
-def test_a_rectifier_that_is_shut_on_some_inputs_is_no_constant() -> None:
+def test_a_relu_that_is_zero_on_some_inputs_is_not_constant() -> None:
     inputs = keras.Input((3,))
     factor = kl.Dense(
         1, activation="relu", name="factor", bias_initializer=keras.initializers.Constant(-9.0)
@@ -49,7 +49,7 @@ def test_a_rectifier_that_is_shut_on_some_inputs_is_no_constant() -> None:
     assert shrunk(model, noise(8, 3), None) == 2
 
 
-def test_a_sum_over_an_open_size_is_no_constant() -> None:
+def test_a_sum_over_an_open_size_is_not_constant() -> None:
     inputs = keras.Input((None, 3))
     x = ops.sum(kl.Dense(4, name="a")(inputs), axis=1)
     model = keras.Model(inputs, kl.Dense(2)(x))
@@ -58,7 +58,7 @@ def test_a_sum_over_an_open_size_is_no_constant() -> None:
 
 
 @pytest.mark.parametrize(("padding", "gone"), [(0, 2), (1, 0)])
-def test_a_mean_over_an_open_size_is_one_unless_zeros_were_added(padding: int, gone: int) -> None:
+def test_a_mean_over_an_open_size_is_constant_without_zero_padding(padding: int, gone: int) -> None:
     inputs = keras.Input((None, None, 3))
     x = kl.ZeroPadding2D(padding)(kl.Conv2D(4, 1, name="a")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x)))
@@ -68,7 +68,7 @@ def test_a_mean_over_an_open_size_is_one_unless_zeros_were_added(padding: int, g
 
 
 @pytest.mark.parametrize(("activation", "gone"), [("sigmoid", 0), ("relu", 2)])
-def test_a_recurrent_unit_that_makes_something_of_zero_stays(activation: str, gone: int) -> None:
+def test_a_recurrent_unit_with_an_output_for_zero_input_is_kept(activation: str, gone: int) -> None:
     inputs = keras.Input((5, 3))
     x = kl.SimpleRNN(4, activation=activation, use_bias=False, name="a")(inputs)
     model = keras.Model(inputs, kl.Dense(2)(x))

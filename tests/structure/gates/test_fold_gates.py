@@ -42,7 +42,7 @@ def test_open_gates_are_multiplied_into_the_layer_after(activation) -> None:
 
 
 @pytest.mark.parametrize("largest", [False, True])
-def test_gates_go_through_pooling_into_all_readers(largest: bool) -> None:
+def test_gates_are_folded_through_pooling_into_all_readers(largest: bool) -> None:
     pool, ends = (
         (kl.MaxPooling2D, kl.GlobalMaxPooling2D) if largest
         else (kl.AveragePooling2D, kl.GlobalAveragePooling2D)
@@ -65,7 +65,7 @@ def test_gates_go_through_pooling_into_all_readers(largest: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [lambda x: x, kl.LayerNormalization(), kl.Activation("tanh")])
-def test_a_gate_that_cannot_be_folded_stays_and_is_named(after) -> None:
+def test_a_gate_that_cannot_be_folded_is_kept_and_named(after) -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(6, activation="gelu", name="a")(inputs)
     x = after(tfprune.layers.ChannelGate("l1", name="g")(x))
@@ -78,7 +78,7 @@ def test_a_gate_that_cannot_be_folded_stays_and_is_named(after) -> None:
 
 
 def test_gates_behind_an_operation_that_is_no_layer() -> None:
-    """A head gate stands behind an einsum, whose weights were looked for."""
+    """A head gate is after an operation, which has no weights to fold it into."""
     inputs = keras.Input((5, 6))
     x = kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 3, 4), name="up")(inputs)
     x = tfprune.layers.HeadGate("l1", name="g")(keras.ops.tanh(x))
@@ -92,7 +92,7 @@ def test_gates_behind_an_operation_that_is_no_layer() -> None:
 
 
 @pytest.mark.parametrize(("kind", "how"), [("l1", "raise penalty="), ("hard", r"close\(\) them")])
-def test_that_no_gate_is_closed_is_said(kind: str, how: str) -> None:
+def test_a_note_says_that_no_gate_is_closed(kind: str, how: str) -> None:
     model = keras.Sequential(
         [keras.Input((4,)), kl.Dense(8), tfprune.layers.ChannelGate(kind), kl.Dense(2)]
     )
@@ -126,7 +126,7 @@ def test_heads_of_a_hand_made_attention() -> None:
     assert small.get_layer("up").kernel.shape == (6, 2, 4)
 
 
-def test_a_model_without_gates_is_said() -> None:
+def test_a_model_without_gates_is_refused() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(3)(inputs)))
     with pytest.raises(ModelError, match=r"has no gates: place some with tfprune.add_gates"):
@@ -137,7 +137,7 @@ def test_a_model_without_gates_is_said() -> None:
     np.testing.assert_array_equal(small(np.ones((1, 4))), model(np.ones((1, 4))))
 
 
-def test_a_gate_is_not_folded_into_what_the_model_shows() -> None:
+def test_a_gate_is_not_folded_into_an_output_of_the_model() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(3, name="a")(inputs)
     y = tfprune.layers.ChannelGate("l1", name="g")(x)
@@ -148,7 +148,7 @@ def test_a_gate_is_not_folded_into_what_the_model_shows() -> None:
     assert "g" in [layer.name for layer in small.layers]
 
 
-def test_what_gives_no_numbers_is_refused_with_the_layer_at_fault() -> None:
+def test_a_model_that_computes_nan_is_refused_with_the_layer_named() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2)(kl.Dense(3, name="a")(inputs)))
     model.get_layer("a").bias.assign([0, np.nan, 0])

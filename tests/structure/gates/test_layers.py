@@ -13,7 +13,7 @@ ONES = np.ones((2, 4), "float32")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_gate_that_is_closed_is_exactly_silent(kind: str) -> None:
+def test_the_output_of_a_closed_gate_is_exactly_zero(kind: str) -> None:
     gate = tfprune.layers.ChannelGate(kind)
     assert (np.asarray(gate(ONES)) > 0.9).all()
     gate.close([1, 3])
@@ -36,7 +36,7 @@ def test_a_gate_saves_and_loads(kind: str, tmp_path: Path) -> None:
     ("kind", "rate", "penalty"), [("l1", 0.01, 0.3), ("hard_concrete", 0.1, 3.0)]
 )
 def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty) -> None:
-    """Only the first input matters; the others' gates are driven shut."""
+    """Only the first input matters; the penalty closes the gates of the others."""
     inputs = keras.Input((4,))
     gate = tfprune.layers.ChannelGate(kind, penalty, seed=1)
     head = kl.Dense(1, use_bias=False, kernel_initializer="ones", trainable=False)
@@ -52,7 +52,7 @@ def test_a_penalty_closes_gates_that_the_loss_does_not_need(kind, rate, penalty)
 
 @pytest.mark.parametrize("kind", ["l1", "hard_concrete"])
 def test_gates_train_in_mixed_precision(kind: str) -> None:
-    """Their penalty was of half precision, which Keras cannot add to the loss."""
+    """The penalty must be of full precision: Keras adds it to the loss."""
     policy = keras.DTypePolicy("mixed_float16")
     gate = ChannelGate(kind, 0.1, dtype=policy)
     model = keras.Sequential([keras.Input((4,)), gate, kl.Dense(1, dtype=policy)])
@@ -84,7 +84,7 @@ def test_heads_are_gated_on_the_axis_before_the_last() -> None:
     assert np.asarray(gate(x)).sum() == 5 * 2 * 2
 
 
-def test_wrong_arguments_are_said() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(OptionError, match="unknown 'harder'.*Did you mean hard"):
         tfprune.layers.ChannelGate("harder")
     with pytest.raises(OptionError, match="expected a number of at least 0"):
@@ -92,7 +92,7 @@ def test_wrong_arguments_are_said() -> None:
 
 
 @pytest.mark.parametrize("positions", [[4], "ab", 2, [0.5]])
-def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
+def test_positions_that_a_gate_does_not_have_are_refused(positions) -> None:
     gate = ChannelGate(name="gate")
     with pytest.raises(OptionError, match="is not built: call it on data first"):
         gate.close([0])
@@ -102,7 +102,7 @@ def test_positions_that_a_gate_does_not_have_are_said(positions) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, -2, 2, "a"])
-def test_an_axis_that_cannot_be_gated_is_said(axis) -> None:
+def test_an_axis_that_cannot_be_gated_is_refused(axis) -> None:
     with pytest.raises(OptionError, match="is not an axis after the batch of"):
         ChannelGate(axis=axis).build((None, 4))
 

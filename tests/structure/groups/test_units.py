@@ -12,12 +12,12 @@ def small():
     return keras.Model(inputs, kl.Dense(2, name="out")(kl.GlobalAveragePooling2D()(x)), name="net")
 
 
-def test_what_stays_is_named_with_the_reason() -> None:
+def test_frozen_channels_are_named_with_the_reason() -> None:
     (line,) = tfprune.units(small()).frozen
     assert (line.layer, line.size, line.reason) == ("out", 2, "it is an output of the model")
 
 
-def test_the_table_can_be_read() -> None:
+def test_the_units_are_printed_as_a_table() -> None:
     text = str(tfprune.units(small()))
     assert "net: 6 units in 1 groups; prunable share of multiplications: 100.0%" in text
     assert "conv      6 channels  7 weight axes" in text

@@ -11,7 +11,7 @@ def flow_of(*shapes):
     return Flow(graph)
 
 
-def test_joining_pairs_positions_and_freezes_what_has_no_partner() -> None:
+def test_joining_pairs_positions_and_freezes_the_others() -> None:
     flow = flow_of()
     a, b = flow.fresh(3, None), flow.fresh(3, None)
     flow.join(a, b, "sum")

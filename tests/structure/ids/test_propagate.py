@@ -1,15 +1,105 @@
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import layers as kl
 from keras import ops
 
 import tfprune
+from tfprune.errors import ModelError
 from tfprune.graph.read import read
 from tfprune.structure import rules
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.propagate import propagate
 from tfprune.structure.ids.rule_registry import forget
+
+
+def test_einsum_layers_pass_sizes_on(check) -> None:
+    inputs = keras.Input((None, 6))
+    x = kl.EinsumDense("btd,dhk->bthk", output_shape=(None, 3, 4), name="up")(inputs)
+    x = kl.EinsumDense("bthk,hkd->btd", output_shape=(None, 8), name="down")(x)
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    _, report = tfprune.shrink(model, {"macs": 0.5}, round_to=1, input_shape=(10, 6))
+    assert report.before.macs == 10 * (6 * 3 * 4 + 3 * 4 * 8 + 8 * 2)
+    assert report.achieved <= 0.5
+
+
+class Shy(keras.layers.Layer):
+    """A layer whose output spec fails for any shape but its first."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), name="scale")
+        self.first = shape
+
+    def compute_output_spec(self, x):
+        if hasattr(self, "first") and tuple(x.shape) != tuple(self.first):
+            raise RuntimeError("another shape")
+        return keras.KerasTensor(x.shape, dtype=x.dtype)
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_a_layer_without_a_rule_need_not_know_its_output() -> None:
+    inputs = keras.Input((None, 6))
+    x = Shy(name="shy")(inputs)
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="hidden")(x)))
+    found = tfprune.units(model, input_shape=(10, 6))
+    assert [group.name for group in found] == ["hidden"]
+
+
+def test_wrong_shapes_are_errors() -> None:
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, kl.GlobalAveragePooling2D()(kl.Conv2D(4, 5)(inputs)))
+    with pytest.raises(ValueError, match="negative"):
+        tfprune.units(model, input_shape=(3, 3, 3))
+
+
+def test_a_shape_that_a_layer_cannot_take_is_one_line() -> None:
+    inputs = keras.Input((None, None, 3))
+    x = kl.Conv2D(4, 3, name="one")(inputs)
+    x = kl.Conv2D(4, 3, name="two")(x)
+    model = keras.Model(inputs, kl.GlobalAveragePooling2D()(x))
+    said = r"two cannot take .*\(None, 2, 2, 4\), batch first.*[^.]\. Pass another input_shape=$"
+    with pytest.raises(ModelError, match=said) as told:
+        tfprune.units(model, input_shape=(4, 4, 3))
+    assert "\n" not in str(told.value)
+
+
+class Sampled(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.numbers = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.numbers)
+
+
+def test_the_random_generator_of_a_layer_does_not_advance() -> None:
+    inputs = keras.Input((4,))
+    layer = Sampled()
+    model = keras.Model(inputs, kl.Dense(2)(layer(kl.Dense(8)(inputs))))
+    before = keras.ops.convert_to_numpy(layer.numbers.state).tolist()
+    tfprune.units(model)
+    assert keras.ops.convert_to_numpy(layer.numbers.state).tolist() == before
+
+
+class Crooked(kl.Layer):
+    """A layer without a rule, and with a wrong output spec."""
+
+    def call(self, x):
+        return keras.ops.flip(keras.ops.cumsum(x, axis=1), axis=1)
+
+    def compute_output_shape(self, shape):
+        return 1 / 0 if None not in shape else shape
+
+
+def test_a_layer_with_a_wrong_output_spec_is_traced() -> None:
+    x = inputs = keras.Input((None, 6))
+    x = Crooked(name="own", trainable=False)(kl.Dense(4)(x))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="after")(x)))
+    found = tfprune.units(model, input_shape=(10, 6))
+    assert found.prunable_share > 0
 
 
 def carried(model, counts=None) -> Flow:
@@ -26,7 +116,7 @@ def axes_of_output(flow: Flow) -> tuple:
     return flow.axes(end)
 
 
-def test_each_call_hands_its_ids_on() -> None:
+def test_ids_pass_from_call_to_call() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), kl.ReLU(), kl.Dense(2)])
     flow = carried(model)
     before, last = axes_of_output(flow)
@@ -34,7 +124,7 @@ def test_each_call_hands_its_ids_on() -> None:
     np.testing.assert_array_equal(last, [3, 4])
 
 
-def test_several_outputs_have_their_own() -> None:
+def test_several_outputs_have_their_own_ids() -> None:
     x = inputs = keras.Input((4,))
     left, right = ops.split(kl.Dense(5)(x), [2], axis=-1)
     flow = carried(keras.Model(inputs, kl.Concatenate()([right, left])))
@@ -51,7 +141,7 @@ class Own(kl.Layer):
         return tf.multiply(x, self.w)
 
 
-def test_what_has_no_rule_holds_what_it_touches() -> None:
+def test_a_layer_without_a_rule_freezes_its_channels() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3), Own(name="own"), kl.Dense(2)])
     flow = carried(model)
     (held, why), *_ = flow.frozen
@@ -59,7 +149,7 @@ def test_what_has_no_rule_holds_what_it_touches() -> None:
     assert why.startswith("own has no rule (")
 
 
-def test_what_is_multiplied_beyond_the_ids_is_charged_to_its_call() -> None:
+def test_multiplications_beyond_the_ids_are_counted_for_their_call() -> None:
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3)])
     graph = read(model, lambda op: rules.find(op) is not None)
     (call,) = graph.calls
@@ -87,7 +177,7 @@ class Linear(kl.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def test_a_layer_of_ones_own_costs_what_is_left_of_its_kernel() -> None:
+def test_the_cost_of_a_custom_layer_is_that_of_its_cut_kernel() -> None:
     @rules.register(Linear)
     def linear(flow, call):
         site, x = flow.site(call.op), flow.axes(call.args[0])

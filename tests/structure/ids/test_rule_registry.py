@@ -26,7 +26,7 @@ class Other(kl.Dense):
         return super().call(x)[..., ::-1]
 
 
-def test_a_rule_of_ones_own(check) -> None:
+def test_a_custom_rule_is_used(check) -> None:
     inputs = keras.Input((4,))
     x = Scale(name="own")(kl.Dense(8, name="before")(inputs))
     model = keras.Model(inputs, kl.Dense(2)(x))
@@ -75,7 +75,7 @@ def test_an_operation_of_another_package_has_no_rule() -> None:
     "given",
     [None, 5, (None,), (None, None, None), [(None, None)] * 2, (None, "a"), (None, np.arange(3))],
 )
-def test_a_rule_that_gives_something_else_is_named(given) -> None:
+def test_a_rule_that_returns_something_else_is_an_error_with_its_layer(given) -> None:
     class Wrong(keras.layers.Layer):
         def call(self, x, training=None):
             return x * 1.0

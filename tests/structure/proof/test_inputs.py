@@ -7,7 +7,7 @@ from tfprune.structure.groups.units import units
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 
 
-def test_inputs_are_of_the_kind_that_the_model_reads() -> None:
+def test_inputs_have_the_types_that_the_model_reads() -> None:
     ids, mask = keras.Input((5,), dtype="int32"), keras.Input((5,), dtype="bool")
     plain = keras.Input((None, 2))
     x = kl.Concatenate()([kl.Embedding(7, 3)(ids), plain])
@@ -22,7 +22,7 @@ def shapes(model) -> list[tuple]:
     return [x.shape for x in random_inputs(units(model), np.random.default_rng(0), None)]
 
 
-def test_small_inputs_that_are_normalized_over_the_batch_are_more_than_two() -> None:
+def test_small_inputs_normalized_over_the_batch_have_more_than_two_samples() -> None:
     def net(size, *more):
         return keras.Sequential(
             [keras.Input((size, size, 3)), kl.Conv2D(4, 3), *more, kl.Flatten(), kl.Dense(2)]
@@ -38,7 +38,7 @@ def test_small_inputs_that_are_normalized_over_the_batch_are_more_than_two() -> 
     assert shapes(fixed) == [(3, 4)]
 
 
-def test_weights_that_are_all_alike_become_random_and_no_others() -> None:
+def test_only_constant_weights_are_replaced_by_random_numbers() -> None:
     alike, trained = np.ones(5, "float32"), np.array([1, 2, 1], "float32")
     count, single = np.zeros(3, "int32"), np.ones(1, "float32")
     (made,) = varied({0: [alike, trained, count, single]}, np.random.default_rng(0)).values()

@@ -12,7 +12,7 @@ from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.ids.rule_registry import forget
 from tfprune.structure.proof import prove as prove_module
-from tfprune.structure.proof.prove import prove
+from tfprune.structure.proof.prove import check_unrolling, prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
 
@@ -30,7 +30,7 @@ def cut_in_half(model):
     return cut, rebuild(cut)
 
 
-def test_a_right_cut_is_proven() -> None:
+def test_a_correct_cut_is_verified() -> None:
     model = conv_net()
     proof = prove(*cut_in_half(model))
     assert proof.error <= 1e-6
@@ -39,7 +39,7 @@ def test_a_right_cut_is_proven() -> None:
 
 
 @pytest.mark.parametrize("layer", ["conv", "bn", "out"])
-def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
+def test_a_wrong_slice_in_any_layer_is_found(layer: str) -> None:
     """The rows of one weight are taken at other positions than those that live."""
     model = conv_net()
     cut, small = cut_in_half(model)
@@ -55,7 +55,7 @@ def test_a_wrong_slice_in_any_layer_is_seen(layer: str) -> None:
         prove(cut, small)
 
 
-def test_a_factor_that_is_missing_is_seen() -> None:
+def test_a_missing_factor_is_found() -> None:
     inputs = keras.Input((5, 6))
     y = kl.MultiHeadAttention(2, 8, name="mha")(inputs, inputs)
     model = keras.Model(inputs, y)
@@ -70,7 +70,7 @@ def test_a_factor_that_is_missing_is_seen() -> None:
         prove(cut, small)
 
 
-def test_the_models_are_left_as_they_were() -> None:
+def test_verifying_changes_neither_model() -> None:
     model = conv_net()
     cut, small = cut_in_half(model)
     before = [w.copy() for w in model.get_weights()], [w.copy() for w in small.model.get_weights()]
@@ -82,7 +82,7 @@ def test_the_models_are_left_as_they_were() -> None:
 
 
 def test_layers_that_augment_are_run_as_in_inference() -> None:
-    """They augment by themselves where nobody says that it is not training."""
+    """They augment unless they are called with training=False."""
     inputs = keras.Input((8, 8, 3))
     x = kl.RandomContrast(0.5)(kl.RandomRotation(0.3)(inputs))
     x = kl.GlobalAveragePooling2D()(kl.Conv2D(16, 3, activation="relu", name="conv")(x))
@@ -104,8 +104,8 @@ def test_weights_that_are_not_finite_are_named() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["a", "b"])
-def test_what_is_not_finite_is_seen_in_any_output(spoilt: str) -> None:
-    """The largest of 0.0 and NaN was 0.0, so that only the first output counted."""
+def test_numbers_that_are_not_finite_are_found_in_any_output(spoilt: str) -> None:
+    """In Python, the largest of 0.0 and NaN is 0.0."""
     inputs = keras.Input((4,))
     x = kl.Dense(16, name="h")(inputs)
     model = keras.Model(inputs, [kl.Dense(2, name=name)(x) for name in "ab"])
@@ -114,7 +114,7 @@ def test_what_is_not_finite_is_seen_in_any_output(spoilt: str) -> None:
         tfprune.shrink(model, {"channels": 0.5})
 
 
-def test_masks_that_are_carried_along_reach_what_stands_behind_a_silenced_call() -> None:
+def test_masks_reach_the_layers_after_a_zeroed_call() -> None:
     if KERAS < (3, 12):
         pytest.skip(f"Attention of Keras {keras.__version__} fails on the mask of a sequence")
     ids = keras.Input((12,), dtype="int32")
@@ -149,15 +149,15 @@ def test_both_models_draw_the_same_random_numbers() -> None:
     assert [int(v.numpy()[1]) for v in model.non_trainable_variables] == before
 
 
-def test_a_network_that_leaves_one_position_is_proven_all_the_same() -> None:
+def test_a_network_that_ends_with_one_position_is_verified() -> None:
     model = keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None)
     _, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
     assert report.error <= 1e-4
 
 
 @pytest.mark.parametrize("left", [1, 2, 3])
-def test_a_proof_is_not_run_where_keras_takes_an_addend_for_a_bias(left: int) -> None:
-    """Of two samples and two channels, right cuts were refused (Keras 3.15)."""
+def test_sample_counts_for_which_keras_miscomputes_sums_are_avoided(left: int) -> None:
+    """Keras 3.15 computes a wrong sum for two samples and two channels."""
     inputs = keras.Input((5,))
     x = keras.layers.Dense(4, name="a")(inputs)
     x = x + keras.ops.sum(keras.layers.Dense(3, name="b")(x), axis=-1, keepdims=True)
@@ -175,7 +175,7 @@ def residual_net():
     return keras.Model(inputs, kl.Dense(2, name="out")(x))
 
 
-def test_the_proof_compares_with_the_branch_silenced() -> None:
+def test_the_reference_has_the_removed_branch_zeroed() -> None:
     found = units(residual_net())
     cut = uncut(found).without(branches_of(found.blocks[:1]), None)
     assert prove(cut, rebuild(cut)).error <= 1e-6
@@ -187,7 +187,7 @@ def test_the_proof_compares_with_the_branch_silenced() -> None:
 @pytest.mark.parametrize(
     ("errors", "passes"), [([5e-4, 1e-6], True), ([5e-4, 5e-4], False), ([5e-3, 1e-6], False)]
 )
-def test_rounding_a_little_over_the_tolerance_is_looked_at_in_64_bits(
+def test_a_difference_slightly_above_the_tolerance_is_compared_again_in_64_bits(
     errors: list[float], passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left, seen = iter(errors), []
@@ -206,7 +206,7 @@ def test_rounding_a_little_over_the_tolerance_is_looked_at_in_64_bits(
     assert seen == ["float32", "float64"][: 1 if errors[0] > 1e-3 else 2]
 
 
-def test_in_64_bits_a_right_cut_is_exact_and_a_wrong_one_as_wrong(
+def test_in_64_bits_a_correct_cut_is_exact_and_a_wrong_one_still_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compare = prove_module._compare_zeroed
@@ -229,7 +229,7 @@ class Narrow(kl.Layer):
         return tf.raw_ops.AddV2(x=x, y=tf.constant(1.0))
 
 
-def test_a_layer_that_knows_32_bits_alone_is_refused_by_the_first_comparison(
+def test_the_first_comparison_decides_for_a_layer_of_32_bits_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tfprune.rules.register(Narrow)(lambda flow, call: flow.axes(call.args[0]))
@@ -242,3 +242,85 @@ def test_a_layer_that_knows_32_bits_alone_is_refused_by_the_first_comparison(
     monkeypatch.setattr(prove_module, "_difference", lambda *_: 5e-4)
     with pytest.raises(ModelError, match=r"by 0\.0005 of the output's scale"):
         prove(cut, small)
+
+
+class Inner(keras.layers.Layer):
+    """A layer that computes something else on numbers than on symbolic tensors."""
+
+    def __init__(self, honest=False, **kwargs):
+        super().__init__(**kwargs)
+        self.honest = honest
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        symbolic = isinstance(x, keras.KerasTensor)
+        return self.dense(x) * (1.0 if symbolic or self.honest else 2.0)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((*x.shape[:-1], 6), dtype=x.dtype)
+
+
+def net(**options):
+    inputs = keras.Input((5,))
+    return keras.Model(inputs, kl.Dense(2)(Inner(name="inner", **options)(inputs)))
+
+
+def test_a_layer_that_computes_more_than_its_trace_is_found() -> None:
+    with pytest.raises(ModelError, match="compute something else.*inner.*rules.register"):
+        tfprune.shrink(net(), {"channels": 0.5}, round_to=1)
+
+
+def test_a_layer_that_computes_its_trace_passes(check) -> None:
+    check(net(honest=True))
+
+
+class Masked(keras.layers.Layer):
+    """It reads the mask that Keras carries along with a tensor."""
+
+    def build(self, shape):
+        self.supports_masking = True
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x, mask=None):
+        x = self.dense(x)
+        return x if mask is None else x * keras.ops.cast(mask, x.dtype)[..., None]
+
+
+def test_masks_reach_traced_layers(check) -> None:
+    ids = keras.Input((5,), dtype="int32")
+    x = Masked(name="masked")(kl.Embedding(7, 4, mask_zero=True)(ids))
+    small, _ = check(keras.Model(ids, kl.Dense(2, use_bias=False)(x)))
+    data = np.array([[1, 2, 3, 0, 0]], "int32")
+    assert np.abs(np.asarray(small(data))[0, :3]).max() > 0
+    np.testing.assert_array_equal(np.asarray(small(data))[0, 3:], 0)
+
+
+class Fixed(keras.layers.Layer):
+    """A layer that works for one length only."""
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="dense")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(x) + np.ones((5, 6), "float32")
+
+
+def test_traced_calls_that_fail_are_an_error_with_the_fix() -> None:
+    inputs = keras.Input((None, 4))
+    model = keras.Model(inputs, kl.Dense(2)(Fixed(name="fixed")(inputs)))
+    with pytest.raises(ModelError, match="traced operations fail .*Pass input_shape=.*fixed"):
+        tfprune.shrink(model, {"channels": 0.5}, round_to=1)
+    _, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1, input_shape=(5, 4))
+    assert report.error <= 1e-4
+
+
+def test_models_without_traces_are_not_run_twice() -> None:
+    inputs = keras.Input((4,))
+    found = units(keras.Model(inputs, kl.Dense(2)(inputs)))
+    assert found.graph.traced == []
+    check_unrolling(found, [np.ones((1, 99), "float32")], low_precision=False)

@@ -27,7 +27,7 @@ def grouped():
 def test_multiplications_are_those_of_the_definition() -> None:
     found = units(grouped())
     meter = Meter(found)
-    assert meter.macs_by_call(meter.everything) == {
+    assert {cost.call.path: cost.now for cost in found.flow.costs} == {
         "a": 64 * 9 * 3 * 8,
         "b": 64 * 9 * (8 // 2) * 12,
         "d": 16 * 9 * 12,
@@ -64,7 +64,7 @@ def test_multiplications_that_cannot_be_counted_ask_for_the_input_shape() -> Non
     step=st.integers(1, 32),
     shares=st.lists(st.floats(0, 1), min_size=2, max_size=6),
 )
-def test_rounding_never_empties_and_never_jumps(most, step, shares) -> None:
+def test_rounding_keeps_at_least_one_step_and_takes_the_nearest(most, step, shares) -> None:
     kept = [nearest_multiple(share * most, step, most) for share in sorted(shares)]
     assert kept == sorted(kept)
     for share, count in zip(sorted(shares), kept, strict=True):
@@ -239,7 +239,7 @@ def test_units_cost_what_the_model_costs(name: str) -> None:
     assert report.after.macs == tfprune.macs(small).total
 
 
-def test_what_cannot_be_cut_is_out_of_reach_and_counts_against_the_target() -> None:
+def test_layers_that_cannot_be_cut_are_left_out_of_the_prunable_share() -> None:
     model = sequence(kl.SpectralNormalization(kl.Conv2D(5, 3)), kl.Conv2D(6, 3), **IMAGE)
     kind = "SpectralNormalization"
     inside = next(op.macs for op in tfprune.macs(model).operations if op.kind == kind)
@@ -262,7 +262,7 @@ class Opaque(kl.Layer):
         return (*shape[:-1], 4)
 
 
-def test_what_cannot_be_counted_is_named() -> None:
+def test_layers_that_cannot_be_counted_are_named() -> None:
     model = sequence(kl.Dense(12), kl.Dense(9), Opaque(name="opaque"), shape=(8,))
     (note,) = [note for note in units(model).graph.notes if "counted" in note]
     assert note.startswith("multiplications not counted: opaque (tests.Opaque): ")

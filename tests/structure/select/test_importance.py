@@ -48,7 +48,7 @@ def scores(importance, model=None, **options):
         ("bn_scale", [1, 1, 1]),
     ],
 )
-def test_what_is_measured_on_weights(name, expected) -> None:
+def test_importances_of_weights_match_their_definition(name, expected) -> None:
     got = scores(name)
     if name == "lamp":
         # Squares are 4+2, 4+25 and 9: each over the sum of all that are no smaller.
@@ -102,8 +102,8 @@ def test_taylor_is_weight_times_gradient() -> None:
     np.testing.assert_allclose(got, slopes, atol=2e-3)
 
 
-def test_taylor_is_the_slope_of_the_loss_along_all_that_a_unit_sends() -> None:
-    """Also what a BatchNormalization adds to it; once only the kernel before it counted."""
+def test_taylor_is_the_slope_of_the_loss_along_all_outputs_of_a_unit() -> None:
+    """This includes what a BatchNormalization adds, not only the kernel before it."""
     inputs = keras.Input((4,))
     x = kl.Dense(3, name="a")(inputs)
     x = kl.ReLU()(kl.BatchNormalization(name="bn")(x))
@@ -126,7 +126,7 @@ def test_taylor_is_the_slope_of_the_loss_along_all_that_a_unit_sends() -> None:
     np.testing.assert_allclose(got, slopes, rtol=0.02, atol=1e-3)
 
 
-def test_attention_that_no_weights_use_is_judged_by_what_makes_it() -> None:
+def test_attention_that_no_weights_use_is_scored_by_the_weights_that_make_it() -> None:
     inputs = keras.Input((5, 8))
     x = kl.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
     model = keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling1D()(x)))
@@ -139,7 +139,7 @@ def test_attention_that_no_weights_use_is_judged_by_what_makes_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["taylor", "hessian"])
-def test_gradients_choose_in_depthwise_networks_too(name: str) -> None:
+def test_importances_by_gradient_work_in_depthwise_networks(name: str) -> None:
     """Every group loses its share, also those that depthwise layers go along with."""
     x = inputs = keras.Input((8, 8, 3))
     for width in (8, 16):
@@ -156,7 +156,7 @@ def test_gradients_choose_in_depthwise_networks_too(name: str) -> None:
     assert [small.get_layer(f"c{width}").filters for width in (8, 16)] == [4, 8]
 
 
-def test_a_function_of_ones_own_sees_positions_first() -> None:
+def test_a_custom_function_gets_positions_as_the_first_axis() -> None:
     shapes = []
 
     def largest(rows):
@@ -173,7 +173,7 @@ def test_a_function_of_ones_own_sees_positions_first() -> None:
         scores(lambda rows: np.full(len(rows), np.inf))
 
 
-def test_units_that_an_importance_cannot_judge_stay_and_are_named() -> None:
+def test_units_without_an_importance_are_kept_and_named() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(8, name="plain")(inputs)
     x = kl.BatchNormalization(gamma_initializer="uniform")(kl.Dense(8, name="normed")(x))

@@ -32,7 +32,7 @@ def test_intensity_is_time_over_multiplications() -> None:
     assert intensities(units(model)).tolist() == [pytest.approx(time / total)]
 
 
-def test_what_is_folded_into_a_convolution_moves_nothing() -> None:
+def test_layers_folded_into_a_convolution_move_no_memory() -> None:
     def net(*between):
         inputs = keras.Input((8, 8, 3))
         x = kl.Conv2D(8, 3, name="conv")(inputs)
@@ -46,7 +46,7 @@ def test_what_is_folded_into_a_convolution_moves_nothing() -> None:
     assert intensities(net(kl.Activation("swish"))) != pytest.approx(plain)
 
 
-def test_fast_leaves_the_same_multiplications_and_cuts_more_where_time_goes() -> None:
+def test_fast_keeps_the_same_multiplications_and_removes_more_where_time_is_spent() -> None:
     model = two_stages()
     options = {"round_to": 1, "verify": False}
     _, even = tfprune.shrink(model, {"macs": 0.5}, ranking="uniform", **options)
@@ -67,14 +67,14 @@ def test_fast_reaches_what_uniform_reaches() -> None:
     assert report.after.macs <= 0.05 * meter.macs(meter.everything)
 
 
-def test_sizes_left_open_are_asked_for() -> None:
+def test_open_sizes_are_an_error_that_asks_for_input_shape() -> None:
     model = two_stages(None)
     with pytest.raises(OptionError, match="needs the sizes of all tensors: pass input_shape="):
         tfprune.shrink(model, {"channels": 0.5}, ranking="fast")
     tfprune.shrink(model, {"channels": 0.5}, ranking="fast", input_shape=(16, 16, 3))
 
 
-def test_the_batch_is_no_open_size_wherever_it_stands() -> None:
+def test_the_batch_is_not_an_open_size_on_any_axis() -> None:
     inputs = keras.Input((10, 24))
     x = ops.transpose(ops.reshape(kl.Dense(96)(inputs), (-1, 10, 3, 4, 8)), (2, 0, 3, 1, 4))
     q, k, v = x[0], x[1], x[2]

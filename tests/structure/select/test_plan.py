@@ -17,7 +17,7 @@ def net(width=16):
     return keras.Model(inputs, kl.Dense(2, name="out")(x), name="net")
 
 
-def test_a_plan_goes_out_and_comes_in_and_does_the_same(tmp_path: Path) -> None:
+def test_a_saved_and_loaded_plan_gives_the_same_model(tmp_path: Path) -> None:
     model = net()
     small, report = tfprune.shrink(model, {"params": 0.5}, round_to=1)
     report.plan.save(tmp_path / "plan.json")
@@ -32,8 +32,8 @@ def test_a_plan_goes_out_and_comes_in_and_does_the_same(tmp_path: Path) -> None:
     assert [w.shape for w in other.get_weights()] == [w.shape for w in small.get_weights()]
 
 
-def test_layers_that_keras_named_are_found_when_it_has_counted_further() -> None:
-    """`dense_1` of one build may be another layer in the next: it was cut instead."""
+def test_layers_with_automatic_names_are_found_with_other_numbers() -> None:
+    """`dense_1` of one build may be another layer in the next."""
 
     def plain():
         layers = [kl.Dense(16, activation="relu") for _ in range(3)]
@@ -54,7 +54,7 @@ def test_layers_that_keras_named_are_found_when_it_has_counted_further() -> None
     assert [w.shape for w in again.get_weights()] == [w.shape for w in small.get_weights()]
 
 
-def test_a_plan_of_ones_own() -> None:
+def test_a_plan_written_by_hand_is_applied() -> None:
     plan = tfprune.Plan("net", (Removal("c", "units", 12, (0, 3)),))
     model = net()
     small, _ = tfprune.shrink(model, plan)
@@ -80,12 +80,12 @@ def test_a_plan_that_does_not_fit_is_refused(removal, message) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"model": "m", "removals": [{"layer": 1}]}, []])
-def test_what_is_no_plan_is_said(data) -> None:
+def test_other_objects_than_plans_are_refused(data) -> None:
     with pytest.raises(OptionError, match="this is not a plan"):
         tfprune.Plan.from_json(data)
 
 
-def test_a_file_that_is_no_plan_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_plan_is_a_one_line_error(tmp_path: Path) -> None:
     plan = tfprune.Plan("net", ())
     with pytest.raises(OptionError, match="is a folder; give the name of a file in it"):
         plan.save(tmp_path)
@@ -120,6 +120,6 @@ def test_positions_are_whole_numbers(change, message) -> None:
     ("data", "message"),
     [([], "a dict as Plan.to_json returns it.*Received list"), ({"model": "x"}, "no 'removals'")],
 )
-def test_what_is_amiss_with_a_plan_is_said(data, message) -> None:
+def test_the_error_names_what_is_wrong_with_a_plan(data, message) -> None:
     with pytest.raises(OptionError, match=message):
         Plan.from_json(data)

@@ -32,11 +32,11 @@ def pool(model, score=None, **options):
     return candidates(found, score, ShrinkOptions(target={"channels": 0.5}, **options))[0]
 
 
-def test_uniform_takes_the_same_share_of_each() -> None:
+def test_uniform_removes_the_same_share_of_each_group() -> None:
     assert RANKINGS["uniform"](pool(net()), 0.25) == [12, 18, 30]
 
 
-def test_global_measures_each_by_its_own_mean() -> None:
+def test_global_compares_scores_relative_to_the_mean_of_their_group() -> None:
     found = units(net((4, 4)))
     score = np.ones(found.flow.size)
     score[found[0].units] = [1, 1, 1, 1]
@@ -45,7 +45,7 @@ def test_global_measures_each_by_its_own_mean() -> None:
     assert (first, second) == (4, 1)
 
 
-def test_isomorphic_shares_out_within_kinds() -> None:
+def test_isomorphic_ranks_within_groups_of_equal_structure() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(8, name="plain")(inputs)
     for number in range(2):
@@ -58,7 +58,7 @@ def test_isomorphic_shares_out_within_kinds() -> None:
     assert by_name["normed0"] + by_name["normed1"] == 8
 
 
-def test_among_equals_the_lower_index_stays() -> None:
+def test_of_equal_units_the_lower_index_is_kept() -> None:
     group = units(net((5,)))[0]
     bundles, scores = bundle(group, np.array([1.0, 2, 1, 2, 1]))
     assert bundles.ravel().tolist() == group.units[[4, 2, 0, 3, 1]].tolist()
@@ -72,7 +72,7 @@ def test_amounts_and_shares_of_one_cost_agree() -> None:
     assert by_share.plan == by_amount.plan
 
 
-def test_widths_are_multiples_and_never_nothing() -> None:
+def test_kept_counts_are_multiples_and_at_least_one() -> None:
     small, _ = tfprune.shrink(net((64, 4, 40)), {"channels": 0.01}, cap=1.0, verify=False)
     assert [small.get_layer(f"d{n}").units for n in range(3)] == [8, 4, 8]
 
@@ -94,7 +94,7 @@ def test_the_cap_leaves_multiples_too(width, cap, stay) -> None:
     cap=st.floats(0, 1),
     asked=st.floats(0, 1),
 )
-def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, cap, asked) -> None:
+def test_kept_counts_are_a_multiple_or_all_and_respect_the_cap(count, step, cap, asked) -> None:
     where, most = np.arange(count), math.floor(cap * count + 1e-9)
     group = Group(0, "d0", "channels", where, np.zeros(count, int), (), (), True, ())
     kept = RankedGroup(group, where[:, None], np.zeros(count), step, most).kept(asked * count)
@@ -103,7 +103,7 @@ def test_what_stays_is_a_multiple_or_all_and_no_less_than_the_cap(count, step, c
     assert kept >= count - most
 
 
-def test_what_cannot_be_met_says_how_far_it_gets() -> None:
+def test_an_unreachable_target_is_an_error_with_the_least_cost() -> None:
     with pytest.raises(
         OptionError,
         match=r"params 0\.05: at most 2\d\d wanted, but at least [\d,]+ of [\d,]+ \([\d.]+%\) "
@@ -112,18 +112,18 @@ def test_what_cannot_be_met_says_how_far_it_gets() -> None:
         tfprune.shrink(net((64, 64)), {"params": 0.05}, cap=0.5)
 
 
-def test_per_cent_where_a_share_was_meant_is_recognised() -> None:
+def test_a_percentage_instead_of_a_share_gets_a_hint() -> None:
     with pytest.raises(OptionError, match=r"macs 50: at most .* Did you mean 0\.5\?"):
         tfprune.shrink(net((64, 64)), {"macs": 50})
 
 
 @pytest.mark.parametrize("options", [{"round_to": 16}, {"skip": "d0"}, {"round_to": 10**9}])
-def test_channels_of_which_none_can_go_are_said(options) -> None:
+def test_channels_of_which_none_can_be_removed_are_an_error(options) -> None:
     with pytest.raises(OptionError, match=r"channels 0.5: none of 16 channels can be .*groups"):
         tfprune.shrink(net((16,)), {"channels": 0.5}, **options)
 
 
-def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
+def test_a_share_of_channels_far_from_the_target_gets_a_note() -> None:
     _, report = tfprune.shrink(net((24, 16)), {"channels": 1e-9}, verify=False)
     (note,) = report.notes
     assert note == (
@@ -135,7 +135,7 @@ def test_a_share_of_channels_far_from_what_was_asked_is_noted() -> None:
 
 
 @pytest.mark.parametrize("cost", ["macs", "params", "channels"])
-def test_more_than_the_model_has_is_noted(cost) -> None:
+def test_an_amount_above_that_of_the_model_gets_a_note(cost) -> None:
     _, report = tfprune.shrink(net((16,)), {cost: 2_000_000}, verify=False)
     assert report.notes == (f"the model already meets its target of {cost} 2,000,000",)
 
@@ -153,7 +153,7 @@ def test_only_skip_and_ratios() -> None:
     assert [small.get_layer(f"d{n}").units for n in range(3)] == [4, 24, 30]
 
 
-def test_a_ratio_of_what_another_option_keeps_whole_is_an_error() -> None:
+def test_a_ratio_for_layers_that_another_option_keeps_is_an_error() -> None:
     for options in ({"only": "d1"}, {"skip": "d0"}):
         with pytest.raises(FilterError, match="ratios: 'd0' is kept whole by only=, skip="):
             tfprune.shrink(net(), None, ratios={"d0": 0.5}, **options)
@@ -177,7 +177,7 @@ def test_filters_that_match_nothing_are_errors() -> None:
         tfprune.shrink(found.model, None, ratios={"d0": 1.5})
 
 
-def test_a_model_of_which_nothing_can_go_is_said() -> None:
+def test_a_model_without_prunable_units_is_an_error() -> None:
     inputs = keras.Input((4,))
     model = keras.Model(inputs, kl.Dense(2, name="only")(inputs), name="net")
     with pytest.raises(
@@ -196,7 +196,7 @@ class Twice(kl.Layer):
         return tf.matmul(x, self.kernel)
 
 
-def test_what_has_no_rule_is_named_where_nothing_can_go() -> None:
+def test_the_error_without_prunable_units_names_layers_without_a_rule() -> None:
     inputs = keras.Input((3,))
     model = keras.Model(inputs, kl.Dense(2, name="out")(Twice(name="own")(inputs)))
     assert "own: 4 kept (own has no rule" in str(tfprune.units(model))

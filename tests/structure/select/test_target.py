@@ -37,12 +37,12 @@ def test_a_target_is_data() -> None:
         ({"blocks": 0}, "of the removable blocks to remove. Received 0$"),
     ],
 )
-def test_what_is_no_target_is_said(target, message) -> None:
+def test_invalid_targets_are_refused(target, message) -> None:
     with pytest.raises(OptionError, match=message):
         parse_target(target)
 
 
-def test_a_recipe_may_also_ask_for_what_is_closed() -> None:
+def test_a_recipe_may_have_the_target_zeros() -> None:
     check_target("zeros")
     check_target({"blocks": 0.5})
     with pytest.raises(OptionError, match="no stage of a run adds gates"):

@@ -21,14 +21,14 @@ def test_a_size_is_met_by_the_file_itself() -> None:
     assert any("bytes (target 60,000)" in note for note in report.notes)
 
 
-def test_a_recurrent_model_is_weighed_as_it_ships() -> None:
+def test_the_size_of_a_recurrent_model_is_that_of_its_file() -> None:
     inputs = keras.Input((6, 8))
     model = keras.Model(inputs, kl.Dense(4)(kl.LSTM(32, name="lstm")(inputs)))
     small, _ = tfprune.shrink(model, {"tflite_bytes": 0.6}, round_to=1)
     assert len(tfprune.to_tflite(small).bytes) <= 0.6 * len(tfprune.to_tflite(model).bytes)
 
 
-def test_a_size_that_cannot_be_reached_is_said() -> None:
+def test_a_size_that_cannot_be_reached_is_an_error() -> None:
     with pytest.raises(
         OptionError,
         match=r"tflite_bytes 4,000: .* file of [\d,]+ bytes keeps at least about 5,\d+\.",
@@ -40,7 +40,7 @@ def test_a_size_that_cannot_be_reached_is_said() -> None:
         tfprune.shrink(net(), {"tflite_bytes": 9_000}, cap=0.8)
 
 
-def test_a_file_that_is_small_enough_stays_as_it_is() -> None:
+def test_a_file_that_is_small_enough_is_not_cut() -> None:
     small, report = tfprune.shrink(net(), {"tflite_bytes": 1_000_000})
     assert small.count_params() == net().count_params()
     (note,) = report.notes

@@ -7,7 +7,7 @@ from tfprune.structure.targets.blocks import cut_blocks
 from tfprune.structure.targets.options import ShrinkOptions
 
 
-def test_blocks_go_and_no_units_besides() -> None:
+def test_blocks_are_removed_and_no_other_units() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(6, name="stem")(inputs)
     for name in ("one", "two"):

@@ -29,7 +29,7 @@ def kept(cut) -> dict[str, list[int]]:
     }
 
 
-def test_the_least_important_units_go() -> None:
+def test_the_least_important_units_are_removed() -> None:
     found = units(net())
     options = {**USUAL, "round_to": 1, "ranking": "uniform"}
     cut = cut_to_cost(found, ShrinkOptions(target={"channels": 0.5}, **options))

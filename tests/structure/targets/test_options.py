@@ -60,19 +60,19 @@ def test_ratios_alone_are_a_cost_without_a_limit() -> None:
         (None, {"ratios": {}}, "None is allowed only with ratios="),
     ],
 )
-def test_options_that_do_not_go_together_are_said(target, options, message: str) -> None:
+def test_options_that_cannot_be_combined_are_refused(target, options, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         ShrinkOptions(target=target, **{**USUAL, **options})
 
 
-def test_what_was_asked_cannot_be_changed() -> None:
+def test_options_are_frozen() -> None:
     given = ShrinkOptions(target="zeros", **USUAL)
     with pytest.raises(AttributeError):
         given.target = "gates"
 
 
-def test_shrink_asks_by_the_same_names() -> None:
-    """And all of them but the model and what is told of the progress."""
+def test_options_have_the_names_of_the_arguments_of_shrink() -> None:
+    """They are all arguments except the model and the progress."""
     names = tfprune.shrink.__kwdefaults__.keys() - {"progress"}
     assert names == USUAL.keys()
     assert {name: tfprune.shrink.__kwdefaults__[name] for name in names} == USUAL

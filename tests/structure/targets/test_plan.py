@@ -19,7 +19,7 @@ def net():
     return keras.Model(inputs, kl.Dense(2, name="out")(x), name="net")
 
 
-def test_blocks_go_first_and_then_units_of_what_is_left() -> None:
+def test_blocks_are_removed_first_and_then_units_of_the_rest() -> None:
     found = units(net())
     axes = (("stem", "units"), ("hidden", "units"), ("out", "units"))
     plan = Plan(

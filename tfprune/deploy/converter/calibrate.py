@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tfprune.data.batches import first_samples
+from tfprune.data.model_comparison import full_shape, random_input
 from tfprune.data.model_inputs import inputs_of_specs
-from tfprune.data.random_inputs import full_shape, random_input
 from tfprune.runtime.artifact import TensorSpec
 
 Samples = dict[str, np.ndarray]

@@ -7,17 +7,10 @@ from typing import Any
 from tfprune.deploy.onnx.names import rename
 
 
-def convert_job(
+def convert_onnx_job(
     folder: str, target: str, inputs: Sequence[str], outputs: Sequence[str], opset: int
 ) -> None:
-    """Convert with tf2onnx.
-
-    Args:
-        folder: The SavedModel.
-        target: The file to write.
-        inputs: The names of all inputs, in the order that the file should have.
-        outputs: The names of all outputs, likewise.
-        opset: The version of the ONNX operators.
+    """Convert a SavedModel with tf2onnx; inputs and outputs have this order in the file.
 
     Raises:
         ValueError: An operation has no counterpart in ONNX.
@@ -53,9 +46,7 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     they would be extra inputs.
     """
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     loaded = tf.saved_model.load(folder)
     function = loaded.signatures["serving_default"]
@@ -76,11 +67,7 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
 
 
 def split_complementary_error_function(graph: Any) -> None:
-    """Rewrite erfc(x), which exact GELU uses and ONNX lacks, as 1 - erf(x).
-
-    Args:
-        graph: A GraphDef, changed in place.
-    """
+    """Rewrite erfc(x), which exact GELU uses and ONNX lacks, as 1 - erf(x), in place."""
     _split(graph.node, inside=False)
     for function in graph.library.function:
         renamed = _split(function.node_def, inside=True)
@@ -131,12 +118,7 @@ def _unknown(graph: Any, opset: int) -> set[str]:
 
 
 def put_in_order(model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Put inputs and outputs in the model's order.
-
-    Args:
-        model: An ONNX model, changed in place.
-        inputs: The names of all inputs.
-        outputs: The names of all outputs.
+    """Put the inputs and outputs of an ONNX model in this order, in place.
 
     Raises:
         ValueError: The file has other names.

@@ -36,8 +36,7 @@ class Product:
 def products(data: bytes) -> tuple[Product, ...]:
     """Return the matrix products and convolutions of an ONNX file, in its order.
 
-    Args:
-        data: The file. Its weights are read, nothing is run.
+    The weights are read; nothing is run.
 
     Example:
         [found.two_in_four for found in products(Path("model.onnx").read_bytes())]

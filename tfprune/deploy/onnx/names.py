@@ -11,14 +11,10 @@ _PASSING = re.compile(r"__\d+|\d{8,}")
 
 
 def rename(graph: Any, kept: Collection[str]) -> None:
-    """Rename everything in a graph but its inputs and outputs.
+    """Rename everything in the graph of an ONNX model, in place, but the names in `kept`.
 
     tf2onnx numbers names with a counter that continues between conversions, puts addresses of
     objects into some, and keeps an arbitrary one of equal constants or outputs.
-
-    Args:
-        graph: The graph of an ONNX model, changed in place.
-        kept: Names that are not changed.
     """
     _rename(graph, _Names(kept))
     _number_open_sizes(graph, {})

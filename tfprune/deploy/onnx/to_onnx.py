@@ -12,7 +12,7 @@ from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision
 from tfprune.deploy.converter.options import check_bound, check_time_limit
-from tfprune.deploy.onnx.convert import convert_job
+from tfprune.deploy.onnx.convert import convert_onnx_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
 from tfprune.deploy.verify.parity import check_agreement, parity
@@ -149,7 +149,7 @@ def _convert(
             ) from error
         try:
             pool.run_job(
-                convert_job,
+                convert_onnx_job,
                 str(saved),
                 str(target),
                 [spec.name for spec in face.inputs],
@@ -170,7 +170,7 @@ def _run(
 ) -> tuple[dict[str, np.ndarray], tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
     """Return the outputs of the file, and its input and output specs."""
     try:
-        specs, outputs = file_outputs(onnx.run_job, data, ENDING, samples, limit_s)
+        specs, outputs = file_outputs(onnx.run_onnx, data, ENDING, samples, limit_s)
     except pool.ChildError as error:
         raise ConversionError(
             f"the ONNX file was converted but ONNX Runtime fails on it: {error}"

@@ -20,9 +20,8 @@ from tfprune.deploy.qat.rounding_points import (
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.model_signature import generation
 from tfprune.graph.rebuild import flat_model
-from tfprune.keras_support.cloning import carry_compile, settle, uncompiled
 from tfprune.keras_support.internals import layers_below, maker_of
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
 from tfprune.utils.filters import as_filters
 
 _RANGE = "_range"

@@ -7,15 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.data.output_difference import correlation, rms_share
+from tfprune.data.model_comparison import correlation, rms_share
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.reference import file_outputs
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
+from tfprune.utils.text_table import aligned
 from tfprune.workers import pool
 
 _SAMPLES = 4
@@ -61,12 +62,9 @@ class LayerTable:
 
     def to_text(self) -> str:
         """Return the table as text."""
-        width = max([len(row.layer) for row in self.rows] + [len("layer")])
-        lines = [f"{'layer'.ljust(width)}     error  correlation  tensor"]
-        lines += [
-            f"{row.layer.ljust(width)}  {row.error:8.4f}  {row.correlation:11.4f}  {row.tensor}"
-            for row in self.rows
-        ]
+        head = ("layer", "error", "correlation", "tensor")
+        rows = [(r.layer, f"{r.error:.4f}", f"{r.correlation:.4f}", r.tensor) for r in self.rows]
+        lines = aligned([head, *rows], right=(1, 2))
         if self.unmatched:
             lines.append(f"fused into another layer: {', '.join(self.unmatched)}")
         return "\n".join(lines)
@@ -162,13 +160,7 @@ def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[st
 def _operations(
     face: Interface, arrays: Mapping[str, np.ndarray], names: Mapping[int, str]
 ) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-    """Return the outputs of a model, and its values for the tensors of a file.
-
-    Args:
-        face: The model.
-        arrays: Its inputs.
-        names: Names of the tensors, by index.
-    """
+    """Return the outputs of a model, and its values for the tensors of a file."""
     import tensorflow as tf
 
     @tf.function(autograph=False)

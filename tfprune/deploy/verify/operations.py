@@ -16,10 +16,7 @@ _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 def check_operations(contents: Contents, name: str, allowed: Collection[str]) -> list[str]:
     """Check the operations and weights of a file, and return notes about them.
 
-    Args:
-        contents: The file.
-        name: Its scheme.
-        allowed: Names of operations that may stay float in an integer plan.
+    `allowed` names operations that may stay float in an integer plan.
 
     Raises:
         ConversionError: The default runtime cannot run an operation, weights are not frozen, an

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfprune.data.output_difference import (
+from tfprune.data.model_comparison import (
     correlation,
     differences,
     is_whole,

@@ -25,10 +25,7 @@ _COMPARED_SAMPLES = 32
 def draw(face: Interface, data: Any, notes: list[str]) -> tuple[Samples, str]:
     """Return samples for a model, and their source: "calibration" or "random".
 
-    Args:
-        face: The model.
-        data: As `calibrate.calibration_samples` takes it; None draws random samples.
-        notes: Gets a note when not all of the data is used.
+    Without data they are random. `notes` gets a note when not all of the data is used.
     """
     if data is None:
         return random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary), "random"

@@ -6,7 +6,6 @@ device, so that samples of different files can be interleaved.
 
 import contextlib
 import os
-import secrets
 import shlex
 import shutil
 import struct
@@ -42,12 +41,7 @@ _LOST = ("not found", "device offline", "no devices", "closed", "protocol fault"
 
 @dataclass(frozen=True)
 class Adb:
-    """A connected Android device.
-
-    Attributes:
-        serial: Its name for adb.
-        tool: The `benchmark_model` for its processor.
-    """
+    """A connected Android device, with the `benchmark_model` for its processor."""
 
     serial: str
     tool: Path
@@ -93,7 +87,7 @@ class Adb:
             contents = [flatbuffer.parse(file.read_bytes(), str(file)) for file in files]
             check_inputs(shapes, [spec for found in contents for spec in specs(found)[0]])
         check_machine(self.tool, self._property("ro.product.cpu.abi"))
-        folder = f"{_FOLDER}/tfprune-{secrets.token_hex(4)}"
+        folder = f"{_FOLDER}/tfprune-{os.urandom(4).hex()}"
         self._shell("mkdir", "-p", folder)
         try:
             self._adb("push", str(self.tool), f"{folder}/benchmark_model")

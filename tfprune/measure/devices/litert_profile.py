@@ -107,12 +107,7 @@ def check_version() -> str:
 
 
 class ProfiledModel:
-    """A file compiled with its profiler on.
-
-    Args:
-        path: The file.
-        threads: Threads of the kernels.
-        shapes: Shapes by input name, for files with open sizes other than the batch.
+    """A file compiled with its profiler on; sizes other than the batch may need shapes.
 
     Raises:
         ArtifactError: The runtime cannot load it.

@@ -24,7 +24,7 @@ PLACES = 10
 """How often files are loaded for a measurement, at most."""
 
 
-def load(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
+def load_for_timing(path: str, threads: int, shapes: Mapping[str, Sequence[int]]) -> Loaded:
     """Return a loaded file with its inputs filled with noise.
 
     Raises:
@@ -61,10 +61,7 @@ def calls_per_sample(invoke: Callable[[], None], clock: Callable[[], int]) -> in
 
 
 def time_files(
-    files: Sequence[str],
-    threads: int,
-    shapes: Mapping[str, Sequence[int]],
-    schedule: Sequence[int],
+    files: Sequence[str], threads: int, shapes: Mapping[str, Sequence[int]], schedule: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
     """Load every file, then take one sample for each entry of the schedule, in its order.
 
@@ -79,7 +76,7 @@ def time_files(
         loaded.clear()
         for index in order:
             yield {"stage": "loading", "file": index}
-            loaded[index] = load(files[index], threads, shapes)
+            loaded[index] = load_for_timing(files[index], threads, shapes)
             yield {"stage": "running", "file": index}
             calls[index] = calls[index] or calls_per_sample(loaded[index].invoke, clock)
 
@@ -124,7 +121,7 @@ def weigh_file(
     except OSError:
         pass  # not allowed in some containers; the peak so far is the weight of the imports
     before = _status_bytes("VmRSS")
-    runner = load(files[0], threads, shapes)
+    runner = load_for_timing(files[0], threads, shapes)
     yield {"stage": "running", "file": 0}
     runner.invoke()
     yield {"peak_bytes": max(_status_bytes("VmHWM") - before, 0)}

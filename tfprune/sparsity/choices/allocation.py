@@ -135,7 +135,9 @@ def _matches(key: str, path: str) -> bool:
     return key == path or re.search(key, path) is not None
 
 
-def resolve(allocation: "str | Mapping[str, float] | Callable[..., list[int]]") -> Allocation:
+def resolve_allocation(
+    allocation: "str | Mapping[str, float] | Callable[..., list[int]]",
+) -> Allocation:
     """Return the allocation that a name, a table or a callable stands for."""
     if isinstance(allocation, str):
         return ALLOCATIONS[allocation]

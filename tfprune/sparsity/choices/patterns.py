@@ -213,7 +213,7 @@ def of_one_kernel(pattern: "str | AnyPattern", call: str) -> Pattern:
         >>> of_one_kernel("2:4", "prune_oneshot")
         KeepOf(keep=2, of=4)
     """
-    found = resolve(pattern)
+    found = resolve_pattern(pattern)
     if isinstance(found, WholeUnits):
         raise OptionError(
             f"{call}: pattern {found.kind!r} closes units over several layers, which is not "
@@ -245,11 +245,11 @@ Received 0.7.
         )
 
 
-def resolve(pattern: "str | AnyPattern") -> AnyPattern:
+def resolve_pattern(pattern: "str | AnyPattern") -> AnyPattern:
     """Return the pattern that a name stands for: `unstructured`, `block(4,1)`, `2:4`, `channel`.
 
     Example:
-        >>> resolve("2:4"), resolve("block(4,1)")
+        >>> resolve_pattern("2:4"), resolve_pattern("block(4,1)")
         (KeepOf(keep=2, of=4), Block(height=4, width=1, pooling='AVG'))
     """
     if not isinstance(pattern, str):

@@ -74,7 +74,7 @@ def register(
     return store
 
 
-def resolve(score: "str | ScoreFunction | Score") -> Score:
+def resolve_score(score: "str | ScoreFunction | Score") -> Score:
     """Return the score that a name or a callable stands for."""
     if isinstance(score, str):
         return SCORES[score]

@@ -26,10 +26,6 @@ def keep_largest(scores: NDArray, count: int) -> NDArray[np.bool_]:
     Zero is by far the most frequent score of masked weights, and selection is slow among many
     equals, so zeros are handled first.
 
-    Args:
-        scores: Any shape. NaN is not allowed.
-        count: How many to mark, from 0 to the size.
-
     Returns:
         A boolean array of the shape of `scores` with exactly `count` true.
 

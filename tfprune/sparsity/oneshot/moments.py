@@ -8,12 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass
 class Norms:
-    """The mean square of every input, accumulated batch by batch.
-
-    Args:
-        products: The number of matrix products of the layer.
-        width: The inputs of each.
-    """
+    """The mean square of every input of each matrix product, accumulated batch by batch."""
 
     products: int
     width: int
@@ -62,13 +57,7 @@ class Problem:
 
 @dataclass
 class Moments:
-    """Second moments of a layer's inputs and target outputs, accumulated in float64.
-
-    Args:
-        products: The number of matrix products of the layer.
-        width: The inputs of each.
-        outputs: The outputs of each.
-    """
+    """Second moments of a layer's inputs and target outputs, accumulated in float64."""
 
     products: int
     width: int

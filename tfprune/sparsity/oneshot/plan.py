@@ -22,16 +22,10 @@ MaskOf = Callable[[NDArray], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class KernelJob:
-    """One kernel to prune.
+    """One kernel to prune, with its original values.
 
-    Args:
-        kernel: The kernel.
-        weights: Its original values.
-        pattern: The pattern of zeros.
-        count: How many units of the pattern to keep.
-        linear: How its layer multiplies, or None if that is unknown.
-        calls: How often its layer is called in a pass.
-        reason: Why its inputs are not recorded.
+    `count` units of the pattern are kept. `linear` is None if it is unknown how the layer
+    multiplies; `reason` says why its inputs are not recorded.
     """
 
     kernel: PrunableKernel
@@ -88,11 +82,7 @@ def make_plan(
 ) -> tuple[list[KernelJob], list[Skipped]]:
     """Return the kernels to prune, in the order in which the model runs them, and the skipped ones.
 
-    Args:
-        model: The model, which is built by running it if it is not.
-        batch: Samples to run it on.
-        choices: The options of `prune_oneshot`.
-        sparsity: Fraction of zeros.
+    A model that is not built is built by running it on the batch.
 
     Raises:
         FilterError: If a filter matches no kernel.

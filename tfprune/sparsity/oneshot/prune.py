@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from tfprune.data.batches import BATCH_SIZE, check_batch_size, read
 from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import ModelError, OptionError, nearest, type_name
-from tfprune.keras_support import generation
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import is_tf_keras, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern
@@ -128,7 +127,7 @@ def prune_oneshot(
 
 
 def _check_model(model: Any) -> None:
-    if generation.is_tf_keras(model):
+    if is_tf_keras(model):
         raise ModelError(
             f"prune_oneshot: expected a Keras 3 model. Received {type_name(model)}; convert it "
             "with tfprune.to_keras3(model)"
@@ -155,7 +154,7 @@ def _choices(
         # Zeros are the masked weights, so that computing the masks again gives the same.
         score=SCORES["magnitude"],
         pattern=shape,
-        allocation=allocations.resolve(allocation),
+        allocation=allocations.resolve_allocation(allocation),
         schedule=OneShot(sparsity),
         only=as_filters("only", only),
         skip=as_filters("skip", skip),

@@ -9,6 +9,7 @@ import keras
 
 from tfprune.errors import ModelError, type_name
 from tfprune.sparsity.kernels import Skipped
+from tfprune.utils.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,11 @@ class OneShotReport:
              _percent(row.error), _percent(row.magnitude_error))
             for row in self.rows
         ]  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i in (0, 1, 3) else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in cells
-        ]
+        lines = aligned(cells, right=(2, 4, 5))
         lines.append(f"from {self.samples:,} samples; errors are ‖Y' − Y‖² / ‖Y‖² of each layer")
         lines += [f"{row.path}: {row.method}: {row.reason}" for row in self.rows if row.reason]
         lines += [f"not pruned: {e.layer} ({e.kind}): {e.reason}" for e in self.skipped]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(lines)
 
 
 def _percent(value: float | None) -> str:

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 
 def dense_rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
-    """Return the rows that a Dense layer multiplies.
-
-    Args:
-        inputs: (…, channels).
-        limit: The most rows to return; if there are more, they are drawn.
-        rng: Draws the rows.
+    """Return the rows that a Dense layer multiplies, drawn if there are more than `limit`.
 
     Example:
         >>> dense_rows(np.arange(6.0).reshape(1, 3, 2), 9, np.random.default_rng(0)).tolist()

@@ -50,12 +50,7 @@ inputs much faster."""
 
 @dataclass(frozen=True)
 class Solution:
-    """The new weights of a layer.
-
-    Args:
-        weights: The weights, zero where the mask is False.
-        mask: Which weights are kept.
-    """
+    """The new weights of a layer, zero where the mask is False."""
 
     weights: NDArray
     mask: NDArray[np.bool_]
@@ -64,10 +59,7 @@ class Solution:
 def damped(problem: Problem, weights: NDArray, damping: float) -> Problem:
     """Return the problem with a pull toward `weights`.
 
-    Args:
-        problem: The problem.
-        weights: The original weights.
-        damping: λ as a fraction of the mean diagonal of H, in each product.
+    `damping` is λ as a fraction of the mean diagonal of H, in each product.
     """
     width = problem.gram.shape[-1]
     level = damping * np.trace(problem.gram, axis1=1, axis2=2) / width
@@ -182,14 +174,8 @@ def approach(
 ) -> NDArray:
     """Return nearly optimal weights with the zeros of `mask`, by conjugate gradients.
 
-    Every step reduces the error, so the result is never worse than `start`.
-
-    Args:
-        problem: The problem.
-        start: The initial weights.
-        mask: Which weights are kept.
-        steps: The most steps.
-        tolerance: A column is done when its residual is below this share of the first one.
+    Every step reduces the error, so the result is never worse than `start`. A column is done when
+    its residual is below `tolerance` of its first one.
     """
     values = np.where(mask, start, 0.0)
     scale = np.diagonal(problem.gram, axis1=1, axis2=2)[:, :, None]

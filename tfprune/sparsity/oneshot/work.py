@@ -27,11 +27,7 @@ STAGES = 3
 
 @dataclass
 class Bench:
-    """A model whose layers are pruned one after the other, and the samples.
-
-    Attributes:
-        changed: The variables changed so far, with their original values.
-    """
+    """A model whose layers are pruned in turn, with samples and the original values."""
 
     model: Any
     batches: Sequence[Any]
@@ -81,11 +77,7 @@ def prune_layer(
 ) -> tuple[NDArray, LayerReport]:
     """Prune one layer of the model and return its mask and report.
 
-    Args:
-        job: The layer.
-        bench: The model, with the layers before it pruned.
-        method: `reconstruct` or `wanda`.
-        damping: As in `solve.damped`.
+    The layers before it are pruned already. `method` is "reconstruct" or "wanda".
     """
     if job.linear is None:
         mask = job.mask(np.abs(job.weights))

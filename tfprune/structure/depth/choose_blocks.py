@@ -16,8 +16,7 @@ from tfprune.graph.rebuild import execute, perform
 from tfprune.graph.residual_blocks import ResidualBlock
 from tfprune.keras_support.losses import loss_of
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding
-from tfprune.structure.ids.site import Site
+from tfprune.structure.ids.ids import Binding, Site
 from tfprune.structure.select.importance import UnitEvidence, score_units
 from tfprune.utils.registry import Registry
 

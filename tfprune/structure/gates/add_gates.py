@@ -11,7 +11,7 @@ import numpy as np
 from tfprune.errors import ModelError
 from tfprune.graph.graph import Call
 from tfprune.graph.read import InputShape
-from tfprune.keras_support.cloning import carry_compile
+from tfprune.keras_support.models import carry_compile
 from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units

@@ -15,14 +15,12 @@ from tfprune.graph.graph import Graph
 from tfprune.graph.read import InputShape, read
 from tfprune.graph.residual_blocks import ResidualBlock, find_blocks
 from tfprune.keras_support.internals import all_layers
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.structure import rules
 from tfprune.structure.groups.grouping import Frozen, Group, group_units
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.ids import MAKE, Binding, Ids
-from tfprune.structure.ids.propagate import propagate
-from tfprune.structure.ids.shapes import concrete_shapes, count
-from tfprune.structure.ids.site import Site
+from tfprune.structure.ids.ids import MAKE, Binding, Ids, Site
+from tfprune.structure.ids.propagate import concrete_shapes, count, propagate
 
 
 @dataclass(frozen=True, eq=False)

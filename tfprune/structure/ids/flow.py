@@ -15,8 +15,7 @@ import numpy as np
 
 from tfprune.data.model_inputs import Shape
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.structure.ids.ids import CHANNELS, Axes, Ids, Rewrite
-from tfprune.structure.ids.site import Site
+from tfprune.structure.ids.ids import CHANNELS, Axes, Ids, Rewrite, Site
 
 
 def product(extents: Iterable[Ids | int | None]) -> tuple[float, tuple[Ids, ...]]:

@@ -1,26 +1,122 @@
-"""Propagating ids through a graph, each call by the rule of its operation."""
+"""Following each call of a graph: its shapes, its multiplications, and its ids."""
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.macs import products_of_call
+from tfprune.graph.macs import is_free, output_spec, products_of_call
+from tfprune.graph.read import given_shapes
+from tfprune.graph.symbolic_calls import accepted
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop
 
 
+def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
+    """Return the symbolic outputs of a call on symbolic arguments.
+
+    If the output shapes of a layer without a rule cannot be inferred, the outputs have the shapes
+    recorded in the model.
+
+    Raises:
+        ModelError: The operation cannot take tensors of these shapes.
+    """
+    if isinstance(call.op, keras.Layer):
+        kwargs = accepted(call.op, kwargs)
+    if find(call.op) is not None:
+        try:
+            return tree.flatten(output_spec(call.op, args, kwargs))
+        except Exception as error:
+            raise ModelError(_too_small(call, args, kwargs, error)) from error
+    # A user's layer may have a wrong `compute_output_spec`; then its `call` is traced.
+    with contextlib.suppress(Exception):
+        return tree.flatten(output_spec(call.op, args, kwargs))
+    with contextlib.suppress(Exception):
+        return tree.flatten(keras.Operation.compute_output_spec(call.op, *args, **kwargs))
+    values = [graph.values[ref.index] for ref in call.outputs]
+    return [keras.KerasTensor(value.shape, dtype=value.dtype) for value in values]
+
+
+def _too_small(call: Call, args: Any, kwargs: Any, error: Exception) -> str:
+    tensors = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, keras.KerasTensor)]
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    return (
+        f"{call.path} cannot take tensors of shapes {shapes}, batch first: {reason}. "
+        "Pass another input_shape="
+    )
+
+
+def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ...]]:
+    """Return the shape of every tensor, inferred from `input_shape` if the model leaves it open."""
+    static = [value.shape for value in graph.values]
+    if input_shape is None or all(None not in shape[1:] for shape in static):
+        return list(static)
+    given = list(given_shapes(input_shape))
+    refs = tree.flatten(graph.inputs)
+    specs: dict[int, Any] = {}
+    for ref, shape in zip(refs, given, strict=True):
+        value = graph.values[ref.index]
+        specs[ref.index] = keras.KerasTensor((value.shape[0], *shape), dtype=value.dtype)
+    for call in graph.calls:
+
+        def spec(leaf: Any) -> Any:
+            return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
+            specs[ref.index] = out
+    return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
+
+
+def count(
+    graph: Graph, shapes: Sequence[tuple[int | None, ...]]
+) -> tuple[list[tuple[int | None, ...]], dict[int, float]]:
+    """Return the sizes of all tensors for one sample, and the multiplications of each call.
+
+    The batch counts as one sample, on whatever axis. The count of a call on open sizes is NaN if
+    it multiplies; calls that cannot be counted are named in the notes.
+    """
+    specs: dict[int, Any] = {}
+    for ref in tree.flatten(graph.inputs):
+        batch, *rest = shapes[ref.index]
+        dtype = graph.values[ref.index].dtype
+        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
+
+    def spec(leaf: Any) -> Any:
+        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
+
+    counts: dict[int, float] = {}
+    for call in graph.calls:
+        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+        made = outputs_of(graph, call, args, kwargs)
+        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
+        if is_free(call.op):
+            counts[id(call)] = 0.0
+            continue
+        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
+            counts[id(call)] = math.nan
+            continue
+        # Tracing a layer may draw random numbers, which must not advance the user's generators.
+        with keras.StatelessScope():
+            products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
+        counts[id(call)] = float(sum(map(math.prod, products)))
+        notes = [f"multiplications not counted: {one}" for one in unknown]
+        graph.notes.extend(note for note in notes if note not in graph.notes)
+    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts
+
+
 def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
     """Find the ids of every tensor of a graph from those of its inputs.
 
-    Args:
-        flow: The state that rules read and write.
-        graph: The calls, in the order they run.
-        counts: The multiplications of each call, by its `id`.
+    `counts` are the multiplications of each call, by its `id`.
     """
     for call in graph.calls:
         rule, before = find(call.op), len(flow.costs)

@@ -77,11 +77,9 @@ def layers(*kinds: type) -> Callable[[Rule], Rule]:
 
 
 def ops(*names: str, elementwise: bool = False) -> Callable[[Rule], Rule]:
-    """Return a decorator that registers a function as the rule of Keras operations.
+    """Return a decorator that registers a rule of Keras operations, by their class names.
 
-    Args:
-        names: The class names of the operations.
-        elementwise: Whether each output element depends only on the inputs at its position.
+    `elementwise`: each element of the output depends only on the inputs at its position.
     """
 
     def store(rule: Rule) -> Rule:

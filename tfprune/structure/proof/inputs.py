@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.data.random_inputs import full_shape, random_input
+from tfprune.data.model_comparison import full_shape, random_input
 from tfprune.graph.graph import Call
 from tfprune.graph.read import given_shapes
 from tfprune.graph.rebuild import Weights
@@ -94,7 +94,10 @@ def _miscomputed(found: Units, kept_mask: np.ndarray | None) -> set[int]:
 def varied(weights: Weights, rng: np.random.Generator) -> Weights:
     """Return the weights, with constant arrays replaced by random numbers."""
     return {
-        key: [_at_random(array, rng) if _is_uniform(array) else array for array in arrays]
+        key: [
+            rng.uniform(0.5, 1.5, array.shape).astype(array.dtype) if _is_uniform(array) else array
+            for array in arrays
+        ]
         for key, arrays in weights.items()
     }
 
@@ -105,10 +108,6 @@ def _is_uniform(array: np.ndarray) -> bool:
         return False
     # Comparing the first and the last number avoids a search in most arrays.
     return bool(array.flat[0] == array.flat[-1]) and array.min() == array.max()
-
-
-def _at_random(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(0.5, 1.5, array.shape).astype(array.dtype)
 
 
 class Statistics:

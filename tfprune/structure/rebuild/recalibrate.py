@@ -12,7 +12,7 @@ from tfprune.data.batches import read
 from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import DataError, ModelError, type_name
 from tfprune.keras_support.internals import all_layers
-from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.models import refuse_quantized
 
 OPTION = "recalibrate data"
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from tfprune.graph.rebuild import Weights
 from tfprune.structure.groups.units import Units
-from tfprune.structure.ids.ids import Binding, Ids, Keep, places
-from tfprune.structure.ids.site import Site
+from tfprune.structure.ids.ids import Binding, Ids, Keep, Site, places
 
 
 def sliced(found: Units, weights: Weights, keep: Keep) -> Weights:

@@ -9,9 +9,8 @@ from keras import layers as kl
 from tfprune.graph.graph import Call
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.ids import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep
+from tfprune.structure.ids.ids import HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep, Site
 from tfprune.structure.ids.rule_registry import layers, ops, stop
-from tfprune.structure.ids.site import Site
 
 
 def _argument(call: Call, name: str, position: int) -> Any:

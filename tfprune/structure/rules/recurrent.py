@@ -11,9 +11,8 @@ from keras import tree
 from tfprune.errors import type_name
 from tfprune.graph.graph import Call, Ref
 from tfprune.structure.ids.flow import Flow
-from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids
+from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids, Site
 from tfprune.structure.ids.rule_registry import layers, stop
-from tfprune.structure.ids.site import Site
 from tfprune.structure.rules.activation import is_pointwise
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 

@@ -12,9 +12,8 @@ from tfprune.graph.read import is_function, read
 from tfprune.keras_support.internals import layers_and_input
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
-from tfprune.structure.ids.propagate import propagate
+from tfprune.structure.ids.propagate import concrete_shapes, count, propagate
 from tfprune.structure.ids.rule_registry import find, layers, stop
-from tfprune.structure.ids.shapes import concrete_shapes, count
 
 Path = tuple[str | int, ...]
 

@@ -24,13 +24,10 @@ class _Products:
     terms: list[list[int]]
 
     def total(self, lengths: np.ndarray) -> float:
-        return float(sum(self.each(lengths)))
-
-    def each(self, lengths: np.ndarray) -> list[float]:
-        return [
-            factor * math.prod(lengths[index] for index in term)
+        return sum(
+            float(factor * math.prod(lengths[index] for index in term))
             for factor, term in zip(self.factors, self.terms, strict=True)
-        ]
+        )
 
 
 class Meter:
@@ -96,14 +93,6 @@ class Meter:
     def channels(self, kept_mask: np.ndarray) -> float:
         """Return the number of units in all groups."""
         return float(sum(int(kept_mask[group.units].sum()) for group in self.found.groups))
-
-    def macs_by_call(self, kept_mask: np.ndarray) -> dict[str, float]:
-        """Return the multiplications of each call that has some, by its path."""
-        result: dict[str, float] = {}
-        each = self._macs.each(self._lengths(kept_mask))
-        for cost, macs in zip(self.found.flow.costs, each, strict=True):
-            result[cost.call.path] = result.get(cost.call.path, 0.0) + macs
-        return result
 
     def measure(self, kind: str, kept_mask: np.ndarray) -> float:
         """Return one of the costs, by its name in a target.

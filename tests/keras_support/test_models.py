@@ -1,16 +1,126 @@
-"""What a copy of a model takes along: how it is compiled, and what is in no weight."""
+"""The generation of models, what Keras has quantized, and what a copy of a model takes along."""
+
+import functools
+import warnings
 
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers as kl
 from keras import ops
 
 import tfprune
 from tfprune.errors import ModelError
-from tfprune.keras_support.cloning import carry_compile, compile_options, uncompiled
+from tfprune.keras_support.models import (
+    carry_compile,
+    compile_options,
+    is_tf_keras,
+    is_tfmot,
+    refuse_quantized,
+    uncompiled,
+)
+from tfprune.tfmot_compat.adapter import sparsity_api
 
+
+class Mine(tf_keras.layers.Dense):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "old"),
+    [
+        (tf_keras.layers.Dense(1), True),
+        (Mine(1), True),
+        (tf_keras.Sequential(), True),
+        ([tf_keras.layers.Dense(1)], True),
+        (keras.layers.Dense(1), False),
+        ([keras.layers.Dense(1)], False),
+        ([], False),
+        (3, False),
+        ("tf_keras", False),
+    ],
+)
+def test_models_layers_and_lists_are_told_apart(value, old) -> None:
+    assert is_tf_keras(value) is old
+
+
+def test_the_peers_schedules_are_known_also_when_subclassed() -> None:
+    class Subclass(sparsity_api().ConstantSparsity):
+        pass
+
+    assert is_tfmot(Subclass(0.5, 0))
+    assert not is_tfmot(tfprune.ConstantSparsity(0.5, 0))
+
+
+L = keras.layers
 X = np.random.default_rng(0).normal(2, 3, (64, 8)).astype("float32")
+
+
+@functools.cache
+def quantized(mode: str) -> keras.Model:
+    try:
+        keras.dtype_policies.get(f"{mode}_from_float32")
+    except ValueError:
+        pytest.skip(f"Keras {keras.__version__} does not quantize to {mode}")
+    inputs = keras.Input((8,))
+    inner = keras.Sequential([keras.Input((8,)), L.Dense(4, name="deep")])
+    h = L.BatchNormalization()(L.Dense(8, activation="relu", name="hidden")(inputs))
+    model = keras.Model(inputs, L.Dense(3, name="logits")(inner(h)), name="net")
+    _quantize(model, mode)
+    return model
+
+
+def _quantize(model: keras.Model, mode: str) -> None:
+    with warnings.catch_warnings():
+        # Keras names each layer that it leaves as it is.
+        warnings.simplefilter("ignore", UserWarning)
+        model.quantize(mode)
+
+
+CALLS = {
+    "add_gates": tfprune.add_gates,
+    "compare_layers": lambda model: tfprune.compare_layers(model, "missing.tflite", X),
+    "make_sparse_ready": tfprune.make_sparse_ready,
+    "prune": lambda model: tfprune.prune(model, 0.5),
+    "prune_low_magnitude": tfprune.prune_low_magnitude,
+    "prune_oneshot": lambda model: tfprune.prune_oneshot(model, X, sparsity=0.5),
+    "quantize_aware": tfprune.quantize_aware,
+    "recalibrate": lambda model: tfprune.recalibrate(model, X),
+    "shrink": lambda model: tfprune.shrink(model, "zeros"),
+    "to_onnx": tfprune.to_onnx,
+    "to_tf_keras": tfprune.to_tf_keras,
+    "to_tflite": tfprune.to_tflite,
+    "to_tflite, auto": lambda model: tfprune.to_tflite(model, scheme="auto", calibration=X),
+    "units": tfprune.units,
+}
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8", "int4"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_quantized_model_is_refused_in_one_line_with_the_fix(name, mode):
+    with pytest.raises(ModelError) as caught:
+        CALLS[name](quantized(mode))
+    assert str(caught.value) == (
+        f"layer 'hidden' (keras.Dense) was quantized to {mode} by Keras, and its weights are not "
+        "those of a float model: pass the model from before quantize(), and quantize the file: "
+        "to_tflite(model, scheme='int8')"
+    )
+
+
+def test_a_quantization_aware_model_that_keras_quantized_again_is_refused():
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, L.Dense(2)(L.Dense(4, name="skipped")(inputs)))
+    aware = tfprune.quantize_aware(model, skip="skipped")
+    _quantize(aware, "int8")
+    for call in (tfprune.strip_quantization, tfprune.to_tflite, tfprune.to_onnx):
+        with pytest.raises(ModelError, match="layer 'skipped' .* quantized to int8 by Keras"):
+            call(aware)
+
+
+def test_float_models_layers_and_lists_of_them_pass():
+    model = keras.Sequential([keras.Input((8,)), L.Dense(4, dtype="mixed_bfloat16")])
+    refuse_quantized(model, *model.layers)
 
 
 def my_loss(labels, outputs):
@@ -46,8 +156,8 @@ COPIES = {
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_losses_metrics_and_rates_of_ones_own_are_carried_over(name: str) -> None:
-    """They are registered nowhere; a copy was once made of their names."""
+def test_custom_losses_metrics_and_rates_are_copied(name: str) -> None:
+    """They are not registered, so they cannot be copied by name."""
     model = net()
     error = Error("mine")
     model.compile(keras.optimizers.Adam(Halving()), my_loss, metrics=[error, "mae"])
@@ -62,7 +172,7 @@ def test_losses_metrics_and_rates_of_ones_own_are_carried_over(name: str) -> Non
     assert model.compiled
 
 
-def test_what_cannot_be_made_again_is_named() -> None:
+def test_a_metric_that_cannot_be_rebuilt_is_named() -> None:
     class Stubborn(keras.metrics.Metric):
         def __init__(self, factor):
             super().__init__()
@@ -81,7 +191,7 @@ def test_what_cannot_be_made_again_is_named() -> None:
         tfprune.shrink(model, {"channels": 0.5})
 
 
-def test_a_model_that_is_not_compiled_gives_one_that_is_not() -> None:
+def test_the_copy_of_a_model_that_is_not_compiled_is_not_compiled() -> None:
     model, twin = net(), net()
     assert compile_options(model) == {}
     carry_compile(model, twin)
@@ -94,7 +204,7 @@ def test_a_model_that_is_not_compiled_gives_one_that_is_not() -> None:
 
 @pytest.mark.parametrize("name", ["shrink", "shrink unproven", "add_gates", "quantize_aware"])
 def test_an_adapted_normalization_still_normalizes(name: str) -> None:
-    """Its constants are made of its weights, and were once left as those of a fresh layer."""
+    """Its constants are computed from its weights, and a new layer does not have them."""
     norm = kl.Normalization()
     norm.adapt(X)
     model = net(norm)
@@ -121,7 +231,7 @@ def test_a_quantized_file_of_a_model_that_normalizes_agrees_with_it() -> None:
     assert np.abs(plain.predict(X, verbose=0) - model.predict(X, verbose=0)).max() < 0.2 * spread
 
 
-def test_a_vocabulary_that_was_learned_is_taken_along() -> None:
+def test_a_learned_vocabulary_is_copied() -> None:
     import tensorflow as tf
 
     words = kl.StringLookup()

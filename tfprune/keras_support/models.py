@@ -1,4 +1,4 @@
-"""Copying the compilation and other state of a model besides layers and weights."""
+"""The generation of a Keras model, whether Keras quantized it, its compilation and its state."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,6 +9,39 @@ import keras
 from tfprune.errors import ModelError, type_name
 from tfprune.keras_support.internals import all_layers, compile_config, learning_rate_of
 from tfprune.storage.scratch import scratch_folder
+
+
+def is_tf_keras(value: Any) -> bool:
+    """Return whether a model, a layer, or the first of a list of layers is of `tf_keras`."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and is_tf_keras(value[0])
+    return _comes_from(value, "tf_keras")
+
+
+def is_tfmot(value: Any) -> bool:
+    """Return whether an object's class is from tensorflow-model-optimization."""
+    return _comes_from(value, "tensorflow_model_optimization")
+
+
+def _comes_from(value: Any, package: str) -> bool:
+    return any(kind.__module__.partition(".")[0] == package for kind in type(value).__mro__)
+
+
+def refuse_quantized(*roots: Any) -> None:
+    """Raise for models and layers, of either generation, whose weights Keras has quantized.
+
+    Raises:
+        ModelError: Keras's own `quantize` has been called on one, or on a layer in it.
+    """
+    for root in roots:
+        for layer in all_layers(root):
+            mode = getattr(layer, "quantization_mode", None)
+            if mode:
+                raise ModelError(
+                    f"layer {layer.name!r} ({type_name(layer)}) was quantized to {mode} by Keras, "
+                    "and its weights are not those of a float model: pass the model from before "
+                    "quantize(), and quantize the file: to_tflite(model, scheme='int8')"
+                )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,100 @@
+"""A recipe: its tables, what is not allowed of them together, and the help on them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tfprune.recipe.kinds import show
+from tfprune.recipe.sources import is_file, is_function
+from tfprune.recipe.tables import (
+    DataTable,
+    GateTable,
+    MeasureTable,
+    ModelTable,
+    PruneTable,
+    QuantizeTable,
+    ShrinkTable,
+    Table,
+    TrainTable,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run: the given tables, and None for the others."""
+
+    model: ModelTable | None = None
+    data: DataTable | None = None
+    train: TrainTable | None = None
+    shrink: ShrinkTable | None = None
+    prune: PruneTable | None = None
+    quantize: QuantizeTable | None = None
+    measure: MeasureTable | None = None
+    gate: GateTable | None = None
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Yield combinations of tables that are not allowed: table, key, error."""
+        if self.model and self.train is None and not is_trained(self.model):
+            yield "model", "source", f"{self.model.source} is untrained. Add a table [train]."
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of everything random in the run except the split."""
+        return self.train.seed if self.train else 0
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the given tables with every key that has a value, including defaults.
+
+        The result parses to the same recipe.
+        """
+        return {
+            name: _values(table) for name in TABLES if (table := getattr(self, name)) is not None
+        }
+
+    def sha256(self) -> str:
+        """Return a hash that is equal for two recipes exactly if they define the same run."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def is_trained(model: ModelTable) -> bool:
+    """Return whether the source may return a trained model, as a function may."""
+    return is_file(model.source) or is_function(model.source) or model.weights is not None
+
+
+def _values(table: Table) -> dict[str, Any]:
+    fields = dataclasses.fields(table)  # type: ignore[arg-type]
+    values = {field.name: getattr(table, field.name) for field in fields}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in values.items()
+        if value is not None and key not in table.unread()
+    }
+
+
+TABLES: dict[str, type[Table]] = {
+    "model": ModelTable,
+    "data": DataTable,
+    "train": TrainTable,
+    "shrink": ShrinkTable,
+    "prune": PruneTable,
+    "quantize": QuantizeTable,
+    "measure": MeasureTable,
+    "gate": GateTable,
+}
+
+
+def describe() -> str:
+    """Return all tables and keys as lines of text, with allowed values and defaults."""
+    lines = []
+    for name, table in TABLES.items():
+        lines += [f"[{name}]  {(table.__doc__ or '').partition(chr(10))[0]}"]
+        for field in dataclasses.fields(table):  # type: ignore[arg-type]
+            kind, default = field.metadata["kind"], field.default
+            end = "" if default is None else f"; default {show(default)}"
+            end = "; required" if default is dataclasses.MISSING else end
+            lines.append(f"  {field.name}: {field.metadata['help']}")
+            lines.append(f"      {kind.described()}{end}")
+    return "\n".join(lines)
