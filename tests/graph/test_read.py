@@ -340,3 +340,46 @@ def test_a_layer_that_is_called_on_a_constant_stays_a_layer(check, sizes) -> Non
     small, report = check(model)
     assert report.notes == ()
     assert small.count_params() == 2 * (9 + 6) + 2 * 2 + 2
+
+
+class Randomly(keras.layers.Layer):
+    """A composite layer that computes something else in training, and one that passes it on."""
+
+    def __init__(self, how, **kwargs):
+        super().__init__(**kwargs)
+        self.how, self.dense, self.dropout = how, kl.Dense(6), kl.Dropout(0.5)
+
+    def call(self, x, training=None):
+        if self.how == "passed on":
+            return self.dropout(self.dense(x), training=training)
+        return self.dropout(self.dense(x), training=True) if training else self.dense(x)
+
+
+@pytest.mark.parametrize("how", ["passed on", "asked"])
+def test_what_is_computed_in_training_only_is_noted(how) -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(Randomly(how, name="own")(inputs)))
+    notes = [note for note in tfprune.units(model).graph.notes if "in training" in note]
+    assert [note.split()[0] for note in notes] == ([] if how == "passed on" else ["own"])
+
+
+class Assigning(keras.layers.Layer):
+    """A layer that masks the kernel of its layer in every call."""
+
+    def build(self, shape):
+        self.dense = kl.Dense(6, name="inner")
+        self.dense.build(shape)
+
+    def call(self, x):
+        self.dense.kernel.assign(self.dense.kernel * 0.5)
+        return self.dense(x)
+
+
+def test_a_layer_that_assigns_its_weights_stays_whole_and_is_not_changed() -> None:
+    inputs = keras.Input((4,))
+    own = Assigning(name="own")
+    model = keras.Model(inputs, kl.Dense(2)(own(inputs)))
+    before = own.dense.get_weights()[0]
+    found = tfprune.units(model)
+    assert any("own" in note and "assigns its weights" in note for note in found.graph.notes)
+    np.testing.assert_array_equal(own.dense.get_weights()[0], before)

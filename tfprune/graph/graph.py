@@ -52,6 +52,8 @@ class Graph:
     calls: list[Call] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     traced: list[str] = field(default_factory=list)
+    untrained: list[str] = field(default_factory=list)
+    """Notes on what the model computes in training only."""
     nested: list[tuple[Any, Ref]] = field(default_factory=list)
     """The input layers of nested models, and the tensors passed to them."""
 

@@ -18,13 +18,21 @@ from tfprune.graph.absorb_weights import absorb_weights
 from tfprune.graph.graph import Call, Graph, Ref, Value
 from tfprune.graph.own_weights import WeightLayers
 from tfprune.graph.symbolic_calls import accepted
-from tfprune.graph.trace import ONE_AT_A_TIME, Trace, asks_training, can_be_rebuilt, can_trace
+from tfprune.graph.trace import (
+    ONE_AT_A_TIME,
+    Trace,
+    asks_training,
+    can_be_rebuilt,
+    can_trace,
+    same_in_training,
+)
 from tfprune.graph.unknown_sizes import Size
 from tfprune.graph.weight import Weight
 from tfprune.keras_support.internals import (
     Functional,
     built_shapes,
     context_arguments,
+    direct_layers,
     graph_inside,
     maker_of,
     nodes_in_order,
@@ -79,6 +87,7 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             reader = _ModelReader(is_leaf, shared)
             graph = reader.read(model, input_shape)
         reader.note_reads()
+        reader.notes += reader.untrained
     return absorb_weights(graph)
 
 
@@ -139,6 +148,7 @@ class _ModelReader:
         self.calls: list[Call] = []
         self.notes: list[str] = []
         self.traced: list[str] = []
+        self.untrained: list[str] = []
         self.nested: list[tuple[Any, Ref]] = []
 
     def read(self, model: Any, input_shape: Any) -> Graph:
@@ -152,9 +162,12 @@ class _ModelReader:
             function = graph_inside(model)
         elif not is_function(model):
             starts = _inputs_of(model, input_shape)
+            flat = tree.flatten(starts)
+            differs = asks_training(model) and not same_in_training(model, flat, (starts,), {})
             trace = Trace(model, starts, (starts,), {}, self.weights, self.opened)
             function = trace.function
             self.traced.append(model.name)
+            self._note_training(model.name, differs)
             self._keep_reads(model.name, trace)
             self.notes.append(
                 f"{model.name} ({type_name(model)}) is subclassed: traced into a functional model"
@@ -178,12 +191,20 @@ class _ModelReader:
                 self.calls,
                 self.notes,
                 self.traced,
+                self.untrained,
                 self.nested,
             )
         finally:
             if trace is not None:
                 trace.forget()
         return graph
+
+    def _note_training(self, name: str, differs: bool) -> None:
+        if differs:
+            self.untrained.append(
+                f"{name} computes something else in training: the new model does not, it computes "
+                "the same in training as in inference"
+            )
 
     def _keep_reads(self, name: str, trace: Trace) -> None:
         self.reads += [(name, layer, weight) for layer, weight in trace.reads]
@@ -304,16 +325,6 @@ class _ModelReader:
             self.notes.append(f"{here} ({type_name(op)}) kept whole: {why}")
         return why is None
 
-    def _same_in_training(self, op: Any, starts: list[Any], args: Any, kwargs: Any) -> bool:
-        """Return whether a layer computes the same in training and in inference."""
-        traces = [
-            Trace(op, starts, args, {**kwargs, "training": training}, self.weights)
-            for training in (False, True)
-        ]
-        for trace in reversed(traces):
-            trace.forget()
-        return traces[0].steps() == traces[1].steps()
-
     def _unroll(
         self, op: Any, args: Any, kwargs: Any, outputs: Sequence[Any], refs: dict, here: str
     ) -> str | None:
@@ -331,7 +342,8 @@ class _ModelReader:
         symbols = tree.map_structure(given, (args, kwargs))
         try:
             trace = Trace(op, flat, symbols[0], symbols[1], self.weights, self.opened)
-            if asks_training(op) and not self._same_in_training(op, flat, *symbols):
+            differs = asks_training(op) and not same_in_training(op, flat, *symbols)
+            if differs and not direct_layers(op):
                 trace.forget()
                 return "it computes something else in training"
         except Exception as error:  # noqa: BLE001 — user code may raise anything
@@ -341,7 +353,13 @@ class _ModelReader:
             made = tree.flatten(symbolic_outputs_of(trace.function))
             if len(made) != len(outputs):
                 return "its traced call has another number of outputs"
-            lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
+            lists: list[list[Any]] = [
+                self.values,
+                self.calls,
+                self.notes,
+                self.traced,
+                self.untrained,
+            ]
             before = [len(one) for one in lists]
             self._walk(trace.function, local, f"{here}/", {})
             for call in self.calls[before[1] :]:
@@ -351,6 +369,7 @@ class _ModelReader:
                         del one[count:]
                     return why
             self.traced.append(here)
+            self._note_training(here, differs)
             self._keep_reads(here, trace)
             refs.update(
                 (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -349,10 +350,15 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
 
     Raises:
         ModelError: The model cannot be read.
+
+    Warns:
+        UserWarning: A layer computes something in training only, which is lost.
     """
     if type(model) is Functional and all(map(is_primitive, model.operations)):
         return model
     graph = read(model, is_primitive, input_shape=input_shape)
+    for note in graph.untrained:
+        warnings.warn(note, stacklevel=3)
     weights = read_weights(graph)
     flat, ops = rebuild(graph, weights, Edits(), weights)
     if isinstance(model, keras.Sequential):

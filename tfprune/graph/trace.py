@@ -1,7 +1,9 @@
 """Tracing a layer's `call` into a graph, and which layers can be traced."""
 
+import ast
 import contextlib
 import inspect
+import textwrap
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -102,20 +104,30 @@ def _unique_names(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def _no_draws() -> contextlib.AbstractContextManager[None]:
-    """Forbid drawing random numbers while entered: the graph would repeat the same numbers.
+    """Forbid drawing random numbers while entered: the graph would repeat the same numbers."""
+    return _forbidden(SeedGenerator, "next", "it draws random numbers")
 
-    Keras layers that draw some do so in a stateless scope, which is allowed.
+
+def _no_assignments() -> contextlib.AbstractContextManager[None]:
+    """Forbid assigning weights while entered: it would happen now, and never in the graph."""
+    return _forbidden(KerasVariable, "assign", "it assigns its weights when it is called")
+
+
+def _forbidden(kind: type, name: str, why: str) -> contextlib.AbstractContextManager[None]:
+    """Raise on calls of a method while entered, but for layers of Keras.
+
+    They make such calls in a stateless scope, which is allowed.
     """
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
-        def draw(self: Any, ordered: bool = True) -> Any:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if not in_stateless_scope():
-                raise ModelError("it draws random numbers")
-            return plain(self, ordered)
+                raise ModelError(why)
+            return plain(self, *args, **kwargs)
 
-        return draw
+        return call
 
-    return replaced(SeedGenerator, "next", make)
+    return replaced(kind, name, make)
 
 
 @contextlib.contextmanager
@@ -175,7 +187,13 @@ class Trace:
         stand_ins: StandIns = {id(layer): None for layer in layers if id(layer) in opened}
         try:
             recorded = _recorded_reads(self._owners)
-            with open_sizes(), calling_through(anchor), _no_draws(), recorded as read:
+            with (
+                open_sizes(),
+                calling_through(anchor),
+                _no_draws(),
+                _no_assignments(),
+                recorded as read,
+            ):
                 stand_in = op
                 if own_variables(op) or stand_ins:
                     stand_in = as_tensors(op, anchor, weights, stand_ins)
@@ -208,9 +226,9 @@ class Trace:
         described = []
         for number, node in enumerate(nodes_in_order(self.function)):
             places.update((id(one), f"{number}.{i}") for i, one in enumerate(node.outputs))
+            kwargs = {**node.arguments.kwargs, "training": None}
             given = tree.map_structure(
-                lambda leaf: places.get(id(leaf), leaf),
-                (node.arguments.args, node.arguments.kwargs),
+                lambda leaf: places.get(id(leaf), leaf), (node.arguments.args, kwargs)
             )
             config = {**node.operation.get_config(), "name": None}
             described.append(f"{type(node.operation).__name__} {config} {given}")
@@ -218,5 +236,34 @@ class Trace:
 
 
 def asks_training(op: Any) -> bool:
-    """Return whether a layer's own call may compute something else in training."""
-    return "training" in inspect.signature(op.call).parameters and not direct_layers(op)
+    """Return whether a layer's own call may compute something else in training.
+
+    It does not if it only passes the argument on to other calls.
+    """
+    if "training" not in inspect.signature(op.call).parameters:
+        return False
+    try:
+        code = ast.parse(textwrap.dedent(inspect.getsource(op.call)))
+    except (OSError, SyntaxError):  # It was not read from a file.
+        return True
+    passed = [
+        id(value)
+        for node in ast.walk(code)
+        if isinstance(node, ast.Call)
+        for value in (*node.args, *(keyword.value for keyword in node.keywords))
+    ]
+    names = (node for node in ast.walk(code) if isinstance(node, ast.Name))
+    return any(node.id == "training" and id(node) not in passed for node in names)
+
+
+def same_in_training(op: Any, starts: list[Any], args: Any, kwargs: Any) -> bool:
+    """Return whether a layer computes the same in training and in inference."""
+    steps = []
+    for training in (False, True):
+        try:
+            trace = Trace(op, starts, args, {**kwargs, "training": training})
+        except Exception:  # noqa: BLE001 — user code may raise anything
+            return False
+        steps.append(trace.steps())
+        trace.forget()
+    return steps[0] == steps[1]
