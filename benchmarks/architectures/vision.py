@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from architectures.registry import Floats, architecture
+from architectures.registry import Floats, architecture, settle
 
 IMAGE = (32, 32, 3)
 
@@ -210,7 +210,10 @@ def transfer():
 
 @architecture("transfer, frozen base with augmentation", Floats(IMAGE))
 def frozen_transfer():
-    base = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=IMAGE)
+    base = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=IMAGE, alpha=0.35
+    )
+    settle(base, keras.random.normal((8, *IMAGE)))  # instead of ImageNet's
     base.trainable = False
     augmentation = keras.Sequential(
         [layers.RandomFlip("horizontal"), layers.RandomRotation(0.1)], name="augmentation"
