@@ -4,11 +4,15 @@ from architectures import (  # noqa: F401 - each registers its models
     audio,
     custom,
     generative,
+    image_to_image,
     structured,
     text,
+    text_experts,
     timeseries,
+    video_and_points,
     vision,
     vision_attention,
+    vision_windows,
 )
 from architectures.registry import ARCHITECTURES, Architecture, Floats, Whole
 from architectures.samples import build, random_targets, samples

@@ -56,6 +56,23 @@ class Architecture:
     make: Build
 
 
+def settle(model: keras.Model, x: Any) -> None:
+    """Give BatchNormalization the statistics of some inputs, as training would.
+
+    With those it starts from, random weights make the outputs of a deep network all but zero.
+    """
+    flat = list(model._flatten_layers())
+    norms = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(x, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 ARCHITECTURES: dict[str, Architecture] = {}
 
 

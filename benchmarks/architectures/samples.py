@@ -5,16 +5,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from architectures.registry import Architecture, Whole
+from architectures.registry import Architecture, Whole, settle
 from tfprune.data.model_comparison import random_input
 
 
 def build(one: Architecture, seed: int = 0) -> keras.Model:
     """Return the built model, of random weights; a subclassed one is built by a call."""
     keras.utils.set_random_seed(seed)
-    model = one.make()
+    model, x = one.make(), samples(one, 8, seed)
     if not getattr(model, "inputs", None):
-        model(samples(one, 2))
+        model(x)
+    settle(model, x)
     return model
 
 

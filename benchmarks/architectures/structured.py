@@ -6,7 +6,7 @@ from keras import layers, ops
 
 from architectures.registry import Floats, Whole, architecture
 
-NUMBERS = ("age", "hours")
+NUMBERS = ("age", "hours", "gain", "loss")
 CATEGORIES = {"education": 8, "job": 12}
 TABLE = {name: Floats((1,)) for name in NUMBERS} | {
     name: Whole((1,), size) for name, size in CATEGORIES.items()

@@ -3,24 +3,33 @@
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import numpy as np
 import pytest
 
-from tfprune.errors import TfpruneError
-from tfprune.structure.groups.units import units
-
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(FOLDER))
-try:
-    zoo = importlib.import_module("architectures")
-finally:
-    sys.path.remove(str(FOLDER))
+
+
+def module(name: str) -> ModuleType:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+zoo = module("architectures")
 
 NAMES = list(zoo.ARCHITECTURES)
 QUICK = [name for number, name in enumerate(NAMES) if number % 12 == 0]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in QUICK]
+
+
+@pytest.fixture(scope="module")
+def cells() -> ModuleType:
+    return module("verb_cells")
 
 
 def test_there_is_a_model_of_every_domain() -> None:
@@ -49,14 +58,15 @@ def test_a_seed_gives_the_same_model_and_samples_again(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_looking_for_units_finds_some_or_says_why_not(name: str) -> None:
+def test_looking_for_units_is_no_fault(cells: ModuleType, name: str) -> None:
     one = zoo.ARCHITECTURES[name]
+    assert "fault" not in cells.outcome(one, cells.units)
+
+
+def test_batch_normalization_has_the_statistics_of_the_samples() -> None:
+    one = zoo.ARCHITECTURES["series, convolutions"]
     model = zoo.build(one)
-    try:
-        found = units(model, input_shape=keras.tree.map_structure(lambda x: x.shape, one.takes))
-    except TfpruneError as error:
-        said = str(error)
-    else:
-        said = str(found)
-        assert len(found) or found.frozen
-    assert said
+    first = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
+    before = keras.Model(model.input, first.input)(zoo.samples(one, 8))
+    np.testing.assert_allclose(first.moving_mean, np.mean(before, axis=(0, 1)), atol=1e-5)
+    assert first.momentum == 0.99
