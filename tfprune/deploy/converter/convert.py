@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.integer_rewrites import rewrite_for_integers
-from tfprune.deploy.converter.kernel_rewrites import rewrite_for_the_runtime
+from tfprune.deploy.converter.rewrites.integers import rewrite_for_integers
+from tfprune.deploy.converter.rewrites.kernels import rewrite_for_the_runtime
 from tfprune.workers.arrays import load_arrays
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant, functions_of
 
 # Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
 _HIDES = -1e4

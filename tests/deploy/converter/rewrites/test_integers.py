@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfprune.deploy.converter.export import export
-from tfprune.deploy.converter.integer_rewrites import rewrite_for_integers
+from tfprune.deploy.converter.rewrites.integers import rewrite_for_integers
 from tfprune.deploy.tflite import to_tflite
 from tfprune.graph.model_signature import interface
 from tfprune.runtime import flatbuffer

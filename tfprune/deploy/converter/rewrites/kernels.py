@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant, functions_of
 
 _LEAST = float(np.finfo("float32").tiny)
 

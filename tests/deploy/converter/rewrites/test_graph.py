@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant, functions_of
 
 
 @pytest.fixture
