@@ -26,7 +26,6 @@ def rewrite_for_integers(folder: Path, *, prelu: bool = False) -> None:
         for function in functions:
             multiply_instead_of_negate(function, prelu=prelu)
             limit_masked_scores(function)
-            reshape_by_constants(function)
 
 
 def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
@@ -78,35 +77,6 @@ def limit_masked_scores(function: Any) -> None:
             hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= _HIDES)
             kind = node.attr["T"].type
             node.input[hidden] = constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
-
-
-def reshape_by_constants(function: Any) -> None:
-    """Write -1 for the single computed size of a reshape, which follows from the others.
-
-    Flatten of Keras 3 computes the batch size. In a file that takes four operations, and the
-    converter no longer sees that the scale is unchanged.
-
-    Args:
-        function: A `FunctionDef`, changed in place.
-    """
-    import tensorflow as tf
-    from tensorflow.core.framework import types_pb2
-
-    by_name = {node.name: node for node in function.node_def}
-    for node in [node for node in function.node_def if node.op == "Reshape"]:
-        pack = by_name.get(node.input[1].partition(":")[0])
-        if pack is None or pack.op != "Pack" or pack.attr["T"].type != types_pb2.DT_INT32:
-            continue
-        parts = [by_name.get(name.partition(":")[0]) for name in pack.input]
-        sizes = [
-            int(tf.make_ndarray(part.attr["value"].tensor))
-            if part is not None and part.op == "Const"
-            else -1
-            for part in parts
-        ]
-        if sizes.count(-1) == 1 and min(size for size in (*sizes, 1) if size != -1) > 0:
-            node.input[1] = constant(function, f"{node.name}_sizes", sizes, types_pb2.DT_INT32)
-            node.attr["Tshape"].type = types_pb2.DT_INT32
 
 
 def _below(function: Any, select: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.deploy.converter.rewrites.graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.sizes import reshape_by_constants
 
 _LEAST = float(np.finfo("float32").tiny)
 
@@ -20,6 +21,7 @@ def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
     """
     with functions_of(folder) as functions:
         for function in functions:
+            reshape_by_constants(function)
             take_zeros_for_equal(function)
             trust_shapes(function)
             count_by_one_hot(function)
