@@ -10,6 +10,7 @@ from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.quantized import refuse_quantized
+from tfprune.keras_support.randomness import fixed_seeds
 from tfprune.runtime.artifact import TensorSpec
 
 Structure = Any
@@ -42,7 +43,8 @@ class Interface:
 
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
-        outputs = self.model(self.arguments(arrays), training=False)
+        with fixed_seeds():
+            outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))
 

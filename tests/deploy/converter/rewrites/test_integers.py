@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfprune.deploy.converter.export import export
-from tfprune.deploy.converter.rewrites.integers import rewrite_for_integers
+from tfprune.deploy.converter.rewrites.rewrite import rewrite
 from tfprune.deploy.tflite import to_tflite
 from tfprune.graph.model_signature import interface
 from tfprune.runtime import flatbuffer
@@ -17,7 +17,7 @@ def test_a_negation_becomes_a_multiplication_with_the_same_result(tmp_path):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.LayerNormalization()(-inputs))
     export(interface(model), tmp_path, batch=None)
-    rewrite_for_integers(tmp_path)
+    rewrite(tmp_path, "int8")
     serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
 
     kinds = {node.op for f in serve.graph.as_graph_def().library.function for node in f.node_def}
@@ -33,7 +33,7 @@ def test_the_negation_inside_of_exact_gelu_is_left_to_the_converter(tmp_path):
     model = keras.Model(inputs, keras.activations.gelu(inputs))
     export(interface(model), tmp_path, batch=None)
     before = (tmp_path / "saved_model.pb").read_bytes()
-    rewrite_for_integers(tmp_path)
+    rewrite(tmp_path, "int8")
     saved = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     kinds = {node.op for f in saved.graph.as_graph_def().library.function for node in f.node_def}
     assert "Neg" in kinds

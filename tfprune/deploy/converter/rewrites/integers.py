@@ -2,30 +2,16 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.rewrites.graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant
 
 # Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
 _HIDES = -1e4
 # exp(-12) is 1/160,000 of the smallest visible score: zero in steps of 1/256.
 HIDDEN_BELOW = 12.0
-
-
-def rewrite_for_integers(folder: Path, *, prelu: bool = False) -> None:
-    """Make the changes that a file with integer activations needs.
-
-    Args:
-        folder: The SavedModel; its graph is changed in place.
-        prelu: Whether the runtime has an integer PReLU: for 8 bits it has, for 16 not.
-    """
-    with functions_of(folder) as functions:
-        for function in functions:
-            multiply_instead_of_negate(function, prelu=prelu)
-            limit_masked_scores(function)
 
 
 def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:

@@ -1,33 +1,13 @@
 """Changes to the graph of a SavedModel for operations without a kernel in the runtime."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.rewrites.graph import constant, functions_of
-from tfprune.deploy.converter.rewrites.sizes import reshape_by_constants
+from tfprune.deploy.converter.rewrites.graph import constant
 
 _LEAST = float(np.finfo("float32").tiny)
-
-
-def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
-    """Replace operations without a kernel in the runtime by operations that have one.
-
-    Args:
-        folder: The SavedModel; its graph is changed in place.
-        integers: Activations will be integers.
-    """
-    with functions_of(folder) as functions:
-        for function in functions:
-            reshape_by_constants(function)
-            take_zeros_for_equal(function)
-            trust_shapes(function)
-            count_by_one_hot(function)
-            if integers:
-                one_hot_by_comparing(function)
-                square_by_multiplying(function)
 
 
 def take_zeros_for_equal(function: Any) -> None:
