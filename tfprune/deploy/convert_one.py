@@ -109,7 +109,7 @@ def convert_one(
 
 def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
     """Return the model that is converted, and the one that the file is compared with."""
-    given = options.input_signature, options.calibration
+    given = options.input_signature, options.calibration, options.input_shape
     face = trained = interface(strip_quantization(model), *given)
     if aware:
         names = tuple(face.model.output_names)
