@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.rewrites.graph import constant
+from tfprune.deploy.converter.rewrites.graph import constant, replace_outputs
 
 # Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
 _HIDES = -1e4
@@ -37,11 +37,7 @@ def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
         node.input.insert(1, minus_one)
         # The one output of Neg is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
-    for node in function.node_def:
-        for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name, name)
-    for key, name in function.ret.items():
-        function.ret[key] = renamed.get(name, name)
+    replace_outputs(function, renamed)
 
 
 def limit_masked_scores(function: Any) -> None:

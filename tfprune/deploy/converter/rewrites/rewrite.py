@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+from tfprune.deploy.converter.rewrites.activations import (
+    limit_apart,
+    select_scalar_zeros,
+    split_at_zero,
+)
 from tfprune.deploy.converter.rewrites.graph import functions_of
 from tfprune.deploy.converter.rewrites.integers import (
     limit_masked_scores,
@@ -34,6 +39,10 @@ def rewrite(folder: Path, activations: str) -> None:
             if integers:
                 one_hot_by_comparing(function)
                 square_by_multiplying(function)
+                split_at_zero(function)
+                if activations == "int8":
+                    limit_apart(function)
+                select_scalar_zeros(function)
                 # The runtime has a PReLU for 8 bits, not for 16.
                 multiply_instead_of_negate(function, prelu=activations == "int8")
                 limit_masked_scores(function)
