@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
 
 @contextlib.contextmanager
@@ -25,7 +27,7 @@ def functions_of(folder: Path) -> Iterator[list[Any]]:
     path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
-def constant(function: Any, name: str, value: float | list[int], kind: int) -> str:
+def constant(function: Any, name: str, value: float | list[Any], kind: int) -> str:
     """Add a scalar or a list to a `FunctionDef` and return its name as an input."""
     import tensorflow as tf
 
@@ -73,7 +75,8 @@ class Expression:
     """
 
     def __init__(self, function: Any, node: Any) -> None:
-        self._function, self._name, self._kind = function, node.name, node.attr["T"].type
+        self._function, self._node, self._name = function, node, node.name
+        self._kind = node.attr["T"].type
         self._taken = {other.name for other in function.node_def}
 
     def _fresh(self, kind: str) -> str:
@@ -82,10 +85,27 @@ class Expression:
         self._taken.add(name)
         return name
 
-    def _node(self, kind: str, output: str, *inputs: str) -> str:
+    def node(self, kind: str, output: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return its output.
+
+        Args:
+            kind: Its operation.
+            output: The name of its output.
+            *inputs: The names of its inputs.
+            **attributes: Its attributes but T: numbers, lists of them, bytes.
+        """
         node = self._function.node_def.add(name=self._fresh(kind.lower()), op=kind)
         node.input.extend(inputs)
         node.attr["T"].type = self._kind
+        for key, value in attributes.items():
+            if isinstance(value, bytes):
+                node.attr[key].s = value
+            elif isinstance(value, list):
+                node.attr[key].list.i.extend(value)
+            elif key.startswith("T") or key == "Index":
+                node.attr[key].type = value
+            else:
+                node.attr[key].i = value
         return f"{node.name}:{output}:0"
 
     def number(self, value: float) -> str:
@@ -94,32 +114,77 @@ class Expression:
 
     def relu(self, x: str) -> str:
         """Return max(x, 0)."""
-        return self._node("Relu", "activations", x)
+        return self.node("Relu", "activations", x)
 
     def negate(self, x: str) -> str:
         """Return -x."""
-        return self._node("Neg", "y", x)
+        return self.node("Neg", "y", x)
 
     def absolute(self, x: str) -> str:
         """Return |x|."""
-        return self._node("Abs", "y", x)
+        return self.node("Abs", "y", x)
 
     def exp(self, x: str) -> str:
         """Return exp(x)."""
-        return self._node("Exp", "y", x)
+        return self.node("Exp", "y", x)
 
     def log(self, x: str) -> str:
         """Return the natural logarithm of x."""
-        return self._node("Log", "y", x)
+        return self.node("Log", "y", x)
 
     def add(self, x: str, y: str) -> str:
         """Return x + y."""
-        return self._node("AddV2", "z", x, y)
+        return self.node("AddV2", "z", x, y)
 
     def subtract(self, x: str, y: str) -> str:
         """Return x - y."""
-        return self._node("Sub", "z", x, y)
+        return self.node("Sub", "z", x, y)
 
     def multiply(self, x: str, y: str) -> str:
         """Return x · y."""
-        return self._node("Mul", "z", x, y)
+        return self.node("Mul", "z", x, y)
+
+    def whole_numbers(self, value: int | list[Any]) -> str:
+        """Return a constant of 32-bit integers."""
+        return constant(self._function, self._fresh("integers"), value, types_pb2.DT_INT32)
+
+    def reshape(self, x: str, sizes: list[int]) -> str:
+        """Return x with other sizes, of which one may be -1."""
+        given = self.whole_numbers(sizes)
+        return self.node("Reshape", "output", x, given, Tshape=types_pb2.DT_INT32)
+
+    def transpose(self, x: str, axes: list[int]) -> str:
+        """Return x with its axes in another order."""
+        given = self.whole_numbers(axes)
+        return self.node("Transpose", "y", x, given, Tperm=types_pb2.DT_INT32)
+
+    def gather(self, x: str, places: list[int], axis: int) -> str:
+        """Return the entries of an axis at some places."""
+        given, along = self.whole_numbers(places), self.whole_numbers(axis)
+        gathered = self.node(
+            "GatherV2", "output", x, given, along,
+            Tindices=types_pb2.DT_INT32, Taxis=types_pb2.DT_INT32,
+        )  # fmt: skip
+        node = self._function.node_def[-1]
+        node.attr["Tparams"].type = node.attr.pop("T").type
+        return gathered
+
+    def pad(self, x: str, sizes: list[list[int]]) -> str:
+        """Return x with zeros before and after each axis."""
+        if not np.any(sizes):
+            return x
+        given = self.whole_numbers(sizes)
+        return self.node("Pad", "output", x, given, Tpaddings=types_pb2.DT_INT32)
+
+    def become_reshape(self, x: str, sizes: list[int]) -> None:
+        """Replace the operation of the node, whose output is called "output", by a reshape of x."""
+        node, shapes = self._node, AttrValue()
+        shapes.CopyFrom(self._node.attr["_output_shapes"])
+        control = [name for name in node.input if name.startswith("^")]
+        given = self.whole_numbers(sizes)
+        node.op = "Reshape"
+        del node.input[:]
+        node.input.extend([x, given, *control])
+        node.attr.clear()
+        node.attr["T"].type, node.attr["Tshape"].type = self._kind, types_pb2.DT_INT32
+        node.attr["_output_shapes"].CopyFrom(shapes)

@@ -20,6 +20,7 @@ from tfprune.deploy.converter.rewrites.kernels import (
     trust_shapes,
 )
 from tfprune.deploy.converter.rewrites.sizes import reshape_by_constants
+from tfprune.deploy.converter.rewrites.volumes import convolve_volumes, pool_volumes
 
 
 def rewrite(folder: Path, activations: str) -> None:
@@ -36,6 +37,8 @@ def rewrite(folder: Path, activations: str) -> None:
             take_zeros_for_equal(function)
             trust_shapes(function)
             count_by_one_hot(function)
+            pool_volumes(function)
+            convolve_volumes(function)
             if integers:
                 one_hot_by_comparing(function)
                 square_by_multiplying(function)

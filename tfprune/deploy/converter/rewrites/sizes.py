@@ -5,6 +5,7 @@ what is computed from an open size: the axes of a tensor that `repeat` reshapes,
 batch is open. A convolution that reads it then has no known channels.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tfprune.deploy.converter.rewrites.graph import constant
@@ -37,6 +38,26 @@ def output_sizes(node: Any) -> list[int] | None:
     if not shapes or shapes[0].unknown_rank:
         return None
     return [dim.size for dim in shapes[0].dim]
+
+
+def sizes_of(function: Any) -> Callable[[str], list[int] | None]:
+    """Return a function that gives the sizes of an input by its name, as `output_sizes` does.
+
+    It knows the function's arguments and the first outputs of its nodes.
+
+    Args:
+        function: A `FunctionDef`.
+    """
+    sources = {node.name: node for node in function.node_def}
+    for index, argument in enumerate(function.signature.input_arg):
+        if index in function.arg_attr:
+            sources[argument.name] = function.arg_attr[index]
+
+    def sizes(name: str) -> list[int] | None:
+        source = sources.get(name.partition(":")[0])
+        return None if source is None else output_sizes(source)
+
+    return sizes
 
 
 def _packed(function: Any, reshape: Any, sizes: list[int]) -> str:
