@@ -32,6 +32,7 @@ ORDER = [
     "report",
     "measure.devices",
     "measure",
+    "deploy.converter.rewrites",
     "deploy.converter",
     "deploy.qat",
     "deploy.verify",

@@ -207,13 +207,29 @@ def test_an_operation_left_float_in_an_integer_plan_is_named_unless_allowed(imag
     assert "SIN stays float (1 times), as allowed" in report.notes
 
 
-def test_an_unknown_number_of_steps_cannot_be_unrolled():
+def test_an_unknown_number_of_steps_cannot_be_unrolled_unless_it_is_fixed():
+    keras.utils.set_random_seed(0)
     inputs = keras.Input((None, 4))
-    model = keras.Model(inputs, L.LSTM(3)(inputs))
-    x = np.random.default_rng(0).normal(size=(8, 6, 4))
-    with pytest.raises(ConversionError, match="fixed number of time steps, or use .* 'dynamic'"):
+    model = keras.Model(inputs, L.Dense(3)(L.LSTM(8)(inputs)))
+    x = np.random.default_rng(0).normal(size=(40, 6, 4))
+    with pytest.raises(ConversionError, match="fix its length, such as input_shape=.* 'dynamic'"):
         convert(model, scheme="int8", calibration=x)
     assert convert(model, calibration=x).report.inputs[0].shape == (1, -1, 4)
+    artifact = convert(model, scheme="int8", calibration=x, input_shape=(6, 4))
+    assert artifact.report.inputs[0].shape == (1, 6, 4)
+    assert model.input_shape == (None, None, 4)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic", "int8", "int16x8"])
+def test_the_sizes_of_images_can_be_fixed(scheme):
+    """Keras itself cannot trace this layer with an open size."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3))
+    h = L.UpSampling2D(2, interpolation="bilinear")(L.Conv2D(8, 3, padding="same")(inputs))
+    model = keras.Model(inputs, L.Dense(8)(L.GlobalAveragePooling2D()(h)))
+    x = np.random.default_rng(0).normal(size=(40, 8, 8, 3))
+    report = convert(model, scheme=scheme, calibration=x, input_shape=(8, 8, 3)).report
+    assert report.inputs[0].shape == (-1, 8, 8, 3)
 
 
 def test_a_model_that_keeps_state_is_refused():

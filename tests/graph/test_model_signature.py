@@ -146,3 +146,26 @@ def test_a_batch_is_a_whole_number_that_the_inputs_allow():
     for wrong in (True, 0, 1.0, "1"):
         with pytest.raises(OptionError, match="expected a positive integer"):
             check_batch(wrong)
+
+
+def test_an_input_shape_fixes_what_the_model_leaves_open():
+    image, words = keras.Input((None, None, 3), name="image"), keras.Input((None,), name="words")
+    features = [L.GlobalAveragePooling2D()(image), keras.ops.sum(words, 1, keepdims=True)]
+    model = keras.Model([image, words], L.Concatenate()(features))
+
+    def shapes(given):
+        return [spec.shape for spec in interface(model, input_shape=given).inputs]
+
+    assert shapes([(8, 6, 3), (5,)]) == [(-1, 8, 6, 3), (-1, 5)]
+    assert shapes({"words": (5,)}) == [(-1, -1, -1, 3), (-1, 5)]
+    assert shapes({"image": (8, None, 3)}) == [(-1, 8, -1, 3), (-1, -1)]
+    for wrong, reason in (
+        ([(8, 6, 3)], "received 1 shapes for 2 inputs: image, words"),
+        ({"word": (5,)}, "no input 'word'. .* Did you mean words"),
+        ({"image": (8, 6, 1)}, r"input 'image' takes \(None, None, 3\) .* Received \(8, 6, 1\)"),
+        ({"image": (1, 8, 6, 3)}, r"takes \(None, None, 3\) without the batch"),
+        ({"words": "5"}, "expected a tuple of sizes without the batch"),
+        (8, "expected a tuple of sizes without the batch"),
+    ):
+        with pytest.raises(OptionError, match=f"input_shape: .*{reason}"):
+            shapes(wrong)

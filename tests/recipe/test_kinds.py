@@ -40,6 +40,10 @@ def test_a_fraction_is_read_as_it_is(value: float) -> None:
         (kinds.NAMES, ["conv", 3], ""),
         (kinds.NAMES, [""], ""),
         (kinds.NAMES, ["conv("], "'conv(' is not a regular expression"),
+        (kinds.SIZES, 3, ""),
+        (kinds.SIZES, [], ""),
+        (kinds.SIZES, [8.5, 3], "Did you mean 8?"),
+        (kinds.SIZES, [0, 3], ""),
         (kinds.OPTIONS, "width", ""),
         (kinds.choice("adam", "sgd"), "adm", "Did you mean adam?"),
         (kinds.choice("adam", "sgd"), 7, ""),
@@ -57,6 +61,7 @@ def test_a_wrong_value_is_refused_with_its_hint(kind: kinds.Kind, value: object,
 def test_what_is_read_has_the_type_of_its_field() -> None:
     assert kinds.NAMES.read("conv.*") == ("conv.*",)
     assert kinds.NAMES.read(["a", "b"]) == ("a", "b")
+    assert kinds.SIZES.read([8, 3]) == (8, 3)
     whole = kinds.whole(1).read(3.0)
     assert (whole, type(whole)) == (3, int)
     assert type(kinds.POSITIVE.read(3)) is float

@@ -66,7 +66,7 @@ def choose(
     notes: list[str] = []
     names = _names(candidates, prefer, notes)
     _check_options(options, names)
-    face = interface(model, options.input_signature, options.calibration)
+    face = interface(model, options.input_signature, options.calibration, options.input_shape)
     # Read once: an iterable may yield its batches only once.
     samples, _ = draw(face, options.calibration, notes)
     files, failed = _convert_all(model, names, _with_samples(options, face, samples), progress)

@@ -12,6 +12,7 @@ from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
 from tfprune.deploy.converter.options import Options, Settings, check_calibration, settings_for
 from tfprune.deploy.converter.reorder import reorder
+from tfprune.deploy.converter.rewrites.rewrite import rewrite
 from tfprune.deploy.converter.weight_only import quantize_weights, resolve
 from tfprune.deploy.converter.zero_points import center_second_factors
 from tfprune.deploy.qat.quantize_aware import (
@@ -108,7 +109,7 @@ def convert_one(
 
 def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
     """Return the model that is converted, and the one that the file is compared with."""
-    given = options.input_signature, options.calibration
+    given = options.input_signature, options.calibration, options.input_shape
     face = trained = interface(strip_quantization(model), *given)
     if aware:
         names = tuple(face.model.output_names)
@@ -166,6 +167,7 @@ def _convert_once(
     with scratch_folder() as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
         outputs = _export(face, saved, batch, unroll, settings)
+        rewrite(saved, settings.plan.activations)
         archive = None
         if samples is not None:
             archive = str(Path(folder, "samples.npz"))

@@ -9,6 +9,7 @@ from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.options import Options
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
+from tfprune.graph.read import InputShape
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.schemes import AUTO, Prefer, check_scheme
 from tfprune.utils.progress import SILENT, Progress
@@ -28,6 +29,7 @@ def to_tflite(
     io: str | None = None,
     batch: int | None = None,
     input_signature: Any = None,
+    input_shape: InputShape | None = None,
     layers: Mapping[str, str] | None = None,
     allow_float: Sequence[str] = (),
     bound: float | None = None,
@@ -61,6 +63,10 @@ def to_tflite(
             recurrent layers, which need it fixed: they get 1.
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell
             or has inputs that are not floats.
+        input_shape: The shape of the input without the batch, where the model leaves sizes open:
+            (16, 8) for Input((None, 8)). The file then takes this size alone: recurrent
+            layers need that for "int8", which unrolls them. For several inputs
+            a list in their order, or a dict from their names; None in a shape leaves a size open.
         layers: Other schemes for some layers, by regular expression on the names that `inspect`
             shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
             litert-quantizer makes: "int4", "weight_int4", "weight_int8".
@@ -95,6 +101,7 @@ def to_tflite(
         io=io,
         batch=batch,
         input_signature=input_signature,
+        input_shape=input_shape,
         layers=layers,
         allow_float=allow_float,
         bound=bound,

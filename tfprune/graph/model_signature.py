@@ -1,15 +1,17 @@
 """The named inputs and outputs of a Keras model of either generation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from tfprune.data.model_inputs import mapped
-from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.graph.read import given_shapes
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.models import refuse_quantized
+from tfprune.keras_support.randomness import fixed_seeds
 from tfprune.runtime.artifact import TensorSpec
 
 Structure = Any
@@ -42,7 +44,8 @@ class Interface:
 
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
-        outputs = self.model(self.arguments(arrays), training=False)
+        with fixed_seeds():
+            outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))
 
@@ -58,7 +61,9 @@ def generation(model: Any) -> str | None:
     return "tf_keras" if "tf_keras.Model" in bases else None
 
 
-def interface(model: Any, signature: Structure = None, example: Any = None) -> Interface:
+def interface(
+    model: Any, signature: Structure = None, example: Any = None, input_shape: Any = None
+) -> Interface:
     """Return the inputs and outputs of a model.
 
     Args:
@@ -67,10 +72,12 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
             them: a structure of anything with `shape` and `dtype` (`keras.InputSpec`,
             `tf.TensorSpec`, an array), including the batch axis.
         example: Calibration data that gives the shapes if neither the model nor a signature does.
+        input_shape: The shape of the input without the batch, to fix sizes that the model leaves
+            open; for several inputs a list in their order, or a dict from their names.
 
     Raises:
         ModelError: It is not a Keras model, not built, or has inputs that a file cannot have.
-        OptionError: The signature is not valid.
+        OptionError: The signature or the shape is not valid.
     """
     if generation(model) is None:
         raise ModelError(f"expected a keras.Model or tf_keras.Model, got {type_name(model)}")
@@ -97,6 +104,7 @@ def interface(model: Any, signature: Structure = None, example: Any = None) -> I
         )
     leaves = list(_flatten(structure))
     inputs = tuple(_input(name, leaf) for name, leaf in _unique(leaves))
+    inputs = _with_fixed_sizes(inputs, input_shape)
     names = iter(spec.name for spec in inputs)
     return Interface(
         model,
@@ -195,6 +203,44 @@ def _input(name: str, leaf: Any) -> TensorSpec:
             "move that preprocessing out of the model"
         )
     return TensorSpec(name, tuple(shape), np.dtype(dtype).name)
+
+
+def _with_fixed_sizes(inputs: tuple[TensorSpec, ...], given: Any) -> tuple[TensorSpec, ...]:
+    """Return the inputs with the sizes of an `input_shape` for those that are open."""
+    if given is None:
+        return inputs
+    names = [spec.name for spec in inputs]
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise OptionError(f"input_shape: no input {name!r}. {nearest(str(name), names)}")
+        shapes = {name: next(given_shapes(given[name])) for name in given}
+    else:
+        listed = list(given_shapes(given))
+        if len(listed) != len(inputs):
+            raise OptionError(
+                f"input_shape: received {len(listed)} shapes for {len(inputs)} inputs: "
+                f"{', '.join(names)}"
+            )
+        shapes = dict(zip(names, listed, strict=True))
+    return tuple(_with_sizes(spec, shapes.get(spec.name)) for spec in inputs)
+
+
+def _with_sizes(spec: TensorSpec, sizes: Sequence[int | None] | None) -> TensorSpec:
+    if sizes is None:
+        return spec
+    own = spec.shape[1:]
+    fits = len(sizes) == len(own) and all(
+        size == given or -1 in (size, given or -1) for size, given in zip(own, sizes, strict=True)
+    )
+    if not fits:
+        allowed = tuple(None if size == -1 else size for size in own)
+        raise OptionError(
+            f"input_shape: input {spec.name!r} takes {allowed} without the batch, None for any "
+            f"size. Received {tuple(sizes)}"
+        )
+    fixed = (size if given is None else given for size, given in zip(own, sizes, strict=True))
+    return replace(spec, shape=(spec.shape[0], *fixed))
 
 
 def _flatten(

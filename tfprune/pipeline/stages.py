@@ -101,7 +101,14 @@ def convert_baseline(run: Run) -> Mapping[str, Any]:
     run.seed(2)
     model = run.load("baseline.keras")
     path = run.folder.file("baseline.tflite")
-    to_tflite(model, path, calibration=run.calibration(), progress=run.progress)
+    table = run.recipe.quantize
+    to_tflite(
+        model,
+        path,
+        calibration=run.calibration(),
+        input_shape=table.input_shape if table else None,
+        progress=run.progress,
+    )
     return {}
 
 
@@ -217,6 +224,7 @@ def quantize(run: Run) -> Mapping[str, Any]:
         scheme=table.scheme if table else "float32",
         io=table.io if table else None,
         layers=table.layers if table else None,
+        input_shape=table.input_shape if table else None,
         calibration=run.calibration(),
         progress=run.progress,
         **_choosing(run),

@@ -145,6 +145,15 @@ def _names(value: object) -> tuple[str, ...]:
 NAMES = Kind('a list of layer names or regular expressions, such as ["conv.*", "head"]', _names)
 
 
+def _sizes(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise Refused
+    return tuple(map(whole(1).read, value))
+
+
+SIZES = Kind("a list of sizes without the batch, such as [224, 224, 3]", _sizes)
+
+
 def _options(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise Refused

@@ -17,6 +17,7 @@ from tfprune.recipe.kinds import (
     POSITIVE,
     RATIO,
     SHARE,
+    SIZES,
     TEXT,
     YES_OR_NO,
     choice,
@@ -283,6 +284,9 @@ class QuantizeTable(Table):
         OPTIONS, "other schemes for layers, by regular expression", None
     )
     calibration: int = option(whole(1), "training examples for the integer ranges", 200)
+    input_shape: tuple[int, ...] | None = option(
+        SIZES, "shape of the file's input, where the model leaves sizes open", None
+    )
     prefer: str = option(choice(*PREFER), "what auto optimizes", "latency")
     max_drop: float = option(
         SHARE, "accuracy that auto may lose against the float32 file, on the validation set", 0.01

@@ -10,7 +10,7 @@ from tfprune.deploy.converter.error_hints import explain_failure
     [
         ("ConverterError: 'tf.Erf' op is neither a custom op", "approximate=True"),
         ("'tf.TensorListReserve' op requires element_shape to be static during", "give batch=1"),
-        ("Cannot unroll a RNN if the time dimension is undefined", "fixed number of time steps"),
+        ("Cannot unroll a RNN if the time dimension is undefined", "input_shape=(16, 8) for"),
         ("Quantization to 16x8-bit not yet supported for op: 'NEG'", "no 16-bit NEG; use scheme"),
         ("Max and min for dynamic tensors should be recorded during calibration", "every branch"),
         (
@@ -18,7 +18,7 @@ from tfprune.deploy.converter.error_hints import explain_failure
             "SQUARED_DIFFERENCE does not",
         ),
         ("which references an 'untracked' resource. TensorFlow", "stateful=False"),
-        ("Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.", "input_signature="),
+        ("Using a symbolic `tf.Tensor` as a Python `bool` is not allowed.", "input_shape="),
         (
             "missing a required argument: 'b'",
             "such as 'b'; change its call to take one list or dict",

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfprune.deploy.converter.export import called, export, full_precision, recurrent_layers
+from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.graph.model_signature import interface
 
@@ -116,3 +117,19 @@ def test_what_tensorflow_tells_a_notebook_of_its_folders_is_held_back(tmp_path, 
         for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(caplog.handler)
             logger.setLevel(level)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8"])
+@pytest.mark.parametrize("kind", [L.LSTM, L.GRU, L.SimpleRNN])
+def test_the_dropout_of_a_recurrent_layer_leaves_no_state_in_the_file(kind, scheme):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 6, 1))
+    h = L.Reshape((8, 12))(L.Conv2D(2, 3, padding="same", activation="relu")(inputs))
+    layer = kind(8, return_sequences=True, dropout=0.25, recurrent_dropout=0.1)
+    model = keras.Model(inputs, L.Dense(5, "softmax")(L.Bidirectional(layer)(h)))
+    x = np.random.default_rng(0).normal(size=(40, 8, 6, 1)).astype("float32")
+    before = [v.numpy() for v in model.non_trainable_variables]
+    artifact = to_tflite(model, scheme=scheme, calibration=x)
+    assert "VAR_HANDLE" not in artifact.report.ops
+    for variable, value in zip(model.non_trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.integer_rewrites import rewrite_for_integers
-from tfprune.deploy.converter.kernel_rewrites import rewrite_for_the_runtime
 from tfprune.workers.arrays import load_arrays
 
 
@@ -26,7 +24,7 @@ def convert_saved_model(
     """Convert with TensorFlow's converter.
 
     Args:
-        folder: The SavedModel.
+        folder: The SavedModel, rewritten.
         target: The file to write.
         quantize: As in `Scheme`.
         activations: As in `Scheme`.
@@ -39,9 +37,6 @@ def convert_saved_model(
     """
     import tensorflow as tf
 
-    rewrite_for_the_runtime(Path(folder), integers=activations != "float")
-    if activations != "float":
-        rewrite_for_integers(Path(folder), prelu=activations == "int8")
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     # Without Flex, which the default runtime cannot run. Built-in float operations stay allowed, so
     # that an operation that cannot be quantized is found by name in the file.

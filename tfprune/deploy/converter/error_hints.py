@@ -40,13 +40,13 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         r"Cannot unroll a RNN if the time dimension is undefined",
         "the loop of a recurrent layer cannot be calibrated, and a sequence of unknown length "
         "cannot be unrolled",
-        "build the model with a fixed number of time steps, or use scheme 'dynamic'",
+        "fix its length, such as input_shape=(16, 8) for Input((None, 8)), or use scheme 'dynamic'",
     ),
     (
         r"symbolic `?tf\.Tensor`? as a Python `?bool`?",
         "a layer has a Python condition on a tensor or on an open size",
-        "fix the sizes with input_signature=, such as keras.InputSpec(shape=(None, 224, 224, 3)), "
-        "or use keras.ops.where or keras.ops.cond",
+        "fix the sizes, such as input_shape=(224, 224, 3), or use keras.ops.where or "
+        "keras.ops.cond",
     ),
     (
         r"missing (?:a|\d+) required (?:positional )?arguments?: (?P<name>'\w+')",

@@ -9,6 +9,7 @@ import numpy as np
 from tfprune.deploy.converter.weight_only import Rule, weight_rules
 from tfprune.errors import OptionError, nearest
 from tfprune.graph.model_signature import check_batch
+from tfprune.graph.read import InputShape
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.schemes import SCHEMES, Scheme
 from tfprune.workers import pool
@@ -22,6 +23,7 @@ class Options:
     io: str | None = None
     batch: int | None = None
     input_signature: Any = None
+    input_shape: InputShape | None = None
     layers: Mapping[str, str] | None = None
     allow_float: Sequence[str] = ()
     bound: float | None = None

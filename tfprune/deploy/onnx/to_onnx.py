@@ -26,6 +26,7 @@ from tfprune.deploy.verify.reference import (
 )
 from tfprune.errors import ConversionError, OptionError
 from tfprune.graph.model_signature import Interface, check_batch, interface
+from tfprune.graph.read import InputShape
 from tfprune.runtime import onnx
 from tfprune.runtime.artifact import (
     Artifact,
@@ -60,6 +61,7 @@ def to_onnx(
     calibration: Any = None,
     batch: int | None = None,
     input_signature: Any = None,
+    input_shape: InputShape | None = None,
     opset: int = 15,
     bound: float = BOUND,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
@@ -81,6 +83,8 @@ def to_onnx(
         batch: A batch size to fix in the file, for DeepSparse and TensorRT. None leaves it
             open.
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell.
+        input_shape: The shape of the input without the batch, where the model leaves sizes open, as
+            in `to_tflite`.
         opset: The version of the ONNX operators: 13 to 18.
         bound: Allowed difference from the model: root mean squared difference as a fraction
             of the output's standard deviation (at least of a twentieth of its largest number).
@@ -110,7 +114,7 @@ def to_onnx(
     if is_quantize_aware(model):
         model = strip_quantization(model)
         notes.append("the rounding of quantize_aware is removed: the file computes in floats")
-    face = interface(model, input_signature, calibration)
+    face = interface(model, input_signature, calibration, input_shape)
     samples, origin = draw(face, calibration, notes)
     compared = some(samples)
     with progress.task("convert to ONNX", 3) as task, full_precision(model) as lowered:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.converter.integer_rewrites import HIDDEN_BELOW
+from tfprune.deploy.converter.rewrites.integers import HIDDEN_BELOW
 from tfprune.deploy.qat.layers import QuantisedEinsumDense
 from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
 from tfprune.keras_support.attention_steps import StepwiseAttention, projections_of

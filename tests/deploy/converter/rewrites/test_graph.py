@@ -5,9 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework import function_pb2, types_pb2
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import (
+    Expression,
+    constant,
+    constant_value,
+    functions_of,
+    replace_outputs,
+)
 
 
 @pytest.fixture
@@ -48,3 +54,21 @@ def test_a_constant_is_named_as_an_input() -> None:
     made = function.node_def[-1]
     assert (made.op, made.name) == ("Const", "two")
     np.testing.assert_array_equal(tf.make_ndarray(made.attr["value"].tensor), [2, 3])
+
+
+def test_an_expression_takes_the_place_of_a_node():
+    function = function_pb2.FunctionDef()
+    function.node_def.add(name="act", op="Elu", input=["x"]).attr["T"].type = 1
+    function.node_def.add(name="after", op="Neg", input=["act:activations:0"])
+    function.ret["y"] = "act:activations:0"
+    expression = Expression(function, function.node_def[0])
+    twice = expression.add(expression.relu("x"), expression.relu("x"))
+    replace_outputs(function, {"act:activations:0": twice})
+    assert function.node_def[1].input == [twice]
+    assert function.ret["y"] == twice
+    names = [node.name for node in function.node_def]
+    assert len(names) == len(set(names))
+    by_name = {node.name: node for node in function.node_def}
+    number = expression.number(2.5)
+    assert constant_value({node.name: node for node in function.node_def}, number) == 2.5
+    assert constant_value(by_name, "act:activations:0") is None

@@ -7,18 +7,17 @@ import tensorflow as tf
 import tf_keras
 
 from tfprune.deploy.converter.export import export
-from tfprune.deploy.converter.integer_rewrites import rewrite_for_integers
+from tfprune.deploy.converter.rewrites.rewrite import rewrite
 from tfprune.deploy.tflite import to_tflite
 from tfprune.graph.model_signature import interface
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.litert import Runner
 
 
 def test_a_negation_becomes_a_multiplication_with_the_same_result(tmp_path):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.LayerNormalization()(-inputs))
     export(interface(model), tmp_path, batch=None)
-    rewrite_for_integers(tmp_path)
+    rewrite(tmp_path, "int8")
     serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
 
     kinds = {node.op for f in serve.graph.as_graph_def().library.function for node in f.node_def}
@@ -34,7 +33,7 @@ def test_the_negation_inside_of_exact_gelu_is_left_to_the_converter(tmp_path):
     model = keras.Model(inputs, keras.activations.gelu(inputs))
     export(interface(model), tmp_path, batch=None)
     before = (tmp_path / "saved_model.pb").read_bytes()
-    rewrite_for_integers(tmp_path)
+    rewrite(tmp_path, "int8")
     saved = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     kinds = {node.op for f in saved.graph.as_graph_def().library.function for node in f.node_def}
     assert "Neg" in kinds
@@ -82,13 +81,3 @@ def test_what_a_mask_hides_leaves_scores_their_steps(k, dropout):
     softmax = next(op for op in graph.ops if op.name == "SOFTMAX")
     # A step of the scores: with -1e9 among them it would be 4 million.
     assert graph.tensors[softmax.inputs[0]].scales[0] < 1
-
-
-def test_flatten_is_one_reshape():
-    inputs = keras.Input((4, 4, 2))
-    h = keras.layers.Reshape((16, 2))(keras.layers.Conv2D(2, 1)(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(h)))
-    x = np.random.default_rng(0).normal(size=(50, 4, 4, 2)).astype("float32")
-    artifact = to_tflite(model, scheme="int8", calibration=x)
-    assert set(artifact.report.ops) == {"CONV_2D", "RESHAPE", "FULLY_CONNECTED"}
-    assert Runner(artifact)(x).shape == (50, 3)

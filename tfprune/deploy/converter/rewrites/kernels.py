@@ -1,31 +1,13 @@
 """Changes to the graph of a SavedModel for operations without a kernel in the runtime."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant, constant_value, replace_outputs
 
 _LEAST = float(np.finfo("float32").tiny)
-
-
-def rewrite_for_the_runtime(folder: Path, *, integers: bool = False) -> None:
-    """Replace operations without a kernel in the runtime by operations that have one.
-
-    Args:
-        folder: The SavedModel; its graph is changed in place.
-        integers: Activations will be integers.
-    """
-    with functions_of(folder) as functions:
-        for function in functions:
-            take_zeros_for_equal(function)
-            trust_shapes(function)
-            count_by_one_hot(function)
-            if integers:
-                one_hot_by_comparing(function)
-                square_by_multiplying(function)
 
 
 def take_zeros_for_equal(function: Any) -> None:
@@ -67,7 +49,7 @@ def count_by_one_hot(function: Any) -> None:
     by_name = {node.name: node for node in function.node_def}
     for node in [node for node in function.node_def if node.op == "DenseBincount"]:
         values, size, weights = node.input[:3]
-        weighted, depth = _constant_of(by_name, weights), _size(by_name, size)
+        weighted, depth = constant_value(by_name, weights), _size(by_name, size)
         if weighted is None or weighted.size or depth is None:
             continue
         kind, presence = node.attr["T"].type, node.attr["binary_output"].b
@@ -146,11 +128,7 @@ def square_by_multiplying(function: Any) -> None:
         _become(node, "Mul", [node.input[0], node.input[0]])
         # The one output of Square is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
-    for node in function.node_def:
-        for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name, name)
-    for key, name in function.ret.items():
-        function.ret[key] = renamed.get(name, name)
+    replace_outputs(function, renamed)
 
 
 def _become(node: Any, kind: str, inputs: list[str]) -> None:
@@ -166,15 +144,6 @@ def _become(node: Any, kind: str, inputs: list[str]) -> None:
 
 def _node(by_name: Mapping[str, Any], name: str) -> Any:
     return by_name.get(name.lstrip("^").partition(":")[0])
-
-
-def _constant_of(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
-    import tensorflow as tf
-
-    node = _node(by_name, name)
-    if node is None or node.op != "Const":
-        return None
-    return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
 
 
 def _size(by_name: Mapping[str, Any], name: str) -> int | None:
@@ -196,14 +165,14 @@ def _axes(by_name: Mapping[str, Any], name: str) -> int:
     node = _node(by_name, name)
     if node is None or node.op != "Reshape":
         return 0
-    sizes, known = _node(by_name, node.input[1]), _constant_of(by_name, node.input[1])
+    sizes, known = _node(by_name, node.input[1]), constant_value(by_name, node.input[1])
     if known is not None:
         return known.size
     return len(sizes.input) if sizes is not None and sizes.op == "Pack" else 0
 
 
 def _value(by_name: Mapping[str, Any], name: str) -> float | None:
-    value = _constant_of(by_name, name)
+    value = constant_value(by_name, name)
     return float(value.ravel()[0]) if value is not None and value.size == 1 else None
 
 

@@ -2,31 +2,16 @@
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.saved_model_graph import constant, functions_of
+from tfprune.deploy.converter.rewrites.graph import constant, replace_outputs
 
 # Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
 _HIDES = -1e4
 # exp(-12) is 1/160,000 of the smallest visible score: zero in steps of 1/256.
 HIDDEN_BELOW = 12.0
-
-
-def rewrite_for_integers(folder: Path, *, prelu: bool = False) -> None:
-    """Make the changes that a file with integer activations needs.
-
-    Args:
-        folder: The SavedModel; its graph is changed in place.
-        prelu: Whether the runtime has an integer PReLU: for 8 bits it has, for 16 not.
-    """
-    with functions_of(folder) as functions:
-        for function in functions:
-            multiply_instead_of_negate(function, prelu=prelu)
-            limit_masked_scores(function)
-            reshape_by_constants(function)
 
 
 def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
@@ -52,11 +37,7 @@ def multiply_instead_of_negate(function: Any, *, prelu: bool = False) -> None:
         node.input.insert(1, minus_one)
         # The one output of Neg is called y, that of Mul z.
         renamed[f"{node.name}:y:0"] = f"{node.name}:z:0"
-    for node in function.node_def:
-        for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name, name)
-    for key, name in function.ret.items():
-        function.ret[key] = renamed.get(name, name)
+    replace_outputs(function, renamed)
 
 
 def limit_masked_scores(function: Any) -> None:
@@ -78,35 +59,6 @@ def limit_masked_scores(function: Any) -> None:
             hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= _HIDES)
             kind = node.attr["T"].type
             node.input[hidden] = constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
-
-
-def reshape_by_constants(function: Any) -> None:
-    """Write -1 for the single computed size of a reshape, which follows from the others.
-
-    Flatten of Keras 3 computes the batch size. In a file that takes four operations, and the
-    converter no longer sees that the scale is unchanged.
-
-    Args:
-        function: A `FunctionDef`, changed in place.
-    """
-    import tensorflow as tf
-    from tensorflow.core.framework import types_pb2
-
-    by_name = {node.name: node for node in function.node_def}
-    for node in [node for node in function.node_def if node.op == "Reshape"]:
-        pack = by_name.get(node.input[1].partition(":")[0])
-        if pack is None or pack.op != "Pack" or pack.attr["T"].type != types_pb2.DT_INT32:
-            continue
-        parts = [by_name.get(name.partition(":")[0]) for name in pack.input]
-        sizes = [
-            int(tf.make_ndarray(part.attr["value"].tensor))
-            if part is not None and part.op == "Const"
-            else -1
-            for part in parts
-        ]
-        if sizes.count(-1) == 1 and min(size for size in (*sizes, 1) if size != -1) > 0:
-            node.input[1] = constant(function, f"{node.name}_sizes", sizes, types_pb2.DT_INT32)
-            node.attr["Tshape"].type = types_pb2.DT_INT32
 
 
 def _below(function: Any, select: Any) -> str:

@@ -1,0 +1,1 @@
+"""Changes to the graph of a SavedModel before it is converted."""
