@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras import layers as kl
 
 import tfprune
+from tfprune.graph.open_size import Size
 from tfprune.graph.read import read
 from tfprune.graph.trace import Trace, can_be_rebuilt, can_trace
-from tfprune.graph.unknown_sizes import Size
 from tfprune.keras_support.internals import AddOperation
 
 

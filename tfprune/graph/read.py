@@ -15,9 +15,9 @@ from keras import tree
 
 from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.graph.open_size import Size
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.graph.trace import ONE_AT_A_TIME, Trace, can_be_rebuilt, can_trace
-from tfprune.graph.unknown_sizes import Size
 from tfprune.keras_support.internals import (
     Functional,
     built_shapes,
