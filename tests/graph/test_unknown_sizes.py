@@ -65,7 +65,16 @@ def traced(function):
             lambda x, b, n: ops.pad(x, ((0, 0), (0, (4 - n % 4) % 4), (2, 0)), constant_values=7.0),
             np.pad(X, ((0, 0), (0, 3), (2, 0)), constant_values=7),
         ),
+        (lambda x, b, n: ops.tril(ops.ones((n, n), "bool"), -1), np.tri(5, k=-1, dtype=bool)),
+        (lambda x, b, n: ops.triu(x, 2), np.triu(X, 2)),
+        (
+            lambda x, b, n: ops.einsum("bTNS,bSN->bTN", ops.reshape(x, (b, n, 2, 4)), x[:, :4, :2]),
+            np.einsum("btns,bsn->btn", X.reshape(3, 5, 2, 4), X[:, :4, :2]),
+        ),
+        (lambda x, b, n: ops.zeros((n - b + 1,)), np.zeros(3)),
+        (lambda x, b, n: ops.concatenate([x, x[:, 1:]], 1)[:, n:], X[:, 1:]),
         (lambda x, b, n: x * n, X * 5),
+        (lambda x, b, n: x * ops.ndim(x), X * 3),
         (lambda x, b, n: 2 * n / x, 10 / X),
         (lambda x, b, n: x / n**0.5, X / np.float32(5**0.5)),
         (lambda x, b, n: x + ops.cast(ops.minimum(n, 3), "float32"), X + 3),
@@ -76,6 +85,19 @@ def test_what_takes_sizes_is_worked_out_when_data_arrives(function, expected) ->
     got = traced(function)(X)
     assert got.shape == np.shape(expected)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_axes_of_equal_size_are_not_confused() -> None:
+    """On TensorFlow, Keras 3.15 adds a row to a column of the same length as two columns."""
+    x = np.random.default_rng(0).normal(size=(4, 4, 8)).astype("float32")
+    for function, expected in (
+        (lambda x, b, n: ops.reshape(ops.reshape(x, (-1, 8)), (b, n, 8)), x),
+        (lambda x, b, n: ops.zeros((b * n,)), np.zeros(16)),
+        (lambda x, b, n: ops.tile(x, (1, n, 1)), np.tile(x, (1, 4, 1))),
+        (lambda x, b, n: ops.repeat(x, n, axis=1), np.repeat(x, 4, axis=1)),
+        (lambda x, b, n: ops.zeros((b, 1, n)) + x[:, :, :1], np.repeat(x[:, :, :1], 4, axis=2)),
+    ):
+        np.testing.assert_array_equal(traced(function)(x), expected)
 
 
 def test_a_causal_mask_is_right_for_every_length() -> None:
@@ -97,7 +119,7 @@ def test_a_causal_mask_is_right_for_every_length() -> None:
         lambda x, b, n: x if n > 3 else -x,
         lambda x, b, n: x if n == b else -x,
         lambda x, b, n: sum(x[:, i] for i in range(n)),
-        lambda x, b, n: ops.zeros((n - b,)),
+        lambda x, b, n: ops.zeros((-n,)),
         lambda x, b, n: ops.arange(n // b),
         lambda x, b, n: ops.arange(0, n, 0.5),
         lambda x, b, n: x[:, 0:n:2],

@@ -247,7 +247,7 @@ class Size:
     @property
     def negative(self) -> bool:
         """Whether it is the negative of a size, as in `x[-n:]`."""
-        return all(factor < 0 for factor, _ in self.terms.values())
+        return self.constant <= 0 and all(factor < 0 for factor, _ in self.terms.values())
 
     def value(self) -> Any:
         """Return the number as a symbolic tensor."""
@@ -259,15 +259,19 @@ class Size:
 
     def line(self) -> Any:
         """Return a vector of zeros with this length, of integers."""
+        if self.negative:
+            raise OpenSizeError(f"a length is needed that is negative: {self}")
+        less = {key: (-factor, atoms) for key, (factor, atoms) in self.terms.items() if factor < 0}
+        if less:
+            removed = Size(less, max(0, -self.constant))
+            longer = (self + removed).line()
+            # The places after those removed; no slice can begin at an open size.
+            return ops.nonzero(ops.cumsum(longer + 1, axis=0) > removed.value())[0] * 0
         parts = []
         for factor, atoms in self.terms.values():
-            if factor < 0:
-                raise OpenSizeError(
-                    f"a length is needed that is a difference of open sizes: {self}"
-                )
             line, *more = (atom.line() for atom in atoms)
             for other in more:
-                both = ops.expand_dims(line, 1) + ops.expand_dims(other, 0)
+                both = ops.expand_dims(line, 1) - ops.expand_dims(other, 0)
                 line = ops.reshape(both, (-1,))
             parts.append(line if factor == 1 else ops.repeat(line, factor, axis=0))
         if self.constant > 0:

@@ -351,7 +351,7 @@ class _ModelReader:
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
             local = {id(start): ref for ref, start in starts.items()}
-            made = tree.flatten(symbolic_outputs_of(trace.function))
+            made = trace.outputs
             if len(made) != len(outputs):
                 return "its traced call has another number of outputs"
             lists: list[list[Any]] = [self.values, self.calls, self.notes, self.traced]
@@ -366,7 +366,8 @@ class _ModelReader:
             self.traced.append(here)
             self._note_reads(here, trace)
             refs.update(
-                (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
+                (id(outer), local.get(id(inner)))
+                for outer, inner in zip(outputs, made, strict=True)
             )
         finally:
             trace.forget()

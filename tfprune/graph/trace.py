@@ -12,8 +12,9 @@ from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
 from tfprune.graph.own_weights import as_tensors
-from tfprune.graph.symbolic_calls import calling_through
+from tfprune.graph.symbolic_calls import as_symbol, calling_through, no_backend
 from tfprune.graph.unknown_sizes import open_sizes
+from tfprune.keras_support.cloning import from_config
 from tfprune.keras_support.internals import (
     KerasVariable,
     all_layers,
@@ -44,7 +45,7 @@ def can_be_rebuilt(op: Any) -> bool:
     if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
         return True
     try:
-        type(op).from_config(op.get_config())
+        from_config(op, op.get_config())
     except Exception:  # noqa: BLE001 — user code may raise anything
         return False
     return True
@@ -148,6 +149,9 @@ def _recorded_reads(layers: Sequence[Any]) -> Iterator[list[str]]:
 class Trace:
     """The `call` of a layer, traced: `function` maps symbolic inputs to its outputs.
 
+    `outputs` are its outputs in order, with None where the call returns None. A call that cannot be
+    traced is tried again without the functions of the backend and the layers' own output specs.
+
     Tracing adds nodes to the layers that are called; `forget` removes them, so that the user's
     model is unchanged. Functions of Keras are replaced in this thread only. Hold `ONE_AT_A_TIME`
     until `forget`, or another thread may trace the same layers.
@@ -163,16 +167,37 @@ class Trace:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
         self._forget_calls = note_calls(layers)
         try:
-            with open_sizes(), calling_through(anchor):
-                stand_in = as_tensors(op, anchor) if own_variables(op) else op
-                with _no_draws(), _recorded_reads(layers) as self.reads:
-                    outputs = stand_in.call(*args, **kwargs)
+            outputs = self._outputs(op, anchor, args, kwargs)
+            self.outputs = tree.flatten(outputs)
+            made = [output for output in self.outputs if output is not None]
             with _unique_names(layers):
-                self.function = keras.Function(starts, outputs)
+                self.function = keras.Function(
+                    starts, outputs if len(made) == len(self.outputs) else made
+                )
             self.reads += self._in_arguments(layers)
         except Exception:
             self.forget()
             raise
+
+    def _outputs(self, op: Any, anchor: Any, args: Any, kwargs: Any) -> Any:
+        """Return the symbolic outputs of the call, None where it returns None."""
+        try:
+            return self._call(op, anchor, args, kwargs)
+        except Exception as error:
+            self.forget()
+            with contextlib.suppress(Exception), no_backend():
+                return self._call(op, anchor, args, kwargs, every=True)
+            raise error
+
+    def _call(self, op: Any, anchor: Any, args: Any, kwargs: Any, *, every: bool = False) -> Any:
+        layers = all_layers(op)
+        with open_sizes(), calling_through(anchor, every=every):
+            stand_in = as_tensors(op, anchor) if own_variables(op) else op
+            with _no_draws(), _recorded_reads(layers) as self.reads:
+                outputs = stand_in.call(*args, **kwargs)
+            return tree.map_structure(
+                lambda leaf: None if leaf is None else as_symbol(anchor, leaf), outputs
+            )
 
     def forget(self) -> None:
         """Remove the nodes of the trace from the layers."""

@@ -8,6 +8,7 @@ Slices by open sizes and reshapes to several of them become `take`. No length is
 
 import contextlib
 import math
+import string
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,12 +35,17 @@ def _tensor(x: Any) -> Any:
     return x if isinstance(x, keras.KerasTensor) else ops.convert_to_tensor(x)
 
 
+def _ndim(x: Any) -> Any:
+    return len(x.shape) if isinstance(x, keras.KerasTensor) else _PLAIN["ndim"](x)
+
+
 def _extent(x: Any, axis: int) -> Any:
     size = x.shape[axis]
     return size_of(x, axis % len(x.shape)) if size is None else size
 
 
-# Vectors
+# Vectors. They are subtracted, not added: on TensorFlow, Keras adds a vector as long as the second
+# axis along that axis, whatever its own is.
 
 
 def _line(size: Any) -> Any:
@@ -68,7 +74,7 @@ def _positions(sizes: Sequence[Any]) -> Any:
     place: Any = 0
     for axis, size in enumerate(sizes):
         later = math.prod(sizes[axis + 1 :], start=1)
-        place = place + _along(_iota(size), axis, len(sizes)) * _value(later)
+        place = place - _along(_iota(size), axis, len(sizes)) * -_value(later)
     return place
 
 
@@ -108,7 +114,8 @@ def _solved(shape: Sequence[int | None], target: Sequence[Any]) -> tuple[int, ..
     if sizes.count(-1) <= 1:
         return tuple(sizes)
     left = _left(shape, target)
-    if left is None or sizes.count(-1) > 2 or list(shape).count(None) != 1:
+    several = sum(isinstance(size, Size) for size in target) > 1
+    if left is None or several or sizes.count(-1) > 2 or list(shape).count(None) != 1:
         return None
     return tuple(
         -1 if isinstance(given, Size) else left if size == -1 else size
@@ -118,8 +125,7 @@ def _solved(shape: Sequence[int | None], target: Sequence[Any]) -> tuple[int, ..
 
 def _left(shape: Sequence[int | None], target: Sequence[Any]) -> int | None:
     """Return the size that -1 stands for, if the open sizes are those of the open axes."""
-    opened = [size for size in target if isinstance(size, Size)]
-    if None not in shape or not opened or any(size.axis is None for size in opened):
+    if None not in shape or not _open(target):
         return None
     known = math.prod(size for size in target if isinstance(size, int) and size != -1)
     left, rest = divmod(math.prod(size for size in shape if size is not None), known)
@@ -180,7 +186,7 @@ def _stretch(x: Any, sizes: Sequence[Any]) -> Any:
         if shape[axis] not in (1, None):
             raise OpenSizeError(f"an axis of {shape[axis]} is stretched to an open size")
         line = _along(ops.cast(_line(size), dtype), axis, rank)
-        x = ops.logical_or(x, line) if dtype == "bool" else ops.add(x, line)
+        x = ops.logical_or(x, line) if dtype == "bool" else ops.subtract(x, line)
     return x
 
 
@@ -212,7 +218,7 @@ def _tile(x: Any, repeats: Any) -> Any:
         size = x.shape[axis - len(repeats)] if len(x.shape) >= len(repeats) - axis else 1
         if isinstance(times, Size) and size != 1:
             place = axis - len(repeats) + len(x.shape)
-            both = _along(_line(times), 0, 2) + _along(_iota(_extent(x, place)), 1, 2)
+            both = _along(_iota(_extent(x, place)), 1, 2) - _along(_line(times), 0, 2)
             x = ops.take(x, _PLAIN["reshape"](both, (-1,)), axis=place)
             repeats[axis] = 1
     return _stretch(x, [_times(x, axis, repeats) for axis in range(len(repeats))])
@@ -232,7 +238,7 @@ def _repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
     x = _tensor(x)
     if axis is None or not isinstance(repeats, Size):
         raise OpenSizeError("positions are repeated open numbers of times")
-    both = _along(_iota(_extent(x, axis)), 0, 2) + _along(_line(repeats), 1, 2)
+    both = _along(_iota(_extent(x, axis)), 0, 2) - _along(_line(repeats), 1, 2)
     return ops.take(x, _PLAIN["reshape"](both, (-1,)), axis=axis)
 
 
@@ -255,6 +261,30 @@ def _pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 
     return _PLAIN["pad"](x, known, mode, constant_values) if np.any(known) else x
 
 
+def _band(name: str) -> Callable[..., Any]:
+    """Return `triu` or `tril` for matrices of open size, which not all backends take."""
+
+    def band(x: Any, k: int = 0) -> Any:
+        x = _tensor(x)
+        if None not in x.shape[-2:]:
+            return _PLAIN[name](x, k)
+        row, column = (_iota(_extent(x, axis)) for axis in (-2, -1))
+        offset = ops.expand_dims(column, 0) - ops.expand_dims(row, 1)
+        return ops.where(offset >= k if name == "triu" else offset <= k, x, ops.cast(0, x.dtype))
+
+    return band
+
+
+def _einsum(subscripts: Any, *operands: Any, **kwargs: Any) -> Any:
+    """Multiply with small letters: Keras takes others for numbers where sizes are open."""
+    if isinstance(subscripts, str) and subscripts != subscripts.lower():
+        spare = iter(sorted(set(string.ascii_lowercase) - set(subscripts)))
+        large = [letter for letter in dict.fromkeys(subscripts) if letter.isupper()]
+        if len(large) + len(set(subscripts) & set(string.ascii_lowercase)) <= 26:
+            subscripts = subscripts.translate({ord(letter): next(spare) for letter in large})
+    return _PLAIN["einsum"](subscripts, *operands, **kwargs)
+
+
 def _slice(x: Any, start_indices: Any, shape: Any) -> Any:
     if not _open((start_indices, shape)):
         return _PLAIN["slice"](x, start_indices, shape)
@@ -266,7 +296,10 @@ def _item(plain: Callable[..., Any]) -> Callable[..., Any]:
     """Return `KerasTensor.__getitem__` that takes open sizes, and None alone."""
 
     def item(x: Any, key: Any) -> Any:
-        parts = list(key) if isinstance(key, tuple) else [key]
+        several = isinstance(key, tuple) or (
+            isinstance(key, list) and any(isinstance(part, slice) for part in key)
+        )
+        parts = list(key) if several else [key]
         leaves = [[p.start, p.stop, p.step] if isinstance(p, slice) else p for p in parts]
         if not _open(leaves):
             return plain(x, key if keras.ops.is_tensor(key) else tuple(parts))
@@ -329,6 +362,7 @@ def _with_values(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 _OURS: dict[str, Callable[..., Any]] = {
     "shape": _shape,
+    "ndim": _ndim,
     "reshape": _reshape,
     "arange": _arange,
     "broadcast_to": _broadcast_to,
@@ -336,6 +370,9 @@ _OURS: dict[str, Callable[..., Any]] = {
     "repeat": _repeat,
     "pad": _pad,
     "slice": _slice,
+    "einsum": _einsum,
+    "triu": _band("triu"),
+    "tril": _band("tril"),
     "zeros": _filled("zeros"),
     "ones": _filled("ones"),
     "full": _filled("full"),

@@ -7,7 +7,12 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import all_layers, compile_config, learning_rate_of
+from tfprune.keras_support.internals import (
+    all_layers,
+    arguments_of,
+    compile_config,
+    learning_rate_of,
+)
 from tfprune.storage.scratch import scratch_folder
 
 
@@ -75,6 +80,21 @@ def _rebuilt(thing: Any) -> Any:
             f"config: {str(error).strip().splitlines()[0]}; implement get_config(), or compile "
             "the model afterwards"
         ) from error
+
+
+def from_config(operation: Any, config: dict[str, Any]) -> Any:
+    """Return an operation of the same class made from a config.
+
+    A `get_config` may omit an argument that the class requires; it is taken from the arguments that
+    the operation was made with.
+    """
+    try:
+        return type(operation).from_config(dict(config))
+    except (TypeError, ValueError):
+        missing = {k: v for k, v in arguments_of(operation).items() if k not in config}
+        if not missing:
+            raise
+        return type(operation).from_config({**missing, **config})
 
 
 def settle(layer: Any, original: Any) -> None:

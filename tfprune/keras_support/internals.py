@@ -195,6 +195,15 @@ def unlocked(layer: Any) -> Iterator[None]:
         layer._tracker.lock()
 
 
+def arguments_of(operation: Any) -> dict[str, Any]:
+    """Return the arguments that an operation was made with; {} if one is not a plain value.
+
+    3.10 on: `Operation._auto_config`.
+    """
+    recorded = getattr(operation, "_auto_config", None)
+    return {} if recorded is None else dict(recorded.config)
+
+
 # Where layers keep the weight behind a property. 3.10 on: `_kernel` of Dense, EinsumDense and the
 # convolutions but DepthwiseConv, which sets `kernel`; `Embedding._embeddings`.
 

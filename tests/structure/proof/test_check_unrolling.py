@@ -89,3 +89,35 @@ def test_models_without_traces_are_not_run_twice() -> None:
     found = units(keras.Model(inputs, kl.Dense(2)(inputs)))
     assert found.graph.traced == []
     check_unrolling(found, [np.ones((1, 99), "float32")], low_precision=False)
+
+
+class Noisy(keras.layers.Layer):
+    """It draws random numbers in inference as well."""
+
+    def build(self, shape):
+        self.draws = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.draws)
+
+
+class Halves(keras.layers.Layer):
+    """A layer of a layer, which is unrolled."""
+
+    def build(self, shape):
+        self.noise, self.dense = Noisy(name="noise"), kl.Dense(6, name="dense")
+        self.noise.build(shape)
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(self.noise(x))
+
+
+def test_a_model_that_draws_in_inference_is_compared_with_the_same_draws() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(Halves(name="halves")(inputs)))
+    data = np.ones((2, 4), "float32")
+    assert np.abs(model(data) - model(data)).max() > 0.01
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert small.get_layer("dense").units == 3
+    assert report.error <= 1e-4

@@ -9,6 +9,7 @@ from keras import tree
 from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call
+from tfprune.keras_support.internals import all_layers, own_seed_generators
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.rebuild import execute, perform
 
@@ -30,8 +31,10 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
     if not found.graph.traced:
         return
     tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
+    generators = generators_of(found.model)
     try:
-        unrolled = execute(found.graph, tensors, _run)
+        with same_draws(generators):
+            unrolled = execute(found.graph, tensors, _run)
     except (ValueError, TypeError, tf.errors.OpError) as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(
@@ -40,7 +43,8 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
             f"open. Traced layers: {_named(found.graph.traced)}"
         ) from error
     struct = tree.pack_sequence_as(found.graph.inputs, tensors)
-    whole = found.model(struct, training=False)
+    with same_draws(generators):
+        whole = found.model(struct, training=False)
     limit = CLOSE["float16" if low_precision else "float32"]
     for one, other in zip(tree.flatten(unrolled), tree.flatten(whole), strict=True):
         unrolled_one, expected = map(keras.ops.convert_to_numpy, (one, other))
@@ -50,6 +54,18 @@ def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bo
                 f"One of these layers does more than tracing shows: {_named(found.graph.traced)}. "
                 "Register a rule for its class with tfprune.rules.register"
             )
+
+
+def generators_of(op: Any) -> list[Any]:
+    """Return the seed generators of an operation or model, with those of all layers in it."""
+    layers = all_layers(op) if isinstance(op, keras.Layer) else ()
+    return [one for layer in layers for one in own_seed_generators(layer)]
+
+
+def same_draws(generators: list[Any]) -> keras.StatelessScope:
+    """Return a scope in which seed generators draw from their beginning: the same each time."""
+    mapping = [(one.state, keras.ops.zeros_like(one.state.value)) for one in generators]
+    return keras.StatelessScope(state_mapping=mapping)
 
 
 def _run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

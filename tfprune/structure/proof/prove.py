@@ -19,10 +19,10 @@ from tfprune.data.output_difference import largest_share
 from tfprune.errors import ModelError
 from tfprune.graph.read import Call, Ref
 from tfprune.graph.residual_blocks import addends
-from tfprune.keras_support.internals import all_layers, copy_mask, own_seed_generators, pass_mask
+from tfprune.keras_support.internals import copy_mask, pass_mask
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Axes, Keep
-from tfprune.structure.proof.check_unrolling import check_unrolling
+from tfprune.structure.proof.check_unrolling import check_unrolling, generators_of
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.cut import NOTHING, Branches, Cut, uncut
 from tfprune.structure.rebuild.rebuild import Rebuilt, execute, perform, rebuild, states_of
@@ -192,15 +192,10 @@ def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
         for variable, array in zip(op.weights, weights[key], strict=True)
     ]
     states = [state for op in ops.values() for state in states_of(op)]
-    states += [drawn.state for op in ops.values() for drawn in _generators(op)]
+    # Both models must draw the same numbers.
+    states += [drawn.state for op in ops.values() for drawn in generators_of(op)]
     mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
     return keras.StatelessScope(state_mapping=mapping)
-
-
-def _generators(op: Any) -> list[Any]:
-    """Return the seed generators of an operation; both models must draw the same numbers."""
-    layers = all_layers(op) if isinstance(op, keras.Layer) else ()
-    return [one for layer in layers for one in own_seed_generators(layer)]
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from keras import tree
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.read import Call, Graph, Ref
-from tfprune.keras_support.cloning import settle
+from tfprune.keras_support.cloning import from_config, settle
 from tfprune.keras_support.internals import (
     all_layers,
     begin_with,
@@ -225,7 +225,7 @@ def _remake(op: Any, site: Site | None, keep: Keep, name: str, dtype: str | None
     own = {key: function for key, function in _activations(op) if is_foreign(function)}
     try:
         config = {**_config(op, site, keep, name, dtype), **dict.fromkeys(own, "linear")}
-        made = type(op).from_config(config)
+        made = from_config(op, config)
     except (TypeError, ValueError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise ModelError(
