@@ -85,16 +85,26 @@ def _rebuilt(thing: Any) -> Any:
 def from_config(operation: Any, config: dict[str, Any]) -> Any:
     """Return an operation of the same class made from a config.
 
-    A `get_config` may omit an argument that the class requires; it is taken from the arguments that
-    the operation was made with.
+    A `get_config` may omit an argument that the class requires, or give a weight that has replaced
+    one: then it is taken from the arguments that the operation was made with.
     """
+    given = arguments_of(operation)
+    config = {
+        key: given.get(key, _number(value)) if isinstance(value, keras.Variable) else value
+        for key, value in config.items()
+    }
     try:
         return type(operation).from_config(dict(config))
     except (TypeError, ValueError):
-        missing = {k: v for k, v in arguments_of(operation).items() if k not in config}
+        missing = {key: value for key, value in given.items() if key not in config}
         if not missing:
             raise
         return type(operation).from_config({**missing, **config})
+
+
+def _number(variable: Any) -> Any:
+    array = keras.ops.convert_to_numpy(variable)
+    return array.item() if array.size == 1 else array
 
 
 def settle(layer: Any, original: Any) -> None:
