@@ -133,6 +133,15 @@ def test_what_needs_a_number_is_refused(function) -> None:
         traced(function)
 
 
+def test_a_product_with_a_number_is_not_sparse() -> None:
+    x = keras.Input((None, 8))
+    with open_sizes():
+        assert not (x * 2.0).sparse
+        assert not (2.0 * x).sparse
+        assert not ops.multiply(x, np.ones(8)).sparse
+        assert ops.multiply(keras.Input((8,), sparse=True), 2.0).sparse
+
+
 def test_keras_is_left_as_it_was() -> None:
     before = ops.shape, ops.reshape
     with open_sizes():

@@ -17,6 +17,7 @@ import numpy as np
 from keras import ops, tree
 
 from tfprune.graph.open_size import OpenSizeError, Size, ratio, size_of
+from tfprune.keras_support.internals import note_dense
 from tfprune.keras_support.thread_replacements import replaced
 
 
@@ -355,7 +356,7 @@ def _with_values(plain: Callable[..., Any]) -> Callable[..., Any]:
     def operation(*args: Any, **kwargs: Any) -> Any:
         if _open((args, kwargs)):
             args, kwargs = tree.map_structure(_value, (args, kwargs))
-        return plain(*args, **kwargs)
+        return note_dense(plain(*args, **kwargs), *args, *kwargs.values())
 
     return operation
 

@@ -17,6 +17,7 @@ from tfprune.keras_support.internals import (
     all_layers,
     begin_with,
     maker_of,
+    note_dense,
     output_shape_given,
     takes_training,
 )
@@ -97,6 +98,7 @@ def rebuild(
         if id(call.op) in drop:
             return args[0]
         made = ops[id(call.op)](*args, **kwargs)
+        tree.map_structure(lambda leaf: note_dense(leaf, *tree.flatten((args, kwargs))), made)
         return after[id(call)](made) if after and id(call) in after else made
 
     kept = sliced(found, cut.weights, keep)
