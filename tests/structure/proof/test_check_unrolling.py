@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from keras import ops
 
 import tfprune
 from tfprune.errors import ModelError
@@ -75,13 +76,27 @@ class Fixed(keras.layers.Layer):
         return self.dense(x) + np.ones((5, 6), "float32")
 
 
-def test_what_cannot_be_run_unrolled_is_said() -> None:
+def test_a_model_that_fails_at_the_length_of_the_inputs_is_said_to() -> None:
     inputs = keras.Input((None, 4))
     model = keras.Model(inputs, kl.Dense(2)(Fixed(name="fixed")(inputs)))
-    with pytest.raises(ModelError, match="traced operations fail .*Pass input_shape=.*fixed"):
+    with pytest.raises(ModelError, match="fails on random inputs .*64, 4.*input_shape="):
         tfprune.shrink(model, {"channels": 0.5}, round_to=1)
     _, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1, input_shape=(5, 4))
     assert report.error <= 1e-4
+
+
+class Chosen(Fixed):
+    """It looks rows up by its input, which must be a valid index."""
+
+    def call(self, x):
+        return ops.take(self.dense(x), ops.cast(x[0, :, 0], "int32") + 99, axis=1)
+
+
+def test_a_model_that_fails_on_random_inputs_is_named_as_the_cause() -> None:
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, kl.Dense(2)(Chosen(name="chosen")(inputs)))
+    with pytest.raises(ModelError, match="fails on random inputs of shapes .*cannot be verified"):
+        tfprune.shrink(model, {"channels": 0.5}, round_to=1)
 
 
 def test_models_without_traces_are_not_run_twice() -> None:
@@ -99,6 +114,43 @@ class Noisy(keras.layers.Layer):
 
     def call(self, x):
         return x + keras.random.normal(keras.ops.shape(x), seed=self.draws)
+
+
+class Misdeclared(Noisy):
+    """Its output has an axis that it does not declare."""
+
+    def call(self, x):
+        return keras.ops.expand_dims(super().call(x), 1)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+class ByRank(Fixed):
+    """What it does depends on the rank of its input."""
+
+    def call(self, x):
+        y = self.dense(x)
+        return y[:, 0] if len(x.shape) == 3 else self.flat(y)
+
+    def flat(self, y):
+        return y * 2
+
+
+class Turned(ByRank):
+    def flat(self, y):
+        return ops.transpose(ops.transpose(y, (1, 0)), (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [(ByRank, "compute something else"), (Turned, "operations fail .*Pass input_shape=")],
+)
+def test_a_layer_that_declares_another_shape_is_refused(kind, what) -> None:
+    inputs = keras.Input((4,))
+    x = kl.Dense(2)(kind(name="by_rank")(Misdeclared()(inputs)))
+    with pytest.raises(ModelError, match=f"traced .*{what}.*by_rank"):
+        tfprune.shrink(keras.Model(inputs, x), {"channels": 0.5}, round_to=1)
 
 
 class Halves(keras.layers.Layer):
