@@ -16,6 +16,7 @@ from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.absorb_weights import absorb_weights
 from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.open_size import Size
 from tfprune.graph.own_weights import WeightLayers
 from tfprune.graph.symbolic_calls import accepted
 from tfprune.graph.trace import (
@@ -26,7 +27,6 @@ from tfprune.graph.trace import (
     can_trace,
     same_in_training,
 )
-from tfprune.graph.unknown_sizes import Size
 from tfprune.graph.weight import Weight
 from tfprune.keras_support.internals import (
     Functional,
@@ -350,7 +350,7 @@ class _ModelReader:
             return f"its call cannot be traced ({type(error).__name__}: {_first_line(error)})"
         try:
             local = {id(start): ref for ref, start in starts.items()}
-            made = tree.flatten(symbolic_outputs_of(trace.function))
+            made = trace.outputs
             if len(made) != len(outputs):
                 return "its traced call has another number of outputs"
             lists: list[list[Any]] = [
@@ -372,7 +372,8 @@ class _ModelReader:
             self._note_training(here, differs)
             self._keep_reads(here, trace)
             refs.update(
-                (id(outer), local[id(inner)]) for outer, inner in zip(outputs, made, strict=True)
+                (id(outer), local.get(id(inner)))
+                for outer, inner in zip(outputs, made, strict=True)
             )
         finally:
             trace.forget()

@@ -20,10 +20,11 @@ from tfprune.keras_support.internals import (
     begin_with,
     is_keras_operation,
     maker_of,
+    note_dense,
     output_shape_given,
     takes_training,
 )
-from tfprune.keras_support.models import carry_compile, settle
+from tfprune.keras_support.models import carry_compile, from_config, settle
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
@@ -135,7 +136,9 @@ def rebuild(graph: Graph, weights: Weights, edits: Edits, shared: Weights | None
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if edits.is_dropped(call.op):
             return args[0]
-        return edits.call(call, ops[id(call.op)], args, kwargs)
+        made = edits.call(call, ops[id(call.op)], args, kwargs)
+        given = tree.flatten((args, kwargs))
+        return tree.map_structure(lambda leaf: note_dense(leaf, *given), made)
 
     # In this scope variables are created without a value, so no initializer runs in vain. The
     # states of a stateful layer cannot be created in it.
@@ -271,7 +274,7 @@ def _remake(op: Any, edits: Edits, name: str) -> Any:
     own = {key: function for key, function in _activations(op) if is_foreign(function)}
     try:
         config = {**_config(op, edits, name), **dict.fromkeys(own, "linear")}
-        made = type(op).from_config(config)
+        made = from_config(op, config)
     except (TypeError, ValueError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise ModelError(

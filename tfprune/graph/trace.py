@@ -14,7 +14,7 @@ from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
 from tfprune.graph.own_weights import StandIns, WeightLayers, as_tensors
-from tfprune.graph.symbolic_calls import calling_through
+from tfprune.graph.symbolic_calls import as_symbol, calling_through, no_backend
 from tfprune.graph.unknown_sizes import open_sizes
 from tfprune.keras_support.internals import (
     KerasVariable,
@@ -27,6 +27,7 @@ from tfprune.keras_support.internals import (
     own_trainable,
     own_variables,
 )
+from tfprune.keras_support.models import from_config
 from tfprune.keras_support.thread_replacements import replaced
 
 ONE_AT_A_TIME = threading.RLock()
@@ -47,7 +48,7 @@ def can_be_rebuilt(op: Any) -> bool:
     if type(op).__module__.startswith("keras.") and not isinstance(op, keras.layers.Wrapper):
         return True
     try:
-        type(op).from_config(op.get_config())
+        from_config(op, op.get_config())
     except Exception:  # noqa: BLE001 — user code may raise anything
         return False
     return True
@@ -153,6 +154,9 @@ def _recorded_reads(owners: Mapping[int, Any]) -> Iterator[list[Any]]:
 class Trace:
     """The `call` of a layer, traced: `function` maps symbolic inputs to its outputs.
 
+    `outputs` are its outputs in order, with None where the call returns None. A call that cannot be
+    traced is tried again without the functions of the backend and the layers' own output specs.
+
     Tracing adds nodes to the layers that are called; `forget` removes them, so that the user's
     model is unchanged. Functions of Keras are replaced in this thread only. Hold `ONE_AT_A_TIME`
     until `forget`, or another thread may trace the same layers.
@@ -183,34 +187,52 @@ class Trace:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
         self._owners = {id(one): layer for layer in layers for one in own_trainable(layer)}
         self._forget_calls = note_calls(layers)
-        weights = {} if weights is None else weights
-        stand_ins: StandIns = {id(layer): None for layer in layers if id(layer) in opened}
+        self._weights = {} if weights is None else weights
+        self._opened = opened
         try:
-            recorded = _recorded_reads(self._owners)
-            with (
-                open_sizes(),
-                calling_through(anchor),
-                _no_draws(),
-                _no_assignments(),
-                recorded as read,
-            ):
-                stand_in = op
-                if own_variables(op) or stand_ins:
-                    stand_in = as_tensors(op, anchor, weights, stand_ins)
-                outputs = stand_in.call(*args, **kwargs)
-            with _unique_names([*layers, *weights.values()]):
-                self.function = keras.Function(starts, outputs)
-            read += self._in_arguments(weights)
+            outputs, read = self._outputs(op, anchor, args, kwargs)
+            self.outputs = tree.flatten(outputs)
+            made = [output for output in self.outputs if output is not None]
+            with _unique_names([*layers, *self._weights.values()]):
+                self.function = keras.Function(
+                    starts, outputs if len(made) == len(self.outputs) else made
+                )
+            read += self._in_arguments()
             self.reads = {id(one): (self._owners[id(one)], one) for one in read}.values()
         except Exception:
             self.forget()
             raise
 
+    def _outputs(self, op: Any, anchor: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+        """Return the symbolic outputs of the call, None where it returns None, and what it read."""
+        try:
+            return self._call(op, anchor, args, kwargs)
+        except Exception as error:
+            self.forget()
+            with contextlib.suppress(Exception), no_backend():
+                return self._call(op, anchor, args, kwargs, every=True)
+            raise error
+
+    def _call(
+        self, op: Any, anchor: Any, args: Any, kwargs: Any, *, every: bool = False
+    ) -> tuple[Any, list[Any]]:
+        inside = [layer for layer in all_layers(op) if id(layer) in self._opened]
+        with open_sizes(), calling_through(anchor, every=every):
+            with _no_draws(), _no_assignments(), _recorded_reads(self._owners) as read:
+                stand_in = op
+                if own_variables(op) or inside:
+                    stand_ins: StandIns = {id(layer): None for layer in inside}
+                    stand_in = as_tensors(op, anchor, self._weights, stand_ins)
+                outputs = stand_in.call(*args, **kwargs)
+            return tree.map_structure(
+                lambda leaf: None if leaf is None else as_symbol(anchor, leaf), outputs
+            ), read
+
     def forget(self) -> None:
         """Remove the nodes of the trace from the layers."""
         self._forget_calls()
 
-    def _in_arguments(self, weights: WeightLayers) -> Iterator[Any]:
+    def _in_arguments(self) -> Iterator[Any]:
         """Yield the weights of these layers that are direct arguments of an operation."""
         for operation in self.function.operations:
             for node in calls_of(operation):

@@ -41,6 +41,19 @@ def tensor_of_sizes(sizes: Sequence[int | None], dtype: Any = "float32") -> Any:
     return tensor
 
 
+def note_dense(tensor: Any, *inputs: Any) -> Any:
+    """Return the output of an operation, marked as not sparse if no input is.
+
+    3.10 on: `KerasTensor._sparse`, which is wrong for the product of a tensor and a number; layers
+    that read it are then asked for their output with a sparse tensor, and fail.
+    """
+    if isinstance(tensor, keras.KerasTensor) and not any(
+        isinstance(one, keras.KerasTensor) and one.sparse for one in inputs
+    ):
+        tensor._sparse = False
+    return tensor
+
+
 def is_keras_operation(kind: type) -> bool:
     """Return whether a class is a Keras operation that is not a layer, such as that of `x + y`.
 
@@ -206,6 +219,15 @@ def unlocked(layer: Any) -> Iterator[None]:
         yield
     finally:
         layer._tracker.lock()
+
+
+def arguments_of(operation: Any) -> dict[str, Any]:
+    """Return the arguments that an operation was made with; {} if one is not a plain value.
+
+    3.10 on: `Operation._auto_config`.
+    """
+    recorded = getattr(operation, "_auto_config", None)
+    return {} if recorded is None else dict(recorded.config)
 
 
 # Where layers keep the weight behind a property. 3.10 on: `_kernel` of Dense, EinsumDense and the

@@ -7,7 +7,12 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import all_layers, compile_config, learning_rate_of
+from tfprune.keras_support.internals import (
+    all_layers,
+    arguments_of,
+    compile_config,
+    learning_rate_of,
+)
 from tfprune.storage.scratch import scratch_folder
 
 
@@ -108,6 +113,31 @@ def _rebuilt(thing: Any) -> Any:
             f"config: {str(error).strip().splitlines()[0]}; implement get_config(), or compile "
             "the model afterwards"
         ) from error
+
+
+def from_config(operation: Any, config: dict[str, Any]) -> Any:
+    """Return an operation of the same class made from a config.
+
+    A `get_config` may omit an argument that the class requires, or give a weight that has replaced
+    one: then it is taken from the arguments that the operation was made with.
+    """
+    given = arguments_of(operation)
+    config = {
+        key: given.get(key, _number(value)) if isinstance(value, keras.Variable) else value
+        for key, value in config.items()
+    }
+    try:
+        return type(operation).from_config(dict(config))
+    except (TypeError, ValueError):
+        missing = {key: value for key, value in given.items() if key not in config}
+        if not missing:
+            raise
+        return type(operation).from_config({**missing, **config})
+
+
+def _number(variable: Any) -> Any:
+    array = keras.ops.convert_to_numpy(variable)
+    return array.item() if array.size == 1 else array
 
 
 def settle(layer: Any, original: Any) -> None:

@@ -12,7 +12,7 @@ from tfprune.errors import ModelError, OptionError
 from tfprune.structure.groups.units import units
 from tfprune.structure.ids.rule_registry import forget
 from tfprune.structure.proof import prove as prove_module
-from tfprune.structure.proof.prove import check_unrolling, prove
+from tfprune.structure.proof.prove import prove
 from tfprune.structure.rebuild.cut import branches_of, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
 
@@ -242,85 +242,3 @@ def test_the_first_comparison_decides_for_a_layer_of_32_bits_only(
     monkeypatch.setattr(prove_module, "_difference", lambda *_: 5e-4)
     with pytest.raises(ModelError, match=r"by 0\.0005 of the output's scale"):
         prove(cut, small)
-
-
-class Inner(keras.layers.Layer):
-    """A layer that computes something else on numbers than on symbolic tensors."""
-
-    def __init__(self, honest=False, **kwargs):
-        super().__init__(**kwargs)
-        self.honest = honest
-
-    def build(self, shape):
-        self.dense = kl.Dense(6, name="dense")
-        self.dense.build(shape)
-
-    def call(self, x):
-        symbolic = isinstance(x, keras.KerasTensor)
-        return self.dense(x) * (1.0 if symbolic or self.honest else 2.0)
-
-    def compute_output_spec(self, x):
-        return keras.KerasTensor((*x.shape[:-1], 6), dtype=x.dtype)
-
-
-def net(**options):
-    inputs = keras.Input((5,))
-    return keras.Model(inputs, kl.Dense(2)(Inner(name="inner", **options)(inputs)))
-
-
-def test_a_layer_that_computes_more_than_its_trace_is_found() -> None:
-    with pytest.raises(ModelError, match="compute something else.*inner.*rules.register"):
-        tfprune.shrink(net(), {"channels": 0.5}, round_to=1)
-
-
-def test_a_layer_that_computes_its_trace_passes(check) -> None:
-    check(net(honest=True))
-
-
-class Masked(keras.layers.Layer):
-    """It reads the mask that Keras carries along with a tensor."""
-
-    def build(self, shape):
-        self.supports_masking = True
-        self.dense = kl.Dense(6, name="dense")
-        self.dense.build(shape)
-
-    def call(self, x, mask=None):
-        x = self.dense(x)
-        return x if mask is None else x * keras.ops.cast(mask, x.dtype)[..., None]
-
-
-def test_masks_reach_traced_layers(check) -> None:
-    ids = keras.Input((5,), dtype="int32")
-    x = Masked(name="masked")(kl.Embedding(7, 4, mask_zero=True)(ids))
-    small, _ = check(keras.Model(ids, kl.Dense(2, use_bias=False)(x)))
-    data = np.array([[1, 2, 3, 0, 0]], "int32")
-    assert np.abs(np.asarray(small(data))[0, :3]).max() > 0
-    np.testing.assert_array_equal(np.asarray(small(data))[0, 3:], 0)
-
-
-class Fixed(keras.layers.Layer):
-    """A layer that works for one length only."""
-
-    def build(self, shape):
-        self.dense = kl.Dense(6, name="dense")
-        self.dense.build(shape)
-
-    def call(self, x):
-        return self.dense(x) + np.ones((5, 6), "float32")
-
-
-def test_traced_calls_that_fail_are_an_error_with_the_fix() -> None:
-    inputs = keras.Input((None, 4))
-    model = keras.Model(inputs, kl.Dense(2)(Fixed(name="fixed")(inputs)))
-    with pytest.raises(ModelError, match="traced operations fail .*Pass input_shape=.*fixed"):
-        tfprune.shrink(model, {"channels": 0.5}, round_to=1)
-    _, report = tfprune.shrink(model, {"channels": 0.5}, round_to=1, input_shape=(5, 4))
-    assert report.error <= 1e-4
-
-
-def test_models_without_traces_are_not_run_twice() -> None:
-    inputs = keras.Input((4,))
-    found = units(keras.Model(inputs, kl.Dense(2)(inputs)))
-    assert found.graph.traced == []
-    check_unrolling(found, [np.ones((1, 99), "float32")], low_precision=False)

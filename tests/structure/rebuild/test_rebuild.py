@@ -138,6 +138,62 @@ class NoConfig(keras.layers.Layer):
         return tf.identity(x)
 
 
+class Factor(keras.layers.Layer):
+    """Its config omits an argument that it requires."""
+
+    def __init__(self, factor, power=1, **kwargs):
+        super().__init__(**kwargs)
+        self.factor, self.power = factor, power
+        self.draws = keras.random.SeedGenerator(0)  # it draws, so it is not unrolled
+
+    def call(self, x):
+        return self.factor * x**self.power + keras.random.normal((4,), seed=self.draws)
+
+    def get_config(self):
+        return {**super().get_config(), "power": self.power}
+
+
+def test_an_argument_that_a_config_omits_is_that_of_the_original() -> None:
+    inputs = keras.Input((4,))
+    x = Factor(3.0, power=2, name="factor")(kl.Dense(4, name="before")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="after")(x)))
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    made = small.get_layer("factor")
+    assert report.error <= 1e-4
+    assert (made.factor, made.power) == (3.0, 2)
+
+
+class Scaled(keras.layers.Layer):
+    """Its config gives a weight in the place of the argument it was made from."""
+
+    def __init__(self, scale, shift, **kwargs):
+        super().__init__(**kwargs)
+        self.scale, self.shift = scale, shift
+        self.dense = kl.Dense(4, name="inner")
+        self.draws = keras.random.SeedGenerator(0)  # it draws, so it is not unrolled
+
+    def build(self, shape):
+        first = keras.initializers.Constant(self.scale)
+        self.scale = self.add_weight(shape=(1,), initializer=first, name="scale")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return self.dense(self.scale * x) + keras.random.normal((4,), seed=self.draws)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale, "shift": self.shift}
+
+
+@pytest.mark.parametrize("shift", [1.0, keras.initializers.Zeros()])
+def test_a_weight_in_a_config_is_the_argument_that_it_replaced(shift) -> None:
+    inputs = keras.Input((4,))
+    x = Scaled(3.0, shift, name="scaled")(kl.Dense(4, name="before")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(kl.Dense(8, name="after")(x)))
+    small, report = tfprune.shrink(model, {"channels": 0.5}, ranking="uniform", round_to=1)
+    assert report.error <= 1e-4
+    assert len(small.get_layer("scaled").weights) == len(model.get_layer("scaled").weights)
+
+
 def test_a_layer_that_cannot_be_made_again_is_named() -> None:
     inputs = keras.Input((4,))
     x = kl.Dense(8)(NoConfig(object())(inputs))

@@ -20,9 +20,10 @@ from tfprune.errors import ModelError
 from tfprune.graph.graph import Call, Ref
 from tfprune.graph.rebuild import Rebuilt, Weights, execute, perform, states_of
 from tfprune.graph.residual_blocks import addends
-from tfprune.keras_support.internals import all_layers, copy_mask, own_seed_generators, pass_mask
+from tfprune.keras_support.internals import copy_mask, pass_mask
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.ids import Axes, Keep
+from tfprune.structure.proof.check_unrolling import check_unrolling, generators_of
 from tfprune.structure.proof.inputs import Statistics, random_inputs, varied
 from tfprune.structure.rebuild.cut import NOTHING, Branches, Cut, uncut
 from tfprune.structure.rebuild.rebuild import rebuild
@@ -30,9 +31,6 @@ from tfprune.structure.rebuild.weights import sliced, zeroed
 
 TOLERANCE = 1e-4
 """The largest allowed difference, as a share of the output's largest number."""
-
-CLOSE = {"float32": 1e-4, "float16": 2e-2}
-"""The same for the calls that were read from the model, by the precision of the model."""
 
 
 @dataclass(frozen=True)
@@ -195,15 +193,10 @@ def _state(ops: dict[int, Any], weights: Weights) -> keras.StatelessScope:
         for variable, array in zip(op.weights, weights[key], strict=True)
     ]
     states = [state for op in ops.values() for state in states_of(op)]
-    states += [drawn.state for op in ops.values() for drawn in _generators(op)]
+    # Both models must draw the same numbers.
+    states += [drawn.state for op in ops.values() for drawn in generators_of(op)]
     mapping += [(state, keras.ops.zeros_like(state.value)) for state in states]
     return keras.StatelessScope(state_mapping=mapping)
-
-
-def _generators(op: Any) -> list[Any]:
-    """Return the seed generators of an operation; both models must draw the same numbers."""
-    layers = all_layers(op) if isinstance(op, keras.Layer) else ()
-    return [one for layer in layers for one in own_seed_generators(layer)]
 
 
 @contextlib.contextmanager
@@ -344,44 +337,3 @@ def _scatter(tensor: Any, axes: Axes, keep: Keep) -> Any:
         width = [(0, int(position == axis)) for position in range(len(tensor.shape))]
         tensor = keras.ops.take(keras.ops.pad(tensor, width), where, axis=axis)
     return tensor
-
-
-def check_unrolling(found: Units, inputs: list[np.ndarray], *, low_precision: bool) -> None:
-    """Check that the calls read from a model give the same outputs as the model itself.
-
-    A layer may depend on something that tracing does not show, such as the mask that Keras
-    attaches to a tensor. Models without traced layers need no check.
-
-    Raises:
-        ModelError: The outputs differ.
-    """
-    if not found.graph.traced:
-        return
-    tensors = [keras.ops.convert_to_tensor(array) for array in inputs]
-    try:
-        unrolled = execute(
-            found.graph, tensors, lambda call, args, kwargs: perform(call.op, args, kwargs)
-        )
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"model {found.model.name!r}: its traced operations fail "
-            f"({type(error).__name__}: {line[:160]}). Pass input_shape= if sizes of the input are "
-            f"open. Traced layers: {_named(found.graph.traced)}"
-        ) from error
-    struct = tree.pack_sequence_as(found.graph.inputs, tensors)
-    whole = found.model(struct, training=False)
-    limit = CLOSE["float16" if low_precision else "float32"]
-    for one, other in zip(tree.flatten(unrolled), tree.flatten(whole), strict=True):
-        unrolled_one, expected = map(keras.ops.convert_to_numpy, (one, other))
-        if largest_share(expected, unrolled_one) > limit:
-            raise ModelError(
-                f"model {found.model.name!r}: its traced operations compute something else. "
-                f"One of these layers does more than tracing shows: {_named(found.graph.traced)}. "
-                "Register a rule for its class with tfprune.rules.register"
-            )
-
-
-def _named(traced: list[Any]) -> str:
-    more = f" and {len(traced) - 5} more" if len(traced) > 5 else ""
-    return ", ".join(traced[:5]) + more
