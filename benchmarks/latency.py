@@ -19,7 +19,7 @@ import numpy as np
 from harness import publish
 
 from tfprune.deploy.tflite import to_tflite
-from tfprune.graph.macs import macs
+from tfprune.graph.cost.macs import macs
 from tfprune.measure.fidelity import accuracy
 from tfprune.measure.latency import interleaved
 from tfprune.report.figures import bytes_text, ms, percent, ratio, si

@@ -25,7 +25,7 @@ from workers import Worker
 
 from tfprune.deploy.onnx.to_onnx import to_onnx
 from tfprune.deploy.tflite import to_tflite
-from tfprune.graph.macs import macs
+from tfprune.graph.cost.macs import macs
 from tfprune.measure.latency import ratio_of
 from tfprune.report.figures import bytes_text, ms, ratio, si
 from tfprune.sparsity.pruning import prune, strip_pruning

@@ -18,7 +18,7 @@ import numpy as np
 from harness import publish
 
 import tfprune
-from tfprune.graph.macs import macs
+from tfprune.graph.cost.macs import macs
 from tfprune.measure.latency import interleaved
 from tfprune.report.data import Ratio
 from tfprune.report.figures import ms

@@ -55,7 +55,7 @@ _HOME = {
     "Report": "report.report",
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
-    "macs": "graph.macs",
+    "macs": "graph.cost.macs",
     "profile": "measure.profile",
     # the other generation of Keras
     "load_model": "loading.load",
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from tfprune.deploy.qat.quantize_aware import strip_quantization as strip_quantization
     from tfprune.deploy.tflite import to_tflite as to_tflite
     from tfprune.deploy.verify.layer_parity import compare_layers as compare_layers
-    from tfprune.graph.macs import macs as macs
+    from tfprune.graph.cost.macs import macs as macs
     from tfprune.loading.load import load_model as load_model
     from tfprune.measure.comparison import compare as compare
     from tfprune.measure.latency import benchmark as benchmark

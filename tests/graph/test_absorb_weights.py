@@ -6,7 +6,7 @@ from keras import ops
 
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import flat_model
-from tfprune.graph.weight import Weight
+from tfprune.graph.tracing.weight import Weight
 
 RNG = np.random.default_rng(0)
 

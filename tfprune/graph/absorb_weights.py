@@ -8,7 +8,7 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.weight import Weight
+from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import is_keras_operation, store_kernel, store_table
 from tfprune.utils.einsum import is_product
 

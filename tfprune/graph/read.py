@@ -16,10 +16,10 @@ from tfprune.data.model_inputs import Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.absorb_weights import absorb_weights
 from tfprune.graph.graph import Call, Graph, Ref, Value
-from tfprune.graph.open_size import Size
-from tfprune.graph.own_weights import WeightLayers
-from tfprune.graph.symbolic_calls import accepted
-from tfprune.graph.trace import (
+from tfprune.graph.tracing.open_size import Size
+from tfprune.graph.tracing.own_weights import WeightLayers
+from tfprune.graph.tracing.symbolic_calls import accepted
+from tfprune.graph.tracing.trace import (
     ONE_AT_A_TIME,
     Trace,
     asks_training,
@@ -27,7 +27,7 @@ from tfprune.graph.trace import (
     can_trace,
     same_in_training,
 )
-from tfprune.graph.weight import Weight
+from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import (
     Functional,
     built_shapes,

@@ -7,7 +7,7 @@ from typing import Any
 LAYERS = {
     "ActivationRange": "tfprune.deploy.qat.ranges",
     "ChannelGate": "tfprune.structure.gates.layers",
-    "Constant": "tfprune.graph.weight",
+    "Constant": "tfprune.graph.tracing.weight",
     "HeadGate": "tfprune.structure.gates.layers",
     "QuantisedBatchNormalization": "tfprune.deploy.qat.normalization",
     "QuantisedConv1D": "tfprune.deploy.qat.layers",
@@ -24,7 +24,7 @@ LAYERS = {
     "QuantisedPReLU": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
-    "Weight": "tfprune.graph.weight",
+    "Weight": "tfprune.graph.tracing.weight",
 }
 """The module of each layer that can be in a file, by its name there.
 

@@ -240,7 +240,7 @@ def _model_figures(subject: _Subject) -> tuple[dict[str, Any], list[str]]:
     """Return the figures of the Keras model, and notes on those it does not have."""
     if subject.model is None:
         return {}, []
-    from tfprune.graph.macs import macs  # needs Keras; comparing files does not
+    from tfprune.graph.cost.macs import macs  # needs Keras; comparing files does not
 
     counts = count_weights(subject.model)
     found = {"params": counts.params, "zeros": counts.zeros, "kernels": counts.kernels}

@@ -14,7 +14,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.graph.graph import Call, Graph
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import is_primitive
-from tfprune.graph.weight import Weight
+from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import direct_layers, own_variables
 from tfprune.utils.einsum import letters_of
 

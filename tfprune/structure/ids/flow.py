@@ -268,7 +268,7 @@ class Flow:
     def cost(self, call: Call, factor: float, *vectors: Ids | int | None) -> None:
         """Count multiplications: a factor times the length of each vector (None: not known).
 
-        For a layer that neither `tfprune.graph.mac_rules` knows nor tracing its call can count.
+        For a layer that neither the rules of `tfprune.graph.cost` nor tracing its call can count.
         The rule then counts everything that ids can change.
         """
         sizes, ids = product(vectors)

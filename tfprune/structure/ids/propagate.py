@@ -10,10 +10,10 @@ import numpy as np
 from keras import tree
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.cost.macs import is_free, output_spec, products_of_call
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.macs import is_free, output_spec, products_of_call
 from tfprune.graph.read import given_shapes
-from tfprune.graph.symbolic_calls import accepted
+from tfprune.graph.tracing.symbolic_calls import accepted
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop

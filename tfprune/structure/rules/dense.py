@@ -3,7 +3,7 @@
 from keras import layers as kl
 
 from tfprune.graph.graph import Call, Ref
-from tfprune.graph.weight import Constant, Weight
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import CHANNELS, HEADS, MAKE, USE, WIDTH, Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, newer, stop

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from tfprune.graph.weight import Constant, Weight, weight_of
+from tfprune.graph.tracing.weight import Constant, Weight, weight_of
 
 X = np.ones((4, 3), "float32")
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.graph.weight import Constant, Weight
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import tensor_of_sizes
 

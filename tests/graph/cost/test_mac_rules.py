@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfprune.graph.mac_rules import FREE, einsum_products, register_macs, rule_of
-from tfprune.graph.macs import macs
+from tfprune.graph.cost.mac_rules import FREE, einsum_products, register_macs, rule_of
+from tfprune.graph.cost.macs import macs
 
 # Layers with a product inside for which the walk has no rule: it looks into them or names them.
 WITHOUT_RULE = {

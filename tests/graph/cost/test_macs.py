@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from tfprune.errors import ModelError, OptionError
-from tfprune.graph.macs import Macs, macs
+from tfprune.graph.cost.macs import Macs, macs
 
 L = keras.layers
 

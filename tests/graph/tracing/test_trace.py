@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
-from tfprune.graph.open_size import Size
 from tfprune.graph.read import read
-from tfprune.graph.trace import Trace, can_be_rebuilt, can_trace
-from tfprune.graph.weight import Weight
+from tfprune.graph.tracing.open_size import Size
+from tfprune.graph.tracing.trace import Trace, can_be_rebuilt, can_trace
+from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import AddOperation
 
 

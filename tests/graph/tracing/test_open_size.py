@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.graph.open_size import OpenSizeError, ratio, size_of
+from tfprune.graph.tracing.open_size import OpenSizeError, ratio, size_of
 
 
 def test_sizes_are_whole_numbers_that_can_be_computed_with() -> None:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from tfprune.graph.open_size import OpenSizeError, Size, ratio, size_of
+from tfprune.graph.tracing.open_size import OpenSizeError, Size, ratio, size_of
 from tfprune.keras_support.internals import note_dense
 from tfprune.keras_support.thread_replacements import replaced
 

@@ -5,8 +5,8 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.graph.open_size import OpenSizeError
-from tfprune.graph.unknown_sizes import open_sizes
+from tfprune.graph.tracing.open_size import OpenSizeError
+from tfprune.graph.tracing.unknown_sizes import open_sizes
 
 X = np.random.default_rng(0).normal(size=(3, 5, 8)).astype("float32")
 

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, OptionError, type_name
-from tfprune.graph.mac_rules import (
+from tfprune.graph.cost.mac_rules import (
     FREE,
     AxesOf,
     Products,
@@ -24,7 +24,7 @@ from tfprune.graph.mac_rules import (
     rule_of,
     shape_of,
 )
-from tfprune.graph.trace import ONE_AT_A_TIME
+from tfprune.graph.tracing.trace import ONE_AT_A_TIME
 from tfprune.keras_support.internals import (
     all_layers,
     graph_inside,

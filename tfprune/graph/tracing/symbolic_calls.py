@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.graph.own_weights import STAND_IN
-from tfprune.graph.weight import Constant
+from tfprune.graph.tracing.own_weights import STAND_IN
+from tfprune.graph.tracing.weight import Constant
 from tfprune.keras_support.internals import direct_layers, in_stateless_scope, own_variables
 from tfprune.keras_support.thread_replacements import replaced
 
@@ -34,7 +34,7 @@ def calling_through(
 
     A layer with weights that is called on a constant, such as an embedding of positions, is
     called on a tensor made from the symbolic `anchor`; otherwise its output would be a constant.
-    Of a stand-in (see `tfprune.graph.own_weights`) only the `call` is run.
+    Of a stand-in (see `tfprune.graph.tracing.own_weights`) only the `call` is run.
 
     Args:
         anchor: A symbolic tensor, or None.

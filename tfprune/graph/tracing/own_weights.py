@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfprune.errors import ModelError
-from tfprune.graph.weight import Weight, weight_of
+from tfprune.graph.tracing.weight import Weight, weight_of
 from tfprune.keras_support.internals import (
     all_layers,
     direct_layers,

@@ -6,7 +6,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
-from tfprune.graph.symbolic_calls import accepted, as_symbol, calling_through, no_backend
+from tfprune.graph.tracing.symbolic_calls import accepted, as_symbol, calling_through, no_backend
 
 
 class Both(keras.layers.Layer):

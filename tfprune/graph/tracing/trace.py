@@ -13,9 +13,9 @@ from keras import tree
 from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
-from tfprune.graph.own_weights import StandIns, WeightLayers, as_tensors
-from tfprune.graph.symbolic_calls import as_symbol, calling_through, no_backend
-from tfprune.graph.unknown_sizes import open_sizes
+from tfprune.graph.tracing.own_weights import StandIns, WeightLayers, as_tensors
+from tfprune.graph.tracing.symbolic_calls import as_symbol, calling_through, no_backend
+from tfprune.graph.tracing.unknown_sizes import open_sizes
 from tfprune.keras_support.internals import (
     KerasVariable,
     all_layers,

@@ -1,0 +1,1 @@
+"""The multiply-accumulates of a model."""

@@ -1,0 +1,1 @@
+"""Tracing the calls of layers: symbolic calls, open sizes, and weights as tensors."""
