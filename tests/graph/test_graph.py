@@ -13,7 +13,7 @@ def graph():
 
 def test_calls_know_their_tensors() -> None:
     found = graph()
-    first, relu, add, last = found.calls
+    first, relu, add, _ = found.calls
     assert add.inputs == (first.outputs[0], relu.outputs[0])
     assert found.shape(add.outputs[0]) == (None, 3)
     assert found.producers()[add.outputs[0].index] is add
