@@ -117,7 +117,7 @@ def pruned(one: Architecture) -> str:
     model = tfprune.strip_pruning(model)
     after = tfprune.sparsity_of(model)
     for row in held:
-        zeros, wanted = after[row.path].zeros, round(SPARSITY * row.size)
+        zeros, wanted = after[row.path].zeros, int(SPARSITY * row.size)
         check(zeros >= wanted, f"{row.path}: {zeros} zeros of {row.size}, not {wanted}")
     check(held, "no kernel was pruned")
     weights = sum(row.size for row in held)

@@ -77,7 +77,8 @@ def finish(work: Path, names: Sequence[str], verbs: Sequence[str], limit_s: floa
 
 def without_names(text: str) -> str:
     """Return a refusal without what differs from model to model, to explain each one once."""
-    text = re.sub(r"'[^']*'", "'…'", text)
+    text = re.sub(r"'[^']*'|[\w.]+/[\w./]+", "'…'", text)
+    text = re.sub(r"architectures\.\w+|\bdynamic\b|\([^()]*has no rule.*\)", "#", text)
     return re.sub(r"\b[\w.+-]*\d[\w.+-]*\b", "#", text)
 
 

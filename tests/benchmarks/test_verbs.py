@@ -37,14 +37,16 @@ def test_refusals_that_differ_in_names_and_numbers_share_a_note(verbs: ModuleTyp
         "layer 'lstm' (keras.LSTM) has no rule",
         "layer 'lstm_1' (keras.LSTM) has no rule",
         "layer 'lstm' (keras.GRU) has no rule",
+        "layer 'mine' (architectures.One) has no rule in a/b/c",
+        "layer 'mine' (architectures.Other) has no rule in a/d",
     ]
-    assert [notes.number("refused", text) for text in told] == [1, 1, 2]
-    assert notes.number("fault", told[0]) == 3
+    assert [notes.number("refused", text) for text in told] == [1, 1, 2, 3, 3]
+    assert notes.number("fault", told[0]) == 4
     shown = list(notes.shown())
     assert told[0] in shown[0]
     assert "2 cells" in shown[0]
-    assert "FAULT" in shown[2]
-    assert len(shown) == 3
+    assert "FAULT" in shown[3]
+    assert len(shown) == 4
 
 
 def test_the_last_row_counts_what_was_done(verbs: ModuleType) -> None:
