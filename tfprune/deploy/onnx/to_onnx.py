@@ -18,6 +18,7 @@ from tfprune.deploy.converter.options import (
     check_random,
     check_time_limit,
 )
+from tfprune.deploy.converter.rewrites.rewrite import rewrite_for_onnx
 from tfprune.deploy.onnx.convert import convert_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
@@ -157,6 +158,7 @@ def _convert(
         saved, target = Path(folder, "saved_model"), Path(folder, f"model{ENDING}")
         try:
             outputs = export(face, saved, batch=batch)
+            rewrite_for_onnx(saved)
         except TfpruneError:
             raise
         except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
