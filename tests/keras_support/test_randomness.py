@@ -2,8 +2,9 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfprune.keras_support.randomness import fixed_seeds
+from tfprune.keras_support.randomness import fixed_seeds, means_for_draws
 
 
 def test_drawing_leaves_the_state_of_a_seed_generator_unchanged_while_entered():
@@ -15,3 +16,14 @@ def test_drawing_leaves_the_state_of_a_seed_generator_unchanged_while_entered():
     np.testing.assert_array_equal(drawn[0], drawn[1])
     keras.random.normal((3,), seed=generator)
     assert (generator.state.numpy() != before).any()
+
+
+def test_a_draw_is_the_mean_of_its_distribution_while_entered():
+    with means_for_draws():
+        normal = keras.random.normal((2, 3), mean=4.0, stddev=2.0)
+        uniform = keras.random.uniform((2, 3), minval=1.0, maxval=3.0)
+        old = tf.random.normal((2, 3), mean=-1.0)
+    np.testing.assert_array_equal(normal, np.full((2, 3), 4.0))
+    np.testing.assert_array_equal(uniform, np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(old, np.full((2, 3), -1.0))
+    assert np.ptp(keras.random.normal((2, 3))) > 0

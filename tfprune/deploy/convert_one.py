@@ -110,10 +110,11 @@ def convert_one(
 def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interface]:
     """Return the model that is converted, and the one that the file is compared with."""
     given = options.input_signature, options.calibration, options.input_shape
-    face = trained = interface(strip_quantization(model), *given)
+    means = options.random == "mean"
+    face = trained = replace(interface(strip_quantization(model), *given), mean_draws=means)
     if aware:
         names = tuple(face.model.output_names)
-        trained = replace(interface(model, *given), outputs=names)
+        trained = replace(interface(model, *given), outputs=names, mean_draws=means)
     check_batch(options.batch, face.inputs)
     return face, trained
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfprune.deploy.auto import choose
 from tfprune.deploy.convert_one import convert_one
-from tfprune.deploy.converter.options import Options
+from tfprune.deploy.converter.options import Options, Random
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
 from tfprune.graph.read import InputShape
@@ -30,6 +30,7 @@ def to_tflite(
     batch: int | None = None,
     input_signature: Any = None,
     input_shape: InputShape | None = None,
+    random: Random | None = None,
     layers: Mapping[str, str] | None = None,
     allow_float: Sequence[str] = (),
     bound: float | None = None,
@@ -67,6 +68,9 @@ def to_tflite(
             (16, 8) for Input((None, 8)). The file then takes this size alone: recurrent
             layers need that for "int8", which unrolls them. For several inputs
             a list in their order, or a dict from their names; None in a shape leaves a size open.
+        random: What random numbers that the model draws become, such as the noise of a VAE's
+            sampling layer: "mean" puts the mean of a normal or uniform distribution in their
+            place. None refuses such a model.
         layers: Other schemes for some layers, by regular expression on the names that `inspect`
             shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
             litert-quantizer makes: "int4", "weight_int4", "weight_int8".
@@ -102,6 +106,7 @@ def to_tflite(
         batch=batch,
         input_signature=input_signature,
         input_shape=input_shape,
+        random=random,
         layers=layers,
         allow_float=allow_float,
         bound=bound,

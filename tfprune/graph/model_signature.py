@@ -1,5 +1,6 @@
 """The named inputs and outputs of a Keras model of either generation."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +12,7 @@ from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.graph.read import given_shapes
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.models import refuse_quantized
-from tfprune.keras_support.randomness import fixed_seeds
+from tfprune.keras_support.randomness import fixed_seeds, means_for_draws
 from tfprune.runtime.artifact import TensorSpec
 
 Structure = Any
@@ -29,6 +30,8 @@ class Interface:
         vocabulary: The size of the embedding, for inputs that are indices.
         outputs: Names for the outputs, instead of the model's own.
         guessed: Whether the dtypes of the inputs are unknown and assumed to be float32.
+        mean_draws: Whether random numbers that the model draws are the means of their
+            distributions.
     """
 
     model: Any
@@ -37,6 +40,7 @@ class Interface:
     vocabulary: Mapping[str, int] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     guessed: bool = False
+    mean_draws: bool = False
 
     def arguments(self, arrays: Mapping[str, Any]) -> Structure:
         """Return arrays by name in the structure that the model's call takes."""
@@ -44,7 +48,7 @@ class Interface:
 
     def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Run the model and return its outputs by name."""
-        with fixed_seeds():
+        with fixed_seeds(), means_for_draws() if self.mean_draws else contextlib.nullcontext():
             outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))

@@ -170,3 +170,10 @@ def test_a_network_of_an_application_in_both_generations() -> None:
         model = library.applications.EfficientNetB0(weights=None, input_shape=(96, 96, 3))
         (found,) = to_onnx(model, calibration=image).report.parity
         assert found.rms_error < 1e-4 * found.spread + 1e-7
+
+
+def test_a_model_may_give_the_place_of_its_largest_number():
+    inputs = keras.Input((12,))
+    scores = L.Dense(9)(inputs)
+    places = [keras.ops.argmax(scores, -1), keras.ops.argmin(scores, -1)]
+    assert {"ArgMax", "ArgMin"} <= set(to_onnx(keras.Model(inputs, places)).report.ops)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfprune.deploy.converter.rewrites.draws import refuse_draws
+from tfprune.deploy.converter.rewrites.graph import functions_of
 from tfprune.graph.model_signature import Interface, generation, kinds_of
 from tfprune.keras_support.internals import all_layers
 from tfprune.runtime.artifact import TensorSpec
@@ -21,6 +23,9 @@ def export(
         folder: Where to write.
         batch: The batch size to fix; None leaves it open.
         unroll: Unroll recurrent layers.
+
+    Raises:
+        ConversionError: The outputs depend on random numbers.
     """
     import tensorflow as tf
 
@@ -53,6 +58,8 @@ def export(
         if private:
             function = _frozen(function, specs, names)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
+    with functions_of(folder) as functions:
+        refuse_draws(functions, interface.model.name, means=interface.mean_draws)
     return tuple(names)
 
 

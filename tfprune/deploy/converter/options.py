@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from tfprune.runtime import flatbuffer
 from tfprune.runtime.schemes import SCHEMES, Scheme
 from tfprune.workers import pool
 
+Random = Literal["mean"]
+"""What random numbers that a model draws become."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -24,6 +27,7 @@ class Options:
     batch: int | None = None
     input_signature: Any = None
     input_shape: InputShape | None = None
+    random: Random | None = None
     layers: Mapping[str, str] | None = None
     allow_float: Sequence[str] = ()
     bound: float | None = None
@@ -53,6 +57,7 @@ def settings_for(name: str, options: Options) -> Settings:
     """
     plan = SCHEMES[name]
     check_time_limit(options.time_limit_s)
+    check_random(options.random)
     return Settings(
         name=name,
         plan=plan,
@@ -87,6 +92,16 @@ def check_calibration(name: str, plan: Scheme, calibrated: bool) -> None:
             f"calibration: scheme {name!r} needs samples of the model's input to find the ranges "
             "of its activations; give calibration=x_train[:200]"
         )
+
+
+def check_random(random: str | None) -> None:
+    """Check what random numbers become.
+
+    Raises:
+        OptionError: It is not among the allowed values.
+    """
+    if random is not None and random not in get_args(Random):
+        raise OptionError(f"random: expected 'mean' or None. Received {random!r}")
 
 
 def check_bound(bound: float | None) -> float | None:

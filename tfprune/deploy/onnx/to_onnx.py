@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,13 @@ import numpy as np
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision
-from tfprune.deploy.converter.options import check_bound, check_time_limit
+from tfprune.deploy.converter.options import (
+    Random,
+    check_bound,
+    check_random,
+    check_time_limit,
+)
+from tfprune.deploy.converter.rewrites.rewrite import rewrite_for_onnx
 from tfprune.deploy.onnx.convert import convert_onnx_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
@@ -24,7 +31,7 @@ from tfprune.deploy.verify.reference import (
     some,
     versions,
 )
-from tfprune.errors import ConversionError, OptionError
+from tfprune.errors import ConversionError, OptionError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.graph.read import InputShape
 from tfprune.runtime import onnx
@@ -62,6 +69,7 @@ def to_onnx(
     batch: int | None = None,
     input_signature: Any = None,
     input_shape: InputShape | None = None,
+    random: Random | None = None,
     opset: int = 15,
     bound: float = BOUND,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
@@ -85,6 +93,7 @@ def to_onnx(
         input_signature: Shapes and types of the inputs of a subclassed model, when it cannot tell.
         input_shape: The shape of the input without the batch, where the model leaves sizes open, as
             in `to_tflite`.
+        random: What random numbers that the model draws become, as in `to_tflite`.
         opset: The version of the ONNX operators: 13 to 18.
         bound: Allowed difference from the model: root mean squared difference as a fraction
             of the output's standard deviation (at least of a twentieth of its largest number).
@@ -109,12 +118,15 @@ def to_onnx(
     if isinstance(opset, bool) or opset not in OPSETS:
         raise OptionError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}. Received {opset!r}")
     check_bound(bound)
+    check_random(random)
     check_time_limit(time_limit_s)
     notes: list[str] = []
     if is_quantize_aware(model):
         model = strip_quantization(model)
         notes.append("the rounding of quantize_aware is removed: the file computes in floats")
-    face = interface(model, input_signature, calibration, input_shape)
+    face = replace(
+        interface(model, input_signature, calibration, input_shape), mean_draws=random == "mean"
+    )
     samples, origin = draw(face, calibration, notes)
     compared = some(samples)
     with progress.task("convert to ONNX", 3) as task, full_precision(model) as lowered:
@@ -146,6 +158,9 @@ def _convert(
         saved, target = Path(folder, "saved_model"), Path(folder, f"model{ENDING}")
         try:
             outputs = export(face, saved, batch=batch)
+            rewrite_for_onnx(saved)
+        except TfpruneError:
+            raise
         except (ValueError, TypeError, RuntimeError, AssertionError, AttributeError) as error:
             # The user's own layers run here, as a graph, and may fail in any of these ways.
             raise ConversionError(

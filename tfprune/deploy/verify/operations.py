@@ -8,8 +8,9 @@ from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.runtime.sparse_ready import readiness
 
-# Operations that only change the type of their input: allowed at the borders of an integer file.
-_CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+# Operations that do not compute with the numbers of their input: they change its type, at the
+# borders of an integer file, or read its sizes.
+_NOT_ARITHMETIC = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "SHAPE"})
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -90,6 +91,6 @@ def float_operations(contents: Contents) -> dict[str, int]:
         for op in graph.ops:
             touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
             computed = [tensor for tensor in touched if not contents.raw(tensor)]
-            if op.name not in _CASTS and any(t.dtype in FLOAT_DTYPES for t in computed):
+            if op.name not in _NOT_ARITHMETIC and any(t.dtype in FLOAT_DTYPES for t in computed):
                 found[op.name] += 1
     return dict(sorted(found.items()))

@@ -49,6 +49,24 @@ def test_categories_are_encoded(mode):
     np.testing.assert_array_equal(got, np.asarray(model(x)))
 
 
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_axes_are_rolled(scheme):
+    inputs = keras.Input((6, 5, 4))
+    model = keras.Model(inputs, ops.roll(ops.roll(inputs, shift=[-2, 1], axis=[1, 2]), 3, axis=-1))
+    x = np.random.default_rng(0).normal(size=(40, 6, 5, 4)).astype("float32")
+    artifact = to_tflite(model, scheme=scheme, calibration=x)
+    assert artifact.report.parity[0].correlation > 0.999
+
+
+def test_a_category_of_one_input_is_encoded_in_an_integer_file():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((1,), dtype="int32")
+    model = keras.Model(inputs, L.Dense(3)(L.CategoryEncoding(8, output_mode="one_hot")(inputs)))
+    x = np.random.default_rng(0).integers(0, 8, (60, 1)).astype("int32")
+    (found,) = to_tflite(model, scheme="int8", calibration=x).report.parity
+    assert found.correlation > 0.999
+
+
 @pytest.mark.parametrize("encode", ["one_hot", "multi_hot"])
 def test_categories_are_encoded_in_integer_files(encode):
     keras.utils.set_random_seed(0)

@@ -75,7 +75,7 @@ class Expression:
     """
 
     def __init__(self, function: Any, node: Any) -> None:
-        self._function, self._node, self._name = function, node, node.name
+        self._graph, self._node, self._name = function, node, node.name
         self._kind = node.attr["T"].type
         self._taken = {other.name for other in function.node_def}
 
@@ -94,7 +94,7 @@ class Expression:
             *inputs: The names of its inputs.
             **attributes: Its attributes but T: numbers, lists of them, bytes.
         """
-        node = self._function.node_def.add(name=self._fresh(kind.lower()), op=kind)
+        node = self._graph.node_def.add(name=self._fresh(kind.lower()), op=kind)
         node.input.extend(inputs)
         node.attr["T"].type = self._kind
         for key, value in attributes.items():
@@ -110,7 +110,7 @@ class Expression:
 
     def number(self, value: float) -> str:
         """Return a constant."""
-        return constant(self._function, self._fresh("number"), value, self._kind)
+        return constant(self._graph, self._fresh("number"), value, self._kind)
 
     def relu(self, x: str) -> str:
         """Return max(x, 0)."""
@@ -146,7 +146,7 @@ class Expression:
 
     def whole_numbers(self, value: int | list[Any]) -> str:
         """Return a constant of 32-bit integers."""
-        return constant(self._function, self._fresh("integers"), value, types_pb2.DT_INT32)
+        return constant(self._graph, self._fresh("integers"), value, types_pb2.DT_INT32)
 
     def reshape(self, x: str, sizes: list[int]) -> str:
         """Return x with other sizes, of which one may be -1."""
@@ -165,7 +165,7 @@ class Expression:
             "GatherV2", "output", x, given, along,
             Tindices=types_pb2.DT_INT32, Taxis=types_pb2.DT_INT32,
         )  # fmt: skip
-        node = self._function.node_def[-1]
+        node = self._graph.node_def[-1]
         node.attr["Tparams"].type = node.attr.pop("T").type
         return gathered
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.deploy.converter.rewrites.graph import constant, constant_value, replace_outputs
+from tfprune.deploy.converter.rewrites.graph import (
+    Expression,
+    constant,
+    constant_value,
+    replace_outputs,
+)
+from tfprune.deploy.converter.rewrites.sizes import output_sizes
 
 _LEAST = float(np.finfo("float32").tiny)
 
@@ -36,6 +42,30 @@ def trust_shapes(function: Any) -> None:
     for node in function.node_def:
         if node.op == "EnsureShape":
             _become(node, "Identity", [node.input[0]])
+
+
+def roll_by_gathering(function: Any) -> None:
+    """Roll axes of known size by gathering their entries in the new order.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    by_name = {node.name: node for node in function.node_def}
+    renamed = {}
+    for node in [node for node in function.node_def if node.op == "Roll"]:
+        shifts, axes = (constant_value(by_name, name) for name in node.input[1:3])
+        sizes = output_sizes(node)
+        if shifts is None or axes is None or sizes is None:
+            continue
+        pairs = list(zip(shifts.ravel().tolist(), axes.ravel().tolist(), strict=True))
+        if any(sizes[axis] < 1 for _, axis in pairs):
+            continue
+        e, value = Expression(function, node), node.input[0]
+        for shift, axis in pairs:
+            order = np.roll(np.arange(sizes[axis]), shift).tolist()
+            value = e.gather(value, order, axis % len(sizes))
+        renamed[f"{node.name}:output:0"] = value
+    replace_outputs(function, renamed)
 
 
 def count_by_one_hot(function: Any) -> None:
@@ -69,7 +99,7 @@ def count_by_one_hot(function: Any) -> None:
 
 
 def one_hot_by_comparing(function: Any) -> None:
-    """Make one-hot vectors by comparing the indices with 0, 1, 2 …
+    """Make one-hot vectors by comparing the indices, plus one, with 1, 2, 3 …
 
     The converter gives the ones and the zeros of a quantized one-hot different scales.
 
@@ -94,14 +124,53 @@ def one_hot_by_comparing(function: Any) -> None:
         axis = constant(function, f"{node.name}_last", -1, types_pb2.DT_INT32)
         apart.input.extend([node.input[0], axis])
         apart.attr["T"].type, apart.attr["Tdim"].type = index, types_pb2.DT_INT32
-        places = constant(function, f"{node.name}_places", list(range(int(depth))), index)
+        # With 0, 1, 2 … the converter would recognize a one-hot, and make one again.
+        one = constant(function, f"{node.name}_one", 1, index)
+        shifted = function.node_def.add(name=f"{node.name}_shifted", op="AddV2")
+        shifted.input.extend([f"{apart.name}:output:0", one])
+        shifted.attr["T"].type = index
+        places = constant(function, f"{node.name}_places", list(range(1, int(depth) + 1)), index)
         same = function.node_def.add(name=f"{node.name}_same", op="Equal")
-        same.input.extend([f"{apart.name}:output:0", places])
+        same.input.extend([f"{shifted.name}:z:0", places])
         same.attr["T"].type, same.attr["incompatible_shape_error"].b = index, True
         cast = function.node_def.add(name=f"{node.name}_float", op="Cast")
         cast.input.append(f"{same.name}:z:0")
         cast.attr["SrcT"].type, cast.attr["DstT"].type = types_pb2.DT_BOOL, kind
         _become(node, "Identity", [f"{cast.name}:y:0"])
+
+
+def keep_indices_whole(function: Any) -> None:
+    """Move indices as the integers that they were, not as floats, which would be rounded.
+
+    CategoryEncoding casts its input to float, reshapes it, and casts it back.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    import tensorflow as tf
+
+    by_name = {node.name: node for node in function.node_def}
+
+    def whole(kind: int) -> bool:
+        return bool(tf.as_dtype(kind).is_integer)
+
+    for node in [node for node in function.node_def if node.op == "Cast"]:
+        moves, source = [], _node(by_name, node.input[0])
+        while source is not None and source.op in ("Reshape", "ExpandDims", "Squeeze", "Identity"):
+            moves.append(source)
+            source = _node(by_name, source.input[0])
+        if source is None or source.op != "Cast" or not whole(node.attr["DstT"].type):
+            continue
+        kind = source.attr["SrcT"].type
+        if whole(kind) and not whole(node.attr["SrcT"].type):
+            value = source.input[0]
+            for move in reversed(moves):
+                copy = function.node_def.add()
+                copy.CopyFrom(move)
+                copy.name, copy.attr["T"].type = f"{node.name}/{move.name}_whole", kind
+                copy.input[0] = value
+                value = f"{copy.name}:output:0"
+            node.input[0], node.attr["SrcT"].type = value, kind
 
 
 def square_by_multiplying(function: Any) -> None:

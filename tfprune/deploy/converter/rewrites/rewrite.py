@@ -1,6 +1,7 @@
-"""All changes to the graph of a SavedModel that a `.tflite` file needs."""
+"""All changes to the graph of a SavedModel that a file needs."""
 
 from pathlib import Path
+from typing import Any
 
 from tfprune.deploy.converter.rewrites.activations import (
     limit_apart,
@@ -14,7 +15,9 @@ from tfprune.deploy.converter.rewrites.integers import (
 )
 from tfprune.deploy.converter.rewrites.kernels import (
     count_by_one_hot,
+    keep_indices_whole,
     one_hot_by_comparing,
+    roll_by_gathering,
     square_by_multiplying,
     take_zeros_for_equal,
     trust_shapes,
@@ -30,22 +33,42 @@ def rewrite(folder: Path, activations: str) -> None:
         folder: The SavedModel; its graph is changed in place, once.
         activations: As in `Scheme`.
     """
-    integers = activations != "float"
     with functions_of(folder) as functions:
         for function in functions:
-            reshape_by_constants(function)
-            take_zeros_for_equal(function)
-            trust_shapes(function)
-            count_by_one_hot(function)
+            _for_any_file(function)
+            roll_by_gathering(function)
             pool_volumes(function)
             convolve_volumes(function)
-            if integers:
-                one_hot_by_comparing(function)
-                square_by_multiplying(function)
-                split_at_zero(function)
-                if activations == "int8":
-                    limit_apart(function)
-                select_scalar_zeros(function)
-                # The runtime has a PReLU for 8 bits, not for 16.
-                multiply_instead_of_negate(function, prelu=activations == "int8")
-                limit_masked_scores(function)
+            if activations != "float":
+                _for_integers(function, activations)
+
+
+def rewrite_for_onnx(folder: Path) -> None:
+    """Replace operations that ONNX does not have.
+
+    Args:
+        folder: The SavedModel; its graph is changed in place, once.
+    """
+    with functions_of(folder) as functions:
+        for function in functions:
+            _for_any_file(function)
+
+
+def _for_any_file(function: Any) -> None:
+    reshape_by_constants(function)
+    take_zeros_for_equal(function)
+    trust_shapes(function)
+    count_by_one_hot(function)
+
+
+def _for_integers(function: Any, activations: str) -> None:
+    keep_indices_whole(function)
+    one_hot_by_comparing(function)
+    square_by_multiplying(function)
+    split_at_zero(function)
+    if activations == "int8":
+        limit_apart(function)
+    select_scalar_zeros(function)
+    # The runtime has a PReLU for 8 bits, not for 16.
+    multiply_instead_of_negate(function, prelu=activations == "int8")
+    limit_masked_scores(function)
