@@ -271,3 +271,40 @@ def test_tokens_are_taken_apart_and_put_together_at_any_length(check, sizes) -> 
     small, _ = check(model)
     data = np.random.default_rng(1).normal(size=(2, 7, 6)).astype("float32")
     np.testing.assert_allclose(small(data)[:, :4], small(data[:, :4]), atol=1e-5)
+
+
+class Mixture(keras.layers.Layer):
+    """Each token goes to two of three experts, by the router's largest numbers."""
+
+    def build(self, shape):
+        self.router = kl.Dense(3, name="router")
+        self.router.build(shape)
+        self.ups = [kl.Dense(10, name=f"up_{i}") for i in range(3)]
+        self.downs = [kl.Dense(shape[-1], name=f"down_{i}") for i in range(3)]
+        for up, down in zip(self.ups, self.downs, strict=True):
+            up.build(shape)
+            down.build((*shape[:-1], 10))
+
+    def call(self, x):
+        batch, length, width = ops.shape(x)
+        tokens = ops.reshape(x, (-1, width))
+        top, which = ops.top_k(ops.softmax(self.router(tokens), axis=-1), k=2)
+        top = top / ops.sum(top, axis=-1, keepdims=True)
+        share = ops.sum(ops.one_hot(which, 3) * top[..., None], axis=1)
+        experts = zip(self.ups, self.downs, strict=True)
+        out = ops.stack([down(ops.relu(up(tokens))) for up, down in experts], axis=0)
+        out = ops.sum(out * ops.transpose(share, (1, 0))[:, :, None], axis=0)
+        return ops.reshape(out, (batch, length, width))
+
+
+def test_experts_are_cut_inside_and_none_of_them_goes(check, sizes) -> None:
+    inputs = keras.Input((None, 6))
+    x = Mixture(name="mixture")(kl.Dense(6, name="embed")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    hidden = {"up_0": 10, "up_1": 10, "up_2": 10}
+    assert {name: size for name, size in sizes(model).items() if name != "down_0"} == {
+        "embed": 6, **hidden,
+    }  # fmt: skip
+    frozen = {line.layer: line.reason for line in tfprune.units(model).frozen}
+    assert "top_k" in frozen["router"]
+    check(model)
