@@ -259,7 +259,7 @@ BACKBONES: dict[str, Build] = {
         image_shape=(32, 32, 3),
     ),
     "MoonshineBackbone": lambda hub: hub.models.MoonshineBackbone(
-        vocabulary_size=50, filter_dim=16, encoder_num_layers=2, decoder_num_layers=2,
+        vocabulary_size=50, filter_dim=32, encoder_num_layers=2, decoder_num_layers=2,
         hidden_dim=32, intermediate_dim=48, encoder_num_heads=4, decoder_num_heads=4,
     ),
     "OPTBackbone": _text("OPTBackbone", **SHORT),

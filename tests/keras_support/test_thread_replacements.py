@@ -89,5 +89,20 @@ def test_an_error_restores_the_function(where) -> None:
 
 
 def test_a_missing_function_cannot_be_replaced() -> None:
-    with pytest.raises(KeyError, match="f"), replaced(SimpleNamespace(), "f", plus(1)):
+    with pytest.raises(AttributeError, match="f"), replaced(SimpleNamespace(), "f", plus(1)):
         pass
+
+
+def test_what_is_inherited_is_inherited_again_afterwards() -> None:
+    class Base:
+        def name(self):
+            return "base"
+
+    class Derived(Base):
+        pass
+
+    with replaced(Derived, "name", lambda plain: lambda self: plain(self) + "!"):
+        assert Derived().name() == "base!"
+        assert Base().name() == "base"
+    assert "name" not in vars(Derived)
+    assert Derived().name() == "base"

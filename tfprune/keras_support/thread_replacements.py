@@ -19,7 +19,9 @@ class _Place:
     """An attribute that some threads have currently replaced."""
 
     def __init__(self, owner: Any, name: str) -> None:
-        self.stored = vars(owner)[name]  # a property itself, not its value
+        self.inherited = name not in vars(owner)
+        # A property itself, not its value.
+        self.stored = getattr(owner, name) if self.inherited else vars(owner)[name]
         self.plain: Function = getattr(self.stored, "fget", self.stored)
         self.users = 0
         self._threads = threading.local()
@@ -81,5 +83,8 @@ def replaced(owner: Any, name: str, make: Callable[[Function], Function]) -> Ite
         with _LOCK:
             place.users -= 1
             if not place.users:
-                setattr(owner, name, place.stored)
+                if place.inherited:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, place.stored)
                 del _PLACES[key]

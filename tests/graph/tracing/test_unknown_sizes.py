@@ -16,7 +16,8 @@ def traced(function):
     inputs = keras.Input((None, 8))
     with open_sizes():
         batch, length, _ = ops.shape(inputs)
-        return keras.Model(inputs, function(inputs, batch, length))
+        outputs = function(inputs, batch, length)
+    return keras.Model(inputs, outputs)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,25 @@ def test_a_causal_mask_is_right_for_every_length() -> None:
 def test_what_needs_a_number_is_refused(function) -> None:
     with pytest.raises(OpenSizeError):
         traced(function)
+
+
+def test_tensors_are_compared_by_their_numbers() -> None:
+    """Keras compares symbolic tensors by identity, which is another result than with data."""
+
+    def diagonal(x, batch, length):
+        i = ops.arange(length)
+        return ops.cast(ops.expand_dims(i, 1) == i, "float32") + ops.cast(
+            i == length - 1, "float32"
+        )
+
+    expected = np.eye(5) + np.eye(5)[-1]
+    np.testing.assert_array_equal(traced(diagonal)(X), expected)
+    x, equal = keras.Input((8,)), keras.KerasTensor.__eq__
+    with open_sizes():
+        assert (x == None) is not True  # noqa: E711
+        assert x in {x: 1}
+    assert keras.KerasTensor.__eq__ is equal is object.__eq__
+    assert (x == x) is True
 
 
 def test_a_product_with_a_number_is_not_sparse() -> None:
@@ -251,3 +271,40 @@ def test_tokens_are_taken_apart_and_put_together_at_any_length(check, sizes) -> 
     small, _ = check(model)
     data = np.random.default_rng(1).normal(size=(2, 7, 6)).astype("float32")
     np.testing.assert_allclose(small(data)[:, :4], small(data[:, :4]), atol=1e-5)
+
+
+class Mixture(keras.layers.Layer):
+    """Each token goes to two of three experts, by the router's largest numbers."""
+
+    def build(self, shape):
+        self.router = kl.Dense(3, name="router")
+        self.router.build(shape)
+        self.ups = [kl.Dense(10, name=f"up_{i}") for i in range(3)]
+        self.downs = [kl.Dense(shape[-1], name=f"down_{i}") for i in range(3)]
+        for up, down in zip(self.ups, self.downs, strict=True):
+            up.build(shape)
+            down.build((*shape[:-1], 10))
+
+    def call(self, x):
+        batch, length, width = ops.shape(x)
+        tokens = ops.reshape(x, (-1, width))
+        top, which = ops.top_k(ops.softmax(self.router(tokens), axis=-1), k=2)
+        top = top / ops.sum(top, axis=-1, keepdims=True)
+        share = ops.sum(ops.one_hot(which, 3) * top[..., None], axis=1)
+        experts = zip(self.ups, self.downs, strict=True)
+        out = ops.stack([down(ops.relu(up(tokens))) for up, down in experts], axis=0)
+        out = ops.sum(out * ops.transpose(share, (1, 0))[:, :, None], axis=0)
+        return ops.reshape(out, (batch, length, width))
+
+
+def test_experts_are_cut_inside_and_none_of_them_goes(check, sizes) -> None:
+    inputs = keras.Input((None, 6))
+    x = Mixture(name="mixture")(kl.Dense(6, name="embed")(inputs))
+    model = keras.Model(inputs, kl.Dense(2)(x))
+    hidden = {"up_0": 10, "up_1": 10, "up_2": 10}
+    assert {name: size for name, size in sizes(model).items() if name != "down_0"} == {
+        "embed": 6, **hidden,
+    }  # fmt: skip
+    frozen = {line.layer: line.reason for line in tfprune.units(model).frozen}
+    assert "top_k" in frozen["router"]
+    check(model)

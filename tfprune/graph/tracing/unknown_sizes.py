@@ -362,6 +362,16 @@ def _with_values(plain: Callable[..., Any]) -> Callable[..., Any]:
     return operation
 
 
+def _equal(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `==` of symbolic tensors by their numbers, as of tensors with data."""
+
+    def equal(x: Any, other: Any) -> Any:
+        number = isinstance(other, keras.KerasTensor | Size | np.ndarray | np.number | int | float)
+        return ops.equal(x, other) if number or ops.is_tensor(other) else plain(x, other)
+
+    return equal
+
+
 _OURS: dict[str, Callable[..., Any]] = {
     "shape": _shape,
     "ndim": _ndim,
@@ -421,4 +431,5 @@ def open_sizes() -> Iterator[None]:
         for name in _OF_TENSORS:
             entered.enter_context(replaced(keras.KerasTensor, name, _with_values))
         entered.enter_context(replaced(keras.KerasTensor, "__getitem__", _item))
+        entered.enter_context(replaced(keras.KerasTensor, "__eq__", _equal))
         yield
