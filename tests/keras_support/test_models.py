@@ -12,6 +12,7 @@ from keras import ops
 
 import tfprune
 from tfprune.errors import ModelError
+from tfprune.keras_support.internals import layers_below
 from tfprune.keras_support.models import (
     carry_compile,
     compile_options,
@@ -211,7 +212,7 @@ def test_an_adapted_normalization_still_normalizes(name: str) -> None:
     options = {"add_gates": {"kind": "hard"}}.get(name, {})
     copy = tfprune.add_gates(model, **options) if options else COPIES[name](model)
     (old,), (new,) = (
-        [layer for layer in each.layers if isinstance(layer, kl.Normalization)]
+        [layer for layer in layers_below(each) if isinstance(layer, kl.Normalization)]
         for each in (model, copy)
     )
     np.testing.assert_allclose(new(X), old(X), rtol=1e-6)

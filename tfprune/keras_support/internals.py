@@ -7,6 +7,7 @@ objects of tf_keras (Keras 2) say so.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -130,6 +131,26 @@ def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
             del layer._outbound_nodes[outbound:]
 
     return forget
+
+
+# Files whose lines depend on sizes and types of tensors. 3.10 on.
+_RUNNING = re.compile(
+    r"[\\/](tensorflow[\\/]python|keras[\\/]src[\\/](backend|utils))[\\/]"
+    r"|[\\/]keras[\\/]src[\\/](layers[\\/]layer|ops[\\/]operation)\.py$"
+)
+
+
+def runs_layers(path: str) -> bool:
+    """Return whether a file of TensorFlow or Keras runs all layers, and says nothing of one."""
+    return _RUNNING.search(path) is not None
+
+
+def without_calls(layer: Any) -> Any:
+    """Return the same layer, sharing all its state, as if it had not been called yet."""
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer))
+    vars(twin).update(_inbound_nodes=[], _outbound_nodes=[])
+    return twin
 
 
 # Layers. 3.10 on: `Layer._flatten_layers` (tf_keras too), `._trainable_variables`,
@@ -285,12 +306,16 @@ def mask_of(tensor: Any) -> Any:
     return get_keras_mask(tensor)
 
 
-def copy_mask(source: Any, tensor: Any) -> Any:
-    """Attach the mask of one tensor, if it has one, to another, and return that."""
-    mask = get_keras_mask(source)
+def with_mask(tensor: Any, mask: Any) -> Any:
+    """Attach a mask, if it is one, to a tensor, and return that."""
     if mask is not None:
         set_keras_mask(tensor, mask)
     return tensor
+
+
+def copy_mask(source: Any, tensor: Any) -> Any:
+    """Attach the mask of one tensor, if it has one, to another, and return that."""
+    return with_mask(tensor, get_keras_mask(source))
 
 
 def pass_mask(layer: Any, inputs: Any, outputs: Any) -> None:

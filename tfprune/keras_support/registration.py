@@ -10,6 +10,7 @@ LAYERS = {
     "Constant": "tfprune.graph.tracing.weight",
     "HeadGate": "tfprune.structure.gates.layers",
     "QuantisedBatchNormalization": "tfprune.deploy.qat.normalization",
+    "QuantisedCall": "tfprune.deploy.qat.rounded_call",
     "QuantisedConv1D": "tfprune.deploy.qat.layers",
     "QuantisedConv1DTranspose": "tfprune.deploy.qat.layers",
     "QuantisedConv2D": "tfprune.deploy.qat.layers",

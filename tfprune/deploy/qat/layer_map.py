@@ -1,6 +1,7 @@
 """The quantization-aware class of each layer, and the folding of BatchNormalization."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,7 +10,6 @@ import numpy as np
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
-from tfprune.errors import ModelError, type_name
 from tfprune.utils.einsum import is_product
 from tfprune.utils.filters import Filter, check_used, choose
 
@@ -45,49 +45,33 @@ FOLDABLE = (
     keras.layers.SeparableConv2D,
 )
 
-_RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional)
+
+def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
+    """Return the quantization-aware class of each layer that has one, by name."""
+    return {
+        layer.name: QUANTIZED[type(layer)]
+        for layer in layers
+        if type(layer) in QUANTIZED and not _is_apart(layer)
+    }
 
 
-def kinds_of(model: keras.Model, skip: tuple[Filter[Any], ...]) -> dict[str, Any]:
-    """Return the quantization-aware class of each layer that is rounded, by name.
+def chosen(model: keras.Model, skip: tuple[Filter[Any], ...]) -> list[Any]:
+    """Return the operations of a model that train under rounding.
 
     Raises:
         FilterError: A filter matches no layer.
-        ModelError: A layer with weights has no rule, and no filter names it.
     """
-    layers = list(model.layers)
-    check_used(layers, lambda layer: [layer.name], skip=skip)
-    found = {}
-    chosen = choose(layers, lambda layer: [layer.name], skip=skip)
-    for layer in itertools.compress(layers, chosen):
-        reason, instead = "", ""
-        if type(layer) in QUANTIZED:
-            reason = _obstacle(layer)
-            found[layer.name] = QUANTIZED[type(layer)]
-        elif isinstance(layer, _RECURRENT):
-            reason = "there is no rule for loops, whose states the converter keeps float"
-            instead = (
-                " and take all ranges of the file from calibration=, or convert the original model "
-                "with scheme='int8' and calibration=, or with scheme='dynamic'"
-            )
-        elif any(len(weight.shape) > 1 for weight in layer.weights):
-            reason = "it has weights and its class has no rule"
-        if reason:
-            raise ModelError(
-                f"layer {layer.name!r} ({type_name(layer)}) does not support quantization-aware "
-                f"training: {reason}; "
-                f"give skip=[{layer.name!r}] to train it without rounding{instead}"
-            )
-    return found
+    check_used(list(model.layers), lambda layer: [layer.name], skip=skip)
+    operations = list(model.operations)
+    kept = choose(operations, lambda operation: [operation.name], skip=skip)
+    return list(itertools.compress(operations, kept))
 
 
-def _obstacle(layer: Any) -> str:
-    """Return why the rule of a layer's class does not apply to this layer, or ""."""
-    if isinstance(layer, keras.layers.EinsumDense) and not is_product(layer.equation):
-        return "its input and its kernel share an axis that is not summed over"
-    if getattr(layer, "rms_scaling", False):
-        return "rms_scaling is not supported"
-    return ""
+def _is_apart(layer: Any) -> bool:
+    """Return whether the class of a layer has a rule that does not apply to this layer."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        return not is_product(layer.equation)
+    return bool(getattr(layer, "rms_scaling", False))
 
 
 def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:

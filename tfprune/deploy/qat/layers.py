@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.qat.ranges import ActivationRange, traced
+from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.deploy.qat.rounded_call import QuantisedCall, activation_inside
 from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
 from tfprune.utils.einsum import is_matrix_product, summed_axes
 
@@ -22,29 +23,6 @@ _WITHOUT_TENSOR = (
 
 _AXES = "abcdefghijklmnop"
 _NEARLY_ZERO = 1e-30
-
-
-def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
-    """Return a kernel as the file stores it: 8 bits, symmetric, a scale for each channel.
-
-    Args:
-        kernel: The weights.
-        axes: The axes over which the maximum of a channel is taken; all axes give one scale for
-            the tensor. None: one scale, which the converter finds too.
-    """
-    if traced() and axes is not None and len(axes) == len(kernel.shape):
-        # The converter would use a scale for each channel; this gives it the single one.
-        largest = ops.max(ops.abs(kernel))
-        return tf.quantization.fake_quant_with_min_max_vars(
-            kernel, -largest, largest, narrow_range=True
-        )
-    axes = range(len(kernel.shape)) if axes is None else axes
-    kernel32 = ops.cast(kernel, "float32")
-    largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
-    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
-    # Straight-through estimator: the gradient ignores the rounding.
-    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
-    return ops.cast(rounded, kernel.dtype)
 
 
 class _Masked:
@@ -114,6 +92,9 @@ class _QuantizedKernel(_Masked):
         if getattr(self, "activation", None) not in (None, *_WITHOUT_TENSOR):
             self.before_activation = ActivationRange(name="before_activation")
             self.before_activation.build(())
+            self.inside_activation: QuantisedCall | None = activation_inside(
+                self.activation  # type: ignore[has-type]
+            )
 
     @property
     def kernel(self) -> Any:
@@ -136,7 +117,9 @@ class _QuantizedKernel(_Masked):
             outputs = self.product(inputs, training)
         finally:
             self.activation = activation
-        return activation(inner(outputs, training=training))
+        outputs = inner(outputs, training=training)
+        inside = self.inside_activation
+        return activation(outputs) if inside is None else inside([outputs], training=training)
 
     def product(self, inputs: Any, training: bool | None) -> Any:
         """Return the output of the plain layer for this kernel, before the activation."""

@@ -7,13 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy.qat.layer_map import QUANTIZED, fold, kinds_of
+from tfprune.deploy.qat.layer_map import QUANTIZED, chosen, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
+from tfprune.deploy.qat.rounded_call import QuantisedCall, copied, rounded_inside, unpacked
 from tfprune.deploy.qat.rounding_points import (
     OperationGraph,
     fixed_limits,
     foldable,
     has_range,
+    moves,
     range_names,
     second_factors,
 )
@@ -25,6 +27,7 @@ from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.filters import as_filters
 
 _RANGE = "_range"
+_AWARE = (*QUANTIZED.values(), QuantisedCall)
 
 
 def quantize_aware(
@@ -46,8 +49,8 @@ def quantize_aware(
         model: A trained `keras.Model` of any kind; nested, composite and subclassed ones are
             unrolled into layers of Keras. It is not changed.
         keep_zeros: Kernel weights that are zero now, by pruning or otherwise, stay zero.
-        skip: Names or patterns of layers that train without rounding: layers with weights but
-            without a rule must be named. The file quantizes them nevertheless.
+        skip: Names or patterns of layers that train without rounding. The file quantizes them
+            nevertheless, with ranges from `calibration=`.
         input_shape: The shape of the input without the batch, for a subclassed model that was
             not called yet.
 
@@ -55,8 +58,7 @@ def quantize_aware(
         A functional model with the same layer names.
 
     Raises:
-        ModelError: It is another kind of model, or a layer with weights has no rule and is not in
-            `skip`.
+        ModelError: It is another kind of model, or it calls one layer with different arguments.
         FilterError: An entry of `skip` matches no layer.
 
     Example:
@@ -66,8 +68,15 @@ def quantize_aware(
         to_tflite(aware, "model.tflite", scheme="int8")
     """
     functional = _functional(model, input_shape)
-    kinds = kinds_of(functional, as_filters("skip", skip))
     graph = OperationGraph(functional)
+    operations = chosen(functional, as_filters("skip", skip))
+    kinds = kinds_of(operations)
+    inside = {
+        operation.name: made
+        for operation in operations
+        if operation.name not in kinds and (made := _rounded_inside(operation, graph))
+    }
+    graph.covered = {name for name, made in inside.items() if made.covers_output}
     folded = foldable(graph, kinds)
     into = {norm: layer for layer, norm in folded.items()}
     names = range_names(graph)
@@ -80,19 +89,24 @@ def quantize_aware(
     add_range = _RangeMaker(names, rounded, about_zero)
 
     def clone(layer: Any) -> Any:
+        if layer.name in inside:
+            return inside[layer.name]
+        if layer.name not in kinds:
+            return copied(layer)
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
-        # Keras 3.10 omits this from configs, and renames operations that are not layers.
+        # Keras 3.10 omits this from configs.
         if hasattr(layer, "output_padding"):
             config["output_padding"] = layer.output_padding
-        made = kinds.get(layer.name, type(layer)).from_config(config)
-        made.name = layer.name
-        return made
+        return kinds[layer.name].from_config(config)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = keras.tree.map_structure(add_range.after_input, (args, kwargs))
-        outputs = args[0] if layer.name in into else layer(*args, **kwargs)
+        if layer.name in inside:
+            outputs = inside[layer.name].called(args, kwargs)
+        else:
+            outputs = args[0] if layer.name in into else layer(*args, **kwargs)
         original = graph.operations.get(layer.name)
         if original is None or not has_range(original, folded, graph):
             return outputs
@@ -108,11 +122,11 @@ def quantize_aware(
         if layer.name in folded:
             values = fold(layer, values, functional.get_layer(folded[layer.name]))
         twin = aware.get_layer(layer.name)
-        if type(twin) in QUANTIZED.values():
+        if type(twin) in _AWARE:
             twin.take(values, keep_zeros)
         else:
             twin.set_weights(values)
-            settle(twin, layer)
+        settle(getattr(twin, "inner", twin), layer)
         twin.trainable = layer.trainable
     carry_compile(model, aware)
     return aware
@@ -122,7 +136,7 @@ def is_quantize_aware(model: Any) -> bool:
     """Return whether `quantize_aware` made a model."""
     if not isinstance(model, keras.Model):
         return False
-    return any(type(layer) in QUANTIZED.values() for layer in model.layers)
+    return any(type(layer) in _AWARE for layer in model.layers)
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -146,23 +160,35 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         return model
     refuse_quantized(model)
     plain = {quantized: kind for kind, quantized in QUANTIZED.items()}
+    parts = {layer.name: layer for layer in model.layers}
 
     def clone(layer: Any) -> Any:
-        kind: Any = plain.get(type(layer), type(layer))
+        if type(layer) is QuantisedCall:
+            return copied(layer.inner)
+        if type(layer) not in plain:
+            return copied(layer)
+        kind: Any = plain[type(layer)]
         return kind.from_config(layer.get_config())
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if type(layer) is ActivationRange else layer(*args, **kwargs)
+        if type(layer) is ActivationRange:
+            return args[0]
+        if type(aware := parts.get(layer.name)) is QuantisedCall:
+            given, named = unpacked(args[0], aware.rest)
+            return layer(*given, **named)
+        return layer(*args, **kwargs)
 
     with uncompiled(model):
         stripped = keras.models.clone_model(model, clone_function=clone, call_function=call)
     for layer in model.layers:
-        if type(layer) is ActivationRange or not layer.weights:
+        if type(layer) is ActivationRange or not getattr(
+            getattr(layer, "inner", layer), "weights", ()
+        ):
             continue
-        values = layer.plain() if type(layer) in plain else layer.get_weights()
+        values = layer.plain() if type(layer) in _AWARE else layer.get_weights()
         plainly = stripped.get_layer(layer.name)
         plainly.set_weights(values)
-        settle(plainly, layer)
+        settle(plainly, getattr(layer, "inner", layer))
     carry_compile(model, stripped)
     return stripped
 
@@ -177,6 +203,13 @@ def _functional(model: Any, input_shape: Any) -> keras.Model:
     if is_quantize_aware(model):
         raise ModelError(f"model {model.name!r} is quantization-aware already")
     return flat_model(model, input_shape=input_shape)
+
+
+def _rounded_inside(operation: Any, graph: OperationGraph) -> QuantisedCall | None:
+    nodes = graph.calls(operation)
+    if moves(operation) or not nodes or not nodes[0].input_tensors:
+        return None
+    return rounded_inside(operation, nodes[0])
 
 
 class _RangeMaker:

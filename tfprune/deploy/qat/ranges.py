@@ -40,6 +40,29 @@ def traced() -> bool:
     return bool(_TRACING)
 
 
+def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
+    """Return a kernel as the file stores it: 8 bits, symmetric, a scale for each channel.
+
+    Args:
+        kernel: The weights.
+        axes: The axes over which the maximum of a channel is taken; all axes give one scale for
+            the tensor. None: one scale, which the converter finds too.
+    """
+    if traced() and axes is not None and len(axes) == len(kernel.shape):
+        # The converter would use a scale for each channel; this gives it the single one.
+        largest = ops.max(ops.abs(kernel))
+        return tf.quantization.fake_quant_with_min_max_vars(
+            kernel, -largest, largest, narrow_range=True
+        )
+    axes = range(len(kernel.shape)) if axes is None else axes
+    kernel32 = ops.cast(kernel, "float32")
+    largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
+    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
+    # Straight-through estimator: the gradient ignores the rounding.
+    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
+    return ops.cast(rounded, kernel.dtype)
+
+
 @keras.saving.register_keras_serializable("tfprune")
 class ActivationRange(keras.layers.Layer):
     """Rounds a tensor to 256 values between the smallest and largest seen in training.
@@ -64,6 +87,7 @@ class ActivationRange(keras.layers.Layer):
     ) -> None:
         # The output has the type of the input.
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
         self.momentum = momentum
         self.about_zero = about_zero
         self.fixed = None if fixed is None else tuple(fixed)

@@ -7,25 +7,16 @@ import keras
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
+from tfprune.graph.call_kinds import kind_of
 from tfprune.keras_support.internals import calls_of, is_keras_operation, maker_of, readers_of
 
 # They only move numbers, so their output needs no new range.
-_MOVERS = (
-    "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Dropout", "SpatialDropout1D",
-    "SpatialDropout2D", "GaussianNoise", "Identity", "ZeroPadding1D", "ZeroPadding2D",
-    "Cropping1D", "Cropping2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
-    "GlobalMaxPooling2D", "Embedding", "Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze",
-    "GetItem", "Split", "Tile", "Repeat", "Max", "Min", "UpSampling1D",
-)  # fmt: skip
-
+_MOVERS = ("movement", "lookup", "selection")
 # They compute new numbers, which the file rounds with the range of their input …
-_KEEPERS = ("AveragePooling1D", "AveragePooling2D", "UpSampling2D", "Pad", "Clip", "Flip")
+_KEEPERS = ("blend", "limit", "padding")
 # … and for these, all inputs have the range of the output.
-_CUTS = ("Maximum", "Minimum")
-_JOINS = ("Concatenate", "Stack", "Where", *_CUTS)
-
-# Products of two tensors. The second has zero point 0, so that every runtime computes it correctly.
-_PRODUCTS = ("Matmul", "Einsum", "Dot")
+_CUTS = ("extreme",)
+_JOINS = ("join", "choice", *_CUTS)
 
 
 class OperationGraph:
@@ -38,12 +29,22 @@ class OperationGraph:
         model: The model.
         operations: Its operations by name, in topological order.
         given: The names of those whose output is an output of the model.
+        covered: The names of those whose output is rounded inside already.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.operations: dict[str, Any] = {each.name: each for each in model.operations}
+        self.covered: set[str] = set()
         self.given = {maker_of(tensor).name for tensor in model.outputs}
+
+    def calls(self, operation: Any) -> list[Any]:
+        """Return the calls of an operation in this model."""
+        return [
+            node
+            for node in calls_of(operation)
+            if all(maker_of(tensor).name in self.operations for tensor in node.input_tensors)
+        ]
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
@@ -89,7 +90,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names.update({name: new for name, first in names.items() if first == old})
 
     for name, operation in operations.items():
-        if _kind(operation) in _MOVERS + _KEEPERS:
+        if kind_of(operation) in _MOVERS + _KEEPERS:
             for source in graph.sources(operation):
                 name_alike(names[name], names[source.name])
     # Operations read by something other than joins and operations with the same range.
@@ -97,16 +98,16 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names[name]
         for name, operation in operations.items()
         for reader in graph.readers(operation)
-        if _kind(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
+        if kind_of(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
     }
     free = {
         name
         for name, first in names.items()
-        if _kind(operations[first]) in _JOINS
+        if kind_of(operations[first]) in _JOINS
         or (first not in bound and fixed_limits(operations[first]) is None)
-    }
+    } - graph.covered
     for name, operation in operations.items():
-        if _kind(operation) in _JOINS:
+        if kind_of(operation) in _JOINS:
             for source in graph.sources(operation):
                 if source.name in free:
                     name_alike(names[source.name], names[name])
@@ -118,29 +119,28 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
     return names
 
 
-def _kind(operation: Any) -> str:
-    """Return the class name of one of Keras's own operations; "" for others."""
-    kind = type(operation)
-    return kind.__name__ if kind.__module__.startswith("keras.") else ""
+def moves(operation: Any) -> bool:
+    """Return whether an operation of Keras only moves numbers, or rounds to its input's range."""
+    return kind_of(operation) in _MOVERS + _KEEPERS + _JOINS
 
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
     """Return whether the file stores the output of this operation as a separate tensor."""
-    if _kind(operation) in _MOVERS:
+    if kind_of(operation) in _MOVERS or operation.name in graph.covered:
         return False
     outputs = operation.output
     if not isinstance(outputs, keras.KerasTensor) or not outputs.dtype.startswith("float"):
         return False
     if operation.name in folded:
         return False
-    if isinstance(operation, keras.layers.PReLU) or _kind(operation) in _KEEPERS + _JOINS:
+    if isinstance(operation, keras.layers.PReLU) or kind_of(operation) in _KEEPERS + _JOINS:
         return True
     # The converter fuses a ReLU into the operation before it, except into these. The input of a
     # fused one is not stored.
     after = graph.readers(operation)
     if len(after) != 1:
         return True
-    cut = _kind(after[0]) in _CUTS and fixed_limits(operation) is None
+    cut = kind_of(after[0]) in _CUTS and fixed_limits(operation) is None
     return not (cut or _is_relu(after[0]))
 
 
@@ -152,7 +152,9 @@ def fixed_limits(operation: Any) -> tuple[float, float] | None:
             if activation is getattr(keras.activations, name):
                 return limits
         return None
-    return FIXED_LIMITS.get(_kind(operation).lower())
+    kind = type(operation)
+    own = kind.__module__.startswith("keras.")
+    return FIXED_LIMITS.get(kind.__name__.lower()) if own else None
 
 
 def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
@@ -160,7 +162,8 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     found: set[str] = set()
     operations: list[Any] = []
     for operation in graph.operations.values():
-        if _kind(operation) in _PRODUCTS:
+        # The second has zero point 0, so that every runtime computes the product correctly.
+        if kind_of(operation) == "product":
             for node in calls_of(operation):
                 factors = keras.tree.flatten(node.arguments.args)
                 second = factors[1] if len(factors) == 2 else None

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.graph.call_kinds import names_of
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import tensor_of_sizes
@@ -355,51 +356,36 @@ def _wrapper(op: Any, tensors: Tensors, cost: Cost) -> Products:
 
 
 _FREE_LAYERS = """
-Activation ELU LeakyReLU PReLU ReLU Softmax Identity Masking Embedding InputLayer
-BatchNormalization GroupNormalization LayerNormalization RMSNormalization UnitNormalization
-MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D
-GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlobalAveragePooling1D
-GlobalAveragePooling2D GlobalAveragePooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D
-AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D
-Add Average Concatenate Maximum Minimum Multiply Subtract
-Cropping1D Cropping2D Cropping3D Flatten Permute RepeatVector Reshape UpSampling1D UpSampling2D
-UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
-ActivityRegularization AlphaDropout Dropout GaussianDropout GaussianNoise SpatialDropout1D
-SpatialDropout2D SpatialDropout3D
-Normalization Rescaling Resizing CenterCrop MaxNumBoundingBoxes
-ContrastLimitedAdaptiveHistogramEqualization CategoryEncoding Discretization Hashing HashedCrossing
-IntegerLookup StringLookup
-RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop
-RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue
-RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation
-RandomSharpness RandomShear RandomTranslation RandomZoom RandAugment AugMix AutoContrast CutMix
-MixUp Mosaic Equalization Solarization
-LayerScale StochasticDepth CustomScaleLayer
+Activation ELU LeakyReLU PReLU Softmax Masking BatchNormalization GroupNormalization
+LayerNormalization RMSNormalization UnitNormalization AdaptiveAveragePooling1D
+AdaptiveAveragePooling2D AdaptiveAveragePooling3D Average ActivityRegularization Normalization
+Rescaling Resizing CenterCrop MaxNumBoundingBoxes ContrastLimitedAdaptiveHistogramEqualization
+CategoryEncoding Discretization Hashing HashedCrossing IntegerLookup StringLookup RandomBrightness
+RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform
+RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective
+RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation
+RandomZoom RandAugment AugMix AutoContrast CutMix MixUp Mosaic Equalization Solarization LayerScale
+StochasticDepth CustomScaleLayer
 """
 
 _FREE_OPS = """
-Absolute Fabs Add All Any Amax Amin Append Arange Arccos Arccosh Arcsin Arcsinh Arctan Arctan2
-Arctanh Argmax Argmin Argpartition Argsort Array ArraySplit Average BitwiseAnd BitwiseInvert
-BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor BroadcastTo Cast Cbrt Ceil Celu
-Clip Concatenate Conjugate ConvertToTensor Copy Cos Cosh CountNonzero Cumprod Cumsum Deg2rad
-DepthToSpace Diag Diagflat Diagonal Diff Digitize Divide DivideNoNan Dsplit Dstack Elu EmptyLike
-Equal Erf Erfc Erfinv Exp Exp2 ExpandDims Expm1 ExtractPatches Flip Fliplr Flipud Floor FloorDivide
-Fmax Fmin Fmod Fold Full FullLike Gelu GetItem Glu Greater GreaterEqual HardShrink HardSigmoid
-HardSilu HardTanh Heaviside Hsplit Hstack Hypot IsIn Isclose Isfinite Isinf Isnan Isneginf Isposinf
-Isreal Kron LayerNorm Ldexp LeakyRelu LeftShift Less LessEqual Linspace Log Log10 Log1p Log2
-LogSigmoid LogSoftmax Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor Logsumexp Max
-MaxPool AveragePool AdaptiveAveragePool AdaptiveMaxPool Maximum Mean Median Meshgrid Min Minimum Mod
-Moments Moveaxis MultiHot Multiply NanToNum Ndim Negative Nextafter Norm Normalize NotEqual OneHot
-OnesLike Pad PadImages CropImages Power Prod Ptp RGBToGrayscale RMSNorm Rad2deg Ravel Real
-Reciprocal Relu Relu6 Repeat Reshape Resize RightShift Roll Rot90 Round Rsqrt SaturateCast Scatter
-ScatterUpdate SegmentReduction Select Selu Sigmoid Sign Signbit Silu Sin Sinc Sinh Size Slice
-SliceUpdate SoftShrink Softmax Softplus Softsign Sort SpaceToDepth SparsePlus SparseSigmoid
-Sparsemax Split Sqrt Square Squareplus Squeeze Stack Std StopGradient Subtract Sum Swapaxes Switch
-Take TakeAlongAxis Tan Tanh TanhShrink Threshold Tile TopK Trace Transpose Tril Triu TrueDivide
-Trunc Unfold Unique Unstack UnravelIndex Var View ViewAsComplex ViewAsReal Vsplit Vstack Where
-ZerosLike BatchNorm
+All Any Append Arange Argmax Argmin Argpartition Argsort Array ArraySplit Average BitwiseAnd
+BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Conjugate
+CountNonzero Cumprod Cumsum Deg2rad DepthToSpace Diag Diagflat Diagonal Diff Digitize Dsplit Dstack
+EmptyLike Erfinv ExtractPatches Fliplr Flipud Fold Full Glu Heaviside Hsplit Hstack IsIn Isclose
+Isneginf Isposinf Isreal Kron LayerNorm Ldexp LeftShift Linspace LogSoftmax Logaddexp2 Logsumexp
+AdaptiveAveragePool Median Meshgrid Moments MultiHot Ndim Nextafter Norm Normalize OneHot PadImages
+CropImages Prod Ptp RGBToGrayscale RMSNorm Rad2deg Ravel Real Resize RightShift Roll Rot90 Scatter
+ScatterUpdate SegmentReduction Select Signbit Sinc Size Slice SliceUpdate Softmax Sort SpaceToDepth
+Sparsemax Std Switch Take TakeAlongAxis TopK Trace Tril Triu Unfold Unique Unstack UnravelIndex Var
+View ViewAsComplex ViewAsReal Vsplit Vstack BatchNorm
 """
 
-for _name in (_FREE_LAYERS + _FREE_OPS).split():
+_FREE = names_of(
+    "elementwise", "limit", "combination", "choice", "extreme", "join", "movement", "lookup",
+    "selection", "blend", "padding", "reduction",
+)  # fmt: skip
+
+for _name in (*_FREE, *_FREE_LAYERS.split(), *_FREE_OPS.split()):
     _KERAS_RULES.setdefault(_name, FREE)
 _RULES |= {Weight: FREE, Constant: FREE}

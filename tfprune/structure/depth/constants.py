@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from tfprune.graph.call_kinds import names_of
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.rebuild import Weights
 from tfprune.keras_support.attention_steps import projections_of
@@ -56,18 +57,7 @@ _PRODUCTS = (
 _NORMS = (kl.LayerNormalization, kl.GroupNormalization, kl.RMSNormalization)
 _ATTENTION = (kl.MultiHeadAttention, kl.GroupQueryAttention)
 # Operations that give zeros for zeros.
-# fmt: off
-_MOVING = frozenset({
-    "AveragePool", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "BroadcastTo",
-    "Concatenate", "Cropping1D", "Cropping2D", "Cropping3D", "ExpandDims", "Flatten",
-    "GetItem", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
-    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Max", "MaxPool",
-    "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "Mean", "Moveaxis", "Permute", "Repeat",
-    "RepeatVector", "Reshape", "Split", "Squeeze", "Stack", "Sum", "Swapaxes", "Transpose",
-    "UpSampling1D", "UpSampling2D", "UpSampling3D", "ZeroPadding1D", "ZeroPadding2D",
-    "ZeroPadding3D",
-})
-# fmt: on
+_MOVING = frozenset(names_of("movement", "selection", "join", "blend", "reduction"))
 
 
 def find_constants(graph: Graph, weights: Weights) -> dict[int, Constant]:

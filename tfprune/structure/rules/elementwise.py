@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from tfprune.graph.call_kinds import names_of
 from tfprune.graph.graph import Call, Ref
 from tfprune.keras_support.internals import CustomScaleLayer, StochasticDepth
 from tfprune.structure.ids.flow import Flow
@@ -13,25 +14,8 @@ from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.rule_registry import layers, ops
 from tfprune.structure.rules.activation import activate, mix
 
-# fmt: off
-UNARY = (
-    "Absolute", "Fabs", "Negative", "Sign", "Square", "Sqrt", "Cbrt", "Reciprocal", "Rsqrt",
-    "Exp", "Exp2", "Expm1", "Log", "Log1p", "Log2", "Log10", "Sin", "Cos", "Tan", "Sinh", "Cosh",
-    "Tanh", "Arcsin", "Arccos", "Arctan", "Arcsinh", "Arccosh", "Arctanh", "Erf", "Erfc", "Floor",
-    "Ceil", "Round", "Trunc", "Clip", "Cast", "SaturateCast", "StopGradient", "Relu", "Relu6",
-    "ReLU",  # of keras.activations.relu
-    "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus", "Silu",
-    "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
-    "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold", "LogicalNot", "Isnan", "Isinf",
-    "Isfinite", "NanToNum", "ZerosLike", "OnesLike", "FullLike", "Copy", "ConvertToTensor",
-)
-BINARY = (
-    "Add", "Subtract", "Multiply", "Divide", "DivideNoNan", "TrueDivide", "FloorDivide",
-    "Maximum", "Minimum", "Fmax", "Fmin", "Power", "Mod", "Fmod", "Arctan2", "Hypot", "Logaddexp",
-    "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd",
-    "LogicalOr", "LogicalXor", "Where",
-)
-# fmt: on
+UNARY = names_of("elementwise", "limit")
+BINARY = names_of("combination", "choice", "extreme")
 
 
 @layers(

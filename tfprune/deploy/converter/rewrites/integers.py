@@ -9,7 +9,7 @@ import numpy as np
 from tfprune.deploy.converter.rewrites.graph import constant, replace_outputs
 
 # Keras fills masked scores with -1e9 or the lowest float; tf_keras adds that number.
-_HIDES = -1e4
+HIDES = -1e4
 # exp(-12) is 1/160,000 of the smallest visible score: zero in steps of 1/256.
 HIDDEN_BELOW = 12.0
 
@@ -52,11 +52,11 @@ def limit_masked_scores(function: Any) -> None:
     constants = dict(_scalars(function.node_def))
     for node in list(function.node_def):
         inputs = [name.partition(":")[0] for name in node.input]
-        if node.op == "SelectV2" and constants.get(inputs[2], 0.0) <= _HIDES:
+        if node.op == "SelectV2" and constants.get(inputs[2], 0.0) <= HIDES:
             node.input[2] = _below(function, node)
-        elif node.op == "Mul" and min(constants.get(name, 0.0) for name in inputs[:2]) <= _HIDES:
+        elif node.op == "Mul" and min(constants.get(name, 0.0) for name in inputs[:2]) <= HIDES:
             # (1 - mask) · -1e9, to be added to the scores.
-            hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= _HIDES)
+            hidden = next(i for i in (0, 1) if constants.get(inputs[i], 0.0) <= HIDES)
             kind = node.attr["T"].type
             node.input[hidden] = constant(function, f"{node.name}_hidden", -2 * HIDDEN_BELOW, kind)
 

@@ -1,0 +1,287 @@
+"""Layers and operations without a class of their own, against the file that they become."""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from keras.ops import nn
+
+from tfprune.deploy.qat.quantize_aware import is_quantize_aware, quantize_aware, strip_quantization
+from tfprune.deploy.qat.rounded_call import QuantisedCall, packed
+from tfprune.deploy.tflite import to_tflite
+from tfprune.errors import ConversionError, ModelError
+from tfprune.runtime.litert import Runner
+
+L = keras.layers
+
+# GroupQueryAttention of Keras passes its masks on to layers that warn about them.
+pytestmark = pytest.mark.filterwarnings("ignore:Layer .*does not support masking")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gated(L.Layer):
+    """A product with a gate, from weights of its own."""
+
+    def build(self, shape):
+        self.up = self.add_weight(shape=(shape[-1], 8), name="up")
+        self.gate = self.add_weight(shape=(shape[-1], 8), name="gate")
+        self.scale = self.add_weight(shape=(8,), initializer="ones", name="scale")
+
+    def call(self, x):
+        return ops.matmul(x, self.up) * ops.sigmoid(x @ self.gate) * self.scale
+
+
+class ReadBack(L.Layer):
+    """A table that is read by index and by matrix product."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(20, 8), initializer="normal", name="table")
+
+    def call(self, x):
+        rows = ops.take(self.table, ops.argmax(x, axis=-1), axis=0)
+        return ops.matmul(rows, ops.transpose(self.table))
+
+
+class Bell(L.Layer):
+    """Has no weights, and no config that it could be made from."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width = width
+
+    def call(self, x):
+        return ops.exp(-ops.square(x) * self.width) * 2.0 + x
+
+
+def _embedded(x):
+    return L.Embedding(9, 6, mask_zero=True)(ops.argmax(x, axis=-1))
+
+
+def _masked_sum(x):
+    h = L.Add()([_embedded(x), _embedded(x)])
+    return L.MultiHeadAttention(2, 4)(h, h)
+
+
+def _masked_groups(x):
+    h = _embedded(x)
+    return L.GroupQueryAttention(4, 4, 2)(h, h)
+
+
+def _twice(x):
+    return L.LSTM(4)(x, initial_state=L.LSTM(4, return_state=True)(x)[1:])
+
+
+def _softmax_product(x):
+    scores = ops.softmax(ops.einsum("abc,adc->abd", x, L.Dense(8)(x)) / 3.0)
+    return ops.matmul(scores, L.Dense(8)(x))
+
+
+def _joined(x):
+    parts = [ops.gelu(L.Dense(8)(x)), ops.silu(L.Dense(8)(x)), ops.softmax(L.Dense(4)(x)) + 1.0]
+    return ops.concatenate(parts, -1)
+
+
+_SEQUENCE = (5, 8)
+_IMAGE = (6, 6, 3)
+_LOOPS = {
+    "LSTM": (_SEQUENCE, L.LSTM(6)),
+    "GRU, reset before": (_SEQUENCE, L.GRU(6, reset_after=False)),
+    "SimpleRNN": (_SEQUENCE, L.SimpleRNN(6, return_sequences=True)),
+    "Bidirectional": (_SEQUENCE, L.Bidirectional(L.GRU(6))),
+    "RNN of cells": (_SEQUENCE, L.RNN([L.LSTMCell(4), L.GRUCell(4)])),
+    "ConvLSTM2D": ((3, 5, 5, 2), L.ConvLSTM2D(3, 3)),
+    "LSTM, masked": (_SEQUENCE, lambda x: L.LSTM(4)(_embedded(x))),
+    "LSTM, its state passed on": (_SEQUENCE, _twice),
+}
+_CALLS = {
+    "GroupNormalization": (_IMAGE, lambda x: L.GroupNormalization(4)(L.Conv2D(8, 3)(x))),
+    "RMSNormalization": ((6,), lambda x: L.RMSNormalization()(L.Dense(8)(x))),
+    "UnitNormalization": ((6,), lambda x: L.UnitNormalization()(L.Dense(8)(x))),
+    "SpectralNormalization": (_IMAGE, L.SpectralNormalization(L.Conv2D(4, 3))),
+    "TimeDistributed": (_SEQUENCE, L.TimeDistributed(L.Dense(8, activation="tanh"))),
+    "EinsumDense, an axis shared": (_SEQUENCE, L.EinsumDense("abc,bcd->abd", (5, 3))),
+    "Rescaling": (_IMAGE, lambda x: L.Conv2D(4, 3)(L.Rescaling(0.5, 0.1)(x))),
+    "GroupQueryAttention": (_SEQUENCE, lambda x: L.GroupQueryAttention(4, 4, 2)(x, x)),
+    "GroupQueryAttention, causal": (
+        _SEQUENCE, lambda x: L.GroupQueryAttention(4, 4, 2)(x, x, use_causal_mask=True)),
+    "GroupQueryAttention, masked": (_SEQUENCE, _masked_groups),
+    "MultiHeadAttention, masked by a sum": (_SEQUENCE, _masked_sum),
+    "Attention": (_SEQUENCE, lambda x: L.Attention()([L.Dense(4)(x), L.Dense(4)(x)])),
+    "Attention, causal": (_SEQUENCE, lambda x: L.Attention(use_scale=True)(
+        [L.Dense(4)(x), L.Dense(4)(x)], use_causal_mask=True)),
+    "AdditiveAttention": (
+        _SEQUENCE, lambda x: L.AdditiveAttention()([L.Dense(4)(x), L.Dense(4)(x)])),
+    "Average of three": ((6,), lambda x: L.Average()([L.Dense(8)(x) for _ in range(3)])),
+    "Dot of lengths": ((6,), lambda x: L.Dot(1, normalize=True)([L.Dense(8)(x), L.Dense(8)(x)])),
+    "weights of its own": ((6,), lambda x: Gated()(x)),
+    "a table read back": (_SEQUENCE, lambda x: ReadBack()(x)),
+    "no config": ((6,), lambda x: Bell(0.5)(L.Dense(8)(x))),
+    "Lambda": ((6,), lambda x: L.Lambda(lambda h: h * ops.sigmoid(1.7 * h))(L.Dense(8)(x))),
+    "selu inside a layer": ((6,), L.Dense(8, activation="selu")),
+    "a gate of operations": ((6,), lambda x: ops.sigmoid(L.Dense(8)(x)) * L.Dense(8)(x)),
+    "joined functions": ((6,), _joined),
+    "a product of functions": (_SEQUENCE, _softmax_product),
+    "a variance": (_SEQUENCE, lambda x: ops.mean(ops.square(x - ops.mean(x, 1, True)), axis=1)),
+    "choices": ((6,), lambda x: ops.maximum(
+        ops.exp(L.Dense(8)(x)), ops.minimum(L.Dense(8)(x), 0.5))),
+}  # fmt: skip
+
+
+def _model(shape, middle) -> tuple[keras.Model, np.ndarray]:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(shape)
+    h = middle(inputs)
+    h = ops.reshape(h, (-1, math.prod(h.shape[1:])))
+    x = np.random.default_rng(0).normal(size=(64, *shape)).astype("float32")
+    return keras.Model(inputs, L.Dense(3, name="last")(h)), x
+
+
+def _ranged(shape, middle) -> tuple[keras.Model, np.ndarray]:
+    """Return a model under rounding whose ranges are known."""
+    model, x = _model(shape, middle)
+    aware = quantize_aware(model)
+    for part in (x, x[::2]):
+        aware(part, training=True)
+    return aware, x
+
+
+def _steps_off(aware, x) -> np.ndarray:
+    """Return how far the int8 file is from the trained model, in steps of its output."""
+    artifact = to_tflite(aware, scheme="int8")  # what stays float is an error
+    return np.abs(Runner(artifact)(x) - aware(x)) / artifact.report.outputs[0].scale
+
+
+# What the runtime's kernels round otherwise than the nearest step adds up from step to step.
+@pytest.mark.parametrize("name", _LOOPS)
+@pytest.mark.slow
+def test_a_loop_trains_under_the_ranges_of_its_file(name):
+    steps = _steps_off(*_ranged(*_LOOPS[name]))
+    assert steps.mean() < 1.0
+    assert steps.max() < 8
+
+
+@pytest.mark.parametrize("name", _CALLS)
+@pytest.mark.slow
+def test_a_call_trains_under_the_ranges_of_its_file(name):
+    steps = _steps_off(*_ranged(*_CALLS[name]))
+    assert steps.mean() < 1.0
+    assert steps.max() < 8
+
+
+@pytest.mark.slow
+def test_a_cell_is_trained_and_its_zeros_stay():
+    model, x = _model(_SEQUENCE, L.LSTM(6, name="memory"))
+    kernel = model.get_layer("memory").cell.recurrent_kernel
+    kernel.assign(kernel.numpy() * (np.arange(24) % 3 > 0))
+    aware = quantize_aware(model)
+    aware.compile(keras.optimizers.Adam(1e-2), "mse")
+    before = aware.get_layer("memory").inner.cell.recurrent_kernel.numpy()
+    aware.fit(x, np.tanh(x[:, 0, :3]), epochs=2, verbose=0)
+    trained = aware.get_layer("memory").inner.cell.recurrent_kernel.numpy()
+    assert np.abs(trained - before).max() > 1e-3
+    plain = strip_quantization(aware).get_layer("memory")
+    assert type(plain) is L.LSTM
+    np.testing.assert_array_equal(plain.cell.recurrent_kernel.numpy()[:, ::3], 0)
+    assert _steps_off(aware, x).mean() < 1.0
+
+
+@pytest.mark.parametrize("name", ["LSTM", "weights of its own", "GroupQueryAttention, causal"])
+def test_what_is_rounded_inside_is_saved_and_loaded(name, tmp_path):
+    aware, x = _ranged(*(_LOOPS | _CALLS)[name])
+    assert is_quantize_aware(aware)
+    aware.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(x), aware(x))
+    for old, new in zip(
+        strip_quantization(aware).get_weights(),
+        strip_quantization(loaded).get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("name", ["Bidirectional", "a table read back", "no config", "Lambda"])
+def test_without_its_rounding_a_model_is_as_before(name):
+    model, x = _model(*(_LOOPS | _CALLS)[name])
+    aware = quantize_aware(model)
+    aware(x, training=True)
+    assert np.abs(aware(x) - model(x)).max() > 1e-5
+    np.testing.assert_allclose(strip_quantization(aware)(x), model(x), atol=1e-6)
+    np.testing.assert_allclose(strip_quantization(quantize_aware(model))(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["LSTM, masked", "GroupQueryAttention, masked"])
+def test_masks_reach_what_is_inside(name):
+    model, x = _model(*(_LOOPS | _CALLS)[name])
+    x[:, 2:] = np.eye(8)[0]  # the index that is masked
+    aware = quantize_aware(model)
+    np.testing.assert_allclose(aware(x), model(x), atol=0.02)
+    np.testing.assert_allclose(aware.predict(x, verbose=0), aware(x), atol=1e-5)
+    x[:, 3:] = np.eye(8)[1]
+    assert np.abs(aware(x) - model(x)).max() < 0.02
+
+
+def test_dropout_changes_no_place():
+    model, x = _model(_SEQUENCE, L.GRU(4, dropout=0.5, recurrent_dropout=0.5, name="memory"))
+    aware = quantize_aware(model)
+    aware(x, training=True)
+    made = [each for each in aware.get_layer("memory").ranges if each is not None]
+    assert made
+    assert all(float(each.seen) > 0 for each in made)
+
+
+def test_one_layer_with_different_arguments_is_named():
+    inputs = keras.Input(_SEQUENCE)
+    layer = L.GroupQueryAttention(4, 4, 2, name="shared")
+    h = layer(layer(inputs, inputs), inputs, use_causal_mask=True)
+    with pytest.raises(ModelError, match="'shared' is called with different arguments"):
+        quantize_aware(keras.Model(inputs, h))
+
+
+def test_a_function_that_the_converter_fuses_has_no_range_inside():
+    for name, stored in {"gelu": 0, "hard_silu": 0, "relu": 0, "hard_sigmoid": 1}.items():
+        made = QuantisedCall(L.Activation(name))
+        tensors, rest = packed([keras.KerasTensor((None, 4))], {})
+        made.prepare(tensors, rest)
+        assert (len(made.stored) > 0) == bool(stored), name
+
+
+def _functions() -> dict[str, object]:
+    """Return every function of one tensor, number by number, that Keras has for networks."""
+    found = {}
+    x = np.linspace(-3, 3, 8).astype("float32").reshape(1, 8)
+    for module, names in ((keras.activations, dir(keras.activations)), (ops, dir(nn))):
+        for name in names:
+            function = getattr(module, name, None)
+            if name[0] == "_" or not inspect.isfunction(function):
+                continue
+            needed = [
+                each
+                for each in inspect.signature(function).parameters.values()
+                if each.default is inspect.Parameter.empty
+            ]
+            if len(needed) != 1 or name in ("get", "serialize", "deserialize"):
+                continue
+            if np.shape(function(x)) == x.shape and np.asarray(function(x)).dtype == "float32":
+                found[f"{module.__name__.rpartition('.')[2]}.{name}"] = function
+    return found
+
+
+# The int8 file keeps these float without training too.
+_FLOAT = {"hard_shrink", "soft_shrink", "sparse_plus", "sparsemax", "threshold"}
+
+
+@pytest.mark.parametrize("name", _functions())
+@pytest.mark.slow
+def test_every_function_of_one_tensor_is_in_the_file(name):
+    function = _functions()[name]
+    apart = L.Activation(function) if name.startswith("activations") else function
+    aware, x = _ranged((6,), lambda h: apart(L.Dense(8)(h)))
+    if name.rpartition(".")[2] in _FLOAT:
+        with pytest.raises(ConversionError, match="stayed float"):
+            to_tflite(aware, scheme="int8")
+    else:
+        assert _steps_off(aware, x).mean() < 1.0

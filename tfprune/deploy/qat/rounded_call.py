@@ -1,0 +1,358 @@
+"""Any layer or operation under the rounding of an int8 file, by the operations that it runs."""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops, tree
+from keras.backend import standardize_dtype
+
+from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
+from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
+from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
+from tfprune.errors import ModelError, type_name
+from tfprune.keras_support.internals import (
+    all_layers,
+    mask_of,
+    takes_training,
+    with_mask,
+    without_calls,
+)
+
+# A weight that only these read is as exact as the file's 32-bit biases, or is not read as a number.
+_EXACT = frozenset({"AssignVariableOp", "BiasAdd", "Shape"})
+# The axes of a kernel for which the file has scales of their own.
+_CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
+    ({"Conv2D", "Conv3D"}, (-1,)),
+    ({"DepthwiseConv2dNative"}, (-2, -1)),
+    ({"Conv2DBackpropInput", "Conv3DBackpropInputV2"}, (-2,)),
+)
+
+_GRAPHS: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+class _Slot:
+    """Stands for a tensor in the arguments of a call."""
+
+
+def packed(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the tensors in the arguments of a call, and the rest of the arguments as a config."""
+    tensors: list[Any] = []
+
+    def take(leaf: Any) -> Any:
+        if not _is_tensor(leaf):
+            return leaf
+        tensors.append(leaf)
+        return {"tensor": len(tensors) - 1}
+
+    rest = tree.map_structure(take, (list(args), dict(kwargs)))
+    return tensors, keras.saving.serialize_keras_object({"args": rest[0], "kwargs": rest[1]})
+
+
+def unpacked(tensors: Sequence[Any], rest: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call from what `packed` made of them."""
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            if set(value) == {"tensor"}:
+                return tensors[value["tensor"]]
+            return {key: put(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(map(put, value))
+        return value
+
+    found = keras.saving.deserialize_keras_object(rest)
+    return put(found["args"]), put(found["kwargs"])
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, keras.KerasTensor) or tf.is_tensor(leaf)
+
+
+@keras.saving.register_keras_serializable("tfprune")
+class QuantisedCall(keras.layers.Layer):
+    """Runs a layer or operation, with every weight and tensor inside rounded as the file does.
+
+    The call is traced once. Each operation whose output the file stores then gets a range: also in
+    the cell of a recurrent layer, where all steps of the loop have the same one.
+
+    Args:
+        inner: The layer or operation.
+    """
+
+    def __init__(self, inner: Any, **kwargs: Any) -> None:
+        # Numbers keep their type until the layer itself changes it.
+        super().__init__(autocast=False, **kwargs)
+        self.inner = inner
+        self.supports_jit = getattr(inner, "supports_jit", True)
+        self.supports_masking = True
+        if getattr(inner, "use_cudnn", None):
+            inner.use_cudnn = False
+
+    def prepare(self, tensors: Sequence[Any], rest: dict[str, Any]) -> None:
+        """Trace a call, and create the ranges and the masks.
+
+        Args:
+            tensors: Tensors of the shapes and types of the call.
+            rest: The other arguments, of `packed`.
+        """
+        masks = [mask_of(tensor) for tensor in tensors]
+        self.given = [
+            [
+                list(tensor.shape),
+                standardize_dtype(tensor.dtype),
+                None if mask is None else list(mask.shape),
+            ]
+            for tensor, mask in zip(tensors, masks, strict=True)
+        ]
+        self.rest = rest
+        layers = self._inner_layers()
+        if layers and not self.inner.built:
+            args, kwargs = unpacked(_symbolic(self.given), rest)
+            self.inner(*args, **kwargs)
+        graph = StepGraph(self._recorded())
+        self.covers_output = bool(graph.covers_output())
+        self.stored = graph.stored(self.covers_output)
+        self.ranges = [
+            None if one.fixed or one.table or one.joins else self._range(index, one)
+            for index, one in enumerate(self.stored)
+        ]
+        uses: dict[int, set[str]] = {}
+        for variable, value in graph.recording.reads:
+            uses.setdefault(id(variable), set()).update(graph.uses(value))
+        self.rounded = [
+            variable for variable in self._inner_weights() if uses.get(id(variable), set()) - _EXACT
+        ]
+        self.uses = [sorted(uses[id(variable)]) for variable in self.rounded]
+        options = {"initializer": "ones", "trainable": False, "autocast": False}
+        self.masks = [
+            self.add_weight(name="mask", shape=variable.shape, **options)
+            if {*PRODUCTS, *TABLES}.intersection(kinds)
+            else None
+            for variable, kinds in zip(self.rounded, self.uses, strict=True)
+        ]
+        self.built = True
+
+    def _range(self, index: int, stored: Stored) -> ActivationRange:
+        made = ActivationRange(about_zero=stored.about_zero, name=f"step_{index}_range")
+        made.build(())
+        return made
+
+    def _inner_layers(self) -> list[Any]:
+        return all_layers(self.inner) if isinstance(self.inner, keras.layers.Layer) else []
+
+    def _inner_weights(self) -> list[Any]:
+        weights = getattr(self.inner, "weights", [])
+        return [variable for variable in weights if "float" in str(variable.dtype)]
+
+    def _recorded(self) -> Recording:
+        recording = Recording()
+
+        def note(step: Step) -> None:
+            recording.steps.append(step)
+
+        def read(variable: Any, value: Any) -> Any:
+            if "float" not in str(variable.dtype):
+                return value
+            tensor = tf.convert_to_tensor(value)
+            recording.reads.append((variable, tensor))
+            return tensor
+
+        def trace(tensors: Any, masks: Any) -> Any:
+            recording.inputs.extend(tensors)
+            args, kwargs = unpacked(list(map(with_mask, tensors, masks)), self.rest)
+            places = Places(self._inner_layers())
+            outputs = run_watched(places, note, read, lambda: self.inner(*args, **kwargs))
+            recording.outputs.extend(one for one in tree.flatten(outputs) if tf.is_tensor(one))
+            return outputs
+
+        specs = [tf.TensorSpec(shape, dtype) for shape, dtype, _ in self.given]
+        masks = [None if mask is None else tf.TensorSpec(mask, "bool") for *_, mask in self.given]
+        tf.function(trace, autograph=False).get_concrete_function(specs, masks)
+        return recording
+
+    def called(self, args: Any, kwargs: Any) -> Any:
+        """Return the output for arguments as the layer or operation takes them.
+
+        Raises:
+            ModelError: The call has other arguments than the one that was traced.
+        """
+        tensors, rest = packed(args, kwargs)
+        if rest != self.rest or len(tensors) != len(self.given):
+            raise ModelError(
+                f"layer {self.name!r} is called with different arguments in the model; use one "
+                "layer for each kind of call"
+            )
+        return self(tensors)
+
+    def call(self, tensors: Any, training: bool | None = None) -> Any:
+        """Return the output of the layer or operation, rounded inside."""
+        tensors = list(tensors)
+        if not tf.executing_eagerly():
+            return self._run(tensors, training)
+        if self not in _GRAPHS:
+            _GRAPHS[self] = _in_a_graph(weakref.ref(self))
+        outputs, masks = _GRAPHS[self](tensors, [mask_of(one) for one in tensors], training)
+        return tree.map_structure(with_mask, outputs, tree.pack_sequence_as(outputs, masks))
+
+    def _run(self, tensors: Any, training: bool | None) -> Any:
+        args, kwargs = unpacked(tensors, self.rest)
+        rounding = StepRounding(self.stored, self.ranges, training)
+        position = {id(variable): index for index, variable in enumerate(self.rounded)}
+        exact = {id(one) for one in self._inner_weights()} - set(position)
+
+        def read(variable: Any, value: Any) -> Any:
+            index = position.get(id(variable))
+            if index is not None:
+                return self._as_stored(index, tf.convert_to_tensor(value))
+            if traced() and id(variable) in exact:
+                return never_trivial(tf.convert_to_tensor(value))
+            return value
+
+        if takes_training(self.inner) and training is not None:
+            kwargs = {**kwargs, "training": training}
+        places = Places(self._inner_layers())
+        return run_watched(places, rounding.change, read, lambda: self.inner(*args, **kwargs))
+
+    def _as_stored(self, index: int, value: Any) -> Any:
+        """Return a weight as the file stores it for the operations that read it."""
+        uses, mask = set(self.uses[index]), self.masks[index]
+        if mask is not None:
+            value = value * ops.cast(ops.convert_to_tensor(mask), value.dtype)
+        axes = tuple(range(len(value.shape)))
+        for kinds, channels in _CHANNELS:
+            if uses & kinds:
+                rest = [axis for axis in axes if axis - len(axes) not in channels]
+                return rounded_symmetric(value, rest)
+        if not uses - TABLES or (traced() and mask is None):
+            return never_trivial(value) if traced() else value
+        if mask is not None:
+            return rounded_symmetric(value, axes)
+        fixed = ops.cast(ops.stop_gradient(value), "float32")
+        low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
+        value32 = ops.cast(value, "float32")
+        rounded = tf.quantization.fake_quant_with_min_max_vars(fixed, low, high)
+        return ops.cast(value32 + ops.stop_gradient(rounded - value32), value.dtype)
+
+    def compute_output_spec(self, tensors: Any, training: bool | None = None) -> Any:
+        """Return the output of the layer or operation."""
+        args, kwargs = unpacked(list(tensors), self.rest)
+        return self.inner.compute_output_spec(*args, **kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Return None: the layer inside attaches its masks itself."""
+        return
+
+    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+        """Set the weights from those of the plain layer."""
+        self.inner.set_weights(list(values))
+        for variable, mask in zip(self.rounded, self.masks, strict=True):
+            if mask is not None:
+                value = np.asarray(variable)
+                mask.assign((value != 0) if keep_zeros else np.ones_like(value))
+
+    def plain(self) -> list[np.ndarray]:
+        """Return the weights of the plain layer."""
+        position = {id(variable): index for index, variable in enumerate(self.rounded)}
+        values = []
+        for variable in self.inner.weights:
+            value = np.array(variable)
+            mask = self.masks[position[id(variable)]] if id(variable) in position else None
+            values.append(value if mask is None else value * np.array(mask))
+        return values
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config of the layer."""
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner, "given": self.given, "rest": self.rest}
+
+    def get_build_config(self) -> None:
+        """Return None: the config is enough to create all weights."""
+        return
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "QuantisedCall":
+        """Return a layer with this config."""
+        config = dict(config)
+        inner = keras.saving.deserialize_keras_object(config.pop("inner"))
+        given, rest = config.pop("given"), config.pop("rest")
+        made = cls(inner, **config)
+        made.prepare(_symbolic(given), rest)
+        return made
+
+
+def _symbolic(given: Sequence[Any]) -> list[Any]:
+    """Return symbolic tensors of these shapes and types, with masks of these shapes."""
+    return [
+        with_mask(
+            keras.KerasTensor(tuple(shape), dtype),
+            None if mask is None else keras.KerasTensor(tuple(mask), "bool"),
+        )
+        for shape, dtype, mask in given
+    ]
+
+
+def _in_a_graph(layer: Any) -> Any:
+    """Return a function that runs a layer in a graph, where operations can be watched.
+
+    Args:
+        layer: A weak reference to the layer.
+    """
+
+    def run(tensors: Any, masks: Any, training: bool | None) -> tuple[Any, Any]:
+        outputs = layer()._run(list(map(with_mask, tensors, masks)), training)
+        return outputs, [mask_of(output) for output in tree.flatten(outputs)]
+
+    return tf.function(run, autograph=False)
+
+
+def activation_inside(activation: Any) -> QuantisedCall | None:
+    """Return a function of one tensor that rounds inside; None if nothing inside is rounded."""
+    made = QuantisedCall(keras.layers.Activation(activation), name="activation")
+    tensors, rest = packed([keras.KerasTensor((None, None))], {})
+    made.prepare(tensors, rest)
+    return made if made.stored else None
+
+
+def copied(operation: Any) -> Any:
+    """Return a layer or operation with the same config and new weights, if it has some.
+
+    A layer of the user's own without weights may have no config that it can be made from.
+
+    Raises:
+        ModelError: A layer with weights cannot be made from its config.
+    """
+    own = not type(operation).__module__.startswith("keras.")
+    own = own or isinstance(operation, keras.layers.Lambda)
+    if own and not getattr(operation, "variables", ()):
+        return without_calls(operation)
+    try:
+        made = type(operation).from_config(operation.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"layer {operation.name!r} ({type_name(operation)}) cannot be made from its config: "
+            f"{str(error).strip().splitlines()[-1]}; pass **kwargs to super().__init__, and "
+            "implement get_config()"
+        ) from error
+    made.name = operation.name  # Keras 3.10 renames operations that are not layers.
+    return made
+
+
+def rounded_inside(operation: Any, node: Any) -> QuantisedCall | None:
+    """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
+
+    Args:
+        operation: A layer or operation of a functional model.
+        node: A call of it.
+    """
+    outputs = tree.flatten(operation.output)
+    if not any("float" in str(tensor.dtype) for tensor in outputs):
+        return None
+    made = QuantisedCall(copied(operation), name=operation.name)
+    tensors, rest = packed(node.arguments.args, node.arguments.kwargs)
+    made.prepare(tensors, rest)
+    return made if made.stored or made.rounded else None
