@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers as kl
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.structure.gates.layers import ChannelGate, HeadGate
 
 WIDTH = 8
@@ -141,5 +143,10 @@ EXAMPLES: Mapping[str, Example] = {
             HeadGate()(kl.EinsumDense("btd,dhk->bthk", (None, 4, 6), name="heads")(x))
         ),
     ),
+    "Weight": Example(
+        ROW,
+        lambda x: x * Weight((x.shape[-1],), initializer="random_normal")(x),
+    ),
+    "Constant": Example(ROW, lambda x: x + Constant(np.arange(x.shape[-1]))(x)),
     **_one(IMAGE, "Resizing", "CenterCrop", height=4, width=4),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from keras import layers as kl
 from keras import tree
 
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.tracing.weight import Weight
+from tfprune.graph.tracing.weight import Weight, constraint_of
 from tfprune.keras_support.internals import is_keras_operation, store_kernel, store_table
 from tfprune.utils.einsum import is_product
 
@@ -56,7 +56,10 @@ def _absorb(graph: Graph, weight: Call, uses: Sequence[tuple[Call, Any]]) -> Non
     options = {"name": weight.op.name, "dtype": weight.op.dtype_policy}
     for key, one in ("kernel", variable), ("bias", bias[0][1].op.weight if bias else None):
         if one is not None and form.store is store_kernel:
-            options |= {f"{key}_regularizer": one.regularizer, f"{key}_constraint": one.constraint}
+            options |= {
+                f"{key}_regularizer": one.regularizer,
+                f"{key}_constraint": constraint_of(one),
+            }
     layer = form.make(bool(bias), **options)
     form.store(layer, variable)
     if form.store is store_kernel:

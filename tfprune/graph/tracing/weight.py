@@ -107,13 +107,21 @@ class Weight(_Source):
         }
 
 
+def constraint_of(variable: Any) -> Any:
+    """Return the constraint of a variable that its layer was made with, without pruning masks."""
+    constraint = variable.constraint
+    while type(constraint).__module__.startswith("tfprune."):
+        constraint = getattr(constraint, "inner", None)
+    return constraint
+
+
 def weight_of(variable: Any, name: str, dtype: Any, fixed: bool) -> Weight:
     """Return a built layer that gives an existing variable, which both then share."""
     layer = Weight(
         variable.shape,
         fixed,
         regularizer=variable.regularizer,
-        constraint=variable.constraint,
+        constraint=constraint_of(variable),
         name=name,
         dtype=dtype,
     )

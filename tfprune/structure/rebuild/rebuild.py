@@ -18,27 +18,27 @@ class _Removal(Edits):
         self, cut: Cut, dtype: str | None, after: Mapping[int, Callable[[Any], Any]]
     ) -> None:
         super().__init__(dtype)
-        self._flow, self._keep = cut.left.flow, Keep(cut.kept_mask)
-        self._drop, self._after = cut.drop, after
+        self.flow, self.keep = cut.left.flow, Keep(cut.kept_mask)
+        self.drop, self.after = cut.drop, after
 
     def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
-        site = self._flow.sites.get(id(op))
+        site = self.flow.sites.get(id(op))
         for path, change in site.edits.items() if site is not None else ():
-            _set(config, path, change(self._keep))
+            _set(config, path, change(self.keep))
         return config
 
     def is_dropped(self, op: Any) -> bool:
-        return id(op) in self._drop
+        return id(op) in self.drop
 
     def is_called_as_is(self, call: Call) -> bool:
-        return not self._after and id(call) not in self._flow.rewrites
+        return not self.after and id(call) not in self.flow.rewrites
 
     def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
-        change = self._flow.rewrites.get(id(call))
+        change = self.flow.rewrites.get(id(call))
         if change is not None:
-            args, kwargs = change(self._keep, args, kwargs)
+            args, kwargs = change(self.keep, args, kwargs)
         made = op(*args, **kwargs)
-        return self._after[id(call)](made) if id(call) in self._after else made
+        return self.after[id(call)](made) if id(call) in self.after else made
 
 
 def rebuild(

@@ -1,5 +1,6 @@
 """Dense on any rank, EinsumDense, Embedding, ReversibleEmbedding, and weights as tensors."""
 
+import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.graph import Call, Ref
@@ -127,29 +128,27 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
     return (*x[:-1], None)
 
 
-@layers(Weight)
-def weight(flow: Flow, call: Call) -> Axes:
-    """Make ids along each axis of a weight that broadcasts to no other size."""
+@layers(Weight, Constant)
+def source(flow: Flow, call: Call) -> Axes:
+    """Make ids along each axis of a weight or constant that broadcasts to no other size."""
     layer, site = call.op, flow.site(call.op)
     axes = tuple(
         None if size == 1 else site.make(f"axis {axis}", size, resize=False)
         for axis, size in enumerate(layer.shape)
     )
+    if isinstance(layer, Constant):
+        site.edit("value", lambda keep: _kept(layer.value, axes, keep).tolist())
+        return axes
     for axis, ids in enumerate(axes):
         if ids is not None:
             site.bind(layer.weight, axis, ids, MAKE)
-
-    def shape(keep: Keep) -> tuple[int, ...]:
-        return tuple(
-            size if ids is None else keep.count(ids)
-            for size, ids in zip(layer.shape, axes, strict=True)
-        )
-
-    site.edit("shape", shape)
+    site.edit("shape", lambda keep: _kept(np.empty(layer.shape), axes, keep).shape)
     return axes
 
 
-@layers(Constant)
-def constant(flow: Flow, call: Call) -> Axes:
-    """Make no ids."""
-    return (None,) * len(call.op.shape)
+def _kept(array: np.ndarray, axes: Axes, keep: Keep) -> np.ndarray:
+    """Return an array without the removed positions."""
+    for axis, ids in enumerate(axes):
+        if ids is not None:
+            array = np.compress(keep.mask(ids), array, axis)
+    return array
