@@ -9,7 +9,7 @@ from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.options import Options, Random
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
-from tfprune.graph.read import InputShape
+from tfprune.graph.inputs import InputShape
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.schemes import AUTO, Prefer, check_scheme
 from tfprune.utils.progress import SILENT, Progress

@@ -1,12 +1,85 @@
-"""The inputs of a graph, and batches of data as tensors for it."""
+"""The inputs of a model or graph: their shapes, and batches of data as tensors for them."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
-from tfprune.data.model_inputs import ModelInputs, OneInput
+from tfprune.data.model_inputs import ModelInputs, OneInput, Shape, fits
+from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.graph import Graph
+from tfprune.keras_support.internals import built_shapes
+
+InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
+"""Sizes without the batch; for several inputs a list or dict of these."""
+
+
+def check_shapes(given: Any, takes: Sequence[Shape]) -> None:
+    """Raise unless shapes without the batch fit a model's inputs."""
+    shapes = list(given_shapes(given))
+    if takes and len(shapes) != len(takes):
+        raise OptionError(
+            f"input_shape: the model takes {len(takes)} inputs. Received {len(shapes)} shapes"
+        )
+    for shape, wanted in zip(shapes, takes, strict=False):
+        if not fits(shape, wanted[1:]):
+            raise OptionError(
+                f"input_shape: expected a shape like {wanted[1:]}, without the batch. "
+                f"Received {shape}"
+            )
+
+
+def given_shapes(given: Any) -> Iterator[Shape]:
+    """Yield the shapes of an `input_shape`, in the order of the model's inputs."""
+    if isinstance(given, dict):
+        for key in sorted(given):
+            yield from given_shapes(given[key])
+    elif isinstance(given, list | tuple):
+        if all(size is None or _is_size(size) for size in given):
+            yield tuple(None if size is None else int(size) for size in given)
+            return
+        for part in given:
+            yield from given_shapes(part)
+    else:
+        raise OptionError(
+            "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "
+            f"for several inputs. Received {given!r}"
+        )
+
+
+def _is_size(size: Any) -> bool:
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    return whole and int(size) > 0
+
+
+def symbolic_inputs(model: Any, input_shape: Any) -> Any:
+    """Return symbolic inputs for a subclassed model, with the shapes it was built with."""
+    if input_shape is None:
+        shapes = built_shapes(model)
+        if not model.built or not shapes:
+            raise ModelError(
+                f"model {model.name!r} ({type_name(model)}) is subclassed and was never called: "
+                "call it on a batch of data, or pass input_shape="
+            )
+        if len(shapes) != 1:
+            raise ModelError(
+                f"model {model.name!r} takes {len(shapes)} arguments ({', '.join(shapes)}): "
+                "a subclassed model must take one (which may be a list or dict of tensors)"
+            )
+        found = next(iter(shapes.values()))
+        return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
+    return tree.map_shape_structure(lambda s: keras.Input(shape=s), _plain(input_shape))
+
+
+def _plain(given: Any) -> Any:
+    """Return an `input_shape` with its sizes as Python integers."""
+    if isinstance(given, dict):
+        return {key: _plain(part) for key, part in given.items()}
+    if isinstance(given, list | tuple):
+        return type(given)(_plain(part) for part in given)
+    return given if given is None else int(given)
 
 
 def takes(graph: Graph) -> ModelInputs:

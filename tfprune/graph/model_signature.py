@@ -9,7 +9,7 @@ import numpy as np
 
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, nearest, type_name
-from tfprune.graph.read import given_shapes
+from tfprune.graph.inputs import given_shapes
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.models import refuse_quantized
 from tfprune.keras_support.randomness import fixed_seeds, means_for_draws

@@ -5,17 +5,16 @@ one kind of graph. `model.layers` omits operations such as `x + y`; the nodes in
 """
 
 import inspect
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import tree
 
-from tfprune.data.model_inputs import Shape, fits
-from tfprune.errors import ModelError, OptionError, type_name
+from tfprune.errors import ModelError, type_name
 from tfprune.graph.absorb_weights import absorb_weights
 from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.inputs import check_shapes, symbolic_inputs
 from tfprune.graph.tracing.open_size import Size
 from tfprune.graph.tracing.own_weights import WeightLayers
 from tfprune.graph.tracing.symbolic_calls import accepted
@@ -30,7 +29,6 @@ from tfprune.graph.tracing.trace import (
 from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import (
     Functional,
-    built_shapes,
     context_arguments,
     direct_layers,
     graph_inside,
@@ -39,10 +37,6 @@ from tfprune.keras_support.internals import (
     symbolic_inputs_of,
     symbolic_outputs_of,
 )
-
-InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
-"""Sizes without the batch; for several inputs a list or dict of these."""
-
 
 Leaf = Callable[[Any], bool]
 
@@ -76,9 +70,7 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
             "Convert a tf_keras model with tfprune.to_keras3(model)"
         )
     if input_shape is not None:
-        _check_shapes(
-            input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()]
-        )
+        check_shapes(input_shape, [tensor.shape for tensor in getattr(model, "inputs", None) or ()])
     with ONE_AT_A_TIME:
         reader = _ModelReader(is_leaf)
         graph = reader.read(model, input_shape)
@@ -89,44 +81,6 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
         reader.note_reads()
         reader.notes += reader.untrained
     return absorb_weights(graph)
-
-
-def _check_shapes(given: Any, takes: Sequence[Shape]) -> None:
-    """Raise unless shapes without the batch fit a model's inputs."""
-    shapes = list(given_shapes(given))
-    if takes and len(shapes) != len(takes):
-        raise OptionError(
-            f"input_shape: the model takes {len(takes)} inputs. Received {len(shapes)} shapes"
-        )
-    for shape, wanted in zip(shapes, takes, strict=False):
-        if not fits(shape, wanted[1:]):
-            raise OptionError(
-                f"input_shape: expected a shape like {wanted[1:]}, without the batch. "
-                f"Received {shape}"
-            )
-
-
-def given_shapes(given: Any) -> Iterator[Shape]:
-    """Yield the shapes of an `input_shape`, in the order of the model's inputs."""
-    if isinstance(given, dict):
-        for key in sorted(given):
-            yield from given_shapes(given[key])
-    elif isinstance(given, list | tuple):
-        if all(size is None or _is_size(size) for size in given):
-            yield tuple(None if size is None else int(size) for size in given)
-            return
-        for part in given:
-            yield from given_shapes(part)
-    else:
-        raise OptionError(
-            "input_shape: expected a tuple of sizes without the batch, or a list or dict of these "
-            f"for several inputs. Received {given!r}"
-        )
-
-
-def _is_size(size: Any) -> bool:
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    return whole and int(size) > 0
 
 
 class _ModelReader:
@@ -161,7 +115,7 @@ class _ModelReader:
         if isinstance(model, keras.Sequential) and is_function(model):
             function = graph_inside(model)
         elif not is_function(model):
-            starts = _inputs_of(model, input_shape)
+            starts = symbolic_inputs(model, input_shape)
             flat = tree.flatten(starts)
             differs = asks_training(model) and not same_in_training(model, flat, (starts,), {})
             trace = Trace(model, starts, (starts,), {}, self.weights, self.opened)
@@ -393,31 +347,3 @@ def _why_not_part(call: Call) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:160]
-
-
-def _inputs_of(model: Any, input_shape: Any) -> Any:
-    """Return symbolic inputs for a subclassed model, with the shapes it was built with."""
-    if input_shape is None:
-        shapes = built_shapes(model)
-        if not model.built or not shapes:
-            raise ModelError(
-                f"model {model.name!r} ({type_name(model)}) is subclassed and was never called: "
-                "call it on a batch of data, or pass input_shape="
-            )
-        if len(shapes) != 1:
-            raise ModelError(
-                f"model {model.name!r} takes {len(shapes)} arguments ({', '.join(shapes)}): "
-                "a subclassed model must take one (which may be a list or dict of tensors)"
-            )
-        found = next(iter(shapes.values()))
-        return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
-    return tree.map_shape_structure(lambda s: keras.Input(shape=s), _plain(input_shape))
-
-
-def _plain(given: Any) -> Any:
-    """Return an `input_shape` with its sizes as Python integers."""
-    if isinstance(given, dict):
-        return {key: _plain(part) for key, part in given.items()}
-    if isinstance(given, list | tuple):
-        return type(given)(_plain(part) for part in given)
-    return given if given is None else int(given)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.graph.read import InputShape
+from tfprune.graph.inputs import InputShape
 from tfprune.graph.rebuild import Rebuilt, operations
 from tfprune.keras_support.losses import Loss
 from tfprune.keras_support.models import compile_like

@@ -8,8 +8,8 @@ import numpy as np
 
 from tfprune.deploy.converter.weight_only import Rule, weight_rules
 from tfprune.errors import OptionError, nearest
+from tfprune.graph.inputs import InputShape
 from tfprune.graph.model_signature import check_batch
-from tfprune.graph.read import InputShape
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.schemes import SCHEMES, Scheme
 from tfprune.workers import pool

@@ -32,8 +32,8 @@ from tfprune.deploy.verify.reference import (
     versions,
 )
 from tfprune.errors import ConversionError, OptionError, TfpruneError
+from tfprune.graph.inputs import InputShape
 from tfprune.graph.model_signature import Interface, check_batch, interface
-from tfprune.graph.read import InputShape
 from tfprune.runtime import onnx
 from tfprune.runtime.artifact import (
     Artifact,

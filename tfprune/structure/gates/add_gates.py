@@ -10,7 +10,7 @@ import numpy as np
 
 from tfprune.errors import ModelError
 from tfprune.graph.graph import Call
-from tfprune.graph.read import InputShape
+from tfprune.graph.inputs import InputShape
 from tfprune.keras_support.models import carry_compile
 from tfprune.structure.gates.layers import ChannelGate, Kind
 from tfprune.structure.groups.grouping import Group

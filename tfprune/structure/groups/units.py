@@ -12,7 +12,8 @@ from keras import tree
 
 from tfprune.errors import ModelError
 from tfprune.graph.graph import Graph
-from tfprune.graph.read import InputShape, read
+from tfprune.graph.inputs import InputShape
+from tfprune.graph.read import read
 from tfprune.graph.residual_blocks import ResidualBlock, find_blocks
 from tfprune.keras_support.internals import all_layers
 from tfprune.keras_support.models import refuse_quantized

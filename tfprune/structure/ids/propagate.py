@@ -12,7 +12,7 @@ from keras import tree
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.cost.macs import is_free, output_spec, products_of_call
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.read import given_shapes
+from tfprune.graph.inputs import given_shapes
 from tfprune.graph.tracing.symbolic_calls import accepted
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids

@@ -9,7 +9,7 @@ from keras import tree
 
 from tfprune.data.model_comparison import full_shape, random_input
 from tfprune.graph.graph import Call
-from tfprune.graph.read import given_shapes
+from tfprune.graph.inputs import given_shapes
 from tfprune.graph.rebuild import Weights
 from tfprune.structure.groups.units import Units
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfprune.errors import OptionError
-from tfprune.graph.read import InputShape
+from tfprune.graph.inputs import InputShape
 from tfprune.keras_support.losses import Loss
 from tfprune.structure.groups.units import Units
 from tfprune.structure.rebuild.cut import Cut
