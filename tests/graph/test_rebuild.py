@@ -74,3 +74,21 @@ def test_the_original_is_neither_changed_nor_shared() -> None:
     flat.fit(X, np.ones((5, 2)), verbose=0)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+class InTraining(kl.Layer):
+    def build(self, shape):
+        self.inner = kl.Dense(4, name="inner")
+        self.inner.build(shape)
+
+    def call(self, x, training=None):
+        y = self.inner(x)
+        return y * 0.5 if training else y
+
+
+def test_what_is_lost_of_training_is_a_warning() -> None:
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, InTraining(name="own")(inputs))
+    with pytest.warns(UserWarning, match="own computes something else in training"):
+        flat = flat_model(model)
+    np.testing.assert_allclose(flat(X, training=True), model(X), rtol=1e-6)
