@@ -178,14 +178,31 @@ def test_an_output_whose_name_is_no_text_is_refused_before_it_runs() -> None:
         Runner(changed)
 
 
-def test_a_tensor_that_would_take_all_memory_is_refused_before_it_is_loaded(float_file) -> None:
-    shape = next(
-        tensor.shape
-        for tensor in flatbuffer.parse(float_file.bytes).subgraphs[0].tensors
-        if tensor.signature[:1] == (-1,) and len(tensor.shape) == 4
-    )
+@pytest.mark.parametrize("known", [True, False])
+def test_a_tensor_that_would_take_all_memory_is_refused_before_it_is_loaded(
+    float_file, known
+) -> None:
+    first = flatbuffer.parse(float_file.bytes).subgraphs[0].tensors[0]
+    shape = first.shape if known else first.signature
     before = np.array(shape, "<i4").tobytes()
-    after = np.array((1 << 24, *shape[1:]), "<i4").tobytes()
+    after = np.array((*shape[:1], 1 << 30, *shape[2:]), "<i4").tobytes()
     assert before in float_file.bytes
-    with pytest.raises(ArtifactError, match=r"has the shape \(16777216, .*numbers; at most"):
+    with pytest.raises(ArtifactError, match=r"has the shape .*1073741824, .*numbers; at most"):
         Runner(float_file.bytes.replace(before, after))
+
+
+def test_an_output_that_nothing_computes_is_refused(float_file, images) -> None:
+    runner = Runner(float_file)
+
+    class Without:
+        """An interpreter whose outputs have no memory, as LiteRT says it."""
+
+        def __getattr__(self, name):
+            return getattr(runner_interpreter, name)
+
+        def get_tensor(self, index):
+            raise ValueError("Tensor data is null. Run allocate_tensors() first")
+
+    runner_interpreter, runner._interpreter = runner._interpreter, Without()
+    with pytest.raises(ArtifactError, match="has no numbers after a run"):
+        runner(images)

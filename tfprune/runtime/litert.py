@@ -91,14 +91,18 @@ def ensure_loadable(
 def _refuse_huge(contents: Contents, where: str) -> None:
     """Raise if a tensor of a file would take more of the caller's memory than is allowed."""
     for tensor in (tensor for graph in contents.subgraphs for tensor in graph.tensors):
-        numbers = math.prod(max(size, 1) for size in tensor.shape)
-        if numbers > MOST_NUMBERS:
+        shape = max(tensor.shape, tensor.signature, key=_numbers)
+        if _numbers(shape) > MOST_NUMBERS:
             raise ArtifactError(
-                f"{where}: tensor {tensor.name!r} has the shape {tensor.shape}, {numbers:,} "
+                f"{where}: tensor {tensor.name!r} has the shape {shape}, {_numbers(shape):,} "
                 f"numbers; at most {MOST_NUMBERS:,} are allowed, so that running the file does not "
                 "take all memory. Is the file damaged? Convert the model again, with a smaller "
                 "batch or input"
             )
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    return math.prod(max(size, 1) for size in shape)
 
 
 def remember_loadable(data: bytes) -> None:
@@ -292,8 +296,14 @@ class Runner:
             self._interpreter.set_tensor(detail["index"], quantize(array, spec))
 
     def _outputs(self) -> list[np.ndarray]:
-        details = self._interpreter.get_output_details()
-        return [
-            dequantize(self._interpreter.get_tensor(detail["index"]), spec)
-            for detail, spec in zip(details, self.outputs, strict=True)
-        ]
+        found = []
+        for detail, spec in zip(self._interpreter.get_output_details(), self.outputs, strict=True):
+            try:
+                tensor = self._interpreter.get_tensor(detail["index"])
+            except ValueError:
+                raise ArtifactError(
+                    f"output {spec.name!r} has no numbers after a run: no operation of the file "
+                    "computes it; convert the model again"
+                ) from None
+            found.append(dequantize(tensor, spec))
+        return found
