@@ -22,6 +22,7 @@ from tfprune.deploy.qat.rounding_points import (
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.model_signature import generation
 from tfprune.graph.rebuild import flat_model
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import layers_below, maker_of
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
 from tfprune.utils.filters import as_filters
@@ -207,7 +208,9 @@ def _functional(model: Any, input_shape: Any) -> keras.Model:
 
 def _rounded_inside(operation: Any, graph: OperationGraph) -> QuantisedCall | None:
     nodes = graph.calls(operation)
-    if moves(operation) or not nodes or not nodes[0].input_tensors:
+    if moves(operation) or isinstance(operation, Weight | Constant):
+        return None
+    if not nodes or not nodes[0].input_tensors:
         return None
     return rounded_inside(operation, nodes[0])
 
