@@ -363,6 +363,32 @@ def test_what_is_computed_in_training_only_is_noted(how) -> None:
     assert [note.split()[0] for note in notes] == ([] if how == "passed on" else ["own"])
 
 
+class Unsaved(keras.layers.Layer):
+    """A layer without a config, made of layers."""
+
+    def __init__(self, holds):
+        super().__init__(name="unsaved")
+        self.holds, self.dense = holds, kl.Dense(6)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class Outer(keras.layers.Layer):
+    def __init__(self):
+        super().__init__(name="outer")
+        self.inner = Unsaved(object())
+
+    def call(self, x, training=None):
+        return self.inner(x) * 2.0 if training else self.inner(x)
+
+
+def test_training_is_compared_for_layers_without_a_config() -> None:
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, kl.Dense(2)(Outer()(inputs)))
+    assert [note.split()[0] for note in tfprune.units(model).graph.untrained] == ["outer"]
+
+
 class Assigning(keras.layers.Layer):
     """A layer that masks the kernel of its layer in every call."""
 

@@ -252,8 +252,10 @@ class Trace:
             given = tree.map_structure(
                 lambda leaf: places.get(id(leaf), leaf), (node.arguments.args, kwargs)
             )
-            config = {**node.operation.get_config(), "name": None}
-            described.append(f"{type(node.operation).__name__} {config} {given}")
+            op = node.operation
+            # A layer is the same one in both traces; an operation is made anew in each.
+            config = id(op) if isinstance(op, keras.Layer) else {**op.get_config(), "name": None}
+            described.append(f"{type(op).__name__} {config} {given}")
         return described
 
 
