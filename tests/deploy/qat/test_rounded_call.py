@@ -270,7 +270,7 @@ def _functions() -> dict[str, object]:
     return found
 
 
-# The int8 file keeps these float without training too.
+# Training under rounding finds no ranges inside these, and the file keeps them float.
 _FLOAT = {"hard_shrink", "soft_shrink", "sparse_plus", "sparsemax", "threshold"}
 
 

@@ -34,13 +34,17 @@ def rewrite(folder: Path, activations: str) -> None:
         activations: As in `Scheme`.
     """
     with functions_of(folder) as functions:
+        # Training under rounding has found ranges for the operations as they are.
+        ranged = any(
+            node.op.startswith("FakeQuant") for function in functions for node in function.node_def
+        )
         for function in functions:
             _for_any_file(function)
             roll_by_gathering(function)
             pool_volumes(function)
             convolve_volumes(function)
             if activations != "float":
-                _for_integers(function, activations)
+                _for_integers(function, activations, ranged=ranged)
 
 
 def rewrite_for_onnx(folder: Path) -> None:
@@ -61,14 +65,15 @@ def _for_any_file(function: Any) -> None:
     count_by_one_hot(function)
 
 
-def _for_integers(function: Any, activations: str) -> None:
+def _for_integers(function: Any, activations: str, *, ranged: bool) -> None:
     keep_indices_whole(function)
     one_hot_by_comparing(function)
     square_by_multiplying(function)
-    split_at_zero(function)
-    if activations == "int8":
-        limit_apart(function)
-    select_scalar_zeros(function)
+    if not ranged:
+        split_at_zero(function)
+        if activations == "int8":
+            limit_apart(function)
+        select_scalar_zeros(function)
     # The runtime has a PReLU for 8 bits, not for 16.
     multiply_instead_of_negate(function, prelu=activations == "int8")
     limit_masked_scores(function)
