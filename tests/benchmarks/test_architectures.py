@@ -9,6 +9,10 @@ import keras
 import numpy as np
 import pytest
 
+# Keras says so of layers that make their own layers in `__init__` and have no `build`, as people
+# write them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*it has unbuilt state")
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
