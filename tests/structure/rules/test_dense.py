@@ -5,6 +5,7 @@ from keras import layers as kl
 from keras import ops
 
 import tfprune
+from tfprune.graph.tracing.weight import Constant
 
 
 def test_dense_on_any_rank(check, sizes) -> None:
@@ -96,3 +97,12 @@ def test_an_embedding_read_from_a_float_input(check) -> None:
     found = tfprune.units(model)
     assert list(found.flow.vocabulary.values()) == [20]
     check(model, ratios=(0.5,))
+
+
+def test_a_constant_without_numbers_is_read(check) -> None:
+    inputs = keras.Input((5, 4))
+    x = kl.Dense(6, name="before")(inputs)
+    empty = Constant(np.zeros((0, 6)))(inputs)
+    model = keras.Model(inputs, kl.Dense(2)(x + keras.ops.sum(empty, axis=0)))
+    small, _ = check(model)
+    assert small.get_layer("before").units < 6

@@ -1,5 +1,6 @@
 """Dense on any rank, EinsumDense, Embedding, ReversibleEmbedding, and weights as tensors."""
 
+import keras
 import numpy as np
 from keras import layers as kl
 
@@ -117,6 +118,7 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
     out = site.make("output_dim", layer.output_dim, kind=WIDTH)
     site.bind(layer.embeddings, 1, out, MAKE)
     if not reverse:
+        flow.freeze_axes(flow.axes(call.args[0]), f"{call.path} reads these as indices")
         note_vocabulary(flow, call.args[0], layer.input_dim)
         return (*(None for _ in flow.shape(call.args[0])), out)
     x = flow.axes(call.args[0])
@@ -132,8 +134,10 @@ def reversible_embedding(flow: Flow, call: Call) -> Axes:
 def source(flow: Flow, call: Call) -> Axes:
     """Make ids along each axis of a weight or constant that broadcasts to no other size."""
     layer, site = call.op, flow.site(call.op)
+    if not keras.backend.is_float_dtype(layer.compute_dtype):
+        return (None,) * len(layer.shape)
     axes = tuple(
-        None if size == 1 else site.make(f"axis {axis}", size, resize=False)
+        None if size < 2 else site.make(f"axis {axis}", size, resize=False)
         for axis, size in enumerate(layer.shape)
     )
     if isinstance(layer, Constant):
