@@ -10,7 +10,7 @@ from keras import tree
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.tracing.weight import Weight, constraint_of
 from tfprune.keras_support.internals import is_keras_operation, store_kernel, store_table
-from tfprune.utils.einsum import is_product
+from tfprune.utils.einsum import is_product, letters_of
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def _form(graph: Graph, call: Call, weight: Ref) -> _Form | None:
         return None
     if len(call.args) != 2 or not all(isinstance(leaf, Ref) for leaf in call.args):
         return None
+    if call.args.count(weight) != 1:
+        return None
     return find(graph, call, weight)
 
 
@@ -110,7 +112,7 @@ def _product(graph: Graph, call: Call, weight: Ref) -> _Form | None:
     """Return a Dense layer for the product of a tensor and a matrix."""
     takes, shape = call.args[0], graph.shape(weight)
     rank = len(graph.shape(takes))
-    if call.args[1] != weight or takes == weight or len(shape) != 2 or rank < 2:
+    if takes == weight or len(shape) != 2 or rank < 2:
         return None
     if type(call.op).__name__ == "Tensordot" and not _is_last_by_first(call.op.axes, rank):
         return None
@@ -132,15 +134,17 @@ def _is_last_by_first(axes: Any, rank: int) -> bool:
 
 def _einsum(graph: Graph, call: Call, weight: Ref) -> _Form | None:
     """Return an EinsumDense layer for an einsum of a tensor and a weight."""
-    takes, last = call.args[0], call.args[1] == weight
-    takes = call.args[0] if last else call.args[1]
-    left, _, result = call.op.subscripts.replace(" ", "").partition("->")
-    parts = left.split(",")
-    equation = f"{parts[not last]},{parts[last]}->{result}"
-    if takes == weight or not result or not is_product(equation):
+    if "->" not in call.op.subscripts:
         return None
+    first, second, result = letters_of(call.op.subscripts)
+    takes, letters, kernel = call.args[0], first, second
+    if takes == weight:
+        takes, letters, kernel = call.args[1], second, first
+    equation = f"{letters},{kernel}->{result}"
     shape = graph.shape(call.outputs[0])
-    if not parts[not last].startswith(result[0]) or len(shape) < 2:
+    if not result or not letters.startswith(result[0]):
+        return None
+    if not is_product(equation) or len(shape) < 2:
         return None
 
     def make(use_bias: bool, **options: Any) -> Any:
@@ -153,7 +157,7 @@ def _convolution(graph: Graph, call: Call, weight: Ref) -> _Form | None:
     """Return a convolution layer for a convolution with a weight."""
     takes, shape = call.args[0], graph.shape(weight)
     kinds = {3: kl.Conv1D, 4: kl.Conv2D, 5: kl.Conv3D}
-    if call.args[1] != weight or takes == weight or len(shape) not in kinds:
+    if takes == weight or len(shape) not in kinds:
         return None
     filters = int(shape[-1] or 0)
     config = {
@@ -176,7 +180,7 @@ def _lookup(graph: Graph, call: Call, weight: Ref) -> _Form | None:
     """Return an Embedding for reading rows of a table."""
     table, rows = call.args
     shape = graph.shape(weight)
-    if table != weight or rows == weight or len(shape) != 2 or call.op.axis != 0:
+    if table != weight or len(shape) != 2 or call.op.axis != 0:
         return None
     if not graph.values[rows.index].dtype.startswith("int"):
         return None
