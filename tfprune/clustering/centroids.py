@@ -1,4 +1,4 @@
-"""The shared values of a kernel, its centroids: where they begin, and which weight takes which.
+"""The shared values of a kernel, its centroids: where they begin.
 
 Kernels come as rows: one row for the whole kernel, or one for each channel, that shares values.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.utils.centroids import distinct, settled
 from tfprune.utils.registry import Registry
 
 Init = Callable[[NDArray, int, np.random.Generator], NDArray]
@@ -16,7 +17,6 @@ Init = Callable[[NDArray, int, np.random.Generator], NDArray]
 INITS: Registry[Init] = Registry("centroid init")
 
 _SAMPLE = 100_000
-_ROUNDS = 50
 
 
 @INITS.register("linear")
@@ -50,26 +50,6 @@ def kmeans(values: NDArray, count: int, rng: np.random.Generator) -> NDArray:
         distance = np.minimum(distance, (some - chosen[-1]) ** 2)
     chosen += [chosen[-1]] * (count - len(chosen))
     return settled(values, np.sort(np.array(chosen)))
-
-
-def settled(values: NDArray, centroids: NDArray) -> NDArray:
-    """Return centroids moved to the means of their weights until that changes nothing.
-
-    Args:
-        values: Sorted values.
-        centroids: Sorted centroids.
-    """
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    for _ in range(_ROUNDS):
-        ends = np.searchsorted(values, (centroids[1:] + centroids[:-1]) / 2, side="right")
-        ends = np.concatenate([[0], ends, [values.size]])
-        counts = np.diff(ends)
-        means = np.diff(sums[ends]) / np.maximum(counts, 1)
-        moved = np.sort(np.where(counts > 0, means, centroids))
-        if np.array_equal(moved, centroids):
-            break
-        centroids = moved
-    return centroids
 
 
 def first_centroids(
@@ -110,20 +90,3 @@ def _first(
     parts = [(negative, below), (positive, count - 1 - below)]
     sides = [init(part, number, rng) for part, number in parts if number]
     return np.sort(np.concatenate([[0.0], *sides]))
-
-
-def distinct(sorted_values: NDArray) -> NDArray:
-    """Return the different values among sorted ones; -0 and 0 are one."""
-    changes = np.flatnonzero(sorted_values[1:] != sorted_values[:-1]) + 1
-    return sorted_values[np.concatenate([[0], changes])] + 0.0
-
-
-def nearest(rows: NDArray, centroids: NDArray) -> NDArray[np.intp]:
-    """Return the number of the centroid that each weight is nearest to, the lower of two.
-
-    Example:
-        >>> nearest(np.array([[0.1, 0.5, 0.9, 7.0]]), np.array([[0.0, 1.0, 2.0]]))
-        array([[0, 0, 1, 2]])
-    """
-    middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
-    return np.stack([np.searchsorted(m, row) for m, row in zip(middles, rows, strict=True)])

@@ -71,7 +71,9 @@ def cluster(
         4
     """
     if isinstance(clusters, bool) or not isinstance(clusters, int) or not 2 <= clusters <= 256:
-        raise OptionError(f"clusters: expected a whole number from 2 to 256. Received {clusters!r}.")
+        raise OptionError(
+            f"clusters: expected a whole number from 2 to 256. Received {clusters!r}."
+        )
     sharing = Sharing(clusters, INITS[init], per_channel, keep_zeros, seed)
     filters = as_filters("only", only), as_filters("skip", skip)
     return start(model, Clustering(sharing, *filters), strict=strict)
@@ -238,7 +240,9 @@ def _kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]
     Layers with `get_clusterable_weights` name theirs.
     """
     own = {
-        id(layer): layer for layer in walk_layers(roots) if hasattr(layer, "get_clusterable_weights")
+        id(layer): layer
+        for layer in walk_layers(roots)
+        if hasattr(layer, "get_clusterable_weights")
     }
     kernels, skipped = find_kernels(roots)
     kernels = [kernel for kernel in kernels if id(kernel.layer) not in own]

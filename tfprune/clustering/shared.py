@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tfprune.clustering.centroids import Init, distinct, first_centroids, nearest, settled
+from tfprune.clustering.centroids import Init, first_centroids
 from tfprune.sparsity.kernels import PrunableKernel, Skipped
 from tfprune.sparsity.unheld import Unheld
+from tfprune.utils.centroids import distinct, nearest, settled
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.deploy.qat.layer_map import QUANTIZED, chosen, fold, kinds_of
+from tfprune.deploy.qat.kept import Shared, counts_of, multiplied, shared_of
+from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounded_call import QuantisedCall, copied, rounded_inside, unpacked
 from tfprune.deploy.qat.rounding_points import (
@@ -35,6 +36,7 @@ def quantize_aware(
     model: keras.Model,
     *,
     keep_zeros: bool = True,
+    keep_clusters: bool = False,
     skip: str | Sequence[str] = (),
     input_shape: Any = None,
 ) -> keras.Model:
@@ -50,6 +52,9 @@ def quantize_aware(
         model: A trained `keras.Model` of any kind; nested, composite and subclassed ones are
             unrolled into layers of Keras. It is not changed.
         keep_zeros: Kernel weights that are zero now, by pruning or otherwise, stay zero.
+        keep_clusters: Kernel weights that are equal now, as `cluster` makes them, stay equal while
+            their value trains, and are equal in the file: a kernel has there no more integers than
+            it has values now, with one scale times a factor for each channel of a convolution.
         skip: Names or patterns of layers that train without rounding. The file quantizes them
             nevertheless, with ranges from `calibration=`.
         input_shape: The shape of the input without the batch, for a subclassed model that was
@@ -72,13 +77,17 @@ def quantize_aware(
     graph = OperationGraph(functional)
     operations = chosen(functional, as_filters("skip", skip))
     kinds = kinds_of(operations)
+    shared = _shared(functional, {one.name for one in operations}) if keep_clusters else {}
     inside = {
         operation.name: made
         for operation in operations
-        if operation.name not in kinds and (made := _rounded_inside(operation, graph))
+        if operation.name not in kinds
+        and (made := _rounded_inside(operation, graph, counts_of(shared.get(operation.name, ()))))
     }
     graph.covered = {name for name, made in inside.items() if made.covers_output}
-    folded = foldable(graph, kinds)
+    # The file can scale the channels of a transposed kernel apart, but not at the converter's hands.
+    apart = {name for name in shared if channel_axis(graph.operations[name]) == -2}
+    folded = {a: b for a, b in foldable(graph, kinds).items() if a not in apart}
     into = {norm: layer for layer, norm in folded.items()}
     names = range_names(graph)
     rounded = Counter(
@@ -97,6 +106,8 @@ def quantize_aware(
         config = layer.get_config()
         if layer.name in folded:
             config["use_bias"] = True
+        if layer.name in shared and hasattr(kinds[layer.name], "clusters"):
+            config["clusters"] = counts_of(shared[layer.name])
         # Keras 3.10 omits this from configs.
         if hasattr(layer, "output_padding"):
             config["output_padding"] = layer.output_padding
@@ -120,11 +131,14 @@ def quantize_aware(
         if layer.name in into or not layer.weights:
             continue
         values = [np.asarray(value) for value in layer.get_weights()]
+        groups = shared.get(layer.name, [])
         if layer.name in folded:
-            values = fold(layer, values, functional.get_layer(folded[layer.name]))
+            last = len(values) - 1 - bool(layer.use_bias)
+            values, factor = fold(layer, values, functional.get_layer(folded[layer.name]))
+            groups = [multiplied(one, factor) if i == last else one for i, one in enumerate(groups)]
         twin = aware.get_layer(layer.name)
         if type(twin) in _AWARE:
-            twin.take(values, keep_zeros)
+            twin.take(values, keep_zeros, groups)
         else:
             twin.set_weights(values)
         settle(getattr(twin, "inner", twin), layer)
@@ -169,7 +183,9 @@ def strip_quantization(model: keras.Model) -> keras.Model:
         if type(layer) not in plain:
             return copied(layer)
         kind: Any = plain[type(layer)]
-        return kind.from_config(layer.get_config())
+        config = layer.get_config()
+        config.pop("clusters", None)
+        return kind.from_config(config)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if type(layer) is ActivationRange:
@@ -206,13 +222,35 @@ def _functional(model: Any, input_shape: Any) -> keras.Model:
     return flat_model(model, input_shape=input_shape)
 
 
-def _rounded_inside(operation: Any, graph: OperationGraph) -> QuantisedCall | None:
+def _shared(model: keras.Model, names: Container[str]) -> dict[str, list[Shared | None]]:
+    """Return the groups of equal weights of the layers that have some, weight by weight.
+
+    Raises:
+        ModelError: No layer has.
+    """
+    found = {
+        layer.name: shared_of(layer.get_weights(), channel_axis(layer))
+        for layer in model.layers
+        if layer.name in names
+    }
+    found = {name: groups for name, groups in found.items() if any(groups)}
+    if not found:
+        raise ModelError(
+            f"keep_clusters: no kernel of {model.name!r} has weights that share values; call "
+            "cluster() and train it first, or leave out keep_clusters"
+        )
+    return found
+
+
+def _rounded_inside(
+    operation: Any, graph: OperationGraph, clusters: Sequence[int]
+) -> QuantisedCall | None:
     nodes = graph.calls(operation)
     if moves(operation) or isinstance(operation, Weight | Constant):
         return None
     if not nodes or not nodes[0].input_tensors:
         return None
-    return rounded_inside(operation, nodes[0])
+    return rounded_inside(operation, nodes[0], clusters)
 
 
 class _RangeMaker:

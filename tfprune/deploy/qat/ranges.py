@@ -63,6 +63,35 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
     return ops.cast(rounded, kernel.dtype)
 
 
+def rounded_by_channel(kernel: Any, factor: Any) -> Any:
+    """Return a kernel as the file stores it: 8 bits, one scale times the factor of each channel.
+
+    Args:
+        kernel: The weights.
+        factor: The factors, broadcast to the weights.
+    """
+    kernel32 = ops.cast(kernel, "float32")
+    plain = tf.math.divide_no_nan(kernel32, ops.broadcast_to(factor, kernel.shape))
+    scale = ops.maximum(ops.max(ops.abs(plain)), 1e-12) * ops.maximum(factor, 1e-12) / 127.0
+    scale = ops.stop_gradient(scale)
+    if traced():
+        # The converter would use the largest weight of each channel.
+        limit = scale * 127.0
+        if factor.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
+            limit = ops.max(limit)
+            rounded = tf.quantization.fake_quant_with_min_max_vars(
+                kernel32, -limit, limit, narrow_range=True
+            )
+        else:
+            limit = ops.reshape(limit, (-1,))
+            rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                kernel32, -limit, limit, narrow_range=True
+            )
+        return ops.cast(rounded, kernel.dtype)
+    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
+    return ops.cast(rounded, kernel.dtype)
+
+
 @keras.saving.register_keras_serializable("tfprune")
 class ActivationRange(keras.layers.Layer):
     """Rounds a tensor to 256 values between the smallest and largest seen in training.
