@@ -42,12 +42,14 @@ def groups_of(kernel: NDArray, channel: int | None) -> Groups | None:
         kernel: The weights.
         channel: The axis of channels that may have values of their own.
     """
-    if kernel.ndim < 2:
+    if kernel.ndim < 2 or kernel.dtype.kind != "f":
         return None
     parts = [kernel[None]] if channel is None else [kernel[None], np.moveaxis(kernel, channel, 0)]
     for rows in parts:
         numbers, count = np.empty(rows.shape, np.int32), 0
         for row, number in zip(rows, numbers, strict=True):
+            if np.unique(row.ravel()[: 2 * _MOST]).size > _MOST:
+                break  # without sorting a large kernel
             values, index = np.unique(row + 0.0, return_inverse=True)
             several = np.count_nonzero(values) <= np.count_nonzero(row) // 2
             if values.size > _MOST or not several:
@@ -55,6 +57,8 @@ def groups_of(kernel: NDArray, channel: int | None) -> Groups | None:
             number[:] = index.reshape(row.shape) + count
             count += values.size
         else:
+            if count == len(rows):
+                return None  # constants, as before training
             if rows is parts[0]:
                 return Groups(numbers[0], count)
             return Groups(np.moveaxis(numbers, 0, channel or 0), count, by_channel=True)

@@ -24,7 +24,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.graph.model_signature import generation
 from tfprune.graph.rebuild import flat_model
 from tfprune.graph.tracing.weight import Constant, Weight
-from tfprune.keras_support.internals import layers_below, maker_of
+from tfprune.keras_support.internals import all_layers, layers_below, maker_of, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
 from tfprune.utils.filters import as_filters
 
@@ -152,6 +152,15 @@ def is_quantize_aware(model: Any) -> bool:
     if not isinstance(model, keras.Model):
         return False
     return any(type(layer) in _AWARE for layer in model.layers)
+
+
+def shares_values(model: Any) -> bool:
+    """Return whether a Keras 3 model has kernels whose weights share values, as of `cluster`."""
+    if not isinstance(model, keras.Model):
+        return False
+    return any(
+        any(shared_of(own_variables(layer), channel_axis(layer))) for layer in all_layers(model)
+    )
 
 
 def has_trained_ranges(model: Any) -> bool:

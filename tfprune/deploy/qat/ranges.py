@@ -20,6 +20,8 @@ MOMENTUM = 0.99
 
 # Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []
+# Not empty while ranges are found without training.
+_OBSERVING: list[bool] = []
 
 
 @contextlib.contextmanager
@@ -38,6 +40,16 @@ def traced_for_the_converter() -> Iterator[None]:
 def traced() -> bool:
     """Return whether the model is being traced for the converter."""
     return bool(_TRACING)
+
+
+@contextlib.contextmanager
+def observing() -> Iterator[None]:
+    """Find ranges in a `with` block as training does, while nothing else is as in training."""
+    _OBSERVING.append(True)
+    try:
+        yield
+    finally:
+        _OBSERVING.pop()
 
 
 def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
@@ -143,7 +155,7 @@ class ActivationRange(keras.layers.Layer):
         """Return the limits and the count of tensors, updated with this tensor."""
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         seen = ops.convert_to_tensor(self.seen)
-        if training:
+        if training or _OBSERVING:
             now = ops.stop_gradient(inputs32)
             lowest = ops.minimum(ops.min(now), 0.0)
             highest = ops.maximum(ops.max(now), 0.0)
