@@ -45,7 +45,7 @@ def cluster(
     Args:
         model: A trained Keras 3 model, layer, or list of layers. Layers that are not built yet are
             clustered when they are.
-        clusters: The most values that a kernel may have, 2 to 256.
+        clusters: The most values that a kernel may have, 2 or more.
         init: Where they begin: `kmeans++`, `linear`, `density` or `random`.
         per_channel: Whether each output channel of a convolution has values of its own.
         keep_zeros: Whether weights that are 0, as after `prune`, stay 0. It is one of the values.
@@ -70,13 +70,16 @@ def cluster(
         >>> np.unique(model.layers[0].kernel).size
         4
     """
-    if isinstance(clusters, bool) or not isinstance(clusters, int) or not 2 <= clusters <= 256:
-        raise OptionError(
-            f"clusters: expected a whole number from 2 to 256. Received {clusters!r}."
-        )
+    check_count("clusters", clusters)
     sharing = Sharing(clusters, INITS[init], per_channel, keep_zeros, seed)
     filters = as_filters("only", only), as_filters("skip", skip)
     return start(model, Clustering(sharing, *filters), strict=strict)
+
+
+def check_count(name: str, clusters: Any) -> None:
+    """Raise OptionError unless an argument of this name is a number of clusters."""
+    if isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < 2:
+        raise OptionError(f"{name}: expected a whole number, 2 or more. Received {clusters!r}.")
 
 
 class Clustering:
@@ -254,7 +257,13 @@ def _kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]
 
 
 def _named(layer: Any) -> Iterator[PrunableKernel]:
+    algorithm = getattr(layer, "get_clusterable_algorithm", lambda name: None)
     for name, variable in layer.get_clusterable_weights():
+        if algorithm(name) is not None:
+            raise ModelError(
+                f"{layer.name}: get_clusterable_algorithm({name!r}) gives an algorithm; layers of "
+                "Keras 3 have no other than that of tfprune: return None"
+            )
         if not isinstance(variable, keras.Variable):
             raise ModelError(
                 f"{layer.name}: get_clusterable_weights() gives {type_name(variable)} for "

@@ -138,7 +138,7 @@ def prepare(
     if out is not None:
         check_run_folder(out, resume=resume)
     dataset = _as_data(data, recipe)
-    if recipe.train or recipe.prune or (recipe.shrink and recipe.shrink.epochs):
+    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
         _check_learnable(dataset)
     if recipe.prune is not None:
         schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))

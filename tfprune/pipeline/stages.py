@@ -10,17 +10,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.clustering.cluster import cluster, clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
+from tfprune.measure.size import sizes
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
-from tfprune.recipe.tables import MeasureTable, QuantizeTable, ShrinkTable
+from tfprune.recipe.tables import ClusterTable, MeasureTable, QuantizeTable, ShrinkTable
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
@@ -210,30 +212,80 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     }
 
 
+def cluster_model(run: Run) -> Mapping[str, Any]:
+    """Make the weights of each kernel share values during fine-tuning."""
+    table = run.recipe.cluster
+    if table is None:
+        raise ModelError("cluster: the recipe has no [cluster]")
+    run.seed(6)
+    model, training = run.load(_before("cluster", run)), fitting(run.recipe)
+    steps = run.steps(table.epochs)
+    compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+    _cluster(model, table)
+    with run.progress.task("steps", steps) as task:
+        curves = fit(
+            model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
+        )
+    notes = clustering_notes(model)
+    save_model(strip_clustering(model), run.folder.file("clustered.keras"))
+    return {"curves": curves, "notes": notes}
+
+
+def _cluster(model: keras.Model, table: ClusterTable) -> None:
+    options = {"only": table.only, "skip": table.skip, "keep_zeros": table.keep_zeros}
+    cluster(model, table.clusters, init=table.init, per_channel=table.per_channel, **options)
+
+
+_MODELS = {
+    "train": "baseline.keras",
+    "shrink": "shrunk.keras",
+    "prune": "pruned.keras",
+    "cluster": "clustered.keras",
+}
+"""The model that each stage writes."""
+
+
+def _before(stage: str, run: Run) -> str:
+    """Return the file of the last model that was written before a stage."""
+    order = list(plan(run.recipe))
+    return [_MODELS[one] for one in order[: order.index(stage)] if one in _MODELS][-1]
+
+
 def quantize(run: Run) -> Mapping[str, Any]:
     """Write the last model under its final name, and convert it with the recipe's scheme."""
     run.seed(4)
-    names = {"train": "baseline.keras", "prune": "pruned.keras", "shrink": "shrunk.keras"}
-    last = [names[stage] for stage in plan(run.recipe) if stage in names][-1]
-    content = run.folder.file(last).read_bytes()
+    content = run.folder.file(_before("quantize", run)).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     table = run.recipe.quantize
-    artifact = to_tflite(
-        run.load("model.keras"),
-        run.folder.file("model.tflite"),
-        scheme=table.scheme if table else "float32",
-        io=table.io if table else None,
-        layers=table.layers if table else None,
-        input_shape=table.input_shape if table else None,
-        calibration=run.calibration(),
-        progress=run.progress,
-        **_choosing(run),
-    )
-    choice = artifact.report.choice
-    if choice is None:
-        return {}
-    text = f"{choice.why}. {choice.measured_on}."
-    return {"candidates": {"columns": choice.columns, "rows": choice.cells, "text": text}}
+    options = {
+        "io": table.io if table else None,
+        "layers": table.layers if table else None,
+        "input_shape": table.input_shape if table else None,
+        "calibration": run.calibration(),
+        "progress": run.progress,
+    }
+    scheme = table.scheme if table else "float32"
+    path = run.folder.file("model.tflite")
+    model = run.load("model.keras")
+    artifact = to_tflite(model, path, scheme=scheme, **options, **_choosing(run))
+    facts, choice = {}, artifact.report.choice
+    if choice is not None:
+        text = f"{choice.why}. {choice.measured_on}."
+        facts["candidates"] = {"columns": choice.columns, "rows": choice.cells, "text": text}
+    if run.recipe.cluster is not None:
+        names = list(dict.fromkeys(["baseline.keras", _before("cluster", run)]))
+        made = [
+            (name, to_tflite(run.load(name), scheme=artifact.report.scheme, **options))
+            for name in names
+        ]
+        rows = [
+            [name, f"{size.raw_bytes:,}", f"{size.gzip_bytes:,}", f"{size.entropy_bytes:,}"]
+            for name, one in [*made, ("clustered.keras", artifact)]
+            if (size := sizes(one))
+        ]
+        columns = ["file of", "bytes", "gzip bytes", "entropy of its weights"]
+        facts["sizes"] = {"columns": columns, "rows": rows, "text": ""}
+    return facts
 
 
 def _choosing(run: Run) -> dict[str, Any]:
@@ -268,6 +320,12 @@ def measure(run: Run) -> Mapping[str, Any]:
     return {}
 
 
+_SECTIONS = {
+    "candidates": "Candidates for the file",
+    "sizes": "With and without clustering, in this scheme",
+}
+
+
 def write_report(run: Run) -> Mapping[str, Any]:
     """Check the gate, and write the report in every format."""
     report = Report.load(run.folder.file("measured.json"))
@@ -293,13 +351,14 @@ def write_report(run: Run) -> Mapping[str, Any]:
         ]
         + [
             Section(
-                "Candidates for the file",
+                title,
                 text=found["text"],
                 columns=tuple(found["columns"]),
                 rows=tuple(map(tuple, found["rows"])),
             )
             for stage in done.values()
-            if (found := stage.facts.get("candidates"))
+            for fact, title in _SECTIONS.items()
+            if (found := stage.facts.get(fact))
         ],
         notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
         recipe=to_toml(run.recipe.to_dict()),
@@ -320,14 +379,15 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
         "baseline": (convert_baseline, ("baseline.tflite", "baseline.json")),
         "shrink": (shrink_model, ("shrunk.keras",)),
         "prune": (prune_model, ("pruned.keras",)),
+        "cluster": (cluster_model, ("clustered.keras",)),
         "quantize": (quantize, ("model.keras", "model.tflite", "model.json")),
         "measure": (measure, ("measured.json",)),
         "report": (write_report, ("report.json", "report.md", "report.html")),
     }
     order = list(stages)
     if recipe.shrink is not None and recipe.shrink.after_pruning:
-        order = ["train", "baseline", "prune", "shrink", "quantize", "measure", "report"]
-    left_out = {name for name in ("shrink", "prune") if getattr(recipe, name) is None}
+        order[2:4] = ["prune", "shrink"]
+    left_out = {name for name in ("shrink", "prune", "cluster") if getattr(recipe, name) is None}
     return {name: stages[name] for name in order if name not in left_out}
 
 
@@ -375,3 +435,6 @@ def _check_choices(model: keras.Model, recipe: Recipe) -> None:
             only=pruning.only,
             skip=pruning.skip,
         )
+        strip_pruning(model)
+    if recipe.cluster is not None:
+        _cluster(model, recipe.cluster)

@@ -10,6 +10,7 @@ from typing import Any
 from tfprune.recipe.kinds import show
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import (
+    ClusterTable,
     DataTable,
     GateTable,
     MeasureTable,
@@ -31,6 +32,7 @@ class Recipe:
     train: TrainTable | None = None
     shrink: ShrinkTable | None = None
     prune: PruneTable | None = None
+    cluster: ClusterTable | None = None
     quantize: QuantizeTable | None = None
     measure: MeasureTable | None = None
     gate: GateTable | None = None
@@ -80,6 +82,7 @@ TABLES: dict[str, type[Table]] = {
     "train": TrainTable,
     "shrink": ShrinkTable,
     "prune": PruneTable,
+    "cluster": ClusterTable,
     "quantize": QuantizeTable,
     "measure": MeasureTable,
     "gate": GateTable,

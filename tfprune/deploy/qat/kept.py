@@ -80,7 +80,7 @@ class Kept:
     """
 
     def __init__(self, layer: Any, shape: Sequence[int], axes: Sequence[int], groups: int) -> None:
-        options = {"trainable": False, "autocast": False}
+        options: dict[str, Any] = {"trainable": False, "autocast": False}
         self.groups, self.axes = groups, tuple(axes)
         several = len(shape) - len(axes)
         if several > 1:  # of a depthwise kernel, each channel of which has few weights

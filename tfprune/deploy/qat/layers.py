@@ -247,7 +247,7 @@ class _Transposed(_QuantizedKernel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the full config: Keras 3.10 omits `output_padding`."""
-        return {**super().get_config(), "output_padding": self.output_padding}  # type: ignore[misc]
+        return {**super().get_config(), "output_padding": self.output_padding}
 
 
 @keras.saving.register_keras_serializable("tfprune")

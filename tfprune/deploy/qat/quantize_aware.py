@@ -85,7 +85,7 @@ def quantize_aware(
         and (made := _rounded_inside(operation, graph, counts_of(shared.get(operation.name, ()))))
     }
     graph.covered = {name for name, made in inside.items() if made.covers_output}
-    # The file can scale the channels of a transposed kernel apart, but not at the converter's hands.
+    # The converter takes given scales of channels only where these are the last axis.
     apart = {name for name in shared if channel_axis(graph.operations[name]) == -2}
     folded = {a: b for a, b in foldable(graph, kinds).items() if a not in apart}
     into = {norm: layer for layer, norm in folded.items()}

@@ -226,13 +226,11 @@ class QuantisedCall(keras.layers.Layer):
     def _as_stored(self, index: int, value: Any) -> Any:
         """Return a weight as the file stores it for the operations that read it."""
         uses, kept = set(self.uses[index]), self.kept[index]
-        if any(uses & kinds for kinds, _ in _CHANNELS):
+        if kept is not None and uses - TABLES:
             return kept.rounded(value)
-        if not uses - TABLES or (traced() and kept is None):
+        if not uses - TABLES or traced():
             value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
-        if kept is not None:
-            return kept.rounded(value)
         fixed = ops.cast(ops.stop_gradient(value), "float32")
         low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
         value32 = ops.cast(value, "float32")
