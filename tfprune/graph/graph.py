@@ -77,6 +77,10 @@ class Graph:
         """Return the shape of a tensor, batch first, with None for unknown sizes."""
         return self.values[ref.index].shape
 
+    def dtype(self, ref: Ref) -> str:
+        """Return the dtype of a tensor."""
+        return self.values[ref.index].dtype
+
     def only_reader(self, ref: Ref) -> Call | None:
         """Return the only call that reads a tensor; None if there are more or it is an output."""
         readers = self.readers(ref)
