@@ -66,8 +66,8 @@ def is_keras_operation(kind: type) -> bool:
 
 # Graphs. 3.10 on: `Sequential._functional`, `Function._inputs_struct`, `._outputs_struct` and
 # `._nodes_by_depth`, `Operation._inbound_nodes` and `._outbound_nodes`, and on a KerasTensor
-# `_keras_history` with `operation` and `node_index`. tf_keras: the same names of nodes and
-# histories, where a history has `layer` for `operation`; `_nested_inputs`, `_nested_outputs`.
+# `_keras_history` with `operation`. tf_keras: the same names of nodes and histories, where a
+# history has `layer` for `operation`; `_nested_inputs`, `_nested_outputs`.
 
 
 def graph_inside(sequential: Any) -> Any:
@@ -95,25 +95,10 @@ def nodes_in_order(function: Any) -> Iterator[Any]:
         yield from function._nodes_by_depth[depth]
 
 
-def is_symbolic(tensor: Any) -> bool:
-    """Return whether a tensor is the output of a call in a graph of either generation."""
-    return hasattr(tensor, "_keras_history")
-
-
 def maker_of(tensor: Any) -> Any:
     """Return the layer or operation that made a symbolic tensor, also of tf_keras."""
     history = tensor._keras_history
     return history.layer if hasattr(history, "layer") else history.operation
-
-
-def node_of(tensor: Any) -> Any:
-    """Return the call that made a symbolic tensor, also of tf_keras."""
-    return maker_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
-
-
-def readers_of(operation: Any) -> Sequence[Any]:
-    """Return the calls that read the outputs of a layer or operation, also of tf_keras."""
-    return tuple(operation._outbound_nodes)
 
 
 def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
