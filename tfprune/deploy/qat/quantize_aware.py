@@ -25,6 +25,7 @@ from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import direct_layers, layers_below
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.filters import Filter, as_filters
@@ -165,7 +166,7 @@ class _Rounding(FlatEdits):
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
         calls = self.graph.calls[op.name]
-        if moves(op) or not calls or not calls[0].inputs:
+        if moves(op) or isinstance(op, Weight | Constant) or not calls or not calls[0].inputs:
             return None
         if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
             return None
