@@ -26,7 +26,7 @@ Cells = dict[Key, Job]
 NETWORKS = {"fashion_convnet": "convnet 109k"}
 SEEDS = (0, 1, 2)
 SPARSITY = 0.5
-CLUSTERS = (16, 4)
+CLUSTERS = (16,)
 MAKERS = {"ours": "tfprune", "theirs": "tfmot"}
 FILES = {
     "float32": "float32",

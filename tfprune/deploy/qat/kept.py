@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from tfprune.deploy.qat.ranges import rounded_by_channel, rounded_symmetric
+from tfprune.deploy.qat.ranges import rounded_by_channel, rounded_symmetric, traced
 from tfprune.utils.centroids import distinct, nearest, settled
 
 # Int8 has few more values, so that sharing more would save nothing.
@@ -111,8 +111,21 @@ class Kept:
         )
         return ops.multiply(tf.gather(tf.math.divide_no_nan(sums, squares), index), factor)
 
-    def rounded(self, raw: Any) -> Any:
-        """Return a weight as the file stores it."""
+    def rounded(self, raw: Any, variable: Any) -> Any:
+        """Return a weight as the file stores it.
+
+        Args:
+            raw: The value of its variable.
+            variable: The variable.
+        """
+        if self.index is not None and traced():
+            # The converter may not fold what groups compute, so that it is given the result.
+            with tf.init_scope():
+                value = self.value(ops.convert_to_tensor(variable)).numpy()
+                factor = None if self.factor is None else np.array(self.factor)
+            if factor is None:
+                return rounded_symmetric(tf.constant(value), self.axes)
+            return rounded_by_channel(value, factor)
         value = self.value(raw)
         if self.factor is not None:
             return rounded_by_channel(value, ops.convert_to_tensor(self.factor))

@@ -72,7 +72,8 @@ class _Masked:
         return self.kept[number].value(ops.convert_to_tensor(self._raws()[number]))
 
     def _rounded(self, number: int = 0) -> Any:
-        return self.kept[number].rounded(ops.convert_to_tensor(self._raws()[number]))
+        raw = self._raws()[number]
+        return self.kept[number].rounded(ops.convert_to_tensor(raw), raw)
 
     def take(
         self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -79,27 +80,26 @@ def rounded_by_channel(kernel: Any, factor: Any) -> Any:
     """Return a kernel as the file stores it: 8 bits, one scale times the factor of each channel.
 
     Args:
-        kernel: The weights.
-        factor: The factors, broadcast to the weights.
+        kernel: The weights; an array while the model is traced for the converter.
+        factor: The factors, broadcast to the weights; likewise.
     """
+    if traced():
+        # The converter would use the largest weight of each channel.
+        kernel32 = np.asarray(kernel, np.float32)
+        limit = np.abs(kernel32 / factor).max() * factor
+        if limit.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
+            scalar = float(limit.max())
+            return tf.quantization.fake_quant_with_min_max_args(
+                tf.constant(kernel32), -scalar, scalar, narrow_range=True
+            )
+        limit = np.float32(limit).reshape(-1)
+        return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            tf.constant(kernel32), tf.constant(-limit), tf.constant(limit), narrow_range=True
+        )
     kernel32 = ops.cast(kernel, "float32")
     plain = tf.math.divide_no_nan(kernel32, ops.broadcast_to(factor, kernel.shape))
     scale = ops.maximum(ops.max(ops.abs(plain)), 1e-12) * ops.maximum(factor, 1e-12) / 127.0
     scale = ops.stop_gradient(scale)
-    if traced():
-        # The converter would use the largest weight of each channel.
-        limit = scale * 127.0
-        if factor.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
-            limit = ops.max(limit)
-            rounded = tf.quantization.fake_quant_with_min_max_vars(
-                kernel32, -limit, limit, narrow_range=True
-            )
-        else:
-            limit = ops.reshape(limit, (-1,))
-            rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
-                kernel32, -limit, limit, narrow_range=True
-            )
-        return ops.cast(rounded, kernel.dtype)
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
 

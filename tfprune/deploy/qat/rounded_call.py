@@ -15,14 +15,9 @@ from tfprune.deploy.qat.ranges import ActivationRange, traced
 from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
 from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
 from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
-from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import (
-    all_layers,
-    mask_of,
-    takes_training,
-    with_mask,
-    without_calls,
-)
+from tfprune.errors import ModelError
+from tfprune.graph.rebuild import Edits
+from tfprune.keras_support.internals import all_layers, mask_of, takes_training, with_mask
 
 # A weight that only these read is as exact as the file's 32-bit biases, or is not read as a number.
 _EXACT = frozenset({"AssignVariableOp", "BiasAdd", "Shape"})
@@ -34,10 +29,6 @@ _CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
 )
 
 _GRAPHS: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
-
-
-class _Slot:
-    """Stands for a tensor in the arguments of a call."""
 
 
 def packed(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -227,7 +218,7 @@ class QuantisedCall(keras.layers.Layer):
         """Return a weight as the file stores it for the operations that read it."""
         uses, kept = set(self.uses[index]), self.kept[index]
         if kept is not None and uses - TABLES:
-            return kept.rounded(value)
+            return kept.rounded(value, self.rounded[index])
         if not uses - TABLES or traced():
             value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
@@ -258,14 +249,14 @@ class QuantisedCall(keras.layers.Layer):
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
-        values = [np.array(variable) for variable in self.inner.weights]
+        values = [np.array(variable) for variable in getattr(self.inner, "weights", ())]
         for number, kept in self._kept_weights():
             values[number] = np.array(kept.value(ops.convert_to_tensor(values[number])))
         return values
 
     def _kept_weights(self) -> Iterator[tuple[int, Kept]]:
         """Yield what is kept of each weight, with its number among those of the layer inside."""
-        number = {id(variable): i for i, variable in enumerate(self.inner.weights)}
+        number = {id(variable): i for i, variable in enumerate(getattr(self.inner, "weights", ()))}
         for variable, kept in zip(self.rounded, self.kept, strict=True):
             if kept is not None:
                 yield number[id(variable)], kept
@@ -332,42 +323,17 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
     return made if made.stored else None
 
 
-def copied(operation: Any) -> Any:
-    """Return a layer or operation with the same config and new weights, if it has some.
-
-    A layer of the user's own without weights may have no config that it can be made from.
-
-    Raises:
-        ModelError: A layer with weights cannot be made from its config.
-    """
-    own = not type(operation).__module__.startswith("keras.")
-    own = own or isinstance(operation, keras.layers.Lambda)
-    if own and not getattr(operation, "variables", ()):
-        return without_calls(operation)
-    try:
-        made = type(operation).from_config(operation.get_config())
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise ModelError(
-            f"layer {operation.name!r} ({type_name(operation)}) cannot be made from its config: "
-            f"{str(error).strip().splitlines()[-1]}; pass **kwargs to super().__init__, and "
-            "implement get_config()"
-        ) from error
-    made.name = operation.name  # Keras 3.10 renames operations that are not layers.
-    return made
-
-
-def rounded_inside(operation: Any, node: Any, clusters: Sequence[int] = ()) -> QuantisedCall | None:
+def rounded_inside(
+    operation: Any, args: Any, kwargs: Any, clusters: Sequence[int] = ()
+) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
     Args:
-        operation: A layer or operation of a functional model.
-        node: A call of it.
+        operation: A layer or operation.
+        args: The arguments that it is called with, with symbolic tensors.
+        kwargs: Those given by name.
         clusters: As in `QuantisedCall`.
     """
-    outputs = tree.flatten(operation.output)
-    if not any("float" in str(tensor.dtype) for tensor in outputs):
-        return None
-    made = QuantisedCall(copied(operation), clusters, name=operation.name)
-    tensors, rest = packed(node.arguments.args, node.arguments.kwargs)
-    made.prepare(tensors, rest)
+    made = QuantisedCall(Edits().remake(operation, operation.name), clusters, name=operation.name)
+    made.prepare(*packed(args, kwargs))
     return made if made.stored or made.rounded else None
