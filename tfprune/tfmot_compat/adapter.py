@@ -20,7 +20,7 @@ from tfprune.sparsity.choices.schedules import (
     PolynomialDecay,
     PruningSchedule,
 )
-from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
+from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot, subclasses
 from tfprune.tfmot_compat.policies import PrunableLayer, PruneForLatencyOnXNNPack
 from tfprune.utils.extras import require
 
@@ -199,7 +199,8 @@ def _step_of(wrapper: Any) -> int:
 
 def _shortfall(schedule: Any, last: int) -> str:
     """Return a warning if a schedule will not finish by a wrapper's step, or ""."""
-    ours, shown = schedule, ""
+    ours: Any = schedule
+    shown = ""
     if isinstance(schedule, _from_zero_type()):
         ours, due = schedule.schedule, schedule.schedule.last_due(last - 1)
     elif is_tfmot(schedule) and type(schedule).__name__ in _COUNTERPARTS:  # loaded from a file
@@ -228,8 +229,7 @@ def pruning_summaries(log_dir: str, **options: Any) -> Any:
 def prune_scope() -> Iterator[None]:
     """Enter the scope in which files of wrapped `tf_keras` models can be loaded.
 
-    Custom schedules are found by the name of their class. Files of Keras 3 models pruned by
-    tfprune need no scope: they have no custom objects.
+    Custom schedules are found by the name of their class.
     """
     import tf_keras
 
@@ -239,13 +239,6 @@ def prune_scope() -> Iterator[None]:
     own = {name: kind for name, kind in kinds.items() if name not in _COUNTERPARTS}
     with tf_keras.utils.custom_object_scope(own), api.prune_scope():
         yield
-
-
-def subclasses(kind: Any) -> Iterator[type]:
-    """Yield the subclasses of a class, and theirs."""
-    for subclass in kind.__subclasses__():
-        yield subclass
-        yield from subclasses(subclass)
 
 
 def _loader(kind: Any) -> Any:
