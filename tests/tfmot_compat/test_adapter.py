@@ -112,7 +112,7 @@ def steps_of_pruning(generation, schedule) -> list[int]:
     zeros = [0]
 
     def count(batch, logs):
-        kernel = [w for w in model.weights if "kernel" in w.name][0]
+        kernel = next(w for w in model.weights if "kernel" in w.name)
         zeros.append(int((np.abs(kernel.numpy()) < 0.03).sum()) // 30)
 
     look = generation.callbacks.LambdaCallback(on_train_batch_end=count)
@@ -249,8 +249,10 @@ def test_strip_pruning_applies_the_masks() -> None:
         (tfprune.ConstantSparsity(0.5, 0), "never fires: .*step 16"),
         (tfprune.PolynomialDecay(0.0, 0.8, 0, 99, frequency=20), "never fires"),
         (tfprune.PolynomialDecay(0.0, 0.8, 0, 30, frequency=10), r"ends at 0\.563 of 0\.8"),
-        (adapter.sparsity_api().PolynomialDecay(0.0, 0.8, 0, 16, frequency=10),
-         r"ends at 0\.758 of 0\.8.*every `frequency` steps"),
+        (
+            adapter.sparsity_api().PolynomialDecay(0.0, 0.8, 0, 16, frequency=10),
+            r"ends at 0\.758 of 0\.8.*every `frequency` steps",
+        ),
         (tfprune.Geometric(0.8, rounds=2, round_steps=20), "of 0.8: this training ends at step 16"),
     ],
 )
