@@ -401,6 +401,51 @@ kept = [int((w != 0).sum()) for w in
 """
 
 
+LOOP = """
+import tensorflow as tf
+import tfprune as sparsity
+
+class WithBias(keras.layers.Dense, sparsity.PrunableLayer):
+    def get_prunable_weights(self):
+        return [self.kernel, self.bias]
+
+half = sparsity.ConstantSparsity(0.5, begin_step=0, frequency=1)
+assert half(tf.constant(3))[1].numpy() == half(3)[1].numpy() == 0.5
+first = WithBias(10, bias_initializer="normal")
+model = keras.Sequential([
+    sparsity.prune_low_magnitude(first, half, input_shape=(8,)),
+    sparsity.prune_low_magnitude(keras.layers.Dense(1), half, block_size=[1, 1]),
+])
+assert all(layer.pruning_schedule is half for layer in model.layers)
+optimizer = keras.optimizers.Adam()
+model.optimizer = optimizer
+step_callback = sparsity.UpdatePruningStep()
+step_callback.set_model(model)
+log_callback = sparsity.PruningSummaries(log_dir=log_dir)
+log_callback.set_model(model)
+step_callback.on_train_begin()
+for _ in range(2):
+    log_callback.on_epoch_begin(epoch=-1)
+    for _ in range(3):
+        step_callback.on_train_batch_begin(batch=-1)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+    step_callback.on_epoch_end(batch=-1)
+model = sparsity.strip_pruning(model)
+kept = [int((w != 0).sum()) for w in model.get_weights()[:3]]
+"""
+
+
+@pytest.mark.parametrize("generation", [tf_keras, keras])
+def test_a_loop_for_the_peer_runs_with_only_its_import_changed(generation, tmp_path) -> None:
+    names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}
+    exec(LOOP, names)
+    assert names["kept"] == [40, 5, 5]
+    assert list(tmp_path.glob("metrics/*"))
+
+
 @pytest.mark.parametrize("generation", [tf_keras, keras])
 def test_a_script_for_the_peer_runs_with_only_its_import_changed(generation, tmp_path) -> None:
     names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}

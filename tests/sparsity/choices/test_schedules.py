@@ -147,3 +147,5 @@ def test_scripts_may_call_numpy_on_what_a_schedule_returns_and_pass_tensors(sche
         due, sparsity = in_a_graph(tf.constant(step, tf.int64))
         assert bool(due) == expected[0]
         np.testing.assert_allclose(sparsity, expected[1], rtol=1e-6)
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            assert session.run(schedule(tf.constant(step)))[0] == expected[0]

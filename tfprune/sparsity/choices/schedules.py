@@ -11,7 +11,7 @@ TensorFlow graph, where the step is a symbolic tensor, they return tensors.
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -78,9 +78,10 @@ class PruningSchedule(ABC):
     def _should_prune_in_step(
         self, step: Any, begin_step: int, end_step: int, frequency: int
     ) -> Any:
-        # Operators that tensors have too.
+        # Operators that tensors have too; `==` compares identities in graphs of TensorFlow 1.
         in_range = (step >= begin_step) & ((step <= end_step) | (end_step < 0))
-        return in_range & (((step - begin_step) % frequency == 0) | (step == end_step))
+        at_end = (step >= end_step) & (end_step >= 0)
+        return in_range & (((step - begin_step) % frequency < 1) | at_end)
 
     def _last_due(self, step: int, begin_step: int, end_step: int, frequency: int) -> int | None:
         if step < begin_step:
@@ -142,9 +143,10 @@ class _BuiltIn(PruningSchedule):
 class _OfPeer(_BuiltIn):
     """A schedule that tensorflow-model-optimization has too: scripts and its wrappers call it."""
 
-    begin_step: int
-    end_step: int
-    frequency: int
+    if TYPE_CHECKING:  # fields of the subclasses, in their order
+        begin_step: int
+        end_step: int
+        frequency: int
 
     def __call__(self, step: int) -> tuple[bool, float]:
         graph = None if isinstance(step, int | np.integer) else _graph()
