@@ -69,9 +69,11 @@ MOST_FILES = 12
 # TensorFlow or Keras, and they are used without (see LIGHT).
 LAZY = {
     "bridge.function_pairs",
+    "commands.data_files",
     "commands.files",
     "commands.init",
     "commands.models",
+    "commands.options",
     "commands.reports",
     "commands.run",
     "loading.load",

@@ -74,7 +74,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             epilog=f"Example: {one.example}",
             inherited_absl_flags=None,
         )
-        one.options(command)
+        if one.name in argv:  # options load the tables of recipes, which help does not need
+            one.options(command)
         command.set_defaults(work=one.work)
     return parser.parse_args(argv[1:])
 

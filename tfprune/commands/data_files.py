@@ -4,12 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfprune.errors import DataError
-from tfprune.pipeline.datasets import read_npz
-from tfprune.recipe.sources import is_function
-from tfprune.recipe.user_code import import_function
 
 FORMS = (
     ".npz with x and y, or with an array for each input by its name; .npy of inputs; or "
@@ -26,6 +21,12 @@ def read_data(given: str, option: str, part: str = TRAIN) -> Any:
         DataError: The file is missing, damaged, or holds something else.
         OptionError: There is no such function.
     """
+    import numpy as np
+
+    from tfprune.pipeline.datasets import read_npz
+    from tfprune.recipe.sources import is_function
+    from tfprune.recipe.user_code import import_function
+
     if is_function(given):
         return import_function(given)()
     path = Path(given)
@@ -41,7 +42,7 @@ def read_data(given: str, option: str, part: str = TRAIN) -> Any:
         raise DataError(f"{option} {given}: not a valid .npy: {error}") from None
 
 
-def _pair(arrays: Mapping[str, np.ndarray], part: str, where: str) -> Any:
+def _pair(arrays: Mapping[str, Any], part: str, where: str) -> Any:
     """Return inputs, or inputs and labels, of the arrays of an `.npz`."""
     for end in ("", f"_{part}"):
         if (x := f"x{end}") in arrays:

@@ -10,7 +10,6 @@ from tfprune.commands.options import add_code
 from tfprune.commands.output import native_output
 from tfprune.console import print_result
 from tfprune.errors import OptionError
-from tfprune.loading.model_files import check_model_file
 from tfprune.storage.files import check_destination, write_atomic
 
 
@@ -31,6 +30,8 @@ def init_options(command: argparse.ArgumentParser) -> None:
 
 def write_recipe(arguments: argparse.Namespace) -> int:
     """Print or write a commented recipe for a model."""
+    from tfprune.loading.model_files import check_model_file
+
     out = arguments.out
     if out is not None:
         if Path(out).suffix != ".toml":

@@ -1,7 +1,6 @@
 """`tfprune convert`, `shrink` and `prune`: a model in, a file or a smaller model out."""
 
 import argparse
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,8 @@ from tfprune.commands.command import DONE, Command
 from tfprune.commands.data_files import FORMS, read_data
 from tfprune.commands.options import add_keys, add_model, one_shape, read_keys
 from tfprune.commands.output import native_output
-from tfprune.console import print_result, shown_progress
+from tfprune.console import print_error, print_result, shown_progress
 from tfprune.errors import OptionError
-from tfprune.loading.model_files import check_model_file
-from tfprune.runtime.schemes import AUTO, SCHEMES
 from tfprune.storage.files import check_destination
 from tfprune.utils.progress import Progress
 
@@ -23,15 +20,17 @@ OF_SHRINK = ("target", "importance", "ranking", "round_to", "heads", "only", "sk
 OF_PRUNE = ("sparsity", "score", "pattern", "allocation", "only", "skip")
 """The keys of a recipe's tables that are options here."""
 
-NOT_REFITTED = "nothing was refitted on samples: give --data, and train the model"
+NOT_REFITTED = "warning: nothing was refitted on samples: give --data, and train the model"
 AS_THEY_WERE = (
-    "the weights that stay are as they were: give --oneshot and --data, or prune while the model "
-    "trains, with a recipe (tfprune init)"
+    "warning: the weights that stay are as they were: give --oneshot and --data, or prune while "
+    "the model trains, with a recipe (tfprune init)"
 )
 
 
 def convert_options(command: argparse.ArgumentParser) -> None:
     """Declare the options of `convert`."""
+    from tfprune.runtime.schemes import AUTO, SCHEMES
+
     add_model(command, "the .tflite or .onnx file to write")
     command.add_argument("--calibration", metavar="DATA", help=f"samples of the inputs: {FORMS}")
     command.add_argument(
@@ -128,7 +127,7 @@ def shrink_model(arguments: argparse.Namespace) -> int:
         save_model(small, Path(arguments.out))
     print_result(str(report))
     if data is None:
-        warnings.warn(NOT_REFITTED, stacklevel=1)
+        print_error(NOT_REFITTED)
     return DONE
 
 
@@ -181,7 +180,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
         shown = str(sparsity_of(pruned))
     print_result(shown)
     if not arguments.oneshot:
-        warnings.warn(AS_THEY_WERE, stacklevel=1)
+        print_error(AS_THEY_WERE)
     return DONE
 
 
@@ -189,6 +188,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
 def _loaded(arguments: argparse.Namespace) -> Iterator[tuple[Any, Progress]]:
     """Yield the model that a command was given, and a progress."""
     from tfprune.loading.load import load_model
+    from tfprune.loading.model_files import check_model_file
 
     check_model_file(Path(arguments.model))
     with native_output(), shown_progress() as progress:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfprune.errors import OptionError
-from tfprune.recipe.kinds import NAMES, show
-from tfprune.recipe.parse import parse_table, read_value
-from tfprune.recipe.recipe import TABLES
 
 
 def option_of(key: str) -> str:
@@ -24,6 +21,9 @@ def option_of(key: str) -> str:
 
 def add_keys(command: argparse.ArgumentParser, table: str, keys: Sequence[str]) -> None:
     """Declare an option for some keys of a recipe's table, with the help and default of the key."""
+    from tfprune.recipe.kinds import NAMES, show
+    from tfprune.recipe.recipe import TABLES
+
     fields = {field.name: field for field in dataclasses.fields(TABLES[table])}  # type: ignore[arg-type]
     for key in keys:
         field = fields[key]
@@ -47,6 +47,8 @@ def read_keys(arguments: argparse.Namespace, table: str, keys: Sequence[str], **
     Raises:
         OptionError: A value is not allowed, with its option; one line for each.
     """
+    from tfprune.recipe.parse import parse_table
+
     given = {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
     values = {key: _value(value) for key, value in given.items()}
     return parse_table(table, {**more, **values}, option_of)
@@ -54,12 +56,14 @@ def read_keys(arguments: argparse.Namespace, table: str, keys: Sequence[str], **
 
 def _value(text: Any) -> Any:
     """Return the value of an option: TOML, a table such as macs=0.5, or plain text."""
+    from tfprune.recipe.parse import read_value
+
     if not isinstance(text, str):
         return text
-    if "=" in text and not text.lstrip().startswith(("{", "[", '"', "'")):
-        parts = [part.partition("=") for part in text.split(",")]
-        return {key.strip(): read_value(value.strip()) for key, _, value in parts}
     try:
+        if "=" in text and not text.lstrip().startswith(("{", "[", '"', "'")):
+            parts = [part.partition("=") for part in text.split(",")]
+            return {key.strip(): read_value(value.strip()) for key, _, value in parts}
         return read_value(text)
     except tomllib.TOMLDecodeError as error:
         raise OptionError(f"{text}: not a TOML value: {error}") from None

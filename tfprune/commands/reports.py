@@ -12,11 +12,6 @@ from tfprune.commands.options import add_timing, sizes_by_name
 from tfprune.commands.output import native_output
 from tfprune.console import print_result, shown_progress
 from tfprune.errors import ArtifactError, GateError, OptionError
-from tfprune.recipe.sources import is_function
-from tfprune.recipe.user_code import import_function
-from tfprune.report.gates import Gate
-from tfprune.report.overview import Overview
-from tfprune.report.report import Report
 from tfprune.storage.files import check_destination, write_atomic
 
 PAGES = {".html": "to_html", ".md": "to_markdown", ".txt": "to_text", ".json": "to_json"}
@@ -46,6 +41,9 @@ def compare_options(command: argparse.ArgumentParser) -> None:
 def compare_files(arguments: argparse.Namespace) -> int:
     """Print files beside their baseline, measured in one run."""
     from tfprune.measure.comparison import compare
+    from tfprune.recipe.sources import is_function
+    from tfprune.recipe.user_code import import_function
+    from tfprune.report.gates import Gate
 
     render = _rendering(arguments.out, PAGES)
     metric: Any = arguments.metric
@@ -85,6 +83,8 @@ def report_options(command: argparse.ArgumentParser) -> None:
 
 def report_runs(arguments: argparse.Namespace) -> int:
     """Print several runs in one table, and write them on one page."""
+    from tfprune.report.overview import Overview
+
     pages = {ending: name for ending, name in PAGES.items() if ending != ".json"}
     render = _rendering(arguments.out, pages)
     overview = Overview({folder: _report(folder) for folder in arguments.folders})
@@ -96,7 +96,9 @@ def report_runs(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _report(folder: str) -> Report:
+def _report(folder: str) -> Any:
+    from tfprune.report.report import Report
+
     path = Path(folder) / "report.json"
     if not path.is_file():
         raise ArtifactError(
