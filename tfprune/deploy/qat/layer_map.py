@@ -55,14 +55,14 @@ def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def chosen(model: keras.Model, skip: tuple[Filter[Any], ...]) -> list[Any]:
-    """Return the operations of a model that train under rounding.
+def chosen(operations: Sequence[Any], skip: tuple[Filter[Any], ...]) -> list[Any]:
+    """Return those of the operations of a model that train under rounding.
 
     Raises:
         FilterError: A filter matches no layer.
     """
-    check_used(list(model.layers), lambda layer: [layer.name], skip=skip)
-    operations = list(model.operations)
+    layers = [operation for operation in operations if isinstance(operation, keras.Layer)]
+    check_used(layers, lambda layer: [layer.name], skip=skip)
     kept = choose(operations, lambda operation: [operation.name], skip=skip)
     return list(itertools.compress(operations, kept))
 

@@ -1,14 +1,16 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 import keras
+from keras import tree
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
-from tfprune.keras_support.internals import calls_of, is_keras_operation, maker_of, readers_of
+from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.keras_support.internals import is_keras_operation, with_mask
 
 # They only move numbers, so their output needs no new range.
 _MOVERS = ("movement", "lookup", "selection")
@@ -20,49 +22,75 @@ _JOINS = ("join", "choice", *_CUTS)
 
 
 class OperationGraph:
-    """The operations of a model and their readers, without other models that share its layers.
+    """The operations of a flat model, each with all that its calls read and give.
 
     Args:
-        model: A functional model.
+        graph: The calls of the model, whose operations have different names.
 
     Attributes:
-        model: The model.
-        operations: Its operations by name, in topological order.
-        given: The names of those whose output is an output of the model.
+        operations: The operations by name, in topological order, from the layers of the inputs on.
+        outputs: The outputs of the first call of each, by name.
         covered: The names of those whose output is rounded inside already.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self.operations: dict[str, Any] = {each.name: each for each in model.operations}
+    def __init__(self, graph: Graph) -> None:
+        self.operations: dict[str, Any] = {}
+        self.outputs: dict[str, list[Value]] = {}
         self.covered: set[str] = set()
-        self.given = {maker_of(tensor).name for tensor in model.outputs}
+        self._calls: dict[str, list[Call]] = {}
+        self._sources: dict[str, list[Any]] = {}
+        self._readers: dict[str, list[Any]] = {}
+        self._values, self._makers = graph.values, graph.starts()
+        for number, layer in graph.starts().items():
+            self._add(layer, [Ref(number)])
+        for call in graph.calls:
+            self._add(call.op, call.outputs)
+            self._calls[call.op.name].append(call)
+            for ref in call.inputs:
+                source = self._makers[ref.index]
+                self._readers[source.name].append(call.op)
+                if graph.values[ref.index].dtype.startswith("float"):
+                    self._sources[call.op.name].append(source)
+        for ref in tree.flatten(graph.outputs):
+            self._readers[self.maker(ref).name].append(None)
 
-    def calls(self, operation: Any) -> list[Any]:
+    def _add(self, operation: Any, outputs: Iterable[Ref]) -> None:
+        name = operation.name
+        self.operations[name] = operation
+        self.outputs.setdefault(name, [self._values[ref.index] for ref in outputs])
+        for known in (self._calls, self._sources, self._readers):
+            known.setdefault(name, [])
+        self._makers.update((ref.index, operation) for ref in outputs)
+
+    def maker(self, ref: Ref) -> Any:
+        """Return the operation, or the layer of the input, that a tensor is the output of."""
+        return self._makers[ref.index]
+
+    def calls(self, operation: Any) -> list[Call]:
         """Return the calls of an operation in this model."""
-        return [
-            node
-            for node in calls_of(operation)
-            if all(maker_of(tensor).name in self.operations for tensor in node.input_tensors)
-        ]
+        return self._calls[operation.name]
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
-        read = [tensor for node in calls_of(operation) for tensor in node.input_tensors]
-        sources = [maker_of(tensor) for tensor in read if tensor.dtype.startswith("float")]
-        return [source for source in sources if source.name in self.operations]
+        return self._sources[operation.name]
 
     def readers(self, operation: Any) -> list[Any]:
         """Return the readers of an operation's output; None stands for an output of the model."""
-        after = [node.operation for node in readers_of(operation)]
-        inside = [reader for reader in after if reader.name in self.operations]
-        return [*inside, None] if operation.name in self.given else inside
+        return self._readers[operation.name]
+
+    def symbol(self, leaf: Any) -> Any:
+        """Return a symbolic tensor, with its mask, for a tensor in the arguments of a call."""
+        if not isinstance(leaf, Ref):
+            return leaf
+        value = self._values[leaf.index]
+        mask = None if value.mask is None else keras.KerasTensor(value.mask, "bool")
+        return with_mask(keras.KerasTensor(value.shape, value.dtype), mask)
 
 
 def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
     """Return which BatchNormalization is folded into which of these layers, by name."""
     found = {}
-    for layer in graph.model.layers:
+    for layer in graph.operations.values():
         if layer.name not in kinds or type(layer) not in FOLDABLE:
             continue
         if layer.activation is not keras.activations.linear:
@@ -70,7 +98,7 @@ def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
         after = graph.readers(layer)
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
-        if after[0].axis in (-1, len(layer.output.shape) - 1):
+        if after[0].axis in (-1, len(graph.outputs[layer.name][0].shape) - 1):
             found[layer.name] = after[0].name
     return found
 
@@ -111,11 +139,9 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
             for source in graph.sources(operation):
                 if source.name in free:
                     name_alike(names[source.name], names[name])
-    for tensor in graph.model.inputs:  # a clone names the layers of inputs after their tensors
-        name = maker_of(tensor).name
-        if names[name] == name:
-            name_alike(name, tensor.name)
-        names[tensor.name] = names[name]
+    for name, operation in operations.items():
+        if isinstance(operation, keras.layers.InputLayer) and names[name] == name:
+            name_alike(name, operation.output.name)
     return names
 
 
@@ -128,8 +154,8 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
     """Return whether the file stores the output of this operation as a separate tensor."""
     if kind_of(operation) in _MOVERS or operation.name in graph.covered:
         return False
-    outputs = operation.output
-    if not isinstance(outputs, keras.KerasTensor) or not outputs.dtype.startswith("float"):
+    outputs = graph.outputs[operation.name]
+    if len(outputs) != 1 or not outputs[0].dtype.startswith("float"):
         return False
     if operation.name in folded:
         return False
@@ -164,14 +190,14 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     for operation in graph.operations.values():
         # The second has zero point 0, so that every runtime computes the product correctly.
         if kind_of(operation) == "product":
-            for node in calls_of(operation):
-                factors = keras.tree.flatten(node.arguments.args)
+            for call in graph.calls(operation):
+                factors = tree.flatten(call.args)
                 second = factors[1] if len(factors) == 2 else None
-                if isinstance(second, keras.KerasTensor):
-                    operations.append(maker_of(second))
+                if isinstance(second, Ref):
+                    operations.append(graph.maker(second))
     while operations:
         operation = operations.pop()
-        if operation.name in found or operation.name not in graph.operations:
+        if operation.name in found:
             continue
         found.add(operation.name)
         if not has_range(operation, folded, graph):
