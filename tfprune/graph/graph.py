@@ -1,5 +1,6 @@
 """The graph of a model: calls of primitive operations, and the tensors between them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,8 @@ class Graph:
     """Notes on what the model computes in training only."""
     nested: list[tuple[Any, Ref]] = field(default_factory=list)
     """The input layers of nested models, and the tensors passed to them."""
+    masks: dict[Ref, Any] = field(default_factory=dict)
+    """The masks that Keras attaches to tensors, if they are tensors of the graph."""
 
     def move(self, offset: int) -> None:
         """Add an offset to the numbers of the tensors, to make the graph part of another."""
@@ -76,6 +79,10 @@ class Graph:
     def shape(self, ref: Ref) -> Shape:
         """Return the shape of a tensor, batch first, with None for unknown sizes."""
         return self.values[ref.index].shape
+
+    def dtype(self, ref: Ref) -> str:
+        """Return the dtype of a tensor."""
+        return self.values[ref.index].dtype
 
     def only_reader(self, ref: Ref) -> Call | None:
         """Return the only call that reads a tensor; None if there are more or it is an output."""
@@ -100,3 +107,13 @@ class Graph:
     def producers(self) -> dict[int, Call]:
         """Return, for each tensor, the call that made it."""
         return {ref.index: call for call in self.calls for ref in call.outputs}
+
+
+def needed(calls: list[Call], wanted: Iterable[Ref]) -> list[Call]:
+    """Return the calls that tensors depend on, in order."""
+    reached, found = set(wanted), []
+    for call in reversed(calls):
+        if reached.intersection(call.outputs):
+            found.append(call)
+            reached.update(call.inputs)
+    return found[::-1]

@@ -183,12 +183,12 @@ def rebuild(graph: Graph, weights: Weights, edits: Edits, shared: Weights | None
         late = [
             load(op, weights[key], (shared or {}).get(key, ()))
             for key, op in ops.items()
-            if key in weights
+            if key in weights and isinstance(op, keras.Layer)
         ]
     for variable, array in itertools.chain.from_iterable(late):
         variable.assign(array)
     for op in kept:
-        if id(op) in weights:
+        if id(op) in weights and isinstance(ops[id(op)], keras.Layer):
             settle(ops[id(op)], op)
     return Rebuilt(model, ops)
 

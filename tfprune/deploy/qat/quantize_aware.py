@@ -26,7 +26,7 @@ from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
 from tfprune.graph.tracing.weight import Constant, Weight
-from tfprune.keras_support.internals import layers_below
+from tfprune.keras_support.internals import direct_layers, layers_below
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.filters import Filter, as_filters
 
@@ -90,7 +90,7 @@ def is_quantize_aware(model: Any) -> bool:
     """Return whether `quantize_aware` made a model."""
     if not isinstance(model, keras.Model):
         return False
-    return any(type(layer) in _AWARE for layer in model.layers)
+    return any(type(layer) in _AWARE for layer in direct_layers(model))
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -165,7 +165,7 @@ class _Rounding(FlatEdits):
         self.ranges = _RangeMaker(self.names, rounded, about_zero)
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
-        calls = self.graph.calls(op)
+        calls = self.graph.calls[op.name]
         if moves(op) or isinstance(op, Weight | Constant) or not calls or not calls[0].inputs:
             return None
         if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
@@ -206,7 +206,7 @@ class _Rounding(FlatEdits):
 
     def _read(self, leaf: Any, given: Any) -> Any:
         """Return what a call reads: a float input of the model is rounded."""
-        layer = self.graph.maker(leaf) if isinstance(leaf, Ref) else None
+        layer = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
         if not isinstance(layer, keras.layers.InputLayer) or not given.dtype.startswith("float"):
             return given
         return self.ranges.after_input(layer.name, given)

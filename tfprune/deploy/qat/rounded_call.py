@@ -254,7 +254,7 @@ class QuantisedCall(keras.layers.Layer):
         """Return the weights of the plain layer."""
         position = {id(variable): index for index, variable in enumerate(self.rounded)}
         values = []
-        for variable in self.inner.weights:
+        for variable in getattr(self.inner, "weights", ()):
             value = np.array(variable)
             mask = self.masks[position[id(variable)]] if id(variable) in position else None
             values.append(value if mask is None else value * np.array(mask))

@@ -1,6 +1,7 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
-from collections.abc import Container, Iterable
+from collections import defaultdict
+from collections.abc import Container
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ from keras import tree
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
-from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.keras_support.internals import is_keras_operation, with_mask
 
 # They only move numbers, so their output needs no new range.
@@ -30,59 +31,39 @@ class OperationGraph:
     Attributes:
         operations: The operations by name, in topological order, from the layers of the inputs on.
         outputs: The outputs of the first call of each, by name.
+        calls: The calls of each, by name.
+        readers: The readers of the outputs of each, by name; None stands for an output of the
+            model.
         covered: The names of those whose output is rounded inside already.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.operations: dict[str, Any] = {}
-        self.outputs: dict[str, list[Value]] = {}
+        self.values = graph.values
+        self.makers: dict[int, Any] = graph.starts()
+        self.outputs = {op.name: [self.values[number]] for number, op in self.makers.items()}
+        self.calls: dict[str, list[Call]] = defaultdict(list)
+        self.readers: dict[str, list[Any]] = defaultdict(list)
         self.covered: set[str] = set()
-        self._calls: dict[str, list[Call]] = {}
-        self._sources: dict[str, list[Any]] = {}
-        self._readers: dict[str, list[Any]] = {}
-        self._values, self._makers = graph.values, graph.starts()
-        for number, layer in graph.starts().items():
-            self._add(layer, [Ref(number)])
         for call in graph.calls:
-            self._add(call.op, call.outputs)
-            self._calls[call.op.name].append(call)
+            self.makers.update((ref.index, call.op) for ref in call.outputs)
+            self.outputs.setdefault(call.op.name, [self.values[one.index] for one in call.outputs])
+            self.calls[call.op.name].append(call)
             for ref in call.inputs:
-                source = self._makers[ref.index]
-                self._readers[source.name].append(call.op)
-                if graph.values[ref.index].dtype.startswith("float"):
-                    self._sources[call.op.name].append(source)
+                self.readers[self.makers[ref.index].name].append(call.op)
         for ref in tree.flatten(graph.outputs):
-            self._readers[self.maker(ref).name].append(None)
-
-    def _add(self, operation: Any, outputs: Iterable[Ref]) -> None:
-        name = operation.name
-        self.operations[name] = operation
-        self.outputs.setdefault(name, [self._values[ref.index] for ref in outputs])
-        for known in (self._calls, self._sources, self._readers):
-            known.setdefault(name, [])
-        self._makers.update((ref.index, operation) for ref in outputs)
-
-    def maker(self, ref: Ref) -> Any:
-        """Return the operation, or the layer of the input, that a tensor is the output of."""
-        return self._makers[ref.index]
-
-    def calls(self, operation: Any) -> list[Call]:
-        """Return the calls of an operation in this model."""
-        return self._calls[operation.name]
+            self.readers[self.makers[ref.index].name].append(None)
+        self.operations = {op.name: op for op in self.makers.values()}
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
-        return self._sources[operation.name]
-
-    def readers(self, operation: Any) -> list[Any]:
-        """Return the readers of an operation's output; None stands for an output of the model."""
-        return self._readers[operation.name]
+        read = [ref.index for call in self.calls[operation.name] for ref in call.inputs]
+        return [self.makers[i] for i in read if self.values[i].dtype.startswith("float")]
 
     def symbol(self, leaf: Any) -> Any:
         """Return a symbolic tensor, with its mask, for a tensor in the arguments of a call."""
         if not isinstance(leaf, Ref):
             return leaf
-        value = self._values[leaf.index]
+        value = self.values[leaf.index]
         mask = None if value.mask is None else keras.KerasTensor(value.mask, "bool")
         return with_mask(keras.KerasTensor(value.shape, value.dtype), mask)
 
@@ -95,7 +76,7 @@ def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
             continue
         if layer.activation is not keras.activations.linear:
             continue
-        after = graph.readers(layer)
+        after = graph.readers[layer.name]
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
         if after[0].axis in (-1, len(graph.outputs[layer.name][0].shape) - 1):
@@ -125,7 +106,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
     bound = {
         names[name]
         for name, operation in operations.items()
-        for reader in graph.readers(operation)
+        for reader in graph.readers[operation.name]
         if kind_of(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
     }
     free = {
@@ -163,7 +144,7 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
         return True
     # The converter fuses a ReLU into the operation before it, except into these. The input of a
     # fused one is not stored.
-    after = graph.readers(operation)
+    after = graph.readers[operation.name]
     if len(after) != 1:
         return True
     cut = kind_of(after[0]) in _CUTS and fixed_limits(operation) is None
@@ -190,11 +171,11 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     for operation in graph.operations.values():
         # The second has zero point 0, so that every runtime computes the product correctly.
         if kind_of(operation) == "product":
-            for call in graph.calls(operation):
+            for call in graph.calls[operation.name]:
                 factors = tree.flatten(call.args)
                 second = factors[1] if len(factors) == 2 else None
                 if isinstance(second, Ref):
-                    operations.append(graph.maker(second))
+                    operations.append(graph.makers[second.index])
     while operations:
         operation = operations.pop()
         if operation.name in found:
