@@ -11,6 +11,9 @@ import numpy as np
 from tfprune.runtime.flatbuffer import Reader
 from tfprune.workers.arrays import load_arrays
 
+# The calibrator gives a tensor that was always zero the range up to the smallest float.
+_ZEROS = 1e-6
+
 
 def convert_saved_model(
     folder: str,
@@ -99,7 +102,7 @@ def _widened(data: bytes) -> bytes:
                 continue
             low, high = (reader.vector(table, field, "<f4") for field in (0, 1))
             span = reader.span(table, 1, 4)
-            if span is not None and low.size == high.size == 1 and low[0] == high[0] == 0:
+            if span is not None and high.size == 1 and max(*abs(low), *abs(high)) < _ZEROS:
                 struct.pack_into("<f", edited, span.start, 1.0)
     return bytes(edited)
 
