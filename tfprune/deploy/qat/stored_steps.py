@@ -31,6 +31,9 @@ TABLES = frozenset({"Gather", "GatherV2", "ResourceGather"})
 # The second factor of these has zero point 0.
 _CENTERED = frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
 _TAKES_RELU = PRODUCTS | SUMS | {"Mul", "Sub"}
+# The runtime has no integer operation for these, and the converter cannot round their output to a
+# range of its own before it is joined.
+_FLOAT_ONLY = frozenset({"Cos", "Sin"})
 # They depend on the shape of their input only.
 _OF_SHAPES = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
 # The converter recognizes exact GELU by all operations up to three steps around these.
@@ -178,6 +181,8 @@ class StepGraph:
             return False
         after = self.after(tensor)
         if self._hides_score(step):
+            return False
+        if step.kind in _FLOAT_ONLY and {one.kind for one, _ in after} == {"ConcatV2"}:
             return False
         while step.kind in PRODUCTS and len(after) == 1 and after[0][0].kind in REARRANGES:
             after = self.after(after[0][0].outputs[0])
