@@ -1,7 +1,7 @@
 """Quantization-aware training."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -156,13 +156,15 @@ class _Rounding(FlatEdits):
         self.folded = foldable(graph, self.kinds)
         self.norms = {norm: graph.operations[norm] for norm in self.folded.values()}
         self.names = range_names(graph)
-        rounded = Counter(
+        # Number of operations that share a range.
+        self.rounded = Counter(
             self.names[name]
             for name, op in graph.operations.items()
             if isinstance(op, keras.layers.InputLayer) or has_range(op, self.folded, graph)
         )
-        about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
-        self.ranges = _RangeMaker(self.names, rounded, about_zero)
+        self.about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
+        self.ranges: dict[str, ActivationRange] = {}
+        self.starts: dict[str, Any] = {}
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
         calls = self.graph.calls[op.name]
@@ -209,13 +211,32 @@ class _Rounding(FlatEdits):
         layer = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
         if not isinstance(layer, keras.layers.InputLayer) or not given.dtype.startswith("float"):
             return given
-        return self.ranges.after_input(layer.name, given)
+        if layer.name not in self.starts:
+            self.starts[layer.name] = self._in_range(layer, given)
+        return self.starts[layer.name]
 
     def after(self, call: Call, made: Any) -> Any:
-        if not has_range(call.op, self.folded, self.graph):
-            return made
-        first = self.graph.operations.get(self.names[call.op.name])
-        return self.ranges.after(call.op.name, made, fixed_limits(first))
+        stored = has_range(call.op, self.folded, self.graph)
+        return self._in_range(call.op, made) if stored else made
+
+    def _in_range(self, op: Any, tensor: Any) -> Any:
+        """Return a tensor, rounded like the output of an operation or the input of the model."""
+        name = self.names[op.name]
+        free = name + _RANGE
+        tensors = self.rounded[name]
+        if tensors > 1 and free in self.ranges:
+            return self.ranges[free](tensor)
+        while free in self.ranges:  # a layer that is used several times
+            free += "_again"
+        centered = name in self.about_zero
+        self.ranges[free] = ActivationRange(
+            # All tensors of a batch together narrow the range as much as one does.
+            momentum=MOMENTUM ** (1 / tensors),
+            about_zero=centered,
+            fixed=None if centered else fixed_limits(self.graph.operations.get(name)),
+            name=free,
+        )
+        return self.ranges[free](tensor)
 
 
 class _Stripping(FlatEdits):
@@ -237,47 +258,3 @@ class _Stripping(FlatEdits):
         if type(call.op) is QuantisedCall:
             args, kwargs = unpacked(args[0], call.op.rest)
         return op(*args, **kwargs)
-
-
-class _RangeMaker:
-    """Inserts a range after each tensor, with unique names.
-
-    Args:
-        names: The name of the range after each operation; operations with one name share it.
-        rounded: Number of operations that share the range of a name.
-        about_zero: Names of ranges that are symmetric around zero.
-    """
-
-    def __init__(
-        self, names: Mapping[str, str], rounded: Mapping[str, int], about_zero: Container[str]
-    ) -> None:
-        self._names = names
-        self._rounded = rounded
-        self._about_zero = about_zero
-        self._made: dict[str, ActivationRange] = {}
-        self._after_inputs: dict[str, Any] = {}
-
-    def after(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
-        """Return a tensor, rounded like the output of the named operation."""
-        name = self._names[name]
-        free = name + _RANGE
-        tensors = self._rounded[name]
-        if tensors > 1 and free in self._made:
-            return self._made[free](tensor)
-        while free in self._made:  # a layer that is used several times
-            free += "_again"
-        centered = name in self._about_zero
-        self._made[free] = ActivationRange(
-            # All tensors of a batch together narrow the range as much as one does.
-            momentum=MOMENTUM ** (1 / tensors),
-            about_zero=centered,
-            fixed=None if centered else limits,
-            name=free,
-        )
-        return self._made[free](tensor)
-
-    def after_input(self, name: str, tensor: Any) -> Any:
-        """Return a float input of the model, rounded once for all that read it."""
-        if name not in self._after_inputs:
-            self._after_inputs[name] = self.after(name, tensor)
-        return self._after_inputs[name]

@@ -30,10 +30,6 @@ _CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
 _GRAPHS: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
 
-class _Slot:
-    """Stands for a tensor in the arguments of a call."""
-
-
 def packed(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the tensors in the arguments of a call, and the rest of the arguments as a config."""
     tensors: list[Any] = []
