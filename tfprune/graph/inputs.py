@@ -113,7 +113,7 @@ def typed(model: Any, shapes: Any) -> Any:
     floats = ["float32"] * count
     others = itertools.product(("int32", "float32", "bool"), repeat=count)
     given = itertools.chain([floats], itertools.islice(others, _TRIALS))
-    types = list(next(filter(fit, given), floats)) if model.built else floats
+    types = list(next((each for each in given if fit(each)), floats)) if model.built else floats
     for place in range(count):
         fewer = [*types[:place], "float32", *types[place + 1 :]]
         if fewer != types and fit(fewer):

@@ -107,7 +107,9 @@ def add_before_moving(function: Any) -> None:
             if last is None or source is None or readers[start] != 1:
                 continue
             shape, e = sizes(start), Expression(function, node)
-            channels = shape[-1] if shape else -1
+            if not shape:
+                continue
+            channels = shape[-1]
             product = source.op in PRODUCTS or source.name in fused
             if not product or channels < 1 or (sizes(end) or [0])[-1] != channels:
                 continue
