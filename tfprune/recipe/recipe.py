@@ -20,6 +20,7 @@ from tfprune.recipe.tables import (
     Table,
     TrainTable,
 )
+from tfprune.recipe.task_table import TaskTable
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Recipe:
 
     model: ModelTable | None = None
     data: DataTable | None = None
+    task: TaskTable | None = None
     train: TrainTable | None = None
     shrink: ShrinkTable | None = None
     prune: PruneTable | None = None
@@ -77,6 +79,7 @@ def _values(table: Table) -> dict[str, Any]:
 TABLES: dict[str, type[Table]] = {
     "model": ModelTable,
     "data": DataTable,
+    "task": TaskTable,
     "train": TrainTable,
     "shrink": ShrinkTable,
     "prune": PruneTable,
