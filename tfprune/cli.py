@@ -56,6 +56,9 @@ def main() -> NoReturn:
 GATES = {
     "min_accuracy": "minimum accuracy on the data",
     "max_accuracy_drop": "maximum loss of accuracy against the baseline",
+    "max_drop": "maximum loss of the task's metric against the baseline, in its unit",
+    "min_score": "minimum of a metric where higher is better",
+    "max_score": "maximum of a metric where lower is better",
     "max_bytes": "maximum size of the file",
     "max_gzip_bytes": "maximum size of the file under gzip",
     "min_compression": "minimum times smaller than the baseline under gzip",

@@ -95,10 +95,7 @@ def digit_boxes(seed: int) -> Pairs:
 
 
 def digit_anomalies(seed: int) -> Pairs:
-    """Return digits without label; in the test set, a third has been replaced by noisy mirrors.
-
-    An anomaly is a digit whose left and right halves have been exchanged.
-    """
+    """Return digits; a third of the test set has its left and right halves exchanged, label 1."""
     (x, _), (test, _) = digits(seed)
     odd = np.random.default_rng(seed + 1).random(len(test)) < 1 / 3
     test = np.where(odd[:, None, None, None], np.roll(test, 4, axis=2), test)

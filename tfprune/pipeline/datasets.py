@@ -280,7 +280,7 @@ def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
             raise DataError(
                 f"{name}: {what} of type {array.dtype}; expected numbers, in arrays of one shape."
             )
-    for _, array in arrays:
+    for array in leaves(y):
         if x.ndim == 0 or array.ndim == 0 or len(x) == 0:
             shapes = f"{x.shape} and {array.shape}"
             raise DataError(f"{name} is empty: {shapes}. Give at least one example.")

@@ -47,6 +47,11 @@ _METRICS = {
 """Names of Keras's metrics, and ours."""
 
 
+def output_names(model: keras.Model) -> list[str]:
+    """Return the names of the outputs; a Sequential has one, without a name."""
+    return list(getattr(model, "output_names", None) or ["output"])
+
+
 @dataclass(frozen=True)
 class Compiled:
     """What a compiled model says: its task, its optimizer, and metrics that have no counterpart."""
@@ -65,7 +70,7 @@ def compiled_with(model: keras.Model, labels: Any) -> Compiled | None:
     loss = options.get("loss")
     if loss is None:
         return None
-    names, shapes = list(model.output_names), [tuple(out.shape) for out in model.outputs]
+    names, shapes = output_names(model), [tuple(out.shape) for out in model.outputs]
     unknown: list[str] = []
     if len(names) == 1:
         (one,) = keras.tree.flatten(loss)
@@ -197,14 +202,18 @@ def _from_class_numbers(loss: Any) -> Loss:
 
 
 def _last(model: keras.Model, output: str | None) -> int | None:
-    place = 0 if output is None else list(model.output_names).index(output)
+    place = 0 if output is None else output_names(model).index(output)
     return model.outputs[place].shape[-1]  # type: ignore[no-any-return]
+
+
+LARGE = 1e4
+"""Factor for examples on which a logit leaves [0, 1]."""
 
 
 def gives_probabilities(model: keras.Model, data: Dataset, output: str | None = None) -> bool:
     """Return whether outputs are in [0, 1] and, if there are several classes, sum to 1.
 
-    A single logit may be in [0, 1] by chance: examples a hundred times as large tell it.
+    A single logit may be in [0, 1] by chance: much larger examples tell it.
     """
     task = data.task if output is None else data.task.outputs[output]
     examples = data.train.x[:32]
@@ -212,7 +221,7 @@ def gives_probabilities(model: keras.Model, data: Dataset, output: str | None = 
     inside = bool((outputs >= 0).all())
     if task.kind.form == "decisions" or outputs.shape[-1] == 1:
         if examples.dtype.kind == "f":
-            large = _outputs(model, np.concatenate([100 * examples, -100 * examples]), output)
+            large = _outputs(model, np.concatenate([LARGE * examples, -LARGE * examples]), output)
             outputs = np.concatenate([outputs, large])
         return bool((outputs >= 0).all() and (outputs <= 1).all())
     return inside and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2)
@@ -238,6 +247,6 @@ def task_of_model(model: keras.Model, data: Dataset) -> Task:
 def _outputs(model: keras.Model, examples: np.ndarray, output: str | None) -> np.ndarray:
     found = model(examples, training=False)
     if output is not None:
-        place = list(model.output_names).index(output)
+        place = output_names(model).index(output)
         found = found[output] if isinstance(found, Mapping) else keras.tree.flatten(found)[place]
     return np.asarray(keras.ops.convert_to_numpy(found), np.float32)

@@ -58,7 +58,8 @@ def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: Output
 def check_model(model: "keras.Model", data: Dataset) -> None:
     """Raise unless the model fits the data and its task."""
     name, task = f"the model {model.name!r}", data.task
-    names = list(model.output_names) if model.built and model.outputs else []
+    known = model.built and model.outputs
+    names = list(getattr(model, "output_names", None) or ["output"]) if known else []
     several = bool(task.outputs) or task.name == "custom"
     if len(model.inputs or ()) != 1 or not names or (len(names) > 1 and not several):
         raise ModelError(
@@ -174,13 +175,12 @@ def _with_heads(name: str, body: list[Any], outputs: Outputs) -> "keras.Model":
 
     if isinstance(outputs, int):
         return Sequential([*body, layers.Dense(outputs, name="logits")], name=name)
-    shared = Sequential(body)
-    x = shared.inputs[0]
-    last = x
-    for layer in shared.layers:
+    first, *rest = body
+    last = first
+    for layer in rest:
         last = layer(last)
     heads = {key: layers.Dense(count, name=key)(last) for key, count in outputs.items()}
-    return Model(x, heads, name=name)
+    return Model(first, heads, name=name)
 
 
 @BUILDERS.register("attention")

@@ -57,8 +57,8 @@ class ModelTable(Table):
     weights: str | None = option(TEXT, "a weights file, for keras.applications.NAME", None)
     options: Mapping[str, Any] | None = option(
         OPTIONS,
-        "arguments for a built-in model (attention: width, heads, blocks; convnet: width; "
-        "mlp: width), application or function",
+        "arguments for a built-in model (attention: width, heads, blocks; autoencoder: width, "
+        "code; convnet: width; mlp: width; unet: width), application or function",
         None,
     )
 

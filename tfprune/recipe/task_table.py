@@ -87,6 +87,16 @@ class TaskTable(Table):
     )
     weight: float = option(NOT_NEGATIVE, "weight of the loss, among several outputs", 1.0)
 
+    @property
+    def is_share(self) -> bool:
+        """Return whether the first metric is in [0, 1]; one that is a function may be anything."""
+        if any(map(is_function, self.metrics)) or (self.outputs and _has_functions(self.outputs)):
+            return False
+        try:
+            return task_of(self).measures[0].metric.share
+        except OptionError:
+            return False  # which `faults` reports
+
     def unread(self) -> dict[str, str]:
         """Return what several outputs have each, and the weight of a single one."""
         if self.outputs is None:
@@ -110,8 +120,8 @@ def _has_functions(outputs: Mapping[str, Any]) -> bool:
     return any(is_function(name) for keys in outputs.values() for name in keys.get("metrics", ()))
 
 
-def task_of(table: TaskTable) -> Task:
-    """Return the task of a table; functions that it names are imported.
+def task_of(table: TaskTable, *, part: bool = False) -> Task:
+    """Return the task of a table, or of the `part` for one output; its functions are imported.
 
     Raises:
         OptionError: A metric is not for the task, has no direction, or cannot be imported.
@@ -119,10 +129,13 @@ def task_of(table: TaskTable) -> Task:
     options = {
         field.name: getattr(table, field.name)
         for field in dataclasses.fields(table)
-        if getattr(table, field.name) is not None and field.name not in table.unread()
+        if getattr(table, field.name) is not None
+        and (field.name not in table.unread() or (part and field.name == "weight"))
     }
     outputs = {
-        output: task_of(TaskTable(**{**keys, "metrics": _metrics(keys.get("metrics", ()))}))
+        output: task_of(
+            TaskTable(**{**keys, "metrics": _metrics(keys.get("metrics", ()))}), part=True
+        )
         for output, keys in (table.outputs or {}).items()
     }
     options["metrics"] = [

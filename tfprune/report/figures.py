@@ -98,7 +98,7 @@ def _best(report: "Report") -> dict[str, tuple[int, ...]]:
     return {
         **{
             measure.name: rows(
-                [(*row_scores(row), *[None] * index)[index] for row in report.rows],
+                [(*row_scores(row), *[None] * (index + 1))[index] for row in report.rows],
                 high=measure.higher_is_better,
             )
             for index, measure in enumerate(report.all_measures)

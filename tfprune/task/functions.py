@@ -67,5 +67,4 @@ def function_metric(function: Any, higher_is_better: bool | None) -> Metric:
         ("any",),
         lambda: Whole(function),
         higher_is_better=higher,
-        share=False,
     )

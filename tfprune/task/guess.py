@@ -32,21 +32,18 @@ def guess_task(labels: Any, outputs: Any = None) -> Task:
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     rank = labels.ndim
-    if _are_fractions(labels):
+    soft = rank == 2 and bool((labels >= 0).all()) and np.allclose(labels.sum(1), 1)
+    if not soft and _are_fractions(labels):
         return Task("regression")
-    if rank == 1:
+    if rank == 1 or soft:
         return Task("classification")
     binary = bool(np.isin(labels, (0, 1)).all())
     by_class = outputs is not None and np.ndim(outputs) == rank + 1
     if binary and rank == 2 and not by_class:
-        one_hot = (labels.sum(1) == 1).all()
-        return Task("classification" if one_hot else "multi_label")
+        return Task("multi_label")
     return Task({2: "tagging", 3: "segmentation"}.get(rank, "classification"))
 
 
 def _are_fractions(labels: np.ndarray) -> bool:
     """Return whether labels are measurements: a single wrong class number is not enough."""
-    if labels.dtype.kind != "f":
-        return False
-    soft = labels.ndim > 1 and np.allclose(labels.sum(-1), 1) and (labels >= 0).all()
-    return not soft and bool((labels != np.rint(labels)).mean() > 0.5)
+    return labels.dtype.kind == "f" and bool((labels != np.rint(labels)).mean() > 0.5)

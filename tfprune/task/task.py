@@ -65,7 +65,8 @@ _KINDS = {
         "binary_crossentropy", "0 or 1 for each label",
     ),
     "regression": Kind(
-        "numbers", "numbers", ("mae", "rmse", "r2"), "mse", "numbers in the shape of the output"
+        "numbers for each sample", "numbers", ("mae", "rmse", "r2"), "mse",
+        "numbers in the shape of the output",
     ),
     "segmentation": Kind(
         "a class for each pixel", "classes", ("mean_iou", "pixel_accuracy"), _CROSS_ENTROPY,
