@@ -119,7 +119,7 @@ def compare(
         progress=progress,
     )
     rows = []
-    with progress.task("sizes and memory", len(files)) as task:
+    with progress.task("sizes and memory", len(files)) as step:
         for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):
             figures = _file_figures(content) | models[index][0] | _time_figures(timed, index)
             if device == "host":  # memory is measured on this machine only
@@ -130,7 +130,7 @@ def compare(
             source = subject.source
             scheme = source.report.scheme if isinstance(source, Artifact) else ""
             rows.append(Row(name=subject.name, scheme=scheme, **figures))
-            task.advance()
+            step.advance()
     fallback = chosen if isinstance(chosen, Task) else Task()
     measures = measures_of(scores[0].task if scores else fallback)
     report = Report(

@@ -124,7 +124,7 @@ def score_files(
         takes = inputs_of_specs(runners[0].inputs)
         for batch in read(data, takes, "data", size=batch_size, labels=_need(wanted)):
             x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs
-            answers = [runner.run_named(x) for runner in runners]
+            answers = [dict(runner.run_named(x)) for runner in runners]
             if not isinstance(wanted, Task):
                 wanted = wanted(batch.labels, answers[0])
                 chosen = _outputs_of(runners, wanted, output, labels)
@@ -140,10 +140,10 @@ def score_files(
                 tally.look_at(runner.arrays(x), runner.inputs)
                 tally.scoring.add(found, truth, batch.inputs, batch.first)
             step.advance(batch.size)
-    found = [tally.result() for tally in tallies]
+    results = [tally.result() for tally in tallies]
     if one_class := tallies[0].scoring.one_class():
-        found[0] = replace(found[0], notes=(one_class, *found[0].notes))
-    return tuple(found)
+        results[0] = replace(results[0], notes=(one_class, *results[0].notes))
+    return tuple(results)
 
 
 def chosen_task(task: Task | str | None, metric: Metric | None) -> Choice:

@@ -152,9 +152,11 @@ def prepare(
         weight_rules(scheme, recipe.quantize.layers or {})
     if out is not None:
         check_run_folder(out, resume=resume)
-    wanted = as_task(task) if task is not None else recipe.task and task_of(recipe.task)
+    wanted = task_of(recipe.task) if recipe.task else None
+    wanted = wanted if task is None else as_task(task)
     dataset = _as_data(data, recipe, wanted)
-    optimizer, notes = None, ()
+    optimizer: Any = None
+    notes: tuple[str, ...] = ()
     if model is not None and hasattr(model, "compiled"):
         dataset, optimizer, notes = _compiled(model, dataset, fixed=wanted is not None)
     _check_task(recipe, dataset)

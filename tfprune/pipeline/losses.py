@@ -203,7 +203,7 @@ def _from_class_numbers(loss: Any) -> Loss:
 
 def _last(model: keras.Model, output: str | None) -> int | None:
     place = 0 if output is None else output_names(model).index(output)
-    return model.outputs[place].shape[-1]  # type: ignore[no-any-return]
+    return model.outputs[place].shape[-1]
 
 
 LARGE = 1e4

@@ -179,8 +179,8 @@ def _with_heads(name: str, body: list[Any], outputs: Outputs) -> "keras.Model":
     last = first
     for layer in rest:
         last = layer(last)
-    heads = {key: layers.Dense(count, name=key)(last) for key, count in outputs.items()}
-    return Model(first, heads, name=name)
+    ends = {key: layers.Dense(count, name=key)(last) for key, count in outputs.items()}
+    return Model(first, ends, name=name)
 
 
 @BUILDERS.register("attention")
@@ -218,8 +218,8 @@ def attention(
     x = layers.Flatten(name="flatten")(layers.LayerNormalization(name="norm")(x))
     if isinstance(classes, int):
         return Model(image, layers.Dense(classes, name="logits")(x), name="attention")
-    heads = {name: layers.Dense(count, name=name)(x) for name, count in classes.items()}
-    return Model(image, heads, name="attention")
+    ends = {name: layers.Dense(count, name=name)(x) for name, count in classes.items()}
+    return Model(image, ends, name="attention")
 
 
 @BUILDERS.register("unet")
