@@ -20,7 +20,7 @@ BUDGET = {
     "train": {"epochs": 2}, "shrink": {"epochs": 1}, "prune": {"epochs": 2, "end_epoch": 1.0},
     "measure": {"runs": 3}, "gate": {"max_drop": 0.9},
 }  # fmt: skip
-LONG = ("boxes", "segmentation")
+LONG = ("anomalies", "boxes", "labels", "segmentation")
 
 
 def small(name: str) -> list[str]:
