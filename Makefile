@@ -85,6 +85,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/hub.py
 	$(BIN)/python benchmarks/matrix.py
 	$(BIN)/python benchmarks/verbs.py
+	$(BIN)/python benchmarks/verbs.py --applications
 	$(BIN)/python benchmarks/scheme_choice.py
 	$(BIN)/python benchmarks/sparse_kernels.py
 	$(BIN)/python benchmarks/timing_noise.py

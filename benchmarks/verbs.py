@@ -1,7 +1,9 @@
 """Models × verbs: what tfprune does with architectures as people write them.
 
-    python benchmarks/verbs.py [--work DIR] [--only TEXT] [--verb NAME] [--limit SECONDS] [--table]
+    python benchmarks/verbs.py [--applications] [--work DIR] [--only TEXT] [--verb NAME]
+                               [--limit SECONDS] [--table]
 
+The models are those of benchmarks/architectures, or all of keras.applications.
 Cells run in a child process; what ends it is a fault of the cell that was under way, and the next
 cells go on in a new one. A finished cell is a line in DIR/cells.jsonl; killed and
 started again, the run goes on from there. The table is stored once all cells that were asked for
@@ -19,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, Architecture
 from cells import read, store
 from harness import publish
 from verb_cells import SPARSITY, VERBS, cells_of
@@ -35,6 +37,13 @@ HEADS = {
     "quantize_aware": "quantize_aware, fit, int8",
 }
 KINDS = ("done", "refused", "fault")
+OF_APPLICATIONS = ("shrink", "prune", "quantize_aware", "int8", "ONNX")
+"""The verbs for keras.applications, which take a minute each."""
+APPLICATIONS = "applications"
+TABLES = {
+    False: ("verbs", "Architectures as people write them × what tfprune does"),
+    True: ("verbs_applications", "keras.applications × what tfprune does"),
+}
 A_CHILD = 60
 """Cells after which a new child process begins: TensorFlow gives little of its memory back."""
 
@@ -117,36 +126,38 @@ def words(cell: dict[str, Any] | None, notes: Notes) -> str:
     return f"**FAULT** ({number})" if kind == "fault" else f"refused ({number})"
 
 
-def sums(cells: Cells) -> list[str]:
+def sums(cells: Cells, verbs: Sequence[str]) -> list[str]:
     """Return the last row: how many models each verb did."""
     found = []
-    for verb in VERBS:
+    for verb in verbs:
         kinds = Counter(kind_of(cell) for (_, other), cell in cells.items() if other == verb)
         found.append(f"{kinds['done']} of {kinds.total()}")
     return found
 
 
-def publish_table(cells: Cells) -> None:
-    """Print and store the table."""
+def publish_table(
+    cells: Cells, chosen: Sequence[Architecture], verbs: Sequence[str], name: str, title: str
+) -> None:
+    """Print and store the table of some models and verbs."""
     notes = Notes()
     rows = [
-        [one.domain, name, *(words(cells.get((name, verb)), notes) for verb in VERBS)]
-        for name, one in ARCHITECTURES.items()
+        [one.domain, one.name, *(words(cells.get((one.name, verb)), notes) for verb in verbs)]
+        for one in chosen
     ]
-    missing = len(ARCHITECTURES) * len(VERBS) - len(cells)
+    missing = len(chosen) * len(verbs) - len(cells)
     publish(
-        "verbs",
-        title="Architectures as people write them × what tfprune does",
-        columns=("domain", "model", *(HEADS.get(verb, verb) for verb in VERBS)),
-        rows=[*rows, ["", "done", *sums(cells)]],
+        name,
+        title=title,
+        columns=("domain", "model", *(HEADS.get(verb, verb) for verb in verbs)),
+        rows=[*rows, ["", "done", *sums(cells, verbs)]],
         numbers=list(cells.values()),
         seeds=(0,),
         remarks=[
             *([f"Unfinished: {missing} cells are missing."] if missing else []),
-            "Small models of random weights (benchmarks/architectures/). `units`: the groups that "
-            "can be removed, and their share of the weights. `shrink`: the MACs left, and the "
-            "difference from the silenced original. `prune`: the kernels whose zeros were counted "
-            "after stripping. Files: the root mean square of the difference from the Keras model, "
+            "Models of random weights (benchmarks/architectures/). `units`: the groups that can be "
+            "removed, and their share of the weights. `shrink`: the MACs left, and the difference "
+            "from the silenced original. `prune`: the kernels whose zeros were counted after "
+            "stripping. Files: the root mean square of the difference from the Keras model, "
             "as a share of the output's standard deviation, and how often the largest output is "
             "the same one (of random weights, whose outputs are close to each other).",
             *notes.shown(),
@@ -161,21 +172,25 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only models whose domain and name hold this")
     parser.add_argument("--verb", choices=VERBS, action="append", help="only this verb, or these")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a cell")
+    parser.add_argument("--applications", action="store_true", help="keras.applications instead")
     parser.add_argument("--table", action="store_true", help="only print what is finished")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     # Where the child processes find the cells' module.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[0], os.getenv("PYTHONPATH")]))
-    names = [n for n, one in ARCHITECTURES.items() if options.only in f"{one.domain} {n}"]
+    ours = [o for o in ARCHITECTURES.values() if options.applications == (o.domain == APPLICATIONS)]
+    verbs = options.verb or (OF_APPLICATIONS if options.applications else list(VERBS))
+    names = [one.name for one in ours if options.only in f"{one.domain} {one.name}"]
     if not names:
         raise SystemExit(f"--only: no model holds {options.only!r}")
     if not options.table:
-        finish(options.work, names, options.verb or list(VERBS), options.limit)
+        finish(options.work, names, verbs, options.limit)
     if (options.only or options.verb) and not options.table:
         return
-    known = {(name, verb) for name in ARCHITECTURES for verb in VERBS}
+    known = {(one.name, verb) for one in ours for verb in verbs}
     cells = {key: cell for key, cell in read_cells(options.work).items() if key in known}
-    publish_table(cells)
+    file, title = TABLES[options.applications]
+    publish_table(cells, ours, verbs, file, title)
     faults = sum(kind_of(cell) == "fault" for cell in cells.values())
     if faults:
         raise SystemExit(f"{faults} cells are faults")

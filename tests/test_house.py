@@ -239,6 +239,35 @@ def test_every_module_can_be_imported_before_all_others() -> None:
     assert done.stdout == ""
 
 
+# What of Keras reads the nodes of a model, and where it may be used: `tfprune.graph` is the reader
+# of Keras 3 for every verb, and one module of the bridge reads tf_keras.
+READS_NODES = {
+    "graph_inside",
+    "maker_of",
+    "nodes_in_order",
+    "note_calls",
+    "symbolic_inputs_of",
+    "symbolic_outputs_of",
+}
+READERS = ("bridge/graphs.py", "graph/", "keras_support/internals.py")
+# What else has an attribute `layers` or `operations`: packages, and data of ours.
+NOT_MODELS = re.compile(
+    r"keras|tf\.keras|(.+\.)?api|block|line|group|table|options|recipe\.quantize|(.+\.)?graph|self"
+)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not str(p).startswith(READERS)], ids=str)
+def test_models_are_read_in_one_place(path: Path) -> None:
+    found = []
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found += [alias.name for alias in node.names if alias.name in READS_NODES]
+        if isinstance(node, ast.Attribute) and node.attr in ("layers", "operations"):
+            base = ast.unparse(node.value)
+            found += [] if NOT_MODELS.fullmatch(base) else [f"{base}.{node.attr}"]
+    assert found == [], f"{path}: read the model with tfprune.graph.read"
+
+
 def test_temporary_folders_are_made_where_they_are_cleaned_up() -> None:
     """But those of a run's own folder, which the run sweeps."""
     made = {

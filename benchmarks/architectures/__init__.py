@@ -1,6 +1,7 @@
 """Small Keras 3 models of many kinds, written by hand as people write them in tutorials."""
 
 from architectures import (  # noqa: F401 - each registers its models
+    applications,
     audio,
     custom,
     generative,

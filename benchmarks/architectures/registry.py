@@ -76,13 +76,16 @@ def settle(model: keras.Model, x: Any) -> None:
 ARCHITECTURES: dict[str, Architecture] = {}
 
 
-def architecture(name: str, takes: Any) -> Callable[[Build], Build]:
-    """Register a function that returns a model, under the name of its row in the table."""
+def architecture(name: str, takes: Any, domain: str = "") -> Callable[[Build], Build]:
+    """Register a function that returns a model, under the name of its row in the table.
+
+    Its domain is the module it stands in, if none is given.
+    """
 
     def register(make: Build) -> Build:
         assert name not in ARCHITECTURES, name
-        domain = make.__module__.rpartition(".")[2]
-        ARCHITECTURES[name] = Architecture(name, domain, takes, make)
+        of = domain or make.__module__.rpartition(".")[2]
+        ARCHITECTURES[name] = Architecture(name, of, takes, make)
         return make
 
     return register

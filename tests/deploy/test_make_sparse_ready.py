@@ -47,6 +47,24 @@ def test_depthwise_strides_are_rewritten_exactly(model):
     assert rewritten.get_layer("dw").padding == "valid"
 
 
+def test_a_padding_before_a_padded_stride_stays():
+    inputs = keras.Input((8, 8, 4))
+    padded = L.ZeroPadding2D(3)(inputs)
+    model = keras.Model(inputs, L.DepthwiseConv2D(3, strides=2, padding="same")(padded))
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 4)).astype("float32")
+    np.testing.assert_allclose(make_sparse_ready(model)[0](x), model(x), atol=1e-5)
+
+
+def test_a_layer_that_is_called_twice_is_left_as_it_is():
+    inputs = keras.Input((8, 8, 4))
+    pool, shared = L.GlobalAveragePooling2D(), L.Conv2D(4, 3, strides=2, padding="same")
+    model = keras.Model(inputs, L.Concatenate()([pool(inputs), pool(shared(shared(inputs)))]))
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 4)).astype("float32")
+    rewritten, changes = make_sparse_ready(model)
+    np.testing.assert_allclose(rewritten(x), model(x), atol=1e-5)
+    assert (changes.exact, changes.tune) == ((), ())
+
+
 def test_what_moves_by_a_pixel_is_said():
     model = _depthwise_net(8, kernel=5)
     rewritten, changes = make_sparse_ready(model)

@@ -4,18 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.graph.call_kinds import _KINDS, kind_of, names_of
+from tfprune.graph.call_kinds import KINDS, kind_of, names_of
 from tfprune.graph.cost.mac_rules import FREE, rule_of
 
 L = keras.layers
 
 
 def test_every_name_has_one_kind():
-    names = names_of(*_KINDS)
+    names = names_of(*KINDS)
     assert sorted(set(names)) == sorted(names)
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_all_but_products_cost_nothing(kind):
     x = {name: getattr(keras.layers, name, None) for name in names_of(kind)}
     for layer in (layer for layer in x.values() if layer is not None):

@@ -187,6 +187,19 @@ def test_a_functional_subclass_becomes_plain(check) -> None:
     assert "Pruned" in report.notes[0]
 
 
+def test_a_model_that_overrides_its_call_is_no_function() -> None:
+    class Halved(Pruned):
+        def call(self, inputs, training=None, mask=None):
+            return super().call(inputs) * 0.5
+
+    tf_keras = pytest.importorskip("tf_keras")
+    old = tf_keras.Sequential([tf_keras.layers.Dense(2)])
+    assert not is_function(Halved())
+    assert is_function(old)
+    assert is_function(keras.Sequential([kl.Dense(2)]))
+    assert not is_function(kl.Dense(2))
+
+
 class Own(keras.layers.Layer):
     """A layer with no rule, which computes with functions of TensorFlow: it cannot be traced."""
 

@@ -4,7 +4,14 @@ import pytest
 from keras import layers as kl
 from keras import ops
 
-from tfprune.graph.rebuild import flat_model, is_primitive
+from tfprune.graph.rebuild import (
+    FlatEdits,
+    flat_graph,
+    flat_model,
+    is_primitive,
+    read_weights,
+    rebuild,
+)
 
 X = np.random.default_rng(0).normal(size=(5, 8)).astype("float32")
 
@@ -70,7 +77,7 @@ def test_the_original_is_neither_changed_nor_shared() -> None:
     model.compile("sgd", "mse")
     before = [weight.copy() for weight in model.get_weights()]
     flat = flat_model(model)
-    assert flat.compiled
+    flat.compile("sgd", "mse")
     flat.fit(X, np.ones((5, 2)), verbose=0)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -92,3 +99,35 @@ def test_what_is_lost_of_training_is_a_warning() -> None:
     with pytest.warns(UserWarning, match="own computes something else in training"):
         flat = flat_model(model)
     np.testing.assert_allclose(flat(X, training=True), model(X), rtol=1e-6)
+
+
+class _Halved(FlatEdits):
+    """Drops ReLUs, and halves what each call of a Dense layer gives."""
+
+    def is_dropped(self, op):
+        return type(op) is kl.ReLU
+
+    def kind(self, op):
+        return Doubled if type(op) is kl.Dense else type(op)
+
+    def after(self, call, made):
+        return made * 0.5 if type(call.op) is kl.ReLU else made
+
+
+class Doubled(kl.Dense):
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=training) * 2
+
+
+def test_edits_change_classes_and_what_follows_a_call() -> None:
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, kl.Dense(2)(kl.ReLU()(kl.Dense(4)(inputs))))
+    graph = flat_graph(model)
+    weights = read_weights(graph)
+    edited = rebuild(graph, weights, _Halved(), weights).model
+    assert edited.inputs[0].name == model.inputs[0].name
+    linear = keras.Sequential([model.layers[1], model.layers[3]])
+    np.testing.assert_allclose(edited(X), linear(X) * 2, rtol=1e-5, atol=1e-6)
+    dense = graph.calls[0].op
+    kept = rebuild(graph, {}, _Halved()).model
+    assert not np.allclose(kept.layers[1].kernel, dense.kernel), "it keeps weights of its own"

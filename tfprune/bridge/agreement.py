@@ -2,27 +2,21 @@
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.bridge.graphs import (
-    dtype_of,
-    ends,
-    flatten,
-    given_to,
-    layers_within,
-    map_structure,
-    needed,
-    operation_of,
-)
+from tfprune.bridge.graphs import flatten, graph_of, map_structure
 from tfprune.bridge.layer_configs import Side, one_line
 from tfprune.data.model_comparison import full_shape, largest_share, random_input
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import graph_inside, is_symbolic, maker_of, mask_of, readers_of
+from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.read import is_function
+from tfprune.graph.rebuild import execute
+from tfprune.keras_support.internals import layers_below, mask_of
 
 TOLERANCE = 1e-5
 # For half precision: the order of sums differs between the generations.
@@ -38,15 +32,15 @@ _logger = logging.getLogger(__name__)
 class Comparison:
     """A model and its counterpart of the other generation.
 
-    `tensors` are those between the layers of both, with the name of the layer that makes them.
+    `tensors` are those of the graph with their counterparts, and the names of what makes them.
     """
 
     old: Any
     new: Any
     source: Side
     target: Side
-    inputs: Any
-    tensors: list[tuple[Any, Any, str]]
+    graph: Graph
+    tensors: list[tuple[Ref, Any, str]]
     caller: str
 
 
@@ -57,12 +51,12 @@ def verify(both: Comparison) -> None:
         ModelError: The message names the first layer that differs.
     """
     old, source = both.old, both.source
-    limit = tolerance(old, source)
-    samples = map_structure(Sampler(old, source, padded=True), both.inputs)
+    limit = tolerance(old)
+    samples = map_structure(Sampler(both.graph, source, padded=True), both.graph.inputs)
     worst = _worst(both, samples)
-    if not worst <= limit and _has_attention(old, source):
+    if not worst <= limit and _has_attention(old):
         # The output of attention with all positions masked is undefined in both.
-        samples = map_structure(Sampler(old, source, padded=False), both.inputs)
+        samples = map_structure(Sampler(both.graph, source, padded=False), both.graph.inputs)
         worst = _worst(both, samples)
         if worst <= limit:
             _logger.warning(
@@ -91,26 +85,32 @@ def _worst(both: Comparison, samples: Any) -> float:
     )
 
 
-def _has_attention(model: Any, side: Side) -> bool:
-    return any(type(layer).__name__ in _ATTENTION for layer in layers_within(model, side))
+def _has_attention(model: Any) -> bool:
+    return any(type(layer).__name__ in _ATTENTION for layer in layers_below(model))
 
 
 def _first_difference(both: Comparison, samples: Any, limit: float) -> str:
     old, new = both.old, both.new
     if isinstance(old, both.source.api.Sequential):
         mine = theirs = samples
-        for layer, other in zip(old.layers, new.layers, strict=True):
-            theirs, mine = layer(theirs, training=False), other(mine, training=False)
+        twins = graph_of(new, both.target).calls
+        for call, twin in zip(both.graph.calls, twins, strict=True):
+            layer = call.op
+            theirs, mine = layer(theirs, training=False), twin.op(mine, training=False)
             if not agree(theirs, mine, limit):
                 return f"layer {layer.name!r} ({type_name(layer)}). Replace that layer"
         return "its last layer. Replace that layer"
-    made = {id(t) for node in needed(ends(old)[1], {}, both.source) for t in flatten(node.outputs)}
-    for before, after, name in both.tensors:
-        if id(before) not in made:
-            continue
-        left = both.source.api.Model(ends(old)[0], before)(samples)
-        right = both.target.api.Model(ends(new)[0], after)(samples)
-        if not agree(left, right, limit):
+    found: dict[Ref, Any] = {}
+
+    def run(call: Call, args: Any, kwargs: Any) -> Any:
+        made = call.op(*args, **kwargs)
+        found.update(zip(call.outputs, flatten(made), strict=True))
+        return made
+
+    execute(both.graph, flatten(samples), run)
+    for ref, after, name in both.tensors:
+        right = both.target.api.Model(new.inputs, after)(flatten(samples))
+        if not agree(found[ref], right, limit):
             return f"layer {name!r}. Replace that layer"
     return "its output"
 
@@ -121,10 +121,10 @@ class Sampler:
     If `padded`, some rows of indices end in zeros.
     """
 
-    def __init__(self, model: Any, side: Side, *, padded: bool) -> None:
-        self.padded = padded
+    def __init__(self, graph: Graph, side: Side, *, padded: bool) -> None:
+        self.graph, self.side, self.padded = graph, side, padded
         self.random = np.random.default_rng(0)
-        layers = list(layers_within(model, side))
+        layers = layers_below(graph.model)
         sizes = [layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"]
         sizes += [
             layer.num_tokens for layer in layers if type(layer).__name__ == "CategoryEncoding"
@@ -133,39 +133,41 @@ class Sampler:
         # An input of indices is float32 by default in tf_keras.
         self.has_embedding = bool(sizes)
 
-    def __call__(self, tensor: Any) -> NDArray[Any]:
-        shape = sample_shape(tensor)
-        dtype = dtype_of(tensor)
+    def __call__(self, ref: Ref) -> NDArray[Any]:
+        indices = self.has_embedding and _feeds_embedding(self.graph, ref, self.side)
+        return self.array(self.graph.values[ref.index], indices)
+
+    def array(self, value: Value, indices: bool) -> NDArray[Any]:
+        """Return an array for an input of this shape and dtype."""
+        shape, dtype = sample_shape(value), value.dtype
         if dtype == "string":
             raise ModelError("an input of strings cannot be compared on random input: remove it")
-        if not ("int" in dtype or (self.has_embedding and _feeds_embedding(tensor))):
+        if not ("int" in dtype or indices):
             return random_input(self.random, shape, dtype)
         # 0, which may mean padding, is only at the end of a row.
         whole = (min(1, self.classes - 1), self.classes)
-        indices = random_input(self.random, shape, dtype, whole=whole, indices=True)
-        if self.padded and indices.ndim > 1:
-            indices[-1, indices.shape[1] // 2 + 1 :] = 0
-        return indices
+        array = random_input(self.random, shape, dtype, whole=whole, indices=True)
+        if self.padded and array.ndim > 1:
+            array[-1, array.shape[1] // 2 + 1 :] = 0
+        return array
 
 
-def sample_shape(tensor: Any) -> tuple[int, ...]:
+def sample_shape(value: Value) -> tuple[int, ...]:
     """Return the shape of a random array for an input, or of a tensor computed from it."""
-    if not tensor.shape:
-        return ()
-    sizes = tuple(tensor.shape)
-    return full_shape(sizes, 2, _OPEN_SIZE.get(len(sizes) - 2, 8))
+    sizes = value.shape
+    return full_shape(sizes, 2, _OPEN_SIZE.get(len(sizes) - 2, 8)) if sizes else ()
 
 
-def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
+def check_sizes(graph: Graph, most_elements: int) -> None:
     """Raise if comparing models would create an array with more elements.
 
     Raises:
         ModelError: The message names the layer and the shape.
     """
-    for node in nodes:
-        layer = operation_of(node)
-        made = [sample_shape(tensor) for tensor in flatten(node.outputs)]
-        for shape in [*made, *_scores_shapes(node, layer)]:
+    for call in graph.calls:
+        layer = call.op
+        made = [sample_shape(graph.values[ref.index]) for ref in call.outputs]
+        for shape in [*made, *_scores_shapes(graph, call)]:
             if math.prod(shape) > most_elements:
                 raise ModelError(
                     f"layer {layer.name!r} ({type_name(layer)}) creates an array of shape {shape}, "
@@ -173,33 +175,32 @@ def check_sizes(nodes: Iterable[Any], most_elements: int) -> None:
                 )
 
 
-def _scores_shapes(node: Any, layer: Any) -> Iterator[tuple[int, ...]]:
+def _scores_shapes(graph: Graph, call: Call) -> Iterator[tuple[int, ...]]:
     """Yield the shapes of attention's scores."""
-    kind = type(layer).__name__
+    kind = type(call.op).__name__
     if kind not in _ATTENTION:
         return
-    given = [t for t in flatten(list(given_to(node))) if is_symbolic(t)]
-    shapes_ = [sample_shape(tensor) for tensor in given if len(tensor.shape) > 2]
+    given = [graph.values[ref.index] for ref in call.inputs]
+    shapes_ = [sample_shape(value) for value in given if len(value.shape) > 2]
     lengths = [math.prod(shape[1:-1]) for shape in shapes_] or [1]
     width = shapes_[0][-1] if shapes_ and kind == "AdditiveAttention" else 1
-    yield (getattr(layer, "num_heads", 1), max(lengths), max(lengths), width)
+    yield (getattr(call.op, "num_heads", 1), max(lengths), max(lengths), width)
 
 
-def _feeds_embedding(tensor: Any) -> bool:
-    for node in readers_of(maker_of(tensor)):
-        taker = operation_of(node)
-        if type(taker).__name__ in ("Embedding", "CategoryEncoding"):
+def _feeds_embedding(graph: Graph, ref: Ref, side: Side) -> bool:
+    for call in graph.readers(ref):
+        if type(call.op).__name__ in ("Embedding", "CategoryEncoding"):
             return True
-        function = graph_inside(taker) or taker
-        starts = getattr(function, "inputs", None)
-        if starts and any(_feeds_embedding(start) for start in starts):
-            return True
+        if is_function(call.op):
+            inner = graph_of(call.op, side)
+            if any(_feeds_embedding(inner, start, side) for start in flatten(inner.inputs)):
+                return True
     return False
 
 
-def tolerance(model: Any, side: Side) -> float:
+def tolerance(model: Any) -> float:
     """Return the allowed relative difference of outputs, larger for half precision."""
-    policies = {layer.dtype_policy.compute_dtype for layer in layers_within(model, side)}
+    policies = {layer.dtype_policy.compute_dtype for layer in layers_below(model)}
     return max([_HALF_TOLERANCE.get(name, TOLERANCE) for name in policies], default=TOLERANCE)
 
 

@@ -14,20 +14,12 @@ import numpy as np
 
 from tfprune.bridge import functions
 from tfprune.bridge.agreement import Comparison, check_sizes, verify
-from tfprune.bridge.graphs import (
-    arguments,
-    dtype_of,
-    ends,
-    flatten,
-    is_function,
-    map_structure,
-    needed,
-    operation_of,
-)
+from tfprune.bridge.graphs import flatten, graph_of, is_operation, map_structure
 from tfprune.bridge.layer_configs import Side, one_line, target_name, translate
 from tfprune.bridge.pair_weights import pair_weights
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import graph_inside, maker_of
+from tfprune.graph.graph import Call, Graph, Ref, Value
+from tfprune.graph.read import is_function
 from tfprune.keras_support.models import refuse_quantized
 from tfprune.sparsity.masks import holds_of
 from tfprune.utils.extras import require
@@ -127,7 +119,8 @@ def _convert(
     bridge = _Bridge(caller, source, target)
     with _one_line(caller, model):
         if most_elements is not None:
-            check_sizes(bridge.calls(model), most_elements)
+            for graph in bridge.graphs(model):
+                check_sizes(graph, most_elements)
         result = bridge.model(model)
         bridge.copy_weights()
         verify(bridge.comparison(model, result))
@@ -174,7 +167,8 @@ class _Bridge:
         self.target = target
         # By the identity of the original layer; outer layers come before inner ones.
         self.made: dict[int, tuple[Any, Any]] = {}
-        self.tensors: list[tuple[Any, Any, str]] = []
+        # By the identity of a functional model: its tensors and their counterparts.
+        self.tensors: dict[int, list[tuple[Ref, Any, str]]] = {}
 
     # -- the graph ---------------------------------------------------------------------------
 
@@ -200,45 +194,36 @@ class _Bridge:
             return self.made[id(model)][1]
         graph = self._graph(model)
         self.made[id(model)] = (model, None)
-        new = (
-            self._sequential(model)
-            if isinstance(model, self.source.api.Sequential)
-            else self._functional(model, graph)
-        )
+        sequential = isinstance(model, self.source.api.Sequential)
+        new = (self._sequential if sequential else self._functional)(model, graph)
         self.made[id(model)] = (model, new)
         return new
 
-    def _graph(self, model: Any) -> Any:
-        """Return the functional graph of a model."""
+    def _graph(self, model: Any) -> Graph:
         where = f"{self.caller}: the model {model.name!r} ({type_name(model)})"
-        api = self.source.api
-        if isinstance(model, api.Sequential):
-            if type(model).call is not api.Sequential.call:
-                raise ModelError(f"{where} overrides call(): rebuild it as a functional model")
-            function = model if self.source.name == "tf_keras" else graph_inside(model)
-            if function is None or not getattr(function, "inputs", None):
-                raise ModelError(
-                    f"{where} is not built: begin it with an Input layer, or call "
-                    "model.build(input_shape)"
-                )
-            return function
-        functional = type(api.Model(*_tiny(api)))
-        if not isinstance(model, functional) or type(model).call is not functional.call:
+        sequential = isinstance(model, self.source.api.Sequential)
+        if not is_function(model):
             raise ModelError(
-                f"{where} is subclassed: its layers are connected by Python code. Rebuild it as a "
-                "functional model"
+                f"{where} overrides call(): rebuild it as a functional model"
+                if sequential
+                else f"{where} is subclassed: its layers are connected by Python code. Rebuild it "
+                "as a functional model"
             )
-        if type(model) is not functional:
+        if sequential and not getattr(model, "inputs", None):
+            raise ModelError(
+                f"{where} is not built: begin it with an Input layer, or call "
+                "model.build(input_shape)"
+            )
+        if type(model).__name__ not in ("Sequential", "Functional"):
             _logger.warning(
                 "%s: %r is a %s; its graph is converted, its own methods are not",
                 self.caller, model.name, type_name(model),
             )  # fmt: skip
-        return model
+        return graph_of(model, self.source)
 
-    def _sequential(self, model: Any) -> Any:
-        function = self._graph(model)
-        tensor = function.inputs[0]
-        layers = [self._input(tensor), *(self.layer(layer) for layer in model.layers)]
+    def _sequential(self, model: Any, graph: Graph) -> Any:
+        (start,) = self._inputs(graph).values()
+        layers = [start, *(self.layer(call.op) for call in graph.calls)]
         try:
             return self.target.api.Sequential(layers, name=target_name(model.name, self.target))
         except (ValueError, TypeError) as error:
@@ -247,59 +232,57 @@ class _Bridge:
                 f"{self.target.name}: {one_line(error)}"
             ) from error
 
-    def _input(self, tensor: Any) -> Any:
-        layer = maker_of(tensor)
+    def _inputs(self, graph: Graph) -> dict[int, Any]:
+        """Return the new layer of each input, by the number of its tensor."""
+        starts = graph.starts().items()
+        return {number: self._input(layer, graph.values[number]) for number, layer in starts}
+
+    def _input(self, layer: Any, value: Value) -> Any:
         config = layer.get_config()
         if config.get("ragged"):
             raise ModelError(f"{self.caller}: input {layer.name!r} is ragged; make it dense")
         name = "batch_input_shape" if self.target.name == "tf_keras" else "batch_shape"
         new = self.target.api.layers.InputLayer(
-            **{name: tuple(tensor.shape)},
-            dtype=dtype_of(tensor),
+            **{name: value.shape},
+            dtype=value.dtype,
             sparse=bool(config.get("sparse")),
             name=target_name(layer.name, self.target),
         )
         self.made[id(layer)] = (layer, new)
         return new
 
-    def calls(self, model: Any) -> Iterator[Any]:
-        """Yield all calls of layers and functions in a model, including inner models."""
-        for node in needed(ends(self._graph(model))[1], {}, self.source):
-            yield node
-            if isinstance(operation_of(node), self.source.api.Model):
-                yield from self.calls(operation_of(node))
+    def graphs(self, model: Any) -> Iterator[Graph]:
+        """Yield the graphs of a model and of the models in it."""
+        graph = self._graph(model)
+        yield graph
+        for call in graph.calls:
+            if isinstance(call.op, self.source.api.Model):
+                yield from self.graphs(call.op)
 
-    def _functional(self, model: Any, graph: Any) -> Any:
-        inputs, outputs = ends(graph)
-        known: dict[int, Any] = {}
-        for tensor in flatten(inputs):
-            known[id(tensor)] = self._input(tensor).output
-        for node in needed(outputs, known, self.source):
-            result = self._call(node, known)
-            for old, new in zip(flatten(node.outputs), flatten(result), strict=True):
-                known[id(old)] = new
-                self.tensors.append((old, new, operation_of(node).name))
-
-        def find(tensor: Any) -> Any:
-            return known[id(tensor)]
-
-        return self.target.api.Model(
-            map_structure(find, inputs),
-            map_structure(find, outputs),
-            name=target_name(model.name, self.target),
+    def _functional(self, model: Any, graph: Graph) -> Any:
+        known = {number: layer.output for number, layer in self._inputs(graph).items()}
+        tensors = self.tensors[id(model)] = []
+        for call in graph.calls:
+            result = self._call(call, known)
+            for ref, new in zip(call.outputs, flatten(result), strict=True):
+                known[ref.index] = new
+                tensors.append((ref, new, call.op.name))
+        ends = (
+            map_structure(lambda ref: known[ref.index], end)
+            for end in (graph.inputs, graph.outputs)
         )
+        return self.target.api.Model(*ends, name=target_name(model.name, self.target))
 
-    def _call(self, node: Any, known: dict[int, Any]) -> Any:
-        operation = operation_of(node)
+    def _call(self, call: Call, known: dict[int, Any]) -> Any:
+        operation, options = call.op, call.kwargs
 
         def find(value: Any) -> Any:
-            if id(value) in known:
-                return known[id(value)]
+            if isinstance(value, Ref):
+                return known[value.index]
             return np.asarray(value) if hasattr(value, "numpy") else value
 
-        if is_function(operation, self.source):
-            return self._answer(node, find)
-        first, options = arguments(node, self.source)
+        if is_operation(operation, self.source):
+            return self._answer(call, find)
         new = self.layer(operation)
         if "training" in options:
             _logger.warning(
@@ -308,22 +291,22 @@ class _Bridge:
                 self.caller, operation.name, options["training"],
             )  # fmt: skip
         try:
-            return new(map_structure(find, first), **map_structure(find, options))
+            return new(*map_structure(find, call.args), **map_structure(find, options))
         except (ValueError, TypeError) as error:
             raise ModelError(
                 f"{self.caller}: layer {operation.name!r} ({type_name(operation)}) cannot be "
                 f"called in {self.target.name} as it is in {self.source.name}: {one_line(error)}"
             ) from error
 
-    def _answer(self, node: Any, find: Callable[[Any], Any]) -> Any:
+    def _answer(self, call: Call, find: Callable[[Any], Any]) -> Any:
         """Return the result of the other generation's function."""
         try:
-            return functions.call(node, self.source, find)
+            return functions.counterpart(call, self.source, find)
         except ModelError as error:
             raise ModelError(_prefixed(self.caller, error)) from error
         except (ValueError, TypeError) as error:
             raise ModelError(
-                f"{self.caller}: the function {operation_of(node).name!r} cannot be called in "
+                f"{self.caller}: the function {call.op.name!r} cannot be called in "
                 f"{self.target.name} as it is in {self.source.name}: {one_line(error)}"
             ) from error
 
@@ -344,8 +327,8 @@ class _Bridge:
 
     def comparison(self, old: Any, new: Any) -> Comparison:
         """Return a model and its counterpart, with the tensors in between, to be compared."""
-        inputs, _ = ends(self._graph(old))
-        return Comparison(old, new, self.source, self.target, inputs, self.tensors, self.caller)
+        graph, tensors = self._graph(old), self.tensors.get(id(old), [])
+        return Comparison(old, new, self.source, self.target, graph, tensors, self.caller)
 
     def _pairs(self, old: Any, new: Any) -> list[tuple[Any, Any]]:
         try:
@@ -357,9 +340,3 @@ class _Bridge:
 def _prefixed(caller: str, error: ModelError) -> str:
     text = str(error)
     return text if text.startswith(caller) else f"{caller}: {text}"
-
-
-def _tiny(api: Any) -> tuple[Any, Any]:
-    tensor = api.Input((1,))
-    # Older Keras refuses a model whose output is its input.
-    return tensor, api.layers.Flatten()(tensor)

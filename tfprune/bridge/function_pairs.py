@@ -68,15 +68,14 @@ def _turned(values: Values) -> Values:
     """Transpose the factors of a product first: Keras's matmul has no such option."""
     import keras
 
-    from tfprune.keras_support.internals import maker_of
+    from tfprune.bridge.graphs import name_maker
 
     for factor, flag in (("x1", "transpose_a"), ("x2", "transpose_b")):
         if values.pop(flag, False):
             axes = list(range(len(values[factor].shape)))
             turned = [*axes[:-2], axes[-1], axes[-2]]
             values[factor] = keras.ops.transpose(values[factor], turned)
-            made = maker_of(values[factor])
-            made.name = f"turned_{made.name}"
+            name_maker(values[factor], "turned_{}".format)
     return values
 
 

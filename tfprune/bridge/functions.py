@@ -10,25 +10,25 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tfprune.bridge.function_pairs import BY_CLASS, BY_SYMBOL, SLICE, Function, Values
-from tfprune.bridge.graphs import flatten, given_to, map_structure, operation_of
+from tfprune.bridge.graphs import flatten, map_structure, name_maker
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import maker_of
+from tfprune.graph.graph import Call
 
 
-def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
-    """Call the counterpart of a node's function, and return the result.
+def counterpart(call: Call, source: Side, find: Callable[[Any], Any]) -> Any:
+    """Call the counterpart of a function, and return the result.
 
     `find` returns the counterpart of a tensor, and other values unchanged.
 
     Raises:
         ModelError: There is no counterpart, or it does not take one of the arguments.
     """
-    operation = operation_of(node)
+    operation = call.op
     if source.name == "keras":
         function = _known(BY_CLASS, type(operation).__name__, operation)
         config = {key: value for key, value in operation.get_config().items() if key != "name"}
-        given = config | _bound(operation.call, *given_to(node))
+        given = config | _bound(operation.call, call.args, call.kwargs)
         if "xs" in given and "xs" not in function.names:
             # The name in older versions of Keras.
             given["x"] = given.pop("xs")
@@ -37,12 +37,12 @@ def call(node: Any, source: Side, find: Callable[[Any], Any]) -> Any:
         return _place(_in_tf(function), {function.names[k]: v for k, v in values.items()},
                       function.names.values())  # fmt: skip
     function = _known(BY_SYMBOL, getattr(operation, "symbol", ""), operation)
-    given = _bound(operation.function, *given_to(node))
+    given = _bound(operation.function, call.args, call.kwargs)
     values = _renamed(given, {theirs: ours for ours, theirs in function.names.items()}, operation)
     values = function.from_tf(map_structure(find, values))
     result = _place(_in_keras(function), values, function.names)
     # The name that Keras chose may be that of a later layer.
-    maker_of(flatten(result)[0]).name = operation.name.replace("/", "_")
+    name_maker(flatten(result)[0], lambda name: operation.name.replace("/", "_"))
     return result
 
 

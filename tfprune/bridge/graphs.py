@@ -1,32 +1,71 @@
-"""A common view of the graphs of both generations of Keras: ends, calls, arguments."""
+"""The graphs of both generations of Keras, read alike: calls with the arguments that were given.
+
+Of a Keras 3 model this is the graph that all verbs read; what has to be known of the nodes of
+tf_keras is in this module only.
+"""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tfprune.bridge.layer_configs import Side
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.graph import Call, Graph, Ref, Value, needed
+from tfprune.graph.read import read_function
 from tfprune.keras_support.internals import (
-    is_symbolic,
+    maker_of,
     mask_of,
-    node_of,
+    nodes_in_order,
     symbolic_inputs_of,
     symbolic_outputs_of,
 )
 
 
-def ends(model: Any) -> tuple[Any, Any]:
-    """Return the structures of the inputs and the outputs of a graph."""
-    return symbolic_inputs_of(model), symbolic_outputs_of(model)
+def graph_of(model: Any, side: Side) -> Graph:
+    """Return the calls that the outputs of a functional or sequential model depend on.
+
+    Models in it stay whole. A call of a layer has its first argument and the others by name,
+    without defaults and without masks that Keras found on the tensors.
+
+    Raises:
+        ModelError: A layer is called without a first argument.
+    """
+    keras3 = side.name == "keras"
+    graph = read_function(model, lambda op: True) if keras3 else _of_tf_keras(model)
+    for call in graph.calls:
+        if not is_operation(call.op, side):
+            call.args, call.kwargs = _given(call, graph, side)
+    graph.calls = needed(graph.calls, flatten(graph.outputs))
+    return graph
 
 
-def operation_of(node: Any) -> Any:
-    """Return the layer or operation that a node is a call of."""
-    return node.layer if hasattr(node, "layer") else node.operation
+def _of_tf_keras(model: Any) -> Graph:
+    refs: dict[int, Ref] = {}
+    symbols: list[Any] = []
+
+    def add(tensor: Any) -> Ref:
+        symbols.append(tensor)
+        return refs.setdefault(id(tensor), Ref(len(symbols) - 1))
+
+    def known(leaf: Any) -> Any:
+        return refs.get(id(leaf), leaf)
+
+    layers = [maker_of(tensor) for tensor in model.inputs if add(tensor)]
+    calls = []
+    for node in nodes_in_order(model):
+        if not node.is_input:
+            args, kwargs = map_structure(known, (tuple(node.call_args), dict(node.call_kwargs)))
+            outputs = tuple(map(add, flatten(node.outputs)))
+            calls.append(Call(node.layer, args, kwargs, outputs, node.layer.name))
+    inputs = map_structure(known, symbolic_inputs_of(model))
+    outputs = map_structure(known, symbolic_outputs_of(model))
+    values = [Value(tuple(tensor.shape), tensor.dtype.name) for tensor in symbols]
+    masks = {refs[id(one)]: known(mask_of(one)) for one in symbols}
+    return Graph(model, inputs, outputs, layers, values, calls, masks=masks)
 
 
-def is_function(operation: Any, side: Side) -> bool:
-    """Return whether what a node calls is a function, not a layer."""
+def is_operation(operation: Any, side: Side) -> bool:
+    """Return whether what a call runs is a function of TensorFlow or Keras, not a layer."""
     if side.name == "keras":
         return not isinstance(operation, side.api.layers.Layer)
     return type(operation).__name__ in _FUNCTION_NODES
@@ -39,61 +78,29 @@ _FUNCTION_NODES = {
 }  # fmt: skip
 
 
-def given_to(node: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and named arguments of a call."""
-    if hasattr(node, "layer"):
-        return tuple(node.call_args), dict(node.call_kwargs)
-    return tuple(node.arguments.args), dict(node.arguments.kwargs)
-
-
-def needed(outputs: Any, known: dict[int, Any], side: Side) -> list[Any]:
-    """Return the nodes that the outputs depend on, in topological order."""
-    order: list[Any] = []
-    seen: set[int] = set()
-    stack = [(tensor, False) for tensor in reversed(flatten(outputs))]
-    while stack:
-        tensor, ready = stack.pop()
-        node = node_of(tensor)
-        if node is None or id(tensor) in known or node.is_input:
-            continue
-        if ready:
-            if id(node) not in seen:
-                seen.add(id(node))
-                order.append(node)
-            continue
-        if id(node) in seen:
-            continue
-        stack.append((tensor, True))
-        given = given_to(node) if is_function(operation_of(node), side) else arguments(node, side)
-        found = [t for t in flatten(list(given)) if is_symbolic(t)]
-        stack += [(t, False) for t in reversed(found)]
-    return order
-
-
-def arguments(node: Any, side: Side) -> tuple[Any, dict[str, Any]]:
+def _given(call: Call, graph: Graph, side: Side) -> tuple[tuple[Any], dict[str, Any]]:
     """Return the first argument of a call and the others by name, without defaults."""
-    operation = operation_of(node)
-    args, kwargs = given_to(node)
+    operation, kwargs = call.op, dict(call.kwargs)
     if side.name == "keras":
         # Keras 3 records the layer's default here, and overrides it in `fit` and `predict`;
         # tf_keras would always use it.
         kwargs.pop("training", None)
     names = [name for name in inspect.signature(operation.call).parameters if name != "self"]
-    if not names or (not args and names[0] not in kwargs):
+    if not names or (not call.args and names[0] not in kwargs):
         raise ModelError(
             f"layer {operation.name!r} ({type_name(operation)}) is called without a first argument "
             "that its class names; its class may be missing here. Rebuild the model with it"
         )
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given = {**dict(zip(names, call.args, strict=False)), **kwargs}
     first = given.pop(names[0])
     if type(operation).__name__ in _RECURRENT and isinstance(first, (list, tuple)):
         given["initial_state"] = list(first[1:])
         first = first[0]
     named = {names[0]: first, **given}
-    return first, {
+    return (first,), {
         name: value
         for name, value in given.items()
-        if value is not None and not _is_implied_mask(name, value, named, names[0])
+        if value is not None and not _is_implied_mask(name, value, named, names[0], graph)
     }
 
 
@@ -101,7 +108,9 @@ _RECURRENT = {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", 
               "ConvLSTM3D"}  # fmt: skip
 
 
-def _is_implied_mask(name: str, value: Any, given: dict[str, Any], first: str) -> bool:
+def _is_implied_mask(
+    name: str, value: Any, given: dict[str, Any], first: str, graph: Graph
+) -> bool:
     """Return whether a mask was found by Keras on the tensor, not given by the caller."""
     if name == "mask":
         owner = given[first]
@@ -109,28 +118,15 @@ def _is_implied_mask(name: str, value: Any, given: dict[str, Any], first: str) -
         owner = given[name.removesuffix("_mask")]
     else:
         return False
-    masks = [mask_of(tensor) for tensor in flatten(owner)]
+    masks = [graph.masks.get(one) if isinstance(one, Ref) else None for one in flatten(owner)]
     values = flatten(value)
     return len(masks) == len(values) and all(a is b for a, b in zip(masks, values, strict=True))
 
 
-def dtype_of(tensor: Any) -> str:
-    """Return the name of a tensor's type."""
-    return str(getattr(tensor.dtype, "name", tensor.dtype))
-
-
-def layers_within(model: Any, side: Side) -> Iterator[Any]:
-    """Yield all layers of a model and of nested models, including wrapped ones."""
-    for layer in model.layers:
-        if isinstance(layer, side.api.Model):
-            yield from layers_within(layer, side)
-        else:
-            yield layer
-            inner = getattr(layer, "layer", None)
-            if inner is not None:
-                yield from (
-                    layers_within(inner, side) if isinstance(inner, side.api.Model) else [inner]
-                )
+def name_maker(tensor: Any, rename: Callable[[str], str]) -> None:
+    """Rename the operation that made a symbolic tensor."""
+    maker = maker_of(tensor)
+    maker.name = rename(maker.name)
 
 
 def map_structure(function: Callable[[Any], Any], value: Any) -> Any:

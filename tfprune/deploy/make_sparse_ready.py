@@ -1,15 +1,15 @@
 """Rewrites that let XNNPACK run the sparse 1×1 convolutions of a mobile net."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
-from tfprune.graph.rebuild import flat_model
-from tfprune.keras_support.internals import maker_of, readers_of
-from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
+from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
+from tfprune.keras_support.models import carry_compile, refuse_quantized
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,32 @@ class SparseRewrite:
     tune: tuple[str, ...]
 
 
-@dataclass
-class _Edits:
+class _Rewrite(FlatEdits):
     """Changes of configs, and layers to insert before or after a layer, by layer name."""
 
-    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pad_before: dict[str, int] = field(default_factory=dict)
-    flatten_after: set[str] = field(default_factory=set)
-    grown: set[str] = field(default_factory=set)
-    exact: list[str] = field(default_factory=list)
-    tune: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.pad_before: dict[str, int] = {}
+        self.flatten_after: set[str] = set()
+        self.grown: set[str] = set()
+        self.exact: list[str] = []
+        self.tune: list[str] = []
+
+    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
+        return {**super().config(op, config), **self.configs.get(op.name, {})}
+
+    def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
+        if op.name in self.pad_before:
+            name = f"{op.name}_padding"
+            padding = keras.layers.ZeroPadding2D(self.pad_before[op.name], name=name)
+            args = (padding(args[0]), *args[1:])
+        return op(*args, **kwargs)
+
+    def after(self, call: Call, made: Any) -> Any:
+        if call.op.name not in self.flatten_after:
+            return made
+        return keras.layers.Flatten(name=f"{call.op.name}_flatten")(made)
 
 
 def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
@@ -65,66 +81,56 @@ def make_sparse_ready(model: keras.Model) -> tuple[keras.Model, SparseRewrite]:
     if not isinstance(model, keras.Model):
         raise ModelError(f"expected a Keras 3 model. Received {type_name(model)}")
     refuse_quantized(model)
-    functional = flat_model(model)
-    edits = _plan(functional)
-
-    def clone(layer: Any) -> Any:
-        return layer.__class__.from_config(
-            {**layer.get_config(), **edits.configs.get(layer.name, {})}
-        )
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if layer.name in edits.pad_before:
-            padding = keras.layers.ZeroPadding2D(
-                edits.pad_before[layer.name], name=f"{layer.name}_padding"
-            )
-            args = (padding(args[0]), *args[1:])
-        outputs = layer(*args, **kwargs)
-        if layer.name in edits.flatten_after:
-            outputs = keras.layers.Flatten(name=f"{layer.name}_flatten")(outputs)
-        return outputs
-
-    with uncompiled(functional):
-        rewritten = keras.models.clone_model(functional, clone_function=clone, call_function=call)
-    for layer in (layer for layer in functional.layers if layer.variables):
-        _copy_weights(layer, rewritten.get_layer(layer.name), layer.name in edits.grown)
+    graph = flat_graph(model)
+    edits = _plan(graph)
+    weights = read_weights(graph)
+    grown = [op for op in operations(graph) if op.name in edits.grown]
+    larger = {id(op): [_grown(weights[id(op)][0]), *weights[id(op)][1:]] for op in grown}
+    rewritten, ops = rebuild(graph, {**weights, **larger}, edits, weights)
+    for op in operations(graph):
+        for old, new in zip(_variables(op), _variables(ops[id(op)]), strict=True):
+            constraint = getattr(old, "constraint", None)
+            if constraint is not None and old.shape == new.shape:
+                new.constraint = constraint
     carry_compile(model, rewritten)
     return rewritten, SparseRewrite(tuple(edits.exact), tuple(edits.tune))
 
 
-def _plan(model: keras.Model) -> _Edits:
-    edits = _Edits()
-    for layer in model.layers:
-        if type(layer) is keras.layers.GlobalAveragePooling2D and not layer.keepdims:
-            edits.configs[layer.name] = {"keepdims": True}
-            edits.flatten_after.add(layer.name)
-            edits.exact.append(f"{layer.name}: keepdims, followed by a Flatten")
-        elif type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
-            _plan_convolution(layer, edits)
+def _plan(graph: Graph) -> _Rewrite:
+    edits = _Rewrite()
+    for op in operations(graph):
+        if len(graph.calls_of(op)) > 1:
+            continue
+        if type(op) is keras.layers.GlobalAveragePooling2D and not op.keepdims:
+            edits.configs[op.name] = {"keepdims": True}
+            edits.flatten_after.add(op.name)
+            edits.exact.append(f"{op.name}: keepdims, followed by a Flatten")
+        elif type(op) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
+            _plan_convolution(graph, op, edits)
     return edits
 
 
-def _plan_convolution(layer: Any, edits: _Edits) -> None:
+def _plan_convolution(graph: Graph, layer: Any, edits: _Rewrite) -> None:
     depthwise = type(layer) is keras.layers.DepthwiseConv2D
     size = layer.kernel_size[0]
     if tuple(layer.strides) != (2, 2) or tuple(layer.dilation_rate) != (1, 1):
         return
     if tuple(layer.kernel_size) not in ((3, 3), *(((5, 5),) if depthwise else ())):
         return
-    before = maker_of(layer.input)
-    padded = type(before) is keras.layers.ZeroPadding2D and len(readers_of(before)) == 1
-    height, width = (before.input if padded else layer.input).shape[1:3]
+    (start,) = graph.calls_of(layer)[0].inputs
+    before = None if layer.padding == "same" else _own_padding(graph, start)
+    height, width = graph.shape(start if before is None else before.inputs[0])[1:3]
     if layer.padding == "same":
         # TensorFlow pads even sizes by one less before than after, odd sizes equally.
-        if None in (height, width):
+        if height is None or width is None:
             return
         behind = {size // 2 if n % 2 else size // 2 - 1 for n in (height, width)}
-        start = behind.pop() if len(behind) == 1 else None
-        sides = None if start is None else (start, size // 2)
-    elif padded:
-        found = {tuple(pair) for pair in before.padding}
+        first = behind.pop() if len(behind) == 1 else None
+        sides = None if first is None else (first, size // 2)
+    elif before is not None:
+        found = {tuple(pair) for pair in before.op.padding}
         sides = found.pop() if len(found) == 1 else None
-        if None in (height, width) or height % 2 or width % 2:
+        if height is None or width is None or height % 2 or width % 2:
             return
     else:
         return
@@ -135,7 +141,7 @@ def _plan_convolution(layer: Any, edits: _Edits) -> None:
             edits.exact.append(f"{layer.name}: its padding of {half} is a separate layer")
     elif sides == (half - 1, half):
         grow = depthwise and size == 3
-        _pad(layer, before if padded else None, 2 if grow else half, edits)
+        _pad(layer, before, 2 if grow else half, edits)
         if grow:
             edits.configs[layer.name]["kernel_size"] = (5, 5)
             edits.grown.add(layer.name)
@@ -147,23 +153,26 @@ def _plan_convolution(layer: Any, edits: _Edits) -> None:
             )
 
 
-def _pad(layer: Any, before: Any, amount: int, edits: _Edits) -> None:
+def _own_padding(graph: Graph, ref: Ref) -> Call | None:
+    """Return the call of a padding that makes a tensor for one reader only, if one does."""
+    maker = graph.producers().get(ref.index)
+    if maker is None or type(maker.op) is not keras.layers.ZeroPadding2D:
+        return None
+    alone = len(graph.calls_of(maker.op)) == 1 and graph.only_reader(ref) is not None
+    return maker if alone else None
+
+
+def _pad(layer: Any, before: Call | None, amount: int, edits: _Rewrite) -> None:
     edits.configs[layer.name] = {"padding": "valid"}
     if before is None:
         edits.pad_before[layer.name] = amount
     else:
-        edits.configs[before.name] = {"padding": ((amount, amount), (amount, amount))}
+        edits.configs[before.op.name] = {"padding": ((amount, amount), (amount, amount))}
 
 
-def _copy_weights(old: Any, new: Any, grown: bool) -> None:
-    values = old.get_weights()
-    if grown:
-        kernel = np.zeros((5, 5, *values[0].shape[2:]), values[0].dtype)
-        kernel[2:, 2:] = values[0]
-        values[0] = kernel
-    new.set_weights(values)
-    settle(new, old)
-    for mine, theirs in zip(new.variables, old.variables, strict=True):
-        constraint = getattr(theirs, "constraint", None)
-        if constraint is not None and mine.shape == theirs.shape:
-            mine.constraint = constraint
+def _variables(op: Any) -> list[Any]:
+    return op.variables if isinstance(op, keras.Layer) else []
+
+
+def _grown(kernel: np.ndarray) -> np.ndarray:
+    return np.pad(kernel, [(2, 0), (2, 0), (0, 0), (0, 0)])

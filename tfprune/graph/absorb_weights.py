@@ -39,7 +39,7 @@ def absorb_weights(graph: Graph) -> Graph:
     Embedding. A weight that is also used otherwise, or is not trained with its layer, stays.
     """
     for call in [call for call in graph.calls if type(call.op) is Weight]:
-        readers = [other for other in graph.calls if call.outputs[0] in other.inputs]
+        readers = graph.readers(call.outputs[0])
         forms = [_form(graph, reader, call.outputs[0]) for reader in readers]
         first = forms[0] if forms else None
         if first is None or call.op.fixed or call.outputs[0] in tree.flatten(graph.outputs):
@@ -92,8 +92,7 @@ def _bias(graph: Graph, products: Sequence[Call], units: int) -> list[tuple[Call
     weights = {id(maker) for _, maker in found}
     if len(weights) != 1:
         return []
-    readers = [call for call in graph.calls if found[0][1].outputs[0] in call.inputs]
-    return found if len(readers) == len(found) else []
+    return found if len(graph.readers(found[0][1].outputs[0])) == len(found) else []
 
 
 def _form(graph: Graph, call: Call, weight: Ref) -> _Form | None:

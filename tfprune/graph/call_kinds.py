@@ -6,7 +6,9 @@ costs, or which tensors an int8 file rounds, take the names from here.
 
 from typing import Any
 
-_KINDS: dict[str, str] = {
+import keras
+
+KINDS: dict[str, str] = {
     # Each number by itself.
     "elementwise": """
         Absolute Fabs Negative Sign Square Sqrt Cbrt Reciprocal Rsqrt Exp Exp2 Expm1 Log Log1p Log2
@@ -30,30 +32,43 @@ _KINDS: dict[str, str] = {
     "join": "Concatenate Stack",
     # The numbers of the input, or some of them, elsewhere; with zeros around; unchanged.
     "movement": """
-        InputLayer Flatten Reshape Permute RepeatVector ZeroPadding1D ZeroPadding2D ZeroPadding3D
-        Cropping1D Cropping2D Cropping3D UpSampling1D Transpose Swapaxes Moveaxis ExpandDims Squeeze
-        GetItem Split Tile Repeat BroadcastTo UpSampling3D Identity Dropout SpatialDropout1D
-        SpatialDropout2D SpatialDropout3D GaussianDropout GaussianNoise AlphaDropout""",
+        InputLayer Flatten Reshape Permute RepeatVector ZeroPadding#D Cropping#D UpSampling1D
+        UpSampling3D Transpose Swapaxes Moveaxis ExpandDims Squeeze GetItem Split Tile Repeat
+        BroadcastTo Identity Dropout SpatialDropout#D GaussianDropout GaussianNoise AlphaDropout""",
     # Rows of a weight.
     "lookup": "Embedding",
     # The largest or smallest numbers of the input.
     "selection": """
-        MaxPooling1D MaxPooling2D MaxPooling3D GlobalMaxPooling1D GlobalMaxPooling2D
-        GlobalMaxPooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D MaxPool
-        AdaptiveMaxPool Max Min Amax Amin""",
+        MaxPooling#D GlobalMaxPooling#D AdaptiveMaxPooling#D MaxPool AdaptiveMaxPool Max Min Amax
+        Amin""",
     # Numbers between those of the input.
-    "blend": """
-        AveragePooling1D AveragePooling2D AveragePooling3D AveragePool UpSampling2D Flip""",
+    "blend": "AveragePooling#D AveragePool UpSampling2D Flip",
     # The numbers of the input, with given ones around.
     "padding": "Pad",
     # Sums and means of the input.
-    "reduction": """
-        Mean Sum GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D""",
+    "reduction": "Mean Sum GlobalAveragePooling#D",
     # Sums of products of two tensors.
     "product": "Matmul Einsum Dot Tensordot Inner Outer Vdot",
 }
 
-_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names.split()}
+
+def spelled(names: str) -> tuple[str, ...]:
+    """Return names from a text, in which "#D" stands for 1D, 2D and 3D.
+
+    Example:
+        >>> spelled("Dense Conv#D")
+        ('Dense', 'Conv1D', 'Conv2D', 'Conv3D')
+    """
+    each = ((name, "123" if "#" in name else "1") for name in names.split())
+    return tuple(name.replace("#", number) for name, numbers in each for number in numbers)
+
+
+def layers_named(names: str) -> tuple[type, ...]:
+    """Return the layer classes of Keras with the names of `spelled`."""
+    return tuple(getattr(keras.layers, name) for name in spelled(names))
+
+
+_KIND_OF = {name: kind for kind, names in KINDS.items() for name in spelled(names)}
 
 
 def names_of(*kinds: str) -> tuple[str, ...]:
@@ -63,7 +78,7 @@ def names_of(*kinds: str) -> tuple[str, ...]:
         >>> names_of("choice", "extreme")
         ('Where', 'Maximum', 'Minimum')
     """
-    return tuple(name for kind in kinds for name in _KINDS[kind].split())
+    return tuple(name for kind in kinds for name in spelled(KINDS[kind]))
 
 
 def kind_of(operation: Any) -> str:

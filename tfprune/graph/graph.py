@@ -1,5 +1,6 @@
 """The graph of a model: calls of primitive operations, and the tensors between them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ class Ref:
 
 @dataclass(frozen=True)
 class Value:
-    """The shape and dtype of a tensor."""
+    """The shape and dtype of a tensor, and the shape of the mask that Keras attaches to it."""
 
     shape: Shape
     dtype: str
+    mask: Shape | None = None
 
 
 @dataclass(eq=False)
@@ -56,6 +58,8 @@ class Graph:
     """Notes on what the model computes in training only."""
     nested: list[tuple[Any, Ref]] = field(default_factory=list)
     """The input layers of nested models, and the tensors passed to them."""
+    masks: dict[Ref, Any] = field(default_factory=dict)
+    """The masks that Keras attaches to tensors, if they are tensors of the graph."""
 
     def move(self, offset: int) -> None:
         """Add an offset to the numbers of the tensors, to make the graph part of another."""
@@ -76,13 +80,40 @@ class Graph:
         """Return the shape of a tensor, batch first, with None for unknown sizes."""
         return self.values[ref.index].shape
 
+    def dtype(self, ref: Ref) -> str:
+        """Return the dtype of a tensor."""
+        return self.values[ref.index].dtype
+
     def only_reader(self, ref: Ref) -> Call | None:
         """Return the only call that reads a tensor; None if there are more or it is an output."""
-        readers = [call for call in self.calls if ref in call.inputs]
+        readers = self.readers(ref)
         if len(readers) != 1 or ref in tree.flatten(self.outputs):
             return None
         return readers[0]
 
+    def readers(self, ref: Ref) -> list[Call]:
+        """Return the calls that read a tensor."""
+        return [call for call in self.calls if ref in call.inputs]
+
+    def calls_of(self, op: Any) -> list[Call]:
+        """Return the calls of an operation."""
+        return [call for call in self.calls if call.op is op]
+
+    def starts(self) -> dict[int, Any]:
+        """Return the input layer of each input of the model, by the number of its tensor."""
+        refs = tree.flatten(self.inputs)
+        return {ref.index: layer for ref, layer in zip(refs, self.input_layers, strict=True)}
+
     def producers(self) -> dict[int, Call]:
         """Return, for each tensor, the call that made it."""
         return {ref.index: call for call in self.calls for ref in call.outputs}
+
+
+def needed(calls: list[Call], wanted: Iterable[Ref]) -> list[Call]:
+    """Return the calls that tensors depend on, in order."""
+    reached, found = set(wanted), []
+    for call in reversed(calls):
+        if reached.intersection(call.outputs):
+            found.append(call)
+            reached.update(call.inputs)
+    return found[::-1]

@@ -33,6 +33,7 @@ from tfprune.keras_support.internals import (
     direct_layers,
     graph_inside,
     maker_of,
+    mask_of,
     nodes_in_order,
     symbolic_inputs_of,
     symbolic_outputs_of,
@@ -42,10 +43,15 @@ Leaf = Callable[[Any], bool]
 
 
 def is_function(op: object) -> bool:
-    """Return whether an operation is a functional or sequential model with an inner graph."""
-    if isinstance(op, keras.Sequential):
-        return type(op).call is keras.Sequential.call
-    return isinstance(op, Functional) and type(op).call is Functional.call
+    """Return whether an operation is a functional or sequential model, also of tf_keras.
+
+    One that overrides `call` is not: what it computes may be something else than its graph.
+    """
+    for base in type(op).__mro__:
+        of_keras = base.__module__.partition(".")[0] in ("keras", "tf_keras")
+        if of_keras and base.__name__ in ("Sequential", "Functional"):
+            return bool(type(op).call is base.call)  # type: ignore[attr-defined]
+    return False
 
 
 def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
@@ -83,6 +89,14 @@ def read(model: Any, is_leaf: Leaf, *, input_shape: Any = None) -> Graph:
     return absorb_weights(graph)
 
 
+def read_function(function: Any, is_leaf: Leaf = lambda op: not is_function(op)) -> Graph:
+    """Flatten a `keras.Function`, functional or sequential model and the models nested in it.
+
+    Layers stay whole, so nothing is traced.
+    """
+    return _ModelReader(is_leaf).calls_of(function)
+
+
 class _ModelReader:
     """Reads a model once.
 
@@ -112,9 +126,7 @@ class _ModelReader:
                 "or call model.build(input_shape)"
             )
         function, trace = model, None
-        if isinstance(model, keras.Sequential) and is_function(model):
-            function = graph_inside(model)
-        elif not is_function(model):
+        if not is_function(model):
             starts = symbolic_inputs(model, input_shape)
             flat = tree.flatten(starts)
             differs = asks_training(model) and not same_in_training(model, flat, (starts,), {})
@@ -132,26 +144,33 @@ class _ModelReader:
                 "own class and methods"
             )
         try:
-            refs = {id(tensor): self._value(tensor) for tensor in function.inputs}
-            layers = [maker_of(tensor) for tensor in function.inputs]
-            self.anchor = refs[id(function.inputs[0])]
-            self._walk(function, refs, "", {}, plain=isinstance(model, keras.Sequential))
-            graph = Graph(
-                model,
-                tree.map_structure(lambda t: refs[id(t)], symbolic_inputs_of(function)),
-                tree.map_structure(lambda t: refs[id(t)], symbolic_outputs_of(function)),
-                layers,
-                self.values,
-                self.calls,
-                self.notes,
-                self.traced,
-                self.untrained,
-                self.nested,
-            )
+            return self.calls_of(function, model)
         finally:
             if trace is not None:
                 trace.forget()
-        return graph
+
+    def calls_of(self, function: Any, model: Any = None) -> Graph:
+        """Return the graph of a function, which is that of a model."""
+        inside = graph_inside(function) or function
+        refs = {id(tensor): self._value(tensor) for tensor in inside.inputs}
+        layers = [maker_of(tensor) for tensor in inside.inputs]
+        self.anchor = refs[id(inside.inputs[0])]
+        self._walk(inside, refs, "", {}, plain=isinstance(function, keras.Sequential))
+        made = [tensor for node in nodes_in_order(inside) for tensor in node.outputs]
+        masks = {refs[id(one)]: refs.get(id(mask_of(one))) for one in made}
+        return Graph(
+            model or function,
+            tree.map_structure(lambda t: refs[id(t)], symbolic_inputs_of(inside)),
+            tree.map_structure(lambda t: refs[id(t)], symbolic_outputs_of(inside)),
+            layers,
+            self.values,
+            self.calls,
+            self.notes,
+            self.traced,
+            self.untrained,
+            self.nested,
+            masks,
+        )
 
     def _note_training(self, name: str, differs: bool) -> None:
         if differs:
@@ -182,9 +201,10 @@ class _ModelReader:
             )
 
     def _value(self, tensor: Any) -> Ref:
-        self.values.append(
-            Value(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype))
-        )
+        mask = mask_of(tensor)
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        shape = None if mask is None else tuple(mask.shape)
+        self.values.append(Value(tuple(tensor.shape), dtype, shape))
         return Ref(len(self.values) - 1)
 
     def _walk(

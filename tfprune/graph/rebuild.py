@@ -24,7 +24,7 @@ from tfprune.keras_support.internals import (
     output_shape_given,
     takes_training,
 )
-from tfprune.keras_support.models import carry_compile, from_config, settle
+from tfprune.keras_support.models import from_config, settle
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
@@ -97,8 +97,20 @@ class Edits:
     def __init__(self, dtype: str | None = None) -> None:
         self.dtype = dtype
 
+    def remake(self, op: Any, name: str) -> Any:
+        """Return a new operation in the place of one of the graph.
+
+        Raises:
+            ModelError: It cannot be made from its config.
+        """
+        return _remake(op, self, name)
+
+    def kind(self, op: Any) -> Any:
+        """Return the class of the new operation."""
+        return type(op)
+
     def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the config that an operation is made from."""
+        """Return the config that an operation, or a layer of an input, is made from."""
         return config
 
     def is_dropped(self, op: Any) -> bool:
@@ -113,13 +125,27 @@ class Edits:
         """Return the output of a call of an operation of the rebuilt model."""
         return op(*args, **kwargs)
 
+    def after(self, call: Call, made: Any) -> Any:
+        """Return what is read in the place of the output of a call, also of a dropped one."""
+        return made
+
+
+class FlatEdits(Edits):
+    """Edits of a flat model, whose inputs keep the names that they have in a file."""
+
+    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the config that an operation, or a layer of an input, is made from."""
+        named = isinstance(op, keras.layers.InputLayer)
+        return {**config, "name": op.output.name} if named else config
+
 
 def rebuild(graph: Graph, weights: Weights, edits: Edits, shared: Weights | None = None) -> Rebuilt:
     """Return an ordinary Keras model of a graph, and its operations.
 
     Args:
         graph: The calls.
-        weights: The arrays of each layer, in the shapes that the edits give them.
+        weights: The arrays of each layer, in the shapes that the edits give them. A layer that is
+            not here keeps its own.
         edits: What differs from the graph.
         shared: Arrays that are used elsewhere and must be copied.
 
@@ -129,14 +155,15 @@ def rebuild(graph: Graph, weights: Weights, edits: Edits, shared: Weights | None
     """
     names = _names(graph)
     kept = [op for op in operations(graph) if not edits.is_dropped(op)]
-    ops = {id(op): _remake(op, edits, names[id(op)]) for op in kept}
-    remade = [keras.layers.InputLayer.from_config(x.get_config()) for x in graph.input_layers]
+    ops = {id(op): edits.remake(op, names[id(op)]) for op in kept}
+    configs = [edits.config(layer, layer.get_config()) for layer in graph.input_layers]
+    remade = list(map(keras.layers.InputLayer.from_config, configs))
     inputs = [layer.output for layer in remade]
 
     def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if edits.is_dropped(call.op):
-            return args[0]
-        made = edits.call(call, ops[id(call.op)], args, kwargs)
+            return edits.after(call, args[0])
+        made = edits.after(call, edits.call(call, ops[id(call.op)], args, kwargs))
         given = tree.flatten((args, kwargs))
         return tree.map_structure(lambda leaf: note_dense(leaf, *given), made)
 
@@ -156,12 +183,12 @@ def rebuild(graph: Graph, weights: Weights, edits: Edits, shared: Weights | None
         late = [
             load(op, weights[key], (shared or {}).get(key, ()))
             for key, op in ops.items()
-            if isinstance(op, keras.Layer)
+            if key in weights and isinstance(op, keras.Layer)
         ]
     for variable, array in itertools.chain.from_iterable(late):
         variable.assign(array)
     for op in kept:
-        if isinstance(op, keras.Layer):
+        if id(op) in weights and isinstance(ops[id(op)], keras.Layer):
             settle(ops[id(op)], op)
     return Rebuilt(model, ops)
 
@@ -274,7 +301,7 @@ def _remake(op: Any, edits: Edits, name: str) -> Any:
     own = {key: function for key, function in _activations(op) if is_foreign(function)}
     try:
         config = {**_config(op, edits, name), **dict.fromkeys(own, "linear")}
-        made = from_config(op, config)
+        made = from_config(op, config, edits.kind(op))
     except (TypeError, ValueError, NotImplementedError) as error:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
         raise ModelError(
@@ -285,6 +312,7 @@ def _remake(op: Any, edits: Edits, name: str) -> Any:
         setattr(_cell(made), key, function)
     if isinstance(op, keras.Layer):
         made.trainable = op.trainable
+    made.name = name  # Keras 3.10 renames operations that are not layers.
     return made
 
 
@@ -344,7 +372,7 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
     """Return a functional model of primitive layers and operations with the same weights.
 
     Nested, composite, custom and subclassed models are unrolled. A model that is flat already
-    is returned as it is.
+    is returned as it is; a new one is not compiled.
 
     Args:
         model: A built Keras 3 model of any kind.
@@ -361,7 +389,7 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
         return model
     graph = read(model, is_primitive, input_shape=input_shape)
     for note in graph.untrained:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     weights = read_weights(graph)
     flat, ops = rebuild(graph, weights, Edits(), weights)
     if isinstance(model, keras.Sequential):
@@ -370,5 +398,16 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
         if isinstance(op, keras.Layer):
             for old, new in zip(op.weights, ops[id(op)].weights, strict=True):
                 new.constraint = old.constraint
-    carry_compile(model, flat)
     return flat
+
+
+def flat_graph(model: Any, *, input_shape: Any = None) -> Graph:
+    """Return the graph of the flat model of any model, in which all names are unique.
+
+    Raises:
+        ModelError: The model cannot be read.
+
+    Warns:
+        UserWarning: A layer computes something in training only, which is lost.
+    """
+    return read(flat_model(model, input_shape=input_shape), lambda op: True)

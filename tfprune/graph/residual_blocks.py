@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.graph.graph import Call, Graph, Ref, needed
 from tfprune.keras_support.internals import (
     AddOperation,
     CustomScaleLayer,
@@ -239,8 +239,7 @@ def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
         graph: The graph, which is not changed.
         arms: The addends, each with None or, for one of two addends, the constant to add instead.
     """
-    shown = {ref.index for ref in tree.flatten(graph.outputs)}
-    needed_before = _needed(graph.calls, shown)
+    needed_before = {id(call) for call in needed(graph.calls, tree.flatten(graph.outputs))}
     replaced_by: dict[int, Ref] = {}
 
     def now(leaf: Any) -> Any:
@@ -266,12 +265,9 @@ def without(graph: Graph, arms: Mapping[Arm, np.ndarray | None]) -> Graph:
         calls.append(call)
     outputs = tree.map_structure(now, graph.outputs)
     # Calls that no output depended on before are kept, with their inputs.
-    wanted = {ref.index for ref in tree.flatten(outputs)}
-    wanted |= {
-        ref.index for call in graph.calls if id(call) not in needed_before for ref in call.outputs
-    }
-    needed = _needed(calls, wanted)
-    return replace(graph, outputs=outputs, calls=[call for call in calls if id(call) in needed])
+    unread = [call for call in graph.calls if id(call) not in needed_before]
+    wanted = [*tree.flatten(outputs), *(ref for call in unread for ref in call.outputs)]
+    return replace(graph, outputs=outputs, calls=needed(calls, wanted))
 
 
 def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call | Ref:
@@ -283,13 +279,3 @@ def _summed(call: Call, parts: list[Ref], constants: list[np.ndarray]) -> Call |
     if len(parts) == 1:
         return parts[0]
     return replace(call, args=(list(parts), *call.args[1:]))
-
-
-def _needed(calls: list[Call], shown: set[int]) -> set[int]:
-    """Return the `id`s of the calls that the outputs depend on."""
-    wanted, found = set(shown), set()
-    for call in reversed(calls):
-        if any(ref.index in wanted for ref in call.outputs):
-            found.add(id(call))
-            wanted.update(ref.index for ref in call.inputs)
-    return found

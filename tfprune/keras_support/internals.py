@@ -66,8 +66,8 @@ def is_keras_operation(kind: type) -> bool:
 
 # Graphs. 3.10 on: `Sequential._functional`, `Function._inputs_struct`, `._outputs_struct` and
 # `._nodes_by_depth`, `Operation._inbound_nodes` and `._outbound_nodes`, and on a KerasTensor
-# `_keras_history` with `operation` and `node_index`. tf_keras: the same names of nodes and
-# histories, where a history has `layer` for `operation`; `_nested_inputs`, `_nested_outputs`.
+# `_keras_history` with `operation`. tf_keras: the same names of nodes and histories, where a
+# history has `layer` for `operation`; `_nested_inputs`, `_nested_outputs`.
 
 
 def graph_inside(sequential: Any) -> Any:
@@ -95,30 +95,10 @@ def nodes_in_order(function: Any) -> Iterator[Any]:
         yield from function._nodes_by_depth[depth]
 
 
-def is_symbolic(tensor: Any) -> bool:
-    """Return whether a tensor is the output of a call in a graph of either generation."""
-    return hasattr(tensor, "_keras_history")
-
-
 def maker_of(tensor: Any) -> Any:
     """Return the layer or operation that made a symbolic tensor, also of tf_keras."""
     history = tensor._keras_history
     return history.layer if hasattr(history, "layer") else history.operation
-
-
-def node_of(tensor: Any) -> Any:
-    """Return the call that made a symbolic tensor, also of tf_keras."""
-    return maker_of(tensor)._inbound_nodes[tensor._keras_history.node_index]
-
-
-def calls_of(operation: Any) -> Sequence[Any]:
-    """Return the calls of a layer or operation on symbolic tensors."""
-    return tuple(operation._inbound_nodes)
-
-
-def readers_of(operation: Any) -> Sequence[Any]:
-    """Return the calls that read the outputs of a layer or operation, also of tf_keras."""
-    return tuple(operation._outbound_nodes)
 
 
 def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
@@ -145,14 +125,6 @@ def runs_layers(path: str) -> bool:
     return _RUNNING.search(path) is not None
 
 
-def without_calls(layer: Any) -> Any:
-    """Return the same layer, sharing all its state, as if it had not been called yet."""
-    twin = object.__new__(type(layer))
-    vars(twin).update(vars(layer))
-    vars(twin).update(_inbound_nodes=[], _outbound_nodes=[])
-    return twin
-
-
 # Layers. 3.10 on: `Layer._flatten_layers` (tf_keras too), `._trainable_variables`,
 # `._non_trainable_variables`, `._seed_generators`, `._call_has_training_arg`, `._tracker`,
 # `._build_shapes_dict`, `Sequential._layers`, `Lambda._output_shape`.
@@ -174,9 +146,13 @@ def direct_layers(layer: Any) -> list[Any]:
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
-def layers_and_input(sequential: Any) -> list[Any]:
-    """Return the layers of a Sequential with its input layer, which `layers` omits."""
-    return list(sequential._layers)
+def operations_in_config(model: Any) -> list[Any]:
+    """Return the operations of a functional model or Sequential in the order of its config.
+
+    `layers` of a Sequential omits its input layer.
+    """
+    sequential = isinstance(model, keras.Sequential)
+    return list(model._layers if sequential else model.operations)
 
 
 def own_attributes(layer: Any) -> dict[str, Any]:

@@ -115,24 +115,24 @@ def _rebuilt(thing: Any) -> Any:
         ) from error
 
 
-def from_config(operation: Any, config: dict[str, Any]) -> Any:
-    """Return an operation of the same class made from a config.
+def from_config(operation: Any, config: dict[str, Any], kind: Any = None) -> Any:
+    """Return an operation of the same class, or of another kind, made from a config.
 
     A `get_config` may omit an argument that the class requires, or give a weight that has replaced
     one: then it is taken from the arguments that the operation was made with.
     """
-    given = arguments_of(operation)
+    given, kind = arguments_of(operation), kind or type(operation)
     config = {
         key: given.get(key, _number(value)) if isinstance(value, keras.Variable) else value
         for key, value in config.items()
     }
     try:
-        return type(operation).from_config(dict(config))
+        return kind.from_config(dict(config))
     except (TypeError, ValueError):
         missing = {key: value for key, value in given.items() if key not in config}
         if not missing:
             raise
-        return type(operation).from_config({**missing, **config})
+        return kind.from_config({**missing, **config})
 
 
 def _number(variable: Any) -> Any:
@@ -146,12 +146,16 @@ def settle(layer: Any, original: Any) -> None:
     Normalization computes with constants made from its weights, and the vocabulary of a lookup
     layer is in neither weights nor config.
     """
-    for new, old in zip(all_layers(layer), all_layers(original), strict=False):
-        if type(new) is not type(old):
-            continue
+    for new, old in zip(*map(_with_state, (layer, original)), strict=True):
         if isinstance(new, keras.layers.Normalization):
             new.finalize_state()
-        elif isinstance(new, keras.layers.StringLookup | keras.layers.IntegerLookup):
+        else:
             with scratch_folder() as folder:
                 old.save_assets(str(folder))
                 new.load_assets(str(folder))
+
+
+def _with_state(layer: Any) -> list[Any]:
+    lookups = keras.layers.StringLookup, keras.layers.IntegerLookup
+    kinds = (keras.layers.Normalization, *lookups)
+    return [one for one in all_layers(layer) if isinstance(one, kinds)]

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.call_kinds import layers_named
 from tfprune.graph.graph import Call, Graph
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import is_primitive
 from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import direct_layers, own_variables
-from tfprune.utils.einsum import letters_of
+from tfprune.utils.einsum import kernel_axes
 
 Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """The axes of a kernel: those of window positions and the like, of inputs, and of outputs."""
@@ -137,17 +138,11 @@ def _unique_paths(kernels: list[PrunableKernel]) -> list[PrunableKernel]:
     return unique
 
 
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_DEPTHWISE = layers_named("DepthwiseConv1D DepthwiseConv2D")
 
-_WITHOUT_KERNEL = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
-    keras.layers.RMSNormalization,
-    keras.layers.SpectralNormalization,
-    keras.layers.UnitNormalization,
+_WITHOUT_KERNEL = layers_named(
+    "BatchNormalization GroupNormalization LayerNormalization Normalization PReLU "
+    "RMSNormalization SpectralNormalization UnitNormalization"
 )
 
 
@@ -243,22 +238,14 @@ def _prunable(layer: Any, own: list[Any], used: _UsedWeights) -> tuple[list[Any]
     return used.of(own)
 
 
-_TRANSPOSED = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
+_TRANSPOSED = layers_named("Conv#DTranspose")
 
 
 def axes_of(layer: Any, variable: Any) -> Axes:
     """Return the axes of a kernel of a layer as (outer, inputs, outputs)."""
     rank = len(variable.shape)
     if isinstance(layer, keras.layers.EinsumDense):
-        inputs, kernel, outputs = letters_of(layer.equation)
-        outer = tuple(i for i, c in enumerate(kernel) if c in inputs and c in outputs)
-        contracted = tuple(i for i, c in enumerate(kernel) if c in inputs and c not in outputs)
-        made = tuple(i for i, c in enumerate(kernel) if c not in inputs)
-        return outer, contracted, made
+        return kernel_axes(layer.equation)
     if isinstance(layer, _TRANSPOSED):
         return tuple(range(rank - 2)), (rank - 1,), (rank - 2,)
     return tuple(range(rank - 2)), (rank - 2,), (rank - 1,)

@@ -33,6 +33,20 @@ def summed_axes(equation: str) -> tuple[int, ...]:
     return tuple(i for i, axis in enumerate(kernel) if axis not in outputs)
 
 
+def kernel_axes(equation: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return the axes of the kernel that input and output have, only the input, and no input.
+
+    Example:
+        >>> kernel_axes("abc,bcd->abd")
+        ((0,), (1,), (2,))
+    """
+    inputs, kernel, outputs = letters_of(equation)
+    read = [i for i, axis in enumerate(kernel) if axis in inputs]
+    along = tuple(i for i in read if kernel[i] in outputs)
+    new = tuple(i for i, axis in enumerate(kernel) if axis not in inputs)
+    return along, tuple(i for i in read if i not in along), new
+
+
 def is_product(equation: str) -> bool:
     """Return whether every axis of the kernel is either summed over or new.
 

@@ -10,6 +10,7 @@ import numpy as np
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
+from tfprune.graph.call_kinds import layers_named
 from tfprune.utils.einsum import is_product
 from tfprune.utils.filters import Filter, check_used, choose
 
@@ -33,16 +34,9 @@ QUANTIZED: dict[type, Any] = {
 """The quantization-aware class of each Keras layer."""
 
 # BatchNormalization after these is folded into them.
-FOLDABLE = (
-    keras.layers.Dense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
+FOLDABLE = layers_named(
+    "Dense Conv1D Conv2D DepthwiseConv1D DepthwiseConv2D Conv1DTranspose Conv2DTranspose "
+    "SeparableConv1D SeparableConv2D"
 )
 
 
@@ -55,14 +49,14 @@ def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def chosen(model: keras.Model, skip: tuple[Filter[Any], ...]) -> list[Any]:
-    """Return the operations of a model that train under rounding.
+def chosen(operations: Sequence[Any], skip: tuple[Filter[Any], ...]) -> list[Any]:
+    """Return those of the operations of a model that train under rounding.
 
     Raises:
         FilterError: A filter matches no layer.
     """
-    check_used(list(model.layers), lambda layer: [layer.name], skip=skip)
-    operations = list(model.operations)
+    layers = [operation for operation in operations if isinstance(operation, keras.Layer)]
+    check_used(layers, lambda layer: [layer.name], skip=skip)
     kept = choose(operations, lambda operation: [operation.name], skip=skip)
     return list(itertools.compress(operations, kept))
 

@@ -1,15 +1,16 @@
 """Quantization-aware training."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from tfprune.deploy.qat.layer_map import QUANTIZED, chosen, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
-from tfprune.deploy.qat.rounded_call import QuantisedCall, copied, rounded_inside, unpacked
+from tfprune.deploy.qat.rounded_call import QuantisedCall, rounded_inside, unpacked
 from tfprune.deploy.qat.rounding_points import (
     OperationGraph,
     fixed_limits,
@@ -20,15 +21,18 @@ from tfprune.deploy.qat.rounding_points import (
     second_factors,
 )
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.model_signature import generation
-from tfprune.graph.rebuild import flat_model
+from tfprune.graph.read import read
+from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
 from tfprune.graph.tracing.weight import Constant, Weight
-from tfprune.keras_support.internals import layers_below, maker_of
-from tfprune.keras_support.models import carry_compile, refuse_quantized, settle, uncompiled
-from tfprune.utils.filters import as_filters
+from tfprune.keras_support.internals import direct_layers, layers_below
+from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
+from tfprune.utils.filters import Filter, as_filters
 
 _RANGE = "_range"
 _AWARE = (*QUANTIZED.values(), QuantisedCall)
+_PLAIN = {quantized: kind for kind, quantized in QUANTIZED.items()}
 
 
 def quantize_aware(
@@ -68,67 +72,16 @@ def quantize_aware(
         aware.fit(x, y, epochs=2)
         to_tflite(aware, "model.tflite", scheme="int8")
     """
-    functional = _functional(model, input_shape)
-    graph = OperationGraph(functional)
-    operations = chosen(functional, as_filters("skip", skip))
-    kinds = kinds_of(operations)
-    inside = {
-        operation.name: made
-        for operation in operations
-        if operation.name not in kinds and (made := _rounded_inside(operation, graph))
-    }
-    graph.covered = {name for name, made in inside.items() if made.covers_output}
-    folded = foldable(graph, kinds)
-    into = {norm: layer for layer, norm in folded.items()}
-    names = range_names(graph)
-    rounded = Counter(
-        names[name]
-        for name, operation in graph.operations.items()
-        if isinstance(operation, keras.layers.InputLayer) or has_range(operation, folded, graph)
-    )
-    about_zero = {names[name] for name in second_factors(graph, folded)}
-    add_range = _RangeMaker(names, rounded, about_zero)
-
-    def clone(layer: Any) -> Any:
-        if layer.name in inside:
-            return inside[layer.name]
-        if layer.name not in kinds:
-            return copied(layer)
-        config = layer.get_config()
-        if layer.name in folded:
-            config["use_bias"] = True
-        # Keras 3.10 omits this from configs.
-        if hasattr(layer, "output_padding"):
-            config["output_padding"] = layer.output_padding
-        return kinds[layer.name].from_config(config)
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = keras.tree.map_structure(add_range.after_input, (args, kwargs))
-        if layer.name in inside:
-            outputs = inside[layer.name].called(args, kwargs)
-        else:
-            outputs = args[0] if layer.name in into else layer(*args, **kwargs)
-        original = graph.operations.get(layer.name)
-        if original is None or not has_range(original, folded, graph):
-            return outputs
-        first = graph.operations.get(names[layer.name])
-        return add_range.after(layer.name, outputs, fixed_limits(first))
-
-    with uncompiled(functional):
-        aware = keras.models.clone_model(functional, clone_function=clone, call_function=call)
-    for layer in functional.layers:
-        if layer.name in into or not layer.weights:
-            continue
-        values = [np.asarray(value) for value in layer.get_weights()]
-        if layer.name in folded:
-            values = fold(layer, values, functional.get_layer(folded[layer.name]))
-        twin = aware.get_layer(layer.name)
-        if type(twin) in _AWARE:
-            twin.take(values, keep_zeros)
-        else:
-            twin.set_weights(values)
-        settle(getattr(twin, "inner", twin), layer)
-        twin.trainable = layer.trainable
+    _check(model)
+    flat = flat_graph(model, input_shape=input_shape)
+    edits = _Rounding(flat, as_filters("skip", skip))
+    weights = read_weights(flat)
+    rounded = [op for op in operations(flat) if edits.rounds(op) and id(op) in weights]
+    taken = [edits.values(op, weights.pop(id(op))) for op in rounded]
+    aware, ops = rebuild(flat, weights, edits, weights)
+    for op, values in zip(rounded, taken, strict=True):
+        ops[id(op)].take(values, keep_zeros)
+        settle(ops[id(op)], op)
     carry_compile(model, aware)
     return aware
 
@@ -137,7 +90,7 @@ def is_quantize_aware(model: Any) -> bool:
     """Return whether `quantize_aware` made a model."""
     if not isinstance(model, keras.Model):
         return False
-    return any(type(layer) in _AWARE for layer in model.layers)
+    return any(type(layer) in _AWARE for layer in direct_layers(model))
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -160,41 +113,17 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     if not is_quantize_aware(model):
         return model
     refuse_quantized(model)
-    plain = {quantized: kind for kind, quantized in QUANTIZED.items()}
-    parts = {layer.name: layer for layer in model.layers}
-
-    def clone(layer: Any) -> Any:
-        if type(layer) is QuantisedCall:
-            return copied(layer.inner)
-        if type(layer) not in plain:
-            return copied(layer)
-        kind: Any = plain[type(layer)]
-        return kind.from_config(layer.get_config())
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if type(layer) is ActivationRange:
-            return args[0]
-        if type(aware := parts.get(layer.name)) is QuantisedCall:
-            given, named = unpacked(args[0], aware.rest)
-            return layer(*given, **named)
-        return layer(*args, **kwargs)
-
-    with uncompiled(model):
-        stripped = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in model.layers:
-        if type(layer) is ActivationRange or not getattr(
-            getattr(layer, "inner", layer), "weights", ()
-        ):
-            continue
-        values = layer.plain() if type(layer) in _AWARE else layer.get_weights()
-        plainly = stripped.get_layer(layer.name)
-        plainly.set_weights(values)
-        settle(plainly, getattr(layer, "inner", layer))
+    graph = read(model, lambda op: True)
+    weights = read_weights(graph)
+    for op in operations(graph):
+        if type(op) in _AWARE:
+            weights[id(op)] = op.plain()
+    stripped, _ = rebuild(graph, weights, _Stripping(), weights)
     carry_compile(model, stripped)
     return stripped
 
 
-def _functional(model: Any, input_shape: Any) -> keras.Model:
+def _check(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"expected a Keras 3 model. Received {type_name(model)}; for a tf_keras model, use "
@@ -203,62 +132,129 @@ def _functional(model: Any, input_shape: Any) -> keras.Model:
     refuse_quantized(model)
     if is_quantize_aware(model):
         raise ModelError(f"model {model.name!r} is quantization-aware already")
-    return flat_model(model, input_shape=input_shape)
 
 
-def _rounded_inside(operation: Any, graph: OperationGraph) -> QuantisedCall | None:
-    nodes = graph.calls(operation)
-    if moves(operation) or isinstance(operation, Weight | Constant):
-        return None
-    if not nodes or not nodes[0].input_tensors:
-        return None
-    return rounded_inside(operation, nodes[0])
-
-
-class _RangeMaker:
-    """Inserts a range after each tensor, with unique names.
+class _Rounding(FlatEdits):
+    """Layers that round, ranges, and BatchNormalization folded into the layers before it.
 
     Args:
-        names: The name of the range after each operation; operations with one name share it.
-        rounded: Number of operations that share the range of a name.
-        about_zero: Names of ranges that are symmetric around zero.
+        flat: The graph of a flat model.
+        skip: The layers that train without rounding.
     """
 
-    def __init__(
-        self, names: Mapping[str, str], rounded: Mapping[str, int], about_zero: Container[str]
-    ) -> None:
-        self._names = names
-        self._rounded = rounded
-        self._about_zero = about_zero
-        self._made: dict[str, ActivationRange] = {}
-        self._after_inputs: dict[int, Any] = {}
+    def __init__(self, flat: Graph, skip: tuple[Filter[Any], ...]) -> None:
+        super().__init__()
+        self.graph = graph = OperationGraph(flat)
+        operations = chosen(list(graph.operations.values()), skip)
+        self.kinds = kinds_of(operations)
+        self.inside = {
+            op.name: made
+            for op in operations
+            if op.name not in self.kinds and (made := self._rounded_inside(op))
+        }
+        graph.covered = {name for name, made in self.inside.items() if made.covers_output}
+        self.folded = foldable(graph, self.kinds)
+        self.norms = {norm: graph.operations[norm] for norm in self.folded.values()}
+        self.names = range_names(graph)
+        # Number of operations that share a range.
+        self.rounded = Counter(
+            self.names[name]
+            for name, op in graph.operations.items()
+            if isinstance(op, keras.layers.InputLayer) or has_range(op, self.folded, graph)
+        )
+        self.about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
+        self.ranges: dict[str, ActivationRange] = {}
+        self.starts: dict[str, Any] = {}
 
-    def after(self, name: str, tensor: Any, limits: tuple[float, float] | None = None) -> Any:
-        """Return a tensor, rounded like the output of the named operation."""
-        name = self._names[name]
+    def _rounded_inside(self, op: Any) -> QuantisedCall | None:
+        calls = self.graph.calls[op.name]
+        if moves(op) or isinstance(op, Weight | Constant) or not calls or not calls[0].inputs:
+            return None
+        if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
+            return None
+        symbols = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
+        return rounded_inside(op, *symbols)
+
+    def rounds(self, op: Any) -> bool:
+        """Return whether a new operation rounds its weights and what it computes."""
+        return (op.name in self.kinds or op.name in self.inside) and not self.is_dropped(op)
+
+    def values(self, op: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the weights of a layer, with those of the norm that is folded into it."""
+        norm = self.norms.get(self.folded.get(op.name, ""))
+        return arrays if norm is None else fold(op, list(arrays), norm)
+
+    def remake(self, op: Any, name: str) -> Any:
+        return self.inside[name] if name in self.inside else super().remake(op, name)
+
+    def kind(self, op: Any) -> Any:
+        return self.kinds.get(op.name, type(op))
+
+    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
+        config = super().config(op, config)
+        if op.name in self.folded:
+            config["use_bias"] = True
+        # Keras 3.10 omits this from configs.
+        if op.name in self.kinds and hasattr(op, "output_padding"):
+            config["output_padding"] = op.output_padding
+        return config
+
+    def is_dropped(self, op: Any) -> bool:
+        return op.name in self.norms
+
+    def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
+        args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
+        return op.called(args, kwargs) if op.name in self.inside else op(*args, **kwargs)
+
+    def _read(self, leaf: Any, given: Any) -> Any:
+        """Return what a call reads: a float input of the model is rounded."""
+        layer = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
+        if not isinstance(layer, keras.layers.InputLayer) or not given.dtype.startswith("float"):
+            return given
+        if layer.name not in self.starts:
+            self.starts[layer.name] = self._in_range(layer, given)
+        return self.starts[layer.name]
+
+    def after(self, call: Call, made: Any) -> Any:
+        stored = has_range(call.op, self.folded, self.graph)
+        return self._in_range(call.op, made) if stored else made
+
+    def _in_range(self, op: Any, tensor: Any) -> Any:
+        """Return a tensor, rounded like the output of an operation or the input of the model."""
+        name = self.names[op.name]
         free = name + _RANGE
-        tensors = self._rounded[name]
-        if tensors > 1 and free in self._made:
-            return self._made[free](tensor)
-        while free in self._made:  # a layer that is used several times
+        tensors = self.rounded[name]
+        if tensors > 1 and free in self.ranges:
+            return self.ranges[free](tensor)
+        while free in self.ranges:  # a layer that is used several times
             free += "_again"
-        centered = name in self._about_zero
-        self._made[free] = ActivationRange(
+        centered = name in self.about_zero
+        self.ranges[free] = ActivationRange(
             # All tensors of a batch together narrow the range as much as one does.
             momentum=MOMENTUM ** (1 / tensors),
             about_zero=centered,
-            fixed=None if centered else limits,
+            fixed=None if centered else fixed_limits(self.graph.operations.get(name)),
             name=free,
         )
-        return self._made[free](tensor)
+        return self.ranges[free](tensor)
 
-    def after_input(self, tensor: Any) -> Any:
-        """Return a tensor, rounded if it is a float input of the model."""
-        if not isinstance(tensor, keras.KerasTensor) or not tensor.dtype.startswith("float"):
-            return tensor
-        source = maker_of(tensor)
-        if not isinstance(source, keras.layers.InputLayer):
-            return tensor
-        if id(tensor) not in self._after_inputs:
-            self._after_inputs[id(tensor)] = self.after(source.name, tensor)
-        return self._after_inputs[id(tensor)]
+
+class _Stripping(FlatEdits):
+    """The layers without rounding, and no ranges."""
+
+    def remake(self, op: Any, name: str) -> Any:
+        return super().remake(op.inner if type(op) is QuantisedCall else op, name)
+
+    def kind(self, op: Any) -> Any:
+        return _PLAIN.get(type(op), type(op))
+
+    def is_dropped(self, op: Any) -> bool:
+        return type(op) is ActivationRange
+
+    def is_called_as_is(self, call: Call) -> bool:
+        return type(call.op) is not QuantisedCall
+
+    def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
+        if type(call.op) is QuantisedCall:
+            args, kwargs = unpacked(args[0], call.op.rest)
+        return op(*args, **kwargs)

@@ -14,14 +14,9 @@ from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
 from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
 from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
-from tfprune.errors import ModelError, type_name
-from tfprune.keras_support.internals import (
-    all_layers,
-    mask_of,
-    takes_training,
-    with_mask,
-    without_calls,
-)
+from tfprune.errors import ModelError
+from tfprune.graph.rebuild import Edits
+from tfprune.keras_support.internals import all_layers, mask_of, takes_training, with_mask
 
 # A weight that only these read is as exact as the file's 32-bit biases, or is not read as a number.
 _EXACT = frozenset({"AssignVariableOp", "BiasAdd", "Shape"})
@@ -33,10 +28,6 @@ _CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
 )
 
 _GRAPHS: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
-
-
-class _Slot:
-    """Stands for a tensor in the arguments of a call."""
 
 
 def packed(args: Any, kwargs: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -259,7 +250,7 @@ class QuantisedCall(keras.layers.Layer):
         """Return the weights of the plain layer."""
         position = {id(variable): index for index, variable in enumerate(self.rounded)}
         values = []
-        for variable in self.inner.weights:
+        for variable in getattr(self.inner, "weights", ()):
             value = np.array(variable)
             mask = self.masks[position[id(variable)]] if id(variable) in position else None
             values.append(value if mask is None else value * np.array(mask))
@@ -318,41 +309,14 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
     return made if made.stored else None
 
 
-def copied(operation: Any) -> Any:
-    """Return a layer or operation with the same config and new weights, if it has some.
-
-    A layer of the user's own without weights may have no config that it can be made from.
-
-    Raises:
-        ModelError: A layer with weights cannot be made from its config.
-    """
-    own = not type(operation).__module__.startswith("keras.")
-    own = own or isinstance(operation, keras.layers.Lambda)
-    if own and not getattr(operation, "variables", ()):
-        return without_calls(operation)
-    try:
-        made = type(operation).from_config(operation.get_config())
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise ModelError(
-            f"layer {operation.name!r} ({type_name(operation)}) cannot be made from its config: "
-            f"{str(error).strip().splitlines()[-1]}; pass **kwargs to super().__init__, and "
-            "implement get_config()"
-        ) from error
-    made.name = operation.name  # Keras 3.10 renames operations that are not layers.
-    return made
-
-
-def rounded_inside(operation: Any, node: Any) -> QuantisedCall | None:
+def rounded_inside(operation: Any, args: Any, kwargs: Any) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
     Args:
-        operation: A layer or operation of a functional model.
-        node: A call of it.
+        operation: A layer or operation.
+        args: The arguments that it is called with, with symbolic tensors.
+        kwargs: Those given by name.
     """
-    outputs = tree.flatten(operation.output)
-    if not any("float" in str(tensor.dtype) for tensor in outputs):
-        return None
-    made = QuantisedCall(copied(operation), name=operation.name)
-    tensors, rest = packed(node.arguments.args, node.arguments.kwargs)
-    made.prepare(tensors, rest)
+    made = QuantisedCall(Edits().remake(operation, operation.name), name=operation.name)
+    made.prepare(*packed(args, kwargs))
     return made if made.stored or made.rounded else None

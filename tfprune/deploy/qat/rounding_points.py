@@ -1,14 +1,17 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
+from collections import defaultdict
 from collections.abc import Container
 from typing import Any
 
 import keras
+from keras import tree
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
-from tfprune.keras_support.internals import calls_of, is_keras_operation, maker_of, readers_of
+from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.keras_support.internals import is_keras_operation, with_mask
 
 # They only move numbers, so their output needs no new range.
 _MOVERS = ("movement", "lookup", "selection")
@@ -20,57 +23,63 @@ _JOINS = ("join", "choice", *_CUTS)
 
 
 class OperationGraph:
-    """The operations of a model and their readers, without other models that share its layers.
+    """The operations of a flat model, each with all that its calls read and give.
 
     Args:
-        model: A functional model.
+        graph: The calls of the model, whose operations have different names.
 
     Attributes:
-        model: The model.
-        operations: Its operations by name, in topological order.
-        given: The names of those whose output is an output of the model.
+        operations: The operations by name, in topological order, from the layers of the inputs on.
+        outputs: The outputs of the first call of each, by name.
+        calls: The calls of each, by name.
+        readers: The readers of the outputs of each, by name; None stands for an output of the
+            model.
         covered: The names of those whose output is rounded inside already.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self.operations: dict[str, Any] = {each.name: each for each in model.operations}
+    def __init__(self, graph: Graph) -> None:
+        self.values = graph.values
+        self.makers: dict[int, Any] = graph.starts()
+        self.outputs = {op.name: [self.values[number]] for number, op in self.makers.items()}
+        self.calls: dict[str, list[Call]] = defaultdict(list)
+        self.readers: dict[str, list[Any]] = defaultdict(list)
         self.covered: set[str] = set()
-        self.given = {maker_of(tensor).name for tensor in model.outputs}
-
-    def calls(self, operation: Any) -> list[Any]:
-        """Return the calls of an operation in this model."""
-        return [
-            node
-            for node in calls_of(operation)
-            if all(maker_of(tensor).name in self.operations for tensor in node.input_tensors)
-        ]
+        for call in graph.calls:
+            self.makers.update((ref.index, call.op) for ref in call.outputs)
+            self.outputs.setdefault(call.op.name, [self.values[one.index] for one in call.outputs])
+            self.calls[call.op.name].append(call)
+            for ref in call.inputs:
+                self.readers[self.makers[ref.index].name].append(call.op)
+        for ref in tree.flatten(graph.outputs):
+            self.readers[self.makers[ref.index].name].append(None)
+        self.operations = {op.name: op for op in self.makers.values()}
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
-        read = [tensor for node in calls_of(operation) for tensor in node.input_tensors]
-        sources = [maker_of(tensor) for tensor in read if tensor.dtype.startswith("float")]
-        return [source for source in sources if source.name in self.operations]
+        read = [ref.index for call in self.calls[operation.name] for ref in call.inputs]
+        return [self.makers[i] for i in read if self.values[i].dtype.startswith("float")]
 
-    def readers(self, operation: Any) -> list[Any]:
-        """Return the readers of an operation's output; None stands for an output of the model."""
-        after = [node.operation for node in readers_of(operation)]
-        inside = [reader for reader in after if reader.name in self.operations]
-        return [*inside, None] if operation.name in self.given else inside
+    def symbol(self, leaf: Any) -> Any:
+        """Return a symbolic tensor, with its mask, for a tensor in the arguments of a call."""
+        if not isinstance(leaf, Ref):
+            return leaf
+        value = self.values[leaf.index]
+        mask = None if value.mask is None else keras.KerasTensor(value.mask, "bool")
+        return with_mask(keras.KerasTensor(value.shape, value.dtype), mask)
 
 
 def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
     """Return which BatchNormalization is folded into which of these layers, by name."""
     found = {}
-    for layer in graph.model.layers:
+    for layer in graph.operations.values():
         if layer.name not in kinds or type(layer) not in FOLDABLE:
             continue
         if layer.activation is not keras.activations.linear:
             continue
-        after = graph.readers(layer)
+        after = graph.readers[layer.name]
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
-        if after[0].axis in (-1, len(layer.output.shape) - 1):
+        if after[0].axis in (-1, len(graph.outputs[layer.name][0].shape) - 1):
             found[layer.name] = after[0].name
     return found
 
@@ -97,7 +106,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
     bound = {
         names[name]
         for name, operation in operations.items()
-        for reader in graph.readers(operation)
+        for reader in graph.readers[operation.name]
         if kind_of(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
     }
     free = {
@@ -111,11 +120,9 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
             for source in graph.sources(operation):
                 if source.name in free:
                     name_alike(names[source.name], names[name])
-    for tensor in graph.model.inputs:  # a clone names the layers of inputs after their tensors
-        name = maker_of(tensor).name
-        if names[name] == name:
-            name_alike(name, tensor.name)
-        names[tensor.name] = names[name]
+    for name, operation in operations.items():
+        if isinstance(operation, keras.layers.InputLayer) and names[name] == name:
+            name_alike(name, operation.output.name)
     return names
 
 
@@ -128,8 +135,8 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
     """Return whether the file stores the output of this operation as a separate tensor."""
     if kind_of(operation) in _MOVERS or operation.name in graph.covered:
         return False
-    outputs = operation.output
-    if not isinstance(outputs, keras.KerasTensor) or not outputs.dtype.startswith("float"):
+    outputs = graph.outputs[operation.name]
+    if len(outputs) != 1 or not outputs[0].dtype.startswith("float"):
         return False
     if operation.name in folded:
         return False
@@ -137,7 +144,7 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
         return True
     # The converter fuses a ReLU into the operation before it, except into these. The input of a
     # fused one is not stored.
-    after = graph.readers(operation)
+    after = graph.readers[operation.name]
     if len(after) != 1:
         return True
     cut = kind_of(after[0]) in _CUTS and fixed_limits(operation) is None
@@ -164,14 +171,14 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     for operation in graph.operations.values():
         # The second has zero point 0, so that every runtime computes the product correctly.
         if kind_of(operation) == "product":
-            for node in calls_of(operation):
-                factors = keras.tree.flatten(node.arguments.args)
+            for call in graph.calls[operation.name]:
+                factors = tree.flatten(call.args)
                 second = factors[1] if len(factors) == 2 else None
-                if isinstance(second, keras.KerasTensor):
-                    operations.append(maker_of(second))
+                if isinstance(second, Ref):
+                    operations.append(graph.makers[second.index])
     while operations:
         operation = operations.pop()
-        if operation.name in found or operation.name not in graph.operations:
+        if operation.name in found:
             continue
         found.add(operation.name)
         if not has_range(operation, folded, graph):

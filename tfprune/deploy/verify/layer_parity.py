@@ -13,7 +13,10 @@ from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.verify.reference import file_outputs
 from tfprune.errors import ConversionError, ModelError, type_name
-from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
+from tfprune.graph.graph import Call
+from tfprune.graph.model_signature import Interface, interface
+from tfprune.graph.read import read
+from tfprune.graph.rebuild import execute, perform
 from tfprune.keras_support.models import refuse_quantized
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.utils.text_table import aligned
@@ -141,20 +144,18 @@ def _file_tensors(data: bytes, samples: Samples) -> dict[int, np.ndarray]:
 
 
 def _layer_outputs(face: Interface, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    model = face.model
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs)
-    symbols = {
-        operation.name: operation.output
-        for operation in model.operations
-        if type(operation).__name__ != "InputLayer"
-        and isinstance(operation.output, keras.KerasTensor)
-        and operation.output.dtype.startswith("float")
-    }
-    inner = keras.Model(symbolic_inputs(face.model), list(symbols.values()))
-    values = inner(face.arguments(arrays), training=False)
-    values = values if isinstance(values, list | tuple) else [values]
-    return {name: np.asarray(value) for name, value in zip(symbols, values, strict=True)}
+    """Return the output of the first call of each layer that gives one float tensor."""
+    graph = read(face.model, lambda op: True)
+    found: dict[str, np.ndarray] = {}
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = perform(call.op, args, kwargs)
+        if len(call.outputs) == 1 and graph.dtype(call.outputs[0]).startswith("float"):
+            found.setdefault(call.op.name, np.asarray(keras.tree.flatten(made)[0]))
+        return made
+
+    execute(graph, keras.tree.flatten(face.arguments(arrays)), run)
+    return found
 
 
 def _operations(

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.graph.call_kinds import names_of
+from tfprune.graph.call_kinds import KINDS, names_of, spelled
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import tensor_of_sizes
@@ -103,9 +103,9 @@ def rule_of(cls: type) -> Rule | None:
     return None
 
 
-def _keras(*names: str) -> Callable[[Rule], Rule]:
+def _keras(names: str) -> Callable[[Rule], Rule]:
     def store(rule: Rule) -> Rule:
-        _KERAS_RULES.update(dict.fromkeys(names, rule))
+        _KERAS_RULES.update(dict.fromkeys(spelled(names), rule))
         return rule
 
     return store
@@ -133,13 +133,12 @@ def _at_positions(op: Any, sizes: Shape, kernels: Iterable[Shape]) -> Products:
     return [(*positions, *kernel) for kernel in kernels]
 
 
-@_keras("Conv1D", "Conv2D", "Conv3D", "Conv", "DepthwiseConv1D", "DepthwiseConv2D", "DepthwiseConv")
-@_keras("SeparableConv1D", "SeparableConv2D", "SeparableConv")
+@_keras("Conv#D Conv DepthwiseConv#D DepthwiseConv SeparableConv#D SeparableConv")
 def _conv(op: Any, tensors: Tensors, cost: Cost) -> Products:
     return _at_positions(op, tensors.y, _kernels(op, tensors))
 
 
-@_keras("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "ConvTranspose")
+@_keras("Conv#DTranspose ConvTranspose")
 def _conv_transpose(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # Every number of the input is spread over the kernel; what falls off the edge is computed too.
     return _at_positions(op, tensors.x, _kernels(op, tensors))
@@ -177,7 +176,7 @@ def _matmul(op: Any, tensors: Tensors, cost: Cost) -> Products:
     return [(*tensors.y[:-1], *tensors.second[-2:])]
 
 
-@_keras("Dot", "Tensordot", "Inner", "Outer", "Vdot")
+@_keras("Dot Tensordot Inner Outer Vdot")
 def _contraction(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # All of the first, times the axes of the second that do not run along with axes of the first.
     x, second = tensors.x, tensors.second
@@ -276,14 +275,14 @@ def _dot_product_attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
     return [(batch, heads, queries, keys, wide) for wide in (width, depth)]
 
 
-@_keras("Attention", "AdditiveAttention")
+@_keras("Attention AdditiveAttention")
 def _attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # Inputs are query, value and perhaps key; the key is the value where it is not given.
     _, keys, depth = tensors.second
     return [(*tensors.x, keys), (*tensors.x[:-1], keys, depth)]
 
 
-@_keras("MultiHeadAttention", "GroupedQueryAttention")
+@_keras("MultiHeadAttention GroupedQueryAttention")
 def _projected_attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
     query, value = (tensors.axes(tensors.argument(*at)) for at in (("query", 0), ("value", 1)))
     dense = projections_of(op)
@@ -301,7 +300,7 @@ def _projected_attention(op: Any, tensors: Tensors, cost: Cost) -> Products:
 # Recurrence: the cost of one step, times the steps.
 
 
-@_keras("RNN", "LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+@_keras("RNN LSTM GRU SimpleRNN ConvLSTM#D")
 def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> Products:
     batch, steps, *shape = tensors.x
     sizes = op.cell.state_size
@@ -318,7 +317,7 @@ def _recurrent(op: Any, tensors: Tensors, cost: Cost) -> Products:
     return [(steps, *product) for product in cost(op.cell, step, states)]
 
 
-@_keras("LSTMCell", "GRUCell", "SimpleRNNCell", "ConvLSTMCell")
+@_keras("LSTMCell GRUCell SimpleRNNCell ConvLSTMCell")
 def _cell(op: Any, tensors: Tensors, cost: Cost) -> Products:
     # The second input is a state, which has as many places as the output.
     return _at_positions(op, tensors.second, _kernels(op, tensors))
@@ -355,20 +354,16 @@ def _wrapper(op: Any, tensors: Tensors, cost: Cost) -> Products:
     return cost(op.layer, tensors.inputs[0])
 
 
-_FREE_LAYERS = """
+_OTHERS = """
 Activation ELU LeakyReLU PReLU Softmax Masking BatchNormalization GroupNormalization
-LayerNormalization RMSNormalization UnitNormalization AdaptiveAveragePooling1D
-AdaptiveAveragePooling2D AdaptiveAveragePooling3D Average ActivityRegularization Normalization
-Rescaling Resizing CenterCrop MaxNumBoundingBoxes ContrastLimitedAdaptiveHistogramEqualization
-CategoryEncoding Discretization Hashing HashedCrossing IntegerLookup StringLookup RandomBrightness
-RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform
-RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective
-RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation
-RandomZoom RandAugment AugMix AutoContrast CutMix MixUp Mosaic Equalization Solarization LayerScale
-StochasticDepth CustomScaleLayer
-"""
-
-_FREE_OPS = """
+LayerNormalization RMSNormalization UnitNormalization AdaptiveAveragePooling#D Average
+ActivityRegularization Normalization Rescaling Resizing CenterCrop MaxNumBoundingBoxes
+ContrastLimitedAdaptiveHistogramEqualization CategoryEncoding Discretization Hashing HashedCrossing
+IntegerLookup StringLookup RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast
+RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale
+RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation
+RandomSharpness RandomShear RandomTranslation RandomZoom RandAugment AugMix AutoContrast CutMix
+MixUp Mosaic Equalization Solarization LayerScale StochasticDepth CustomScaleLayer
 All Any Append Arange Argmax Argmin Argpartition Argsort Array ArraySplit Average BitwiseAnd
 BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Conjugate
 CountNonzero Cumprod Cumsum Deg2rad DepthToSpace Diag Diagflat Diagonal Diff Digitize Dsplit Dstack
@@ -381,11 +376,8 @@ Sparsemax Std Switch Take TakeAlongAxis TopK Trace Tril Triu Unfold Unique Unsta
 View ViewAsComplex ViewAsReal Vsplit Vstack BatchNorm
 """
 
-_FREE = names_of(
-    "elementwise", "limit", "combination", "choice", "extreme", "join", "movement", "lookup",
-    "selection", "blend", "padding", "reduction",
-)  # fmt: skip
+_FREE = names_of(*(kind for kind in KINDS if kind != "product"))
 
-for _name in (*_FREE, *_FREE_LAYERS.split(), *_FREE_OPS.split()):
+for _name in (*_FREE, *spelled(_OTHERS)):
     _KERAS_RULES.setdefault(_name, FREE)
 _RULES |= {Weight: FREE, Constant: FREE}

@@ -24,15 +24,11 @@ from tfprune.graph.cost.mac_rules import (
     rule_of,
     shape_of,
 )
+from tfprune.graph.graph import Call
+from tfprune.graph.read import is_function, read_function
+from tfprune.graph.rebuild import execute
 from tfprune.graph.tracing.trace import ONE_AT_A_TIME
-from tfprune.keras_support.internals import (
-    all_layers,
-    graph_inside,
-    nodes_in_order,
-    note_calls,
-    symbolic_outputs_of,
-    takes_training,
-)
+from tfprune.keras_support.internals import all_layers, note_calls, takes_training
 from tfprune.utils.text_table import grid
 
 Shape = Sequence[int | None]
@@ -124,12 +120,11 @@ def macs(model: keras.layers.Layer, input_shape: Shape | Mapping[str, Shape] | N
         raise ModelError(f"{model.name}: is not built; call it on data once")
     walk = _Walk()
     inputs = _inputs(model, input_shape)
-    graph = _graph_of(model)
     try:
-        if graph is None:
-            walk.visit(model, (inputs[0] if len(inputs) == 1 else inputs,), {}, "")
+        if is_function(model):
+            walk.graph(model, inputs, "")
         else:
-            walk.graph(graph, inputs, "")
+            walk.visit(model, (inputs[0],), {}, model.name)
     except UNTRACEABLE as error:
         shapes = ", ".join(str(tensor.shape) for tensor in inputs)
         reason = " ".join(str(error).split())
@@ -173,21 +168,13 @@ def _named(op: Any, name: str, error: Exception) -> str:
     return f"{name} ({type_name(op)}): {reason}"
 
 
-def _graph_of(op: Any) -> Any:
-    """Return the graph of a functional or sequential model, None for anything else."""
-    if isinstance(op, keras.Sequential):
-        return graph_inside(op)
-    return op if isinstance(op, keras.Function) else None
-
-
 def _inputs(model: Any, given: Any) -> list[Any]:
     """Return the model's inputs with all sizes known."""
-    graph = _graph_of(model)
-    if graph is None:
+    if not is_function(model):
         if given is None or isinstance(given, Mapping):
             raise OptionError(f"{model.name}: is no functional model; give input_shape=(...)")
         return [keras.KerasTensor((1, *given))]
-    known = list(graph.inputs)
+    known = list(model.inputs)
     if given is None:
         shapes = [tensor.shape[1:] for tensor in known]
     elif isinstance(given, Mapping):
@@ -246,24 +233,16 @@ class _Walk:
         )
         return Macs(sum(entry.macs for entry in operations), operations, tuple(self.unknown))
 
-    def graph(self, graph: Any, inputs: Sequence[Any], inside: str) -> Any:
-        """Walk the nodes of a graph in order and return its outputs."""
-        values = dict(zip(map(id, graph.inputs), inputs, strict=True))
-        for node in nodes_in_order(graph):
-            if node.is_input or any(id(x) not in values for x in node.input_tensors):
-                continue
-            args, kwargs = node.arguments.fill_in(values)
-            outputs = self.visit(node.operation, args, kwargs, inside)
-            flat = keras.tree.flatten(outputs)
-            values.update(zip(map(id, node.outputs), flat, strict=True))
-        return keras.tree.map_structure(lambda x: values[id(x)], symbolic_outputs_of(graph))
+    def graph(self, function: Any, inputs: list[Any], inside: str) -> Any:
+        """Take the cost of the calls in a function down and return what it gives."""
 
-    def visit(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inside: str) -> Any:
+        def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return self.visit(call.op, args, kwargs, f"{inside}{call.path}")
+
+        return execute(read_function(function), inputs, run)
+
+    def visit(self, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
         """Take the cost of one call down and return what the call gives."""
-        name = f"{inside}{op.name}"
-        graph = _graph_of(op)
-        if graph is not None:
-            return self.graph(graph, keras.tree.flatten(args), f"{name}/")
         if rule_of(type(op)) is None:
             return self._look_into(op, args, kwargs, name)
         outputs = output_spec(op, args, kwargs)
@@ -285,11 +264,11 @@ class _Walk:
     def _inner_cost(self, op: Any, *args: Any) -> Products:
         """Return the cost of an operation inside of another, such as the cell of an RNN."""
         inner = _Walk(self.axes)
-        if _graph_of(op) is None:
+        if is_function(op):
+            inner.graph(op, keras.tree.flatten(args), f"{op.name}/{op.name}/")
+        else:
             outputs = partial(output_spec, op, args, {})
             inner.charge(op, args, {}, outputs, f"{op.name}/{op.name}")
-        else:
-            inner.visit(op, args, {}, f"{op.name}/")
         self.unknown += inner.unknown
         return inner.products
 

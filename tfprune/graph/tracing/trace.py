@@ -19,7 +19,6 @@ from tfprune.graph.tracing.unknown_sizes import open_sizes
 from tfprune.keras_support.internals import (
     KerasVariable,
     all_layers,
-    calls_of,
     direct_layers,
     in_stateless_scope,
     nodes_in_order,
@@ -234,11 +233,10 @@ class Trace:
 
     def _in_arguments(self) -> Iterator[Any]:
         """Yield the weights of these layers that are direct arguments of an operation."""
-        for operation in self.function.operations:
-            for node in calls_of(operation):
-                for leaf in tree.flatten((node.arguments.args, node.arguments.kwargs)):
-                    if id(leaf) in self._owners:
-                        yield leaf
+        for node in nodes_in_order(self.function):
+            for leaf in tree.flatten((node.arguments.args, node.arguments.kwargs)):
+                if id(leaf) in self._owners:
+                    yield leaf
 
     def steps(self) -> list[str]:
         """Return a description of each operation, the same for traces that compute the same."""

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.call_kinds import names_of
+from tfprune.graph.call_kinds import layers_named, names_of
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.rebuild import Weights
 from tfprune.keras_support.attention_steps import projections_of
@@ -23,36 +23,15 @@ from tfprune.keras_support.internals import (
 )
 from tfprune.structure.gates.layers import ChannelGate
 from tfprune.structure.rules.activation import POINTWISE
-from tfprune.structure.rules.elementwise import UNARY
+from tfprune.structure.rules.elementwise import PASSING, UNARY
 
 Constant = np.ndarray
 """An array that broadcasts to the tensor without its batch."""
 
-_PASSING = (
-    kl.ActivityRegularization,
-    kl.AlphaDropout,
-    kl.Dropout,
-    kl.GaussianDropout,
-    kl.GaussianNoise,
-    kl.Identity,
-    kl.SpatialDropout1D,
-    kl.SpatialDropout2D,
-    kl.SpatialDropout3D,
-    StochasticDepth,
-)
-_PRODUCTS = (
-    kl.Dense,
-    kl.EinsumDense,
-    kl.Conv1D,
-    kl.Conv2D,
-    kl.Conv3D,
-    kl.Conv1DTranspose,
-    kl.Conv2DTranspose,
-    kl.Conv3DTranspose,
-    kl.DepthwiseConv1D,
-    kl.DepthwiseConv2D,
-    kl.SeparableConv1D,
-    kl.SeparableConv2D,
+_PASSING = (*PASSING, kl.ActivityRegularization, StochasticDepth)
+_PRODUCTS = layers_named(
+    "Dense EinsumDense Conv#D Conv#DTranspose DepthwiseConv1D DepthwiseConv2D SeparableConv1D "
+    "SeparableConv2D"
 )
 _NORMS = (kl.LayerNormalization, kl.GroupNormalization, kl.RMSNormalization)
 _ATTENTION = (kl.MultiHeadAttention, kl.GroupQueryAttention)

@@ -14,6 +14,7 @@ import numpy as np
 from keras import layers as kl
 from keras import tree
 
+from tfprune.graph.call_kinds import spelled
 from tfprune.graph.graph import Call, Ref
 from tfprune.graph.rebuild import Weights, execute, perform
 from tfprune.structure.gates.layers import ChannelGate
@@ -40,10 +41,7 @@ PRODUCTS = frozenset({
 JOINS = frozenset({"Concatenate", "Stack", "Append", "Hstack", "Vstack", "Dstack"})
 """Operations whose output elements are each an element of an input."""
 
-MEANS = frozenset({
-    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
-    "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "Mean", "Max", "Min",
-})  # fmt: skip
+MEANS = frozenset(spelled("GlobalAveragePooling#D GlobalMaxPooling#D Mean Max Min"))
 """Reductions that return the common value of equal elements, however many there are."""
 
 

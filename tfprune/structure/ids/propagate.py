@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from tfprune.errors import ModelError, type_name
 from tfprune.graph.cost.macs import is_free, output_spec, products_of_call
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.inputs import given_shapes
+from tfprune.graph.rebuild import Run, execute
 from tfprune.graph.tracing.symbolic_calls import accepted
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids
@@ -61,19 +63,26 @@ def concrete_shapes(graph: Graph, input_shape: Any) -> list[tuple[int | None, ..
         return list(static)
     given = list(given_shapes(input_shape))
     refs = tree.flatten(graph.inputs)
-    specs: dict[int, Any] = {}
-    for ref, shape in zip(refs, given, strict=True):
-        value = graph.values[ref.index]
-        specs[ref.index] = keras.KerasTensor((value.shape[0], *shape), dtype=value.dtype)
-    for call in graph.calls:
+    whole = [(graph.shape(ref)[0], *shape) for ref, shape in zip(refs, given, strict=True)]
+    return _followed(graph, whole, partial(outputs_of, graph))
 
-        def spec(leaf: Any) -> Any:
-            return specs[leaf.index] if isinstance(leaf, Ref) else leaf
 
-        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
-        for ref, out in zip(call.outputs, outputs_of(graph, call, args, kwargs), strict=True):
-            specs[ref.index] = out
-    return [tuple(specs[i].shape) if i in specs else shape for i, shape in enumerate(static)]
+def _followed(graph: Graph, shapes: Iterable[tuple[int | None, ...]], run: Run) -> list[Any]:
+    """Return the shape of every tensor, from those of the inputs and what each call gives."""
+    refs = tree.flatten(graph.inputs)
+    starts = [
+        keras.KerasTensor(shape, dtype=graph.dtype(ref))
+        for ref, shape in zip(refs, shapes, strict=True)
+    ]
+    found = {ref.index: start for ref, start in zip(refs, starts, strict=True)}
+
+    def noted(call: Call, args: Any, kwargs: Any) -> list[Any]:
+        made = run(call, args, kwargs)
+        found.update((ref.index, one) for ref, one in zip(call.outputs, made, strict=True))
+        return made
+
+    execute(graph, starts, noted)
+    return [tuple(found.get(i, value).shape) for i, value in enumerate(graph.values)]
 
 
 def count(
@@ -84,33 +93,29 @@ def count(
     The batch counts as one sample, on whatever axis. The count of a call on open sizes is NaN if
     it multiplies; calls that cannot be counted are named in the notes.
     """
-    specs: dict[int, Any] = {}
-    for ref in tree.flatten(graph.inputs):
-        batch, *rest = shapes[ref.index]
-        dtype = graph.values[ref.index].dtype
-        specs[ref.index] = keras.KerasTensor((batch or 1, *rest), dtype=dtype)
-
-    def spec(leaf: Any) -> Any:
-        return specs[leaf.index] if isinstance(leaf, Ref) else leaf
-
     counts: dict[int, float] = {}
-    for call in graph.calls:
-        args, kwargs = (tree.map_structure(spec, given) for given in (call.args, call.kwargs))
+
+    def run(call: Call, args: Any, kwargs: Any) -> list[Any]:
         made = outputs_of(graph, call, args, kwargs)
-        specs.update((ref.index, out) for ref, out in zip(call.outputs, made, strict=True))
-        if is_free(call.op):
-            counts[id(call)] = 0.0
-            continue
-        if any(None in specs[ref.index].shape for ref in (*call.inputs, *call.outputs)):
-            counts[id(call)] = math.nan
-            continue
-        # Tracing a layer may draw random numbers, which must not advance the user's generators.
-        with keras.StatelessScope():
-            products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
-        counts[id(call)] = float(sum(map(math.prod, products)))
-        notes = [f"multiplications not counted: {one}" for one in unknown]
-        graph.notes.extend(note for note in notes if note not in graph.notes)
-    return [tuple(specs[i].shape) if i in specs else s for i, s in enumerate(shapes)], counts
+        counts[id(call)] = _count(graph, call, args, kwargs, made)
+        return made
+
+    given = (shapes[ref.index] for ref in tree.flatten(graph.inputs))
+    return _followed(graph, [(shape[0] or 1, *shape[1:]) for shape in given], run), counts
+
+
+def _count(graph: Graph, call: Call, args: Any, kwargs: Any, made: list[Any]) -> float:
+    if is_free(call.op):
+        return 0.0
+    leaves = (*tree.flatten((args, kwargs)), *made)
+    if any(isinstance(one, keras.KerasTensor) and None in one.shape for one in leaves):
+        return math.nan
+    # Tracing a layer may draw random numbers, which must not advance the user's generators.
+    with keras.StatelessScope():
+        products, unknown = products_of_call(call.op, args, kwargs, made, call.path)
+    notes = [f"multiplications not counted: {one}" for one in unknown]
+    graph.notes.extend(note for note in notes if note not in graph.notes)
+    return float(sum(map(math.prod, products)))
 
 
 def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import keras
 
 from tfprune.errors import OptionError, type_name
+from tfprune.graph.call_kinds import spelled
 from tfprune.graph.graph import Call
 from tfprune.graph.rebuild import is_foreign
 from tfprune.keras_support.internals import is_keras_operation
@@ -59,10 +60,10 @@ def forget(kind: type) -> None:
     del _LAYERS[kind]
 
 
-def newer(name: str) -> tuple[type, ...]:
-    """Return the Keras layer class with this name, or nothing if this Keras is too old."""
-    kind = getattr(keras.layers, name, None)
-    return () if kind is None else (kind,)
+def newer(names: str) -> tuple[type, ...]:
+    """Return the Keras layer classes with these names that this Keras is not too old for."""
+    found = (getattr(keras.layers, name, None) for name in spelled(names))
+    return tuple(kind for kind in found if kind is not None)
 
 
 def layers(*kinds: type) -> Callable[[Rule], Rule]:

@@ -19,7 +19,7 @@ class _Removal(Edits):
     ) -> None:
         super().__init__(dtype)
         self.flow, self.keep = cut.left.flow, Keep(cut.kept_mask)
-        self.drop, self.after = cut.drop, after
+        self.drop, self.changes = cut.drop, after
 
     def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
         site = self.flow.sites.get(id(op))
@@ -31,14 +31,16 @@ class _Removal(Edits):
         return id(op) in self.drop
 
     def is_called_as_is(self, call: Call) -> bool:
-        return not self.after and id(call) not in self.flow.rewrites
+        return not self.changes and id(call) not in self.flow.rewrites
 
     def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
         change = self.flow.rewrites.get(id(call))
         if change is not None:
             args, kwargs = change(self.keep, args, kwargs)
-        made = op(*args, **kwargs)
-        return self.after[id(call)](made) if id(call) in self.after else made
+        return op(*args, **kwargs)
+
+    def after(self, call: Call, made: Any) -> Any:
+        return self.changes[id(call)](made) if id(call) in self.changes else made
 
 
 def rebuild(

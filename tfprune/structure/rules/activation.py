@@ -7,9 +7,10 @@ import keras
 import numpy as np
 from keras import tree
 
-from tfprune.graph.graph import Call
+from tfprune.graph.graph import Call, Ref
+from tfprune.graph.read import read
 from tfprune.graph.rebuild import is_foreign
-from tfprune.keras_support.internals import maker_of, node_of, to_snake_case
+from tfprune.keras_support.internals import to_snake_case
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import is_elementwise
@@ -57,29 +58,23 @@ def is_elementwise_function(function: Callable[[Any], Any]) -> bool:
         >>> is_elementwise_function(lambda x: x - keras.ops.mean(x, axis=-1, keepdims=True))
         False
     """
-    start = keras.KerasTensor((3, 5))
+    start = keras.Input(batch_shape=(3, 5))
     try:
-        end = function(start)
+        model = keras.Model(start, function(start))
     except Exception:  # noqa: BLE001 — user code may raise anything
         return False
-    if not isinstance(end, keras.KerasTensor) or tuple(end.shape) != (3, 5):
+    graph = read(model, lambda op: True)
+    if not isinstance(graph.outputs, Ref) or graph.shape(graph.outputs) != (3, 5):
         return False
-    stack, seen = [end], set()
-    while stack:
-        here = stack.pop()
-        if here is start or id(here) in seen:
-            continue
-        seen.add(id(here))
-        operation = maker_of(here)
-        if not is_elementwise(operation):
-            return False
-        given = node_of(here).arguments
-        for leaf in tree.flatten((given.args, given.kwargs)):
-            if isinstance(leaf, keras.KerasTensor):
-                stack.append(leaf)
-            elif isinstance(leaf, keras.Variable) or np.ndim(leaf) > 0:
-                return False
-    return True
+    return all(
+        is_elementwise(call.op) and not any(map(_is_array, tree.flatten((call.args, call.kwargs))))
+        for call in graph.calls
+    )
+
+
+def _is_array(leaf: Any) -> bool:
+    """Return whether an argument is neither a tensor of the graph nor a scalar."""
+    return isinstance(leaf, keras.Variable) or (not isinstance(leaf, Ref) and np.ndim(leaf) > 0)
 
 
 def _name(activation: Any) -> tuple[str, bool]:

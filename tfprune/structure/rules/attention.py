@@ -21,34 +21,35 @@ def _argument(call: Call, name: str, position: int) -> Any:
 
 def _bind_projection(site: Site, dense: Any, source: Any, heads: Any, width: Any) -> None:
     """Bind a kernel of (model width, heads, head width) and its bias of (heads, head width)."""
+    if dense is None:
+        return
     site.bind(dense.kernel, 0, source, USE)
     site.bind(dense.kernel, 1, heads, MAKE)
     site.bind(dense.kernel, 2, width, MAKE)
-    if dense.bias is not None:
-        site.bind(dense.bias, 0, heads)
-        site.bind(dense.bias, 1, width)
+    site.bind(dense.bias, 0, heads)
+    site.bind(dense.bias, 1, width)
 
 
-def _keep_scale(site: Site, dense: Any, key: Any) -> None:
-    """Scale queries by √(new/old): the layer divides them by √key_dim, which is now smaller."""
+def _scale_queries(site: Site, dense: Any, key: Any) -> None:
+    """Scale queries by √(new/old): the layer divides them by √key_dim, which is now smaller.
+
+    A width is zeroed in them, since the layer multiplies queries and keys inside.
+    """
 
     def factor(keep: Keep) -> float:
         return math.sqrt(keep.count(key) / len(key))
 
-    site.factor(dense.kernel, factor)
-    if dense.bias is not None:
-        site.factor(dense.bias, factor)
+    for axis, weight in (2, dense.kernel), (1, dense.bias):
+        if weight is not None:
+            site.factor(weight, factor)
+            site.zero(weight, axis, key)
 
 
 @layers(kl.MultiHeadAttention)
 def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Bind heads and widths: a head is a slice of the query, key, value and output kernels."""
     layer, site = call.op, flow.site(call.op)
-    query, value = _argument(call, "query", 0), _argument(call, "value", 1)
-    key = _argument(call, "key", 2)
-    key = value if key is None else key
-    xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
-    _freeze_places(flow, call, xq, xk, xv)
+    xq, xv, xk = _inputs(flow, call)
     heads = site.make("num_heads", layer.num_heads, kind=HEADS)
     width_k = site.make("key_dim", layer.key_dim, kind=WIDTH)
     width_v = site.make("value_dim", layer.value_dim, kind=WIDTH)
@@ -56,9 +57,8 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
     _bind_projection(site, dense.query, xq[-1], heads, width_k)
     _bind_projection(site, dense.key, xk[-1], heads, width_k)
     _bind_projection(site, dense.value, xv[-1], heads, width_v)
-    if dense.gate is not None:
-        _bind_projection(site, dense.gate, xq[-1], heads, width_v)
-    _keep_scale(site, dense.query, width_k)
+    _bind_projection(site, dense.gate, xq[-1], heads, width_v)
+    _scale_queries(site, dense.query, width_k)
     out = dense.output
     if len(out.kernel.shape) != 3:
         return stop(flow, call, "has an output of several axes")
@@ -75,14 +75,16 @@ def multi_head(flow: Flow, call: Call) -> Axes | list[Axes]:
 
     site.edit("output_shape", output_shape)
     _bind_output(site, out, heads, width_v, made)
-    _zero_in_queries(site, dense.query, width_k)
     return _with_scores(flow, call, made, heads)
 
 
-def _freeze_places(flow: Flow, call: Call, *tensors: Axes) -> None:
-    """Freeze the ids of steps or positions, over which attention sums."""
-    for axes in tensors:
+def _inputs(flow: Flow, call: Call) -> list[Axes]:
+    """Return the axes of query, value and key, with frozen positions, over which it sums."""
+    query, value, key = (_argument(call, name, at) for at, name in enumerate(_INPUTS))
+    found = [flow.axes(ref) for ref in (query, value, value if key is None else key)]
+    for axes in found:
         flow.freeze_axes(axes[:-1], f"{call.path} attends over this axis")
+    return found
 
 
 def _with_scores(flow: Flow, call: Call, made: Ids, heads: Ids) -> Axes | list[Axes]:
@@ -103,26 +105,14 @@ def _bind_output(site: Site, dense: Any, heads: Any, width: Any, made: Any) -> N
     site.bind(dense.kernel, 0, heads, USE)
     site.bind(dense.kernel, 1, width, USE)
     site.bind(dense.kernel, 2, made, MAKE)
-    if dense.bias is not None:
-        site.bind(dense.bias, 0, made)
-
-
-def _zero_in_queries(site: Site, dense: Any, width: Any) -> None:
-    """Zero a width in the query projection, since the layer multiplies queries and keys inside."""
-    site.zero(dense.kernel, 2, width)
-    if dense.bias is not None:
-        site.zero(dense.bias, 1, width)
+    site.bind(dense.bias, 0, made)
 
 
 @layers(kl.GroupQueryAttention)
 def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     """Bind each key-value head together with its query heads; a single one is kept for all."""
     layer, site = call.op, flow.site(call.op)
-    query, value = _argument(call, "query", 0), _argument(call, "value", 1)
-    key = _argument(call, "key", 2)
-    key = value if key is None else key
-    xq, xv, xk = flow.axes(query), flow.axes(value), flow.axes(key)
-    _freeze_places(flow, call, xq, xk, xv)
+    xq, xv, xk = _inputs(flow, call)
     flow.join(xq[-1], xv[-1], f"{call.path} requires its value to be as wide as its query")
     hq, hkv = layer.num_query_heads, layer.num_key_value_heads
     if hkv == 1:
@@ -137,15 +127,13 @@ def grouped_query(flow: Flow, call: Call) -> Axes | list[Axes]:
     _bind_projection(site, dense.query, xq[-1], queries, width)
     _bind_projection(site, dense.key, xk[-1], shared, width)
     _bind_projection(site, dense.value, xv[-1], shared, width)
-    if dense.gate is not None:
-        _bind_projection(site, dense.gate, xq[-1], queries, width)
-    _keep_scale(site, dense.query, width)
+    _bind_projection(site, dense.gate, xq[-1], queries, width)
+    _scale_queries(site, dense.query, width)
     out = dense.output
     # The output is as wide as the query by the layer's own definition.
     made = site.make("output", out.kernel.shape[-1], kind=WIDTH, resize=False)
     flow.join(xq[-1], made, f"{call.path} gives as many channels as its query has")
     _bind_output(site, out, queries, width, made)
-    _zero_in_queries(site, dense.query, width)
     return _with_scores(flow, call, made, queries)
 
 
@@ -185,3 +173,4 @@ def dot_product(flow: Flow, call: Call) -> Axes:
 
 
 _TENSORS = ("query", "key", "value")
+_INPUTS = ("query", "value", "key")

@@ -28,14 +28,27 @@ def no_ids_in_space(flow: Flow, call: Call, axes: Axes, axis: int) -> Axes:
     return tuple(ids if position == axis else None for position, ids in enumerate(axes))
 
 
+def _input(flow: Flow, call: Call) -> tuple[Axes, int, Ids | None]:
+    """Return the axes of a convolution's input, which of them is that of channels, and its ids."""
+    ref = call.args[0]
+    axis = channel_axis(call.op.data_format, len(flow.shape(ref)))
+    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
+    return x, axis, x[axis]
+
+
+def _output(flow: Flow, call: Call, axes: Axes, out: Ids | None) -> Axes:
+    """Bind the bias to the ids of the output, and propagate through the activation."""
+    if call.op.use_bias:
+        flow.site(call.op).bind(call.op.bias, 0, out)
+    return activate(flow, call, call.op.activation, axes)
+
+
 @layers(kl.Conv1D, kl.Conv2D, kl.Conv3D)
 def conv(flow: Flow, call: Call) -> Axes:
     """Bind the kernel of a convolution: plain, grouped, or grouped by channel (as in ConvNeXt)."""
     layer, site = call.op, flow.site(call.op)
-    ref = call.args[0]
-    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
-    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids, size = x[axis], flow.shape(ref)[axis]
+    x, axis, ids = _input(flow, call)
+    size = flow.shape(call.args[0])[axis]
     groups, kernel = layer.groups, layer.kernel
     if groups > 1 and groups == size and ids is not None:
         each = layer.filters // groups
@@ -55,57 +68,40 @@ def conv(flow: Flow, call: Call) -> Axes:
                 flow.block(ids, groups)
                 site.bind(kernel, -2, ids.reshape(groups, -1), USE, along=out)
         site.bind(kernel, -1, out, MAKE)
-    if layer.use_bias:
-        site.bind(layer.bias, 0, out)
-    return activate(flow, call, layer.activation, replace(x, axis, out))
+    return _output(flow, call, replace(x, axis, out), out)
 
 
 @layers(kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 def depthwise(flow: Flow, call: Call) -> Axes:
     """Bind the kernel to the input's ids; output position c·m + j belongs to input channel c."""
     layer, site = call.op, flow.site(call.op)
-    ref = call.args[0]
-    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
-    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids, each = x[axis], layer.depth_multiplier
-    out = None if ids is None else np.repeat(ids, each)
+    x, axis, ids = _input(flow, call)
+    out = None if ids is None else np.repeat(ids, layer.depth_multiplier)
     if ids is None:
         flow.keep_whole(call, f"{call.path} outputs its input channels, which are frozen")
     site.bind(layer.kernel, -2, ids)
-    if layer.use_bias:
-        site.bind(layer.bias, 0, out)
-    return activate(flow, call, layer.activation, replace(x, axis, out))
+    return _output(flow, call, replace(x, axis, out), out)
 
 
 @layers(kl.SeparableConv1D, kl.SeparableConv2D)
 def separable(flow: Flow, call: Call) -> Axes:
     """Bind the depthwise kernel to the input's ids, and make new ids with the pointwise one."""
     layer, site = call.op, flow.site(call.op)
-    ref = call.args[0]
-    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
-    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids = x[axis]
+    x, axis, ids = _input(flow, call)
     middle = None if ids is None else np.repeat(ids, layer.depth_multiplier)
     out = site.make("filters", layer.filters)
     site.bind(layer.depthwise_kernel, -2, ids)
     site.bind(layer.pointwise_kernel, -2, middle, USE)
     site.bind(layer.pointwise_kernel, -1, out, MAKE)
-    if layer.use_bias:
-        site.bind(layer.bias, 0, out)
-    return activate(flow, call, layer.activation, replace(x, axis, out))
+    return _output(flow, call, replace(x, axis, out), out)
 
 
 @layers(kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
 def transposed(flow: Flow, call: Call) -> Axes:
     """Bind a transposed convolution's kernel, of shape (taps, outputs, inputs)."""
     layer, site = call.op, flow.site(call.op)
-    ref = call.args[0]
-    axis = channel_axis(layer.data_format, len(flow.shape(ref)))
-    x = no_ids_in_space(flow, call, flow.axes(ref), axis)
-    ids = x[axis]
+    x, axis, ids = _input(flow, call)
     out = site.make("filters", layer.filters)
     site.bind(layer.kernel, -1, ids, USE)
     site.bind(layer.kernel, -2, out, MAKE)
-    if layer.use_bias:
-        site.bind(layer.bias, 0, out)
-    return activate(flow, call, layer.activation, replace(x, axis, out))
+    return _output(flow, call, replace(x, axis, out), out)

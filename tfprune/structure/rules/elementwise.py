@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.call_kinds import names_of
+from tfprune.graph.call_kinds import layers_named, names_of
 from tfprune.graph.graph import Call, Ref
 from tfprune.keras_support.internals import CustomScaleLayer, StochasticDepth
 from tfprune.structure.ids.flow import Flow
@@ -15,24 +15,15 @@ from tfprune.structure.ids.rule_registry import layers, ops
 from tfprune.structure.rules.activation import activate, mix
 
 UNARY = names_of("elementwise", "limit")
+PASSING = layers_named(
+    "Identity Dropout SpatialDropout#D GaussianDropout GaussianNoise AlphaDropout"
+)
+"""Layers that change nothing in inference."""
 BINARY = names_of("combination", "choice", "extreme")
 
 
 @layers(
-    kl.ReLU,
-    kl.ELU,
-    kl.LeakyReLU,
-    kl.Dropout,
-    kl.SpatialDropout1D,
-    kl.SpatialDropout2D,
-    kl.SpatialDropout3D,
-    kl.GaussianDropout,
-    kl.GaussianNoise,
-    kl.AlphaDropout,
-    kl.ActivityRegularization,
-    kl.Identity,
-    kl.Masking,
-    StochasticDepth,
+    *layers_named("ReLU ELU LeakyReLU ActivityRegularization Masking"), *PASSING, StochasticDepth
 )
 @ops(*UNARY, elementwise=True)
 def same(flow: Flow, call: Call) -> Axes:

@@ -142,102 +142,20 @@ def _solved(shape: Sequence[int | None], target: Sequence[int]) -> int:
     return max(1, math.prod(target) // math.prod(size or 1 for size in shape))
 
 
-@layers(kl.Permute)
-def permute(flow: Flow, call: Call) -> Axes:
-    """Permute the axes after the batch."""
-    x = flow.axes(call.args[0])
-    return (x[0], *(x[axis] for axis in call.op.dims))
-
-
-@ops("Transpose")
-def transpose(flow: Flow, call: Call) -> Axes:
-    """Permute the axes."""
-    x = flow.axes(call.args[0])
-    return tuple(x[axis] for axis in call.op.axes) if call.op.axes else x[::-1]
-
-
-@ops("Swapaxes")
-def swap(flow: Flow, call: Call) -> Axes:
-    """Swap two axes."""
-    x = list(flow.axes(call.args[0]))
-    a, b = call.op.axis1, call.op.axis2
-    x[a], x[b] = x[b], x[a]
-    return tuple(x)
-
-
-@ops("Moveaxis")
-def move_axis(flow: Flow, call: Call) -> Axes:
-    """Move axes to other positions."""
-    x = flow.axes(call.args[0])
-    order = np.moveaxis(np.zeros(range(1, len(x) + 1)), call.op.source, call.op.destination).shape
-    return tuple(x[size - 1] for size in order)
-
-
-@ops("ExpandDims")
-def expand(flow: Flow, call: Call) -> Axes:
-    """Insert axes of size one."""
-    x = list(flow.axes(call.args[0]))
-    rank = len(x)
-    axes = [call.op.axis] if isinstance(call.op.axis, int) else list(call.op.axis)
-    for axis in sorted(a % (rank + len(axes)) for a in axes):
-        x.insert(axis, None)
-    return tuple(x)
-
-
-@ops("Squeeze")
-def squeeze(flow: Flow, call: Call) -> Axes:
-    """Remove axes of size one."""
-    x, shape = flow.axes(call.args[0]), flow.shape(call.args[0])
-    axis = call.op.axis
-    if axis is None:
-        removed = {position for position, size in enumerate(shape) if size == 1}
-    else:
-        removed = {a % len(x) for a in ([axis] if isinstance(axis, int) else axis)}
-    return tuple(ids for position, ids in enumerate(x) if position not in removed)
-
-
-@layers(kl.RepeatVector)
-def repeat_vector(flow: Flow, call: Call) -> Axes:
-    """Insert an axis of copies."""
-    x = flow.axes(call.args[0])
-    return (x[0], None, x[1])
+@layers(kl.Permute, kl.RepeatVector)
+@ops("Transpose", "Swapaxes", "Moveaxis", "ExpandDims", "Squeeze", "Flip", "Tile")
+def rearrange(flow: Flow, call: Call) -> Axes:
+    """Move positions as the operation itself does."""
+    return move(flow, call, call.args[0], lambda x: np.asarray(call.op.call(x)))
 
 
 @ops("Repeat")
 def repeat(flow: Flow, call: Call) -> Axes:
     """Repeat each position."""
-    x, axis = flow.axes(call.args[0]), call.op.axis
-    times = call.op.repeats
+    times, axis = call.op.repeats, call.op.axis
     if axis is None or not isinstance(times, int):
         return stop(flow, call, "repeats positions unequally")
-    axis %= len(x)
-    ids = x[axis]
-    return (*x[:axis], None if ids is None else np.repeat(ids, times), *x[axis + 1 :])
-
-
-@ops("Tile")
-def tile(flow: Flow, call: Call) -> Axes:
-    """Repeat whole axes."""
-    x, repeats = flow.axes(call.args[0]), call.op.repeats
-    repeats = [repeats] if isinstance(repeats, int) else list(repeats)
-    rank = max(len(x), len(repeats))
-    x = (None,) * (rank - len(x)) + x
-    repeats = [1] * (rank - len(repeats)) + repeats
-    return tuple(
-        None if ids is None else np.tile(ids, times) for ids, times in zip(x, repeats, strict=True)
-    )
-
-
-@ops("Flip")
-def flip(flow: Flow, call: Call) -> Axes:
-    """Reverse axes."""
-    x, axis = flow.axes(call.args[0]), call.op.axis
-    axes = range(len(x)) if axis is None else [axis] if isinstance(axis, int) else axis
-    turned = {a % len(x) for a in axes}
-    return tuple(
-        ids[::-1] if ids is not None and position in turned else ids
-        for position, ids in enumerate(x)
-    )
+    return move(flow, call, call.args[0], lambda x: np.repeat(x, times, axis))
 
 
 @ops("Roll")

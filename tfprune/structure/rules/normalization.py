@@ -22,28 +22,16 @@ def batch_normalization(flow: Flow, call: Call) -> Axes:
     return x
 
 
-@layers(kl.LayerNormalization)
+@layers(kl.LayerNormalization, kl.RMSNormalization)
 def layer_normalization(flow: Flow, call: Call) -> Axes:
-    """Bind the weights, and record that mean and variance are over the kept channels."""
+    """Bind the weights, and record that the statistics are over the kept channels."""
     layer, site = call.op, flow.site(call.op)
     x = flow.axes(call.args[0])
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    for position, axis in enumerate(axes):
-        for weight in (layer.gamma, layer.beta):
-            if weight is not None:
-                site.bind(weight, position, x[axis])
-        mix(flow, call, x, axis, "LayerNormalization takes its statistics over these channels")
-    return x
-
-
-@layers(kl.RMSNormalization)
-def rms_normalization(flow: Flow, call: Call) -> Axes:
-    """Bind the scale, and record that the root mean square is over the kept channels."""
-    layer, x = call.op, flow.axes(call.args[0])
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    for position, axis in enumerate(axes):
-        flow.site(layer).bind(layer.scale, position, x[axis])
-        mix(flow, call, x, axis, "RMSNormalization takes its statistics over these channels")
+    for position, axis in enumerate([layer.axis] if isinstance(layer.axis, int) else layer.axis):
+        for weight in layer.weights:
+            site.bind(weight, position, x[axis])
+        kind = "RMS" if isinstance(layer, kl.RMSNormalization) else "Layer"
+        mix(flow, call, x, axis, f"{kind}Normalization takes its statistics over these channels")
     return x
 
 
@@ -53,9 +41,8 @@ def group_normalization(flow: Flow, call: Call) -> Axes:
     layer, x = call.op, flow.axes(call.args[0])
     axis, site = layer.axis, flow.site(call.op)
     ids = x[axis]
-    for weight in (getattr(layer, "gamma", None), getattr(layer, "beta", None)):
-        if weight is not None:
-            site.bind(weight, 0, ids)
+    for name in ("gamma", "beta"):
+        site.bind(getattr(layer, name, None), 0, ids)
     if ids is None:
         return x
     groups = layer.groups

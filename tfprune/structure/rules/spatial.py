@@ -6,39 +6,19 @@ import keras
 import numpy as np
 from keras import layers as kl
 
+from tfprune.graph.call_kinds import layers_named
 from tfprune.graph.graph import Call
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes
 from tfprune.structure.ids.rule_registry import layers, newer, ops, stop
 from tfprune.structure.rules.convolution import channel_axis, no_ids_in_space, replace
 
-# fmt: off
-ADAPTIVE = (
-    "AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D",
-    "AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D",
-)  # Keras 3.14
-# fmt: on
-
 
 @layers(
-    kl.MaxPooling1D,
-    kl.MaxPooling2D,
-    kl.MaxPooling3D,
-    kl.AveragePooling1D,
-    kl.AveragePooling2D,
-    kl.AveragePooling3D,
-    kl.ZeroPadding1D,
-    kl.ZeroPadding2D,
-    kl.ZeroPadding3D,
-    kl.Cropping1D,
-    kl.Cropping2D,
-    kl.Cropping3D,
-    kl.UpSampling1D,
-    kl.UpSampling2D,
-    kl.UpSampling3D,
+    *layers_named("MaxPooling#D AveragePooling#D ZeroPadding#D Cropping#D UpSampling#D"),
+    *newer("AdaptiveAveragePooling#D AdaptiveMaxPooling#D"),  # Keras 3.14
     kl.Resizing,
     kl.CenterCrop,
-    *(kind for name in ADAPTIVE for kind in newer(name)),
 )
 @ops("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool")
 def window(flow: Flow, call: Call) -> Axes:
@@ -81,14 +61,7 @@ def _data_format(call: Call) -> str:
     return call.op.data_format or keras.config.image_data_format()
 
 
-@layers(
-    kl.GlobalAveragePooling1D,
-    kl.GlobalAveragePooling2D,
-    kl.GlobalAveragePooling3D,
-    kl.GlobalMaxPooling1D,
-    kl.GlobalMaxPooling2D,
-    kl.GlobalMaxPooling3D,
-)
+@layers(*layers_named("GlobalAveragePooling#D GlobalMaxPooling#D"))
 def global_pool(flow: Flow, call: Call) -> Axes:
     """Remove the spatial axes, or keep them as ones with `keepdims`."""
     x = flow.axes(call.args[0])

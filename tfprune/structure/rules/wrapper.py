@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 from keras import layers as kl
 from keras import tree
 
 from tfprune.graph.graph import Call, Graph, Ref, Value
 from tfprune.graph.read import is_function, read
-from tfprune.keras_support.internals import layers_and_input
+from tfprune.keras_support.internals import operations_in_config
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Keep
 from tfprune.structure.ids.propagate import concrete_shapes, count, propagate
@@ -74,8 +73,7 @@ def _places(inner: Any, path: Path) -> Iterator[tuple[int, Path]]:
     yield id(inner), path
     if not is_function(inner):
         return
-    # `layers` of a Sequential omits the input layer, which the config contains.
-    listed = layers_and_input(inner) if isinstance(inner, keras.Sequential) else inner.operations
+    listed = operations_in_config(inner)
     if len(inner.get_config().get("layers", ())) == len(listed):
         for number, op in enumerate(listed):
             yield from _places(op, (*path, "config", "layers", number))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from tfprune.graph.call_kinds import layers_named
 from tfprune.graph.graph import Call
 from tfprune.structure.groups.units import Units
 from tfprune.structure.ids.flow import product
@@ -19,14 +20,7 @@ from tfprune.structure.ids.ids import Ids
 MACS_PER_NUMBER = 25
 """Multiplications that take as long as one number read or written (XNNPACK, x86, one thread)."""
 
-FOLDED = (
-    keras.layers.BatchNormalization,
-    keras.layers.ReLU,
-    keras.layers.Dropout,
-    keras.layers.ZeroPadding2D,
-    keras.layers.Rescaling,
-    keras.layers.Normalization,
-)
+FOLDED = layers_named("BatchNormalization ReLU Dropout ZeroPadding2D Rescaling Normalization")
 """Layers that a converter fuses into the neighboring convolution."""
 
 Term = tuple[float, tuple[Ids, ...]]
