@@ -128,6 +128,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "path", metavar="DIR", help="a run folder, or a .tflite with its report next to it"
     )
     check.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
+    check.add_argument("--task", metavar="NAME", help="what good means; default: the run's task")
     check.add_argument("--baseline", metavar="FILE", help="the file that ratios and drops refer to")
     check.add_argument(
         "--device", help="where to time: host, adb:SERIAL or ssh:HOST; default: the run's"
@@ -277,6 +278,7 @@ def check_artifact(arguments: argparse.Namespace) -> int:
         verdict = check(
             arguments.path,
             data=arguments.data,
+            task=arguments.task,
             limits=Limits(**{gate: getattr(arguments, gate) for gate in GATES}),
             baseline=arguments.baseline,
             device=arguments.device,

@@ -239,6 +239,13 @@ def test_the_task_of_a_compiled_model_is_taken_and_told(tiny_data: Dataset) -> N
     assert not any(note.startswith("task:") for note in told.notes)
 
 
+def test_a_run_is_not_resumed_with_another_task(tiny_data: Dataset, tmp_path: Path) -> None:
+    recipe = {"measure": {"runs": 2}}
+    compress(given_model(), recipe, tiny_data, task="imbalanced_classification", out=tmp_path / "a")
+    with pytest.raises(DataError, match="the task of the run there differs from the one given now"):
+        compress(given_model(), recipe, tiny_data, out=tmp_path / "a", resume=True)
+
+
 def test_a_metric_of_the_users_own_is_that_of_the_gates(tiny_data: Dataset) -> None:
     def off(labels: np.ndarray, outputs: np.ndarray) -> float:
         return float(np.abs(labels - outputs.argmax(1)).mean())

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import ModelError, RecipeError, type_name
 from tfprune.measure.fidelity import measures_of
-from tfprune.pipeline.datasets import Dataset, as_dataset, load_data
+from tfprune.pipeline.datasets import GUESSED, Dataset, as_dataset, load_data
 from tfprune.pipeline.folder import check_run_folder, open_folder
 from tfprune.pipeline.labels import check_learnable
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
-from tfprune.recipe.task_table import task_of
+from tfprune.recipe.task_table import table_of, task_of
 from tfprune.recipe.user_code import import_function
 from tfprune.report.gates import check_direction
 from tfprune.runtime.schemes import SCHEMES
@@ -174,6 +174,8 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     identity = {"data": job.data.sha256()}
     if origin := _origin(job):
         identity["model"] = origin
+    if told := _told_task(job):
+        identity["task"] = told
     with contextlib.ExitStack() as stack:
         place = job.out or stack.enter_context(scratch_folder())
         folder = stack.enter_context(
@@ -291,6 +293,15 @@ def _origin(job: Job) -> str:
         code = inspect.getsourcefile(inspect.unwrap(import_function(source)))
         return hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else ""
     return ""
+
+
+def _told_task(job: Job) -> str:
+    """Return a hash of the task; "" if recipe and data determine it."""
+    if job.recipe.task is not None or job.data.origin == GUESSED:
+        return ""
+    task = job.data.task
+    text = str(table_of(task) or (task.named, [measure.title for measure in task.measures]))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _model_sha256(model: Any) -> str:

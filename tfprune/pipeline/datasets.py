@@ -23,6 +23,10 @@ from tfprune.task.guess import guess_task
 from tfprune.task.task import Task
 
 
+GUESSED = "guessed from the labels"
+"""The origin of a task that nobody has named."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Examples and their labels: `x[i]` has label `y[i]`; `y` is a dict for several outputs."""
@@ -54,7 +58,7 @@ class Dataset:
     test: Split
     name: str = "data"
     task: Task = field(default_factory=Task)
-    origin: str = ""
+    origin: str = GUESSED
     given: "Dataset | None" = None
 
     @property
@@ -190,7 +194,7 @@ def as_dataset(
         splits["validation"], splits["train"] = _cut(splits["train"], validation, seed, name)
     raw = Dataset(splits["train"], splits.get("validation"), splits["test"], name)
     if task is None:
-        task, origin = guess_task(raw.train.y), "guessed from the labels"
+        task, origin = guess_task(raw.train.y), GUESSED
     return raw.for_task(task, origin)
 
 
