@@ -124,9 +124,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     check = add(
         "check", check_artifact, "Measure a stored artifact again; fail if it misses a gate."
     )
-    check.add_argument(
-        "path", metavar="DIR", help="a run folder, or a .tflite with its report next to it"
-    )
+    check.add_argument("path", metavar="DIR", help="a run folder, or a .tflite beside its report")
     check.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
     check.add_argument("--task", metavar="NAME", help="what good means; default: the run's task")
     check.add_argument("--baseline", metavar="FILE", help="the file that ratios and drops refer to")

@@ -22,7 +22,6 @@ from tfprune.storage.archives import ArchiveFault, open_archive
 from tfprune.task.guess import guess_task
 from tfprune.task.task import Task
 
-
 GUESSED = "guessed from the labels"
 """The origin of a task that nobody has named."""
 
