@@ -8,7 +8,8 @@ import pytest
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import DataError, OptionError
-from tfprune.measure.fidelity import accuracy, score_files
+from tfprune.measure.fidelity import accuracy, guessed, score_files
+from tfprune.task.task import Task
 
 L = keras.layers
 
@@ -210,3 +211,36 @@ def test_decisions_are_compared_with_the_labels() -> None:
     assert found.agreement == 1.0
     with pytest.raises(DataError, match=r"has classes of shape \(20,\). Received \(20, 5\)"):
         accuracy(file, (x, truth["high"]), output="class")
+
+
+def test_several_outputs_are_scored_together() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="x")
+    model = keras.Model(inputs, {"kind": L.Dense(3, name="kind")(inputs),
+                                 "size": L.Dense(1, name="size")(inputs)})  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    found = model.predict(x, verbose=0)
+    truth = {"kind": found["kind"].argmax(-1), "size": found["size"][:, 0] + 0.5}
+    task = Task(outputs={"kind": "classification", "size": Task("regression", metrics=["mae"])})
+    file = to_tflite(model)
+    for chosen in (task, guessed):
+        (one,) = score_files([file], (x, truth), task=chosen, batch_size=7)
+        assert one.scores[:2] == pytest.approx((1.0, 0.5), rel=1e-4)
+        assert one.agreement == 1.0
+    (by_hand,) = score_files([file], (x, truth["kind"]), output="kind")
+    assert by_hand.score == one.score == 1.0
+    with pytest.raises(OptionError, match="has no output 'kid'.*Did you mean kind?"):
+        score_files([file], (x, truth), task=Task(outputs={"kid": "regression"}))
+
+
+def test_numbers_are_guessed_and_an_autoencoder_needs_no_labels() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), L.Dense(4)])
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    y = model.predict(x, verbose=0)
+    file = to_tflite(model)
+    (found,) = score_files([file], (x, y + 0.25), task=guessed)
+    assert found.task.name == "regression"
+    assert found.score == pytest.approx(0.25, rel=1e-4)
+    (same,) = score_files([file], x, task=Task("autoencoder"))
+    assert same.score == pytest.approx(np.mean((x - y) ** 2), rel=1e-4)
