@@ -60,6 +60,7 @@ ORDER = [
     "recipe",
     "pipeline",
     "console",
+    "commands",
     "cli",
     "__init__",
 ]
@@ -69,8 +70,14 @@ MOST_FILES = 12
 # TensorFlow or Keras, and they are used without (see LIGHT).
 LAZY = {
     "bridge.function_pairs",
+    "commands.data_files",
+    "commands.files",
+    "commands.init",
+    "commands.models",
+    "commands.options",
+    "commands.reports",
+    "commands.run",
     "loading.load",
-    "cli",
     "measure.comparison",
     "measure.devices.registry",
     "pipeline.compress",

@@ -40,8 +40,8 @@ from tfprune.workers.arrays import save_arrays
 _UNSTEADY = frozenset({"SPLIT"})
 _ATTEMPTS = 6
 _GUESSED = (
-    "a subclassed model records the shapes of its inputs, not their types: float32 was assumed; "
-    "give input_signature= for other types"
+    "a subclassed model records the shapes of its inputs, not their types: types that its call "
+    "takes were assumed, float32 before others; give input_signature= for other types"
 )
 
 

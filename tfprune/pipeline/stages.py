@@ -19,10 +19,11 @@ from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.losses import task_of_model
 from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
+from tfprune.pipeline.shrinking import shrink_by, target_of
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
-from tfprune.recipe.tables import MeasureTable, QuantizeTable, ShrinkTable
+from tfprune.recipe.tables import MeasureTable, QuantizeTable
 from tfprune.recipe.task_table import table_of
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Section, Stage
@@ -33,7 +34,6 @@ from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
-from tfprune.structure.rebuild.recalibrate import learning_norms, recalibrate
 from tfprune.structure.shrink import shrink
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
@@ -139,23 +139,14 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     training = fitting(run.recipe)
     run.compile(model, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
-    unlabeled = run.data.train.first(table.examples).x if table.examples else None
-    model, report = shrink(
+    model, report = shrink_by(
         model,
-        _target(table),
-        importance=table.importance,
-        ranking=table.ranking,
+        table,
         data=(examples.x, run.data.targets(examples)),
-        round_to=table.round_to,
-        only=table.only,
-        skip=table.skip,
-        heads=table.heads,
-        repair=unlabeled,
+        repair=run.data.train.first(table.examples).x if table.examples else None,
         seed=run.recipe.seed,
         progress=run.progress,
     )
-    if unlabeled is not None and learning_norms(model):
-        recalibrate(model, unlabeled)
     curves: dict[str, list[float]] = {}
     if table.epochs:
         steps = run.steps(table.epochs)
@@ -366,17 +357,13 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
     return {name: stages[name] for name in order if name not in left_out}
 
 
-def _target(table: ShrinkTable) -> str | dict[str, float]:
-    return table.target if isinstance(table.target, str) else dict(table.target)
-
-
 def _check_choices(model: keras.Model, recipe: Recipe) -> None:
     """Raise the errors of shrinking and pruning early, on a copy of the model."""
     shrinking, pruning = recipe.shrink, recipe.prune
     if shrinking is not None and not shrinking.after_pruning:
         model, _ = shrink(
             model,
-            _target(shrinking),
+            target_of(shrinking),
             ranking=shrinking.ranking,
             round_to=shrinking.round_to,
             only=shrinking.only,
