@@ -26,8 +26,8 @@ def compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--metric",
         metavar="NAME",
-        help="accuracy, mae … (default: what the labels show), or package.module:name of a function of "
-        "labels and outputs, or of a metric of Keras",
+        help="accuracy, mae …; default: what the labels show; or package.module:name of a "
+        "function of labels and outputs, or of a metric of Keras",
     )
     command.add_argument("--task", metavar="NAME", help="regression, segmentation …")
     command.add_argument(

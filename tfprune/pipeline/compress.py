@@ -16,7 +16,6 @@ from tfprune.errors import ModelError, RecipeError, type_name
 from tfprune.measure.fidelity import measures_of
 from tfprune.pipeline.datasets import GUESSED, Dataset, as_dataset, load_data
 from tfprune.pipeline.folder import check_run_folder, open_folder
-from tfprune.pipeline.labels import check_learnable
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
@@ -25,6 +24,7 @@ from tfprune.recipe.user_code import import_function
 from tfprune.report.gates import check_direction
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.storage.scratch import scratch_folder
+from tfprune.task.labels import check_learnable
 from tfprune.task.task import Task, as_task
 from tfprune.utils.interrupts import handle_interrupts
 from tfprune.utils.progress import SILENT, Progress

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from tfprune.data.model_inputs import leaves, mapped
 from tfprune.errors import DataError, type_name
-from tfprune.pipeline.builtin_data import builtin_data
-from tfprune.pipeline.labels import check_output, labels_for, width_of
+from tfprune.recipe.builtin_data import builtin_data
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
 from tfprune.storage.archives import ArchiveFault, open_archive
 from tfprune.task.guess import guess_task
+from tfprune.task.labels import check_output, labels_for, width_of
 from tfprune.task.task import Task
 
 GUESSED = "guessed from the labels"

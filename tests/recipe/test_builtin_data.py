@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tfprune.pipeline.builtin_data import MADE, builtin_data
 from tfprune.pipeline.datasets import load_data
 from tfprune.recipe import DataTable
+from tfprune.recipe.builtin_data import MADE, builtin_data
 from tfprune.recipe.sources import MADE as NAMES
 from tfprune.task.task import Task
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfprune.errors import DataError
-from tfprune.pipeline.labels import check_learnable, check_output, labels_for, width_of
+from tfprune.task.labels import check_learnable, check_output, labels_for, width_of
 from tfprune.task.task import Task
 
 X = np.zeros((4, 3), np.float32)
