@@ -53,6 +53,7 @@ _HOME = {
     # measuring
     "Gate": "report.gates",
     "Report": "report.report",
+    "Task": "task.task",
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
     "macs": "graph.cost.macs",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from tfprune.structure.report import ShrinkReport as ShrinkReport
     from tfprune.structure.select.plan import Plan as Plan
     from tfprune.structure.shrink import shrink as shrink
+    from tfprune.task.task import Task as Task
     from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries
     from tfprune.tfmot_compat.callbacks import UpdatePruningStep as UpdatePruningStep
     from tfprune.tfmot_compat.files import prune_scope as prune_scope

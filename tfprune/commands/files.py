@@ -20,6 +20,9 @@ from tfprune.errors import OptionError
 GATES = {
     "min_accuracy": "minimum accuracy on the data",
     "max_accuracy_drop": "maximum loss of accuracy against the baseline",
+    "max_drop": "maximum loss of the task's metric against the baseline, in its unit",
+    "min_score": "minimum of a metric where higher is better",
+    "max_score": "maximum of a metric where lower is better",
     "max_bytes": "maximum size of the file",
     "max_gzip_bytes": "maximum size of the file under gzip",
     "min_compression": "minimum times smaller than the baseline under gzip",
@@ -118,6 +121,7 @@ def check_options(command: argparse.ArgumentParser) -> None:
         "path", metavar="DIR", help="a run folder, or a .tflite with its report next to it"
     )
     command.add_argument("--data", metavar="FILE", help="an .npz with x and y; default: the run's")
+    command.add_argument("--task", metavar="NAME", help="what good means; default: the run's task")
     command.add_argument(
         "--baseline", metavar="FILE", help="the file that ratios and drops refer to"
     )
@@ -139,6 +143,7 @@ def check_artifact(arguments: argparse.Namespace) -> int:
         verdict = check(
             arguments.path,
             data=arguments.data,
+            task=arguments.task,
             limits=Limits(**{gate: getattr(arguments, gate) for gate in GATES}),
             baseline=arguments.baseline,
             device=arguments.device,

@@ -25,11 +25,11 @@ def compare_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", metavar="DATA", help=f"labeled samples to score on: {FORMS}")
     command.add_argument(
         "--metric",
-        default="accuracy",
         metavar="NAME",
-        help="accuracy (the default), or package.module:name of a function of "
-        "labels and outputs, or of a metric of Keras",
+        help="accuracy, mae …; default: what the labels show; or package.module:name of a "
+        "function of labels and outputs, or of a metric of Keras",
     )
+    command.add_argument("--task", metavar="NAME", help="regression, segmentation …")
     command.add_argument(
         "--output", metavar="NAME", help="the output to score, if the files have several"
     )
@@ -48,7 +48,7 @@ def compare_files(arguments: argparse.Namespace) -> int:
     render = _rendering(arguments.out, PAGES)
     metric: Any = arguments.metric
     with native_output(), shown_progress() as progress:
-        if is_function(metric):
+        if metric and is_function(metric):
             metric = import_function(metric)
             metric = metric() if isinstance(metric, type) else metric
         report = compare(
@@ -56,6 +56,7 @@ def compare_files(arguments: argparse.Namespace) -> int:
             list(arguments.files),
             read_data(arguments.data, "--data", TEST) if arguments.data else None,
             metric=metric,
+            task=arguments.task,
             output=arguments.output,
             device=arguments.device,
             threads=arguments.threads,

@@ -14,14 +14,17 @@ from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
-from tfprune.pipeline.datasets import Dataset, check_for_model
+from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.losses import task_of_model
+from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.shrinking import shrink_by, target_of
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.tables import MeasureTable, QuantizeTable
+from tfprune.recipe.task_table import table_of
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
@@ -44,17 +47,27 @@ CHOICE_EXAMPLES = 2048
 
 @dataclass(frozen=True)
 class Run:
-    """The input of every stage; `build` returns the model to start from."""
+    """The input of every stage; `build` returns the model to start from.
+
+    `optimizer` is the one that the model was compiled with, if it was.
+    """
 
     recipe: Recipe
     data: Dataset
     folder: RunFolder
     build: Callable[[], keras.Model]
     progress: Progress
+    optimizer: Any = None
+    notes: tuple[str, ...] = ()
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
         return read_model(self.folder.file(name))
+
+    def compile(self, model: keras.Model, learning_rate: float, steps: int) -> None:
+        """Compile a model for training with the optimizer of the recipe, or of the model."""
+        optimizer = fitting(self.recipe).optimizer or self.optimizer or "adam"
+        compile_model(model, self.data, optimizer, learning_rate, steps)
 
     def seed(self, stage: int) -> None:
         """Set all random seeds at the start of a stage."""
@@ -90,7 +103,7 @@ def train(run: Run) -> Mapping[str, Any]:
             _check_choices(read_model(path), run.recipe)
             run.seed(1)
             model = read_model(path)
-        compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
+        run.compile(model, table.learning_rate, steps)
         curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
     save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
@@ -124,12 +137,12 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
     training = fitting(run.recipe)
-    compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
+    run.compile(model, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink_by(
         model,
         table,
-        data=(examples.x, examples.y),
+        data=(examples.x, run.data.targets(examples)),
         repair=run.data.train.first(table.examples).x if table.examples else None,
         seed=run.recipe.seed,
         progress=run.progress,
@@ -137,7 +150,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     curves: dict[str, list[float]] = {}
     if table.epochs:
         steps = run.steps(table.epochs)
-        compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+        run.compile(model, table.learning_rate, steps)
         with run.progress.task("steps", steps) as task:
             curves = fit(
                 model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
@@ -168,8 +181,9 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
     training = fitting(run.recipe)
     steps = run.steps(table.epochs)
-    compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+    run.compile(model, table.learning_rate, steps)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
+    given = examples.x, run.data.targets(examples)
     prune(
         model,
         table.final_sparsity,
@@ -179,7 +193,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         schedule=schedule_of(table, run.steps(1)),
         only=table.only,
         skip=table.skip,
-        data=(examples.x, examples.y) if SCORES[table.score].needs == "gradient" else None,
+        data=given if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
     with run.progress.task("steps", steps) as task:
@@ -235,7 +249,11 @@ def _choosing(run: Run) -> dict[str, Any]:
     # The test set is only for the final report.
     seen = run.data.validation or run.data.train
     seen = seen.first(CHOICE_EXAMPLES)
-    return {"data": (seen.x, seen.y), "prefer": table.prefer, "max_drop": table.max_drop}
+    options = {"prefer": table.prefer, "max_drop": table.max_drop}
+    task = task_of_model(run.load("model.keras"), run.data)
+    if task.name == "anomaly":  # only the test set has anomalies, so the outputs are compared
+        return {**options, "task": task}
+    return {**options, "data": (seen.x, seen.y), "task": task}
 
 
 def measure(run: Run) -> Mapping[str, Any]:
@@ -249,6 +267,7 @@ def measure(run: Run) -> Mapping[str, Any]:
         {"baseline": entries[0]},
         {"model": entries[1]},
         (run.data.test.x, run.data.test.y),
+        task=task_of_model(entries[0][1], run.data),
         device=table.device,
         threads=table.threads,
         runs=table.runs,
@@ -292,13 +311,29 @@ def write_report(run: Run) -> Mapping[str, Any]:
             for stage in done.values()
             if (found := stage.facts.get("candidates"))
         ],
-        notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
+        notes=[
+            *_task_notes(run),
+            *(note for stage in done.values() for note in stage.facts.get("notes", ())),
+        ],
         recipe=to_toml(run.recipe.to_dict()),
+        task=_task_text(run),
     )
     write_atomic(run.folder.file("report.md"), report.to_markdown())
     write_atomic(run.folder.file("report.html"), report.to_html())
     write_atomic(run.folder.file("report.json"), report.to_json())
     return {"passed": report.passed}
+
+
+def _task_notes(run: Run) -> list[str]:
+    """Return where the task comes from, unless the recipe or the caller names it."""
+    found = [f"task: {run.data.task.named}, {run.data.origin}"] if run.data.origin else []
+    return [*found, *run.notes]
+
+
+def _task_text(run: Run) -> str:
+    """Return the task as TOML, for `check`; empty if it has functions of Python."""
+    table = table_of(task_of_model(run.load("baseline.keras"), run.data))
+    return to_toml({"task": table}) if table else ""
 
 
 StageWork = Callable[[Run], Mapping[str, Any]]
@@ -320,23 +355,6 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
         order = ["train", "baseline", "prune", "shrink", "quantize", "measure", "report"]
     left_out = {name for name in ("shrink", "prune") if getattr(recipe, name) is None}
     return {name: stages[name] for name in order if name not in left_out}
-
-
-def check_model(model: keras.Model, data: Dataset) -> None:
-    """Raise unless the model is a classifier that fits the data."""
-    name = f"the model {model.name!r}"
-    if not model.built or len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
-        raise ModelError(
-            f"{name}: a run takes a built model with one input and one output. "
-            "Compress others with tfprune.prune and tfprune.to_tflite."
-        )
-    shape = model.outputs[0].shape
-    if len(shape) != 2 or shape[-1] is None:
-        raise ModelError(
-            f"{name}: output of shape {tuple(shape)}; a run takes classifiers: (None, classes)."
-        )
-    takes = model.inputs[0]
-    check_for_model(data, tuple(takes.shape[1:]), str(takes.dtype), shape[-1], name)
 
 
 def _check_choices(model: keras.Model, recipe: Recipe) -> None:

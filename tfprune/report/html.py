@@ -91,10 +91,12 @@ def _tiles(report: "Report") -> str:
     )
     scored = [row for row in rows if row.score is not None]
     if scored and base.score is not None:
-        good = max(scored, key=lambda row: row.score or 0.0)
+        measure, dense = report.measure, base.score
+        good = min(scored, key=lambda row: measure.loss(dense, row.score or 0.0))
         assert good.score is not None
-        label = f"{report.metric}, {good.score - base.score:+.4f}"
-        tiles.append((f"{good.score:.4f}", label, f"baseline {base.score:.4f}", good))
+        change = measure.text(good.score, dense).rpartition("(")[2].rstrip(")")
+        value, label = measure.text(good.score), f"{report.metric}, {change}"
+        tiles.append((value, label, f"baseline {measure.text(dense)}", good))
     timed = [row for row in rows if row.latency_ratio is not None]
     if timed and report.conditions is not None and not report.conditions.fake:
         fast = min(timed, key=lambda row: row.latency_ratio.median)  # type: ignore[union-attr]

@@ -47,7 +47,7 @@ def comparison(report: "Report") -> str:
     names = [row.name for row in report.rows]
     real = report.conditions is not None and not report.conditions.fake
     panels: list[tuple[str, list[float | None], Callable[[float], str | None]]] = [
-        (report.metric, [row.score for row in report.rows], lambda value: f"{value:.4f}"),
+        (report.metric, [row.score for row in report.rows], report.measure.text),
         (
             "file, gzip",
             [row.gzip_bytes for row in report.rows],
