@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import OptionError
-from tfprune.keras_support.internals import set_input_shape
+from tfprune.keras_support.internals import direct_layers, set_input_shape
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
@@ -79,7 +79,7 @@ def show(options: Options, roots: Sequence[Any], policy: Any) -> None:
 def _wrappable(roots: Sequence[Any]) -> Iterator[Any]:
     for root in roots:
         if isinstance(root, keras.Model):
-            yield from _wrappable(root.layers)
+            yield from _wrappable(direct_layers(root))
         elif not isinstance(root, keras.layers.InputLayer):
             yield root
 
