@@ -62,13 +62,14 @@ _HOME = {
     # measuring
     "Gate": "report.gates",
     "Report": "report.report",
+    "Task": "task.task",
     "benchmark": "measure.latency",
     "compare": "measure.comparison",
     "macs": "graph.cost.macs",
     "profile": "measure.profile",
     # the other generation of Keras
     "load_model": "loading.load",
-    "prune_scope": "tfmot_compat.adapter",
+    "prune_scope": "tfmot_compat.files",
     "to_keras3": "bridge.bridge",
     "to_tf_keras": "bridge.bridge",
     # the pipeline
@@ -130,7 +131,7 @@ if TYPE_CHECKING:
     from tfprune.structure.report import ShrinkReport as ShrinkReport
     from tfprune.structure.select.plan import Plan as Plan
     from tfprune.structure.shrink import shrink as shrink
-    from tfprune.tfmot_compat.adapter import prune_scope as prune_scope
+    from tfprune.task.task import Task as Task
     from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries
     from tfprune.tfmot_compat.callbacks import UpdatePruningStep as UpdatePruningStep
     from tfprune.tfmot_compat.clustering import CentroidInitialization as CentroidInitialization
@@ -140,6 +141,7 @@ if TYPE_CHECKING:
     from tfprune.tfmot_compat.clustering import cluster_scope as cluster_scope
     from tfprune.tfmot_compat.clustering import cluster_weights as cluster_weights
     from tfprune.tfmot_compat.clustering import strip_clustering as strip_clustering
+    from tfprune.tfmot_compat.files import prune_scope as prune_scope
     from tfprune.tfmot_compat.low_magnitude import prune_low_magnitude as prune_low_magnitude
     from tfprune.tfmot_compat.low_magnitude import strip_pruning as strip_pruning
     from tfprune.tfmot_compat.policies import PrunableLayer as PrunableLayer

@@ -193,3 +193,20 @@ def test_outputs_that_are_decisions_are_judged_by_agreement(units, judged) -> No
     choice = choose(model, Options(calibration=x), candidates=["float16"], runs=3).report.choice
     assert choice.judged_by == judged
     assert choice.rows[1].drop <= 0.05
+
+
+def test_a_regression_is_judged_by_its_error() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), L.Dense(8, "relu"), L.Dense(1)])
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    y = model.predict(x, verbose=0) + 0.1
+    artifact = choose(
+        model, Options(calibration=x), data=(x, y), task="regression", runs=3, candidates=["int8"]
+    )
+    choice = artifact.report.choice
+    base, int8 = choice.rows
+    assert (choice.judged_by, choice.higher_is_better) == ("MAE", False)
+    assert base.score == pytest.approx(0.1, rel=1e-3)
+    assert int8.drop == pytest.approx(int8.score - base.score)
+    assert choice.max_drop == pytest.approx(0.01 * base.score)
+    assert dict(zip(choice.columns, choice.cells[1], strict=True))["MAE"] == f"{int8.drop:+.4f}"

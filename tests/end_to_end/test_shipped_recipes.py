@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.end_to_end.test_tasks import TASKS
 from tfprune.recipe import find_recipe, load_recipe, shipped_recipes
 from tfprune.runtime.litert import Runner
 
@@ -33,6 +34,7 @@ LONG = ("channels", "heads", "mnist")
     [
         pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
         for name in shipped_recipes()
+        if name not in TASKS
     ],
 )
 def test_a_shipped_recipe_runs_from_end_to_end(name: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from keras import layers as kl
 import tfprune
 from tfprune.data.batches import read
 from tfprune.errors import DataError
-from tfprune.graph.inputs import flat_inputs, takes
+from tfprune.graph.inputs import flat_inputs, takes, typed
 from tfprune.structure.groups.units import units
 
 RNG = np.random.default_rng(0)
@@ -73,3 +73,27 @@ def test_nothing_is_repaired_with_data_that_is_not_finite() -> None:
         tfprune.shrink(net(), {"channels": 0.5}, repair=X * np.nan, verify=False)
     with pytest.raises(DataError, match="data= holds NaN"):
         tfprune.shrink(net(), {"channels": 0.5}, importance="activation", data=X * np.nan)
+
+
+class _Rows(keras.Model):
+    """Takes indices and numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = self.add_weight(shape=(9, 4), name="table")
+        self.out = kl.Dense(3)
+
+    def call(self, inputs):
+        rows = keras.ops.take(self.table, inputs["index"][:, 0], axis=0)
+        return self.out(rows * inputs["x"])
+
+
+def test_types_of_a_subclassed_model_are_those_that_its_call_takes() -> None:
+    model = _Rows()
+    model({"index": np.zeros((6, 1), "int32"), "x": X[:6]})
+    found = typed(model, {"index": (6, 1), "x": (6, 4)})
+    assert {key: spec.dtype.name for key, spec in found.items()} == {
+        "index": "int32",
+        "x": "float32",
+    }
+    assert [one.dtype for one in takes(units(model).graph).inputs] == ["int32", "float32"]

@@ -8,7 +8,8 @@ import pytest
 
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import DataError, OptionError
-from tfprune.measure.fidelity import _right, accuracy, score_files
+from tfprune.measure.fidelity import accuracy, guessed, score_files
+from tfprune.task.task import Task
 
 L = keras.layers
 
@@ -161,15 +162,11 @@ def test_files_for_different_tasks_are_not_compared(float_file, images, labels) 
 
 
 def test_an_unknown_metric_is_refused(float_file, images, labels) -> None:
-    with pytest.raises(OptionError, match="metric: expected 'accuracy' or a function"):
-        score_files([float_file], (images, labels), metric="f1")
-
-
-def test_accuracy_and_agreement_match_a_calculation_by_hand() -> None:
-    outputs = np.array([[0.2], [0.7], [0.5]])
-    assert _right(outputs, np.array([0, 1, 1]), 0).tolist() == [True, True, False]
-    pixels = np.array([[[0.9, 0.1], [0.2, 0.8]]])
-    assert _right(pixels, np.array([[0, 0]]), 0).tolist() == [[True, False]]
+    message = (
+        r"metric: expected the name of a metric or a function .* Known: accuracy, .* mean f1\?"
+    )
+    with pytest.raises(OptionError, match=message):
+        score_files([float_file], (images, labels), metric="f11")
 
 
 def test_a_keras_metric_begins_anew_with_every_file(float_file, images, labels) -> None:
@@ -214,3 +211,36 @@ def test_decisions_are_compared_with_the_labels() -> None:
     assert found.agreement == 1.0
     with pytest.raises(DataError, match=r"has classes of shape \(20,\). Received \(20, 5\)"):
         accuracy(file, (x, truth["high"]), output="class")
+
+
+def test_several_outputs_are_scored_together() -> None:
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,), name="x")
+    model = keras.Model(inputs, {"kind": L.Dense(3, name="kind")(inputs),
+                                 "size": L.Dense(1, name="size")(inputs)})  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    found = model.predict(x, verbose=0)
+    truth = {"kind": found["kind"].argmax(-1), "size": found["size"][:, 0] + 0.5}
+    task = Task(outputs={"kind": "classification", "size": Task("regression", metrics=["mae"])})
+    file = to_tflite(model)
+    for chosen in (task, guessed):
+        (one,) = score_files([file], (x, truth), task=chosen, batch_size=7)
+        assert one.scores[:2] == pytest.approx((1.0, 0.5), rel=1e-4)
+        assert one.agreement == 1.0
+    (by_hand,) = score_files([file], (x, truth["kind"]), output="kind")
+    assert by_hand.score == one.score == 1.0
+    with pytest.raises(OptionError, match="has no output 'kid'.*Did you mean kind?"):
+        score_files([file], (x, truth), task=Task(outputs={"kid": "regression"}))
+
+
+def test_numbers_are_guessed_and_an_autoencoder_needs_no_labels() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), L.Dense(4)])
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    y = model.predict(x, verbose=0)
+    file = to_tflite(model)
+    (found,) = score_files([file], (x, y + 0.25), task=guessed)
+    assert found.task.name == "regression"
+    assert found.score == pytest.approx(0.25, rel=1e-4)
+    (same,) = score_files([file], x, task=Task("autoencoder"))
+    assert same.score == pytest.approx(np.mean((x - y) ** 2), rel=1e-4)

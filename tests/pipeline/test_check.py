@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tfprune import cli
+from tfprune.commands.files import GATES
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits
 from tfprune.pipeline.check import check
@@ -118,7 +119,7 @@ def test_the_command_ends_with_0_1_or_2(folder, fresh) -> None:
 
 
 def test_options_of_the_command_are_the_limits() -> None:
-    assert list(cli.GATES) == [field.name for field in fields(Limits)]
+    assert list(GATES) == [field.name for field in fields(Limits)]
 
 
 def test_missing_files_and_reports_are_a_one_line_error(folder, fresh, tmp_path) -> None:

@@ -21,7 +21,9 @@ from tfprune.pipeline import Result, compress, prepare
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import STATE
 from tfprune.recipe import parse_recipe
+from tfprune.report.data import Measure
 from tfprune.runtime.litert import Runner
+from tfprune.task.task import Task
 from tfprune.utils.versions import version_of
 
 FILES = {
@@ -209,10 +211,52 @@ def test_one_class_cannot_be_learned(tiny_data: Dataset, tmp_path: Path, table: 
 
 
 def test_labels_out_of_range_of_the_model(tiny_data: Dataset) -> None:
+    train, test = tiny_data.train, tiny_data.test
+    data = (train.x, train.y + 1), (test.x, test.y + 1)
     with pytest.raises(
-        DataError, match="has label 1 at example .* the model 'given' has 1 outputs"
+        DataError, match="has label 2 at example .* the model 'given' has 1 outputs"
     ):
-        compress(given_model(1), {}, tiny_data)
+        compress(given_model(1), {}, data)
+
+
+def test_one_logit_is_a_classifier_of_two_classes(tiny_data: Dataset) -> None:
+    recipe = {"train": {"epochs": 6, "learning_rate": 0.05}, "measure": {"runs": 2}}
+    report = compress(given_model(1), recipe, tiny_data).report
+    assert report.metric == "accuracy"
+    assert report.baseline.score > 0.8
+
+
+def test_the_task_of_a_compiled_model_is_taken_and_told(tiny_data: Dataset) -> None:
+    """The labels look like class numbers; the loss says that they are numbers."""
+    model = given_model(1)
+    model.compile("sgd", "mse", metrics=["mae", keras.metrics.CosineSimilarity()])
+    report = compress(model, {"measure": {"runs": 2}}, tiny_data).report
+    assert report.measures == (Measure("MAE", higher_is_better=False, share=False),)
+    assert "task: regression, of the compiled model" in report.notes
+    assert any("cosine_similarity of the compiled model" in note for note in report.notes)
+    told = compress(model, {"measure": {"runs": 2}}, tiny_data, task="classification").report
+    assert told.metric == "accuracy"
+    assert not any(note.startswith("task:") for note in told.notes)
+
+
+def test_a_run_is_not_resumed_with_another_task(tiny_data: Dataset, tmp_path: Path) -> None:
+    recipe = {"measure": {"runs": 2}}
+    compress(given_model(), recipe, tiny_data, task="imbalanced_classification", out=tmp_path / "a")
+    with pytest.raises(DataError, match="the task of the run there differs from the one given now"):
+        compress(given_model(), recipe, tiny_data, out=tmp_path / "a", resume=True)
+
+
+def test_a_metric_of_the_users_own_is_that_of_the_gates(tiny_data: Dataset) -> None:
+    def off(labels: np.ndarray, outputs: np.ndarray) -> float:
+        return float(np.abs(labels - outputs.argmax(1)).mean())
+
+    task = Task("classification", metrics=[off, "f1"], higher_is_better=False)
+    recipe = {"measure": {"runs": 2}, "gate": {"max_score": 1.0, "max_drop": 0.5}}
+    report = compress(given_model(), recipe, tiny_data, task=task).report
+    assert [measure.name for measure in report.measures] == ["off", "F1"]
+    assert report.passed
+    with pytest.raises(OptionError, match="gate min_score: of off, lower is better; set max_score"):
+        compress(given_model(), {"gate": {"min_score": 0.5}}, tiny_data, task=task)
 
 
 def test_models_that_are_no_classifiers(tiny_data: Dataset) -> None:

@@ -16,7 +16,21 @@ SHAPE = (8, 8, 1)
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_a_built_in_model_fits_the_data(name: str) -> None:
     model = build_model(ModelTable(name), SHAPE, 7)
-    assert model(np.zeros((2, *SHAPE), np.float32)).shape == (2, 7)
+    shape = {"autoencoder": SHAPE, "unet": (8, 8, 7)}.get(name, (7,))
+    assert model(np.zeros((2, *SHAPE), np.float32)).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("name", ["attention", "convnet", "mlp"])
+def test_a_built_in_model_has_an_output_for_each_part_of_a_task(name: str) -> None:
+    model = build_model(ModelTable(name), SHAPE, {"digit": 7, "box": 2})
+    found = model(np.zeros((3, *SHAPE), np.float32))
+    assert {key: tuple(x.shape) for key, x in found.items()} == {"digit": (3, 7), "box": (3, 2)}
+    assert set(model.output_names) == {"digit", "box"}
+
+
+def test_unet_names_the_sizes_it_takes() -> None:
+    with pytest.raises(ModelError, match=r"multiples of 4. Received \(6, 8, 1\)"):
+        build_model(ModelTable("unet"), (6, 8, 1), 2)
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))

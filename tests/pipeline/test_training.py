@@ -9,7 +9,8 @@ import pytest
 
 from tfprune.errors import TrainingError
 from tfprune.pipeline.datasets import Dataset, as_dataset
-from tfprune.pipeline.training import compile_model, fit, gives_probabilities
+from tfprune.pipeline.losses import gives_probabilities
+from tfprune.pipeline.training import compile_model, fit
 
 
 class Steps:

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tfprune.report import Report, Row
+from tfprune.report.data import Measure
 from tfprune.report.figures import (
     bytes_text,
     cell,
@@ -80,3 +81,19 @@ def test_sentences_name_the_conditions_of_a_figure(report) -> None:
 )
 def test_numbers_are_short(found, expected) -> None:
     assert found == expected
+
+
+def test_every_metric_has_a_line_and_the_best_in_its_direction() -> None:
+    measures = (Measure("MAE", higher_is_better=False, unit="kg", share=False), Measure("R²"))
+    rows = (
+        Row("dense", 9, 9, score=0.211, scores=(0.211, 0.91)),
+        Row("small", 5, 5, score=0.214, scores=(0.214, 0.92)),
+    )
+    report = Report("t", rows, metric="MAE", measures=measures)
+    cells = by_label(report)
+    assert cells["MAE"] == ("0.211 kg", "0.214 kg (+0.003)")
+    assert cells["R²"] == ("0.9100", "0.9200 (+0.0100)")
+    best = {figure.label: figure.best for figure in figures(report)}
+    assert (best["MAE"], best["R²"]) == ((0,), (1,))
+    assert Report.from_json(report.to_json()) == report
+    assert "MAE, +0.003" in report.to_html()

@@ -6,6 +6,7 @@ import pytest
 
 from tfprune.errors import OptionError
 from tfprune.report import Gate, Ratio, Report, Row
+from tfprune.report.data import Measure
 
 BASE = Row("dense", 1000, 800, score=0.97)
 
@@ -92,3 +93,26 @@ def test_other_objects_than_a_gate_are_refused() -> None:
 def test_a_limit_is_a_number(limit) -> None:
     with pytest.raises(OptionError, match="gate min_compression: expected a number"):
         Gate(min_compression=limit)
+
+
+MAE = Measure("MAE", higher_is_better=False, unit="kg", share=False)
+
+
+def errors(dense: float, small: float, gate: Gate) -> dict[str, bool]:
+    rows = (Row("dense", 9, 9, score=dense), Row("small", 5, 5, score=small))
+    results = Report("t", rows, metric="MAE", measures=(MAE,)).with_gate(gate).gates
+    return {result.name: result.passed for result in results}
+
+
+@pytest.mark.parametrize(("small", "passed"), [(2.1, True), (1.5, True), (2.3, False)])
+def test_an_error_may_grow_by_its_drop(small, passed) -> None:
+    assert errors(2.0, small, Gate(max_drop=0.2)) == {"max_drop": passed}
+    assert errors(9.0, small, Gate(max_score=2.2)) == {"max_score": passed}
+
+
+@pytest.mark.parametrize("name", ["min_accuracy", "min_score", "max_accuracy_drop"])
+def test_a_limit_in_the_wrong_direction_is_one_line(name) -> None:
+    with pytest.raises(OptionError, match=f"gate {name}: of MAE, lower is better; set max_"):
+        errors(2.0, 2.0, Gate(**{name: 0.5}))
+    with pytest.raises(OptionError, match="max_score: of accuracy, higher is better; set min_sc"):
+        verdict(Gate(max_score=0.5), BASE)

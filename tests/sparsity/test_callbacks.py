@@ -3,6 +3,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfprune
 from tfprune.errors import ModelError, OptionError, ScheduleWarning
@@ -197,9 +198,46 @@ def test_a_training_loop_without_an_optimizer_is_an_error(model) -> None:
         callback.on_train_begin()
 
 
-def test_summaries_hold_the_sparsity_of_every_kernel(model, data, tmp_path) -> None:
-    import tensorflow as tf
+@pytest.mark.parametrize("end", [{"batch": -1}, {"epoch": -1}])
+@pytest.mark.parametrize("both_ends", [True, False])
+def test_a_training_loop_that_reports_beginnings_follows_the_schedule(model, data, end, both_ends):
+    """The loop that tensorflow-model-optimization documents, with batches of no number."""
+    schedule = tfprune.PolynomialDecay(0.0, 0.8, 2, 14, power=1, frequency=4)
+    tfprune.prune_low_magnitude(model, schedule)
+    model.optimizer = keras.optimizers.Adam(0.01)
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(model)
+    callback.on_train_begin()
+    seen = []
+    for _ in range(2):
+        for first in range(0, 64, 8):
+            callback.on_train_batch_begin(batch=-1)
+            seen.append(tfprune.sparsity_of(model)["hidden/kernel"].zeros)
+            x, y = (one[first : first + 8] for one in data)
+            with tf.GradientTape() as tape:
+                loss = LOSS(y, model(x, training=True))
+            weights = model.trainable_variables
+            model.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            if both_ends:
+                callback.on_train_batch_end(batch=-1)
+        callback.on_epoch_end(**end)
+    assert seen == [0] * 6 + [64] * 4 + [128] * 4 + [192] * 2
 
+
+def test_a_frozen_model_counts_the_batches_of_such_a_loop(model) -> None:
+    tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 3))
+    model.trainable = False
+    model.optimizer = keras.optimizers.Adam()
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for batch in range(4):
+        callback.on_train_batch_begin(batch)
+        zeros = tfprune.sparsity_of(model)["hidden/kernel"].zeros
+        assert zeros == (0 if batch < 3 else 120), batch
+
+
+def test_summaries_hold_the_sparsity_of_every_kernel(model, data, tmp_path) -> None:
     tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0))
     fit(model, data, epochs=2, callbacks=[tfprune.PruningSummaries(str(tmp_path))])
     (file,) = (tmp_path / "metrics").glob("*")

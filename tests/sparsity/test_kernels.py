@@ -201,3 +201,49 @@ def test_a_table_that_is_added_is_no_kernel() -> None:
     assert [kernel.layer.name for kernel in kernels] == ["dense"]
     assert (skipped.layer, skipped.usual) == ("own", True)
     assert "no product reads its weights" in skipped.reason
+
+
+class WithBias(keras.layers.Dense, tfprune.PrunableLayer):
+    def get_prunable_weights(self):
+        return [self.kernel, self.bias]
+
+
+def test_a_layer_is_asked_for_its_weights_when_it_has_them() -> None:
+    layer = WithBias(4, bias_initializer="normal")
+    assert find_kernels([layer]) == ([], [])
+    tfprune.prune_low_magnitude(layer, tfprune.ConstantSparsity(0.5, 0))
+    model = keras.Sequential([keras.Input((8,)), layer])
+    model.compile("sgd", "mse")
+    callbacks = [tfprune.UpdatePruningStep()]
+    model.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0, callbacks=callbacks)
+    assert [np.count_nonzero(w.numpy()) for w in layer.weights] == [16, 2]
+
+
+class Cell(keras.layers.SimpleRNNCell, tfprune.PrunableLayer):
+    def get_prunable_weights(self):
+        return [self.recurrent_kernel]
+
+
+def test_cells_inside_a_recurrent_layer_are_asked_too() -> None:
+    rnn = tfprune.prune_low_magnitude(keras.layers.RNN([Cell(4), Cell(3)]))
+    model = keras.Sequential([keras.Input((5, 4)), rnn])
+    held = [row.path for row in tfprune.sparsity_of(model) if row.held]
+    assert len(held) == 2
+    assert all(path.endswith("recurrent_kernel") for path in held)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kept"),
+    [("unstructured", [16, 2]), ("block(2,1)", [16, 2]), ("2:4", [16, 4])],
+)
+def test_a_bias_is_pruned_without_inputs(pattern, kept) -> None:
+    layer = built(WithBias(4, bias_initializer="normal"), (8,))
+    assert tfprune.prune(layer, 0.5, pattern=pattern) is layer
+    assert [np.count_nonzero(w.numpy()) for w in layer.weights] == kept
+
+
+@pytest.mark.parametrize("allocation", ["global", "erk"])
+def test_allocations_take_a_bias(allocation) -> None:
+    layer = built(WithBias(4, bias_initializer="normal"), (8,))
+    tfprune.prune(layer, 0.5, allocation=allocation)
+    assert sum(np.count_nonzero(w.numpy()) for w in layer.weights) == 18

@@ -80,6 +80,106 @@ def test_a_saved_wrapped_model_continues_training(schedule, expected, suffix, tm
     assert left(tfprune.strip_pruning(loaded)) == expected
 
 
+def test_a_ramp_that_ends_off_its_frequency_reaches_the_end() -> None:
+    wrapped = tfprune.prune_low_magnitude(dense(), tfprune.PolynomialDecay(0.0, 0.8, 0, 13))
+    assert left(tfprune.strip_pruning(fit(wrapped))) == [16, 2]
+
+
+class FromStepThree(PruningSchedule):
+    """Written for tensorflow-model-optimization, with tensors."""
+
+    def __call__(self, step):
+        return self._should_prune_in_step(step, 3, -1, 100), tf.constant(0.5)
+
+    def get_config(self):
+        return {"class_name": "FromStepThree", "config": {}}
+
+
+class WithBranches(FromStepThree):
+    """Written for numbers."""
+
+    def __call__(self, step):
+        if step == 3:
+            return True, 0.5
+        return False, 0.0
+
+
+def steps_of_pruning(generation, schedule) -> list[int]:
+    """Return the steps, from 1, after which the first kernel has more zeros."""
+    layers = [generation.layers.Input((8,)), generation.layers.Dense(10)]
+    model = tfprune.prune_low_magnitude(generation.Sequential(layers), schedule)
+    model.compile("adam", "mse")
+    zeros = [0]
+
+    def count(batch, logs):
+        kernel = next(w for w in model.weights if "kernel" in w.name)
+        zeros.append(int((np.abs(kernel.numpy()) < 0.03).sum()) // 30)
+
+    look = generation.callbacks.LambdaCallback(on_train_batch_end=count)
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[look, tfprune.UpdatePruningStep()])
+    return [step for step in range(1, 9) if zeros[step] > zeros[step - 1]]
+
+
+@pytest.mark.parametrize("kind", [FromStepThree, WithBranches])
+def test_a_schedule_of_ones_own_fires_at_the_step_it_names_as_with_the_peer(kind) -> None:
+    api = adapter.sparsity_api()
+    theirs = type(kind.__name__, (kind, api.PruningSchedule), {})
+    assert steps_of_pruning(tf_keras, kind()) == steps_of_pruning(tf_keras, theirs()) == [3]
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULES[0][0], SCHEDULES[1][0], FromStepThree()])
+def test_a_wrapper_has_the_schedule_that_was_given(schedule) -> None:
+    wrapped = tfprune.prune_low_magnitude(tf_keras.layers.Dense(4), schedule)
+    assert wrapped.pruning_schedule is schedule
+
+
+def test_a_compiled_step_calls_the_schedule_inside_xla() -> None:
+    schedule = tfprune.PolynomialDecay(0.0, 0.8, 0, 8, frequency=3)
+    model = tfprune.prune_low_magnitude(dense(), schedule)
+    model.compile("adam", "mse", jit_compile=True)
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    assert left(tfprune.strip_pruning(model)) == [16, 2]
+
+
+class Cell(tf_keras.layers.SimpleRNNCell, tfprune.PrunableLayer):
+    def get_prunable_weights(self):
+        return [self.recurrent_kernel]
+
+
+def test_recurrent_cells_name_their_weights() -> None:
+    schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+    rnn = tfprune.prune_low_magnitude(tf_keras.layers.RNN(Cell(4)), schedule, input_shape=(2, 4))
+    model = tf_keras.Sequential([rnn])
+    model.compile("sgd", "mse")
+    model.fit(X.reshape(64, 2, 4), np.zeros((64, 4)), verbose=0,
+              callbacks=[tfprune.UpdatePruningStep()])  # fmt: skip
+    kernels = [w.numpy() for w in tfprune.strip_pruning(model).layers[0].cell.weights[:2]]
+    assert [np.count_nonzero(kernel) for kernel in kernels] == [16, 8]
+
+
+def test_variables_of_several_replicas_are_read_and_masked() -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
+        model = tfprune.prune_low_magnitude(dense(), schedule)
+        model.compile("adam", "mse")
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[tfprune.UpdatePruningStep()])
+    model.layers[0].layer.kernel.assign(np.ones((8, 10)))
+    assert left(tfprune.strip_pruning(model)) == [40, 5]
+
+
+def test_a_loop_of_ones_own_may_name_the_epoch_batch() -> None:
+    model = tfprune.prune_low_magnitude(dense(), tfprune.ConstantSparsity(0.5, 0, frequency=1))
+    model.compile("adam", "mse")
+    callback = tfprune.UpdatePruningStep()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(2):
+        callback.on_train_batch_begin(batch=-1)
+        model.train_on_batch(X, Y)
+        callback.on_epoch_end(**{["batch", "epoch"][epoch]: -1})
+        assert left(model) == [40, 5]
+
+
 def test_layers_and_lists_are_wrapped() -> None:
     schedule = tfprune.ConstantSparsity(0.5, 0, frequency=1)
     first = tfprune.prune_low_magnitude(tf_keras.layers.Dense(10), schedule, input_shape=(8,))
@@ -146,9 +246,13 @@ def test_strip_pruning_applies_the_masks() -> None:
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (tfprune.ConstantSparsity(0.5, 0), "never fires: .*step 16.*every `frequency` steps"),
-        (tfprune.PolynomialDecay(0.0, 0.8, 0, 16), "never fires"),
-        (tfprune.PolynomialDecay(0.0, 0.8, 0, 16, frequency=10), r"ends at 0\.758 of 0\.8"),
+        (tfprune.ConstantSparsity(0.5, 0), "never fires: .*step 16"),
+        (tfprune.PolynomialDecay(0.0, 0.8, 0, 99, frequency=20), "never fires"),
+        (tfprune.PolynomialDecay(0.0, 0.8, 0, 30, frequency=10), r"ends at 0\.563 of 0\.8"),
+        (
+            adapter.sparsity_api().PolynomialDecay(0.0, 0.8, 0, 16, frequency=10),
+            r"ends at 0\.758 of 0\.8.*every `frequency` steps",
+        ),
         (tfprune.Geometric(0.8, rounds=2, round_steps=20), "of 0.8: this training ends at step 16"),
     ],
 )
@@ -295,6 +399,51 @@ stripped.save(f"{log_dir}/stripped.keras")
 kept = [int((w != 0).sum()) for w in
         keras.models.load_model(f"{log_dir}/stripped.keras").get_weights()[::2]]
 """
+
+
+LOOP = """
+import tensorflow as tf
+import tfprune as sparsity
+
+class WithBias(keras.layers.Dense, sparsity.PrunableLayer):
+    def get_prunable_weights(self):
+        return [self.kernel, self.bias]
+
+half = sparsity.ConstantSparsity(0.5, begin_step=0, frequency=1)
+assert half(tf.constant(3))[1].numpy() == half(3)[1].numpy() == 0.5
+first = WithBias(10, bias_initializer="normal")
+model = keras.Sequential([
+    sparsity.prune_low_magnitude(first, half, input_shape=(8,)),
+    sparsity.prune_low_magnitude(keras.layers.Dense(1), half, block_size=[1, 1]),
+])
+assert all(layer.pruning_schedule is half for layer in model.layers)
+optimizer = keras.optimizers.Adam()
+model.optimizer = optimizer
+step_callback = sparsity.UpdatePruningStep()
+step_callback.set_model(model)
+log_callback = sparsity.PruningSummaries(log_dir=log_dir)
+log_callback.set_model(model)
+step_callback.on_train_begin()
+for _ in range(2):
+    log_callback.on_epoch_begin(epoch=-1)
+    for _ in range(3):
+        step_callback.on_train_batch_begin(batch=-1)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+    step_callback.on_epoch_end(batch=-1)
+model = sparsity.strip_pruning(model)
+kept = [int((w != 0).sum()) for w in model.get_weights()[:3]]
+"""
+
+
+@pytest.mark.parametrize("generation", [tf_keras, keras])
+def test_a_loop_for_the_peer_runs_with_only_its_import_changed(generation, tmp_path) -> None:
+    names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}
+    exec(LOOP, names)
+    assert names["kept"] == [40, 5, 5]
+    assert list(tmp_path.glob("metrics/*"))
 
 
 @pytest.mark.parametrize("generation", [tf_keras, keras])

@@ -12,11 +12,15 @@ from tfprune.deploy.verify.reference import draw
 from tfprune.errors import ConversionError, OptionError
 from tfprune.graph.model_signature import Interface, interface, symbolic_inputs
 from tfprune.measure.devices.registry import device_of
-from tfprune.measure.fidelity import Metric, name_of_metric, score_files
+from tfprune.measure.fidelity import Choice as Chosen
+from tfprune.measure.fidelity import Metric, chosen_task, measures_of, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
+from tfprune.report.data import Measure
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.schemes import AUTO, SCHEMES, Candidate, Choice, check_prefer, pick
+from tfprune.task.scoring import settled
+from tfprune.task.task import Task
 from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 
@@ -32,9 +36,10 @@ def choose(
     *,
     data: Any = None,
     prefer: str = "latency",
-    max_drop: float = 0.01,
+    max_drop: float | None = None,
     candidates: Sequence[str] | None = None,
-    metric: Metric = "accuracy",
+    metric: Metric | None = None,
+    task: Task | str | None = None,
     device: str = "host",
     threads: int = 1,
     runs: int = 50,
@@ -61,8 +66,10 @@ def choose(
     check_time_limit(options.time_limit_s)
     check_counts(threads=threads, runs=runs)
     device_of(device)
-    if isinstance(max_drop, bool) or not isinstance(max_drop, int | float) or not max_drop >= 0:
+    number = isinstance(max_drop, int | float) and not isinstance(max_drop, bool)
+    if max_drop is not None and not (number and max_drop >= 0):
         raise OptionError(f"max_drop: expected a number >= 0. Received {max_drop!r}")
+    wanted = chosen_task(task, metric)
     notes: list[str] = []
     names = _names(candidates, prefer, notes)
     _check_options(options, names)
@@ -81,7 +88,11 @@ def choose(
     )
     if timed.conditions.fake:
         raise OptionError(f"device: {device} is a fake device; its times cannot choose a scheme")
-    judged_by, losses, scores = _losses(files, data, samples, metric, progress)
+    judged_by, losses, scores = _losses(files, data, samples, wanted, progress)
+    if max_drop is None:
+        # A point of a share; of numbers with a unit, a hundredth of what float32 has.
+        base = scores[BASE]
+        max_drop = 0.01 if judged_by.share or base is None else 0.01 * abs(base)
     rows = _rows(names, files, failed, timed, losses, scores, max_drop)
     best = pick(rows, prefer)
     choice = _choice(rows, best, prefer, max_drop, judged_by, timed)
@@ -157,38 +168,43 @@ def _check_options(options: Options, names: Sequence[str]) -> None:
 
 
 def _losses(
-    files: Mapping[str, Artifact], data: Any, samples: Any, metric: Metric, progress: Progress
-) -> tuple[str, dict[str, float], dict[str, float | None]]:
-    """Return the kind of loss, the loss of each file, and its score if there are labels."""
+    files: Mapping[str, Artifact], data: Any, samples: Any, task: Chosen, progress: Progress
+) -> tuple[Measure, dict[str, float], dict[str, float | None]]:
+    """Return what is judged, the loss of each file, and its score if there are labels."""
     names = list(files)
     if data is not None:
-        found = score_files(
-            list(files.values()), data, names=names, metric=metric, progress=progress
-        )
-        base = found[0].score
+        found = score_files(list(files.values()), data, names=names, task=task, progress=progress)
+        base, measure = found[0].score, measures_of(found[0].task)[0]
         return (
-            name_of_metric(metric),
-            {name: base - one.score for name, one in zip(names, found, strict=True)},
+            measure,
+            {n: measure.loss(base, one.score) for n, one in zip(names, found, strict=True)},
             {name: one.score for name, one in zip(names, found, strict=True)},
         )
     outputs = {name: Runner(file).run_named(samples) for name, file in files.items()}
     expected = outputs[BASE]
     none: dict[str, float | None] = dict.fromkeys(names)
-    if all(same_answers(x, x) is not None for x in expected.values()):
-        return "agreement", {n: _disagreement(expected, outputs[n]) for n in names}, none
-    return "error", {n: _error(expected, outputs[n]) for n in names}, none
+    same = {n: _same(task, expected, outputs[n]) for n in names}
+    if all(one is not None for one in same[BASE].values()):
+        missed = {n: max(float((~x).mean()) for x in same[n].values()) for n in names}
+        return Measure("agreement"), missed, none
+    return Measure("error"), {n: _error(expected, outputs[n], same[n]) for n in names}, none
 
 
-def _disagreement(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
-    """Return the share of samples with another top class, for the worst output."""
-    same = (same_answers(expected[name], found[name]) for name in expected)
-    return max(float((~one).mean()) for one in same if one is not None)
+def _same(task: Chosen, expected: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by output where the answers are the same; None for an output of numbers."""
+    if not isinstance(task, Task):
+        return {name: same_answers(expected[name], found[name]) for name in expected}
+    task = settled(task, {name: expected[name] for name in task.outputs or expected})
+    return {
+        name: task.outputs.get(name, task).agreement(expected[name], found[name])
+        for name in expected
+    }
 
 
-def _error(expected: Mapping[str, Any], found: Mapping[str, Any]) -> float:
+def _error(expected: Mapping[str, Any], found: Mapping[str, Any], same: Mapping[str, Any]) -> float:
     return max(
-        _disagreement({n: expected[n]}, {n: found[n]})
-        if is_whole(expected[n])
+        float((~same[n]).mean())
+        if is_whole(expected[n]) and same[n] is not None
         else rms_share(expected[n], found[n])
         for n in expected
     )
@@ -235,7 +251,7 @@ def _choice(
     best: Candidate,
     prefer: str,
     max_drop: float,
-    judged_by: str,
+    judged_by: Measure,
     timed: Interleaved,
 ) -> Choice:
     seen = timed.conditions
@@ -243,7 +259,7 @@ def _choice(
     rule = {"latency": "the fastest", "size": "the smallest"}[prefer]
     why = (
         f"{best.scheme} is {rule} of the {able} of {len(rows)} candidates that lose at most "
-        f"{max_drop:g} of {judged_by}: {best.ratio:.2f}x the time of float32, "
+        f"{max_drop:g} of {judged_by.name}: {best.ratio:.2f}x the time of float32, "
         f"{(best.gzip_bytes or 0) / 1e3:.1f} KB under gzip"
     )
     shown = []
@@ -260,7 +276,8 @@ def _choice(
         why=why,
         prefer=prefer,
         max_drop=max_drop,
-        judged_by=judged_by,
+        judged_by=judged_by.name,
+        higher_is_better=judged_by.higher_is_better,
         measured_on=(
             f"{seen.device}: {seen.machine}, {seen.runtime}, {seen.threads} thread(s), "
             f"{seen.clock}, {seen.runs} interleaved pairs, A/A {seen.noise.median:.2f}x "

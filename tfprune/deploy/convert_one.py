@@ -43,8 +43,8 @@ from tfprune.workers.arrays import save_arrays
 _UNSTEADY = frozenset({"SPLIT"})
 _ATTEMPTS = 6
 _GUESSED = (
-    "a subclassed model records the shapes of its inputs, not their types: float32 was assumed; "
-    "give input_signature= for other types"
+    "a subclassed model records the shapes of its inputs, not their types: types that its call "
+    "takes were assumed, float32 before others; give input_signature= for other types"
 )
 
 
@@ -142,9 +142,8 @@ def _sharing(
     except ModelError as error:
         notes.append(f"weights that are equal in the model may differ in the file: {error}")
         return None
-    given = options.input_signature, options.calibration, options.input_shape
     names = tuple(model_outputs(face, some(samples)))
-    ranged = replace(interface(aware, *given), outputs=names, mean_draws=face.mean_draws)
+    ranged = replace(face, model=aware, outputs=names)
     count = len(next(iter(samples.values())))
     with observing():
         for start in range(0, count, BATCH_SIZE):

@@ -12,6 +12,7 @@ from tfprune.errors import OptionError
 from tfprune.graph.inputs import InputShape
 from tfprune.runtime.artifact import Artifact
 from tfprune.runtime.schemes import AUTO, Prefer, check_scheme
+from tfprune.task.task import Task
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.workers import pool
 
@@ -37,6 +38,7 @@ def to_tflite(
     data: Any = None,
     prefer: Prefer | None = None,
     max_drop: float | None = None,
+    task: Task | str | None = None,
     time_limit_s: float = pool.CONVERT_LIMIT_S,
     progress: Progress = SILENT,
 ) -> Artifact:
@@ -80,8 +82,10 @@ def to_tflite(
             twentieth of its largest number).
         data: For "auto": labeled samples (x, y) to score the candidates on. Without them, the score
             is the agreement with the float32 file on the calibration samples.
+        task: For "auto": a `Task` or its name, whose first metric judges. None: labels decide.
         prefer: For "auto": "latency" (the default) or "size".
-        max_drop: For "auto": allowed loss of accuracy or agreement; by default 0.01.
+        max_drop: For "auto": allowed loss of the task's metric, or of agreement; by default 0.01,
+            or for metrics that are not shares, a hundredth of that of the float32 file.
         time_limit_s: Seconds the conversion may take.
         progress: Receives progress reports.
 
@@ -112,7 +116,7 @@ def to_tflite(
         bound=bound,
         time_limit_s=time_limit_s,
     )
-    chosen = {"data": data, "prefer": prefer, "max_drop": max_drop}
+    chosen = {"data": data, "prefer": prefer, "max_drop": max_drop, "task": task}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if scheme == AUTO:
         artifact = choose(model, options, progress=progress, **chosen)

@@ -1,5 +1,6 @@
 """The inputs of a model or graph: their shapes, and batches of data as tensors for them."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from tfprune.data.model_inputs import ModelInputs, OneInput, Shape, fits
 from tfprune.errors import ModelError, OptionError, type_name
 from tfprune.graph.graph import Graph
 from tfprune.keras_support.internals import built_shapes
+
+_TRIALS = 81
+"""How many combinations of types are tried."""
 
 InputShape = tuple[Any, ...] | list[Any] | dict[str, Any]
 """Sizes without the batch; for several inputs a list or dict of these."""
@@ -69,8 +73,52 @@ def symbolic_inputs(model: Any, input_shape: Any) -> Any:
                 "a subclassed model must take one (which may be a list or dict of tensors)"
             )
         found = next(iter(shapes.values()))
-        return tree.map_shape_structure(lambda s: keras.Input(batch_shape=(None, *s[1:])), found)
-    return tree.map_shape_structure(lambda s: keras.Input(shape=s), _plain(input_shape))
+    else:
+        found = tree.map_shape_structure(lambda s: (None, *s), _plain(input_shape))
+    return tree.map_structure(
+        lambda spec: keras.Input(batch_shape=tuple(spec.shape), dtype=spec.dtype.name),
+        typed(model, found),
+    )
+
+
+def typed(model: Any, shapes: Any) -> Any:
+    """Return the shapes of a subclassed model's inputs, with types that its call takes.
+
+    Keras records the shapes, not the types. Indices that are floats fail in TensorFlow, so tracing
+    the call shows which inputs they are.
+
+    Args:
+        model: The model.
+        shapes: The shapes, in the structure that its call takes.
+
+    Returns:
+        A structure of `tf.TensorSpec`s with an open batch: of float32 as far as the call takes it,
+        and all of them if it takes no other types either.
+    """
+    import tensorflow as tf
+
+    def specs(types: Sequence[str]) -> Any:
+        left = iter(types)
+        return tree.map_shape_structure(lambda s: tf.TensorSpec((None, *s[1:]), next(left)), shapes)
+
+    def fit(types: Sequence[str]) -> bool:
+        call = tf.function(lambda x: model(x, training=False), autograph=False)
+        try:
+            call.get_concrete_function(specs(types))
+        except Exception:  # noqa: BLE001 — a user's code may raise anything for a wrong type
+            return False
+        return True
+
+    count = len(tree.flatten(tree.map_shape_structure(len, shapes)))
+    floats = ["float32"] * count
+    others = itertools.product(("int32", "float32", "bool"), repeat=count)
+    given = itertools.chain([floats], itertools.islice(others, _TRIALS))
+    types = list(next((each for each in given if fit(each)), floats)) if model.built else floats
+    for place in range(count):
+        fewer = [*types[:place], "float32", *types[place + 1 :]]
+        if fewer != types and fit(fewer):
+            types = fewer
+    return specs(types)
 
 
 def _plain(given: Any) -> Any:

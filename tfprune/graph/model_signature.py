@@ -9,7 +9,7 @@ import numpy as np
 
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, nearest, type_name
-from tfprune.graph.inputs import given_shapes
+from tfprune.graph.inputs import given_shapes, typed
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.models import refuse_quantized
 from tfprune.keras_support.randomness import fixed_seeds, means_for_draws
@@ -29,7 +29,7 @@ class Interface:
         structure: The structure of inputs that the model's call takes, with names as leaves.
         vocabulary: The size of the embedding, for inputs that are indices.
         outputs: Names for the outputs, instead of the model's own.
-        guessed: Whether the dtypes of the inputs are unknown and assumed to be float32.
+        guessed: Whether the dtypes of the inputs are unknown, and some that the call takes.
         mean_draws: Whether random numbers that the model draws are the means of their
             distributions.
     """
@@ -96,9 +96,8 @@ def interface(
         structure = symbolic_inputs(model)
     if structure is None:
         structure = _of_data(example, _built_inputs(model))
-    if structure is None:
-        structure = _built_inputs(model)
-        guessed = structure is not None
+    if structure is None and _built_inputs(model) is not None:
+        structure, guessed = typed(model, next(iter(built_shapes(model).values()))), True
     if isinstance(structure, list | tuple) and len(structure) == 1:
         structure = structure[0]
     if structure is None:

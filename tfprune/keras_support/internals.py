@@ -42,6 +42,14 @@ def tensor_of_sizes(sizes: Sequence[int | None], dtype: Any = "float32") -> Any:
     return tensor
 
 
+def set_input_shape(layer: Any, shape: tuple[int | None, ...]) -> None:
+    """Set the input shape of a layer, without the batch, for a Sequential that begins with it.
+
+    3.10 on: `Layer._input_shape_arg`, which the argument `input_shape` of layers sets.
+    """
+    layer._input_shape_arg = shape
+
+
 def note_dense(tensor: Any, *inputs: Any) -> Any:
     """Return the output of an operation, marked as not sparse if no input is.
 

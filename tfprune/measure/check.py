@@ -8,14 +8,15 @@ from typing import Any
 from tfprune.errors import OptionError
 from tfprune.measure.comparison import versions
 from tfprune.measure.devices.registry import device_of
-from tfprune.measure.fidelity import Fidelity, Metric, score_files
+from tfprune.measure.fidelity import Choice, Fidelity, guessed, measures_of, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.size import Sizes, sizes
 from tfprune.measure.sources import Source, named_in_errors
-from tfprune.report.data import UNCHANGED, Conditions, GateResult
-from tfprune.report.gates import Gate, verdict_of
+from tfprune.report.data import UNCHANGED, Conditions, GateResult, Measure
+from tfprune.report.gates import QUALITY, RELATIVE, Gate, check_direction, quality, verdict_of
 from tfprune.runtime.artifact import sha256
 from tfprune.runtime.litert import read_file
+from tfprune.task.task import Task
 from tfprune.utils.progress import SILENT, Progress
 
 
@@ -38,7 +39,7 @@ class Limits(Gate):
     @property
     def need_data(self) -> bool:
         """Return whether the file has to be scored."""
-        return self.min_accuracy is not None or self.max_accuracy_drop is not None
+        return any(getattr(self, name) is not None for name in QUALITY)
 
     @property
     def need_time(self) -> bool:
@@ -48,8 +49,7 @@ class Limits(Gate):
     @property
     def need_baseline(self) -> tuple[str, ...]:
         """Return the names of limits that compare with a baseline file."""
-        relative = ("max_accuracy_drop", "min_compression", "max_latency_ratio")
-        return tuple(name for name in relative if getattr(self, name) is not None)
+        return tuple(name for name in RELATIVE if getattr(self, name) is not None)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Verdict:
         raw_bytes: Its size.
         gzip_bytes: Its size under gzip.
         samples: Number of samples it was scored on.
-        accuracy: Its score, if it was scored.
+        accuracy: Its score, if it was scored and the metric is accuracy.
+        score: Its score, if it was scored.
+        metric: The name of the score.
         median_ms: Its latency, if it was timed.
         conditions: Where and how it was timed.
         versions: Versions that the figures depend on.
@@ -81,6 +83,8 @@ class Verdict:
     conditions: Conditions | None
     versions: dict[str, str]
     notes: tuple[str, ...] = ()
+    score: float | None = None
+    metric: str = "accuracy"
 
     @property
     def passed(self) -> bool:
@@ -103,7 +107,7 @@ def check_file(
     data: Any = None,
     baseline: Source | None = None,
     recorded: str | None = None,
-    metric: Metric = "accuracy",
+    task: Choice = guessed,
     device: str = "host",
     threads: int = 1,
     runs: int = 50,
@@ -121,6 +125,8 @@ def check_file(
     """
     check_counts(threads=threads, runs=runs)
     device_of(device)
+    if isinstance(task, Task):
+        check_direction(vars(limits), measures_of(task)[0])
     if not limits.any:
         known = ", ".join(field.name for field in fields(Limits))
         raise OptionError(f"{name}: no limit is given; give one of {known}")
@@ -129,7 +135,7 @@ def check_file(
             f"{name}: {limits.need_baseline[0]} compares with a baseline file; give baseline="
         )
     if limits.need_data and data is None:
-        raise OptionError(f"{name}: a limit of accuracy needs labeled data; give data=")
+        raise OptionError(f"{name}: a limit of {_wanted(task)} needs labeled data; give data=")
     with named_in_errors(name):
         files = [read_file(source)]
     if baseline is not None:
@@ -139,7 +145,7 @@ def check_file(
     weights = [sizes(file) for file in files]
     scores: tuple[Fidelity, ...] = ()
     if limits.need_data:
-        scores = score_files(files, data, names=names, metric=metric, progress=progress)
+        scores = score_files(files, data, names=names, task=task, progress=progress)
     timed = None
     if limits.need_time:
         timed = interleaved(
@@ -147,6 +153,9 @@ def check_file(
         )
     real = timed is not None and not timed.conditions.fake
     digest = sha256(files[-1])
+    measure = measures_of(scores[0].task)[0] if scores else None
+    if measure is not None:
+        check_direction(vars(limits), measure)
     found = list(_figures(limits, weights, scores, timed if real else None))
     gates = [verdict_of(key, name, limit, value) for key, limit, value in found]
     if recorded is not None:
@@ -159,7 +168,9 @@ def check_file(
         raw_bytes=weights[-1].raw_bytes,
         gzip_bytes=weights[-1].gzip_bytes,
         samples=scores[-1].samples if scores else 0,
-        accuracy=scores[-1].score if scores else None,
+        accuracy=scores[-1].score if measure and measure.name == "accuracy" else None,
+        score=scores[-1].score if scores else None,
+        metric=measure.name if measure else _wanted(task),
         median_ms=timed.latencies[-1].median_ms if timed is not None and real else None,
         conditions=timed.conditions if timed is not None else None,
         versions=versions(),
@@ -167,16 +178,21 @@ def check_file(
     )
 
 
+def _wanted(task: Choice) -> str:
+    return measures_of(task)[0].name if isinstance(task, Task) else "accuracy"
+
+
 def _figures(
     limits: Limits, weights: list[Sizes], scores: tuple[Fidelity, ...], timed: Interleaved | None
 ) -> Iterator[tuple[str, float, float | None]]:
     """Yield each limit that is set with the measured value."""
+    measure = measures_of(scores[0].task)[0] if scores else Measure("accuracy")
+    base = scores[0].score if len(scores) > 1 else None
     values: dict[str, float | None] = {
+        **quality(measure, scores[-1].score if scores else None, base),
         "max_bytes": weights[-1].raw_bytes,
         "max_gzip_bytes": weights[-1].gzip_bytes,
         "min_compression": weights[0].gzip_bytes / weights[-1].gzip_bytes,
-        "min_accuracy": scores[-1].score if scores else None,
-        "max_accuracy_drop": scores[0].score - scores[-1].score if scores else None,
         "max_latency_ms": timed.latencies[-1].median_ms if timed else None,
         "max_latency_ratio": timed.ratios[0].median if timed and timed.ratios else None,
     }

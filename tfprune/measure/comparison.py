@@ -12,16 +12,17 @@ from tfprune.data.batches import BATCH_SIZE
 from tfprune.errors import ModelError, OptionError
 from tfprune.measure.counts import count_weights
 from tfprune.measure.devices.registry import device_of
-from tfprune.measure.fidelity import Fidelity, Metric, name_of_metric, score_files
+from tfprune.measure.fidelity import Fidelity, Metric, chosen_task, measures_of, score_files
 from tfprune.measure.latency import Interleaved, check_counts, interleaved
 from tfprune.measure.memory import peak_bytes
 from tfprune.measure.size import sizes
 from tfprune.measure.sources import Source, name_of, named_in_errors
 from tfprune.report.data import Row
-from tfprune.report.gates import Gate, check_gate
+from tfprune.report.gates import Gate, check_direction, check_gate
 from tfprune.report.report import Report
 from tfprune.runtime.artifact import Artifact, sha256
 from tfprune.runtime.registry import read_any
+from tfprune.task.task import Task
 from tfprune.utils.extras import installed
 from tfprune.utils.progress import SILENT, Progress
 from tfprune.utils.versions import version_of
@@ -41,7 +42,8 @@ def compare(
     candidates: Entry | Sequence[Entry] | Mapping[str, Entry],
     data: Any = None,
     *,
-    metric: Metric = "accuracy",
+    metric: Metric | None = None,
+    task: Task | str | None = None,
     output: str | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "host",
@@ -60,9 +62,11 @@ def compare(
             whose key is its name in the report.
         candidates: One such file or pair, a list of them, or a dict from name to file or pair.
         data: (inputs, labels), or a dataset or another iterable of these, to score the files on;
-            None skips accuracy and agreement.
-        metric: `accuracy`, or a function of the labels and outputs of all samples, where higher is
-            better, such as a `keras.metrics.Metric`.
+            None skips metrics and agreement.
+        metric: The name of a metric, or a function of the labels and outputs of all samples, where
+            higher is better, such as a `keras.metrics.Metric`.
+        task: A `Task` or its name, instead of `metric`. With neither, labels decide: accuracy for
+            class numbers, MAE for numbers.
         output: The output to score, if the files have several.
         batch_size: Batch size, for arrays.
         device: The device that measures latency: a name in the registry of devices.
@@ -87,6 +91,9 @@ def compare(
         check_gate(gate)
     check_counts(threads=threads, runs=runs)
     device_of(device)
+    chosen = chosen_task(task, metric)
+    if gate is not None and isinstance(chosen, Task):
+        check_direction(vars(gate), measures_of(chosen)[0])
     subjects = _different([*_subjects(baseline, "baseline"), *_subjects(candidates, None)])
     names = [subject.name for subject in subjects]
     files = [_read(subject) for subject in subjects]
@@ -97,7 +104,7 @@ def compare(
             files,
             data,
             names=names,
-            metric=metric,
+            task=chosen,
             output=output,
             batch_size=batch_size,
             progress=progress,
@@ -112,7 +119,7 @@ def compare(
         progress=progress,
     )
     rows = []
-    with progress.task("sizes and memory", len(files)) as task:
+    with progress.task("sizes and memory", len(files)) as step:
         for index, (subject, content) in enumerate(zip(subjects, files, strict=True)):
             figures = _file_figures(content) | models[index][0] | _time_figures(timed, index)
             if device == "host":  # memory is measured on this machine only
@@ -123,11 +130,13 @@ def compare(
             source = subject.source
             scheme = source.report.scheme if isinstance(source, Artifact) else ""
             rows.append(Row(name=subject.name, scheme=scheme, **figures))
-            task.advance()
+            step.advance()
+    fallback = chosen if isinstance(chosen, Task) else Task()
+    measures = measures_of(scores[0].task if scores else fallback)
     report = Report(
         title=title,
         rows=tuple(rows),
-        metric=name_of_metric(metric),
+        metric=measures[0].name,
         samples=scores[0].samples if scores else 0,
         conditions=timed.conditions,
         notes=(
@@ -136,6 +145,7 @@ def compare(
             *(() if installed("zstandard") else (NO_ZSTD,)),
         ),
         versions=versions(),
+        measures=measures,
     )
     return report if gate is None else report.with_gate(gate)
 
@@ -213,10 +223,11 @@ def _file_figures(content: bytes) -> dict[str, Any]:
 
 def _score_figures(found: Fidelity, *, is_baseline: bool) -> dict[str, Any]:
     """Return the figures from the data; the baseline is not compared with itself."""
+    scores = {"score": found.score, "scores": found.scores}
     if is_baseline:
-        return {"score": found.score}
+        return scores
     return {
-        "score": found.score,
+        **scores,
         "agreement": found.agreement,
         "max_abs_error": found.max_abs_error,
         "mean_abs_error": found.mean_abs_error,

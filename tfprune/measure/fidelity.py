@@ -6,24 +6,31 @@ The Keras model is not used, only the outputs of files.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tfprune.data.batches import BATCH_SIZE, read
-from tfprune.data.model_comparison import differences, is_whole, same_answers
+from tfprune.data.model_comparison import differences
 from tfprune.data.model_inputs import inputs_of_specs
 from tfprune.errors import DataError, OptionError, nearest
 from tfprune.measure.sources import Source, name_of, named_in_errors
+from tfprune.report.data import Measure
 from tfprune.runtime.artifact import TensorSpec
 from tfprune.runtime.litert import Runner
 from tfprune.runtime.stored_numbers import value_range
+from tfprune.task.guess import guess_task
+from tfprune.task.scoring import Scoring, settled
+from tfprune.task.task import Task, as_task, task_for
 from tfprune.utils.progress import SILENT, Progress
 
 MANY_OUTSIDE = 0.01
 """From this share on, numbers out of an input's range are an error of the data, not outliers."""
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
+
+Choice = Task | Callable[[Any, dict[str, np.ndarray]], Task]
+"""A task, or a function of the labels and outputs of the first batch that returns one."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,14 @@ class Fidelity:
     Attributes:
         name: The file.
         samples: Number of samples.
-        score: The metric of its outputs.
-        agreement: The share of samples with the same top class as the reference file; None for
-            outputs without classes.
+        score: The metric of its outputs: the first of the task.
+        agreement: The share of samples with the same answer as the reference file, such as the
+            top class; None for outputs that are numbers.
         max_abs_error: The largest difference from the reference file's outputs.
         mean_abs_error: The mean of these differences.
         notes: Remarks on the data; those on labels are on the first file only.
+        scores: All metrics of the task, in its order.
+        task: The task.
     """
 
     name: str
@@ -48,6 +57,8 @@ class Fidelity:
     max_abs_error: float
     mean_abs_error: float
     notes: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    task: Task = field(default_factory=Task)
 
 
 def accuracy(
@@ -75,6 +86,7 @@ def score_files(
     *,
     names: Sequence[str] | None = None,
     metric: Metric = "accuracy",
+    task: Choice | None = None,
     output: str | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Progress = SILENT,
@@ -87,8 +99,10 @@ def score_files(
         sources: Artifacts, paths or bytes.
         data: (inputs, labels), or a dataset or another iterable of these.
         names: Their names in messages; by default their file names.
-        metric: `accuracy`, or a function of the labels and the outputs of all samples that returns
-            a number, where higher is better, such as a `keras.metrics.Metric`.
+        metric: The name of a metric, or a function of the labels and the outputs of all samples
+            that returns a number, where higher is better, such as a `keras.metrics.Metric`.
+        task: The task, instead of `metric`; or a function of the labels and the outputs of the
+            first batch that returns it.
         output: The output to score, if the files have several.
         batch_size: Batch size, for arrays.
         progress: Receives progress reports.
@@ -98,46 +112,82 @@ def score_files(
         DataError: The data is empty, has NaN, or does not fit a file.
         OptionError: An unknown metric or output.
     """
-    if metric != "accuracy" and not callable(metric):
-        raise OptionError(
-            f"metric: expected 'accuracy' or a function of (labels, outputs). Received {metric!r}"
-        )
+    wanted: Choice = task_for(metric) if task is None else task
     labels = list(names or map(name_of, sources))
     runners = [_runner(source, name) for source, name in zip(sources, labels, strict=True)]
-    chosen = [
-        _output_of(runner, output, name) for runner, name in zip(runners, labels, strict=True)
-    ]
-    tallies = [_Tally(name) for name in labels]
-    truths: list[np.ndarray] = []
-    with progress.task("accuracy of the files", None) as task:
+    tallies: list[_Tally] = []
+    chosen: list[list[str]] = []
+    if isinstance(wanted, Task):
+        chosen = _outputs_of(runners, wanted, output, labels)
+    shown = wanted.measures[0].title if isinstance(wanted, Task) else "quality"
+    with progress.task(f"{shown} of the files", None) as step:
         takes = inputs_of_specs(runners[0].inputs)
-        for batch in read(data, takes, "data", size=batch_size, labels="needed"):
-            truth = batch.labels[chosen[0]] if isinstance(batch.labels, dict) else batch.labels
+        for batch in read(data, takes, "data", size=batch_size, labels=_need(wanted)):
             x = dict(zip(takes.names, batch.inputs, strict=True)) if batch.named else batch.inputs
-            reference = None
-            for runner, wanted, tally in zip(runners, chosen, tallies, strict=True):
-                answers = runner.run_named(x)[wanted]
-                reference = answers if reference is None else reference
-                tally.compare(answers, reference)
+            answers = [dict(runner.run_named(x)) for runner in runners]
+            if not isinstance(wanted, Task):
+                wanted = wanted(batch.labels, answers[0])
+                chosen = _outputs_of(runners, wanted, output, labels)
+            kept = [_of(found, outs) for found, outs in zip(answers, chosen, strict=True)]
+            if not tallies:
+                wanted = settled(wanted, kept[0])
+                tallies = [_Tally(name, wanted) for name in labels]
+            truth = batch.labels
+            if isinstance(truth, dict) and not wanted.outputs and len(chosen[0]) == 1:
+                truth = _of_output(truth, chosen[0][0])
+            for runner, found, tally in zip(runners, kept, tallies, strict=True):
+                tally.compare(found, kept[0])
                 tally.look_at(runner.arrays(x), runner.inputs)
-                if metric == "accuracy":
-                    tally.count(answers, truth, batch.first)
-                else:
-                    tally.kept.append(answers)
-            if metric != "accuracy":
-                truths.append(truth)
-            task.advance(batch.size)
-    found = [tally.result(metric, truths) for tally in tallies]
-    if metric == "accuracy":
-        found[0] = replace(found[0], notes=(*tallies[0].one_class(), *found[0].notes))
-    return tuple(found)
+                tally.scoring.add(found, truth, batch.inputs, batch.first)
+            step.advance(batch.size)
+    results = [tally.result() for tally in tallies]
+    if one_class := tallies[0].scoring.one_class():
+        results[0] = replace(results[0], notes=(one_class, *results[0].notes))
+    return tuple(results)
 
 
-def name_of_metric(metric: Metric) -> str:
-    """Return the name of a metric for reports."""
-    if isinstance(metric, str):
-        return metric
-    return str(getattr(metric, "__name__", None) or getattr(metric, "name", "metric"))
+def chosen_task(task: Task | str | None, metric: Metric | None) -> Choice:
+    """Return the task of a call; a guess from the data if neither is given.
+
+    Raises:
+        OptionError: Both are given, or one is unknown.
+    """
+    if task is not None and metric is not None:
+        raise OptionError("metric: the task has its own metrics; give one of metric= and task=")
+    if task is not None:
+        return as_task(task)
+    return guessed if metric is None else task_for(metric)
+
+
+def measures_of(task: Task) -> tuple[Measure, ...]:
+    """Return the metrics of a task for reports."""
+    return tuple(
+        Measure(one.title, one.metric.higher_is_better, one.unit, one.metric.share)
+        for one in task.measures
+    )
+
+
+def guessed(labels: Any, outputs: dict[str, np.ndarray]) -> Task:
+    """Return the task of files on which nothing is said: classification unless labels show else."""
+    single = next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    task = guess_task(labels, single)
+    return Task() if not task.outputs and task.kind.form == "classes" else task
+
+
+def _need(task: Choice) -> Literal["needed", "allowed"]:
+    """Return whether labels are needed; those of an autoencoder are its inputs."""
+    free = isinstance(task, Task) and task.kind.from_inputs and task.name != "anomaly"
+    return "allowed" if free else "needed"
+
+
+def _of(answers: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: answers[name] for name in names}
+
+
+def _of_output(truth: dict[str, Any], name: str) -> Any:
+    if name not in truth:
+        raise DataError(f"labels: no labels of output {name!r}. {nearest(name, truth)}")
+    return truth[name]
 
 
 @dataclass
@@ -145,34 +195,37 @@ class _Tally:
     """Running sums over the batches of one file."""
 
     name: str
+    task: Task
     samples: int = 0
-    right: float = 0.0
-    asked: int = 0
     same: int = 0
     answers: int = 0
     worst: float = 0.0
     error: float = 0.0
     numbers: int = 0
-    kept: list[np.ndarray] = field(default_factory=list)
-    classes: set[int] = field(default_factory=set)
     given: Counter[TensorSpec] = field(default_factory=Counter)
     outside: Counter[TensorSpec] = field(default_factory=Counter)
 
-    def compare(self, outputs: np.ndarray, reference: np.ndarray) -> None:
-        if outputs.shape != reference.shape:
-            raise DataError(
-                f"{self.name}: its output has the shape {outputs.shape[1:]}, that of the baseline "
-                f"{reference.shape[1:]}; only files for the same task can be compared"
-            )
-        self.samples += len(outputs)
-        same = same_answers(reference, outputs)
-        if same is not None:
-            self.same += int(same.sum())
-            self.answers += same.size
-        gap = differences(reference, outputs, equal_holes=True)
-        self.worst = max(self.worst, float(gap.max(initial=0.0)))
-        self.error += float(gap.sum())
-        self.numbers += gap.size
+    def __post_init__(self) -> None:
+        self.scoring = Scoring(self.task)
+
+    def compare(self, outputs: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:
+        self.samples += len(next(iter(outputs.values())))
+        for name, expected in zip(reference, reference.values(), strict=True):
+            found = outputs[name] if name in outputs else next(iter(outputs.values()))
+            if found.shape != expected.shape:
+                raise DataError(
+                    f"{self.name}: its output has the shape {found.shape[1:]}, that of the "
+                    f"baseline {expected.shape[1:]}; only files for the same task can be compared"
+                )
+            part = self.task.outputs.get(name, self.task)
+            same = part.agreement(expected, found)
+            if same is not None:
+                self.same += int(same.sum())
+                self.answers += same.size
+            gap = differences(expected, found, equal_holes=True)
+            self.worst = max(self.worst, float(gap.max(initial=0.0)))
+            self.error += float(gap.sum())
+            self.numbers += gap.size
 
     def look_at(self, arrays: Sequence[np.ndarray], inputs: Sequence[TensorSpec]) -> None:
         """Count the numbers that are out of the range of integer inputs."""
@@ -184,39 +237,22 @@ class _Tally:
                 self.given[spec] += array.size
                 self.outside[spec] += int(away.sum())
 
-    def count(self, outputs: np.ndarray, truth: np.ndarray, first: int) -> None:
-        right = _right(outputs, truth, first)
-        one_hot = truth.shape == outputs.shape and outputs.ndim > 1 and outputs.shape[-1] > 1
-        if not is_whole(outputs) and one_hot:
-            truth = truth.argmax(-1)
-        self.classes.update(map(int, np.unique(truth)))
-        self.right += float(right.sum())
-        self.asked += right.size
-
-    def result(self, metric: Metric, truths: list[np.ndarray]) -> Fidelity:
-        if callable(metric):
-            score = self._judged(metric, np.concatenate(truths))
-            if not np.isfinite(score):
-                raise DataError(
-                    f"{self.name}: the metric returned {score}; it must return a finite number"
-                )
-        else:
-            score = self.right / self.asked
+    def result(self) -> Fidelity:
+        try:
+            scores = self.scoring.values()
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
         return Fidelity(
             name=self.name,
             samples=self.samples,
-            score=score,
+            score=scores[0],
             agreement=self.same / self.answers if self.answers else None,
             max_abs_error=self.worst,
             mean_abs_error=self.error / self.numbers,
             notes=tuple(self._cut_off()),
+            scores=scores,
+            task=self.task,
         )
-
-    def one_class(self) -> Iterator[str]:
-        """Yield a note if all labels are of one class."""
-        if self.asked > 1 and len(self.classes) == 1:
-            (only,) = self.classes
-            yield f"all {self.asked} labels are {only}: accuracy does not cover the other classes"
 
     def _cut_off(self) -> Iterator[str]:
         for spec, count in self.given.items():
@@ -229,23 +265,28 @@ class _Tally:
                     "like the calibration data"
                 )
 
-    def _judged(self, metric: Callable[..., Any], truth: np.ndarray) -> float:
-        # A keras.metrics.Metric accumulates over files unless it is reset.
-        reset = getattr(metric, "reset_state", lambda: None)
-        reset()
-        found = np.asarray(metric(truth, np.concatenate(self.kept).astype(np.float32)))
-        reset()
-        if found.size != 1 or found.dtype.kind not in "biuf":
-            raise DataError(
-                f"{self.name}: the metric returned {found.dtype} numbers of shape {found.shape}; "
-                "it must return one number, such as their mean"
-            )
-        return float(found.reshape(()))
-
 
 def _runner(source: Source, name: str) -> Runner:
     with named_in_errors(name):
         return Runner(source)
+
+
+def _outputs_of(
+    runners: Sequence[Runner], task: Task, output: str | None, names: Sequence[str]
+) -> list[list[str]]:
+    """Return the names of the outputs of each file that are scored."""
+    if task.outputs or (task.name == "custom" and output is None):
+        if output is not None:
+            raise OptionError(f"output: the task is of several outputs. Received {output!r}")
+        found = []
+        for runner, name in zip(runners, names, strict=True):
+            known = [spec.name for spec in runner.outputs]
+            for wanted in task.outputs:
+                if wanted not in known:
+                    raise OptionError(f"{name}: has no output {wanted!r}. {nearest(wanted, known)}")
+            found.append(list(task.outputs) or known)
+        return found
+    return [[_output_of(x, output, name)] for x, name in zip(runners, names, strict=True)]
 
 
 def _output_of(runner: Runner, output: str | None, name: str) -> str:
@@ -259,78 +300,3 @@ def _output_of(runner: Runner, output: str | None, name: str) -> str:
     if output not in known:
         raise OptionError(f"{name}: has no output {output!r}. {nearest(output, known)}")
     return output
-
-
-def _right(outputs: np.ndarray, truth: np.ndarray, first: int) -> np.ndarray:
-    """Return for each sample whether the output is correct.
-
-    Raises:
-        DataError: The labels are not classes of this output.
-    """
-    if is_whole(outputs):
-        truth = _like(outputs, truth)
-        if truth.shape != outputs.shape:
-            raise DataError(
-                f"labels: the file's output has classes of shape {outputs.shape}. "
-                f"Received {truth.shape}"
-            )
-        _check_classes(truth)
-        return outputs == truth
-    if outputs.ndim < 2:
-        outputs = outputs[:, None]
-    classes = outputs.shape[-1]
-    if classes == 1:
-        if outputs.min(initial=0.0) < 0 or outputs.max(initial=1.0) > 1:
-            raise DataError(
-                "the file's single output is not a probability (outside [0, 1]); give a metric "
-                "for this kind of output"
-            )
-        found, classes = (outputs[..., 0] > 0.5).astype(np.int64), 2
-    else:
-        found = outputs.argmax(-1)
-        if truth.shape == outputs.shape:
-            truth = _from_one_hot(truth, first)
-    truth = _like(found, truth)
-    if truth.shape != found.shape:
-        raise DataError(
-            f"labels: expected the shape {found.shape} or one-hot {outputs.shape}. "
-            f"Received {truth.shape}"
-        )
-    whole = _check_classes(truth)
-    outside = (whole < 0) | (whole >= classes)
-    if outside.any():
-        bad = int(whole[outside][0])
-        sample = first + int(np.argwhere(outside)[0][0])
-        raise DataError(
-            f"labels: {bad} at sample {sample} is out of range; the file has {classes} classes "
-            f"(0 to {classes - 1})"
-        )
-    return found == whole
-
-
-def _like(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return labels without a last axis of 1, if the outputs have none."""
-    return truth[..., 0] if truth.shape == (*found.shape, 1) else truth
-
-
-def _check_classes(truth: np.ndarray) -> np.ndarray:
-    """Return labels as integers.
-
-    Raises:
-        DataError: They are not integers.
-    """
-    whole = np.rint(truth).astype(np.int64) if truth.dtype.kind in "biuf" else None
-    if whole is None or not np.array_equal(whole, truth):
-        raise DataError(
-            f"labels: expected class numbers. Received {truth.dtype} values like "
-            f"{truth.reshape(-1)[0]!r}; give a metric for other tasks"
-        )
-    return whole
-
-
-def _from_one_hot(truth: np.ndarray, first: int) -> np.ndarray:
-    """Return the classes of one-hot (or soft) labels."""
-    if not np.allclose(truth.sum(-1), 1.0, atol=1e-3):
-        bad = first + int(np.argwhere(~np.isclose(truth.sum(-1), 1.0, atol=1e-3))[0][0])
-        raise DataError(f"labels: sample {bad} is not one-hot: its values do not sum to 1")
-    return truth.argmax(-1)

@@ -1,6 +1,7 @@
 """Check of a stored artifact: a run folder, or a file with its report next to it."""
 
 import os
+import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ import numpy as np
 
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
+from tfprune.measure.fidelity import guessed
 from tfprune.pipeline.datasets import load_data, read_npz
 from tfprune.pipeline.folder import RECIPE
-from tfprune.recipe import Recipe, load_recipe
+from tfprune.recipe import Recipe, load_recipe, parse_recipe
 from tfprune.recipe.tables import MeasureTable
+from tfprune.recipe.task_table import task_of
 from tfprune.report.gates import Gate, check_gate
+from tfprune.report.report import Report
 from tfprune.runtime.artifact import report_path
 from tfprune.storage.files import parse_json, read_bytes
 from tfprune.storage.records import record
+from tfprune.task.task import Task, as_task
 from tfprune.utils.progress import SILENT, Progress
 
 PAIRS = (("x", "y"), ("x_test", "y_test"))
@@ -32,6 +37,7 @@ class _Stored:
     recorded: str
     limits: Limits
     recipe: Recipe | None
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ def check(
     path: str | os.PathLike[str],
     *,
     data: Any = None,
+    task: Task | str | None = None,
     limits: Gate | None = None,
     baseline: str | os.PathLike[str] | None = None,
     device: str | None = None,
@@ -61,6 +68,7 @@ def check(
             to it, which may not be larger than when it was stored.
         data: A pair (x, y), a dataset of batches, or the path of an `.npz` with x and y (or x_test
             and y_test). None takes the test set of the run's recipe.
+        task: A `Task` or its name; by default that of the run, or for a file, what the labels show.
         limits: Further gates, such as Gate(max_bytes=30_000), which override the stored ones.
         baseline: The file that some gates refer to; by default `baseline.tflite` of the run folder.
         device: The device that times it; by default that of the recipe, or `host`.
@@ -93,12 +101,14 @@ def check(
             f"{idle[0]}: nothing is timed, since there is no gate on latency; set max_latency_ms "
             "or max_latency_ratio, or remove this option"
         )
+    known = as_task(task) if task is not None else stored.task
     table = (stored.recipe.measure if stored.recipe else None) or MeasureTable()
     return check_file(
         stored.file,
         wanted,
         name=stored.file.name,
-        data=_data(data, stored.recipe) if wanted.need_data else None,
+        data=_data(data, stored, known) if wanted.need_data else None,
+        task=known or guessed,
         baseline=_baseline(baseline, stored, wanted),
         recorded=stored.recorded,
         device=table.device if device is None else device,
@@ -117,7 +127,15 @@ def _find(path: Path) -> _Stored:
     made = _recorded(report_path(file))
     recipe = load_recipe(path / RECIPE) if (path / RECIPE).exists() else None
     limits = Limits(**asdict(recipe.gate)) if recipe and recipe.gate else Limits()
-    return _Stored(file, path / "baseline.tflite", made.sha256, limits, recipe)
+    task = _task(path / "report.json")
+    return _Stored(file, path / "baseline.tflite", made.sha256, limits, recipe, task)
+
+
+def _task(path: Path) -> Task | None:
+    """Return the task of a run; None if it is not in its report."""
+    text = Report.load(path).task if path.exists() else ""
+    table = parse_recipe(tomllib.loads(text), name=str(path)).task if text else None
+    return task_of(table) if table is not None else None
 
 
 def _recorded(path: Path) -> _Recorded:
@@ -146,8 +164,8 @@ def _baseline(given: str | os.PathLike[str] | None, stored: _Stored, limits: Lim
     return stored.baseline if limits.need_baseline else None
 
 
-def _data(given: Any, recipe: Recipe | None) -> Any:
-    table = recipe.data if recipe else None
+def _data(given: Any, stored: _Stored, task: Task | None) -> Any:
+    table = stored.recipe.data if stored.recipe else None
     if isinstance(given, str | os.PathLike):
         x, y = _pair(Path(given))
         # The model was trained on data with the recipe's scale.
@@ -157,7 +175,7 @@ def _data(given: Any, recipe: Recipe | None) -> Any:
         return given
     if table is None:
         raise OptionError("a gate of accuracy needs labeled data; give an .npz with x and y")
-    test = load_data(table).test
+    test = load_data(table, task).test
     return test.x, test.y
 
 

@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.deploy.converter.weight_only import weight_rules
-from tfprune.errors import DataError, ModelError, RecipeError, type_name
-from tfprune.pipeline.datasets import Dataset, as_dataset, load_data
+from tfprune.errors import ModelError, RecipeError, type_name
+from tfprune.measure.fidelity import measures_of
+from tfprune.pipeline.datasets import GUESSED, Dataset, as_dataset, load_data
 from tfprune.pipeline.folder import check_run_folder, open_folder
 from tfprune.pipeline.steps import epoch_steps, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
+from tfprune.recipe.task_table import table_of, task_of
 from tfprune.recipe.user_code import import_function
+from tfprune.report.gates import check_direction
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.storage.scratch import scratch_folder
+from tfprune.task.labels import check_learnable
+from tfprune.task.task import Task, as_task
 from tfprune.utils.interrupts import handle_interrupts
-from tfprune.utils.progress import SILENT, Progress, Task
+from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.progress import Task as Step
 
 if TYPE_CHECKING:
     import keras
@@ -69,6 +75,7 @@ def compress(
     recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str],
     data: Any = None,
     *,
+    task: Task | str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress = SILENT,
@@ -85,6 +92,8 @@ def compress(
         recipe: A `Recipe`, tables as `tomllib` returns them, a path, or the name of a shipped one.
         data: Data to train and evaluate on, instead of the recipe's [data], in a form that
             `tfprune.pipeline.datasets.as_dataset` takes. None: use the recipe's.
+        task: What good means: a `Task` or its name. None: that of the recipe's [task]; else that
+            of a compiled model; else the labels show it, and the report says so.
         out: The run folder. None: keep only what is returned.
         resume: Resume the run in `out`.
         progress: Receives progress reports.
@@ -96,7 +105,8 @@ def compress(
     Raises:
         TfpruneError: A one-line message, before heavy work if possible.
     """
-    return carry_out(prepare(model, recipe, data, out=out, resume=resume), progress)
+    job = prepare(model, recipe, data, task=task, out=out, resume=resume)
+    return carry_out(job, progress)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,7 @@ class Job:
     """A run, checked as far as possible without TensorFlow.
 
     The model is None for the one that the recipe names; `out` is None if nothing is kept.
+    `optimizer` and `notes` come from a compiled model; `fixed` is whether the task was named.
     """
 
     model: "keras.Model | None"
@@ -111,6 +122,9 @@ class Job:
     data: Dataset
     out: Path | None
     resume: bool
+    optimizer: Any = None
+    notes: tuple[str, ...] = ()
+    fixed: bool = False
 
 
 def prepare(
@@ -118,6 +132,7 @@ def prepare(
     recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str],
     data: Any = None,
     *,
+    task: Task | str | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> Job:
@@ -137,21 +152,30 @@ def prepare(
         weight_rules(scheme, recipe.quantize.layers or {})
     if out is not None:
         check_run_folder(out, resume=resume)
-    dataset = _as_data(data, recipe)
-    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
-        _check_learnable(dataset)
+    wanted = task_of(recipe.task) if recipe.task else None
+    wanted = wanted if task is None else as_task(task)
+    dataset = _as_data(data, recipe, wanted)
+    optimizer: Any = None
+    notes: tuple[str, ...] = ()
+    if model is not None and hasattr(model, "compiled"):
+        dataset, optimizer, notes = _compiled(model, dataset, fixed=wanted is not None)
+    _check_task(recipe, dataset)
     if recipe.prune is not None:
         schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))
-    return Job(model, recipe, dataset, Path(out) if out is not None else None, resume)
+    place = Path(out) if out is not None else None
+    return Job(model, recipe, dataset, place, resume, optimizer, notes, wanted is not None)
 
 
 def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     """Run a job of `prepare`."""
     from tfprune.pipeline import stages
 
+    job = _with_its_model(job)
     identity = {"data": job.data.sha256()}
     if origin := _origin(job):
         identity["model"] = origin
+    if told := _told_task(job):
+        identity["task"] = told
     with contextlib.ExitStack() as stack:
         place = job.out or stack.enter_context(scratch_folder())
         folder = stack.enter_context(
@@ -161,7 +185,9 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
         planned = stages.plan(job.recipe)
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
             shown = _Titled(progress, f"{number}/{len(planned)} {name}")
-            run = stages.Run(job.recipe, job.data, folder, lambda: _begin(job), shown)
+            run = stages.Run(
+                job.recipe, job.data, folder, lambda: _begin(job), shown, job.optimizer, job.notes
+            )
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
             check_interrupt()
         return _result(place, keep=job.out is not None)
@@ -183,7 +209,7 @@ class _Titled:
     title: str
 
     @contextlib.contextmanager
-    def task(self, name: str, total: float | None = None) -> Iterator[Task]:
+    def task(self, name: str, total: float | None = None) -> Iterator[Step]:
         with self.progress.task(f"{self.title}: {name}", total) as task:
             yield task
 
@@ -206,21 +232,44 @@ def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
         raise RecipeError("\n".join(f"recipe: {line}" for line in missing))
 
 
-def _check_learnable(data: Dataset) -> None:
-    only = data.train.y[0]
-    if (data.train.y == only).all():
-        raise DataError(
-            f"{data.name}: all labels of the train set are {only}; a classifier needs at least "
-            "two classes. Shuffle the examples if they are sorted and data.limit cuts them."
-        )
+def _check_task(recipe: Recipe, data: Dataset) -> None:
+    """Raise if the labels cannot be learned, or a gate is not for the task's metric."""
+    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
+        check_learnable(data.task, data.train.y, data.name)
+    if recipe.gate is not None:
+        check_direction(vars(recipe.gate), measures_of(data.task)[0])
 
 
-def _as_data(data: Any, recipe: Recipe) -> Dataset:
+def _compiled(model: Any, data: Dataset, *, fixed: bool) -> tuple[Dataset, Any, tuple[str, ...]]:
+    """Return data for the task of a compiled model, its optimizer, and notes on its metrics."""
+    from tfprune.pipeline.losses import compiled_with
+
+    found = compiled_with(model, (data.given or data).train.y)
+    if found is None:
+        return data, None, ()
+    notes = [f"metric {name} of the compiled model: has no counterpart for files, and was not used"
+             for name in found.unknown]  # fmt: skip
+    if fixed:
+        return data, found.optimizer, ()
+    return data.for_task(found.task, "of the compiled model"), found.optimizer, tuple(notes)
+
+
+def _with_its_model(job: Job) -> Job:
+    """Return a job with what a model says that the user's function has compiled."""
+    source = job.recipe.model.source if job.recipe.model is not None else ""
+    if job.model is not None or not is_function(source):
+        return job
+    data, optimizer, notes = _compiled(_begin(job), job.data, fixed=job.fixed)
+    _check_task(job.recipe, data)
+    return dataclasses.replace(job, data=data, optimizer=optimizer, notes=notes)
+
+
+def _as_data(data: Any, recipe: Recipe, task: Task | None) -> Dataset:
     if data is not None:
-        return as_dataset(data, seed=recipe.seed)
+        return as_dataset(data, seed=recipe.seed, task=task)
     if recipe.data is None:
         raise RecipeError("recipe: [data] is missing")
-    return load_data(recipe.data)
+    return load_data(recipe.data, task)
 
 
 def _begin(job: Job) -> "keras.Model":
@@ -244,6 +293,15 @@ def _origin(job: Job) -> str:
         code = inspect.getsourcefile(inspect.unwrap(import_function(source)))
         return hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else ""
     return ""
+
+
+def _told_task(job: Job) -> str:
+    """Return a hash of the task; "" if recipe and data determine it."""
+    if job.recipe.task is not None or job.data.origin == GUESSED:
+        return ""
+    task = job.data.task
+    text = str(table_of(task) or (task.named, [measure.title for measure in task.measures]))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _model_sha256(model: Any) -> str:

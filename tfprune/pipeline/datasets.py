@@ -5,43 +5,60 @@ The test set is used for the final report only; calibration and validation use t
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.data.model_inputs import leaves, mapped
 from tfprune.errors import DataError, type_name
+from tfprune.recipe.builtin_data import builtin_data
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
 from tfprune.storage.archives import ArchiveFault, open_archive
-from tfprune.utils.extras import require
+from tfprune.task.guess import guess_task
+from tfprune.task.labels import check_output, labels_for, width_of
+from tfprune.task.task import Task
+
+GUESSED = "guessed from the labels"
+"""The origin of a task that nobody has named."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples and their labels: `x[i]` has class `y[i]`."""
+    """Examples and their labels: `x[i]` has label `y[i]`; `y` is a dict for several outputs."""
 
     x: NDArray
-    y: NDArray
+    y: Any
 
     def __len__(self) -> int:
         return len(self.x)
 
     def first(self, count: int | None) -> "Split":
         """Return the first `count` examples; None: all."""
-        return Split(self.x[:count], self.y[:count])
+        return self.rows(slice(count))
+
+    def rows(self, rows: Any) -> "Split":
+        """Return some of the examples."""
+        return Split(self.x[rows], mapped(lambda labels: labels[rows], self.y))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The train, validation and test sets of a run."""
+    """The train, validation and test sets of a run.
+
+    `origin` says where the task comes from; `given` has the labels as they were given.
+    """
 
     train: Split
     validation: Split | None
     test: Split
     name: str = "data"
+    task: Task = field(default_factory=Task)
+    origin: str = GUESSED
+    given: "Dataset | None" = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -50,9 +67,36 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     @property
-    def classes(self) -> int:
-        """Return the number of classes: the largest label plus one."""
-        return 1 + max(int(split.y.max()) for split in self.splits.values())
+    def classes(self) -> Any:
+        """Return the number of outputs: the largest label plus one, or as many as labels.
+
+        It is a dict for several outputs.
+        """
+        splits = self.splits.values()
+        widths = [width_of(self.task, split.y, split.x) for split in splits]
+        if isinstance(widths[0], dict):
+            return {name: max(width[name] for width in widths) for name in widths[0]}
+        return max(widths)
+
+    def targets(self, split: Split) -> Any:
+        """Return what the outputs are trained towards: the labels, or the examples."""
+        return split.x if self.task.kind.from_inputs and not self.task.outputs else split.y
+
+    def for_task(self, task: Task, origin: str) -> "Dataset":
+        """Return this data with the labels as a task takes them.
+
+        Raises:
+            DataError: One line, if the labels are not of the task.
+        """
+        raw = self.given or self
+        splits = {
+            title: Split(
+                split.x, labels_for(task, split.y, split.x, f"{self.name}: the {title} set")
+            )
+            for title, split in raw.splits.items()
+        }
+        validation = splits.get("validation")
+        return Dataset(splits["train"], validation, splits["test"], self.name, task, origin, raw)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -62,20 +106,26 @@ class Dataset:
     def first(self, count: int | None) -> "Dataset":
         """Return a data set with the first `count` examples of each split."""
         validation = self.validation.first(count) if self.validation else None
-        return Dataset(self.train.first(count), validation, self.test.first(count), self.name)
+        return replace(
+            self,
+            train=self.train.first(count),
+            validation=validation,
+            test=self.test.first(count),
+            given=self.given.first(count) if self.given else None,
+        )
 
     def sha256(self) -> str:
         """Return a hash of all examples and labels."""
         digest = hashlib.sha256()
         for name, split in self.splits.items():
-            for array in (split.x, split.y):
+            for array in (split.x, *leaves(split.y)):
                 digest.update(f"{name} {array.shape} {array.dtype}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
-def load_data(table: DataTable) -> Dataset:
-    """Load and check the data that a recipe names.
+def load_data(table: DataTable, task: Task | None = None, origin: str = "") -> Dataset:
+    """Load and check the data that a recipe names; see `as_dataset` for the task.
 
     Raises:
         DataError: One line, if anything is missing, empty, not finite, or of a wrong shape.
@@ -85,17 +135,28 @@ def load_data(table: DataTable) -> Dataset:
         raw: Any = read_npz(table.source, name)
     elif is_function(table.source):
         raw = import_function(table.source)()
-    elif table.source == "digits":
-        raw = _digits(table.seed)
     else:
-        raw = _keras_dataset(table.source.removeprefix("keras.datasets."))
+        raw = builtin_data(table.source.removeprefix("keras.datasets."), table.seed)
     return as_dataset(
-        raw, name=name, validation=table.validation, seed=table.seed, scale=table.scale
+        raw,
+        name=name,
+        validation=table.validation,
+        seed=table.seed,
+        scale=table.scale,
+        task=task,
+        origin=origin,
     ).first(table.limit)
 
 
 def as_dataset(
-    data: Any, *, name: str = "data", validation: float = 0.1, seed: int = 0, scale: float = 1.0
+    data: Any,
+    *,
+    name: str = "data",
+    validation: float = 0.1,
+    seed: int = 0,
+    scale: float = 1.0,
+    task: Task | None = None,
+    origin: str = "",
 ) -> Dataset:
     """Convert a user's data to a checked `Dataset`.
 
@@ -108,12 +169,14 @@ def as_dataset(
         validation: Fraction of the training pair used for validation, if no pair is given for it.
         seed: Seed of that split.
         scale: Factor for all examples.
+        task: The task. None: the labels of the train set show it.
+        origin: Where the task comes from, for the report.
 
     Raises:
         DataError: One line, if anything is missing, empty, not finite, or of a wrong shape.
     """
     if isinstance(data, Dataset):
-        return data
+        return data if task is None else data.for_task(task, origin)
     parts = [_pair(part, name) for part in _parts(data, name)]
     titles = ("train", "test") if len(parts) == 2 else ("train", "validation", "test")
     splits = {
@@ -128,13 +191,19 @@ def as_dataset(
             )
     if "validation" not in splits and validation > 0:
         splits["validation"], splits["train"] = _cut(splits["train"], validation, seed, name)
-    return Dataset(splits["train"], splits.get("validation"), splits["test"], name)
+    raw = Dataset(splits["train"], splits.get("validation"), splits["test"], name)
+    if task is None:
+        task, origin = guess_task(raw.train.y), GUESSED
+    return raw.for_task(task, origin)
 
 
 def check_for_model(
-    data: Dataset, shape: tuple[int | None, ...], dtype: str, classes: int, model: str
+    data: Dataset, shape: tuple[int | None, ...], dtype: str, outputs: Any, model: str
 ) -> None:
-    """Raise unless data fits a model with this input shape and number of classes."""
+    """Raise unless data fits a model with this input, and outputs.
+
+    `outputs` is a number of classes, the shape of the output, or a dict of shapes.
+    """
     fits = len(shape) == len(data.input_shape) and all(
         wanted is None or wanted == found
         for wanted, found in zip(shape, data.input_shape, strict=True)
@@ -151,13 +220,14 @@ def check_for_model(
             "Convert them, or set data.scale to convert integers to floats."
         )
     for title, split in data.splits.items():
-        if split.y.max() >= classes:
-            where = int(np.argmax(split.y >= classes))
-            raise DataError(
-                f"{data.name}: the {title} set has label {split.y[where]} at example {where}, "
-                f"{model} has {classes} outputs, for labels 0 to {classes - 1}. "
-                "Correct the labels, or give the model more outputs."
-            )
+        name = f"{data.name}: the {title} set"
+        shapes = (None, outputs) if isinstance(outputs, int) else outputs
+        if isinstance(shapes, dict):
+            for output, part in data.task.outputs.items():
+                where = f"{model} for output {output!r}"
+                check_output(part, split.y[output], shapes[output], name, where)
+        else:
+            check_output(data.task, data.targets(split), shapes, name, model)
 
 
 def _parts(data: Any, name: str) -> list[Any]:
@@ -193,8 +263,11 @@ def _pair(part: Any, name: str) -> tuple[Any, Any]:
             raise DataError(f"{name}: a tf.data.Dataset has no elements. Give at least one.")
         if not isinstance(elements[0], tuple) or len(elements[0]) != 2:
             raise DataError(f"{name}: a tf.data.Dataset must have pairs (x, y).")
-        join = np.stack if np.ndim(elements[0][1]) == 0 else np.concatenate
-        return join([x for x, _ in elements]), join([y for _, y in elements])
+        labels = [leaves(y) for _, y in elements]
+        join = np.stack if np.ndim(labels[0][0]) == 0 else np.concatenate
+        columns = iter([join(column) for column in zip(*labels, strict=True)])
+        y = mapped(lambda _: next(columns), elements[0][1])
+        return join([x for x, _ in elements]), y
     if isinstance(part, tuple | list) and len(part) == 2:
         return part[0], part[1]
     raise DataError(
@@ -203,22 +276,27 @@ def _pair(part: Any, name: str) -> tuple[Any, Any]:
 
 
 def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
-    x, y = np.asarray(x), np.asarray(y)
-    for what, array in (("examples", x), ("labels", y)):
+    x, y = np.asarray(x), mapped(np.asarray, y) if isinstance(y, Mapping) else np.asarray(y)
+    arrays = [("examples", x), *(("labels", labels) for labels in leaves(y))]
+    for what, array in arrays:
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise DataError(
                 f"{name}: {what} of type {array.dtype}; expected numbers, in arrays of one shape."
             )
-    if x.ndim == 0 or y.ndim == 0 or len(x) == 0:
-        raise DataError(f"{name} is empty: {x.shape} and {y.shape}. Give at least one example.")
-    if len(x) != len(y):
-        raise DataError(f"{name}: {len(x)} examples but {len(y)} labels. Give as many of each.")
-    for what, array in (("examples", x), ("labels", y)):
+    for array in leaves(y):
+        if x.ndim == 0 or array.ndim == 0 or len(x) == 0:
+            shapes = f"{x.shape} and {array.shape}"
+            raise DataError(f"{name} is empty: {shapes}. Give at least one example.")
+        if len(x) != len(array):
+            raise DataError(
+                f"{name}: {len(x)} examples but {len(array)} labels. Give as many of each."
+            )
+    for what, array in arrays:
         _check_finite(array, f"{name}: {what}")
     # Bytes and 16-bit integers are images and sounds; wider integers may be tokens, and stay.
     if scale != 1 or x.dtype == np.float64 or x.dtype.itemsize < 4:
         x = x.astype(np.float32) * np.float32(scale)
-    return Split(x, _class_numbers(y, name))
+    return Split(x, y)
 
 
 def _check_finite(array: NDArray, name: str) -> None:
@@ -234,24 +312,6 @@ def _check_finite(array: NDArray, name: str) -> None:
         )
 
 
-def _class_numbers(y: NDArray, name: str) -> NDArray[np.int32]:
-    y = y.reshape(len(y), -1)
-    if y.shape[1] > 1:
-        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-            raise DataError(
-                f"{name}: labels of shape {y.shape} are not one-hot. Give one class number each."
-            )
-        return np.argmax(y, axis=1).astype(np.int32)
-    y = y[:, 0]
-    wrong = (y < 0) | (y != np.floor(y))
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise DataError(
-            f"{name} has label {y[first]} at example {first}. Class numbers are 0, 1, 2 …"
-        )
-    return y.astype(np.int32)
-
-
 def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
     count = max(round(fraction * len(split)), 1)
     if count >= len(split):
@@ -261,7 +321,7 @@ def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Sp
         )
     order = np.random.default_rng(seed).permutation(len(split))
     aside, rest = order[:count], order[count:]
-    return Split(split.x[aside], split.y[aside]), Split(split.x[rest], split.y[rest])
+    return split.rows(aside), split.rows(rest)
 
 
 def read_npz(path: str, name: str) -> dict[str, NDArray]:
@@ -277,39 +337,3 @@ def read_npz(path: str, name: str) -> dict[str, NDArray]:
         raise DataError(f"{name}: no such file.") from None
     except ArchiveFault as fault:
         raise DataError(f"{name}: not a valid .npz of plain arrays: {fault}") from None
-
-
-TEST_FRACTION = 0.25
-"""Fraction of the digits for testing: 449 of 1797."""
-
-
-def _digits(seed: int) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
-    require("[data] digits", "demo", "sklearn")
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    images = (x / 16).astype(np.float32).reshape(-1, 8, 8, 1)
-    order = np.random.default_rng(seed).permutation(len(images))
-    test, rest = np.split(order, [round(TEST_FRACTION * len(images))])
-    return (images[rest], y[rest]), (images[test], y[test])
-
-
-def _keras_dataset(name: str) -> list[tuple[NDArray, NDArray]]:
-    import keras
-
-    try:
-        pairs = getattr(keras.datasets, name).load_data()
-    except Exception as error:
-        # Keras raises a bare Exception if a download fails; only its text identifies it.
-        if type(error) is Exception and str(error).startswith("URL fetch failure"):
-            raise DataError(
-                f"[data] {name}: {error}. Go online once, or give an .npz with x_train, y_train, "
-                "x_test, y_test."
-            ) from None
-        raise
-    return [(_images(x), y) for x, y in pairs]
-
-
-def _images(x: NDArray) -> NDArray[np.float32]:
-    images = x.astype(np.float32) / np.float32(255)
-    return images if images.ndim == 4 else images[..., None]

@@ -4,11 +4,13 @@ Built-in models end in one logit per class: int8 represents logits better than p
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.recipe.sources import APPLICATIONS, is_file, is_function
 from tfprune.recipe.tables import ModelTable
 from tfprune.recipe.user_code import import_function
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     import keras
 
 BUILDERS: "Registry[Callable[..., keras.Model]]" = Registry("built-in model")
-"""Functions `(input_shape, classes, **options) -> keras.Model`."""
+"""Functions `(input_shape, outputs, **options) -> keras.Model`."""
+
+Outputs = int | Mapping[str, int]
+"""The number of outputs, or for several outputs, that of each."""
 
 
-def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -> "keras.Model":
+def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: Outputs) -> "keras.Model":
     """Build or load the model that a recipe names.
 
     The shape of one example and the number of classes are for models that are built to fit.
@@ -50,6 +55,32 @@ def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: int) -
     return model
 
 
+def check_model(model: "keras.Model", data: Dataset) -> None:
+    """Raise unless the model fits the data and its task."""
+    name, task = f"the model {model.name!r}", data.task
+    known = model.built and model.outputs
+    names = list(getattr(model, "output_names", None) or ["output"]) if known else []
+    several = bool(task.outputs) or task.name == "custom"
+    if len(model.inputs or ()) != 1 or not names or (len(names) > 1 and not several):
+        raise ModelError(
+            f"{name}: a run takes a built model with one input and one output, or a task for each "
+            "output: [task.outputs.NAME]. Compress others with tfprune.prune and tfprune.to_tflite."
+        )
+    missing = [output for output in task.outputs if output not in names]
+    if missing:
+        raise ModelError(f"{name}: has no output {missing[0]!r}. {nearest(missing[0], names)}")
+    shapes = {n: tuple(out.shape) for n, out in zip(names, model.outputs, strict=True)}
+    takes = model.inputs[0]
+    shape = tuple(takes.shape[1:])
+    if not task.outputs and task.kind.form == "classes":
+        found = shapes[names[0]]
+        if len(found) != data.train.y.ndim + 1 or found[-1] is None:
+            wanted = ", ".join(["None", *["…"] * (data.train.y.ndim - 1), "classes"])
+            raise ModelError(f"{name}: output of shape {found}; {task.name} takes ({wanted}).")
+    outputs = shapes if task.outputs else shapes[names[0]]
+    check_for_model(data, shape, str(takes.dtype), outputs, name)
+
+
 def _call(source: str, build: "Callable[..., Any]", *args: Any, **options: Any) -> Any:
     known = list(inspect.signature(build).parameters)[len(args) :]
     for name in options:
@@ -62,7 +93,7 @@ def _application(
     source: str,
     weights: str | None,
     input_shape: tuple[int, ...],
-    classes: int,
+    classes: Outputs,
     options: Mapping[str, Any],
 ) -> "keras.Model":
     import keras
@@ -100,11 +131,12 @@ def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 @BUILDERS.register("convnet")
-def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "keras.Model":
+def convnet(input_shape: tuple[int, ...], classes: Outputs, width: int = 32) -> "keras.Model":
     """Build three 3×3 convolutions, the last two of twice `width` filters, and two dense layers."""
-    from keras import Input, Sequential, layers
+    from keras import Input, layers
 
-    return Sequential(
+    return _with_heads(
+        "convnet",
         [
             Input(_image_shape("convnet", input_shape)),
             layers.Conv2D(width, 3, padding="same", activation="relu", name="conv1"),
@@ -115,32 +147,45 @@ def convnet(input_shape: tuple[int, ...], classes: int, width: int = 32) -> "ker
             layers.Flatten(name="flatten"),
             layers.Dropout(0.3, name="dropout"),
             layers.Dense(8 * width, activation="relu", name="dense"),
-            layers.Dense(classes, name="logits"),
         ],
-        name="convnet",
+        classes,
     )
 
 
 @BUILDERS.register("mlp")
-def mlp(input_shape: tuple[int, ...], classes: int, width: int = 256) -> "keras.Model":
+def mlp(input_shape: tuple[int, ...], classes: Outputs, width: int = 256) -> "keras.Model":
     """Build dense layers of `width` and half as many units, and the logits, on any shape."""
-    from keras import Input, Sequential, layers
+    from keras import Input, layers
 
-    return Sequential(
+    return _with_heads(
+        "mlp",
         [
             Input(input_shape),
             layers.Flatten(name="flatten"),
             layers.Dense(width, activation="relu", name="dense1"),
             layers.Dense(width // 2, activation="relu", name="dense2"),
-            layers.Dense(classes, name="logits"),
         ],
-        name="mlp",
+        classes,
     )
+
+
+def _with_heads(name: str, body: list[Any], outputs: Outputs) -> "keras.Model":
+    """Return a model of layers in a row, and a dense layer for each output."""
+    from keras import Model, Sequential, layers
+
+    if isinstance(outputs, int):
+        return Sequential([*body, layers.Dense(outputs, name="logits")], name=name)
+    first, *rest = body
+    last = first
+    for layer in rest:
+        last = layer(last)
+    ends = {key: layers.Dense(count, name=key)(last) for key, count in outputs.items()}
+    return Model(first, ends, name=name)
 
 
 @BUILDERS.register("attention")
 def attention(
-    input_shape: tuple[int, ...], classes: int, width: int = 64, heads: int = 4, blocks: int = 2
+    input_shape: tuple[int, ...], classes: Outputs, width: int = 64, heads: int = 4, blocks: int = 2
 ) -> "keras.Model":
     """Build a small transformer that reads an image row by row.
 
@@ -171,4 +216,59 @@ def attention(
         hidden = layers.Dense(width, name=f"contract{number}")(hidden)
         x = layers.Add(name=f"add{number}b")([x, hidden])
     x = layers.Flatten(name="flatten")(layers.LayerNormalization(name="norm")(x))
-    return Model(image, layers.Dense(classes, name="logits")(x), name="attention")
+    if isinstance(classes, int):
+        return Model(image, layers.Dense(classes, name="logits")(x), name="attention")
+    ends = {name: layers.Dense(count, name=name)(x) for name, count in classes.items()}
+    return Model(image, ends, name="attention")
+
+
+@BUILDERS.register("unet")
+def unet(input_shape: tuple[int, ...], classes: int, width: int = 16) -> "keras.Model":
+    """Build a U-Net of two steps down and up, with an output for each pixel.
+
+    Height and width of the images are multiples of 4.
+    """
+    from keras import Input, Model, layers
+
+    height, columns, channels = _image_shape("unet", input_shape)
+    if height % 4 or columns % 4:
+        raise ModelError(f"[model] unet takes images of multiples of 4. Received {input_shape}")
+
+    def twice(x: Any, filters: int, name: str) -> Any:
+        for part in "ab":
+            x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"{name}{part}")(
+                x
+            )
+        return x
+
+    image = Input((height, columns, channels), name="image")
+    first = twice(image, width, "down1")
+    second = twice(layers.MaxPooling2D(name="pool1")(first), 2 * width, "down2")
+    x = twice(layers.MaxPooling2D(name="pool2")(second), 4 * width, "middle")
+    for beside, filters, name in ((second, 2 * width, "up2"), (first, width, "up1")):
+        x = layers.Conv2DTranspose(filters, 2, strides=2, name=f"{name}_wider")(x)
+        x = layers.Concatenate(name=f"{name}_join")([x, beside])
+        x = twice(x, filters, name)
+    return Model(image, layers.Conv2D(classes, 1, name="logits")(x), name="unet")
+
+
+@BUILDERS.register("autoencoder")
+def autoencoder(
+    input_shape: tuple[int, ...], classes: int, width: int = 64, code: int = 16
+) -> "keras.Model":
+    """Build dense layers of `width` units to a code and back to the shape of the input."""
+    from keras import Input, Sequential, layers
+
+    size = math.prod(input_shape)
+    return Sequential(
+        [
+            Input(input_shape),
+            layers.Flatten(name="flatten"),
+            layers.Dense(width, activation="relu", name="encode"),
+            layers.Dense(code, activation="relu", name="code"),
+            layers.Dense(width, activation="relu", name="decode"),
+            layers.Dense(size, name="pixels"),
+            layers.Reshape(input_shape, name="image"),
+        ],
+        name="autoencoder",
+    )

@@ -15,6 +15,7 @@ from tfprune.runtime.litert import read_file
 
 def save_model(model: keras.Model, path: Path) -> None:
     """Save a model atomically, without its optimizer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Keras requires the ending, so the temporary name is that of a folder.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         unfinished = Path(folder) / path.name

@@ -10,19 +10,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.clustering.cluster import cluster, clustering_notes, strip_clustering
+from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
-from tfprune.measure.size import sizes
-from tfprune.pipeline.datasets import Dataset, check_for_model
+from tfprune.pipeline.changes import SECTIONS, check_choices, cluster_by, shrink_by, sizes_beside
+from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.losses import task_of_model
+from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
-from tfprune.recipe.tables import ClusterTable, MeasureTable, QuantizeTable, ShrinkTable
+from tfprune.recipe.tables import MeasureTable, QuantizeTable
+from tfprune.recipe.task_table import table_of
 from tfprune.recipe.toml import to_toml
 from tfprune.report.data import Curve, Section, Stage
 from tfprune.report.gates import Gate
@@ -32,8 +35,6 @@ from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
-from tfprune.structure.rebuild.recalibrate import learning_norms, recalibrate
-from tfprune.structure.shrink import shrink
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
 
@@ -46,17 +47,27 @@ CHOICE_EXAMPLES = 2048
 
 @dataclass(frozen=True)
 class Run:
-    """The input of every stage; `build` returns the model to start from."""
+    """The input of every stage; `build` returns the model to start from.
+
+    `optimizer` is the one that the model was compiled with, if it was.
+    """
 
     recipe: Recipe
     data: Dataset
     folder: RunFolder
     build: Callable[[], keras.Model]
     progress: Progress
+    optimizer: Any = None
+    notes: tuple[str, ...] = ()
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
         return read_model(self.folder.file(name))
+
+    def compile(self, model: keras.Model, learning_rate: float, steps: int) -> None:
+        """Compile a model for training with the optimizer of the recipe, or of the model."""
+        optimizer = fitting(self.recipe).optimizer or self.optimizer or "adam"
+        compile_model(model, self.data, optimizer, learning_rate, steps)
 
     def seed(self, stage: int) -> None:
         """Set all random seeds at the start of a stage."""
@@ -82,17 +93,17 @@ def train(run: Run) -> Mapping[str, Any]:
     baseline = run.folder.file("baseline.keras")
     if table is None:
         with saved_temporarily(model, run.folder.path) as path:
-            _check_choices(read_model(path), run.recipe)
+            check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
     steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
         # Fail before training if the model cannot be loaded again, or pruned.
         with saved_temporarily(model, run.folder.path) as path:
-            _check_choices(read_model(path), run.recipe)
+            check_choices(read_model(path), run.recipe)
             run.seed(1)
             model = read_model(path)
-        compile_model(model, run.data, table.optimizer, table.learning_rate, steps)
+        run.compile(model, table.learning_rate, steps)
         curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
     save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
@@ -126,29 +137,20 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
     training = fitting(run.recipe)
-    compile_model(model, run.data, training.optimizer, table.learning_rate, 1)
+    run.compile(model, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
-    unlabeled = run.data.train.first(table.examples).x if table.examples else None
-    model, report = shrink(
+    model, report = shrink_by(
         model,
-        _target(table),
-        importance=table.importance,
-        ranking=table.ranking,
-        data=(examples.x, examples.y),
-        round_to=table.round_to,
-        only=table.only,
-        skip=table.skip,
-        heads=table.heads,
-        repair=unlabeled,
+        table,
+        data=(examples.x, run.data.targets(examples)),
+        repair=run.data.train.first(table.examples).x if table.examples else None,
         seed=run.recipe.seed,
         progress=run.progress,
     )
-    if unlabeled is not None and learning_norms(model):
-        recalibrate(model, unlabeled)
     curves: dict[str, list[float]] = {}
     if table.epochs:
         steps = run.steps(table.epochs)
-        compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+        run.compile(model, table.learning_rate, steps)
         with run.progress.task("steps", steps) as task:
             curves = fit(
                 model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
@@ -179,8 +181,9 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
     training = fitting(run.recipe)
     steps = run.steps(table.epochs)
-    compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
+    run.compile(model, table.learning_rate, steps)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
+    given = examples.x, run.data.targets(examples)
     prune(
         model,
         table.final_sparsity,
@@ -190,7 +193,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         schedule=schedule_of(table, run.steps(1)),
         only=table.only,
         skip=table.skip,
-        data=(examples.x, examples.y) if SCORES[table.score].needs == "gradient" else None,
+        data=given if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
     with run.progress.task("steps", steps) as task:
@@ -218,22 +221,15 @@ def cluster_model(run: Run) -> Mapping[str, Any]:
     if table is None:
         raise ModelError("cluster: the recipe has no [cluster]")
     run.seed(6)
-    model, training = run.load(_before("cluster", run)), fitting(run.recipe)
-    steps = run.steps(table.epochs)
-    compile_model(model, run.data, training.optimizer, table.learning_rate, steps)
-    _cluster(model, table)
+    model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
+    run.compile(model, table.learning_rate, steps)
+    cluster_by(model, table, run.recipe.seed)
+    size = fitting(run.recipe).batch_size
     with run.progress.task("steps", steps) as task:
-        curves = fit(
-            model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
-        )
+        curves = fit(model, run.data, epochs=table.epochs, batch_size=size, task=task)
     notes = clustering_notes(model)
     save_model(strip_clustering(model), run.folder.file("clustered.keras"))
     return {"curves": curves, "notes": notes}
-
-
-def _cluster(model: keras.Model, table: ClusterTable) -> None:
-    options = {"only": table.only, "skip": table.skip, "keep_zeros": table.keep_zeros}
-    cluster(model, table.clusters, init=table.init, per_channel=table.per_channel, **options)
 
 
 _MODELS = {
@@ -242,7 +238,6 @@ _MODELS = {
     "prune": "pruned.keras",
     "cluster": "clustered.keras",
 }
-"""The model that each stage writes."""
 
 
 def _before(stage: str, run: Run) -> str:
@@ -257,34 +252,31 @@ def quantize(run: Run) -> Mapping[str, Any]:
     content = run.folder.file(_before("quantize", run)).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     table = run.recipe.quantize
-    options = {
+    options: dict[str, Any] = {
         "io": table.io if table else None,
         "layers": table.layers if table else None,
         "input_shape": table.input_shape if table else None,
         "calibration": run.calibration(),
         "progress": run.progress,
     }
-    scheme = table.scheme if table else "float32"
-    path = run.folder.file("model.tflite")
-    model = run.load("model.keras")
-    artifact = to_tflite(model, path, scheme=scheme, **options, **_choosing(run))
-    facts, choice = {}, artifact.report.choice
+    artifact = to_tflite(
+        run.load("model.keras"),
+        run.folder.file("model.tflite"),
+        scheme=table.scheme if table else "float32",
+        **options,
+        **_choosing(run),
+    )
+    facts: dict[str, Any] = {}
+    choice = artifact.report.choice
     if choice is not None:
         text = f"{choice.why}. {choice.measured_on}."
         facts["candidates"] = {"columns": choice.columns, "rows": choice.cells, "text": text}
     if run.recipe.cluster is not None:
-        names = list(dict.fromkeys(["baseline.keras", _before("cluster", run)]))
-        made = [
-            (name, to_tflite(run.load(name), scheme=artifact.report.scheme, **options))
-            for name in names
-        ]
-        rows = [
-            [name, f"{size.raw_bytes:,}", f"{size.gzip_bytes:,}", f"{size.entropy_bytes:,}"]
-            for name, one in [*made, ("clustered.keras", artifact)]
-            if (size := sizes(one))
-        ]
-        columns = ["file of", "bytes", "gzip bytes", "entropy of its weights"]
-        facts["sizes"] = {"columns": columns, "rows": rows, "text": ""}
+        files = {
+            name: to_tflite(run.load(name), scheme=artifact.report.scheme, **options)
+            for name in ("baseline.keras", _before("cluster", run))
+        }
+        facts["sizes"] = sizes_beside({**files, "clustered.keras": artifact})
     return facts
 
 
@@ -296,7 +288,11 @@ def _choosing(run: Run) -> dict[str, Any]:
     # The test set is only for the final report.
     seen = run.data.validation or run.data.train
     seen = seen.first(CHOICE_EXAMPLES)
-    return {"data": (seen.x, seen.y), "prefer": table.prefer, "max_drop": table.max_drop}
+    options = {"prefer": table.prefer, "max_drop": table.max_drop}
+    task = task_of_model(run.load("model.keras"), run.data)
+    if task.name == "anomaly":  # only the test set has anomalies, so the outputs are compared
+        return {**options, "task": task}
+    return {**options, "data": (seen.x, seen.y), "task": task}
 
 
 def measure(run: Run) -> Mapping[str, Any]:
@@ -310,6 +306,7 @@ def measure(run: Run) -> Mapping[str, Any]:
         {"baseline": entries[0]},
         {"model": entries[1]},
         (run.data.test.x, run.data.test.y),
+        task=task_of_model(entries[0][1], run.data),
         device=table.device,
         threads=table.threads,
         runs=table.runs,
@@ -318,12 +315,6 @@ def measure(run: Run) -> Mapping[str, Any]:
     )
     write_atomic(run.folder.file("measured.json"), report.to_json())
     return {}
-
-
-_SECTIONS = {
-    "candidates": "Candidates for the file",
-    "sizes": "With and without clustering, in this scheme",
-}
 
 
 def write_report(run: Run) -> Mapping[str, Any]:
@@ -357,16 +348,32 @@ def write_report(run: Run) -> Mapping[str, Any]:
                 rows=tuple(map(tuple, found["rows"])),
             )
             for stage in done.values()
-            for fact, title in _SECTIONS.items()
+            for fact, title in SECTIONS.items()
             if (found := stage.facts.get(fact))
         ],
-        notes=[note for stage in done.values() for note in stage.facts.get("notes", ())],
+        notes=[
+            *_task_notes(run),
+            *(note for stage in done.values() for note in stage.facts.get("notes", ())),
+        ],
         recipe=to_toml(run.recipe.to_dict()),
+        task=_task_text(run),
     )
     write_atomic(run.folder.file("report.md"), report.to_markdown())
     write_atomic(run.folder.file("report.html"), report.to_html())
     write_atomic(run.folder.file("report.json"), report.to_json())
     return {"passed": report.passed}
+
+
+def _task_notes(run: Run) -> list[str]:
+    """Return where the task comes from, unless the recipe or the caller names it."""
+    found = [f"task: {run.data.task.named}, {run.data.origin}"] if run.data.origin else []
+    return [*found, *run.notes]
+
+
+def _task_text(run: Run) -> str:
+    """Return the task as TOML, for `check`; empty if it has functions of Python."""
+    table = table_of(task_of_model(run.load("baseline.keras"), run.data))
+    return to_toml({"task": table}) if table else ""
 
 
 StageWork = Callable[[Run], Mapping[str, Any]]
@@ -389,52 +396,3 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
         order[2:4] = ["prune", "shrink"]
     left_out = {name for name in ("shrink", "prune", "cluster") if getattr(recipe, name) is None}
     return {name: stages[name] for name in order if name not in left_out}
-
-
-def _target(table: ShrinkTable) -> str | dict[str, float]:
-    return table.target if isinstance(table.target, str) else dict(table.target)
-
-
-def check_model(model: keras.Model, data: Dataset) -> None:
-    """Raise unless the model is a classifier that fits the data."""
-    name = f"the model {model.name!r}"
-    if not model.built or len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
-        raise ModelError(
-            f"{name}: a run takes a built model with one input and one output. "
-            "Compress others with tfprune.prune and tfprune.to_tflite."
-        )
-    shape = model.outputs[0].shape
-    if len(shape) != 2 or shape[-1] is None:
-        raise ModelError(
-            f"{name}: output of shape {tuple(shape)}; a run takes classifiers: (None, classes)."
-        )
-    takes = model.inputs[0]
-    check_for_model(data, tuple(takes.shape[1:]), str(takes.dtype), shape[-1], name)
-
-
-def _check_choices(model: keras.Model, recipe: Recipe) -> None:
-    """Raise the errors of shrinking and pruning early, on a copy of the model."""
-    shrinking, pruning = recipe.shrink, recipe.prune
-    if shrinking is not None and not shrinking.after_pruning:
-        model, _ = shrink(
-            model,
-            _target(shrinking),
-            ranking=shrinking.ranking,
-            round_to=shrinking.round_to,
-            only=shrinking.only,
-            skip=shrinking.skip,
-            heads=shrinking.heads,
-            verify=False,
-        )
-    if pruning is not None:
-        prune(
-            model,
-            pruning.final_sparsity,
-            pattern=pruning.pattern,
-            allocation=pruning.allocation,
-            only=pruning.only,
-            skip=pruning.skip,
-        )
-        strip_pruning(model)
-    if recipe.cluster is not None:
-        _cluster(model, recipe.cluster)

@@ -1,4 +1,4 @@
-"""Deterministic training of a classifier."""
+"""Deterministic training on a task."""
 
 import logging
 import math
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfprune.errors import TrainingError
 from tfprune.pipeline.datasets import Dataset
+from tfprune.pipeline.losses import losses_of
 from tfprune.sparsity.masks import prunings_of
 from tfprune.utils.progress import Task
 
@@ -17,25 +17,18 @@ log = logging.getLogger("tfprune.run")
 
 
 def compile_model(
-    model: keras.Model, data: Dataset, optimizer: str, learning_rate: float, steps: int
+    model: keras.Model, data: Dataset, optimizer: Any, learning_rate: float, steps: int
 ) -> None:
-    """Compile a classifier with a learning rate that falls to zero along a cosine.
+    """Compile a model for its task with a learning rate that falls to zero along a cosine.
 
-    Its outputs show whether they are probabilities or logits.
+    `optimizer` is a name, or an optimizer whose other options are kept.
     """
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    kind = type(keras.optimizers.get(optimizer))
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=not gives_probabilities(model, data)
-    )
-    model.compile(kind(learning_rate=rate), loss, metrics=["accuracy"])
-
-
-def gives_probabilities(model: keras.Model, data: Dataset) -> bool:
-    """Return whether all outputs are in [0, 1] and sum to 1 for each example."""
-    outputs = keras.ops.convert_to_numpy(model(data.train.x[:32], training=False))
-    outputs = outputs.astype(np.float32)
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2))
+    given = keras.optimizers.get(optimizer)
+    options = {} if isinstance(optimizer, str) else given.get_config()
+    made = type(given).from_config({**options, "learning_rate": rate})
+    loss, weights, metrics = losses_of(model, data)
+    model.compile(made, loss, loss_weights=weights, metrics=metrics)
 
 
 def fit(
@@ -52,10 +45,10 @@ def fit(
     Raises:
         TrainingError: The loss is not finite.
     """
-    validation = (data.validation.x, data.validation.y) if data.validation else None
+    validation = (data.validation.x, data.targets(data.validation)) if data.validation else None
     history = model.fit(
         data.train.x,
-        data.train.y,
+        data.targets(data.train),
         epochs=epochs,
         batch_size=batch_size,
         validation_data=validation,

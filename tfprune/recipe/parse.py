@@ -4,12 +4,12 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import RecipeError, nearest
+from tfprune.errors import OptionError, RecipeError, nearest
 from tfprune.recipe.kinds import Refused, show
 from tfprune.recipe.recipe import TABLES, Recipe
 from tfprune.recipe.sources import is_file
@@ -105,6 +105,24 @@ def parse_recipe(
     return recipe
 
 
+def parse_table(table: str, values: Mapping[str, Any], option: Callable[[str], str]) -> Any:
+    """Return one table of a recipe, of values that options of a command gave.
+
+    Args:
+        table: The name of the table.
+        values: Its keys and values.
+        option: Returns the option of a key, for error messages.
+
+    Raises:
+        OptionError: With all errors, one per line.
+    """
+    found = _Found("", Path(), [], {(table, key): option(key) for key in values})
+    made = _table(table, values, found)
+    if found.faults:
+        raise OptionError("\n".join(found.faults))
+    return made
+
+
 SETTING = re.compile(r"(?P<table>\w+)\.(?P<key>[\w-]+)(?P<inner>(\.[\w-]+)*)=(?P<value>.*)", re.S)
 
 
@@ -120,12 +138,10 @@ def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
     where = f"--set {match['table']}.{match['key']}{match['inner']}"
     found.settings[table, key] = where
     try:
-        value = tomllib.loads(f"value = {_whole_float(match['value'])}")["value"]
+        value = read_value(match["value"])
     except tomllib.TOMLDecodeError as error:
-        value = match["value"]
-        if not value.strip() or value[0] in "\"'[{":
-            found.faults.append(f"{where}: not a TOML value: {error}. Received {value}")
-            return
+        found.faults.append(f"{where}: not a TOML value: {error}. Received {match['value']}")
+        return
     if (table, key) in PATHS and isinstance(value, str) and is_file(value):
         value = str(Path(value).absolute())
     target = tables.setdefault(table, {})
@@ -136,6 +152,20 @@ def _apply(setting: str, tables: dict[str, Any], found: _Found) -> None:
         target = target[name]
     if isinstance(target, dict):
         target[[key, *inner][-1]] = value
+
+
+def read_value(text: str) -> Any:
+    """Return a value written as TOML, or the text itself if it is a bare word.
+
+    Raises:
+        TOMLDecodeError: It is empty, or begins as a value of TOML and is none.
+    """
+    try:
+        return tomllib.loads(f"value = {_whole_float(text)}")["value"]
+    except tomllib.TOMLDecodeError:
+        if not text.strip() or text[0] in "\"'[{":
+            raise
+        return text
 
 
 def _whole_float(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfprune.recipe.kinds import show
+from tfprune.recipe.kinds import SHARE, Refused, show
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import (
     ClusterTable,
@@ -21,6 +21,7 @@ from tfprune.recipe.tables import (
     Table,
     TrainTable,
 )
+from tfprune.recipe.task_table import TaskTable
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Recipe:
 
     model: ModelTable | None = None
     data: DataTable | None = None
+    task: TaskTable | None = None
     train: TrainTable | None = None
     shrink: ShrinkTable | None = None
     prune: PruneTable | None = None
@@ -41,6 +43,15 @@ class Recipe:
         """Yield combinations of tables that are not allowed: table, key, error."""
         if self.model and self.train is None and not is_trained(self.model):
             yield "model", "source", f"{self.model.source} is untrained. Add a table [train]."
+        if self.task is not None and not self.task.is_share:
+            return
+        # Of a share, 1 would let everything through.
+        for table, key in (("gate", "max_drop"), ("gate", "min_score"), ("quantize", "max_drop")):
+            value = getattr(getattr(self, table), key, None)
+            try:
+                SHARE.read(0 if value is None else value)
+            except Refused as hint:
+                yield table, key, f"expected {SHARE.allowed}. Received {show(value)}. {hint}"
 
     @property
     def seed(self) -> int:
@@ -79,6 +90,7 @@ def _values(table: Table) -> dict[str, Any]:
 TABLES: dict[str, type[Table]] = {
     "model": ModelTable,
     "data": DataTable,
+    "task": TaskTable,
     "train": TrainTable,
     "shrink": ShrinkTable,
     "prune": PruneTable,

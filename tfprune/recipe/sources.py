@@ -3,11 +3,16 @@
 from tfprune.errors import nearest
 from tfprune.recipe.kinds import FUNCTION, Kind, Refused
 
-MODELS = ("attention", "convnet", "mlp")
+MODELS = ("attention", "autoencoder", "convnet", "mlp", "unet")
 """Built-in models, which fit the data."""
 
-DATASETS = ("cifar10", "cifar100", "digits", "fashion_mnist", "mnist")
-"""`digits` is part of scikit-learn; the others are keras.datasets, which download."""
+MADE = (
+    "diabetes", "digit_anomalies", "digit_boxes", "digit_pixels", "digit_traits", "digits",
+)  # fmt: skip
+"""Part of scikit-learn, or made of its digits."""
+
+DATASETS = ("cifar10", "cifar100", *MADE, "fashion_mnist", "mnist")
+"""The others are keras.datasets, which download."""
 
 APPLICATIONS = "keras.applications."
 MODEL_FILES = (".keras", ".h5", ".hdf5")
@@ -39,7 +44,7 @@ def _model(value: object) -> str:
 
 
 def _data(value: object) -> str:
-    if isinstance(value, str) and value != "keras.datasets.digits":
+    if isinstance(value, str) and not value.endswith(MADE):
         value = value.removeprefix("keras.datasets.")
     return _check(value, DATASETS, DATA_FILES)
 

@@ -58,8 +58,8 @@ class ModelTable(Table):
     weights: str | None = option(TEXT, "a weights file, for keras.applications.NAME", None)
     options: Mapping[str, Any] | None = option(
         OPTIONS,
-        "arguments for a built-in model (attention: width, heads, blocks; convnet: width; "
-        "mlp: width), application or function",
+        "arguments for a built-in model (attention: width, heads, blocks; autoencoder: width, "
+        "code; convnet: width; mlp: width; unet: width), application or function",
         None,
     )
 
@@ -109,7 +109,11 @@ class TrainTable(Table):
 
     epochs: int = option(whole(1), "passes over the training set", 10)
     batch_size: int = option(whole(1), "examples per step; pruning uses it too", 64)
-    optimizer: str = option(choice(*OPTIMIZERS), "a Keras optimizer; pruning uses it too", "adam")
+    optimizer: str | None = option(
+        choice(*OPTIMIZERS),
+        "a Keras optimizer; pruning uses it too; default: that of a compiled model, or adam",
+        None,
+    )
     learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
     seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
 
@@ -305,8 +309,11 @@ class QuantizeTable(Table):
         SIZES, "shape of the file's input, where the model leaves sizes open", None
     )
     prefer: str = option(choice(*PREFER), "what auto optimizes", "latency")
-    max_drop: float = option(
-        SHARE, "accuracy that auto may lose against the float32 file, on the validation set", 0.01
+    max_drop: float | None = option(
+        NOT_NEGATIVE,
+        "what auto may lose of the task's metric against the float32 file, on the validation set; "
+        "default 0.01, or a hundredth of a metric with a unit",
+        None,
     )
 
     def unread(self) -> dict[str, str]:
@@ -352,6 +359,17 @@ class GateTable(Table):
     min_accuracy: float | None = option(SHARE, "minimum accuracy of the file", None)
     max_accuracy_drop: float | None = option(
         SHARE, "maximum loss of accuracy against the baseline file", None
+    )
+    max_drop: float | None = option(
+        NOT_NEGATIVE,
+        "maximum loss of the task's metric against the baseline file, in its own unit",
+        None,
+    )
+    min_score: float | None = option(
+        NOT_NEGATIVE, "minimum of a metric where higher is better", None
+    )
+    max_score: float | None = option(
+        NOT_NEGATIVE, "maximum of a metric where lower is better", None
     )
     max_bytes: int | None = option(whole(1), "maximum size of the file", None)
     max_gzip_bytes: int | None = option(whole(1), "maximum size of the file under gzip", None)

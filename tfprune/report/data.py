@@ -76,6 +76,45 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A metric of the task.
+
+    Attributes:
+        name: Its name: `accuracy`, `MAE`.
+        higher_is_better: Its direction.
+        unit: The unit of its numbers: "kg".
+        share: Whether it is in [0, 1], so that 0.01 is one point.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    unit: str = ""
+    share: bool = True
+
+    def loss(self, baseline: float, score: float) -> float:
+        """Return by how much a score is worse than that of the baseline."""
+        return baseline - score if self.higher_is_better else score - baseline
+
+    def text(self, score: float, baseline: float | None = None) -> str:
+        """Return a score as text, with its difference from that of the baseline.
+
+        Example:
+            >>> Measure("MAE", higher_is_better=False, share=False).text(0.214, 0.211)
+            '0.214 (+0.003)'
+            >>> Measure("accuracy").text(0.97, 0.98)
+            '0.9700 (-0.0100)'
+        """
+        form = ".4f" if self.share else ".4g"
+        text = f"{score:{form}} {self.unit}".rstrip()
+        if baseline is None:
+            return text
+        # The difference has as many digits after the point as the score.
+        digits = len(f"{score:{form}}".partition(".")[2]) if "e" not in text else None
+        change = score - baseline
+        return f"{text} ({change:+.{digits}f})" if digits else f"{text} ({change:+.2g})"
+
+
+@dataclass(frozen=True)
 class Row:
     """All measurements of one file.
 
@@ -88,7 +127,8 @@ class Row:
         zstd_bytes: Size under zstd.
         entropy_bytes: Order-0 entropy of its weights.
         score: The metric on the data, for the file itself.
-        agreement: The share of samples with the same top class as the baseline file.
+        scores: All metrics of the task, in the order of `Report.measures`.
+        agreement: The share of samples with the same answer as the baseline file.
         max_abs_error: The largest difference of its outputs from those of the baseline file.
         mean_abs_error: The mean of these differences.
         weights: Number of weights in the file, after folding by the converter.
@@ -114,6 +154,7 @@ class Row:
     zstd_bytes: int | None = None
     entropy_bytes: int | None = None
     score: float | None = None
+    scores: tuple[float, ...] = ()
     agreement: float | None = None
     max_abs_error: float | None = None
     mean_abs_error: float | None = None

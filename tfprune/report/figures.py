@@ -27,6 +27,7 @@ class Figure:
 
 def figures(report: "Report") -> tuple[Figure, ...]:
     """Return every figure that at least one row of a report has."""
+    measures = report.all_measures
     base, fake = report.baseline, report.conditions is not None and report.conditions.fake
 
     def smaller(dense_bytes: int, row_bytes: int) -> str:
@@ -36,10 +37,15 @@ def figures(report: "Report") -> tuple[Figure, ...]:
             return f" ({row_bytes / dense_bytes:.1f}x larger)"
         return f" ({dense_bytes / row_bytes:.1f}x smaller)"
 
-    def drop(row: Row) -> str:
-        if row is base or row.score is None or base.score is None:
-            return ""
-        return f" ({row.score - base.score:+.4f})"
+    def score(index: int) -> Callable[[Row], str | None]:
+        def show(row: Row) -> str | None:
+            found, dense = row_scores(row), row_scores(base)
+            if len(found) <= index:
+                return None
+            compared = row is not base and len(dense) > index
+            return measures[index].text(found[index], dense[index] if compared else None)
+
+        return show
 
     def timed(show: Callable[[Row], str | None]) -> Callable[[Row], str | None]:
         # The figures of a fake device are not shown.
@@ -47,7 +53,7 @@ def figures(report: "Report") -> tuple[Figure, ...]:
 
     table: list[tuple[str, Callable[[Row], str | None]]] = [
         ("scheme", lambda row: row.scheme or None),
-        (report.metric, lambda row: None if row.score is None else f"{row.score:.4f}{drop(row)}"),
+        *((measure.name, score(index)) for index, measure in enumerate(measures)),
         ("agreement with baseline", lambda row: percent(row.agreement)),
         ("max output difference", lambda row: number_text(row.max_abs_error)),
         (
@@ -90,13 +96,24 @@ def _best(report: "Report") -> dict[str, tuple[int, ...]]:
         return tuple(index for index, value in enumerate(values) if value == top)
 
     return {
-        report.metric: rows([row.score for row in report.rows], high=True),
+        **{
+            measure.name: rows(
+                [(*row_scores(row), *[None] * (index + 1))[index] for row in report.rows],
+                high=measure.higher_is_better,
+            )
+            for index, measure in enumerate(report.all_measures)
+        },
         "file": rows([row.raw_bytes for row in report.rows]),
         "file, gzip": rows([row.gzip_bytes for row in report.rows]),
         "file, zstd": rows([row.zstd_bytes for row in report.rows]),
         "latency, median": rows([row.median_ms for row in report.rows]),
         "peak memory": rows([row.peak_bytes for row in report.rows]),
     }
+
+
+def row_scores(row: Row) -> tuple[float, ...]:
+    """Return all scores of a row; reports before tasks had one."""
+    return row.scores or (() if row.score is None else (row.score,))
 
 
 def conditions_text(report: "Report") -> str:
@@ -119,7 +136,7 @@ def samples_text(report: "Report") -> str:
     if not report.samples:
         return ""
     return (
-        f"{report.metric.capitalize()} is measured on the files themselves, "
+        f"{report.metric[0].upper()}{report.metric[1:]} is measured on the files themselves, "
         f"on {report.samples:,} samples."
     )
 

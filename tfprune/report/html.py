@@ -1,7 +1,8 @@
 """A report as one self-contained HTML page, for light and dark screens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tfprune.report import plots
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 def to_html(report: "Report") -> str:
     """Return a report as an HTML page."""
-    body = "\n".join(
-        part
-        for part in (
+    return page(
+        report.title,
+        (
             _head(report),
             _tiles(report),
-            _figure(plots.comparison(report), "Metric, download and latency next to the baseline"),
+            figure_of(
+                plots.comparison(report), "Metric, download and latency next to the baseline"
+            ),
             _figures_table(report),
             _gates(report),
             *(_zeros(row) for row in report.candidates),
@@ -40,14 +43,18 @@ def to_html(report: "Report") -> str:
             _notes([*report.notes, *([] if plots.available() else [plots.MISSING])]),
             _recipe(report),
             f"<footer>{escape(versions_text(report))}</footer>" if report.versions else "",
-        )
-        if part
+        ),
     )
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """Return an HTML page of some parts; empty ones are left out."""
+    body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -84,10 +91,12 @@ def _tiles(report: "Report") -> str:
     )
     scored = [row for row in rows if row.score is not None]
     if scored and base.score is not None:
-        good = max(scored, key=lambda row: row.score or 0.0)
+        measure, dense = report.measure, base.score
+        good = min(scored, key=lambda row: measure.loss(dense, row.score or 0.0))
         assert good.score is not None
-        label = f"{report.metric}, {good.score - base.score:+.4f}"
-        tiles.append((f"{good.score:.4f}", label, f"baseline {base.score:.4f}", good))
+        change = measure.text(good.score, dense).rpartition("(")[2].rstrip(")")
+        value, label = measure.text(good.score), f"{report.metric}, {change}"
+        tiles.append((value, label, f"baseline {measure.text(dense)}", good))
     timed = [row for row in rows if row.latency_ratio is not None]
     if timed and report.conditions is not None and not report.conditions.fake:
         fast = min(timed, key=lambda row: row.latency_ratio.median)  # type: ignore[union-attr]
@@ -109,7 +118,8 @@ def _tiles(report: "Report") -> str:
     return f'<section class="tiles">{cards}</section>'
 
 
-def _figure(svg: str, label: str) -> str:
+def figure_of(svg: str, label: str) -> str:
+    """Return a plot as a figure; empty if there is none."""
     if not svg:
         return ""
     return f'<figure role="img" aria-label="{escape(label)}">{svg}</figure>'
@@ -157,14 +167,14 @@ def _zeros(row: Row) -> str:
     shown, there = len(plots.largest(row.kernels)), len(row.kernels)
     rest = f"<p>The {shown} largest of {there} weight tensors.</p>" if shown < there else ""
     title = f"Zeros by weight tensor: {escape(row.name)}"
-    return f"<section><h2>{title}</h2>{rest}{_figure(svg, title)}</section>"
+    return f"<section><h2>{title}</h2>{rest}{figure_of(svg, title)}</section>"
 
 
 def _training(report: "Report") -> str:
     svg = plots.training(report.history)
     if not svg:
         return ""
-    return f"<section><h2>Training</h2>{_figure(svg, 'Training curves')}</section>"
+    return f"<section><h2>Training</h2>{figure_of(svg, 'Training curves')}</section>"
 
 
 def _stages(report: "Report") -> str:
@@ -184,17 +194,27 @@ def _sections(report: "Report") -> str:
     parts = []
     for section in report.sections:
         text = f"<p>{escape(section.text)}</p>" if section.text else ""
-        table = _table(section.columns, section.rows) if section.rows else ""
+        table = table_of(section.columns, section.rows) if section.rows else ""
         parts.append(f"<section><h2>{escape(section.title)}</h2>{text}{table}</section>")
     return "".join(parts)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def table_of(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    links: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return a table; a cell whose text is in `links` is a link to that address."""
+
+    def text(value: Cell) -> str:
+        shown = escape(cell(value))
+        address = links.get(shown)
+        return f'<a href="{escape(address)}">{shown}</a>' if address else shown
+
     def line(row: Sequence[Cell]) -> str:
         kinds = ["text" if isinstance(value, str) else "number" for value in row]
         return "".join(
-            f'<td class="{kind}">{escape(cell(value))}</td>'
-            for kind, value in zip(kinds, row, strict=True)
+            f'<td class="{kind}">{text(value)}</td>' for kind, value in zip(kinds, row, strict=True)
         )
 
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)

@@ -47,7 +47,7 @@ def comparison(report: "Report") -> str:
     names = [row.name for row in report.rows]
     real = report.conditions is not None and not report.conditions.fake
     panels: list[tuple[str, list[float | None], Callable[[float], str | None]]] = [
-        (report.metric, [row.score for row in report.rows], lambda value: f"{value:.4f}"),
+        (report.metric, [row.score for row in report.rows], report.measure.text),
         (
             "file, gzip",
             [row.gzip_bytes for row in report.rows],
@@ -81,6 +81,31 @@ def comparison(report: "Report") -> str:
         grid[0].invert_yaxis()
 
     return _svg("comparison", draw, 0.75 + 0.36 * len(names))
+
+
+def trade_off(points: Sequence[tuple[str, float, float]]) -> str:
+    """Return points of size against score, each a name, times smaller and the change of the score.
+
+    Empty without points.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.axhline(0.0, color=BASE, linewidth=1)
+        for name, smaller, change in points:
+            axes.plot([smaller], [change], "o", color=ACCENT, markersize=7)
+            axes.annotate(
+                short(name), (smaller, change), (7, 5), textcoords="offset points", color=INK,
+                fontsize=8.5,
+            )  # fmt: skip
+        for spine in ("top", "right"):
+            axes.spines[spine].set_visible(False)
+        axes.tick_params(colors=MUTED, labelsize=8.5)
+        axes.margins(0.12)
+        axes.set_xlabel("times smaller than the baseline, gzip", color=MUTED, fontsize=9.5)
+        axes.set_ylabel("change of the score", color=MUTED, fontsize=9.5)
+
+    return _svg("trade-off", draw, 3.4) if points else ""
 
 
 def sparsity(row: Row) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfprune.errors import ArtifactError
-from tfprune.report.data import Conditions, Curve, GateResult, Row, Section, Stage
+from tfprune.report.data import Conditions, Curve, GateResult, Measure, Row, Section, Stage
 from tfprune.report.gates import Gate, check_gate, judge
 from tfprune.report.html import to_html
 from tfprune.report.text import to_markdown, to_text
@@ -23,7 +23,7 @@ class Report:
     Attributes:
         title: The heading.
         rows: The baseline first, then the candidates.
-        metric: The name of `Row.score`: `accuracy`, or the name of the user's function.
+        metric: The name of `Row.score`: `accuracy`, `MAE`, or the name of the user's function.
         samples: Number of samples of the metric.
         conditions: Where and how latency was measured; None when it was not.
         gates: The verdicts of the gates.
@@ -33,6 +33,8 @@ class Report:
         notes: Important remarks, such as what was skipped, and why.
         recipe: The text of the recipe of the run.
         versions: Packages and their versions.
+        measures: The metrics of the task; the first is that of `Row.score` and of the gates.
+        task: The task as a table [task] of a recipe, in TOML; "" if it was not of a run.
     """
 
     title: str
@@ -47,6 +49,18 @@ class Report:
     notes: tuple[str, ...] = ()
     recipe: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    measures: tuple[Measure, ...] = ()
+    task: str = ""
+
+    @property
+    def all_measures(self) -> tuple[Measure, ...]:
+        """Return the metrics of the task; reports of 0.1.0 have the name of one."""
+        return self.measures or (Measure(self.metric),)
+
+    @property
+    def measure(self) -> Measure:
+        """Return the metric of `Row.score` and of the gates."""
+        return self.all_measures[0]
 
     @property
     def baseline(self) -> Row:
@@ -73,7 +87,10 @@ class Report:
     def with_gate(self, gate: Gate) -> "Report":
         """Return this report with the verdict of `gate` on every candidate."""
         check_gate(gate)
-        return dataclasses.replace(self, gates=self.gates + judge(self.rows, self.conditions, gate))
+        return dataclasses.replace(
+            self,
+            gates=self.gates + judge(self.rows, self.conditions, gate, self.measure),
+        )
 
     def with_run(
         self,
@@ -83,6 +100,7 @@ class Report:
         sections: Sequence[Section] = (),
         notes: Sequence[str] = (),
         recipe: str | None = None,
+        task: str = "",
     ) -> "Report":
         """Return this report with the data of the run that made the files."""
         return dataclasses.replace(
@@ -92,6 +110,7 @@ class Report:
             sections=self.sections + tuple(sections),
             notes=self.notes + tuple(notes),
             recipe=self.recipe if recipe is None else recipe,
+            task=task or self.task,
         )
 
     def to_json(self) -> str:

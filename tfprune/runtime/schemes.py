@@ -131,8 +131,8 @@ class Candidate:
         ratio: Its time relative to the float32 file, from interleaved pairs.
         q1: The lower quartile of the ratio.
         q3: The upper quartile of the ratio.
-        score: Accuracy on the labeled data; None without labels.
-        drop: Its loss against the float32 file, of accuracy or (without labels) of agreement, or,
+        score: The task's metric on the labeled data; None without labels.
+        drop: Its loss against the float32 file, of the metric or (without labels) of agreement, or,
             for outputs without classes, the error as a fraction of the output's scale.
         passed: Whether `drop` is within the gate.
         reason: Why it was not chosen.
@@ -160,9 +160,10 @@ class Choice:
         why: One sentence.
         prefer: "latency" or "size".
         max_drop: The gate.
-        judged_by: The quantity of `drop`: "accuracy", "agreement" or "error".
+        judged_by: The quantity of `drop`: the metric, "agreement" or "error".
         measured_on: The machine, the runtime and the clock.
         rows: One for each scheme, in the order of the trials.
+        higher_is_better: The direction of the metric.
     """
 
     taken: str
@@ -172,6 +173,7 @@ class Choice:
     judged_by: str
     measured_on: str
     rows: tuple[Candidate, ...]
+    higher_is_better: bool = True
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -181,7 +183,8 @@ class Choice:
     @property
     def cells(self) -> tuple[tuple[str, ...], ...]:
         """Return the table, a row for each candidate."""
-        return tuple(_words(row, row.scheme == self.taken) for row in self.rows)
+        sign = -1.0 if self.higher_is_better else 1.0
+        return tuple(_words(row, row.scheme == self.taken, sign) for row in self.rows)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -192,7 +195,7 @@ class Choice:
         return "\n".join([*lines, self.why, self.measured_on])
 
 
-def _words(row: Candidate, taken: bool) -> tuple[str, ...]:
+def _words(row: Candidate, taken: bool, sign: float) -> tuple[str, ...]:
     def show(value: float | None, form: str, scale: float = 1.0, unit: str = "") -> str:
         return "–" if value is None else format(value * scale + 0.0, form) + unit  # + 0.0: no -0
 
@@ -203,7 +206,7 @@ def _words(row: Candidate, taken: bool) -> tuple[str, ...]:
         show(row.gzip_bytes, ".1f", 1e-3, " KB"),
         show(row.median_ms, ".4g", 1.0, " ms"),
         ratio,
-        show(row.drop, "+.4f", -1.0),
+        show(row.drop, "+.4f", sign),
         "chosen" if taken else row.reason,
     )
 

@@ -25,6 +25,7 @@ class MaskUpdates(keras.callbacks.Callback):
         self._first = 0  # batches the optimizer processed before this training
         self._trained = 0  # batches since, as reported by Keras
         self._last = -1  # number of the last batch in its epoch
+        self._begun: int | None = None  # a batch whose end has not been reported
         self._reports_first = False  # whether Keras reports the first of several batches
         self._seen = 0  # steps when they were last read
         self._batches = 0  # calls since then
@@ -43,6 +44,7 @@ class MaskUpdates(keras.callbacks.Callback):
         if not self._prunings:
             self._raise_not_pruned()
         self._first, self._trained, self._last = batches_of(optimizer_of(self.model)), 0, -1
+        self._begun = None
         steps = self._steps()
         for pruning in self._prunings:
             self._warn_if_replaced(pruning)
@@ -57,7 +59,17 @@ class MaskUpdates(keras.callbacks.Callback):
         # Another callback may have restored an earlier run at the start of training.
         self._advance()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._end_begun()
+        self._begun = batch
+
+    def _end_begun(self) -> None:
+        # A training loop written for tensorflow-model-optimization reports no ends of batches.
+        if self._begun is not None:
+            self.on_train_batch_end(self._begun)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._begun = None
         batch = self._last_of_execution(batch)
         self._trained += max(batch - self._last, 1)
         self._last = batch
@@ -78,7 +90,14 @@ class MaskUpdates(keras.callbacks.Callback):
         steps = (self.params or {}).get("steps")
         return min(batch + several, steps or batch + several) - 1
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(
+        self,
+        epoch: int | None = None,
+        logs: dict[str, Any] | None = None,
+        *,
+        batch: int | None = None,  # what tensorflow-model-optimization calls `epoch`
+    ) -> None:
+        self._end_begun()
         self._advance()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -109,7 +109,7 @@ def find_variables(roots: Sequence[Any]) -> list[PrunableKernel]:
     found: dict[int, PrunableKernel] = dict(kernels)
     for layer in walk_layers(roots):
         for variable in own_variables(layer):
-            axes = (tuple(range(len(variable.shape))), (), ())
+            axes = _without_inputs(variable)
             found.setdefault(id(variable), PrunableKernel(variable.path, layer, variable, axes))
     others = [found[key] for key in found if key not in kernels]
     return [*kernels.values(), *_unique_paths(others)]
@@ -221,6 +221,8 @@ def _axes_of_products(graph: Graph, weight: Call) -> Axes | None:
 def _prunable(layer: Any, own: list[Any], used: _UsedWeights) -> tuple[list[Any], str, bool]:
     """Return the variables of a layer to prune or, if none, the reason and whether it is usual."""
     if hasattr(layer, "get_prunable_weights"):
+        if not layer.built:
+            return [], "", True  # it has no weights to return yet
         chosen = list(layer.get_prunable_weights())
         return chosen, "" if chosen else "its get_prunable_weights() returns nothing", True
     if isinstance(layer, _DEPTHWISE):
@@ -241,9 +243,15 @@ def _prunable(layer: Any, own: list[Any], used: _UsedWeights) -> tuple[list[Any]
 _TRANSPOSED = layers_named("Conv#DTranspose")
 
 
+def _without_inputs(variable: Any) -> Axes:
+    return tuple(range(len(variable.shape))), (), ()
+
+
 def axes_of(layer: Any, variable: Any) -> Axes:
     """Return the axes of a kernel of a layer as (outer, inputs, outputs)."""
     rank = len(variable.shape)
+    if rank < 2:
+        return _without_inputs(variable)
     if isinstance(layer, keras.layers.EinsumDense):
         return kernel_axes(layer.equation)
     if isinstance(layer, _TRANSPOSED):

@@ -1,11 +1,40 @@
-"""Converting schedules of tensorflow-model-optimization to schedules of this package."""
+"""Schedules of tensorflow-model-optimization as schedules of this package, and from configs."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from tfprune.errors import type_name
+from tfprune.errors import ArtifactError, type_name
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
 
 _COUNTERPARTS = {kind.__name__: kind for kind in (PolynomialDecay, ConstantSparsity)}
+
+
+def subclasses(kind: Any) -> Iterator[Any]:
+    """Yield the subclasses of a class, and theirs."""
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
+
+
+def schedule_from_config(config: Any) -> PruningSchedule:
+    """Return the schedule that a config of `get_config` stands for.
+
+    Raises:
+        ArtifactError: It has another form, or no class of its name is defined.
+    """
+    if not isinstance(config, dict) or not {"class_name", "config"} <= set(config):
+        raise ArtifactError(
+            "get_config() of a schedule returns {'class_name': …, 'config': …}. "
+            f"Received {config!r}."
+        )
+    for kind in subclasses(PruningSchedule):
+        if kind.__name__ == config["class_name"]:
+            schedule: PruningSchedule = kind.from_config(config["config"])
+            return schedule
+    raise ArtifactError(
+        f"the schedule {config['class_name']!r} is no subclass of tfprune.PruningSchedule that is "
+        "defined here; import the module that defines it"
+    )
 
 
 def schedule_from_tfmot(schedule: Any) -> PruningSchedule:

@@ -13,9 +13,15 @@ from typing import Any
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, type_name
 from tfprune.keras_support.models import is_tfmot
-from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
-from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
-from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack
+from tfprune.sparsity.choices.schedules import (
+    ConstantSparsity,
+    Geometric,
+    OneShot,
+    PolynomialDecay,
+    PruningSchedule,
+)
+from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot, subclasses
+from tfprune.tfmot_compat.policies import PrunableLayer, PruneForLatencyOnXNNPack
 from tfprune.utils.extras import require
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
@@ -44,6 +50,8 @@ def toolkit() -> Any:
             os.environ.pop(_SWITCH, None)
         else:
             os.environ[_SWITCH] = before
+    # RNN cells are looked at with isinstance.
+    tfmot.sparsity.keras.PrunableLayer.register(PrunableLayer)
     return tfmot
 
 
@@ -105,7 +113,7 @@ def _apply_masks(wrapped: list[Any]) -> list[str]:
 def _has_fired(wrapper: Any) -> bool:
     # A mask update also sets the threshold, which is initially zero.
     return any(
-        float(threshold) != 0 or not bool(mask.numpy().all())
+        float(threshold.numpy()) != 0 or not bool(mask.numpy().all())
         for _, mask, threshold in wrapper.pruning_vars
     )
 
@@ -154,11 +162,14 @@ def _callback_type() -> type:
                     "has no weights yet; build the model first: call it on a batch"
                 )
             for wrapper in self.prunable_layers:
-                if int(wrapper.pruning_step) == -1:
+                if _step_of(wrapper) == -1:
                     wrapper.pruning_step.assign(0)
             params = self.params or {}
             steps, epochs = params.get("steps") or 0, params.get("epochs") or 0
             self._short = bool(steps * epochs) and self._warn_if_short(steps * epochs)
+
+        def on_epoch_end(self, epoch: Any = None, logs: Any = None, *, batch: Any = None) -> None:
+            super().on_epoch_end(epoch if batch is None else batch, logs)
 
         def on_train_end(self, logs: Any = None) -> None:
             changed = _apply_masks(self.prunable_layers)
@@ -176,7 +187,7 @@ def _callback_type() -> type:
 
         def _warn_if_short(self, further: int) -> bool:
             messages = {
-                _shortfall(w.pruning_schedule, int(w.pruning_step) + further)
+                _shortfall(w.pruning_schedule, _step_of(w) + further)
                 for w in self.prunable_layers
                 if w.pruning_vars and not w.sparsity_m_by_n
             }
@@ -187,17 +198,24 @@ def _callback_type() -> type:
     return UpdatePruningStep
 
 
+def _step_of(wrapper: Any) -> int:
+    return int(wrapper.pruning_step.numpy())  # int() refuses variables of several replicas
+
+
 def _shortfall(schedule: Any, last: int) -> str:
     """Return a warning if a schedule will not finish by a wrapper's step, or ""."""
-    ours: Any
-    if isinstance(schedule, _adapted_type()):
-        ours, due, shown = schedule.schedule, schedule.schedule.last_due(last - 1), ""
-    elif type(schedule).__name__ in _COUNTERPARTS and is_tfmot(schedule):
+    ours: Any = schedule
+    shown = ""
+    if isinstance(schedule, _from_zero_type()):
+        ours, due = schedule.schedule, schedule.schedule.last_due(last - 1)
+    elif is_tfmot(schedule) and type(schedule).__name__ in _COUNTERPARTS:  # loaded from a file
         ours = schedule_from_tfmot(schedule)
         end = last if ours.end_step < 0 else min(last, ours.end_step)
         due = end - (end - ours.begin_step) % ours.frequency if end >= ours.begin_step else None
         due = due or None  # wrappers count from 1
-        shown = " In a tf_keras model masks are updated only every `frequency` steps."
+        shown = " Its masks are updated only every `frequency` steps."
+    elif isinstance(schedule, PruningSchedule):
+        due = schedule.last_due(last) or None
     else:
         return ""
     reached, final = (float(ours(due)[1]) if due is not None else 0.0), ours.final()
@@ -216,23 +234,16 @@ def pruning_summaries(log_dir: str, **options: Any) -> Any:
 def prune_scope() -> Iterator[None]:
     """Enter the scope in which files of wrapped `tf_keras` models can be loaded.
 
-    Custom schedules are found by the name of their class. Files of Keras 3 models pruned by
-    tfprune need no scope: they have no custom objects.
+    Custom schedules are found by the name of their class.
     """
     import tf_keras
 
     api = sparsity_api()
-    theirs = {kind.__name__: kind for kind in _subclasses(api.PruningSchedule)}
-    ours = {kind.__name__: _loader(kind) for kind in _subclasses(PruningSchedule)}
-    known = {name: ours[name] for name in ours if name not in _COUNTERPARTS}
-    with tf_keras.utils.custom_object_scope({**theirs, **known}), api.prune_scope():
+    kinds = {kind.__name__: kind for kind in subclasses(api.PruningSchedule)}
+    kinds |= {kind.__name__: _loader(kind) for kind in subclasses(PruningSchedule)}
+    own = {name: kind for name, kind in kinds.items() if name not in _COUNTERPARTS}
+    with tf_keras.utils.custom_object_scope(own), api.prune_scope():
         yield
-
-
-def _subclasses(kind: Any) -> Iterator[type]:
-    for subclass in kind.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 def _loader(kind: Any) -> Any:
@@ -247,20 +258,18 @@ def _loader(kind: Any) -> Any:
 
 
 _COUNTERPARTS = {kind.__name__: kind for kind in (PolynomialDecay, ConstantSparsity)}
+_FROM_ZERO = (OneShot, Geometric)
 
 
 def schedule_to_tfmot(schedule: Any) -> Any:
-    """Return a schedule of tensorflow-model-optimization.
+    """Return a schedule that wrappers can call: the given one, if they count steps alike.
 
     Raises:
         OptionError: If it is not a schedule of either package.
     """
-    api = sparsity_api()
-    if type(schedule) in _COUNTERPARTS.values():
-        return getattr(api, type(schedule).__name__)(**schedule.get_config()["config"])
-    if isinstance(schedule, PruningSchedule):
-        return _adapted_type()(schedule)
-    if not isinstance(schedule, api.PruningSchedule):
+    if isinstance(schedule, _FROM_ZERO):
+        return _from_zero_type()(schedule)
+    if not isinstance(schedule, PruningSchedule | sparsity_api().PruningSchedule):
         raise OptionError(
             f"pruning schedule: expected a tfprune.PruningSchedule. Received {type_name(schedule)}."
         )
@@ -268,12 +277,12 @@ def schedule_to_tfmot(schedule: Any) -> Any:
 
 
 @functools.cache
-def _adapted_type() -> Any:
+def _from_zero_type() -> Any:
     import numpy as np
     import tensorflow as tf
 
-    class Adapted(sparsity_api().PruningSchedule):  # type: ignore[misc]
-        """A tfprune schedule inside a tf_keras graph. Wrappers count their first step as 1."""
+    class FromZero(sparsity_api().PruningSchedule):  # type: ignore[misc]
+        """A schedule that only tfprune has. Wrappers count their first step as 1."""
 
         def __init__(self, schedule: PruningSchedule) -> None:
             self.schedule = schedule
@@ -291,7 +300,7 @@ def _adapted_type() -> Any:
         def get_config(self) -> dict[str, Any]:
             return self.schedule.get_config()
 
-    return Adapted
+    return FromZero
 
 
 def _policy_to_tfmot(policy: Any) -> Any:

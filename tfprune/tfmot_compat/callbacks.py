@@ -12,10 +12,12 @@ class UpdatePruningStep(MaskUpdates):
 
     It must be among the callbacks of `fit` when a model is pruned on a schedule, after those that
     set weights when training ends, as EarlyStopping may. In a custom training loop, call
-    `set_model(model)`, `on_train_begin()`, `on_train_batch_end(batch)` after every step, and
-    `on_train_end()`; `model.optimizer` must be the optimizer in use. If the model has no trainable
-    weights, batches are counted instead of steps. A saved model has no masks: call `prune` again
-    after loading, and the schedule resumes at its step.
+    `set_model(model)`, `on_train_begin()`, `on_train_batch_begin(batch)` before every step or
+    `on_train_batch_end(batch)` after it, `on_epoch_end(epoch)`, and `on_train_end()`;
+    `model.optimizer` must be the optimizer in use. If the model has no trainable weights, batches
+    are counted instead of steps. A model from `prune_low_magnitude` that is loaded in
+    `prune_scope` continues; any other has no masks: call `prune` again after loading, and the
+    schedule resumes at its step.
 
     Warns:
         ScheduleWarning: Before the first epoch, if the training is too short for a schedule or a

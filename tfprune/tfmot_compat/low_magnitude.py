@@ -1,22 +1,25 @@
 """`prune_low_magnitude` and `strip_pruning`, as in tensorflow-model-optimization."""
 
 import functools
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import keras
 
-from tfprune.errors import OptionError
 from tfprune.keras_support.models import is_tf_keras
 from tfprune.sparsity import pruning
-from tfprune.sparsity.choices import allocation as allocations
-from tfprune.sparsity.choices import patterns, scores
-from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
+from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PruningSchedule
-from tfprune.sparsity.kernels import PrunableKernel
-from tfprune.sparsity.masks import Choices, Hold
-from tfprune.sparsity.pruning import as_schedule, start
-from tfprune.tfmot_compat import adapter
+from tfprune.sparsity.kernels import PrunableKernel, walk_layers
+from tfprune.sparsity.masks import Hold
+from tfprune.sparsity.pruning import roots_of, start
+from tfprune.tfmot_compat import adapter, files
+from tfprune.tfmot_compat.options import (
+    Options,
+    choices_of,
+    hide,
+    set_layer_options,
+    show,
+)
 
 M = TypeVar("M")  # a model, a layer, or a list of layers
 
@@ -47,10 +50,13 @@ def prune_low_magnitude(
         sparsity_m_by_n: (m, n): m *zeros* in every n consecutive inputs. The schedule then only
             determines when.
         strict: Raise if a layer has weights but no kernel that tfprune knows.
-        **kwargs: Passed on, for `tf_keras` layers only.
+        **kwargs: Options of a single layer: `input_shape`, `input_dim`, `batch_input_shape`,
+            `trainable`; for `tf_keras` any.
 
     Returns:
         `to_prune` itself (Keras 3), or the result of tensorflow-model-optimization (`tf_keras`).
+        The layers of Keras 3 show the options as attributes, as its wrappers do; they keep their
+        names and configs and have no attribute `layer`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -67,21 +73,16 @@ def prune_low_magnitude(
             sparsity_m_by_n=sparsity_m_by_n,
             **kwargs,
         )
-    if kwargs:
-        raise OptionError(
-            f"prune_low_magnitude: unexpected argument {sorted(kwargs)[0]!r}; "
-            "only tf_keras layers accept further ones"
-        )
-    choices = Choices(
-        score=scores.SCORES["magnitude"],
-        pattern=_low_magnitude_pattern(block_size, block_pooling_type, sparsity_m_by_n),
-        allocation=allocations.uniform,
-        schedule=as_schedule(pruning_schedule),
-        leave=functools.partial(_reason_to_leave, pruning_policy),
-    )
+    options = Options(pruning_schedule, block_size, block_pooling_type, sparsity_m_by_n)
+    choices = choices_of(options, functools.partial(_reason_to_leave, pruning_policy))
     if pruning_policy is not None and isinstance(to_prune, keras.Model):
         pruning_policy.ensure_model_supports_pruning(to_prune)
-    return start(to_prune, choices, strict)
+    set_layer_options(to_prune, kwargs)
+    pruned = start(to_prune, choices, strict)
+    roots = roots_of(pruned, "prune_low_magnitude")
+    show(options, roots, pruning_policy)
+    files.record(roots)
+    return pruned
 
 
 def _reason_to_leave(policy: Any, kernel: PrunableKernel) -> str:
@@ -90,25 +91,6 @@ def _reason_to_leave(policy: Any, kernel: PrunableKernel) -> str:
     if policy is not None and not policy.allow_pruning(kernel.layer):
         return "left out by the pruning policy"
     return ""
-
-
-def _low_magnitude_pattern(
-    block_size: Iterable[int],
-    pooling: patterns.BlockPooling,
-    sparsity_m_by_n: tuple[int, int] | None,
-) -> Pattern:
-    block = tuple(block_size)
-    if len(block) != 2:
-        raise OptionError(f"block_size: expected (height, width). Received {block!r}.")
-    if sparsity_m_by_n is not None:
-        pair = tuple(sparsity_m_by_n)
-        if len(pair) != 2 or not all(isinstance(v, int) for v in pair):
-            raise OptionError(f"sparsity_m_by_n: expected two whole numbers. Received {pair!r}.")
-        if block != (1, 1):
-            raise OptionError("sparsity_m_by_n and block_size exclude each other: pass only one")
-        return KeepOf(pair[1] - pair[0], pair[1])
-    checked = Block(block[0], block[1], pooling)
-    return Unstructured() if block == (1, 1) else checked
 
 
 def strip_pruning(model: M) -> M:
@@ -133,4 +115,9 @@ def strip_pruning(model: M) -> M:
     """
     if is_tf_keras(model):
         return adapter.strip_pruning(model)
-    return pruning.strip_pruning(model)
+    stripped = pruning.strip_pruning(model)
+    roots = roots_of(stripped, "strip_pruning")
+    hide(roots)
+    for root in roots:
+        files.forget(list(walk_layers([root])))
+    return stripped

@@ -2,9 +2,12 @@
 
 import keras
 import numpy as np
+import pytest
 
 from tfprune.deploy.qat.quantize_aware import quantize_aware
 from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.tflite import to_tflite
+from tfprune.runtime.litert import Runner
 
 L = keras.layers
 
@@ -40,3 +43,20 @@ def test_tensors_of_one_range_narrow_it_together_as_slowly_as_one_does():
     wide = float(trained.high - trained.low)
     aware(np.zeros((1, 4), "float32"), training=True)
     np.testing.assert_allclose(float(trained.high - trained.low), 0.99 * wide, rtol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_tensor_that_is_always_zero_has_a_scale_that_the_runtime_takes(trained):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 2))
+    h = L.Conv2D(4, 3, activation="relu", bias_initializer=keras.initializers.Constant(-1e3))(
+        inputs
+    )
+    h = L.Conv2D(4, 3, bias_initializer="random_normal", padding="same")(h)
+    model = keras.Model(inputs, L.GlobalAveragePooling2D()(h))
+    x = np.random.default_rng(0).normal(size=(16, 6, 6, 2)).astype("float32")
+    if trained:
+        model = quantize_aware(model)
+        model(x, training=True)
+    artifact = to_tflite(model, scheme="int8", calibration=x)
+    np.testing.assert_allclose(Runner(artifact)(x), np.asarray(model(x)), atol=1e-3)

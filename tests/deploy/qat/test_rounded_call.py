@@ -285,3 +285,14 @@ def test_every_function_of_one_tensor_is_in_the_file(name):
             to_tflite(aware, scheme="int8")
     else:
         assert _steps_off(aware, x).mean() < 1.0
+
+
+def test_sines_that_are_joined_stay_float_and_may_by_name():
+    def waves(x):
+        return L.Lambda(lambda h: ops.concatenate([ops.sin(h), ops.cos(h)], -1))(L.Dense(4)(x))
+
+    aware, x = _ranged((6,), waves)
+    with pytest.raises(ConversionError, match="the runtime has no integer kernel for COS, SIN"):
+        to_tflite(aware, scheme="int8")
+    artifact = to_tflite(aware, scheme="int8", allow_float=["CONCATENATION", "COS", "SIN"])
+    assert np.abs(Runner(artifact)(x) - aware(x)).mean() < artifact.report.outputs[0].scale

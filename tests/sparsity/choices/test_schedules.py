@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,3 +125,27 @@ def test_wrong_arguments_are_refused(make, message: str) -> None:
 def test_what_is_no_number_is_refused(make, message) -> None:
     with pytest.raises(OptionError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ConstantSparsity(0.5, 3, 20, frequency=4),
+        ConstantSparsity(0.5, 3, frequency=4),
+        PolynomialDecay(0.1, 0.8, 3, 20, frequency=4),
+        PolynomialDecay(0.1, 0.8, 5, 5),
+    ],
+)
+def test_scripts_may_call_numpy_on_what_a_schedule_returns_and_pass_tensors(schedule) -> None:
+    in_a_graph = tf.function(schedule.__call__, jit_compile=True)
+    for step in range(25):
+        expected = tuple(schedule(step))
+        due, sparsity = schedule(step)
+        assert (due.numpy(), sparsity.numpy()) == (bool(due), np.float32(sparsity))
+        assert repr((due, sparsity)) == repr((bool(due), float(sparsity)))
+        assert schedule(tf.Variable(step)) == schedule(tf.constant(step)) == expected
+        due, sparsity = in_a_graph(tf.constant(step, tf.int64))
+        assert bool(due) == expected[0]
+        np.testing.assert_allclose(sparsity, expected[1], rtol=1e-6)
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            assert session.run(schedule(tf.constant(step)))[0] == expected[0]

@@ -1,12 +1,18 @@
 """Conversion of a SavedModel to a `.tflite` file. Runs in a child process."""
 
+import contextlib
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfprune.runtime.flatbuffer import Reader
 from tfprune.workers.arrays import load_arrays
+
+# The calibrator gives a tensor that was always zero the range up to the smallest float.
+_ZEROS = 1e-6
 
 
 def convert_saved_model(
@@ -62,7 +68,43 @@ def convert_saved_model(
     if io != "float32":
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)
-    Path(target).write_bytes(converter.convert())
+    with _ranges_of_zeros_widened():
+        Path(target).write_bytes(converter.convert())
+
+
+@contextlib.contextmanager
+def _ranges_of_zeros_widened() -> Iterator[None]:
+    """Calibrate a tensor that is zero for all samples to the range from 0 to 1.
+
+    From 0 to 0, its scale would be so small that no kernel of XNNPACK takes it, and no bias that
+    is stored with it fits into 32 bits.
+    """
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    plain = Calibrator.calibrate
+
+    def calibrate(self: Any, dataset_gen: Any) -> bytes:
+        return _widened(bytes(plain(self, dataset_gen)))
+
+    Calibrator.calibrate = calibrate
+    try:
+        yield
+    finally:
+        Calibrator.calibrate = plain
+
+
+def _widened(data: bytes) -> bytes:
+    edited, reader = bytearray(data), Reader(data)
+    for graph in reader.tables(reader.follow(0), 2):
+        for tensor in reader.tables(graph, 0):
+            table = reader.table(tensor, 4)
+            if table is None:
+                continue
+            low, high = (reader.vector(table, field, "<f4") for field in (0, 1))
+            span = reader.span(table, 1, 4)
+            if span is not None and high.size == 1 and max(*abs(low), *abs(high)) < _ZEROS:
+                struct.pack_into("<f", edited, span.start, 1.0)
+    return bytes(edited)
 
 
 def _pieces(arrays: dict[str, np.ndarray], batch: int) -> Iterator[dict[str, Any]]:

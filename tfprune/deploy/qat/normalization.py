@@ -21,9 +21,9 @@ class QuantisedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the output of the plain layer, as a depthwise convolution for up to four axes."""
+        """Return the output of the plain layer, as a depthwise convolution."""
         rank = len(inputs.shape)
-        if rank > 4 or (training and self.trainable):
+        if training and self.trainable:
             return super().call(inputs, training=training, mask=mask)
         variance = ops.convert_to_tensor(self.moving_variance)
         factor = ops.rsqrt(variance + self.epsilon)
@@ -35,12 +35,14 @@ class QuantisedBatchNormalization(keras.layers.BatchNormalization):
         outputs = ops.cast(inputs, factor.dtype)
         last = self.axis in (-1, rank - 1)
         outputs = outputs if last else ops.moveaxis(outputs, self.axis, -1)
-        added = tuple(range(1, 5 - rank))
+        sizes, added = ops.shape(outputs), tuple(range(1, 5 - rank))
         outputs = ops.expand_dims(outputs, added) if added else outputs
+        outputs = ops.reshape(outputs, (-1, *sizes[-3:])) if rank > 4 else outputs
         kernel = ops.reshape(factor, (1, 1, -1, 1))
         outputs = ops.depthwise_conv(outputs, kernel, data_format="channels_last")
         outputs = ops.add(outputs, shift)
         outputs = ops.squeeze(outputs, added) if added else outputs
+        outputs = ops.reshape(outputs, sizes) if rank > 4 else outputs
         outputs = outputs if last else ops.moveaxis(outputs, -1, self.axis)
         return ops.cast(outputs, self.compute_dtype)
 

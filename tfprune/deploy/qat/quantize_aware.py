@@ -211,8 +211,8 @@ class _Rounding(FlatEdits):
             return None
         if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
             return None
-        symbols = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
-        return rounded_inside(op, *symbols, counts_of(self.shared.get(op.name, ())))
+        args, kwargs = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
+        return rounded_inside(op, args, kwargs, counts_of(self.shared.get(op.name, ())))
 
     def rounds(self, op: Any) -> bool:
         """Return whether a new operation rounds its weights and what it computes."""

@@ -19,6 +19,9 @@ FIXED_LIMITS = {
 # Decay of a range towards a narrower one, per batch.
 MOMENTUM = 0.99
 
+# A tensor of a smaller range was always zero.
+_ZEROS = 1e-6
+
 # Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []
 # Not empty while ranges are found without training.
@@ -168,9 +171,11 @@ class ActivationRange(keras.layers.Layer):
         if self.fixed is not None:
             return *map(ops.convert_to_tensor, self.fixed), seen
         if self.about_zero:
-            high = ops.maximum(ops.maximum(-low, high), 1e-6)
+            high = ops.maximum(-low, high)
+            high = ops.where(high < _ZEROS, 1.0, high)
             low = high * (-128 / 127)
-        return low, ops.maximum(high, low + 1e-6), seen
+        # From 0 to 0, the scale would be too small for the runtime, and for any bias with it.
+        return low, ops.where(high - low < _ZEROS, low + 1.0, high), seen
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the input shape."""

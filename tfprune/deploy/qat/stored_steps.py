@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfprune.deploy.converter.rewrites.convolutions import PRODUCTS, REARRANGES, RELUS, SUMS
 from tfprune.deploy.converter.rewrites.integers import HIDES
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.deploy.qat.watched_steps import Place, Recording, Step, apart_place, key
@@ -27,16 +28,12 @@ MOVES = frozenset({
 })  # fmt: skip
 JOINS = frozenset({"Maximum", "Minimum", "SelectV2"})
 TABLES = frozenset({"Gather", "GatherV2", "ResourceGather"})
-PRODUCTS = frozenset({
-    "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Conv2D", "Conv2DBackpropInput", "Conv3D",
-    "Conv3DBackpropInputV2", "DepthwiseConv2dNative", "Einsum", "MatMul",
-})  # fmt: skip
 # The second factor of these has zero point 0.
 _CENTERED = frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
-_SUMS = frozenset({"Add", "AddV2", "BiasAdd"})
-# The converter fuses these into products, sums and the like before them.
-_RELUS = frozenset({"Relu", "Relu6"})
-_TAKES_RELU = PRODUCTS | _SUMS | {"Mul", "Sub"}
+_TAKES_RELU = PRODUCTS | SUMS | {"Mul", "Sub"}
+# The runtime has no integer operation for these, and the converter cannot round their output to a
+# range of its own before it is joined.
+_FLOAT_ONLY = frozenset({"Cos", "Sin"})
 # They depend on the shape of their input only.
 _OF_SHAPES = frozenset({"OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike"})
 # The converter recognizes exact GELU by all operations up to three steps around these.
@@ -185,13 +182,17 @@ class StepGraph:
         after = self.after(tensor)
         if self._hides_score(step):
             return False
+        if step.kind in _FLOAT_ONLY and {one.kind for one, _ in after} == {"ConcatV2"}:
+            return False
+        while step.kind in PRODUCTS and len(after) == 1 and after[0][0].kind in REARRANGES:
+            after = self.after(after[0][0].outputs[0])
         if len(after) != 1:
             return True
         reader, position = after[0]
-        if step.kind in PRODUCTS and reader.kind in _SUMS:
+        if step.kind in PRODUCTS and reader.kind in SUMS:
             other = reader.inputs[1 - position]
             return self.varies(other) or len(other.shape) > 1
-        return not (reader.kind in _RELUS and step.kind in _TAKES_RELU)
+        return not (reader.kind in RELUS and step.kind in _TAKES_RELU)
 
     def _is_joint(self, step: Step) -> bool:
         """Return whether a step chooses among values of different ranges."""
@@ -305,7 +306,7 @@ class StepGraph:
     def _adds_bias(self, step: Step) -> bool:
         """Return whether the file fuses a sum into the product before it."""
         made = [self.maker.get(key(tensor)) for tensor in step.inputs]
-        return step.kind in _SUMS and any(
+        return step.kind in SUMS and any(
             one is not None and one.kind in PRODUCTS and not self._is_stored(one) for one in made
         )
 

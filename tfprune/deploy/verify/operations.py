@@ -11,6 +11,10 @@ from tfprune.runtime.sparse_ready import readiness
 # Operations that do not compute with the numbers of their input: they change its type, at the
 # borders of an integer file, or read its sizes.
 _NOT_ARITHMETIC = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "SHAPE"})
+# Whatever the ranges, the runtime computes these in float only.
+_FLOAT_ONLY = frozenset({
+    "CEIL", "COS", "ELU", "FLOOR", "NEG", "ROUND", "SIN", "SQUARE", "UNSORTED_SEGMENT_SUM",
+})  # fmt: skip
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
@@ -46,8 +50,10 @@ def check_operations(contents: Contents, name: str, allowed: Collection[str]) ->
     left = float_operations(contents)
     refused = sorted(set(left).difference(allowed))
     if refused:
+        never = [op for op in refused if op in _FLOAT_ONLY]
+        why = f": the runtime has no integer kernel for {', '.join(never)}" if never else ""
         raise ConversionError(
-            f"{', '.join(refused)} stayed float in the {name} file; "
+            f"{', '.join(refused)} stayed float in the {name} file{why}; "
             f"allow it with allow_float={refused}, or use scheme 'dynamic'"
         )
     return notes + [f"{op} stays float ({count} times), as allowed" for op, count in left.items()]

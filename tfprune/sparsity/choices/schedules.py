@@ -4,19 +4,42 @@ Names, arguments, defaults and numbers are those of tensorflow-model-optimizatio
 differences. `step` is the number of optimizer steps done, so that `begin_step=0` prunes before
 the first one. And `end_step` always prunes, even if it is not a multiple of `frequency`, so that
 the final sparsity is reached.
+
+What `ConstantSparsity` and `PolynomialDecay` return has `.numpy()`, as scripts expect; inside a
+TensorFlow graph, where the step is a symbolic tensor, they return tensors.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from tfprune.errors import OptionError
 
 
+class _Truth(int):
+    """True or False with `.numpy()`; `bool` itself cannot be subclassed."""
+
+    def __repr__(self) -> str:
+        return str(bool(self))
+
+    def numpy(self) -> np.bool_:
+        return np.bool_(self)
+
+
+class _Share(float):
+    """A fraction with `.numpy()`."""
+
+    def numpy(self) -> np.float32:
+        return np.float32(self)
+
+
 class PruningSchedule(ABC):
     """When to prune and how much. Subclass it and implement `__call__` and `get_config`.
+
+    On Keras 3, `step` is a number. Models of `tf_keras` call the schedule as
+    tensorflow-model-optimization does: inside the graph of the step, with a tensor.
 
     Example:
         >>> class EveryTen(PruningSchedule):
@@ -53,11 +76,12 @@ class PruningSchedule(ABC):
     # against it.
 
     def _should_prune_in_step(
-        self, step: int, begin_step: int, end_step: int, frequency: int
-    ) -> bool:
-        if step < begin_step or 0 <= end_step < step:
-            return False
-        return (step - begin_step) % frequency == 0 or step == end_step
+        self, step: Any, begin_step: int, end_step: int, frequency: int
+    ) -> Any:
+        # Operators that tensors have too; `==` compares identities in graphs of TensorFlow 1.
+        in_range = (step >= begin_step) & ((step <= end_step) | (end_step < 0))
+        at_end = (step >= end_step) & (end_step >= 0)
+        return in_range & (((step - begin_step) % frequency < 1) | at_end)
 
     def _last_due(self, step: int, begin_step: int, end_step: int, frequency: int) -> int | None:
         if step < begin_step:
@@ -116,8 +140,44 @@ class _BuiltIn(PruningSchedule):
         return {"class_name": type(self).__name__, "config": asdict(self)}
 
 
+class _OfPeer(_BuiltIn):
+    """A schedule that tensorflow-model-optimization has too: scripts and its wrappers call it."""
+
+    if TYPE_CHECKING:  # fields of the subclasses, in their order
+        begin_step: int
+        end_step: int
+        frequency: int
+
+    def __call__(self, step: int) -> tuple[bool, float]:
+        graph = None if isinstance(step, int | np.integer) else _graph()
+        if graph is not None:
+            return self._due(step), self._share_in_graph(graph, step)
+        step = int(step)
+        # mypy: these are what bool and float would be, with one more method.
+        return _Truth(self._due(step)), _Share(self._share(step))  # type: ignore[return-value]
+
+    def _due(self, step: Any) -> Any:
+        return self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
+
+    @abstractmethod
+    def _share(self, step: int) -> float: ...
+
+    @abstractmethod
+    def _share_in_graph(self, tf: Any, step: Any) -> Any: ...
+
+    def last_due(self, step: int) -> int | None:
+        return self._last_due(step, self.begin_step, self.end_step, self.frequency)
+
+
+def _graph() -> Any:
+    """Return TensorFlow inside one of its graphs, otherwise None."""
+    import tensorflow as tf  # loaded already, since the step is not a number
+
+    return None if tf.executing_eagerly() else tf
+
+
 @dataclass(frozen=True)
-class ConstantSparsity(_BuiltIn):
+class ConstantSparsity(_OfPeer):
     """The same sparsity from `begin_step` to `end_step`; masks change every `frequency` steps.
 
     Args:
@@ -141,19 +201,18 @@ class ConstantSparsity(_BuiltIn):
         self._validate_step(self.begin_step, self.end_step, self.frequency, True)
         self._validate_sparsity(self.target_sparsity, "target_sparsity")
 
-    def __call__(self, step: int) -> tuple[bool, float]:
-        due = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
-        return due, self.target_sparsity
+    def _share(self, step: int) -> float:
+        return self.target_sparsity
+
+    def _share_in_graph(self, tf: Any, step: Any) -> Any:
+        return tf.constant(self.target_sparsity, tf.float32)
 
     def final(self) -> float:
         return self.target_sparsity
 
-    def last_due(self, step: int) -> int | None:
-        return self._last_due(step, self.begin_step, self.end_step, self.frequency)
-
 
 @dataclass(frozen=True)
-class PolynomialDecay(_BuiltIn):
+class PolynomialDecay(_OfPeer):
     """From `initial_sparsity` to `final_sparsity`, fast at first and slower toward the end.
 
     s(t) = s_f + (s_i − s_f)·(1 − (t − t_0)/(t_1 − t_0))^power   (Zhu and Gupta, 2017)
@@ -186,23 +245,26 @@ class PolynomialDecay(_BuiltIn):
         self._validate_sparsity(self.initial_sparsity, "initial_sparsity")
         self._validate_sparsity(self.final_sparsity, "final_sparsity")
 
-    def __call__(self, step: int) -> tuple[bool, float]:
-        due = self._should_prune_in_step(step, self.begin_step, self.end_step, self.frequency)
+    def _share(self, step: int) -> float:
         if step >= self.end_step:
-            return due, self.final_sparsity
+            return self.final_sparsity
         # float32 throughout, as in tensorflow-model-optimization: the counts are then the same. Its
         # power is the correctly rounded one, which numpy's for float32 is not.
         steps = max(step - self.begin_step, 0)
         done = np.float32(steps) / np.float32(max(self.end_step - self.begin_step, 1))
         rest = np.float32(float(np.float32(1) - done) ** float(self.power))
         span = np.float32(self.initial_sparsity - self.final_sparsity)
-        return due, float(span * rest + np.float32(self.final_sparsity))
+        return float(span * rest + np.float32(self.final_sparsity))
+
+    def _share_in_graph(self, tf: Any, step: Any) -> Any:
+        steps = tf.cast(step - self.begin_step, tf.float32)
+        done = tf.clip_by_value(steps / max(self.end_step - self.begin_step, 1), 0.0, 1.0)
+        span = self.initial_sparsity - self.final_sparsity
+        ramp = span * tf.pow(1 - done, self.power) + self.final_sparsity
+        return tf.where(step >= self.end_step, self.final_sparsity, ramp)
 
     def final(self) -> float:
         return self.final_sparsity
-
-    def last_due(self, step: int) -> int | None:
-        return self._last_due(step, self.begin_step, self.end_step, self.frequency)
 
 
 @dataclass(frozen=True)

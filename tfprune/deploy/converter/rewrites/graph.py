@@ -51,6 +51,16 @@ def replace_outputs(function: Any, renamed: Mapping[str, str]) -> None:
         function.ret[key] = renamed.get(name, name)
 
 
+def node_of(by_name: Mapping[str, Any], name: str) -> Any:
+    """Return the node that makes an input; None for an argument of the function.
+
+    Args:
+        by_name: The nodes of the function.
+        name: The name of the input.
+    """
+    return by_name.get(name.lstrip("^").partition(":")[0])
+
+
 def constant_value(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
     """Return the value of an input that is a constant, and None for others.
 
@@ -60,7 +70,7 @@ def constant_value(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
     """
     import tensorflow as tf
 
-    node = by_name.get(name.lstrip("^").partition(":")[0])
+    node = node_of(by_name, name)
     if node is None or node.op != "Const":
         return None
     return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
@@ -107,6 +117,12 @@ class Expression:
             else:
                 node.attr[key].i = value
         return f"{node.name}:{output}:0"
+
+    def note_sizes(self, sizes: list[int]) -> None:
+        """Note the sizes of the output of the node added last, -1 for open ones."""
+        noted = self._graph.node_def[-1].attr["_output_shapes"].list.shape.add()
+        for size in sizes:
+            noted.dim.add(size=size)
 
     def number(self, value: float) -> str:
         """Return a constant."""

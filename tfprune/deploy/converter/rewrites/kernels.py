@@ -9,6 +9,7 @@ from tfprune.deploy.converter.rewrites.graph import (
     Expression,
     constant,
     constant_value,
+    node_of,
     replace_outputs,
 )
 from tfprune.deploy.converter.rewrites.sizes import output_sizes
@@ -155,10 +156,10 @@ def keep_indices_whole(function: Any) -> None:
         return bool(tf.as_dtype(kind).is_integer)
 
     for node in [node for node in function.node_def if node.op == "Cast"]:
-        moves, source = [], _node(by_name, node.input[0])
+        moves, source = [], node_of(by_name, node.input[0])
         while source is not None and source.op in ("Reshape", "ExpandDims", "Squeeze", "Identity"):
             moves.append(source)
-            source = _node(by_name, source.input[0])
+            source = node_of(by_name, source.input[0])
         if source is None or source.op != "Cast" or not whole(node.attr["DstT"].type):
             continue
         kind = source.attr["SrcT"].type
@@ -191,7 +192,7 @@ def square_by_multiplying(function: Any) -> None:
             # Its one output is called z already.
             _become(node, "Mul", [f"{difference.name}:z:0"] * 2)
     for node in [node for node in function.node_def if node.op == "Square"]:
-        before = _node(by_name, node.input[0])
+        before = node_of(by_name, node.input[0])
         if before is not None and before.op == "Sub":
             continue  # The converter fuses the two to one integer operation.
         _become(node, "Mul", [node.input[0], node.input[0]])
@@ -211,19 +212,15 @@ def _become(node: Any, kind: str, inputs: list[str]) -> None:
     node.op = kind
 
 
-def _node(by_name: Mapping[str, Any], name: str) -> Any:
-    return by_name.get(name.lstrip("^").partition(":")[0])
-
-
 def _size(by_name: Mapping[str, Any], name: str) -> int | None:
     """Return how many values are counted: their maximum, at least a and at most b.
 
     None where a and b differ.
     """
     size = _value(by_name, name)
-    node = _node(by_name, name)
+    node = node_of(by_name, name)
     if size is None and node is not None and node.op == "Minimum":
-        most, inner = _value(by_name, node.input[0]), _node(by_name, node.input[1])
+        most, inner = _value(by_name, node.input[0]), node_of(by_name, node.input[1])
         if inner is not None and inner.op == "Maximum" and _value(by_name, inner.input[0]) == most:
             size = most
     return None if size is None else int(size)
@@ -231,10 +228,10 @@ def _size(by_name: Mapping[str, Any], name: str) -> int | None:
 
 def _axes(by_name: Mapping[str, Any], name: str) -> int:
     """Return how many axes the output of a reshape has; 0 for other operations."""
-    node = _node(by_name, name)
+    node = node_of(by_name, name)
     if node is None or node.op != "Reshape":
         return 0
-    sizes, known = _node(by_name, node.input[1]), constant_value(by_name, node.input[1])
+    sizes, known = node_of(by_name, node.input[1]), constant_value(by_name, node.input[1])
     if known is not None:
         return known.size
     return len(sizes.input) if sizes is not None and sizes.op == "Pack" else 0
@@ -249,7 +246,7 @@ def _operations_before(by_name: Mapping[str, Any], name: str, steps: int = 4) ->
     """Return the kinds of the operations up to some steps before an input."""
     found, names = set(), {name}
     for _ in range(steps):
-        nodes = [node for node in (_node(by_name, name) for name in names) if node is not None]
+        nodes = [node for node in (node_of(by_name, name) for name in names) if node is not None]
         found |= {node.op for node in nodes}
         names = {name for node in nodes for name in node.input}
     return found

@@ -8,6 +8,7 @@ from tfprune.deploy.converter.rewrites.activations import (
     select_scalar_zeros,
     split_at_zero,
 )
+from tfprune.deploy.converter.rewrites.convolutions import add_before_moving, dilate_convolutions
 from tfprune.deploy.converter.rewrites.graph import functions_of
 from tfprune.deploy.converter.rewrites.integers import (
     limit_masked_scores,
@@ -41,6 +42,7 @@ def rewrite(folder: Path, activations: str) -> None:
         for function in functions:
             _for_any_file(function)
             roll_by_gathering(function)
+            dilate_convolutions(function)
             pool_volumes(function)
             convolve_volumes(function)
             if activations != "float":
@@ -69,7 +71,9 @@ def _for_integers(function: Any, activations: str, *, ranged: bool) -> None:
     keep_indices_whole(function)
     one_hot_by_comparing(function)
     square_by_multiplying(function)
-    if not ranged:
+    if ranged:
+        add_before_moving(function)
+    else:
         split_at_zero(function)
         if activations == "int8":
             limit_apart(function)

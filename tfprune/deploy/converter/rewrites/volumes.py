@@ -69,6 +69,7 @@ def convolve_volumes(function: Any) -> None:
             strides=[1, *strides[2:4], 1], dilations=[1, *dilations[2:4], 1],
             padding=node.attr["padding"].s, data_format=b"NHWC",
         )  # fmt: skip
+        e.note_sizes([-1, *made[2:]])
         e.become_reshape(made_images, [-1, *made[1:]])
 
 

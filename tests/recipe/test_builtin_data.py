@@ -1,0 +1,52 @@
+"""The data sets that need no download: what they hold, the same each time."""
+
+import numpy as np
+import pytest
+
+from tfprune.pipeline.datasets import load_data
+from tfprune.recipe import DataTable
+from tfprune.recipe.builtin_data import MADE, builtin_data
+from tfprune.recipe.sources import MADE as NAMES
+from tfprune.task.task import Task
+
+SHAPES = {
+    "diabetes": ((10,), (1,)),
+    "digit_anomalies": ((8, 8, 1), ()),
+    "digit_boxes": ((24, 24, 1), {"digit": (), "box": (2,)}),
+    "digit_pixels": ((24, 24, 1), (24, 24)),
+    "digit_traits": ((8, 8, 1), (3,)),
+    "digits": ((8, 8, 1), ()),
+}
+
+
+def test_recipes_name_every_set() -> None:
+    assert set(NAMES) == set(MADE) == set(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_set_is_the_same_each_time_and_its_task_is_seen(name: str) -> None:
+    data = load_data(DataTable(name))
+    assert data.sha256() == load_data(DataTable(name)).sha256()
+    shape, labels = SHAPES[name]
+    assert data.input_shape == shape
+    for split in data.splits.values():
+        found = split.y
+        if isinstance(labels, dict):
+            assert {key: value.shape[1:] for key, value in found.items()} == labels
+        else:
+            assert found.shape[1:] == labels
+    assert data.origin == "guessed from the labels"
+
+
+def test_a_box_is_where_the_digit_is() -> None:
+    (x, y), _ = builtin_data("digit_boxes", 0)
+    for image, center in zip(x[:50, ..., 0], y["box"][:50], strict=True):
+        rows, columns = np.nonzero(image > 0.4)
+        assert np.abs(rows.mean() / 24 - center[0]) < 0.15
+        assert np.abs(columns.mean() / 24 - center[1]) < 0.15
+
+
+def test_anomalies_are_in_the_test_set_only() -> None:
+    data = load_data(DataTable("digit_anomalies"), Task("anomaly"))
+    assert not data.train.y.any()
+    assert 0.2 < data.test.y.mean() < 0.5

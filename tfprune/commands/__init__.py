@@ -1,0 +1,1 @@
+"""The subcommands of `tfprune`: their options, and what they print."""

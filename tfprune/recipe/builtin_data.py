@@ -1,0 +1,140 @@
+"""The data sets that recipes name: scikit-learn's, those made of its digits, and Keras's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfprune.errors import DataError
+from tfprune.utils.extras import require
+
+TEST_FRACTION = 0.25
+"""Fraction of scikit-learn's data for testing: 449 of the 1797 digits."""
+
+Pairs = tuple[tuple[Any, Any], tuple[Any, Any]]
+
+
+def builtin_data(name: str, seed: int) -> Any:
+    """Return the training and the test pair of a data set.
+
+    Raises:
+        DataError: It cannot be downloaded.
+    """
+    if name in MADE:
+        return MADE[name](seed)
+    return _keras_dataset(name)
+
+
+def _split(x: NDArray, y: Any, seed: int) -> Pairs:
+    order = np.random.default_rng(seed).permutation(len(x))
+    test, rest = np.split(order, [round(TEST_FRACTION * len(x))])
+
+    def part(rows: NDArray) -> Any:
+        return {key: value[rows] for key, value in y.items()} if isinstance(y, dict) else y[rows]
+
+    return (x[rest], part(rest)), (x[test], part(test))
+
+
+def _images_of_digits() -> tuple[NDArray, NDArray]:
+    require("[data] digits", "demo", "sklearn")
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return (x / 16).astype(np.float32).reshape(-1, 8, 8, 1), y
+
+
+def digits(seed: int) -> Pairs:
+    """Return scikit-learn's digits, 8×8 pixels in [0, 1]."""
+    return _split(*_images_of_digits(), seed)
+
+
+def diabetes(seed: int) -> Pairs:
+    """Return scikit-learn's diabetes table: ten numbers, and the progress of the illness.
+
+    The numbers have a standard deviation of 1, and the progress is in hundreds of points.
+    """
+    require("[data] diabetes", "demo", "sklearn")
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    return _split((x / x.std(0)).astype(np.float32), (y / 100).astype(np.float32), seed)
+
+
+CANVAS = 24
+
+
+def _on_canvas(seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Return digits at random places on noise, their numbers, and the rows and columns of them."""
+    images, numbers = _images_of_digits()
+    random = np.random.default_rng(seed)
+    canvas = random.uniform(0, 0.3, (len(images), CANVAS, CANVAS, 1)).astype(np.float32)
+    corners = random.integers(0, CANVAS - 8 + 1, (len(images), 2))
+    for image, place, (row, column) in zip(images, canvas, corners, strict=True):
+        place[row : row + 8, column : column + 8] = np.maximum(
+            image, place[row : row + 8, column : column + 8]
+        )
+    return canvas, numbers, corners
+
+
+def digit_pixels(seed: int) -> Pairs:
+    """Return digits on noise; the labels are 1 for the pixels of the digit and 0 for others."""
+    canvas, _, corners = _on_canvas(seed)
+    images, _ = _images_of_digits()
+    truth = np.zeros(canvas.shape[:3], np.int32)
+    for image, mask, (row, column) in zip(images, truth, corners, strict=True):
+        mask[row : row + 8, column : column + 8] = image[..., 0] > 0.3
+    return _split(canvas, truth, seed)
+
+
+def digit_boxes(seed: int) -> Pairs:
+    """Return digits on noise; the labels are `digit`, and its `box`: center row and column."""
+    canvas, numbers, corners = _on_canvas(seed)
+    center = ((corners + 4) / CANVAS).astype(np.float32)
+    return _split(canvas, {"digit": numbers, "box": center}, seed)
+
+
+def digit_anomalies(seed: int) -> Pairs:
+    """Return digits; a third of the test set has its left and right halves exchanged, label 1."""
+    (x, _), (test, _) = digits(seed)
+    odd = np.random.default_rng(seed + 1).random(len(test)) < 1 / 3
+    test = np.where(odd[:, None, None, None], np.roll(test, 4, axis=2), test)
+    return (x, np.zeros(len(x), np.int32)), (test, odd.astype(np.int32))
+
+
+def digit_traits(seed: int) -> Pairs:
+    """Return digits; the labels are whether each is even, is above 4, and has a closed loop."""
+    images, numbers = _images_of_digits()
+    traits = [numbers % 2 == 0, numbers > 4, np.isin(numbers, (0, 6, 8, 9))]
+    return _split(images, np.stack(traits, 1).astype(np.float32), seed)
+
+
+MADE: dict[str, Callable[[int], Pairs]] = {
+    "diabetes": diabetes,
+    "digit_anomalies": digit_anomalies,
+    "digit_boxes": digit_boxes,
+    "digit_pixels": digit_pixels,
+    "digit_traits": digit_traits,
+    "digits": digits,
+}
+
+
+def _keras_dataset(name: str) -> list[tuple[NDArray, NDArray]]:
+    import keras
+
+    try:
+        pairs = getattr(keras.datasets, name).load_data()
+    except Exception as error:
+        # Keras raises a bare Exception if a download fails; only its text identifies it.
+        if type(error) is Exception and str(error).startswith("URL fetch failure"):
+            raise DataError(
+                f"[data] {name}: {error}. Go online once, or give an .npz with x_train, y_train, "
+                "x_test, y_test."
+            ) from None
+        raise
+    return [(_scaled(x), y) for x, y in pairs]
+
+
+def _scaled(x: NDArray) -> NDArray[np.float32]:
+    images = x.astype(np.float32) / np.float32(255)
+    return images if images.ndim == 4 else images[..., None]
