@@ -29,6 +29,15 @@ _HOME = {
     "save_masks": "sparsity.mask_files",
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "tfmot_compat.low_magnitude",
+    # clustering: weights that share values
+    "CentroidInitialization": "tfmot_compat.clustering",
+    "ClusterableLayer": "tfmot_compat.clustering",
+    "ClusteringSummaries": "tfmot_compat.clustering",
+    "GradientAggregation": "tfmot_compat.clustering",
+    "cluster": "clustering.cluster",
+    "cluster_scope": "tfmot_compat.clustering",
+    "cluster_weights": "tfmot_compat.clustering",
+    "strip_clustering": "tfmot_compat.clustering",
     # shrinking: channels, heads and blocks removed
     "Plan": "structure.select.plan",
     "ShrinkReport": "structure.report",
@@ -82,6 +91,7 @@ if TYPE_CHECKING:
 
     from tfprune.bridge.bridge import to_keras3 as to_keras3
     from tfprune.bridge.bridge import to_tf_keras as to_tf_keras
+    from tfprune.clustering.cluster import cluster as cluster
     from tfprune.deploy.make_sparse_ready import make_sparse_ready as make_sparse_ready
     from tfprune.deploy.onnx.to_onnx import to_onnx as to_onnx
     from tfprune.deploy.qat.quantize_aware import quantize_aware as quantize_aware
@@ -124,6 +134,13 @@ if TYPE_CHECKING:
     from tfprune.task.task import Task as Task
     from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries
     from tfprune.tfmot_compat.callbacks import UpdatePruningStep as UpdatePruningStep
+    from tfprune.tfmot_compat.clustering import CentroidInitialization as CentroidInitialization
+    from tfprune.tfmot_compat.clustering import ClusterableLayer as ClusterableLayer
+    from tfprune.tfmot_compat.clustering import ClusteringSummaries as ClusteringSummaries
+    from tfprune.tfmot_compat.clustering import GradientAggregation as GradientAggregation
+    from tfprune.tfmot_compat.clustering import cluster_scope as cluster_scope
+    from tfprune.tfmot_compat.clustering import cluster_weights as cluster_weights
+    from tfprune.tfmot_compat.clustering import strip_clustering as strip_clustering
     from tfprune.tfmot_compat.files import prune_scope as prune_scope
     from tfprune.tfmot_compat.low_magnitude import prune_low_magnitude as prune_low_magnitude
     from tfprune.tfmot_compat.low_magnitude import strip_pruning as strip_pruning

@@ -112,8 +112,8 @@ def shrink_model(arguments: argparse.Namespace) -> int:
     if arguments.repair is not None and data is None:
         raise OptionError("--repair: it refits on samples; give --data")
     with _loaded(arguments) as (model, progress):
+        from tfprune.pipeline.changes import shrink_by
         from tfprune.pipeline.saving import save_model
-        from tfprune.pipeline.shrinking import shrink_by
 
         small, report = shrink_by(
             model,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tfprune.data.batches import BATCH_SIZE
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.convert import convert_job
 from tfprune.deploy.converter.error_hints import explain_failure
@@ -18,14 +19,16 @@ from tfprune.deploy.converter.zero_points import center_second_factors
 from tfprune.deploy.qat.quantize_aware import (
     has_trained_ranges,
     is_quantize_aware,
+    quantize_aware,
+    shares_values,
     strip_quantization,
 )
-from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.qat.ranges import observing, traced_for_the_converter
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity
 from tfprune.deploy.verify.reference import draw, file_outputs, model_outputs, some, versions
-from tfprune.errors import ConversionError, TfpruneError
+from tfprune.errors import ConversionError, ModelError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.runtime.artifact import Artifact, ConversionReport, gzip_bytes, sha256
@@ -64,7 +67,8 @@ def convert_one(
     ):
         if lowered:
             notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
-        made = _from_training(trained, settings, options, notes) if ready else None
+        ranged = trained if ready else _sharing(model, face, settings, options, samples, notes)
+        made = _from_training(ranged, settings, options, notes) if ranged else None
         shown = samples if settings.plan.needs_calibration else None
         data, outputs = made or _convert(face, settings, shown, notes)
         task.advance()
@@ -117,6 +121,36 @@ def _faces(model: Any, options: Options, aware: bool) -> tuple[Interface, Interf
         trained = replace(interface(model, *given), outputs=names, mean_draws=means)
     check_batch(options.batch, face.inputs)
     return face, trained
+
+
+def _sharing(
+    model: Any,
+    face: Interface,
+    settings: Settings,
+    options: Options,
+    samples: Samples,
+    notes: list[str],
+) -> Interface | None:
+    """Return a clustered model with ranges, whose kernels get no more integers than values.
+
+    The converter's own scales would give equal weights of different channels different integers.
+    """
+    if settings.plan.activations != "int8" or is_quantize_aware(model) or not shares_values(model):
+        return None
+    try:
+        aware = quantize_aware(model, keep_clusters=True, input_shape=options.input_shape)
+    except ModelError as error:
+        notes.append(f"weights that are equal in the model may differ in the file: {error}")
+        return None
+    names = tuple(model_outputs(face, some(samples)))
+    ranged = replace(face, model=aware, outputs=names)
+    count = len(next(iter(samples.values())))
+    with observing():
+        for start in range(0, count, BATCH_SIZE):
+            batch = slice(start, start + BATCH_SIZE)
+            model_outputs(ranged, {name: array[batch] for name, array in samples.items()})
+    notes.append("weights that are equal in the model are equal in the file")
+    return ranged
 
 
 def _from_training(

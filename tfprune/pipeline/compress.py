@@ -234,7 +234,7 @@ def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
 
 def _check_task(recipe: Recipe, data: Dataset) -> None:
     """Raise if the labels cannot be learned, or a gate is not for the task's metric."""
-    if recipe.train or recipe.prune or (recipe.shrink and recipe.shrink.epochs):
+    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
         check_learnable(data.task, data.train.y, data.name)
     if recipe.gate is not None:
         check_direction(vars(recipe.gate), measures_of(data.task)[0])

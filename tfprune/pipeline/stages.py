@@ -10,16 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
+from tfprune.pipeline.changes import SECTIONS, check_choices, cluster_by, shrink_by, sizes_beside
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.losses import task_of_model
 from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
-from tfprune.pipeline.shrinking import shrink_by, target_of
 from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
@@ -34,7 +35,6 @@ from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
-from tfprune.structure.shrink import shrink
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
 from tfprune.utils.progress import Progress
 
@@ -93,14 +93,14 @@ def train(run: Run) -> Mapping[str, Any]:
     baseline = run.folder.file("baseline.keras")
     if table is None:
         with saved_temporarily(model, run.folder.path) as path:
-            _check_choices(read_model(path), run.recipe)
+            check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
     steps = run.steps(table.epochs)
     with run.progress.task("steps", steps) as task:
         # Fail before training if the model cannot be loaded again, or pruned.
         with saved_temporarily(model, run.folder.path) as path:
-            _check_choices(read_model(path), run.recipe)
+            check_choices(read_model(path), run.recipe)
             run.seed(1)
             model = read_model(path)
         run.compile(model, table.learning_rate, steps)
@@ -215,30 +215,69 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     }
 
 
+def cluster_model(run: Run) -> Mapping[str, Any]:
+    """Make the weights of each kernel share values during fine-tuning."""
+    table = run.recipe.cluster
+    if table is None:
+        raise ModelError("cluster: the recipe has no [cluster]")
+    run.seed(6)
+    model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
+    run.compile(model, table.learning_rate, steps)
+    cluster_by(model, table, run.recipe.seed)
+    size = fitting(run.recipe).batch_size
+    with run.progress.task("steps", steps) as task:
+        curves = fit(model, run.data, epochs=table.epochs, batch_size=size, task=task)
+    notes = clustering_notes(model)
+    save_model(strip_clustering(model), run.folder.file("clustered.keras"))
+    return {"curves": curves, "notes": notes}
+
+
+_MODELS = {
+    "train": "baseline.keras",
+    "shrink": "shrunk.keras",
+    "prune": "pruned.keras",
+    "cluster": "clustered.keras",
+}
+
+
+def _before(stage: str, run: Run) -> str:
+    """Return the file of the last model that was written before a stage."""
+    order = list(plan(run.recipe))
+    return [_MODELS[one] for one in order[: order.index(stage)] if one in _MODELS][-1]
+
+
 def quantize(run: Run) -> Mapping[str, Any]:
     """Write the last model under its final name, and convert it with the recipe's scheme."""
     run.seed(4)
-    names = {"train": "baseline.keras", "prune": "pruned.keras", "shrink": "shrunk.keras"}
-    last = [names[stage] for stage in plan(run.recipe) if stage in names][-1]
-    content = run.folder.file(last).read_bytes()
+    content = run.folder.file(_before("quantize", run)).read_bytes()
     write_atomic(run.folder.file("model.keras"), content)
     table = run.recipe.quantize
+    options: dict[str, Any] = {
+        "io": table.io if table else None,
+        "layers": table.layers if table else None,
+        "input_shape": table.input_shape if table else None,
+        "calibration": run.calibration(),
+        "progress": run.progress,
+    }
     artifact = to_tflite(
         run.load("model.keras"),
         run.folder.file("model.tflite"),
         scheme=table.scheme if table else "float32",
-        io=table.io if table else None,
-        layers=table.layers if table else None,
-        input_shape=table.input_shape if table else None,
-        calibration=run.calibration(),
-        progress=run.progress,
+        **options,
         **_choosing(run),
     )
+    facts: dict[str, Any] = {}
     choice = artifact.report.choice
-    if choice is None:
-        return {}
-    text = f"{choice.why}. {choice.measured_on}."
-    return {"candidates": {"columns": choice.columns, "rows": choice.cells, "text": text}}
+    if choice is not None:
+        text = f"{choice.why}. {choice.measured_on}."
+        facts["candidates"] = {"columns": choice.columns, "rows": choice.cells, "text": text}
+    if run.recipe.cluster is not None:
+        files = {
+            name: to_tflite(run.load(name), scheme=artifact.report.scheme, **options)
+            for name in ("baseline.keras", _before("cluster", run))
+        }
+        facts["sizes"] = sizes_beside({**files, "clustered.keras": artifact})
+    return facts
 
 
 def _choosing(run: Run) -> dict[str, Any]:
@@ -303,13 +342,14 @@ def write_report(run: Run) -> Mapping[str, Any]:
         ]
         + [
             Section(
-                "Candidates for the file",
+                title,
                 text=found["text"],
                 columns=tuple(found["columns"]),
                 rows=tuple(map(tuple, found["rows"])),
             )
             for stage in done.values()
-            if (found := stage.facts.get("candidates"))
+            for fact, title in SECTIONS.items()
+            if (found := stage.facts.get(fact))
         ],
         notes=[
             *_task_notes(run),
@@ -346,37 +386,13 @@ def plan(recipe: Recipe) -> dict[str, tuple[StageWork, tuple[str, ...]]]:
         "baseline": (convert_baseline, ("baseline.tflite", "baseline.json")),
         "shrink": (shrink_model, ("shrunk.keras",)),
         "prune": (prune_model, ("pruned.keras",)),
+        "cluster": (cluster_model, ("clustered.keras",)),
         "quantize": (quantize, ("model.keras", "model.tflite", "model.json")),
         "measure": (measure, ("measured.json",)),
         "report": (write_report, ("report.json", "report.md", "report.html")),
     }
     order = list(stages)
     if recipe.shrink is not None and recipe.shrink.after_pruning:
-        order = ["train", "baseline", "prune", "shrink", "quantize", "measure", "report"]
-    left_out = {name for name in ("shrink", "prune") if getattr(recipe, name) is None}
+        order[2:4] = ["prune", "shrink"]
+    left_out = {name for name in ("shrink", "prune", "cluster") if getattr(recipe, name) is None}
     return {name: stages[name] for name in order if name not in left_out}
-
-
-def _check_choices(model: keras.Model, recipe: Recipe) -> None:
-    """Raise the errors of shrinking and pruning early, on a copy of the model."""
-    shrinking, pruning = recipe.shrink, recipe.prune
-    if shrinking is not None and not shrinking.after_pruning:
-        model, _ = shrink(
-            model,
-            target_of(shrinking),
-            ranking=shrinking.ranking,
-            round_to=shrinking.round_to,
-            only=shrinking.only,
-            skip=shrinking.skip,
-            heads=shrinking.heads,
-            verify=False,
-        )
-    if pruning is not None:
-        prune(
-            model,
-            pruning.final_sparsity,
-            pattern=pruning.pattern,
-            allocation=pruning.allocation,
-            only=pruning.only,
-            skip=pruning.skip,
-        )

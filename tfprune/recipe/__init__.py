@@ -4,6 +4,7 @@ from tfprune.recipe.parse import load_recipe, parse_recipe
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.shipped import find_recipe, shipped_recipes
 from tfprune.recipe.tables import (
+    ClusterTable,
     DataTable,
     GateTable,
     MeasureTable,
@@ -15,6 +16,7 @@ from tfprune.recipe.tables import (
 )
 
 __all__ = [
+    "ClusterTable",
     "DataTable",
     "GateTable",
     "MeasureTable",

@@ -10,6 +10,7 @@ from typing import Any
 from tfprune.recipe.kinds import SHARE, Refused, show
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import (
+    ClusterTable,
     DataTable,
     GateTable,
     MeasureTable,
@@ -33,6 +34,7 @@ class Recipe:
     train: TrainTable | None = None
     shrink: ShrinkTable | None = None
     prune: PruneTable | None = None
+    cluster: ClusterTable | None = None
     quantize: QuantizeTable | None = None
     measure: MeasureTable | None = None
     gate: GateTable | None = None
@@ -92,6 +94,7 @@ TABLES: dict[str, type[Table]] = {
     "train": TrainTable,
     "shrink": ShrinkTable,
     "prune": PruneTable,
+    "cluster": ClusterTable,
     "quantize": QuantizeTable,
     "measure": MeasureTable,
     "gate": GateTable,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tfprune.clustering.centroids import INITS
 from tfprune.measure.devices.registry import devices
 from tfprune.recipe.kinds import (
     FRACTION,
@@ -268,6 +269,22 @@ class PruneTable(Table):
                 ("initial_sparsity", "sparsity"),
                 f"{message}{self.initial_sparsity:g}. Swap them?",
             )
+
+
+@dataclass(frozen=True)
+class ClusterTable(Table):
+    """Clustering during fine-tuning, the last: the weights of a kernel share a few values."""
+
+    clusters: int = option(whole(2), "the most values that a kernel may have", 16)
+    init: str = option(choice(*sorted(INITS)), "where the values begin", "kmeans++")
+    per_channel: bool = option(
+        YES_OR_NO, "whether each output channel of a convolution has values of its own", False
+    )
+    keep_zeros: bool = option(YES_OR_NO, "whether zeros, as of [prune], stay zero", True)
+    only: tuple[str, ...] = option(NAMES, "cluster these layers only", ())
+    skip: tuple[str, ...] = option(NAMES, "do not change these layers", ())
+    epochs: int = option(whole(1), "passes over the training set", 3)
+    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 3e-4)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,15 @@ from tfprune.utils.extras import require
 _SWITCH = "TF_USE_LEGACY_KERAS"
 
 
-@functools.cache
 def sparsity_api() -> Any:
-    """Import `tfmot.sparsity.keras` without changing `tf.keras` or the environment."""
-    require("pruning a tf_keras model", "tf-keras", "tensorflow_model_optimization", "tf_keras")
+    """Return `tfmot.sparsity.keras`."""
+    return toolkit().sparsity.keras
+
+
+@functools.cache
+def toolkit() -> Any:
+    """Import tensorflow-model-optimization without changing `tf.keras` or the environment."""
+    require("a tf_keras model", "tf-keras", "tensorflow_model_optimization", "tf_keras")
     import tensorflow as tf
 
     # An attribute access resolves TensorFlow's lazy loader before the variable is set.
@@ -47,7 +52,7 @@ def sparsity_api() -> Any:
             os.environ[_SWITCH] = before
     # RNN cells are looked at with isinstance.
     tfmot.sparsity.keras.PrunableLayer.register(PrunableLayer)
-    return tfmot.sparsity.keras
+    return tfmot
 
 
 def prune_low_magnitude(

@@ -89,6 +89,6 @@ def test_hidden_scores_have_no_part_in_a_range():
 def test_weights_are_rounded_for_what_reads_them():
     made = _prepared(L.LSTM(4), (None, 5, 3))
     assert [variable.name for variable in made.rounded] == ["kernel", "recurrent_kernel", "bias"]
-    assert [mask is None for mask in made.masks] == [False, False, True]
+    assert [kept is None for kept in made.kept] == [False, False, True]
     made = _prepared(L.RMSNormalization(), (None, 4))
-    assert list(made.masks) == [None]
+    assert list(made.kept) == [None]

@@ -1,5 +1,6 @@
 """Quantization-aware attention and layer normalization."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.converter.rewrites.integers import HIDDEN_BELOW
+from tfprune.deploy.qat.kept import Shared, padded
 from tfprune.deploy.qat.layers import QuantisedEinsumDense
 from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
 from tfprune.keras_support.attention_steps import StepwiseAttention, projections_of
@@ -20,15 +22,31 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
 
     Its four projections are rounded channel by channel, as the converter does, and so is every
     tensor between them that the file stores.
+
+    Args:
+        *args: Arguments of the plain layer.
+        clusters: The number of groups of equal weights in each of its weights, 0 for free ones.
+        **kwargs: Arguments of the plain layer.
     """
+
+    def __init__(self, *args: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clusters = tuple(clusters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config of the layer."""
+        own = {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        return {**super().get_config(), **own}
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         """Create the weights of the layer, the masks, and the ranges of intermediate tensors."""
         super().build(query_shape, value_shape, key_shape)
+        counts = padded(self.clusters)
         for dense in projections_of(self):
             # Keras creates these layers itself; their class is changed afterwards.
             dense.__class__ = QuantisedEinsumDense
             with unlocked(dense):
+                dense.clusters = tuple(next(counts) for _ in dense.own_variables())
                 dense.add_masks()
         # Queries and values are second factors of a matrix product, as Keras writes its equations.
         self.query_range = _range("query_range", about_zero=True)
@@ -74,11 +92,14 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
             rounded = ops.where(seen > 0, rounded, scores32)
         return ops.cast(rounded, scores.dtype)
 
-    def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the weights from those of the plain layer."""
-        rest = iter(values)
+        first = 0
         for dense in projections_of(self):
-            dense.take([next(rest) for _ in dense.own_variables()], keep_zeros)
+            own = slice(first, first := first + len(dense.own_variables()))
+            dense.take(values[own], keep_zeros, shared[own])
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
@@ -131,7 +152,9 @@ class QuantisedLayerNormalization(keras.layers.LayerNormalization):
         offset = self.offset_range(beta - shift, training=training)
         return ops.cast(scaled + offset, self.compute_dtype)
 
-    def take(self, values: list[np.ndarray], keep_zeros: bool) -> None:
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the weights from those of the plain layer; none of them is a kernel."""
         for variable, value in zip(self._own_variables(), values, strict=True):
             variable.assign(value)

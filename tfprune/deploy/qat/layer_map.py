@@ -68,8 +68,11 @@ def _is_apart(layer: Any) -> bool:
     return bool(getattr(layer, "rms_scaling", False))
 
 
-def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
-    """Return kernels and bias of a layer with its BatchNormalization folded in."""
+def fold(layer: Any, values: list[np.ndarray], norm: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return kernels and bias of a layer with its BatchNormalization folded in, and the factor.
+
+    The last kernel is multiplied by the factor.
+    """
     bias = values.pop() if layer.use_bias else 0.0
     weights = {weight.name: np.asarray(weight.numpy(), np.float64) for weight in norm.weights}
     factor = weights.get("gamma", 1.0) / np.sqrt(weights["moving_variance"] + norm.epsilon)
@@ -80,9 +83,27 @@ def fold(layer: Any, values: list[np.ndarray], norm: Any) -> list[np.ndarray]:
     # one, of the others the last one.
     if isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D):
         shape = kernel.shape[-2:]
-    elif isinstance(layer, keras.layers.Conv1DTranspose | keras.layers.Conv2DTranspose):
+    elif isinstance(layer, _TRANSPOSED):
         shape = (kernel.shape[-2], 1)
     else:
         shape = kernel.shape[-1:]
-    scaled = kernel * np.reshape(factor, shape)
-    return [*before, scaled.astype(kernel.dtype), np.asarray(moved, kernel.dtype)]
+    factor = np.reshape(factor, shape)
+    scaled = (kernel * factor).astype(kernel.dtype)
+    return [*before, scaled, np.asarray(moved, kernel.dtype)], factor
+
+
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def channel_axis(layer: Any) -> int | None:
+    """Return the axis, from the last, of the channels of a convolution's kernels; else None."""
+    if isinstance(layer, _TRANSPOSED):
+        return -2
+    return -1 if isinstance(layer, _CONVOLUTIONS) else None

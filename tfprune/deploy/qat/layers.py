@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfprune.deploy.qat.kept import Kept, Shared, padded
 from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.deploy.qat.rounded_call import QuantisedCall, activation_inside
 from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
@@ -29,7 +30,23 @@ class _Masked:
     """Keeps masks of the weights that are rounded.
 
     Where a mask is 0, weight and gradient are zero.
+
+    Args:
+        *args: Arguments of the plain layer.
+        clusters: The number of groups of equal weights in each weight, 0 for free ones.
+        **kwargs: Arguments of the plain layer.
     """
+
+    clusters: tuple[int, ...] = ()
+
+    def __init__(self, *args: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clusters = tuple(clusters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config of the layer."""
+        own = {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        return {**super().get_config(), **own}  # type: ignore[misc]
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weights of the layer, and the masks."""
@@ -38,32 +55,43 @@ class _Masked:
 
     def add_masks(self) -> None:
         """Create masks with the shapes of the rounded weights."""
-        options = {"initializer": "ones", "trainable": False, "autocast": False}
-        self.masks = [
-            self.add_weight(name="mask", shape=raw.shape, **options)  # type: ignore[attr-defined]
-            for raw in self._raws()
+        counts = padded(self.clusters)
+        self.kept = [
+            Kept(self, raw.shape, self._axes(number), next(counts))
+            for number, raw in enumerate(self._raws())
         ]
 
     def _raws(self) -> list[Any]:
         return [stored_kernel(self)]
 
-    def _kept(self, index: int = 0) -> Any:
-        raw = ops.convert_to_tensor(self._raws()[index])
-        return ops.multiply(raw, ops.cast(self.masks[index], raw.dtype))
+    def _axes(self, number: int) -> Sequence[int]:
+        """Return the axes of a weight over which one scale extends."""
+        return range(len(self._raws()[number].shape))
 
-    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+    def _kept(self, number: int = 0) -> Any:
+        return self.kept[number].value(ops.convert_to_tensor(self._raws()[number]))
+
+    def _rounded(self, number: int = 0) -> Any:
+        raw = self._raws()[number]
+        return self.kept[number].rounded(ops.convert_to_tensor(raw), raw)
+
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the weights from those of the plain layer; the first ones are rounded."""
+        values = list(values)
         # A bias may follow the weights with masks.
-        for mask, value in zip(self.masks, values, strict=False):
-            mask.assign((value != 0) if keep_zeros else np.ones_like(value))
+        for number, kept in enumerate(self.kept):
+            group = shared[number] if shared else None
+            values[number] = kept.take(values[number], keep_zeros, group)
         for variable, value in zip(self.own_variables(), values, strict=True):
             variable.assign(value)
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
         values = [np.array(variable) for variable in self.own_variables()]
-        for value, mask in zip(values, self.masks, strict=False):
-            value *= np.array(mask)
+        for number in range(len(self.kept)):
+            values[number] = np.array(self._kept(number))
         return values
 
     def own_variables(self) -> list[Any]:
@@ -96,10 +124,13 @@ class _QuantizedKernel(_Masked):
                 self.activation  # type: ignore[has-type]
             )
 
+    def _axes(self, number: int) -> Sequence[int]:
+        return self.kernel_axes
+
     @property
     def kernel(self) -> Any:
         """Return the rounded kernel."""
-        return rounded_symmetric(self._kept(), self.kernel_axes)
+        return self._rounded()
 
     @kernel.setter
     def kernel(self, variable: Any) -> None:
@@ -217,7 +248,7 @@ class _Transposed(_QuantizedKernel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the full config: Keras 3.10 omits `output_padding`."""
-        return {**super().get_config(), "output_padding": self.output_padding}  # type: ignore[misc]
+        return {**super().get_config(), "output_padding": self.output_padding}
 
 
 @keras.saving.register_keras_serializable("tfprune")
@@ -250,11 +281,12 @@ class _Separable(_QuantizedKernel):
     def _raws(self) -> list[Any]:
         return [self.depthwise_kernel, self.pointwise_kernel]
 
+    def _axes(self, number: int) -> Sequence[int]:
+        return range(self.rank + number)  # the inputs of the second kernel too
+
     def product(self, inputs: Any, training: bool | None) -> Any:
         """Return the output of the plain layer; a sequence is treated as an image of one row."""
-        spatial = tuple(range(self.rank))
-        depthwise = rounded_symmetric(self._kept(0), spatial)
-        pointwise = rounded_symmetric(self._kept(1), (*spatial, self.rank))
+        depthwise, pointwise = self._rounded(0), self._rounded(1)
         strides, dilations = self.strides, self.dilation_rate
         row = 2 if self.data_format == "channels_first" else 1
         if self.rank == 1:
@@ -294,7 +326,9 @@ class QuantisedPReLU(keras.layers.PReLU):
         above, below = ops.relu(inputs), ops.relu(ops.negative(inputs))
         return ops.add(above, ops.multiply(ops.negative(slopes), below))
 
-    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the slopes from those of the plain layer."""
         self.alpha.assign(values[0])
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfprune.deploy.qat.kept import Shared
+
 
 @keras.saving.register_keras_serializable("tfprune")
 class QuantisedBatchNormalization(keras.layers.BatchNormalization):
@@ -44,7 +46,9 @@ class QuantisedBatchNormalization(keras.layers.BatchNormalization):
         outputs = outputs if last else ops.moveaxis(outputs, -1, self.axis)
         return ops.cast(outputs, self.compute_dtype)
 
-    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the weights from those of the plain layer."""
         self.set_weights(list(values))
 

@@ -1,14 +1,15 @@
 """Quantization-aware training."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from tfprune.deploy.qat.layer_map import QUANTIZED, chosen, fold, kinds_of
+from tfprune.deploy.qat.kept import Shared, counts_of, multiplied, shared_of
+from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounded_call import QuantisedCall, rounded_inside, unpacked
 from tfprune.deploy.qat.rounding_points import (
@@ -24,9 +25,9 @@ from tfprune.errors import ModelError, type_name
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
-from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
+from tfprune.graph.rebuild import FlatEdits, Weights, flat_graph, operations, read_weights, rebuild
 from tfprune.graph.tracing.weight import Constant, Weight
-from tfprune.keras_support.internals import direct_layers, layers_below
+from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.filters import Filter, as_filters
 
@@ -39,6 +40,7 @@ def quantize_aware(
     model: keras.Model,
     *,
     keep_zeros: bool = True,
+    keep_clusters: bool = False,
     skip: str | Sequence[str] = (),
     input_shape: Any = None,
 ) -> keras.Model:
@@ -54,6 +56,9 @@ def quantize_aware(
         model: A trained `keras.Model` of any kind; nested, composite and subclassed ones are
             unrolled into layers of Keras. It is not changed.
         keep_zeros: Kernel weights that are zero now, by pruning or otherwise, stay zero.
+        keep_clusters: Kernel weights that are equal now, as `cluster` makes them, stay equal while
+            their value trains, and are equal in the file: a kernel has there no more integers than
+            it has values now, with one scale times a factor for each channel of a convolution.
         skip: Names or patterns of layers that train without rounding. The file quantizes them
             nevertheless, with ranges from `calibration=`.
         input_shape: The shape of the input without the batch, for a subclassed model that was
@@ -74,13 +79,14 @@ def quantize_aware(
     """
     _check(model)
     flat = flat_graph(model, input_shape=input_shape)
-    edits = _Rounding(flat, as_filters("skip", skip))
     weights = read_weights(flat)
+    shared = _shared(flat, weights) if keep_clusters else {}
+    edits = _Rounding(flat, as_filters("skip", skip), shared)
     rounded = [op for op in operations(flat) if edits.rounds(op) and id(op) in weights]
     taken = [edits.values(op, weights.pop(id(op))) for op in rounded]
     aware, ops = rebuild(flat, weights, edits, weights)
     for op, values in zip(rounded, taken, strict=True):
-        ops[id(op)].take(values, keep_zeros)
+        ops[id(op)].take(values, keep_zeros, edits.groups(op))
         settle(ops[id(op)], op)
     carry_compile(model, aware)
     return aware
@@ -91,6 +97,15 @@ def is_quantize_aware(model: Any) -> bool:
     if not isinstance(model, keras.Model):
         return False
     return any(type(layer) in _AWARE for layer in direct_layers(model))
+
+
+def shares_values(model: Any) -> bool:
+    """Return whether a Keras 3 model has kernels whose weights share values, as of `cluster`."""
+    if not isinstance(model, keras.Model):
+        return False
+    return any(
+        any(shared_of(own_variables(layer), channel_axis(layer))) for layer in all_layers(model)
+    )
 
 
 def has_trained_ranges(model: Any) -> bool:
@@ -134,16 +149,37 @@ def _check(model: Any) -> None:
         raise ModelError(f"model {model.name!r} is quantization-aware already")
 
 
+def _shared(flat: Graph, weights: Weights) -> dict[str, list[Shared | None]]:
+    """Return the groups of equal weights of the layers that have some, weight by weight.
+
+    Raises:
+        ModelError: No layer has.
+    """
+    layers = [op for op in operations(flat) if id(op) in weights]
+    groups = {op.name: shared_of(weights[id(op)], channel_axis(op)) for op in layers}
+    found = {name: several for name, several in groups.items() if any(several)}
+    if not found:
+        raise ModelError(
+            "keep_clusters: no kernel of the model has weights that share values; call cluster() "
+            "and train it first, or leave out keep_clusters"
+        )
+    return found
+
+
 class _Rounding(FlatEdits):
     """Layers that round, ranges, and BatchNormalization folded into the layers before it.
 
     Args:
         flat: The graph of a flat model.
         skip: The layers that train without rounding.
+        shared: The groups of equal weights of each layer that has some, weight by weight.
     """
 
-    def __init__(self, flat: Graph, skip: tuple[Filter[Any], ...]) -> None:
+    def __init__(
+        self, flat: Graph, skip: tuple[Filter[Any], ...], shared: Mapping[str, list[Shared | None]]
+    ) -> None:
         super().__init__()
+        self.shared = shared
         self.graph = graph = OperationGraph(flat)
         operations = chosen(list(graph.operations.values()), skip)
         self.kinds = kinds_of(operations)
@@ -153,7 +189,10 @@ class _Rounding(FlatEdits):
             if op.name not in self.kinds and (made := self._rounded_inside(op))
         }
         graph.covered = {name for name, made in self.inside.items() if made.covers_output}
-        self.folded = foldable(graph, self.kinds)
+        # The converter takes given scales of channels only where these are the last axis.
+        apart = {name for name in shared if channel_axis(graph.operations[name]) == -2}
+        found = foldable(graph, self.kinds)
+        self.folded = {layer: norm for layer, norm in found.items() if layer not in apart}
         self.norms = {norm: graph.operations[norm] for norm in self.folded.values()}
         self.names = range_names(graph)
         # Number of operations that share a range.
@@ -172,8 +211,8 @@ class _Rounding(FlatEdits):
             return None
         if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
             return None
-        symbols = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
-        return rounded_inside(op, *symbols)
+        args, kwargs = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
+        return rounded_inside(op, args, kwargs, counts_of(self.shared.get(op.name, ())))
 
     def rounds(self, op: Any) -> bool:
         """Return whether a new operation rounds its weights and what it computes."""
@@ -182,7 +221,17 @@ class _Rounding(FlatEdits):
     def values(self, op: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Return the weights of a layer, with those of the norm that is folded into it."""
         norm = self.norms.get(self.folded.get(op.name, ""))
-        return arrays if norm is None else fold(op, list(arrays), norm)
+        return arrays if norm is None else fold(op, list(arrays), norm)[0]
+
+    def groups(self, op: Any) -> list[Shared | None]:
+        """Return the groups of equal weights of a layer, with the factor of a folded norm."""
+        groups, norm = self.shared.get(op.name, []), self.norms.get(self.folded.get(op.name, ""))
+        if not groups or norm is None:
+            return groups
+        arrays = [np.asarray(weight) for weight in op.weights]
+        last = len(arrays) - 1 - bool(op.use_bias)
+        factor = fold(op, arrays, norm)[1]
+        return [multiplied(one, factor) if i == last else one for i, one in enumerate(groups)]
 
     def remake(self, op: Any, name: str) -> Any:
         return self.inside[name] if name in self.inside else super().remake(op, name)
@@ -194,6 +243,8 @@ class _Rounding(FlatEdits):
         config = super().config(op, config)
         if op.name in self.folded:
             config["use_bias"] = True
+        if op.name in self.shared and hasattr(self.kinds.get(op.name), "clusters"):
+            config["clusters"] = counts_of(self.shared[op.name])
         # Keras 3.10 omits this from configs.
         if op.name in self.kinds and hasattr(op, "output_padding"):
             config["output_padding"] = op.output_padding
@@ -247,6 +298,10 @@ class _Stripping(FlatEdits):
 
     def kind(self, op: Any) -> Any:
         return _PLAIN.get(type(op), type(op))
+
+    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
+        config.pop("clusters", None)
+        return super().config(op, config)
 
     def is_dropped(self, op: Any) -> bool:
         return type(op) is ActivationRange

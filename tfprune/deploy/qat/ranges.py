@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -23,6 +24,8 @@ _ZEROS = 1e-6
 
 # Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []
+# Not empty while ranges are found without training.
+_OBSERVING: list[bool] = []
 
 
 @contextlib.contextmanager
@@ -41,6 +44,16 @@ def traced_for_the_converter() -> Iterator[None]:
 def traced() -> bool:
     """Return whether the model is being traced for the converter."""
     return bool(_TRACING)
+
+
+@contextlib.contextmanager
+def observing() -> Iterator[None]:
+    """Find ranges in a `with` block as training does, while nothing else is as in training."""
+    _OBSERVING.append(True)
+    try:
+        yield
+    finally:
+        _OBSERVING.pop()
 
 
 def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
@@ -62,6 +75,34 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
     largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
     scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
     # Straight-through estimator: the gradient ignores the rounding.
+    rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
+    return ops.cast(rounded, kernel.dtype)
+
+
+def rounded_by_channel(kernel: Any, factor: Any) -> Any:
+    """Return a kernel as the file stores it: 8 bits, one scale times the factor of each channel.
+
+    Args:
+        kernel: The weights; an array while the model is traced for the converter.
+        factor: The factors, broadcast to the weights; likewise.
+    """
+    if traced():
+        # The converter would use the largest weight of each channel.
+        kernel32 = np.asarray(kernel, np.float32)
+        limit = np.abs(kernel32 / factor).max() * factor
+        if limit.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
+            scalar = float(limit.max())
+            return tf.quantization.fake_quant_with_min_max_args(
+                tf.constant(kernel32), -scalar, scalar, narrow_range=True
+            )
+        limit = np.float32(limit).reshape(-1)
+        return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            tf.constant(kernel32), tf.constant(-limit), tf.constant(limit), narrow_range=True
+        )
+    kernel32 = ops.cast(kernel, "float32")
+    plain = tf.math.divide_no_nan(kernel32, ops.broadcast_to(factor, kernel.shape))
+    scale = ops.maximum(ops.max(ops.abs(plain)), 1e-12) * ops.maximum(factor, 1e-12) / 127.0
+    scale = ops.stop_gradient(scale)
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
 
@@ -117,7 +158,7 @@ class ActivationRange(keras.layers.Layer):
         """Return the limits and the count of tensors, updated with this tensor."""
         low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
         seen = ops.convert_to_tensor(self.seen)
-        if training:
+        if training or _OBSERVING:
             now = ops.stop_gradient(inputs32)
             lowest = ops.minimum(ops.min(now), 0.0)
             highest = ops.maximum(ops.max(now), 0.0)

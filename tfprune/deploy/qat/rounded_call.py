@@ -1,7 +1,7 @@
 """Any layer or operation under the rounding of an int8 file, by the operations that it runs."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras import ops, tree
 from keras.backend import standardize_dtype
 
-from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.deploy.qat.kept import Kept, Shared, padded
+from tfprune.deploy.qat.ranges import ActivationRange, traced
 from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
 from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
 from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
@@ -73,12 +74,15 @@ class QuantisedCall(keras.layers.Layer):
 
     Args:
         inner: The layer or operation.
+        clusters: The number of groups of equal weights in each of its weights, 0 for free ones.
+        **kwargs: Arguments of every layer.
     """
 
-    def __init__(self, inner: Any, **kwargs: Any) -> None:
+    def __init__(self, inner: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
         # Numbers keep their type until the layer itself changes it.
         super().__init__(autocast=False, **kwargs)
         self.inner = inner
+        self.clusters = tuple(clusters)
         self.supports_jit = getattr(inner, "supports_jit", True)
         self.supports_masking = True
         if getattr(inner, "use_cudnn", None):
@@ -119,9 +123,10 @@ class QuantisedCall(keras.layers.Layer):
             variable for variable in self._inner_weights() if uses.get(id(variable), set()) - _EXACT
         ]
         self.uses = [sorted(uses[id(variable)]) for variable in self.rounded]
-        options = {"initializer": "ones", "trainable": False, "autocast": False}
-        self.masks = [
-            self.add_weight(name="mask", shape=variable.shape, **options)
+        counts = padded(self.clusters)
+        count = {id(variable): next(counts) for variable in getattr(self.inner, "weights", ())}
+        self.kept = [
+            Kept(self, variable.shape, _scaled_axes(variable, kinds), count[id(variable)])
             if {*PRODUCTS, *TABLES}.intersection(kinds)
             else None
             for variable, kinds in zip(self.rounded, self.uses, strict=True)
@@ -211,18 +216,12 @@ class QuantisedCall(keras.layers.Layer):
 
     def _as_stored(self, index: int, value: Any) -> Any:
         """Return a weight as the file stores it for the operations that read it."""
-        uses, mask = set(self.uses[index]), self.masks[index]
-        if mask is not None:
-            value = value * ops.cast(ops.convert_to_tensor(mask), value.dtype)
-        axes = tuple(range(len(value.shape)))
-        for kinds, channels in _CHANNELS:
-            if uses & kinds:
-                rest = [axis for axis in axes if axis - len(axes) not in channels]
-                return rounded_symmetric(value, rest)
-        if not uses - TABLES or (traced() and mask is None):
+        uses, kept = set(self.uses[index]), self.kept[index]
+        if kept is not None and uses - TABLES:
+            return kept.rounded(value, self.rounded[index])
+        if not uses - TABLES or traced():
+            value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
-        if mask is not None:
-            return rounded_symmetric(value, axes)
         fixed = ops.cast(ops.stop_gradient(value), "float32")
         low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
         value32 = ops.cast(value, "float32")
@@ -238,28 +237,36 @@ class QuantisedCall(keras.layers.Layer):
         """Return None: the layer inside attaches its masks itself."""
         return
 
-    def take(self, values: Sequence[np.ndarray], keep_zeros: bool) -> None:
+    def take(
+        self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
+    ) -> None:
         """Set the weights from those of the plain layer."""
-        self.inner.set_weights(list(values))
-        for variable, mask in zip(self.rounded, self.masks, strict=True):
-            if mask is not None:
-                value = np.asarray(variable)
-                mask.assign((value != 0) if keep_zeros else np.ones_like(value))
+        values = list(values)
+        for number, kept in self._kept_weights():
+            group = shared[number] if shared else None
+            values[number] = kept.take(values[number], keep_zeros, group)
+        self.inner.set_weights(values)
 
     def plain(self) -> list[np.ndarray]:
         """Return the weights of the plain layer."""
-        position = {id(variable): index for index, variable in enumerate(self.rounded)}
-        values = []
-        for variable in getattr(self.inner, "weights", ()):
-            value = np.array(variable)
-            mask = self.masks[position[id(variable)]] if id(variable) in position else None
-            values.append(value if mask is None else value * np.array(mask))
+        values = [np.array(variable) for variable in getattr(self.inner, "weights", ())]
+        for number, kept in self._kept_weights():
+            values[number] = np.array(kept.value(ops.convert_to_tensor(values[number])))
         return values
+
+    def _kept_weights(self) -> Iterator[tuple[int, Kept]]:
+        """Yield what is kept of each weight, with its number among those of the layer inside."""
+        number = {id(variable): i for i, variable in enumerate(getattr(self.inner, "weights", ()))}
+        for variable, kept in zip(self.rounded, self.kept, strict=True):
+            if kept is not None:
+                yield number[id(variable)], kept
 
     def get_config(self) -> dict[str, Any]:
         """Return the config of the layer."""
         inner = keras.saving.serialize_keras_object(self.inner)
-        return {**super().get_config(), "inner": inner, "given": self.given, "rest": self.rest}
+        own = {"inner": inner, "given": self.given, "rest": self.rest}
+        own |= {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        return {**super().get_config(), **own}
 
     def get_build_config(self) -> None:
         """Return None: the config is enough to create all weights."""
@@ -274,6 +281,13 @@ class QuantisedCall(keras.layers.Layer):
         made = cls(inner, **config)
         made.prepare(_symbolic(given), rest)
         return made
+
+
+def _scaled_axes(variable: Any, uses: Sequence[str]) -> list[int]:
+    """Return the axes over which one scale of a weight extends, by what reads it."""
+    rank = len(variable.shape)
+    channels = next((axes for kinds, axes in _CHANNELS if kinds.intersection(uses)), ())
+    return [axis for axis in range(rank) if axis - rank not in channels]
 
 
 def _symbolic(given: Sequence[Any]) -> list[Any]:
@@ -309,14 +323,17 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
     return made if made.stored else None
 
 
-def rounded_inside(operation: Any, args: Any, kwargs: Any) -> QuantisedCall | None:
+def rounded_inside(
+    operation: Any, args: Any, kwargs: Any, clusters: Sequence[int] = ()
+) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
     Args:
         operation: A layer or operation.
         args: The arguments that it is called with, with symbolic tensors.
         kwargs: Those given by name.
+        clusters: As in `QuantisedCall`.
     """
-    made = QuantisedCall(Edits().remake(operation, operation.name), name=operation.name)
+    made = QuantisedCall(Edits().remake(operation, operation.name), clusters, name=operation.name)
     made.prepare(*packed(args, kwargs))
     return made if made.stored or made.rounded else None

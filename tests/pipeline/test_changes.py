@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tfprune.pipeline.shrinking import shrink_by, target_of
+from tfprune.pipeline.changes import shrink_by, target_of
 from tfprune.recipe.tables import ShrinkTable
 
 
