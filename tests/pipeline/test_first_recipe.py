@@ -28,3 +28,10 @@ def test_a_model_without_weights_has_nothing_to_do() -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
     with pytest.raises(ModelError, match="nothing to remove"):
         first_recipe(model, "m.keras")
+
+
+def test_a_model_of_several_inputs_has_another_way() -> None:
+    inputs = [keras.Input((3,)), keras.Input((4,))]
+    outputs = keras.layers.Dense(2)(keras.layers.Concatenate()(inputs))
+    with pytest.raises(ModelError, match="2 inputs, and recipes take models with one; use tfprune"):
+        first_recipe(keras.Model(inputs, outputs), "m.keras")

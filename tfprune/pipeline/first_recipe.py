@@ -26,6 +26,10 @@ source = {source}
 source = {data}
 # scale = 0.00392156862745098   # if the model takes numbers in [0, 1] and the file holds bytes
 
+# The task is taken from the labels, and the report says which. To name it:
+# [task]
+# name = "classification"
+
 # The model is trained already. To train it further before anything is removed:
 # [train]
 # epochs = 10
@@ -36,7 +40,7 @@ source = {data}
 scheme = "int8"
 
 [gate]
-max_accuracy_drop = 0.01        # against the float32 file of the model as it is
+max_drop = 0.01                 # of the task's metric, against the float32 file of this model
 """
 
 SHRINK = """
@@ -68,11 +72,17 @@ def first_recipe(model: keras.Model, source: str, data: str = "data.npz") -> str
         data: The source of the data, likewise.
 
     Raises:
-        ModelError: The model is not built, or nothing of it can be removed or pruned.
+        ModelError: The model has not one input, or nothing of it can be removed or pruned.
 
     Example:
         Path("recipe.toml").write_text(first_recipe(model, "model.keras"))
     """
+    inputs = len(model.inputs or ())
+    if inputs != 1:
+        raise ModelError(
+            f"the model {model.name!r} has {inputs} inputs, and recipes take models with one; "
+            "use tfprune shrink, prune and convert"
+        )
     found = units(model)
     kernels, _ = find_kernels([model])
     if not found.groups and not kernels:
