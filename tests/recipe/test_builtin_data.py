@@ -12,7 +12,7 @@ from tfprune.task.task import Task
 SHAPES = {
     "diabetes": ((10,), (1,)),
     "digit_anomalies": ((8, 8, 1), ()),
-    "digit_boxes": ((24, 24, 1), {"digit": (), "box": (2,)}),
+    "digit_boxes": ((16, 16, 1), {"digit": (), "box": (2,)}),
     "digit_pixels": ((24, 24, 1), (24, 24)),
     "digit_traits": ((8, 8, 1), (3,)),
     "digits": ((8, 8, 1), ()),
@@ -42,8 +42,15 @@ def test_a_box_is_where_the_digit_is() -> None:
     (x, y), _ = builtin_data("digit_boxes", 0)
     for image, center in zip(x[:50, ..., 0], y["box"][:50], strict=True):
         rows, columns = np.nonzero(image > 0.4)
-        assert np.abs(rows.mean() / 24 - center[0]) < 0.15
-        assert np.abs(columns.mean() / 24 - center[1]) < 0.15
+        assert np.abs(rows.mean() / 16 - center[0]) < 0.15
+        assert np.abs(columns.mean() / 16 - center[1]) < 0.15
+
+
+def test_digits_with_boxes_are_tested_on_others_than_they_train_on() -> None:
+    (x, y), (test, _) = builtin_data("digit_boxes", 0)
+    assert len(x) == 4 * 1348
+    assert len(test) == 449
+    assert (np.ptp(np.reshape(y["digit"], (-1, 4)), axis=1) == 0).all()
 
 
 def test_anomalies_are_in_the_test_set_only() -> None:

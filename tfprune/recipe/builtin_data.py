@@ -61,37 +61,45 @@ def diabetes(seed: int) -> Pairs:
     return _split((x / x.std(0)).astype(np.float32), (y / 100).astype(np.float32), seed)
 
 
-CANVAS = 24
-
-
-def _on_canvas(seed: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Return digits at random places on noise, their numbers, and the rows and columns of them."""
-    images, numbers = _images_of_digits()
-    random = np.random.default_rng(seed)
-    canvas = random.uniform(0, 0.3, (len(images), CANVAS, CANVAS, 1)).astype(np.float32)
-    corners = random.integers(0, CANVAS - 8 + 1, (len(images), 2))
+def _on_canvas(
+    images: NDArray, side: int, random: np.random.Generator
+) -> tuple[NDArray, NDArray[np.int64]]:
+    """Return square canvases of noise, an image at a random place on each, and those places."""
+    canvas = random.uniform(0, 0.3, (len(images), side, side, 1)).astype(np.float32)
+    corners = random.integers(0, side - 8 + 1, (len(images), 2))
     for image, place, (row, column) in zip(images, canvas, corners, strict=True):
-        place[row : row + 8, column : column + 8] = np.maximum(
-            image, place[row : row + 8, column : column + 8]
-        )
-    return canvas, numbers, corners
+        part = place[row : row + 8, column : column + 8]
+        part[:] = np.maximum(image, part)
+    return canvas, corners
 
 
 def digit_pixels(seed: int) -> Pairs:
     """Return digits on noise; the labels are 1 for the pixels of the digit and 0 for others."""
-    canvas, _, corners = _on_canvas(seed)
     images, _ = _images_of_digits()
+    canvas, corners = _on_canvas(images, 24, np.random.default_rng(seed))
     truth = np.zeros(canvas.shape[:3], np.int32)
     for image, mask, (row, column) in zip(images, truth, corners, strict=True):
         mask[row : row + 8, column : column + 8] = image[..., 0] > 0.3
     return _split(canvas, truth, seed)
 
 
+TIMES_PLACED = 4
+
+
 def digit_boxes(seed: int) -> Pairs:
-    """Return digits on noise; the labels are `digit`, and its `box`: center row and column."""
-    canvas, numbers, corners = _on_canvas(seed)
-    center = ((corners + 4) / CANVAS).astype(np.float32)
-    return _split(canvas, {"digit": numbers, "box": center}, seed)
+    """Return digits on noise; the labels are `digit`, and its `box`: center row and column.
+
+    Each digit of the training set is at four places; those of the test set are other digits.
+    """
+    random, side = np.random.default_rng(seed), 16
+
+    def placed(images: NDArray, numbers: NDArray, times: int) -> tuple[NDArray, dict[str, NDArray]]:
+        images, numbers = images.repeat(times, axis=0), numbers.repeat(times)
+        canvas, corners = _on_canvas(images, side, random)
+        return canvas, {"digit": numbers, "box": ((corners + 4) / side).astype(np.float32)}
+
+    train, test = digits(seed)
+    return placed(*train, TIMES_PLACED), placed(*test, 1)
 
 
 def digit_anomalies(seed: int) -> Pairs:
