@@ -61,8 +61,8 @@ def test_zeros_of_pruning_are_kept() -> None:
 
 def test_weights_that_are_restored_share_values_again() -> None:
     model = cluster(small(), 4)
-    model.get_layer("wide").kernel.assign(np.random.default_rng(1).random((8, 12)))
-    with pytest.warns(ScheduleWarning, match="put 9. weights of .*wide/kernel back"):
+    model.get_layer("wide").kernel.assign_add(np.random.default_rng(1).random((8, 12)) / 50)
+    with pytest.warns(ScheduleWarning, match=r"put \d+ weights of .*wide/kernel back"):
         strip_clustering(model)
     assert values(model, "wide") == 4
 

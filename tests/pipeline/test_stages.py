@@ -189,3 +189,21 @@ def test_a_scheme_is_chosen_on_the_validation_set_and_the_report_says_why(run: s
     text = run.folder.file("report.md").read_text()
     assert "## Candidates for the file" in text
     assert choice.why in text
+
+
+def test_kernels_share_values_and_keep_the_zeros(run: stages.Run) -> None:
+    both = changed(run, cluster={"clusters": 4, "epochs": 1, "skip": ["logits"]})
+    assert list(stages.plan(both.recipe))[2:5] == ["prune", "cluster", "quantize"]
+    facts = stages.cluster_model(both)
+    before, after = both.load("pruned.keras"), both.load("clustered.keras")
+    zeros = np.array(before.get_layer("dense1").kernel) == 0
+    kernel = np.array(after.get_layer("dense1").kernel)
+    assert (kernel[zeros] == 0).all()
+    assert np.unique(kernel).size <= 4
+    assert "not clustered: logits/kernel: left out by only= or skip=" in " ".join(
+        note.replace("mlp/", "") for note in facts["notes"]
+    )
+    sizes = stages.quantize(both)["sizes"]
+    assert [row[0] for row in sizes["rows"]] == [
+        "baseline.keras", "pruned.keras", "clustered.keras"
+    ]  # fmt: skip

@@ -29,8 +29,8 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ),
         (
             {"distil": {}},
-            'r.toml [distil]: unknown table "distil". Known: data, gate, measure, model, prune, '
-            "quantize, shrink, task, train.",
+            'r.toml [distil]: unknown table "distil". Known: cluster, data, gate, measure, model, '
+            "prune, quantize, shrink, task, train.",
         ),
         ({"gate": 3}, "r.toml gate: expected a table. Received 3."),
         (

@@ -118,6 +118,8 @@ def add_before_moving(function: Any) -> None:
                 # Its last axis, if it is as long as the channels, is theirs.
                 if not bias or max(bias) > channels or bias[-1] != max(bias) or -1 in bias:
                     continue
+                if len(bias) > len(sizes(end) or ()):
+                    continue  # the sum has another shape than what is moved
                 value = e.add(start, e.reshape(node.input[1 - place], [bias[-1]]))
             else:
                 value = e.node(node.op, _OUTPUTS[node.op], start)
