@@ -55,7 +55,7 @@ def test_the_last_row_counts_what_was_done(verbs: ModuleType) -> None:
         ("b", "units"): {"refused": "no"},
         ("a", "int8"): {"fault": "ValueError"},
     }
-    counts = dict(zip(verbs.VERBS, verbs.sums(found), strict=True))
+    counts = dict(zip(verbs.VERBS, verbs.sums(found, list(verbs.VERBS)), strict=True))
     assert (counts["units"], counts["int8"], counts["ONNX"]) == ("1 of 2", "0 of 1", "0 of 0")
 
 

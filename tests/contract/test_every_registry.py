@@ -21,6 +21,7 @@ CONTRACTS = {
     "ALLOCATIONS": "contract/test_registries.py",
     "BLOCK_IMPORTANCES": "contract/test_structure_choices.py",
     "BUILDERS": "pipeline/test_models.py",
+    "INITS": "clustering/test_centroids.py",
     "IMPORTANCES": "contract/test_structure_choices.py",
     "PATTERNS": "contract/test_registries.py",
     "RANKINGS": "contract/test_structure_choices.py",
@@ -62,7 +63,9 @@ def test_names_are_found_and_given_once(registry: Registry[Any]) -> None:
     for name in registry:
         entry = registry[name]
         assert name in registry
-        with pytest.raises(OptionError, match=f"^{registry.kind} {name!r} is registered already"):
+        with pytest.raises(
+            OptionError, match=f"^{registry.kind} {re.escape(repr(name))} is registered already"
+        ):
             registry.register(name)
         assert registry[name] is entry
 

@@ -44,7 +44,7 @@ def settings(*given: str) -> list[str]:
         ("data.source=gone.npz", ["no such file", "gone.npz"]),
         ("data.source=digit", ["Did you mean digits?"]),
         ("data.source=gone_module:load", ["no module named 'gone_module'"]),
-        ("distil.alpha=0.5", ['unknown table "distil"', "Known: data, gate"]),
+        ("distil.alpha=0.5", ['unknown table "distil"', "Known: cluster, data, gate"]),
     ],
 )
 def test_faults_of_a_recipe_are_reported_before_anything_is_loaded(

@@ -111,7 +111,7 @@ def test_the_weights_of_several_losses_are_taken() -> None:
     assert found.task.named == "a: regression, b: classification"
     assert [part.weight for part in found.task.outputs.values()] == [0.25, 1.0]
     assert found.task.outputs["b"].from_logits
-    assert found.unknown == ("top_k_categorical_accuracy",)
+    assert found.unknown == ("metric top_k_categorical_accuracy",)
     labels = {"a": RANDOM.normal(size=12), "b": np.arange(12) % 3}
     data = as_dataset(((X, labels), (X, labels)), task=found.task)
     compile_model(made, data, found.optimizer, 0.05, 10)

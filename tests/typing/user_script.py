@@ -101,7 +101,17 @@ def shrunk(model: keras.Model) -> tuple[tfprune.Artifact, tfprune.ShrinkReport]:
     return tfprune.to_tflite(small), report
 
 
+# Shared values.
+clustered = tfprune.cluster(model, 16, only=["dense.*"])
+tfprune.strip_clustering(clustered)
+kind, sums = tfprune.CentroidInitialization.LINEAR, tfprune.GradientAggregation.SUM
+with tfprune.cluster_scope():
+    tfprune.cluster_weights(model, 8, kind, cluster_gradient_aggregation=sums)
+summaries = tfprune.ClusteringSummaries("logs")
+shares: type[tfprune.ClusterableLayer] = tfprune.ClusterableLayer
+
 # One run.
+reveal_type(tfprune.Task("regression", unit="kg").measures[0].title)  # reveal: str
 reveal_type(tfprune.compress(model, {"prune": {"sparsity": 0.5}}, (x, y)).report)  # reveal: Report
 reveal_type(tfprune.check("runs/one", limits=gate).passed)  # reveal: bool
 reveal_type(tfprune.__version__)  # reveal: str

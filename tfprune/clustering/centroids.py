@@ -70,7 +70,7 @@ def first_centroids(
 
     Example:
         >>> first_centroids(np.array([[-1.0, 0.0, 0.0, 2.0, 4.0]]), 3, linear, keep_zeros=True)
-        array([[-1.,  0.,  4.]])
+        array([[-1.,  0.,  2.]])
     """
     rng = np.random.default_rng(seed)
     return np.stack([_first(np.sort(row), count, init, keep_zeros, rng) for row in rows])

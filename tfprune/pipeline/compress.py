@@ -247,7 +247,7 @@ def _compiled(model: Any, data: Dataset, *, fixed: bool) -> tuple[Dataset, Any, 
     found = compiled_with(model, (data.given or data).train.y)
     if found is None:
         return data, None, ()
-    notes = [f"metric {name} of the compiled model: has no counterpart for files, and was not used"
+    notes = [f"{name} of the compiled model: has no counterpart for files, and was not used"
              for name in found.unknown]  # fmt: skip
     if fixed:
         return data, found.optimizer, ()

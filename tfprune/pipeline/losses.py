@@ -104,7 +104,12 @@ def _task_of(
     loss: Any, shape: tuple[int | None, ...], labels: Any, metrics: list[Any], unknown: list[str]
 ) -> Task:
     name = _name(loss)
-    kind = _KINDS.get(name) or (guess_task(labels).name if labels is not None else "custom")
+    kind = _KINDS.get(name)
+    if kind is None or (kind == "regression" and _are_classes(labels, shape)):
+        if kind is not None:
+            unknown.append(f"loss {name}")  # a distance to class numbers
+            loss = None
+        kind = guess_task(labels).name if labels is not None else "custom"
     if kind == "multi_label" and shape[-1] == 1:
         kind = "classification"
     if kind == "classification" and len(shape) > 2:
@@ -117,13 +122,22 @@ def _task_of(
         if title in METRICS and Task(kind).kind.form in METRICS[title].forms:
             found.append(title)
         else:
-            unknown.append(_name(metric))
+            unknown.append(f"metric {_name(metric)}")
     config = loss.get_config() if isinstance(loss, keras.Loss) else {}
     logits = config.get("from_logits") if "crossentropy" in name else None
     if isinstance(loss, str) and "crossentropy" in name:
         logits = False
     ignore = config.get("ignore_class") if kind != "multi_label" else None
     return Task(kind, metrics=found, loss=loss, from_logits=logits, ignore=ignore)
+
+
+def _are_classes(labels: Any, shape: tuple[int | None, ...]) -> bool:
+    """Return whether labels are class numbers of an output, and not what it should return."""
+    if labels is None or isinstance(labels, Mapping):
+        return False
+    labels = np.asarray(labels)
+    one_each = labels.size == len(labels) and (shape[-1] or 1) > 1 and len(shape) == 2
+    return one_each and guess_task(labels).name == "classification"
 
 
 def _name(thing: Any) -> str:

@@ -85,7 +85,7 @@ class Expression:
     """
 
     def __init__(self, function: Any, node: Any) -> None:
-        self._graph, self._node, self._name = function, node, node.name
+        self._graph, self._reader, self._name = function, node, node.name
         self._kind = node.attr["T"].type
         self._taken = {other.name for other in function.node_def}
 
@@ -194,8 +194,8 @@ class Expression:
 
     def become_reshape(self, x: str, sizes: list[int]) -> None:
         """Replace the operation of the node, whose output is called "output", by a reshape of x."""
-        node, shapes = self._node, AttrValue()
-        shapes.CopyFrom(self._node.attr["_output_shapes"])
+        node, shapes = self._reader, AttrValue()
+        shapes.CopyFrom(self._reader.attr["_output_shapes"])
         control = [name for name in node.input if name.startswith("^")]
         given = self.whole_numbers(sizes)
         node.op = "Reshape"
