@@ -96,6 +96,10 @@ def constant(share: float) -> tfprune.PruningSchedule:
     return tfprune.ConstantSparsity(share, 0)
 
 
+def shared(layer: tfprune.ClusterableLayer) -> object:
+    return layer.get_clusterable_weights()
+
+
 def shrunk(model: keras.Model) -> tuple[tfprune.Artifact, tfprune.ShrinkReport]:
     small, report = tfprune.shrink(model, {"macs": 0.5})
     return tfprune.to_tflite(small), report
@@ -108,7 +112,6 @@ kind, sums = tfprune.CentroidInitialization.LINEAR, tfprune.GradientAggregation.
 with tfprune.cluster_scope():
     tfprune.cluster_weights(model, 8, kind, cluster_gradient_aggregation=sums)
 summaries = tfprune.ClusteringSummaries("logs")
-shares: type[tfprune.ClusterableLayer] = tfprune.ClusterableLayer
 
 # One run.
 reveal_type(tfprune.Task("regression", unit="kg").measures[0].title)  # reveal: str
