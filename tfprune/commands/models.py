@@ -8,7 +8,14 @@ from typing import Any
 
 from tfprune.commands.command import DONE, Command
 from tfprune.commands.data_files import FORMS, read_data
-from tfprune.commands.options import add_keys, add_model, one_shape, read_keys
+from tfprune.commands.options import (
+    add_input_shape,
+    add_keys,
+    add_model,
+    one_shape,
+    option_of,
+    read_keys,
+)
 from tfprune.commands.output import native_output
 from tfprune.console import print_error, print_result, shown_progress
 from tfprune.errors import OptionError
@@ -32,6 +39,7 @@ def convert_options(command: argparse.ArgumentParser) -> None:
     from tfprune.runtime.schemes import AUTO, SCHEMES
 
     add_model(command, "the .tflite or .onnx file to write")
+    add_input_shape(command)
     command.add_argument("--calibration", metavar="DATA", help=f"samples of the inputs: {FORMS}")
     command.add_argument(
         "--scheme",
@@ -60,9 +68,11 @@ def convert(arguments: argparse.Namespace) -> int:
     ending = Path(arguments.out).suffix
     if ending not in (".tflite", ".onnx"):
         raise OptionError(f"--out {arguments.out}: expected a name ending in .tflite or .onnx")
-    given = {key for key in ("scheme", *OF_QUANTIZE, "data") if getattr(arguments, key) is not None}
-    if ending == ".onnx" and (wrong := [*sorted(given), *arguments.allow_float]):
-        raise OptionError(f"--{wrong[0]}: an .onnx file is float32; remove it, or write a .tflite")
+    for key in ("scheme", *OF_QUANTIZE, "data", "allow_float"):
+        if ending == ".onnx" and getattr(arguments, key) not in (None, []):
+            raise OptionError(
+                f"{option_of(key)}: an .onnx file is float32; remove it, or write a .tflite"
+            )
     scheme = arguments.scheme or ("int8" if arguments.calibration else "float32")
     table = read_keys(arguments, "quantize", OF_QUANTIZE, scheme=scheme)
     options: dict[str, Any] = {"random": arguments.random}
@@ -94,6 +104,7 @@ def convert(arguments: argparse.Namespace) -> int:
 def shrink_options(command: argparse.ArgumentParser) -> None:
     """Declare the options of `shrink`."""
     add_model(command, "the .keras file of the smaller model")
+    add_input_shape(command)
     add_keys(command, "shrink", OF_SHRINK)
     command.add_argument(
         "--data",
@@ -148,22 +159,26 @@ def prune_options(command: argparse.ArgumentParser) -> None:
 
 def prune_model(arguments: argparse.Namespace) -> int:
     """Write a model with weights that are zero."""
+    from tfprune.sparsity.choices.scores import SCORES
+
     _check_keras(arguments.out)
     table = read_keys(arguments, "prune", OF_PRUNE)
     if arguments.oneshot and not arguments.data:
         raise OptionError("--oneshot: it refits on samples; give --data")
     if arguments.oneshot and arguments.score is not None:
         raise OptionError("--score: --oneshot has its own; remove one of them")
+    gradients = not arguments.oneshot and SCORES[table.score].needs == "gradient"
+    for key, needed in (("data", gradients or arguments.oneshot), ("loss", gradients)):
+        if getattr(arguments, key) is not None and not needed:
+            raise OptionError(f"--{key}: nothing reads it here; see --oneshot and --score taylor")
     data = read_data(arguments.data, "--data") if arguments.data else None
-    chosen = {"pattern": table.pattern, "only": table.only, "skip": table.skip}
+    chosen = {key: getattr(table, key) for key in ("pattern", "allocation", "only", "skip")}
     with _loaded(arguments) as (model, progress):
         from tfprune.pipeline.saving import save_model
-        from tfprune.sparsity.choices.scores import SCORES
         from tfprune.sparsity.oneshot.prune import prune_oneshot
         from tfprune.sparsity.pruning import prune, strip_pruning
         from tfprune.sparsity.summary import sparsity_of
 
-        chosen["allocation"] = table.allocation
         if arguments.oneshot:
             prune_oneshot(model, data, table.final_sparsity, progress=progress, **chosen)
         else:
@@ -171,7 +186,7 @@ def prune_model(arguments: argparse.Namespace) -> int:
                 model,
                 table.final_sparsity,
                 score=table.score,
-                data=data if SCORES[table.score].needs == "gradient" else None,
+                data=data,
                 loss=arguments.loss,
                 **chosen,
             )

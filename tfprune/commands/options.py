@@ -74,7 +74,6 @@ def add_model(command: argparse.ArgumentParser, output: str) -> None:
     command.add_argument("model", metavar="MODEL", help="a .keras or .h5 file, or a SavedModel")
     command.add_argument("-o", "--out", metavar="FILE", required=True, help=output)
     add_code(command)
-    add_input_shape(command)
 
 
 def add_code(command: argparse.ArgumentParser) -> None:
