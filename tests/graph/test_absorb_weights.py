@@ -4,8 +4,8 @@ import pytest
 from keras import layers as kl
 from keras import ops
 
+from tfprune.graph.flat import flat_model
 from tfprune.graph.read import read
-from tfprune.graph.rebuild import flat_model
 from tfprune.graph.tracing.weight import Weight
 
 RNG = np.random.default_rng(0)

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.flat import FlatEdits, flat_graph
 from tfprune.graph.graph import Call, Graph, Ref
-from tfprune.graph.rebuild import FlatEdits, flat_graph, operations, read_weights, rebuild
+from tfprune.graph.rebuild import operations, read_weights, rebuild
 from tfprune.keras_support.models import carry_compile, refuse_quantized
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.call_kinds import layers_named
+from tfprune.graph.flat import is_primitive
 from tfprune.graph.graph import Call, Graph
 from tfprune.graph.read import read
-from tfprune.graph.rebuild import is_primitive
 from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import direct_layers, own_variables
 from tfprune.utils.einsum import kernel_axes

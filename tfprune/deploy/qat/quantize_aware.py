@@ -22,10 +22,11 @@ from tfprune.deploy.qat.rounding_points import (
     second_factors,
 )
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.flat import FlatEdits, flat_graph
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
-from tfprune.graph.rebuild import FlatEdits, Weights, flat_graph, operations, read_weights, rebuild
+from tfprune.graph.rebuild import Weights, operations, read_weights, rebuild
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
