@@ -54,13 +54,9 @@ def shrink_by(
         model,
         target_of(table),
         importance=table.importance,
-        ranking=table.ranking,
         data=data,
         loss=loss,
-        round_to=table.round_to,
-        only=table.only,
-        skip=table.skip,
-        heads=table.heads,
+        **_limits(table),
         repair=repair,
         seed=seed,
         input_shape=input_shape,
@@ -69,6 +65,11 @@ def shrink_by(
     if repair is not None and learning_norms(small):
         recalibrate(small, repair)
     return small, report
+
+
+def _limits(table: ShrinkTable) -> dict[str, Any]:
+    """Return the options that say which units may be removed."""
+    return {key: getattr(table, key) for key in ("ranking", "round_to", "only", "skip", "heads")}
 
 
 def target_of(table: ShrinkTable) -> str | dict[str, float]:
@@ -107,11 +108,7 @@ def check_choices(model: keras.Model, recipe: Recipe) -> None:
         model, _ = shrink(
             model,
             target_of(shrinking),
-            ranking=shrinking.ranking,
-            round_to=shrinking.round_to,
-            only=shrinking.only,
-            skip=shrinking.skip,
-            heads=shrinking.heads,
+            **_limits(shrinking),
             verify=False,
         )
     if pruning is not None:
