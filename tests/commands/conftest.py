@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+import tfprune
+
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,3 +41,16 @@ def folder(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, as the current folder."""
     monkeypatch.chdir(models_folder)
     return models_folder
+
+
+@pytest.fixture(scope="session")
+def compared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as a float32 and as an int8 file, and labeled samples."""
+    folder = tmp_path_factory.mktemp("compared")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    x = np.random.default_rng(0).random((40, 8), np.float32)
+    for scheme in ("float32", "int8"):
+        tfprune.to_tflite(model, folder / f"{scheme}.tflite", scheme=scheme, calibration=x)
+    np.savez(folder / "test.npz", x=x, y=np.asarray(model(x)).argmax(-1))
+    return folder

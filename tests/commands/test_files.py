@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import tfprune
@@ -13,18 +12,10 @@ from tfprune.commands.options import sizes_by_name
 from tfprune.errors import OptionError
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+@pytest.fixture
+def files(compared_folder: Path) -> list[str]:
     """Two `.tflite` files."""
-    import keras
-
-    folder = tmp_path_factory.mktemp("files")
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    x = np.random.default_rng(0).random((20, 8), np.float32)
-    for scheme in ("float32", "int8"):
-        tfprune.to_tflite(model, folder / f"{scheme}.tflite", scheme=scheme, calibration=x)
-    return [str(folder / "float32.tflite"), str(folder / "int8.tflite")]
+    return [str(compared_folder / f"{scheme}.tflite") for scheme in ("float32", "int8")]
 
 
 def test_inspect_and_benchmark_print_without_loading_tensorflow(files: list[str]) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
 
 import tfprune
@@ -17,24 +15,12 @@ def minus_error(labels, outputs):
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two files of a model, labeled samples, and a metric."""
-    folder = tmp_path_factory.mktemp("compared")
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    x = np.random.default_rng(0).random((40, 8), np.float32)
-    for scheme in ("float32", "int8"):
-        tfprune.to_tflite(model, folder / f"{scheme}.tflite", scheme=scheme, calibration=x)
-    y = np.asarray(model(x)).argmax(-1)
-    np.savez(folder / "test.npz", x=x, y=y)
-    (folder / "metric_of_theirs.py").write_text(CODE)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def folder(compared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of two files and samples, as the current one, with a metric of the user's."""
+    (compared_folder / "metric_of_theirs.py").write_text(CODE)
+    monkeypatch.chdir(compared_folder)
+    return compared_folder
 
 
 COMPARE = "compare float32.tflite int8.tflite --runs 2"

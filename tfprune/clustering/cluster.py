@@ -13,7 +13,14 @@ from tfprune.clustering.shared import SharedValues, Sharing, channel_axis
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
 from tfprune.keras_support.internals import own_variables
 from tfprune.keras_support.models import refuse_quantized
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, axes_of, find_kernels, walk_layers
+from tfprune.sparsity.kernels import (
+    PrunableKernel,
+    Skipped,
+    axes_of,
+    find_kernels,
+    refuse_unknown,
+    walk_layers,
+)
 from tfprune.sparsity.pruning import retrace, roots_of
 from tfprune.utils.filters import Filters, as_filters, check_used, choose
 
@@ -180,10 +187,8 @@ def start(model: Any, clustering: Clustering, *, strict: bool = False) -> Any:
 
 
 def _check_start(clustering: Clustering, model: Any, roots: list[Any], strict: bool) -> None:
-    unknown = [entry for entry in clustering.skipped if not entry.usual]
-    if strict and unknown:
-        listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
-        raise ModelError(f"cluster: strict=True and these layers cannot be clustered: {listed}")
+    if strict:
+        refuse_unknown(clustering.skipped, "cluster", "clustered")
     if all(layer.built for layer in walk_layers(roots)):
         check_used(clustering.seen, PrunableKernel.names, clustering.only, clustering.skip)
         if isinstance(model, keras.Model) and not shared_values_of(model):

@@ -80,6 +80,20 @@ class Skipped:
     usual: bool
 
 
+def refuse_unknown(skipped: Sequence[Skipped], call: str, done: str) -> None:
+    """Raise ModelError if layers were skipped because they are unknown.
+
+    Args:
+        skipped: The skipped layers.
+        call: The call that skipped them: `prune`.
+        done: What it would have done with them: `pruned`.
+    """
+    unknown = [entry for entry in skipped if not entry.usual]
+    if unknown:
+        listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
+        raise ModelError(f"{call}: strict=True and these layers cannot be {done}: {listed}")
+
+
 def find_kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]:
     """Return the kernels below some layers or models, each once, and the layers without one."""
     kernels: list[PrunableKernel] = []

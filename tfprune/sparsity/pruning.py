@@ -15,7 +15,7 @@ from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
 from tfprune.sparsity.choices.schedules import OneShot, PruningSchedule, check_sparsity
 from tfprune.sparsity.gradients import gradient_source
-from tfprune.sparsity.kernels import PrunableKernel, walk_layers
+from tfprune.sparsity.kernels import PrunableKernel, refuse_unknown, walk_layers
 from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.utils.filters import Filters, as_filters
@@ -168,10 +168,8 @@ def start(model: Any, choices: Choices, strict: bool) -> Any:
 
 
 def _check_start(pruning: Pruning, model: Any, roots: list[Any], strict: bool) -> None:
-    unknown = [entry for entry in pruning.skipped if not entry.usual]
-    if strict and unknown:
-        listed = "; ".join(f"{e.layer} ({e.kind}): {e.reason}" for e in unknown)
-        raise ModelError(f"prune: strict=True and these layers cannot be pruned: {listed}")
+    if strict:
+        refuse_unknown(pruning.skipped, "prune", "pruned")
     if all(layer.built for layer in walk_layers(roots)):
         pruning.check_filters()
         if not pruning.holds and isinstance(model, keras.Model) and not holds_of(model):
