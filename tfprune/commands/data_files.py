@@ -44,9 +44,10 @@ def read_data(given: str, option: str, part: str = TRAIN) -> Any:
 
 def _pair(arrays: Mapping[str, Any], part: str, where: str) -> Any:
     """Return inputs, or inputs and labels, of the arrays of an `.npz`."""
-    for end in ("", f"_{part}"):
-        if (x := f"x{end}") in arrays:
-            return (arrays[x], arrays[f"y{end}"]) if f"y{end}" in arrays else arrays[x]
+    from tfprune.pipeline.datasets import pairs_in
+
+    for x, y in pairs_in(arrays, part):
+        return x if y is None else (x, y)
     inputs = {name: array for name, array in arrays.items() if name != "y"}
     if not inputs:
         raise DataError(f"{where}: expected {FORMS}. Received {', '.join(arrays) or 'no array'}")

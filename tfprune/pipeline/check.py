@@ -11,7 +11,7 @@ import numpy as np
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
 from tfprune.measure.fidelity import guessed
-from tfprune.pipeline.datasets import load_data, read_npz
+from tfprune.pipeline.datasets import load_data, pairs_in, read_npz
 from tfprune.pipeline.folder import RECIPE
 from tfprune.recipe import Recipe, load_recipe, parse_recipe
 from tfprune.recipe.tables import MeasureTable
@@ -23,9 +23,6 @@ from tfprune.storage.files import parse_json, read_bytes
 from tfprune.storage.records import record
 from tfprune.task.task import Task, as_task
 from tfprune.utils.progress import SILENT, Progress
-
-PAIRS = (("x", "y"), ("x_test", "y_test"))
-"""Names of the arrays in an `.npz` with data."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def _data(given: Any, stored: _Stored, task: Task | None) -> Any:
 
 def _pair(path: Path) -> tuple[np.ndarray, np.ndarray]:
     arrays = read_npz(str(path), str(path))
-    for x, y in PAIRS:
-        if x in arrays and y in arrays:
-            return arrays[x], arrays[y]
+    for x, y in pairs_in(arrays, "test"):
+        if y is not None:
+            return x, y
     raise DataError(f"{path}: expected arrays x and y. Received {', '.join(arrays) or 'none'}")

@@ -4,7 +4,7 @@ The test set is used for the final report only; calibration and validation use t
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -337,3 +337,13 @@ def read_npz(path: str, name: str) -> dict[str, NDArray]:
         raise DataError(f"{name}: no such file.") from None
     except ArchiveFault as fault:
         raise DataError(f"{name}: not a valid .npz of plain arrays: {fault}") from None
+
+
+def pairs_in(arrays: Mapping[str, NDArray], part: str) -> Iterator[tuple[NDArray, NDArray | None]]:
+    """Yield the inputs and labels of an `.npz`: x and y, then those of a part, x_test and y_test.
+
+    The labels are None where there are none.
+    """
+    for end in ("", f"_{part}"):
+        if f"x{end}" in arrays:
+            yield arrays[f"x{end}"], arrays.get(f"y{end}")

@@ -1,8 +1,9 @@
 """Callbacks for `fit`: one advances the schedule, one writes the sparsity for TensorBoard."""
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -239,31 +240,30 @@ def shortfall(pruning: Pruning, last: int) -> str:
     return ""
 
 
-class MaskSummaries(keras.callbacks.TensorBoard):
-    """`PruningSummaries` for Keras 3 models."""
+class Summaries(keras.callbacks.TensorBoard):
+    """TensorBoard, with summaries of weights in a folder of their own.
 
-    def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
+    A subclass gives its public name, for errors, and that folder below `log_dir`.
+    """
+
+    _call, _folder = "", ""
+
+    def __init__(self, log_dir: str, **kwargs: Any) -> None:
         if not isinstance(log_dir, str) or not log_dir:
             raise OptionError(f"log_dir: expected a non-empty string. Received {log_dir!r}.")
-        require("PruningSummaries", "tensorboard", "tensorboard")
-        super().__init__(log_dir=log_dir, update_freq=update_freq, **kwargs)
+        require(self._call, "tensorboard", "tensorboard")
+        super().__init__(log_dir=log_dir, **kwargs)
         self._writer: Any = None
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_begin(epoch, logs)
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[int]:
+        """Write what a `with` block summarizes, and yield the step."""
         import tensorflow as tf
 
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(f"{self.log_dir}/metrics")
-        step = updates_of(self.model.optimizer)
+            self._writer = tf.summary.create_file_writer(f"{self.log_dir}/{self._folder}")
         with self._writer.as_default():
-            for hold in holds_of(self.model):
-                mask = hold.mask_array()
-                kept = abs(hold.weights()[mask])
-                name = hold.kernel.path
-                tf.summary.scalar(f"{name}/sparsity", 1 - mask.mean(), step=step)
-                tf.summary.scalar(f"{name}/threshold", kept.min() if kept.size else 0.0,
-                                  step=step)  # fmt: skip
+            yield updates_of(self.model.optimizer)
             self._writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -271,3 +271,25 @@ class MaskSummaries(keras.callbacks.TensorBoard):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+class MaskSummaries(Summaries):
+    """`PruningSummaries` for Keras 3 models."""
+
+    _call, _folder = "PruningSummaries", "metrics"
+
+    def __init__(self, log_dir: str, update_freq: str | int = "epoch", **kwargs: Any) -> None:
+        super().__init__(log_dir, update_freq=update_freq, **kwargs)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        import tensorflow as tf
+
+        with self._written() as step:
+            for hold in holds_of(self.model):
+                mask = hold.mask_array()
+                kept = abs(hold.weights()[mask])
+                name = hold.kernel.path
+                tf.summary.scalar(f"{name}/sparsity", 1 - mask.mean(), step=step)
+                tf.summary.scalar(f"{name}/threshold", kept.min() if kept.size else 0.0,
+                                  step=step)  # fmt: skip

@@ -6,18 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import keras
-
 from tfprune.clustering import cluster as native
 from tfprune.clustering.centroids import INITS
 from tfprune.clustering.cluster import Clustering, check_count, shared_values_of, start
 from tfprune.clustering.shared import Sharing
 from tfprune.errors import OptionError, nearest
 from tfprune.keras_support.models import is_tf_keras
-from tfprune.sparsity.optimizers import updates_of
+from tfprune.sparsity.callbacks import Summaries
 from tfprune.tfmot_compat.adapter import toolkit
 from tfprune.tfmot_compat.callbacks import forward_hooks, restore_hooks
-from tfprune.utils.extras import installed, require
+from tfprune.utils.extras import installed
 
 M = TypeVar("M")  # a model, a layer, or a list of layers
 Member = TypeVar("Member", bound=enum.Enum)
@@ -186,7 +184,7 @@ def cluster_scope() -> Iterator[None]:
         yield
 
 
-class ClusteringSummaries(keras.callbacks.TensorBoard):
+class ClusteringSummaries(Summaries):
     """A TensorBoard callback that also writes histograms of clustered kernels and their centroids.
 
     Args:
@@ -195,17 +193,15 @@ class ClusteringSummaries(keras.callbacks.TensorBoard):
         **kwargs: Arguments of `keras.callbacks.TensorBoard`.
     """
 
+    _call, _folder = "ClusteringSummaries", "clustering"
+
     def __init__(
         self, log_dir: str = "logs", cluster_update_freq: str | int = "epoch", **kwargs: Any
     ) -> None:
-        if not isinstance(log_dir, str) or not log_dir:
-            raise OptionError(f"log_dir: expected a non-empty string. Received {log_dir!r}.")
-        require("ClusteringSummaries", "tensorboard", "tensorboard")
-        super().__init__(log_dir=log_dir, **kwargs)
+        super().__init__(log_dir, **kwargs)
         self._options = kwargs
         self.cluster_update_freq = 1 if cluster_update_freq == "batch" else cluster_update_freq
         self._batches = 0
-        self._writer: Any = None
 
     def set_model(self, model: Any) -> None:
         if is_tf_keras(model):
@@ -232,18 +228,8 @@ class ClusteringSummaries(keras.callbacks.TensorBoard):
     def _write(self) -> None:
         import tensorflow as tf
 
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(f"{self.log_dir}/clustering")
-        step = updates_of(self.model.optimizer)
-        with self._writer.as_default():
+        with self._written() as step:
             for held in shared_values_of(self.model):
                 name = f"clustering/{held.kernel.path}"
                 tf.summary.histogram(name, held.kernel.variable.value, step=step)
                 tf.summary.histogram(f"{name}/centroids", held.centroids, step=step)
-            self._writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        super().on_train_end(logs)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
