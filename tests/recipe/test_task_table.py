@@ -17,6 +17,7 @@ from tfprune.task.task import Task
         Task("segmentation", ignore=0, from_logits=True),
         Task("regression", metrics=["rmse", "mae"], unit="kg", loss="huber"),
         Task(outputs={"a": "classification", "b": Task("regression", weight=0.5)}),
+        Task(outputs={"a": Task(from_logits=False), "b": Task("regression", weight=0.0)}),
     ],
 )
 def test_a_task_and_its_table_say_the_same(task: Task) -> None:

@@ -154,11 +154,8 @@ def table_of(task: Task) -> dict[str, Any] | None:
     keys: dict[str, Any] = {} if task.outputs else {"name": task.name}
     for field in dataclasses.fields(TaskTable):
         value = getattr(task, field.name)
-        if field.name not in ("name", "outputs") and value != field.default and value:
+        if field.name not in ("name", "outputs") and value not in (field.default, "", None):
             keys[field.name] = list(value) if isinstance(value, tuple) else value
-    for name in ("from_logits", "higher_is_better", "ignore"):
-        if getattr(task, name) is not None:
-            keys[name] = getattr(task, name)
     if task.outputs:
         parts = {name: table_of(part) for name, part in task.outputs.items()}
         if None in parts.values():
