@@ -57,6 +57,7 @@ class ClusterableLayer(ABC):
     """A mixin for layers that name the weights to cluster.
 
     Example:
+        >>> import keras
         >>> class Scale(keras.layers.Layer, ClusterableLayer):
         ...     def build(self, shape):
         ...         self.table = self.add_weight(shape=(4, 4), name="table")
@@ -102,6 +103,7 @@ def cluster_weights(
         `to_cluster` itself (Keras 3), or the result of tensorflow-model-optimization (`tf_keras`).
 
     Example:
+        >>> import keras
         >>> import numpy as np
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
         >>> model = cluster_weights(model, 4, CentroidInitialization.LINEAR)
