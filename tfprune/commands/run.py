@@ -33,12 +33,14 @@ def run_options(command: argparse.ArgumentParser) -> None:
 
 def run_recipe(arguments: argparse.Namespace) -> int:
     """Run a recipe."""
-    from tfprune.pipeline import carry_out, prepare
-    from tfprune.pipeline.folder import NATIVE_LOG
     from tfprune.recipe import find_recipe, load_recipe
 
     path = find_recipe(arguments.recipe)
     recipe = load_recipe(path, arguments.set)
+    # A faulty recipe is answered before the pipeline is loaded.
+    from tfprune.pipeline import carry_out, prepare
+    from tfprune.pipeline.folder import NATIVE_LOG
+
     arguments.out = arguments.out or str(Path("runs") / path.stem)
     # Keras data sets and user functions load TensorFlow already here.
     with native_output():
