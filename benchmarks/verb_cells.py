@@ -129,22 +129,46 @@ def trained_int8(one: Architecture) -> str:
     x = samples(one, SAMPLES)
     aware = tfprune.quantize_aware(build(one, SEED))
     fit(aware, x)
-    return of_file(tfprune.to_tflite(aware, scheme="int8"))
+    return written(one, lambda **ways: tfprune.to_tflite(aware, scheme="int8", **ways))
 
 
 def file_of(scheme: str) -> Callable[[Architecture], str]:
     """Return the verb that writes a file of a scheme."""
 
     def write(one: Architecture) -> str:
-        x = samples(one, SAMPLES)
-        return of_file(tfprune.to_tflite(build(one, SEED), scheme=scheme, calibration=x))
+        model, x = build(one, SEED), samples(one, SAMPLES)
+        return written(
+            one,
+            lambda **ways: tfprune.to_tflite(model, scheme=scheme, calibration=x, **ways),
+        )
 
     return write
 
 
 def onnx(one: Architecture) -> str:
     """Write an ONNX file."""
-    return of_file(tfprune.to_onnx(build(one, SEED), calibration=samples(one, SAMPLES)))
+    model, x = build(one, SEED), samples(one, SAMPLES)
+    return written(one, lambda **ways: tfprune.to_onnx(model, calibration=x, **ways))
+
+
+def written(one: Architecture, write: Callable[..., tfprune.Artifact]) -> str:
+    """Write a file and return how far it is from its model.
+
+    Where the refusal asks for a size of the input or of the batch, it is given.
+    """
+    ways: dict[str, Any] = {}
+    while True:
+        try:
+            return ", ".join([of_file(write(**ways)), *(f"{way}=" for way in ways)])
+        except TfpruneError as error:
+            more = {
+                "input_shape": keras.tree.map_structure(lambda leaf: leaf.shape, one.takes),
+                "batch": BATCH,
+            }
+            asked = [way for way in more if f"{way}=" in str(error) and way not in ways]
+            if not asked:
+                raise
+            ways[asked[0]] = more[asked[0]]
 
 
 def of_file(artifact: tfprune.Artifact) -> str:

@@ -232,6 +232,22 @@ def test_the_sizes_of_images_can_be_fixed(scheme):
     assert report.inputs[0].shape == (-1, 8, 8, 3)
 
 
+class AboutTheMean(keras.layers.Layer):
+    """Takes the mean of the batch off each sample."""
+
+    def call(self, x):
+        return x - keras.ops.mean(x, axis=0, keepdims=True)
+
+
+def test_a_model_whose_samples_depend_on_each_other_needs_a_batch():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, L.Dense(3)(AboutTheMean()(inputs)))
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    with pytest.raises(ConversionError, match=r"alone in its batch: give .* with batch="):
+        convert(model, calibration=x)
+    assert convert(model, calibration=x, batch=8).report.inputs[0].shape == (8, 4)
+
+
 def test_a_model_that_keeps_state_is_refused():
     inputs = keras.Input((4, 3), batch_size=1)
     model = keras.Model(inputs, L.LSTM(3, stateful=True)(inputs))

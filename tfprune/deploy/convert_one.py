@@ -27,7 +27,14 @@ from tfprune.deploy.qat.ranges import observing, traced_for_the_converter
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity
-from tfprune.deploy.verify.reference import draw, file_outputs, model_outputs, some, versions
+from tfprune.deploy.verify.reference import (
+    batch_matters,
+    draw,
+    file_outputs,
+    model_outputs,
+    some,
+    versions,
+)
 from tfprune.errors import ConversionError, ModelError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
@@ -78,7 +85,7 @@ def convert_one(
         task.advance()
         compared = some(samples)
         # Compare with the trained model, including its rounding.
-        expected = model_outputs(trained, compared)
+        expected = model_outputs(trained, compared, settings.batch)
         actual = _run(data, compared, settings)
         task.advance()
     steps = _output_steps(contents)
@@ -92,7 +99,10 @@ def convert_one(
         f"the {scheme} file",
         "calibrate on representative data, choose another scheme",
         # A layer counts as wrong when its error exceeds the bound of the output.
-        lambda: first_disagreement(face.model, data, compared, settings.bound),
+        lambda: (
+            (settings.batch is None and batch_matters(trained, compared, expected))
+            or first_disagreement(face.model, data, compared, settings.bound)
+        ),
     )
     inputs, given = stored_numbers.specs(contents)
     report = ConversionReport(

@@ -15,6 +15,9 @@ from tfprune.keras_support.models import refuse_quantized
 from tfprune.keras_support.randomness import fixed_seeds, means_for_draws
 from tfprune.runtime.artifact import TensorSpec
 
+Assigned = dict[int, Any]
+"""Values that calls of a model assigned to its weights, by the identity of the variable."""
+
 Structure = Any
 """Dicts, lists and tuples of leaves, as in Keras."""
 
@@ -46,12 +49,37 @@ class Interface:
         """Return arrays by name in the structure that the model's call takes."""
         return mapped(lambda name: arrays[name], self.structure)
 
-    def call(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the model and return its outputs by name."""
-        with fixed_seeds(), means_for_draws() if self.mean_draws else contextlib.nullcontext():
+    def call(self, arrays: Mapping[str, Any], assigned: Assigned | None = None) -> dict[str, Any]:
+        """Run the model, whose weights stay as they are, and return its outputs by name.
+
+        Args:
+            arrays: The inputs by name.
+            assigned: What an earlier call assigned to weights; becomes what this one did.
+        """
+        draws = means_for_draws() if self.mean_draws else contextlib.nullcontext()
+        with fixed_seeds(), draws, unchanged_weights(self.model, assigned):
             outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))
+
+
+@contextlib.contextmanager
+def unchanged_weights(model: Any, assigned: Assigned | None = None) -> Iterator[None]:
+    """Keep what a model of Keras 3 assigns to its weights within a `with` block.
+
+    Some layers set a kernel to itself times a mask in every call. Without a resource that is
+    written, a file has the masked kernel as a constant.
+    """
+    import keras
+
+    if generation(model) != "keras":
+        yield
+        return
+    with keras.StatelessScope() as scope:
+        scope.state_mapping.update(assigned or {})
+        yield
+    if assigned is not None:
+        assigned.update(scope.state_mapping)
 
 
 def generation(model: Any) -> str | None:

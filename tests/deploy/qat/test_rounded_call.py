@@ -296,3 +296,74 @@ def test_sines_that_are_joined_stay_float_and_may_by_name():
         to_tflite(aware, scheme="int8")
     artifact = to_tflite(aware, scheme="int8", allow_float=["CONCATENATION", "COS", "SIN"])
     assert np.abs(Runner(artifact)(x) - aware(x)).mean() < artifact.report.outputs[0].scale
+
+
+class Masked(L.Layer):
+    """A Dense layer whose kernel is assigned itself times a mask in each call."""
+
+    def build(self, shape):
+        self.dense = L.Dense(8)
+        self.dense.build(shape)
+        self.mask = np.tril(np.ones(self.dense.kernel.shape, "float32"))
+
+    def call(self, x):
+        self.dense.kernel.assign(self.dense.kernel * self.mask)
+        return self.dense(x)
+
+
+def test_a_kernel_that_calls_assign_trains_in_small_steps():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, L.Dense(2, name="out")(Masked(name="masked")(inputs)))
+    aware = quantize_aware(model)
+    kernel = next(one for one in aware.weights if one.shape == (8, 8))
+    before = np.array(kernel)
+    aware.compile(keras.optimizers.SGD(1e-6), "mse")
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+    aware.fit(x, np.ones((64, 2)), epochs=1, verbose=0)
+    moved = np.abs(np.array(kernel) - before)
+    assert 0 < moved.max() < 1e-4
+    assert not moved[np.triu(np.ones((8, 8)), 1) == 1].any()
+    assert to_tflite(aware, scheme="int8").report.parity[0].correlation > 0.999
+    stripped = strip_quantization(aware)
+    assert np.allclose(stripped(x), aware(x, training=False), atol=0.1)
+
+
+class WeightNormalized(L.Layer):
+    """A Dense layer whose kernel is a direction and a length."""
+
+    def build(self, shape):
+        self.v = self.add_weight(shape=(shape[-1], 8), name="v")
+        self.g = self.add_weight(shape=(8,), initializer="ones", name="g")
+        self.b = self.add_weight(shape=(8,), name="b")
+
+    def call(self, x):
+        return x @ (self.g * self.v / ops.sqrt(ops.sum(ops.square(self.v), axis=0))) + self.b
+
+
+@pytest.mark.parametrize("kernel", [L.SpectralNormalization, None])
+def test_a_kernel_that_is_computed_from_weights_is_rounded_once(kernel):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    h = L.Conv2D(8, 3, activation="relu")(inputs)
+    h = WeightNormalized()(h) if kernel is None else kernel(L.Conv2D(8, 1))(h)
+    model = keras.Model(inputs, L.Dense(4)(L.GlobalAveragePooling2D()(h)))
+    x = np.random.default_rng(0).normal(size=(64, 6, 6, 3)).astype("float32")
+    aware = quantize_aware(model)
+    aware.compile(keras.optimizers.SGD(1e-6), "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=2, verbose=0)
+    artifact = to_tflite(aware, scheme="int8")
+    assert artifact.report.parity[0].correlation > 0.9999
+    assert not {"MUL", "DIV", "SQRT", "RSQRT", "SQUARE"}.intersection(artifact.report.ops)
+
+
+def test_a_mean_over_what_a_mask_leaves_is_an_integer_operation():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12,), dtype="int32")
+    h = L.Embedding(20, 8, mask_zero=True)(inputs)
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(h)))
+    x = np.random.default_rng(0).integers(0, 20, (40, 12)).astype("int32")
+    aware = quantize_aware(model)
+    aware.compile(keras.optimizers.SGD(1e-6), "mse")
+    aware.fit(x, model.predict(x, verbose=0), epochs=2, verbose=0)
+    assert to_tflite(aware, scheme="int8", calibration=x).report.parity[0].correlation > 0.999

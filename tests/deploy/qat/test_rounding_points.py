@@ -236,3 +236,47 @@ def test_what_the_model_gives_out_is_no_part_of_what_reads_it():
     for got, expected in zip(strip_quantization(aware)(x), model(x), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
     assert {"first_range", "second_range"} <= set(_range_layers(model))
+
+
+def test_what_depends_on_no_input_is_computed_when_the_file_is_written():
+    """An embedding of all nodes of a graph, of which the input chooses some."""
+    keras.utils.set_random_seed(0)
+
+    class Nodes(keras.layers.Layer):
+        def build(self, shape):
+            self.features = np.random.default_rng(0).normal(size=(12, 6)).astype("float32")
+            self.hidden = keras.layers.Dense(8, activation="gelu")
+            self.hidden.build((12, 6))
+            self.groups = np.arange(12, dtype="int32") // 2
+
+        def call(self, ids):
+            h = self.hidden(keras.ops.convert_to_tensor(self.features))
+            h = keras.ops.segment_sum(h, self.groups, num_segments=6)
+            return keras.ops.take(h, keras.ops.squeeze(ids, -1), axis=0)
+
+    inputs = keras.Input((1,), dtype="int32")
+    shared = keras.layers.Dense(5, name="shared")
+    model = keras.Model(inputs, shared(Nodes()(inputs)))
+    x = np.arange(6, dtype="int32")[:, None]
+    aware = quantize_aware(model)
+    aware.compile("sgd", "mse")
+    aware.fit(x, np.zeros((6, 5)), epochs=1, verbose=0)
+    artifact = to_tflite(aware, scheme="int8")
+    # The file gathers rows of a table, and multiplies.
+    assert not {"UNSORTED_SEGMENT_SUM", "SEGMENT_SUM", "MUL"}.intersection(artifact.report.ops)
+    assert artifact.report.parity[0].correlation > 0.999
+
+
+def test_activations_that_the_converter_merges_have_one_range():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    h = L.Conv2D(6, 3)(inputs)
+    one, two = L.Activation("relu")(h), L.ReLU()(h)
+    # The second shares the range of what it is joined with.
+    h = L.concatenate([L.Conv2D(6, 1)(one), two])
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(h)))
+    aware = quantize_aware(model)
+    x = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype("float32")
+    aware(x[:20], training=True)
+    aware(x[20:], training=True)
+    assert to_tflite(aware, scheme="int8").report.parity[0].correlation > 0.999

@@ -26,6 +26,24 @@ def test_without_data_samples_are_random_and_the_same_each_time(convnet) -> None
     np.testing.assert_array_equal(one["image"], two["image"])
 
 
+def model_of_a_sequence(last: keras.layers.Layer) -> keras.Model:
+    inputs = keras.Input((None, 3))
+    h = keras.layers.Conv1D(4, 7, strides=3)(keras.layers.Conv1D(4, 7, strides=3)(inputs))
+    return keras.Model(inputs, last(h))
+
+
+def test_a_random_sequence_is_as_long_as_the_model_needs() -> None:
+    face = interface(model_of_a_sequence(keras.layers.GlobalMaxPooling1D()))
+    (sequence,) = draw(face, None, [])[0].values()
+    assert sequence.shape == (8, 32, 3)
+
+
+def test_a_model_that_takes_no_random_sequence_is_refused() -> None:
+    face = interface(model_of_a_sequence(keras.layers.Reshape((5, 4))))
+    with pytest.raises(ModelError, match=r"open sizes are 8, 32, 128, 512 .*give calibration="):
+        draw(face, None, [])
+
+
 def test_a_note_says_how_much_of_the_data_is_used(convnet) -> None:
     notes: list[str] = []
     data = np.zeros((600, 8, 8, 1), "float32")

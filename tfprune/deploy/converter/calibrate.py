@@ -31,15 +31,21 @@ def calibration_samples(
 
 
 def random_samples(
-    inputs: Sequence[TensorSpec], count: int, vocabulary: Mapping[str, int], *, seed: int = 0
+    inputs: Sequence[TensorSpec],
+    count: int,
+    vocabulary: Mapping[str, int],
+    *,
+    seed: int = 0,
+    open_size: int = 8,
 ) -> Samples:
     """Return random samples: normal for floats, uniform for integers.
 
     Args:
-        inputs: What the model takes; open sizes other than the batch become 8.
+        inputs: What the model takes.
         count: Number of samples.
         vocabulary: Number of values of each input of indices, by name.
         seed: The same seed gives the same samples.
+        open_size: What open sizes other than the batch become.
     """
     rng = np.random.default_rng(seed)
     samples = {}
@@ -47,7 +53,7 @@ def random_samples(
         high = vocabulary.get(spec.name, 256 if spec.dtype == "uint8" else 2)
         samples[spec.name] = random_input(
             rng,
-            full_shape((-1, *spec.shape[1:]), count, 8),
+            full_shape((-1, *spec.shape[1:]), count, open_size),
             spec.dtype,
             whole=(0, high),
             indices=spec.name in vocabulary,

@@ -11,8 +11,9 @@ import numpy as np
 from tfprune.runtime.flatbuffer import Reader
 from tfprune.workers.arrays import load_arrays
 
-# The calibrator gives a tensor that was always zero the range up to the smallest float.
-_ZEROS = 1e-6
+# The calibrator gives a tensor that was always zero the range up to the smallest float. A constant
+# this small is the epsilon of a norm whose variance was always zero.
+_ZEROS, _EPSILON = 3e-6, 1e-5
 
 
 def convert_saved_model(
@@ -68,16 +69,17 @@ def convert_saved_model(
     if io != "float32":
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)
-    with _ranges_of_zeros_widened():
+    with _ranges_of_constants_widened():
         Path(target).write_bytes(converter.convert())
 
 
 @contextlib.contextmanager
-def _ranges_of_zeros_widened() -> Iterator[None]:
-    """Calibrate a tensor that is zero for all samples to the range from 0 to 1.
+def _ranges_of_constants_widened() -> Iterator[None]:
+    """Calibrate a tensor that is the same number for all samples to a range that kernels take.
 
     From 0 to 0, its scale would be so small that no kernel of XNNPACK takes it, and no bias that
-    is stored with it fits into 32 bits.
+    is stored with it fits into 32 bits. Around any other number, the converter lets the range
+    begin below 0, and the kernel of 1 / sqrt ends the process.
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
@@ -102,7 +104,13 @@ def _widened(data: bytes) -> bytes:
                 continue
             low, high = (reader.vector(table, field, "<f4") for field in (0, 1))
             span = reader.span(table, 1, 4)
-            if span is not None and high.size == 1 and max(*abs(low), *abs(high)) < _ZEROS:
+            if span is None or high.size != 1:
+                continue
+            largest, below = max(*abs(low), *abs(high)), reader.span(table, 0, 4)
+            constant = below is not None and low[0] == high[0] > 0
+            if constant and below is not None:
+                struct.pack_into("<f", edited, below.start, 0.0)
+            if largest < (_EPSILON if constant else _ZEROS):
                 struct.pack_into("<f", edited, span.start, 1.0)
     return bytes(edited)
 

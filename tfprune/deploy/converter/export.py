@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfprune.deploy.converter.assigned_weights import check_assigned
 from tfprune.deploy.converter.rewrites.draws import refuse_draws
 from tfprune.deploy.converter.rewrites.graph import functions_of
-from tfprune.graph.model_signature import Interface, generation, kinds_of
+from tfprune.graph.model_signature import Assigned, Interface, generation, kinds_of
 from tfprune.keras_support.internals import all_layers
 from tfprune.runtime.artifact import TensorSpec
 
@@ -25,7 +26,7 @@ def export(
         unroll: Unroll recurrent layers.
 
     Raises:
-        ConversionError: The outputs depend on random numbers.
+        ConversionError: The outputs depend on random numbers, or on earlier calls.
     """
     import tensorflow as tf
 
@@ -39,10 +40,11 @@ def export(
     ]
     names: list[str] = []
     private = _is_private(interface)
+    assigned: Assigned = {}
 
     def serve(flat: Sequence[Any]) -> dict[str, Any]:
         arrays = {spec.name: x for spec, x in zip(interface.inputs, flat, strict=True)}
-        outputs = called(interface, arrays)
+        outputs = called(interface, arrays, assigned)
         names[:] = outputs
         # An output that is an input or another output would lose its name in the file.
         return {name: tf.identity(value) for name, value in outputs.items()}
@@ -58,18 +60,22 @@ def export(
         if private:
             function = _frozen(function, specs, names)
         tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
+    if assigned:
+        check_assigned(interface, batch or 1)
     with functions_of(folder) as functions:
         refuse_draws(functions, interface.model.name, means=interface.mean_draws)
     return tuple(names)
 
 
-def called(interface: Interface, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def called(
+    interface: Interface, arrays: Mapping[str, Any], assigned: Assigned | None = None
+) -> dict[str, Any]:
     """Return a model's outputs by name, with operations named as in the file."""
     import tensorflow as tf
 
     outermost = tf.name_scope("model") if _is_private(interface) else contextlib.nullcontext()
     with _scopes_named_as_layers(tf.compat.v1.get_default_graph()), outermost:
-        return interface.call(arrays)
+        return interface.call(arrays, assigned)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
 from tfprune.deploy.verify.parity import check_agreement, parity
 from tfprune.deploy.verify.reference import (
+    batch_matters,
     check_path,
     draw,
     file_outputs,
@@ -136,12 +137,17 @@ def to_onnx(
         task.advance()
         actual, specs = _run(data, compared, time_limit_s)
         task.advance()
-        expected = model_outputs(face, compared)
+        expected = model_outputs(face, compared, batch)
         task.advance()
     found = tuple(
         parity(name, expected[name], actual[name], data=origin, fraction=bound) for name in outputs
     )
-    check_agreement(found, "the ONNX file", "compare on representative data (calibration=)")
+    check_agreement(
+        found,
+        "the ONNX file",
+        "compare on representative data (calibration=)",
+        lambda: batch_matters(face, compared, expected) if batch is None else "",
+    )
     notes += _layout(data)
     used = versions(model, ["tf2onnx", "onnx", "onnxruntime"])
     report = _report(data, specs, used, found, notes)

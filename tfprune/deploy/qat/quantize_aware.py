@@ -27,7 +27,6 @@ from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import Weights, operations, read_weights, rebuild
-from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.filters import Filter, as_filters
@@ -183,6 +182,7 @@ class _Rounding(FlatEdits):
         self.shared = shared
         self.graph = graph = OperationGraph(flat)
         operations = chosen(list(graph.operations.values()), skip)
+        operations = [op for op in operations if op.name not in graph.fixed]
         self.kinds = kinds_of(operations)
         self.inside = {
             op.name: made
@@ -208,12 +208,17 @@ class _Rounding(FlatEdits):
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
         calls = self.graph.calls[op.name]
-        if moves(op) or isinstance(op, Weight | Constant) or not calls or not calls[0].inputs:
+        if moves(op) or not calls:
             return None
         if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
             return None
         args, kwargs = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
-        return rounded_inside(op, args, kwargs, counts_of(self.shared.get(op.name, ())))
+        makers = [self.graph.makers[ref.index].name for ref in calls[0].inputs]
+        fixed = [index for index, name in enumerate(makers) if name in self.graph.fixed]
+        counts = counts_of(self.shared.get(op.name, ()))
+        made = rounded_inside(op, args, kwargs, counts, fixed)
+        self.graph.kernels.update((makers[i], op.name) for i in (made.fixed if made else ()))
+        return made
 
     def rounds(self, op: Any) -> bool:
         """Return whether a new operation rounds its weights and what it computes."""

@@ -20,7 +20,7 @@ FIXED_LIMITS = {
 MOMENTUM = 0.99
 
 # A tensor of a smaller range was always zero.
-_ZEROS = 1e-6
+_ZEROS = 3e-6
 
 # Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []

@@ -1,7 +1,8 @@
 """Any layer or operation under the rounding of an int8 file, by the operations that it runs."""
 
+import contextlib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,21 +13,18 @@ from keras.backend import standardize_dtype
 
 from tfprune.deploy.qat.kept import Kept, Shared, padded
 from tfprune.deploy.qat.ranges import ActivationRange, traced
-from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
-from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
+from tfprune.deploy.qat.step_rounding import (
+    StepRounding,
+    as_weight,
+    in_own_range,
+    never_trivial,
+    scaled_axes,
+)
+from tfprune.deploy.qat.stored_steps import EXACT, PRODUCTS, TABLES, StepGraph, Stored
 from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
 from tfprune.errors import ModelError
 from tfprune.graph.rebuild import Edits
 from tfprune.keras_support.internals import all_layers, mask_of, takes_training, with_mask
-
-# A weight that only these read is as exact as the file's 32-bit biases, or is not read as a number.
-_EXACT = frozenset({"AssignVariableOp", "BiasAdd", "Shape"})
-# The axes of a kernel for which the file has scales of their own.
-_CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
-    ({"Conv2D", "Conv3D"}, (-1,)),
-    ({"DepthwiseConv2dNative"}, (-2, -1)),
-    ({"Conv2DBackpropInput", "Conv3DBackpropInputV2"}, (-2,)),
-)
 
 _GRAPHS: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
@@ -75,14 +73,22 @@ class QuantisedCall(keras.layers.Layer):
     Args:
         inner: The layer or operation.
         clusters: The number of groups of equal weights in each of its weights, 0 for free ones.
+        fixed: The numbers of the tensors it is called with that are kernels in the file.
         **kwargs: Arguments of every layer.
     """
 
-    def __init__(self, inner: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        clusters: Sequence[int] = (),
+        fixed: Sequence[int] = (),
+        **kwargs: Any,
+    ) -> None:
         # Numbers keep their type until the layer itself changes it.
         super().__init__(autocast=False, **kwargs)
         self.inner = inner
         self.clusters = tuple(clusters)
+        self.fixed = tuple(fixed)
         self.supports_jit = getattr(inner, "supports_jit", True)
         self.supports_masking = True
         if getattr(inner, "use_cudnn", None):
@@ -109,29 +115,38 @@ class QuantisedCall(keras.layers.Layer):
         if layers and not self.inner.built:
             args, kwargs = unpacked(_symbolic(self.given), rest)
             self.inner(*args, **kwargs)
-        graph = StepGraph(self._recorded())
+        with keras.StatelessScope() as scope:
+            graph = StepGraph(self._recorded(scope.state_mapping))
+        trained = [id(one) for one in getattr(self.inner, "trainable_variables", ())]
+        self.assigns = any(key in scope.state_mapping for key in trained)
         self.covers_output = bool(graph.covers_output())
         self.stored = graph.stored(self.covers_output)
         self.ranges = [
-            None if one.fixed or one.table or one.joins else self._range(index, one)
+            None if one.fixed or one.table or one.joins or one.weight else self._range(index, one)
             for index, one in enumerate(self.stored)
         ]
         uses: dict[int, set[str]] = {}
         for variable, value in graph.recording.reads:
             uses.setdefault(id(variable), set()).update(graph.uses(value))
         self.rounded = [
-            variable for variable in self._inner_weights() if uses.get(id(variable), set()) - _EXACT
+            variable for variable in self._inner_weights() if uses.get(id(variable), set()) - EXACT
         ]
+        self.fixed_uses = [sorted(graph.uses(one) - EXACT) for one in graph.recording.fixed]
         self.uses = [sorted(uses[id(variable)]) for variable in self.rounded]
         counts = padded(self.clusters)
         count = {id(variable): next(counts) for variable in getattr(self.inner, "weights", ())}
         self.kept = [
-            Kept(self, variable.shape, _scaled_axes(variable, kinds), count[id(variable)])
+            Kept(self, variable.shape, scaled_axes(variable, kinds), count[id(variable)])
             if {*PRODUCTS, *TABLES}.intersection(kinds)
             else None
             for variable, kinds in zip(self.rounded, self.uses, strict=True)
         ]
         self.built = True
+
+    def kernels(self) -> tuple[int, ...]:
+        """Return which of the fixed tensors products read."""
+        read = zip(self.fixed, self.fixed_uses, strict=True)
+        return tuple(index for index, uses in read if PRODUCTS.intersection(uses))
 
     def _range(self, index: int, stored: Stored) -> ActivationRange:
         made = ActivationRange(about_zero=stored.about_zero, name=f"step_{index}_range")
@@ -145,21 +160,22 @@ class QuantisedCall(keras.layers.Layer):
         weights = getattr(self.inner, "weights", [])
         return [variable for variable in weights if "float" in str(variable.dtype)]
 
-    def _recorded(self) -> Recording:
+    def _recorded(self, assigned: Container[int]) -> Recording:
         recording = Recording()
 
         def note(step: Step) -> None:
             recording.steps.append(step)
 
         def read(variable: Any, value: Any) -> Any:
-            if "float" not in str(variable.dtype):
+            if "float" not in str(variable.dtype) or id(variable) in assigned:
                 return value
             tensor = tf.convert_to_tensor(value)
             recording.reads.append((variable, tensor))
             return tensor
 
         def trace(tensors: Any, masks: Any) -> Any:
-            recording.inputs.extend(tensors)
+            for index, tensor in enumerate(tensors):
+                (recording.fixed if index in self.fixed else recording.inputs).append(tensor)
             args, kwargs = unpacked(list(map(with_mask, tensors, masks)), self.rest)
             places = Places(self._inner_layers())
             outputs = run_watched(places, note, read, lambda: self.inner(*args, **kwargs))
@@ -196,12 +212,17 @@ class QuantisedCall(keras.layers.Layer):
         return tree.map_structure(with_mask, outputs, tree.pack_sequence_as(outputs, masks))
 
     def _run(self, tensors: Any, training: bool | None) -> Any:
+        tensors = list(tensors)
+        for index, uses in zip(self.fixed, self.fixed_uses, strict=True):
+            tensors[index] = as_weight(tensors[index], uses)
         args, kwargs = unpacked(tensors, self.rest)
         rounding = StepRounding(self.stored, self.ranges, training)
         position = {id(variable): index for index, variable in enumerate(self.rounded)}
         exact = {id(one) for one in self._inner_weights()} - set(position)
 
         def read(variable: Any, value: Any) -> Any:
+            if id(variable) in assigned:
+                return value
             index = position.get(id(variable))
             if index is not None:
                 return self._as_stored(index, tf.convert_to_tensor(value))
@@ -212,7 +233,27 @@ class QuantisedCall(keras.layers.Layer):
         if takes_training(self.inner) and training is not None:
             kwargs = {**kwargs, "training": training}
         places = Places(self._inner_layers())
-        return run_watched(places, rounding.change, read, lambda: self.inner(*args, **kwargs))
+        with self._trained_weights_kept() as assigned:
+            return run_watched(places, rounding.change, read, lambda: self.inner(*args, **kwargs))
+
+    @contextlib.contextmanager
+    def _trained_weights_kept(self) -> Iterator[Mapping[int, Any]]:
+        """Keep what is assigned to trained weights in a `with` block inside it.
+
+        A kernel that is assigned itself times a mask would otherwise become the rounded one, in
+        which no small step of training is left.
+
+        Yields:
+            What is assigned while entered, by the identity of the variable.
+        """
+        if not self.assigns:
+            yield {}
+            return
+        with keras.StatelessScope() as scope:
+            yield scope.state_mapping
+        for variable in self.inner.non_trainable_variables:
+            if id(variable) in scope.state_mapping:
+                variable.assign(scope.state_mapping[id(variable)])
 
     def _as_stored(self, index: int, value: Any) -> Any:
         """Return a weight as the file stores it for the operations that read it."""
@@ -222,11 +263,7 @@ class QuantisedCall(keras.layers.Layer):
         if not uses - TABLES or traced():
             value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
-        fixed = ops.cast(ops.stop_gradient(value), "float32")
-        low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
-        value32 = ops.cast(value, "float32")
-        rounded = tf.quantization.fake_quant_with_min_max_vars(fixed, low, high)
-        return ops.cast(value32 + ops.stop_gradient(rounded - value32), value.dtype)
+        return in_own_range(value)
 
     def compute_output_spec(self, tensors: Any, training: bool | None = None) -> Any:
         """Return the output of the layer or operation."""
@@ -266,6 +303,7 @@ class QuantisedCall(keras.layers.Layer):
         inner = keras.saving.serialize_keras_object(self.inner)
         own = {"inner": inner, "given": self.given, "rest": self.rest}
         own |= {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        own |= {"fixed": list(self.fixed)} if self.fixed else {}
         return {**super().get_config(), **own}
 
     def get_build_config(self) -> None:
@@ -281,13 +319,6 @@ class QuantisedCall(keras.layers.Layer):
         made = cls(inner, **config)
         made.prepare(_symbolic(given), rest)
         return made
-
-
-def _scaled_axes(variable: Any, uses: Sequence[str]) -> list[int]:
-    """Return the axes over which one scale of a weight extends, by what reads it."""
-    rank = len(variable.shape)
-    channels = next((axes for kinds, axes in _CHANNELS if kinds.intersection(uses)), ())
-    return [axis for axis in range(rank) if axis - rank not in channels]
 
 
 def _symbolic(given: Sequence[Any]) -> list[Any]:
@@ -324,7 +355,11 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
 
 
 def rounded_inside(
-    operation: Any, args: Any, kwargs: Any, clusters: Sequence[int] = ()
+    operation: Any,
+    args: Any,
+    kwargs: Any,
+    clusters: Sequence[int] = (),
+    fixed: Sequence[int] = (),
 ) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
@@ -333,7 +368,12 @@ def rounded_inside(
         args: The arguments that it is called with, with symbolic tensors.
         kwargs: Those given by name.
         clusters: As in `QuantisedCall`.
+        fixed: The numbers of the tensors that depend on no input of the model.
     """
-    made = QuantisedCall(Edits().remake(operation, operation.name), clusters, name=operation.name)
+    inner = Edits().remake(operation, operation.name)
+    made = QuantisedCall(inner, clusters, fixed, name=operation.name)
     made.prepare(*packed(args, kwargs))
-    return made if made.stored or made.rounded else None
+    kernels = made.kernels()
+    if kernels != made.fixed:
+        return rounded_inside(operation, args, kwargs, clusters, kernels)
+    return made if made.stored or made.rounded or made.fixed else None

@@ -1,7 +1,7 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
 from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
 from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import is_keras_operation, with_mask
 
 # They only move numbers, so their output needs no new range.
@@ -35,6 +36,9 @@ class OperationGraph:
         readers: The readers of the outputs of each, by name; None stands for an output of the
             model.
         covered: The names of those whose output is rounded inside already.
+        kernels: Pairs of names: of an operation and its reader, which rounds it as a kernel.
+        fixed: The names of those that depend on no input. A file has what the last of them
+            compute as constants, so only that is rounded.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -44,15 +48,21 @@ class OperationGraph:
         self.calls: dict[str, list[Call]] = defaultdict(list)
         self.readers: dict[str, list[Any]] = defaultdict(list)
         self.covered: set[str] = set()
+        self.kernels: set[tuple[str, str]] = set()
+        depend = set(self.makers)
         for call in graph.calls:
             self.makers.update((ref.index, call.op) for ref in call.outputs)
             self.outputs.setdefault(call.op.name, [self.values[one.index] for one in call.outputs])
             self.calls[call.op.name].append(call)
             for ref in call.inputs:
                 self.readers[self.makers[ref.index].name].append(call.op)
+            reads = not isinstance(call.op, Weight | Constant)
+            if reads and depend.intersection(ref.index for ref in call.inputs):
+                depend.update(ref.index for ref in call.outputs)
         for ref in tree.flatten(graph.outputs):
             self.readers[self.makers[ref.index].name].append(None)
         self.operations = {op.name: op for op in self.makers.values()}
+        self.fixed = set(self.operations) - {self.makers[index].name for index in depend}
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
@@ -102,6 +112,8 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         if kind_of(operation) in _MOVERS + _KEEPERS:
             for source in graph.sources(operation):
                 name_alike(names[name], names[source.name])
+    for name, first in _computed_before(graph):
+        name_alike(names[name], names[first])
     # Operations read by something other than joins and operations with the same range.
     bound = {
         names[name]
@@ -126,6 +138,27 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
     return names
 
 
+def _computed_before(graph: OperationGraph) -> Iterator[tuple[str, str]]:
+    """Yield activations, each with the first one that computes the same from the same tensor.
+
+    The converter merges them: with two ranges, the one that is left would stay float.
+    """
+    found: dict[Any, str] = {}
+    for name, operation in graph.operations.items():
+        calls = graph.calls[name]
+        if not calls or len(calls[0].inputs) != 1:
+            continue
+        if _is_relu(operation):
+            made: Any = getattr(operation, "max_value", None)
+        elif isinstance(operation, keras.layers.Activation):
+            made = operation.activation
+        else:
+            continue
+        first = found.setdefault((made, calls[0].inputs), name)
+        if first != name:
+            yield name, first
+
+
 def moves(operation: Any) -> bool:
     """Return whether an operation of Keras only moves numbers, or rounds to its input's range."""
     return kind_of(operation) in _MOVERS + _KEEPERS + _JOINS
@@ -140,6 +173,12 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
         return False
     if operation.name in folded:
         return False
+    if operation.name in graph.fixed:
+        return not all(
+            one is not None
+            and (one.name in graph.fixed or (operation.name, one.name) in graph.kernels)
+            for one in graph.readers[operation.name]
+        )
     if isinstance(operation, keras.layers.PReLU) or kind_of(operation) in _KEEPERS + _JOINS:
         return True
     # The converter fuses a ReLU into the operation before it, except into these. The input of a

@@ -7,11 +7,17 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.converter.rewrites.integers import HIDDEN_BELOW, HIDES
-from tfprune.deploy.qat.ranges import ActivationRange, traced
-from tfprune.deploy.qat.stored_steps import JOINS, MOVES, Stored, hidden_by
+from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.deploy.qat.stored_steps import JOINS, MOVES, PRODUCTS, Stored, hidden_by
 from tfprune.deploy.qat.watched_steps import Step, apart_place, key
 
 _NEARLY_ZERO = 1e-30
+# The axes of a kernel for which the file has scales of their own.
+_CHANNELS: tuple[tuple[set[str], tuple[int, ...]], ...] = (
+    ({"Conv2D", "Conv3D"}, (-1,)),
+    ({"DepthwiseConv2dNative"}, (-2, -1)),
+    ({"Conv2DBackpropInput", "Conv3DBackpropInputV2"}, (-2,)),
+)
 
 
 class StepRounding:
@@ -45,6 +51,8 @@ class StepRounding:
         apart = self._index.get(apart_place(step.place))
         if stored.joins is not None:
             return self._for_choice(self._index[stored.joins], step) if traced() else None
+        if stored.weight:
+            return [as_weight(first, stored.weight)]
         if stored.table:
             first = _as_row(step.inputs[0], first)
         elif stored.hides is not None:
@@ -130,6 +138,29 @@ class StepRounding:
         if traced():
             chosen = tf.quantization.fake_quant_with_min_max_vars(chosen, below, high)
         return ops.cast(chosen, inputs[3 - hides].dtype)
+
+
+def scaled_axes(weight: Any, uses: Sequence[str]) -> list[int]:
+    """Return the axes over which one scale of a weight extends, by what reads it."""
+    rank = len(weight.shape)
+    channels = next((axes for kinds, axes in _CHANNELS if kinds.intersection(uses)), ())
+    return [axis for axis in range(rank) if axis - rank not in channels]
+
+
+def as_weight(value: Any, uses: Sequence[str]) -> Any:
+    """Return what is computed from weights as the file stores it for what reads it."""
+    if PRODUCTS.intersection(uses):
+        return rounded_symmetric(value, scaled_axes(value, uses))
+    return in_own_range(value)
+
+
+def in_own_range(value: Any) -> Any:
+    """Return a weight with the 256 values of its range that the file has for it."""
+    fixed = ops.cast(ops.stop_gradient(value), "float32")
+    low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
+    value32 = ops.cast(value, "float32")
+    rounded = tf.quantization.fake_quant_with_min_max_vars(fixed, low, high)
+    return ops.cast(value32 + ops.stop_gradient(rounded - value32), value.dtype)
 
 
 def never_trivial(value: Any) -> Any:

@@ -27,6 +27,8 @@ MOVES = frozenset({
     "TopKV2", "Transpose", "Unpack", "While",
 })  # fmt: skip
 JOINS = frozenset({"Maximum", "Minimum", "SelectV2"})
+# A weight that only these read is as exact as the file's 32-bit biases, or is not read as a number.
+EXACT = frozenset({"AssignVariableOp", "BiasAdd", "Shape"})
 TABLES = frozenset({"Gather", "GatherV2", "ResourceGather"})
 # The second factor of these has zero point 0.
 _CENTERED = frozenset({"BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
@@ -53,6 +55,7 @@ class Stored:
         hides: Which input of a selection holds scores that are hidden, if one does.
         table: Whether it holds rows of a weight, which have the range of that.
         joins: The place of the choice that alone reads it, whose range it has.
+        weight: What reads it, if it is computed from weights alone: the file has it as a weight.
     """
 
     place: Place
@@ -61,6 +64,7 @@ class Stored:
     hides: int | None = None
     table: bool = False
     joins: Place | None = None
+    weight: tuple[str, ...] = ()
 
 
 def hidden_by(step: Step) -> float | None:
@@ -101,6 +105,11 @@ class StepGraph:
         for step in recording.steps:
             if self._depends(step):
                 self._varies |= {key(tensor) for tensor in step.outputs}
+        self._of_weights = {key(one) for one in recording.fixed}
+        self._of_weights |= {key(tensor) for _, tensor in recording.reads}
+        for step in recording.steps:
+            if self._of_weights.intersection(map(key, step.inputs)) and not self._depends(step):
+                self._of_weights |= {key(tensor) for tensor in step.outputs}
         self._fused = self._in_gelu() | self._in_hard_swish()
 
     def _depends(self, step: Step) -> bool:
@@ -124,7 +133,7 @@ class StepGraph:
         """Return the operation whose values a tensor holds, perhaps moved; None for an input."""
         step = self.maker.get(key(tensor))
         while step is not None and step.kind in MOVES:
-            if step.kind in ("While", "StatelessWhile") or self._is_lookup(step):
+            if step.kind in ("While", "StatelessWhile") or self._is_lookup(step) or _counts(step):
                 return step
             moved = [one for one in step.inputs if self.varies(one) and _is_float(one)]
             step = self.maker.get(key(moved[0])) if moved else None
@@ -142,6 +151,9 @@ class StepGraph:
         for step in self.recording.steps:
             if (choice := self._choice(step)) is not None:
                 found[step.place] = Stored(step.place, joins=choice.place)
+                continue
+            if self._makes_weight(step) and (uses := self.uses(step.outputs[0]) - EXACT):
+                found[step.place] = Stored(step.place, weight=tuple(sorted(uses)))
                 continue
             if not self._is_stored(step) or key(step.outputs[0]) in last:
                 continue
@@ -174,7 +186,9 @@ class StepGraph:
     def _is_stored(self, step: Step) -> bool:
         if not step.outputs or step.kind == "Placeholder":
             return False
-        if step.kind in MOVES and not self._is_joint(step) and not self._is_lookup(step):
+        if step.kind in MOVES and not (
+            self._is_joint(step) or self._is_lookup(step) or _counts(step)
+        ):
             return False
         tensor = step.outputs[0]
         if not tensor.dtype.is_floating or not self.varies(tensor) or id(step) in self._fused:
@@ -193,6 +207,12 @@ class StepGraph:
             other = reader.inputs[1 - position]
             return self.varies(other) or len(other.shape) > 1
         return not (reader.kind in RELUS and step.kind in _TAKES_RELU)
+
+    def _makes_weight(self, step: Step) -> bool:
+        """Return whether a step computes, and does not only move, a weight from others."""
+        if step.kind in MOVES or len(step.outputs) != 1 or not step.outputs[0].dtype.is_floating:
+            return False
+        return key(step.outputs[0]) in self._of_weights
 
     def _is_joint(self, step: Step) -> bool:
         """Return whether a step chooses among values of different ranges."""
@@ -292,14 +312,17 @@ class StepGraph:
         return chain
 
     def uses(self, value: Any) -> set[str]:
-        """Return the kinds of the operations that read a value, perhaps moved."""
+        """Return the kinds of the operations that read a value, perhaps moved.
+
+        What computes a weight from it is none of them.
+        """
         found: set[str] = set()
         todo = [value]
         while todo:
             for step, _ in self.after(todo.pop()):
                 if step.kind in MOVES and not self._is_lookup(step):
                     todo += step.outputs
-                else:
+                elif not self._makes_weight(step):
                     found.add("BiasAdd" if self._adds_bias(step) else step.kind)
         return found
 
@@ -309,6 +332,13 @@ class StepGraph:
         return step.kind in SUMS and any(
             one is not None and one.kind in PRODUCTS and not self._is_stored(one) for one in made
         )
+
+
+def _counts(step: Step) -> bool:
+    """Return whether a step makes floats of integers or of a mask, which have no range."""
+    if step.kind != "Cast":
+        return False
+    return bool(step.outputs[0].dtype.is_floating and not step.inputs[0].dtype.is_floating)
 
 
 def _is_float(tensor: Any) -> bool:

@@ -217,12 +217,14 @@ class Recording:
         steps: The operations, in order.
         reads: The variables that were read, each with the tensor of its value.
         inputs: The tensors that the call was given.
+        fixed: Those given that are the same in every call, apart.
         outputs: The tensors that it returned.
     """
 
     steps: list[Step] = field(default_factory=list)
     reads: list[tuple[Any, Any]] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
+    fixed: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
 
 

@@ -2,13 +2,14 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples, random_samples
+from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.errors import ModelError, OptionError
 from tfprune.graph.model_signature import Interface, generation
 from tfprune.runtime.artifact import report_path
@@ -19,7 +20,11 @@ from tfprune.workers import pool
 from tfprune.workers.arrays import load_arrays, save_arrays
 
 _RANDOM_SAMPLES = 8
+# Tried one after the other: what a model reduces may have nothing left of a short sequence.
+_OPEN_SIZES = (8, 32, 128, 512)
 _COMPARED_SAMPLES = 32
+# What the sizes of batches change in the last digits.
+_SAME = 1e-3
 
 
 def draw(face: Interface, data: Any, notes: list[str]) -> tuple[Samples, str]:
@@ -28,12 +33,43 @@ def draw(face: Interface, data: Any, notes: list[str]) -> tuple[Samples, str]:
     Without data they are random. `notes` gets a note when not all of the data is used.
     """
     if data is None:
-        return random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary), "random"
+        return _random(face), "random"
     samples, total = calibration_samples(data, face.inputs)
     used = len(next(iter(samples.values())))
     if used != total:
         notes.append(f"{used} of {total or 'many'} calibration samples were used")
     return samples, "calibration"
+
+
+def _random(face: Interface) -> Samples:
+    """Return random samples, of the least size that the model takes where it leaves one open.
+
+    Raises:
+        ModelError: It takes none of those tried.
+    """
+    is_open = any(-1 in spec.shape[1:] for spec in face.inputs)
+    for size in _OPEN_SIZES if is_open else _OPEN_SIZES[:1]:
+        made = random_samples(face.inputs, _RANDOM_SAMPLES, face.vocabulary, open_size=size)
+        reason = _failure(face, made) if is_open else ""
+        if not reason:
+            return made
+    raise ModelError(
+        f"model {face.model.name!r} fails on inputs whose open sizes are "
+        f"{', '.join(map(str, _OPEN_SIZES))} ({reason}); give calibration= or input_shape="
+    )
+
+
+def _failure(face: Interface, samples: Samples) -> str:
+    """Return why a model fails on samples, "" if it does not."""
+    import tensorflow as tf
+
+    try:
+        model_outputs(face, samples)
+    except ModelError:
+        raise
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return ""
 
 
 def some(samples: Samples) -> Samples:
@@ -43,11 +79,35 @@ def some(samples: Samples) -> Samples:
     return {name: array[index] for name, array in samples.items()}
 
 
-def model_outputs(face: Interface, samples: Samples) -> dict[str, np.ndarray]:
-    """Return a model's outputs by name, run in pieces of its batch where that is fixed."""
+def batch_matters(face: Interface, samples: Samples, expected: Mapping[str, np.ndarray]) -> str:
+    """Return words on it if a model gives other outputs for single samples, else ""."""
+    if face.inputs[0].shape[0] != -1:
+        return ""
+    alone = model_outputs(face, samples, 1)
+    found = (
+        parity(name, expected[name], alone[name], data="", fraction=_SAME) for name in expected
+    )
+    if all(map(agrees, found)):
+        return ""
+    return (
+        "; the model itself gives a sample other outputs when it is alone in its batch: give the "
+        "size of its batches with batch="
+    )
+
+
+def model_outputs(
+    face: Interface, samples: Samples, batch: int | None = None
+) -> dict[str, np.ndarray]:
+    """Return a model's outputs by name, run in pieces of its batch where that is fixed.
+
+    Args:
+        face: The model.
+        samples: Its inputs by name.
+        batch: The size of pieces, where the model leaves its batch open; None: all samples.
+    """
     step = face.inputs[0].shape[0]
     count = len(next(iter(samples.values())))
-    step = count if step == -1 else step
+    step = (batch or count) if step == -1 else step
     pieces: list[dict[str, np.ndarray]] = []
     for start in range(0, count, step):
         index = np.arange(start, start + step) % count
