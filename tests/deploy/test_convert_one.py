@@ -6,6 +6,7 @@ import pytest
 
 from tfprune.deploy.convert_one import convert_one
 from tfprune.deploy.converter.options import Options
+from tfprune.deploy.qat.quantize_aware import quantize_aware
 from tfprune.errors import ConversionError
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.artifact import Artifact
@@ -230,6 +231,34 @@ def test_the_sizes_of_images_can_be_fixed(scheme):
     x = np.random.default_rng(0).normal(size=(40, 8, 8, 3))
     report = convert(model, scheme=scheme, calibration=x, input_shape=(8, 8, 3)).report
     assert report.inputs[0].shape == (-1, 8, 8, 3)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_tokens_that_a_model_takes_as_floats_stay_the_tokens_they_are(trained):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, L.Dense(4)(L.Flatten()(L.Embedding(300, 16)(inputs))))
+    x = np.random.default_rng(0).integers(0, 300, (40, 16)).astype("float32")
+    source = model
+    if trained:
+        source = quantize_aware(model)
+        source.compile(keras.optimizers.SGD(0.0), "mse")
+        source.fit(x, model.predict(x, verbose=0), verbose=0)
+        plain, rounded = (one.predict(x, verbose=0).ravel() for one in (model, source))
+        assert np.corrcoef(plain, rounded)[0, 1] > 0.999
+    report = convert(source, scheme="int8", calibration=x).report
+    assert report.inputs[0].dtype == "float32"
+    assert report.parity[0].correlation > 0.999
+
+
+def test_a_norm_of_one_number_ends_no_process():
+    """Its variance is 0 and the root's argument epsilon, whatever the input."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 1))
+    h = inputs + L.LayerNormalization(epsilon=1e-6)(L.Dense(1)(inputs))
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(h)))
+    x = np.random.default_rng(0).normal(size=(40, 16, 1)).astype("float32")
+    assert convert(model, scheme="int8", calibration=x, bound=0.2).report.parity[0].samples == 32
 
 
 class AboutTheMean(keras.layers.Layer):

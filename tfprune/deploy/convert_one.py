@@ -158,7 +158,8 @@ def _sharing(
     with observing():
         for start in range(0, count, BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            model_outputs(ranged, {name: array[batch] for name, array in samples.items()})
+            arrays = {name: array[batch] for name, array in samples.items()}
+            aware(face.arguments(arrays), training=False)
     notes.append("weights that are equal in the model are equal in the file")
     return ranged
 

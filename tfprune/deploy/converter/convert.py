@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.runtime.flatbuffer import Reader
+from tfprune.runtime.flatbuffer import Reader, parse
 from tfprune.workers.arrays import load_arrays
 
 # The calibrator gives a tensor that was always zero the range up to the smallest float. A constant
@@ -69,24 +69,36 @@ def convert_saved_model(
     if io != "float32":
         converter.inference_input_type = tf.as_dtype(io)
         converter.inference_output_type = tf.as_dtype(io)
-    with _ranges_of_constants_widened():
-        Path(target).write_bytes(converter.convert())
+    with _ranges_that_kernels_take():
+        try:
+            data = converter.convert()
+        except ValueError as error:
+            if "Model input is not dequantized" not in str(error):
+                raise
+            # All float inputs hold whole numbers, which the file takes as they are.
+            converter.inference_input_type = tf.float32
+            data = converter.convert()
+    Path(target).write_bytes(data)
 
 
 @contextlib.contextmanager
-def _ranges_of_constants_widened() -> Iterator[None]:
-    """Calibrate a tensor that is the same number for all samples to a range that kernels take.
+def _ranges_that_kernels_take() -> Iterator[None]:
+    """Calibrate to ranges that the kernels compute with.
 
-    From 0 to 0, its scale would be so small that no kernel of XNNPACK takes it, and no bias that
-    is stored with it fits into 32 bits. Around any other number, the converter lets the range
-    begin below 0, and the kernel of 1 / sqrt ends the process.
+    A tensor that is the same number for all samples gets a wider range. From 0 to 0, its scale
+    would be so small that no kernel of XNNPACK takes it, and no bias that is stored with it fits
+    into 32 bits. Around any other number, the converter lets the range begin below 0, and the
+    kernel of 1 / sqrt ends the process.
+
+    A float tensor that is only cast to integers, such as tokens that a model takes as floats, gets
+    none: rounded to 256 values and cast, a number would be another one.
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     plain = Calibrator.calibrate
 
     def calibrate(self: Any, dataset_gen: Any) -> bytes:
-        return _widened(bytes(plain(self, dataset_gen)))
+        return _taken(bytes(plain(self, dataset_gen)))
 
     Calibrator.calibrate = calibrate
     try:
@@ -95,12 +107,21 @@ def _ranges_of_constants_widened() -> Iterator[None]:
         Calibrator.calibrate = plain
 
 
-def _widened(data: bytes) -> bytes:
+def _taken(data: bytes) -> bytes:
     edited, reader = bytearray(data), Reader(data)
-    for graph in reader.tables(reader.follow(0), 2):
-        for tensor in reader.tables(graph, 0):
+    graphs = reader.tables(reader.follow(0), 2)
+    for graph, parsed in zip(graphs, parse(data).subgraphs, strict=True):
+        read = {index: op.name for op in reversed(parsed.ops) for index in op.inputs}
+        cast = {index for index, name in read.items() if name == "CAST"}
+        cast -= {index for op in parsed.ops if op.name != "CAST" for index in op.inputs}
+        for index, tensor in enumerate(reader.tables(graph, 0)):
             table = reader.table(tensor, 4)
             if table is None:
+                continue
+            if index in cast:
+                for field in (0, 1):
+                    if (span := reader.span(table, field, 4)) is not None:
+                        struct.pack_into("<I", edited, span.start - 4, 0)
                 continue
             low, high = (reader.vector(table, field, "<f4") for field in (0, 1))
             span = reader.span(table, 1, 4)

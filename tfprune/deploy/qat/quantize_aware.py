@@ -20,6 +20,7 @@ from tfprune.deploy.qat.rounding_points import (
     moves,
     range_names,
     second_factors,
+    takes_indices,
 )
 from tfprune.errors import ModelError, type_name
 from tfprune.graph.flat import FlatEdits, flat_graph
@@ -260,7 +261,8 @@ class _Rounding(FlatEdits):
         return op.name in self.norms
 
     def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
-        args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
+        if not takes_indices(call.op, self.graph):
+            args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
         return op.called(args, kwargs) if op.name in self.inside else op(*args, **kwargs)
 
     def _read(self, leaf: Any, given: Any) -> Any:

@@ -66,6 +66,8 @@ class OperationGraph:
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
+        if takes_indices(operation, self):
+            return []
         read = [ref.index for call in self.calls[operation.name] for ref in call.inputs]
         return [self.makers[i] for i in read if self.values[i].dtype.startswith("float")]
 
@@ -162,6 +164,13 @@ def _computed_before(graph: OperationGraph) -> Iterator[tuple[str, str]]:
 def moves(operation: Any) -> bool:
     """Return whether an operation of Keras only moves numbers, or rounds to its input's range."""
     return kind_of(operation) in _MOVERS + _KEEPERS + _JOINS
+
+
+def takes_indices(operation: Any, graph: OperationGraph) -> bool:
+    """Return whether an operation makes whole numbers of what it reads, such as tokens."""
+    if isinstance(operation, keras.layers.Embedding):
+        return True
+    return not any(value.dtype.startswith("float") for value in graph.outputs[operation.name])
 
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
