@@ -1,6 +1,7 @@
 """The quantization-aware class of each layer, and the folding of BatchNormalization."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,10 @@ def _is_apart(layer: Any) -> bool:
     """Return whether the class of a layer has a rule that does not apply to this layer."""
     if isinstance(layer, keras.layers.EinsumDense):
         return not is_product(layer.equation)
+    if isinstance(layer, keras.layers.LayerNormalization):
+        # Of a single number, it is its shift.
+        one = layer.weights and all(math.prod(weight.shape) == 1 for weight in layer.weights)
+        return bool(one or getattr(layer, "rms_scaling", False))
     return bool(getattr(layer, "rms_scaling", False))
 
 
