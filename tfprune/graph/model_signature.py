@@ -10,11 +10,10 @@ import numpy as np
 from tfprune.data.model_inputs import mapped
 from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.graph.inputs import given_shapes, typed
+from tfprune.keras_support.file_forms import file_forms
 from tfprune.keras_support.internals import all_layers, built_shapes
 from tfprune.keras_support.models import refuse_quantized
-from tfprune.keras_support.norms import exact_norms
 from tfprune.keras_support.randomness import fixed_seeds, means_for_draws
-from tfprune.keras_support.thread_replacements import replaced
 from tfprune.runtime.artifact import TensorSpec
 
 Assigned = dict[int, Any]
@@ -58,11 +57,8 @@ class Interface:
             arrays: The inputs by name.
             assigned: What an earlier call assigned to weights; becomes what this one did.
         """
-        import keras
-
         draws = means_for_draws() if self.mean_draws else contextlib.nullcontext()
-        norms = replaced(keras.layers.LayerNormalization, "call", exact_norms)
-        with fixed_seeds(), draws, norms, unchanged_weights(self.model, assigned):
+        with fixed_seeds(), draws, file_forms(), unchanged_weights(self.model, assigned):
             outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))

@@ -24,12 +24,16 @@ from keras.src.backend.common import KerasVariable as KerasVariable  # has `valu
 from keras.src.backend.common import global_state
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
+from keras.src.backend.tensorflow import math as _math
+from keras.src.backend.tensorflow import numpy as _numpy
 from keras.src.models.functional import Functional as Functional  # keras.Model(inputs, outputs)
 from keras.src.ops import numpy as _operations
 from keras.src.trainers.compile_utils import CompileLoss as CompileLoss  # of `compile(loss=…)`
 from keras.src.utils.naming import to_snake_case as to_snake_case
 
 AddOperation = _operations.Add  # what `x + y` makes
+fourier_transforms = _math  # the module of `fft` and `fft2`
+backend_numpy = _numpy  # the module of `zeros_like`
 
 
 def tensor_of_sizes(sizes: Sequence[int | None], dtype: Any = "float32") -> Any:

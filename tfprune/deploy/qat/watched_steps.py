@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
 import tfprune
+from tfprune.keras_support.file_forms import file_forms
 from tfprune.keras_support.internals import KerasVariable, runs_layers
-from tfprune.keras_support.norms import exact_norms
 from tfprune.keras_support.thread_replacements import replaced
 
 Place = tuple[Any, ...]
@@ -131,7 +131,7 @@ def run_watched(
     with contextlib.ExitStack() as stack:
         stack.enter_context(places.entered())
         stack.enter_context(replaced(KerasVariable, "value", make))
-        stack.enter_context(replaced(keras.layers.LayerNormalization, "call", exact_norms))
+        stack.enter_context(file_forms())
         for owner, name, step_by_step in _IN_STEPS:
             stack.enter_context(replaced(owner, name, _always(step_by_step)))
         op_callbacks.add_op_callback(callback)
