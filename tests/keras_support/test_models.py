@@ -16,6 +16,8 @@ from tfprune.keras_support.internals import layers_below
 from tfprune.keras_support.models import (
     carry_compile,
     compile_options,
+    config_of,
+    from_config,
     is_tf_keras,
     is_tfmot,
     refuse_quantized,
@@ -247,3 +249,25 @@ def test_a_learned_vocabulary_is_copied() -> None:
     assert report.error <= 1e-5
     assert small.get_layer("h").units == 8
     assert small(text).shape == (3, 2)
+
+
+class Penalty(keras.regularizers.Regularizer):
+    """Has no config, as in a script that never saves."""
+
+    def __call__(self, x):
+        return keras.ops.sum(x)
+
+
+class Ones(keras.initializers.Initializer):
+    """Has no config either."""
+
+    def __call__(self, shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+
+def test_a_layer_is_made_again_with_a_regularizer_that_has_no_config():
+    layer = keras.layers.Dense(3, kernel_regularizer=Penalty(), kernel_initializer=Ones())
+    made = from_config(layer, config_of(layer))
+    assert made.kernel_regularizer is layer.kernel_regularizer
+    assert made.kernel_initializer is layer.kernel_initializer
+    assert isinstance(layer.kernel_regularizer, Penalty)

@@ -20,7 +20,7 @@ from tfprune.keras_support.internals import (
     output_shape_given,
     takes_training,
 )
-from tfprune.keras_support.models import from_config, settle
+from tfprune.keras_support.models import config_of, from_config, settle
 
 Weights = dict[int, list[np.ndarray]]
 """The arrays of each layer, under the `id` of the original layer."""
@@ -316,7 +316,7 @@ def _activations(op: Any) -> Iterator[tuple[str, Any]]:
 
 def _config(op: Any, edits: Edits, name: str) -> dict[str, Any]:
     """Return the config of an operation in the rebuilt model."""
-    config = _without_shapes(op.get_config())
+    config = _without_shapes(config_of(op))
     if "name" in config:
         config["name"] = name
     config, dtype = edits.config(op, config), edits.dtype

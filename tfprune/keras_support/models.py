@@ -115,6 +115,28 @@ def _rebuilt(thing: Any) -> Any:
         ) from error
 
 
+def config_of(operation: Any) -> dict[str, Any]:
+    """Return the config of an operation, with regularizers and initializers that have none in it.
+
+    Scripts write them without `get_config`, which only saving needs. What penalizes the output of
+    a layer is not among them: it may rely on the number of units.
+    """
+    bases = (keras.regularizers.Regularizer, keras.initializers.Initializer)
+    without = {
+        key: value
+        for key, value in vars(operation).items()
+        if key != "activity_regularizer"
+        and any(isinstance(value, b) and type(value).get_config is b.get_config for b in bases)
+    }
+    try:
+        for key in without:
+            setattr(operation, key, None)
+        return {**operation.get_config(), **without}
+    finally:
+        for key, value in without.items():
+            setattr(operation, key, value)
+
+
 def from_config(operation: Any, config: dict[str, Any], kind: Any = None) -> Any:
     """Return an operation of the same class, or of another kind, made from a config.
 

@@ -280,3 +280,19 @@ def test_activations_that_the_converter_merges_have_one_range():
     aware(x[:20], training=True)
     aware(x[20:], training=True)
     assert to_tflite(aware, scheme="int8").report.parity[0].correlation > 0.999
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_relu_behind_a_transposed_convolution_of_a_sequence_is_fused(norm):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((12, 3))
+    last = None if norm else "relu"
+    h = L.Conv1DTranspose(8, 7, strides=2, padding="same", activation=last)(inputs)
+    h = L.ReLU()(L.BatchNormalization()(h)) if norm else h
+    model = keras.Model(inputs, L.Dense(3)(L.Flatten()(h)))
+    aware = quantize_aware(model)
+    x = np.random.default_rng(0).normal(size=(40, 12, 3)).astype("float32")
+    aware(x, training=True)
+    report = to_tflite(aware, scheme="int8").report
+    assert "RELU" not in report.ops
+    assert report.parity[0].correlation > 0.999

@@ -14,6 +14,7 @@ from tfprune.deploy.converter.rewrites.graph import (
     Expression,
     constant_value,
     node_of,
+    note_sizes,
     replace_outputs,
 )
 from tfprune.deploy.converter.rewrites.sizes import output_sizes, sizes_of
@@ -29,6 +30,7 @@ _RANGE = "FakeQuantWithMinMaxVars"
 # The name of the one output.
 _OUTPUTS = {
     "Add": "z", "AddV2": "z", "BiasAdd": "output", "Relu": "activations", "Relu6": "activations",
+    _RANGE: "outputs",
 }  # fmt: skip
 # They may stand between a product and what is fused into it.
 REARRANGES = frozenset({"BatchToSpaceND", "Identity", "Reshape", "Squeeze"})
@@ -96,7 +98,9 @@ def add_before_moving(function: Any) -> None:
     by_name, sizes = {node.name: node for node in function.node_def}, sizes_of(function)
     readers = Counter(name for node in function.node_def for name in node.input)
     readers.update(function.ret.values())
-    fused: set[str] = set()
+    # The kind of the product that a sum or ReLU is fused into.
+    fused: dict[str, str] = {}
+    made_sizes: dict[str, list[int]] = {}
     for node in [node for node in function.node_def if node.op in _OUTPUTS]:
         for place in range(2 if node.op in SUMS else 1):
             end = start = node.input[place]
@@ -106,13 +110,15 @@ def add_before_moving(function: Any) -> None:
                 source = node_of(by_name, start)
             if last is None or source is None or readers[start] != 1:
                 continue
-            shape, e = sizes(start), Expression(function, node)
+            shape = made_sizes.get(start) or sizes(start)
             if not shape:
                 continue
             channels = shape[-1]
-            product = source.op in PRODUCTS or source.name in fused
-            if not product or channels < 1 or (sizes(end) or [0])[-1] != channels:
+            product = source.op if source.op in PRODUCTS else fused.get(source.name)
+            if product is None or channels < 1 or (sizes(end) or [0])[-1] != channels:
                 continue
+            if node.op == _RANGE and product != "Conv2DBackpropInput":
+                continue  # only a ReLU behind a transposed one needs its range there
             if node.op in SUMS:
                 bias = sizes(node.input[1 - place])
                 # Its last axis, if it is as long as the channels, is theirs.
@@ -120,13 +126,17 @@ def add_before_moving(function: Any) -> None:
                     continue
                 if len(bias) > len(sizes(end) or ()):
                     continue  # the sum has another shape than what is moved
+                e = Expression(function, node)
                 value = e.add(start, e.reshape(node.input[1 - place], [bias[-1]]))
             else:
-                value = e.node(node.op, _OUTPUTS[node.op], start)
-            e.note_sizes(shape)
+                made = function.node_def.add()
+                made.CopyFrom(node)
+                made.name, made.input[0] = f"{node.name}_before", start
+                value = f"{made.name}:{_OUTPUTS[node.op]}:0"
             made = function.node_def[-1]
+            note_sizes(made, shape)
             by_name[made.name], last.input[0] = made, value
-            fused.add(made.name)
+            fused[made.name], made_sizes[value] = product, shape
             old = f"{node.name}:{_OUTPUTS[node.op]}:0"
             readers[value], readers[end] = 1, readers[old]
             replace_outputs(function, {old: end})

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ def constant_value(by_name: Mapping[str, Any], name: str) -> np.ndarray | None:
     return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
 
 
+def note_sizes(node: Any, sizes: Sequence[int]) -> None:
+    """Note the sizes of the output of a node, -1 for open ones, in place of those it has."""
+    shapes = node.attr["_output_shapes"].list
+    del shapes.shape[:]
+    noted = shapes.shape.add()
+    for size in sizes:
+        noted.dim.add(size=size)
+
+
 class Expression:
     """Nodes to be added in place of one, with names made of its name and numbers of its type.
 
@@ -120,9 +129,7 @@ class Expression:
 
     def note_sizes(self, sizes: list[int]) -> None:
         """Note the sizes of the output of the node added last, -1 for open ones."""
-        noted = self._graph.node_def[-1].attr["_output_shapes"].list.shape.add()
-        for size in sizes:
-            noted.dim.add(size=size)
+        note_sizes(self._graph.node_def[-1], sizes)
 
     def number(self, value: float) -> str:
         """Return a constant."""

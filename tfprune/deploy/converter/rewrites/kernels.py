@@ -134,10 +134,12 @@ def one_hot_by_comparing(function: Any) -> None:
         same = function.node_def.add(name=f"{node.name}_same", op="Equal")
         same.input.extend([f"{shifted.name}:z:0", places])
         same.attr["T"].type, same.attr["incompatible_shape_error"].b = index, True
-        cast = function.node_def.add(name=f"{node.name}_float", op="Cast")
-        cast.input.append(f"{same.name}:z:0")
-        cast.attr["SrcT"].type, cast.attr["DstT"].type = types_pb2.DT_BOOL, kind
-        _become(node, "Identity", [f"{cast.name}:y:0"])
+        # What a mask is cast to stays float, and so does what it is joined with.
+        hot, cold = (constant(function, f"{node.name}_{one}", one, kind) for one in (1.0, 0.0))
+        chosen = function.node_def.add(name=f"{node.name}_float", op="SelectV2")
+        chosen.input.extend([f"{same.name}:z:0", hot, cold])
+        chosen.attr["T"].type = kind
+        _become(node, "Identity", [f"{chosen.name}:output:0"])
 
 
 def keep_indices_whole(function: Any) -> None:
