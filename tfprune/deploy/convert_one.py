@@ -252,7 +252,7 @@ def _convert_once(
         if floats is not None or (plan.quantize and not trained):
             data, exact = keep_grids(data, floats)
             if exact:
-                notes.append(f"{exact} weights are multiples of few steps, and stored exactly")
+                notes.append(f"kernels stored exactly, as multiples of few steps: {exact}")
         return data, outputs
 
 

@@ -57,9 +57,13 @@ def folded(model: Any) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("scheme", ["int4", "weight_int4", "int8"])
-def test_the_file_has_exactly_the_weights_of_the_model(model: Any, scheme: str) -> None:
+def test_the_file_has_exactly_the_weights_of_the_model(
+    model: Any, scheme: str, request: pytest.FixtureRequest
+) -> None:
+    if scheme != "int8":
+        request.getfixturevalue("quantizer")
     artifact = tfprune.to_tflite(model, scheme=scheme, calibration=X, io="float32")
-    assert "3 weights are multiples of few steps, and stored exactly" in artifact.report.notes
+    assert "kernels stored exactly, as multiples of few steps: 3" in artifact.report.notes
     if scheme != "weight_int4":
         pairs = zip(stored_weights(artifact.bytes), folded(model), strict=True)
         for stored, wanted in pairs:
@@ -85,3 +89,15 @@ def test_eight_bits_tell_every_grid_of_few_steps() -> None:
         stored = np.rint(whole * 127 / count) * RNG.uniform(0.1, 3, (20, 1))
         assert (multiples(stored, 0.505 / 127) == count).all()
     assert not multiples(RNG.standard_normal((20, 200)), 0.505 / 127).any()
+
+
+def test_a_channel_of_zeros_keeps_its_bias() -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 3)), L.Flatten(), L.Dense(6)])
+    kernel = np.sign(RNG.standard_normal((192, 6))) / 8
+    kernel[:, 2] = 0
+    model.layers[-1].set_weights([kernel, np.linspace(-9, 9, 6)])
+    artifact = tfprune.to_tflite(model, scheme="int8", calibration=X, io="float32")
+    assert "kernels stored exactly, as multiples of few steps: 1" in artifact.report.notes
+    found = Runner(artifact.bytes)(X)[:, 2]
+    assert np.allclose(found, np.linspace(-9, 9, 6)[2], atol=0.2)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfprune.sparsity.kernels import find_kernels
 from tfprune.sparsity.oneshot.linear import Linear, read_linear
 from tfprune.sparsity.oneshot.round import roundable_kernels
 

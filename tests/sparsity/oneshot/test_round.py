@@ -77,6 +77,6 @@ def test_wrong_calls() -> None:
         tfprune.round_weights(mobile(), X, only="gone")
     with pytest.raises(ModelError, match="round_weights: expected a keras.Model"):
         tfprune.round_weights(L.Dense(2), X)  # type: ignore[type-var]
-    bare = keras.Sequential([keras.Input((3,)), L.ReLU()], name="bare")
+    bare = keras.Sequential([keras.Input((8, 8, 3)), L.ReLU()], name="bare")
     with pytest.raises(ModelError, match="round_weights: the model 'bare' has no kernel"):
         tfprune.round_weights(bare, X)

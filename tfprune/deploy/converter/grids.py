@@ -7,13 +7,14 @@ rounds weights that already are multiples of another step, such as those of
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.runtime.flatbuffer import Contents, Op, Reader, Tensor, parse
+from tfprune.runtime.flatbuffer import Contents, Op, Reader, Subgraph, Tensor, parse
 
 MOST = 7
 """The largest multiple, as in 4 bits. In 8 bits, more of them would not be told from others."""
@@ -76,30 +77,23 @@ def keep_grids(data: bytes, source: bytes | None) -> tuple[bytes, int]:
     """
     contents, edited, count = parse(data), bytearray(data), 0
     floats = {} if source is None else _floats(parse(source))
-    entries = _entries(data)
-    written: dict[int, bytes] = {}
-    for graph, tables in zip(contents.subgraphs, entries, strict=True):
-        for index, tensor in enumerate(graph.tensors):
-            readers = [op for op in graph.ops if index in op.inputs]
-            if not readers or any(op.name not in _PRODUCTS for op in readers):
-                continue
-            weights = _on_grid(contents, tensor, floats)
-            if weights is None:
-                continue
-            biases = _biases(contents, graph.tensors, graph.ops, index, weights)
-            changes = {index: weights} | (biases or {})
-            stored = {
-                contents.buffers[graph.tensors[i].buffer].start: change.data
+    reader = Reader(data)
+    tables = [reader.tables(graph, 0) for graph in reader.tables(reader.follow(0), 2)]
+    sharing = Counter(tensor.buffer for graph in contents.subgraphs for tensor in graph.tensors)
+    for graph, entries in zip(contents.subgraphs, tables, strict=True):
+        for index in range(len(graph.tensors)):
+            changes = _changes(contents, graph, index, floats)
+            if not changes or not all(
+                sharing[graph.tensors[i].buffer] == 1
+                or contents.raw(graph.tensors[i]) == change.data
                 for i, change in changes.items()
-            }
-            if biases is None or any(written.get(at, new) != new for at, new in stored.items()):
-                continue  # another tensor has the same bytes, with other scales
-            written |= stored
+            ):
+                continue
             count += 1
-            for at, new in stored.items():
-                edited[at : at + len(new)] = new
             for i, change in changes.items():
-                _write_scales(edited, Reader(data), tables[i], change.scales)
+                start = contents.buffers[graph.tensors[i].buffer].start
+                edited[start : start + len(change.data)] = change.data
+                _write_scales(edited, reader, entries[i], change.scales)
     return bytes(edited), count
 
 
@@ -120,9 +114,28 @@ def _floats(contents: Contents) -> dict[str, NDArray]:
     }
 
 
-def _entries(data: bytes) -> list[list[int]]:
-    reader = Reader(data)
-    return [reader.tables(graph, 0) for graph in reader.tables(reader.follow(0), 2)]
+def _changes(
+    contents: Contents, graph: Subgraph, index: int, floats: Mapping[str, NDArray]
+) -> dict[int, _Stored]:
+    """Return how a tensor of weights and its biases are stored exactly; nothing if they are not."""
+    readers = [op for op in graph.ops if index in op.inputs]
+    if not readers or any(op.name not in _PRODUCTS for op in readers):
+        return {}
+    weights = _on_grid(contents, graph.tensors[index], floats)
+    if weights is None:
+        return {}
+    changes = {index: weights}
+    before = np.array(graph.tensors[index].scales)
+    for i in {i for op in readers for i in _bias_of(op, graph.tensors)}:
+        bias = graph.tensors[i]
+        alone = all(op in readers for op in graph.ops if i in op.inputs)
+        if not alone or len(bias.scales) != before.size:
+            return {}
+        scales = (np.array(bias.scales) / before * weights.scales).astype(np.float32)
+        integers = np.frombuffer(contents.raw(bias), _BIASES[bias.dtype])
+        moved = np.rint(integers * (np.array(bias.scales) / scales))
+        changes[i] = _Stored(moved.astype(_BIASES[bias.dtype]).tobytes(), scales)
+    return changes
 
 
 def _on_grid(contents: Contents, tensor: Tensor, floats: Mapping[str, NDArray]) -> _Stored | None:
@@ -143,13 +156,11 @@ def _on_grid(contents: Contents, tensor: Tensor, floats: Mapping[str, NDArray]) 
     steps = multiples(values, slack)[:, None]
     if not steps.all():
         return None
-    step = np.abs(values).max(axis=1, keepdims=True) / steps
-    # Zeros have any scale: the runtime refuses a scale of 0.
-    step = np.where(step > 0, step, np.array(tensor.scales)[:, None])
-    times = most // steps
-    rows = times * np.rint(values / step).astype(np.int64)
-    scales = (step / times)[:, 0].astype(np.float32)
-    return _Stored(_packed(_unrows(rows, tensor), tensor.dtype), scales)
+    largest, times = np.abs(values).max(axis=1, keepdims=True), most // steps
+    # A channel of zeros has any scale but 0; its bias has that of now.
+    scales = np.where(largest > 0, largest / (steps * times), np.array(tensor.scales)[:, None])
+    rows = times * np.rint(values / (scales * times)).astype(np.int64)
+    return _Stored(_packed(_unrows(rows, tensor), tensor.dtype), scales[:, 0].astype(np.float32))
 
 
 def _rows(array: NDArray, tensor: Tensor) -> NDArray:
@@ -172,30 +183,6 @@ def _packed(array: NDArray, dtype: str) -> bytes:
         return flat.tobytes()
     pairs = np.pad(flat.view(np.uint8) & 15, (0, flat.size % 2)).reshape(-1, 2)
     return (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8).tobytes()
-
-
-def _biases(
-    contents: Contents,
-    tensors: tuple[Tensor, ...],
-    users: Sequence[Op],
-    index: int,
-    weights: _Stored,
-) -> dict[int, _Stored] | None:
-    """Return the biases with the new scale of their weights; None if one is added to others too."""
-    found = {}
-    readers = [op for op in users if index in op.inputs]
-    for op in readers:
-        for i in _bias_of(op, tensors):
-            bias = tensors[i]
-            alone = all(op in readers for op in users if i in op.inputs)
-            if not alone or len(bias.scales) != len(weights.scales):
-                return None
-            before = np.array(bias.scales) / np.array(tensors[index].scales)
-            scales = (before * weights.scales).astype(np.float32)
-            integers = np.frombuffer(contents.raw(bias), _BIASES[bias.dtype])
-            moved = np.rint(integers * (np.array(bias.scales) / scales))
-            found[i] = _Stored(moved.astype(_BIASES[bias.dtype]).tobytes(), scales)
-    return found
 
 
 def _bias_of(op: Op, tensors: tuple[Tensor, ...]) -> Iterator[int]:

@@ -113,7 +113,7 @@ def _best_step(weights: NDArray, bits: int, importance: NDArray | float) -> NDAr
     widest = np.where(widest > 0, widest, 1.0)
     counts = np.broadcast_to(importance, weights.shape[:2])[:, :, None]
     best, least = widest / most, np.full(widest.shape, np.inf)
-    for share in (1.0,) if bits == 8 else _SHARES:
+    for share in np.ones(1) if bits == 8 else _SHARES:
         step = share * widest / most
         apart = weights - step * np.clip(np.rint(weights / step), -most, most)
         error = np.sum(counts * np.square(apart), axis=1, keepdims=True)
