@@ -93,6 +93,7 @@ bench: .venv/installed
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
 	$(BIN)/python benchmarks/oneshot.py
+	$(BIN)/python benchmarks/joint_rounding.py
 	$(BIN)/python benchmarks/sparsity_accuracy.py
 	$(BIN)/python benchmarks/qat.py
 

@@ -26,6 +26,7 @@ _HOME = {
     "prune": "sparsity.pruning",
     "prune_low_magnitude": "tfmot_compat.low_magnitude",
     "prune_oneshot": "sparsity.oneshot.prune",
+    "round_weights": "sparsity.oneshot.round",
     "save_masks": "sparsity.mask_files",
     "sparsity_of": "sparsity.summary",
     "strip_pruning": "tfmot_compat.low_magnitude",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from tfprune.sparsity.mask_files import save_masks as save_masks
     from tfprune.sparsity.oneshot.prune import prune_oneshot as prune_oneshot
     from tfprune.sparsity.oneshot.report import oneshot_report as oneshot_report
+    from tfprune.sparsity.oneshot.round import round_weights as round_weights
     from tfprune.sparsity.pruning import prune as prune
     from tfprune.sparsity.summary import sparsity_of as sparsity_of
     from tfprune.structure import rules as rules

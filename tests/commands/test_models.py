@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import tfprune
@@ -53,6 +54,13 @@ def test_weights_become_zero(folder: Path, how: str, capsys: pytest.CaptureFixtu
     assert not any(row.held for row in report)
 
 
+def test_weights_that_stay_are_few_multiples_of_a_step(folder: Path) -> None:
+    words = "prune m.keras --sparsity 0.5 --oneshot --data x.npy --bits 2 -o p.keras"
+    assert tfprune_command(words) == 0
+    kernel = keras.models.load_model(folder / "p.keras").get_layer("hidden").kernel.numpy()
+    assert all(np.unique(np.abs(column)).size <= 2 for column in kernel.T)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -65,6 +73,8 @@ def test_weights_become_zero(folder: Path, how: str, capsys: pytest.CaptureFixtu
         ("shrink m.keras --target macs=0.5 -o s.h5", "expected a name ending in .keras"),
         ("shrink m.keras --target macs=0.5 -o m.keras/s.keras", "is below"),
         ("shrink m.keras --target macs=0.5 --repair 9 -o s.keras", "--repair: it refits on"),
+        ("prune m.keras --bits 4 -o p.keras", "--bits: weights are rounded on samples"),
+        ("prune m.keras --oneshot --data x.npy --bits 5 -o p.keras", "bits: expected one of"),
         ("prune m.keras --oneshot -o p.keras", "--oneshot: it refits on samples"),
         ("prune m.keras --oneshot --data x.npy --score l1 -o p.keras", "--score"),
         ("prune m.keras --data x.npy -o p.keras", "--data: nothing reads it here"),

@@ -108,6 +108,10 @@ def prune_oneshot(data: Any) -> Any:
     return tfprune.prune_oneshot(make(), data, 0.5).get_weights()
 
 
+def round_weights(data: Any) -> Any:
+    return tfprune.round_weights(make(), data).get_weights()
+
+
 def calibration(data: Any) -> Any:
     samples, _ = draw(interface(make()), data, [])
     return [samples["a"], samples["b"]]
@@ -120,6 +124,7 @@ READERS: dict[str, tuple[bool, Callable[[Any], Any]]] = {
     "recalibrate": (False, recalibrate),
     "prune score='taylor'": (True, prune),
     "prune_oneshot": (False, prune_oneshot),
+    "round_weights": (False, round_weights),
     "to_tflite calibration=": (False, calibration),
 }
 

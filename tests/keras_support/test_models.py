@@ -90,6 +90,7 @@ CALLS = {
     "prune_oneshot": lambda model: tfprune.prune_oneshot(model, X, sparsity=0.5),
     "quantize_aware": tfprune.quantize_aware,
     "recalibrate": lambda model: tfprune.recalibrate(model, X),
+    "round_weights": lambda model: tfprune.round_weights(model, X),
     "shrink": lambda model: tfprune.shrink(model, "zeros"),
     "to_onnx": tfprune.to_onnx,
     "to_tf_keras": tfprune.to_tf_keras,

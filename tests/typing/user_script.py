@@ -18,6 +18,8 @@ tfprune.prune(model, schedule=schedule, only="dense", skip=[lambda kernel: kerne
 tfprune.prune([keras.layers.Dense(2)], score=lambda weights, evidence: np.abs(weights))
 tfprune.prune_low_magnitude(model, tfprune.ConstantSparsity(0.5, 0), block_pooling_type="MAX")
 tfprune.prune_oneshot(model, x, 0.5, method="wanda", only=["dense"])
+tfprune.prune_oneshot(model, x, 0.5, bits=4)
+model = tfprune.round_weights(model, x, bits=8, skip="dense")
 model.fit(x, y, callbacks=[tfprune.UpdatePruningStep(), tfprune.PruningSummaries("logs")])
 reveal_type(tfprune.sparsity_of(model).sparsity)  # reveal: float
 reveal_type(tfprune.oneshot_report(model))  # reveal: OneShotReport

@@ -152,6 +152,12 @@ def prune_options(command: argparse.ArgumentParser) -> None:
         help="refit the weights that stay on samples, layer by layer",
     )
     command.add_argument(
+        "--bits",
+        type=int,
+        metavar="BITS",
+        help="with --oneshot: also round the weights that stay to a grid of 2, 3, 4 or 8 bits",
+    )
+    command.add_argument(
         "--data", metavar="DATA", help=f"samples, for --oneshot or a score by gradients: {FORMS}"
     )
     _add_loss(command)
@@ -160,6 +166,7 @@ def prune_options(command: argparse.ArgumentParser) -> None:
 def prune_model(arguments: argparse.Namespace) -> int:
     """Write a model with weights that are zero."""
     from tfprune.sparsity.choices.scores import SCORES
+    from tfprune.sparsity.oneshot.grid import check_bits
 
     _check_keras(arguments.out)
     table = read_keys(arguments, "prune", OF_PRUNE)
@@ -167,6 +174,10 @@ def prune_model(arguments: argparse.Namespace) -> int:
         raise OptionError("--oneshot: it refits on samples; give --data")
     if arguments.oneshot and arguments.score is not None:
         raise OptionError("--score: --oneshot has its own; remove one of them")
+    if arguments.bits is not None:
+        if not arguments.oneshot:
+            raise OptionError("--bits: weights are rounded on samples; give --oneshot and --data")
+        check_bits(arguments.bits)
     gradients = not arguments.oneshot and SCORES[table.score].needs == "gradient"
     for key, needed in (("data", gradients or arguments.oneshot), ("loss", gradients)):
         if getattr(arguments, key) is not None and not needed:
@@ -180,7 +191,8 @@ def prune_model(arguments: argparse.Namespace) -> int:
         from tfprune.sparsity.summary import sparsity_of
 
         if arguments.oneshot:
-            prune_oneshot(model, data, table.final_sparsity, progress=progress, **chosen)
+            options = {"bits": arguments.bits, **chosen}
+            prune_oneshot(model, data, table.final_sparsity, progress=progress, **options)
         else:
             prune(
                 model,

@@ -11,6 +11,7 @@ from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.convert import convert_job
 from tfprune.deploy.converter.error_hints import explain_failure
 from tfprune.deploy.converter.export import export, full_precision, recurrent_layers
+from tfprune.deploy.converter.grids import keep_grids
 from tfprune.deploy.converter.options import Options, Settings, check_calibration, settings_for
 from tfprune.deploy.converter.reorder import reorder
 from tfprune.deploy.converter.rewrites.rewrite import rewrite
@@ -194,12 +195,12 @@ def _convert(
         notes.append("recurrent layers are unrolled: loops cannot be calibrated")
     try:
         try:
-            return _convert_once(face, settings, samples, batch, unroll)
+            return _convert_once(face, settings, samples, batch, unroll, notes)
         except pool.JobError as error:
             if "element_shape to be static" not in str(error) or batch is not None:
                 raise
         notes.append("batch 1: a loop in the model needs a fixed batch size")
-        return _convert_once(face, settings, samples, 1, unroll)
+        return _convert_once(face, settings, samples, 1, unroll, notes)
     except pool.ChildError as error:
         raise ConversionError(
             f"model {face.model.name!r} cannot be converted to {settings.name}: "
@@ -208,7 +209,12 @@ def _convert(
 
 
 def _convert_once(
-    face: Interface, settings: Settings, samples: Samples | None, batch: int | None, unroll: bool
+    face: Interface,
+    settings: Settings,
+    samples: Samples | None,
+    batch: int | None,
+    unroll: bool,
+    notes: list[str],
 ) -> tuple[bytes, tuple[str, ...]]:
     with scratch_folder() as folder:
         saved, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
@@ -240,7 +246,9 @@ def _convert_once(
             data = target.read_bytes()
             if not (plan.needs_calibration and _UNSTEADY & set(_left_float(data))):
                 break
+        floats = None
         if settings.rules is not None:
+            floats = data
             rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
             pool.run_job(
                 quantize_weights,
@@ -251,6 +259,11 @@ def _convert_once(
                 kind="converter",
             )
             data = target.read_bytes()
+        trained = plan.needs_calibration and samples is None
+        if floats is not None or (plan.quantize and not trained):
+            data, exact = keep_grids(data, floats)
+            if exact:
+                notes.append(f"kernels stored exactly, as multiples of few steps: {exact}")
         return data, outputs
 
 

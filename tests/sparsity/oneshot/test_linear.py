@@ -8,6 +8,7 @@ import pytest
 
 from tfprune.sparsity.kernels import find_kernels
 from tfprune.sparsity.oneshot.linear import Linear, read_linear
+from tfprune.sparsity.oneshot.round import roundable_kernels
 
 L = keras.layers
 
@@ -23,6 +24,8 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "conv3d": (lambda: L.Conv3D(4, 2, strides=2), (5, 4, 4, 3)),
     "separable1d": (lambda: L.SeparableConv1D(4, 3, depth_multiplier=2), (8, 3)),
     "separable2d": (lambda: L.SeparableConv2D(4, 3, padding="same", strides=2), (6, 6, 3)),
+    "depthwise1d": (lambda: L.DepthwiseConv1D(3, padding="same", strides=2), (9, 4)),
+    "depthwise2d": (lambda: L.DepthwiseConv2D(3, depth_multiplier=2, strides=2), (7, 8, 3)),
     "heads made": (lambda: L.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de"), (4, 6)),
     "heads joined": (lambda: L.EinsumDense("abcd,cde->abe", (None, 5), bias_axes="e"), (4, 2, 3)),
     "joined in another order": (lambda: L.EinsumDense("abcd,dce->abe", (None, 5)), (4, 2, 3)),
@@ -43,7 +46,7 @@ def built(layer: Any, shape: tuple[int, ...]) -> tuple[Linear, np.ndarray]:
     x = rng.standard_normal((2, *shape)).astype("float32")
     layer(x)
     layer.set_weights([rng.standard_normal(w.shape) for w in layer.get_weights()])
-    (kernel,), _ = find_kernels([layer])
+    (kernel,), _ = roundable_kernels([layer])
     linear = read_linear(kernel)
     assert isinstance(linear, Linear)
     return linear, x

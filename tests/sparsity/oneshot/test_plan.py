@@ -89,5 +89,5 @@ def test_filters_that_match_nothing_and_models_without_a_kernel() -> None:
     with pytest.raises(FilterError, match="skip: 'tail' matches nothing"):
         make_plan(reader(), TOKENS, choices(skip=("tail",)), 0.5)
     bare = keras.Sequential([keras.Input((3,)), L.ReLU()], name="bare")
-    with pytest.raises(ModelError, match="'bare' has no kernel to prune"):
+    with pytest.raises(ModelError, match="'bare' has no kernel that it can change"):
         make_plan(bare, np.ones((2, 3), "float32"), choices(), 0.5)

@@ -313,3 +313,37 @@ def test_other_objects_than_keras_3_models_are_refused() -> None:
         tfprune.prune_oneshot(L.Dense(2), IMAGES, 0.5)
     with pytest.raises(ModelError, match="expected a keras.Model. Received tensorflow"):
         tfprune.prune_oneshot(tf.Module(), IMAGES, 0.5)
+
+
+@pytest.mark.parametrize(("build", "x"), [(convnet, IMAGES), (transformer, TOKENS)])
+def test_weights_are_few_multiples_of_a_step_of_their_output(build: Any, x: np.ndarray) -> None:
+    model = build()
+    wanted = model.predict(x, verbose=0)
+    tfprune.prune_oneshot(model, x, 0.6, bits=3, batch_size=16)
+    report = tfprune.oneshot_report(model)
+    assert report.bits == 3
+    assert "3 bits" in str(report)
+    for hold in holds_of(model):
+        weights = hold.weights()
+        assert not weights[hold.mask_array() == 0].any()
+        assert report[hold.kernel.path].zeros == np.count_nonzero(weights == 0)
+        view = hold.kernel.view(weights)
+        for column in view.reshape(-1, view.shape[-1]).T:
+            assert np.unique(np.abs(column)).size <= 4
+    assert drift(model, wanted, x) < 1
+
+
+def test_rounding_goes_with_reconstruction_only() -> None:
+    with pytest.raises(OptionError, match="bits: expected one of"):
+        tfprune.prune_oneshot(convnet(), IMAGES, 0.5, bits=5)
+    with pytest.raises(OptionError, match="bits: method 'wanda' does not change the weights"):
+        tfprune.prune_oneshot(convnet(), IMAGES, 0.5, bits=4, method="wanda")
+
+
+def test_wide_products_are_rounded_to_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "MAX_INPUTS", 8)
+    x = RNG.standard_normal((50, 12)).astype("float32")
+    model = keras.Sequential([keras.Input((12,)), L.Dense(4)])
+    tfprune.prune_oneshot(model, x, 0.5, bits=2)
+    for column in model.layers[0].kernel.numpy().T:
+        assert np.unique(np.abs(column)).size <= 2

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfprune.deploy.converter.grids import is_on_grid
 from tfprune.deploy.qat.kept import Shared, counts_of, multiplied, shared_of
 from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
@@ -30,6 +31,7 @@ from tfprune.graph.read import read
 from tfprune.graph.rebuild import Weights, operations, read_weights, rebuild
 from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
+from tfprune.utils.einsum import kernel_axes
 from tfprune.utils.filters import Filter, as_filters
 
 _RANGE = "_range"
@@ -101,12 +103,27 @@ def is_quantize_aware(model: Any) -> bool:
 
 
 def shares_values(model: Any) -> bool:
-    """Return whether a Keras 3 model has kernels whose weights share values, as of `cluster`."""
+    """Return whether a Keras 3 model has kernels whose weights share values, as of `cluster`.
+
+    Kernels on a grid of few steps do not count: the converter's file has their values anyway.
+    """
     if not isinstance(model, keras.Model):
         return False
     return any(
-        any(shared_of(own_variables(layer), channel_axis(layer))) for layer in all_layers(model)
+        shared is not None and not is_on_grid(np.asarray(value), _outputs(layer, value))
+        for layer in all_layers(model)
+        for value, shared in zip(
+            own_variables(layer), shared_of(own_variables(layer), channel_axis(layer)), strict=True
+        )
     )
+
+
+def _outputs(layer: Any, kernel: Any) -> tuple[int, ...]:
+    """Return the axes of a kernel along which files have scales of their own."""
+    if isinstance(layer, keras.layers.EinsumDense) and kernel is layer.kernel:
+        outer, _, outputs = kernel_axes(layer.equation)
+        return (*outer, *outputs)
+    return (channel_axis(layer) or -1,)
 
 
 def has_trained_ranges(model: Any) -> bool:

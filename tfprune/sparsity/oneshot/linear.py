@@ -14,6 +14,8 @@ from tfprune.sparsity.kernels import PrunableKernel
 from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
 from tfprune.utils.einsum import letters_of
 
+DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
 Rows = Callable[[NDArray, int, np.random.Generator], NDArray]
 
 
@@ -54,7 +56,7 @@ class Linear:
 
     @property
     def _own_products(self) -> bool:
-        return isinstance(self.kernel.layer, keras.layers.EinsumDense)
+        return isinstance(self.kernel.layer, (keras.layers.EinsumDense, *DEPTHWISE))
 
     def shifted_bias(self, shift: NDArray) -> NDArray:
         """Return the bias with (products, outputs) added to it."""
@@ -95,6 +97,25 @@ def _read_conv(kernel: PrunableKernel, layer: Any) -> Linear | str:
         )
 
     return Linear(kernel, rows, groups=layer.groups, bias=layer.bias)
+
+
+def _read_depthwise(kernel: PrunableKernel, layer: Any) -> Linear | str:
+    """Return a product of its own for each channel; few rows are enough for its few inputs."""
+
+    def rows(inputs: NDArray, limit: int, rng: np.random.Generator) -> NDArray:
+        images = _channels_last(inputs, layer)
+        return conv_rows(
+            images,
+            layer.kernel_size,
+            layer.strides,
+            layer.dilation_rate,
+            layer.padding,
+            images.shape[-1],
+            max(limit // 8, 1),
+            rng,
+        )
+
+    return Linear(kernel, rows, bias=layer.bias)
 
 
 def _read_separable(kernel: PrunableKernel, layer: Any) -> Linear | str:
@@ -150,6 +171,8 @@ _READERS: tuple[tuple[Any, Callable[[PrunableKernel, Any], Linear | str]], ...] 
     (keras.layers.Conv1D, _read_conv),
     (keras.layers.Conv2D, _read_conv),
     (keras.layers.Conv3D, _read_conv),
+    (keras.layers.DepthwiseConv1D, _read_depthwise),
+    (keras.layers.DepthwiseConv2D, _read_depthwise),
     (keras.layers.SeparableConv1D, _read_separable),
     (keras.layers.SeparableConv2D, _read_separable),
 )

@@ -24,8 +24,8 @@ MaskOf = Callable[[NDArray], NDArray[np.bool_]]
 class KernelJob:
     """One kernel to prune, with its original values.
 
-    `count` units of the pattern are kept. `linear` is None if it is unknown how the layer
-    multiplies; `reason` says why its inputs are not recorded.
+    `count` units of the pattern are kept, or the weights of the mask `kept`. `linear` is None if it
+    is unknown how the layer multiplies; `reason` says why its inputs are not recorded.
     """
 
     kernel: PrunableKernel
@@ -35,15 +35,20 @@ class KernelJob:
     linear: Linear | None = None
     calls: int = 0
     reason: str = ""
+    kept: NDArray[np.bool_] | None = None
 
     def mask(self, scores: NDArray) -> NDArray[np.bool_]:
         """Return the mask for scores of the kernel's shape."""
+        if self.kept is not None:
+            return self.kept
         return self.kernel.unview(self.pattern.mask(self.kernel.view(scores), self.count))
 
     def stages(self, number: int) -> list[MaskOf]:
         """Return functions from scores to masks of the product matrices, one for each stage."""
-        linear = self.linear
+        linear, kept = self.linear, self.kept
         assert linear is not None
+        if kept is not None:
+            return [lambda scores: linear.matrices(self.kernel.view(kept))]
 
         def chooser(pattern: Pattern, count: int) -> MaskOf:
             return lambda scores: linear.matrices(pattern.mask(linear.view(scores), count))
@@ -77,12 +82,20 @@ def shrinking(pattern: Pattern, count: int, size: int, number: int) -> list[tupl
     return [(pattern, count)]
 
 
+Find = Callable[[Sequence[Any]], tuple[list[PrunableKernel], list[Skipped]]]
+
+
 def make_plan(
-    model: Any, batch: Any, choices: Choices, sparsity: float
+    model: Any,
+    batch: Any,
+    choices: Choices,
+    sparsity: float,
+    find: Find = find_kernels,
+    call: str = "prune_oneshot",
 ) -> tuple[list[KernelJob], list[Skipped]]:
     """Return the kernels to prune, in the order in which the model runs them, and the skipped ones.
 
-    A model that is not built is built by running it on the batch.
+    A model that is not built is built by running it on the batch. `find` returns all kernels.
 
     Raises:
         FilterError: If a filter matches no kernel.
@@ -90,7 +103,7 @@ def make_plan(
     """
     if not all(layer.built for layer in walk_layers([model])):
         model(batch, training=False)
-    kernels, skipped = _choose_kernels(model, choices)
+    kernels, skipped = _choose_kernels(model, choices, find, call)
     arrays = [kernel.variable.value.numpy().astype(np.float64) for kernel in kernels]
     counts = _counts(kernels, arrays, choices, sparsity)
     calls = survey_calls(model, batch, list({id(k.layer): k.layer for k in kernels}.values()))
@@ -103,8 +116,10 @@ def make_plan(
     return sorted(jobs, key=lambda job: calls.get(id(job.kernel.layer), never).order), skipped
 
 
-def _choose_kernels(model: Any, choices: Choices) -> tuple[list[PrunableKernel], list[Skipped]]:
-    kernels, skipped = find_kernels([model])
+def _choose_kernels(
+    model: Any, choices: Choices, find: Find, call: str
+) -> tuple[list[PrunableKernel], list[Skipped]]:
+    kernels, skipped = find([model])
     check_used(kernels, PrunableKernel.names, choices.only, choices.skip)
     wanted = choose(kernels, PrunableKernel.names, choices.only, choices.skip)
     chosen = []
@@ -117,7 +132,7 @@ def _choose_kernels(model: Any, choices: Choices) -> tuple[list[PrunableKernel],
         else:
             chosen.append(kernel)
     if not chosen:
-        raise ModelError(f"prune_oneshot: the model {model.name!r} has no kernel to prune")
+        raise ModelError(f"{call}: the model {model.name!r} has no kernel that it can change")
     return chosen, skipped
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_args
 import keras
 from numpy.typing import NDArray
 
-from tfprune.data.batches import BATCH_SIZE, check_batch_size, read
+from tfprune.data.batches import BATCH_SIZE, Batch, check_batch_size, read
 from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.keras_support.models import is_tf_keras, refuse_quantized
@@ -20,11 +20,12 @@ from tfprune.sparsity.choices.schedules import OneShot, check_sparsity
 from tfprune.sparsity.choices.scores import SCORES
 from tfprune.sparsity.kernels import PrunableKernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
+from tfprune.sparsity.oneshot.grid import check_bits
 from tfprune.sparsity.oneshot.plan import KernelJob, make_plan
-from tfprune.sparsity.oneshot.report import OneShotReport, keep_report
+from tfprune.sparsity.oneshot.report import LayerReport, OneShotReport, keep_report
 from tfprune.sparsity.oneshot.work import Bench, prune_layer
 from tfprune.utils.filters import Filters, as_filters
-from tfprune.utils.progress import SILENT, Progress
+from tfprune.utils.progress import SILENT, Progress, Task
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def prune_oneshot(
     pattern: "str | Pattern" = "unstructured",
     method: Method = "reconstruct",
     allocation: "str | Mapping[str, float] | allocations.Allocation" = "uniform",
+    bits: int | None = None,
     only: Filters[PrunableKernel] = (),
     skip: Filters[PrunableKernel] = (),
     damping: float = 0.01,
@@ -61,6 +63,10 @@ def prune_oneshot(
     kernel (LSTM, GRU, transposed convolutions …) is pruned by magnitude. `oneshot_report(model)`
     lists for each layer what was done, why, and the error of its products.
 
+    With `bits`, the weights that remain are also whole multiples of a step for each output, chosen
+    together with it, so that a file of so few bits stores them as they are: "int4", or with fewer
+    values "int8". Training moves them off their grid again.
+
     Masks hold the zeros as after `prune`, also when the model trains, until `strip_pruning`.
     If anything fails, the model is not changed.
 
@@ -77,6 +83,8 @@ def prune_oneshot(
             paper.
         allocation: `uniform`, `erk`, `global`, or a table of path or regex → sparsity. It is
             determined in advance, by magnitude if it depends on the weights.
+        bits: 2, 3, 4 or 8: weights are k steps, with |k| up to 1, 3, 7 or 127. More of them than
+            asked for may then be zero. None: any weights.
         only: Names, regexes on variable paths, or predicates: prune only these.
         skip: Kernels not to prune, in the same forms.
         damping: How strongly to prefer the original weights over the samples, as a fraction of
@@ -101,23 +109,20 @@ def prune_oneshot(
         >>> int(keras.ops.count_nonzero(model.layers[0].kernel))
         8
     """
-    _check_model(model)
+    check_model(model, "prune_oneshot")
     choices = _choices(sparsity, pattern, method, allocation, only, skip)
-    _check_numbers(damping, batch_size)
-    takes = inputs_of(model)
-    batches = list(read(data, takes, "prune_oneshot data", size=batch_size, labels="ignored"))
-    jobs, skipped = make_plan(model, batches[0].inputs, choices, sparsity)
-    bench = Bench(model, [batch.inputs for batch in batches], seed)
-    with _undone_on_failure(bench), progress.task("prune_oneshot", total=len(jobs)) as task:
-        done = []
-        for job in jobs:
-            done.append(prune_layer(job, bench, method, damping))
-            task.advance()
-    _hold(jobs, [mask for mask, _ in done], skipped, choices, sparsity)
+    check_numbers(damping, batch_size)
+    _check_grid(bits, method)
+    samples = samples_of(model, data, "prune_oneshot", batch_size)
+    jobs, skipped = make_plan(model, samples[0].inputs, choices, sparsity)
+    bench = Bench(model, [batch.inputs for batch in samples], seed)
+    with undone_on_failure(bench), progress.task("prune_oneshot", total=len(jobs)) as task:
+        done = solve_layers(jobs, bench, task, method, damping, bits)
+    total = sum(batch.size for batch in samples)
+    masks, rows = zip(*done, strict=True)
+    _hold(jobs, masks, skipped, choices, sparsity)
     model.train_function = None  # it was traced without the masks
-    rows = tuple(row for _, row in done)
-    total = sum(batch.size for batch in batches)
-    keep_report(model, OneShotReport(rows, tuple(skipped), total, str(choices.pattern)))
+    keep_report(model, OneShotReport(rows, tuple(skipped), total, str(choices.pattern), bits))
     for row in rows:
         if row.reason:
             _log.warning("%s was pruned by %s: %s", row.path, row.method, row.reason)
@@ -126,18 +131,40 @@ def prune_oneshot(
     return model
 
 
-def _check_model(model: Any) -> None:
+def samples_of(model: Any, data: Any, call: str, batch_size: int) -> list[Batch]:
+    """Return a user's samples in batches."""
+    return list(read(data, inputs_of(model), f"{call} data", size=batch_size, labels="ignored"))
+
+
+def solve_layers(
+    jobs: Sequence[KernelJob],
+    bench: Bench,
+    task: Task,
+    method: str,
+    damping: float,
+    bits: int | None,
+) -> list[tuple[NDArray, LayerReport]]:
+    """Prune or round layers in turn; return the mask and the report of each."""
+    done = []
+    for job in jobs:
+        done.append(prune_layer(job, bench, method, damping, bits))
+        task.advance()
+    return done
+
+
+def check_model(model: Any, call: str) -> None:
+    """Raise ModelError unless a call can take a model."""
     if is_tf_keras(model):
         raise ModelError(
-            f"prune_oneshot: expected a Keras 3 model. Received {type_name(model)}; convert it "
+            f"{call}: expected a Keras 3 model. Received {type_name(model)}; convert it "
             "with tfprune.to_keras3(model)"
         )
     if not isinstance(model, keras.Model):
-        raise ModelError(f"prune_oneshot: expected a keras.Model. Received {type_name(model)}.")
+        raise ModelError(f"{call}: expected a keras.Model. Received {type_name(model)}.")
     refuse_quantized(model)
     if keras.backend.backend() != "tensorflow":
         raise ModelError(
-            f"prune_oneshot: Keras runs on the {keras.backend.backend()} backend; tfprune needs "
+            f"{call}: Keras runs on the {keras.backend.backend()} backend; tfprune needs "
             "TensorFlow: set KERAS_BACKEND=tensorflow before importing keras"
         )
 
@@ -161,14 +188,25 @@ def _choices(
     )
 
 
-def _check_numbers(damping: float, batch_size: int) -> None:
+def check_numbers(damping: float, batch_size: int) -> None:
+    """Raise OptionError unless numbers are in their range."""
     if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0 < damping < inf:
         raise OptionError(f"damping: expected a number above 0. Received {damping!r}.")
     check_batch_size(batch_size)
 
 
+def _check_grid(bits: int | None, method: str) -> None:
+    if bits is not None:
+        check_bits(bits)
+        if method != "reconstruct":
+            raise OptionError(
+                f"bits: method {method!r} does not change the weights that remain; give "
+                "method='reconstruct'"
+            )
+
+
 @contextmanager
-def _undone_on_failure(bench: Bench) -> Iterator[None]:
+def undone_on_failure(bench: Bench) -> Iterator[None]:
     """Restore the model's weights if pruning fails, and its state in any case."""
     state = [(variable, variable.value.numpy()) for variable in bench.model.non_trainable_variables]
     try:

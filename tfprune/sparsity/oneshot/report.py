@@ -50,12 +50,14 @@ class OneShotReport:
         skipped: What was not pruned, and why.
         samples: How many samples were used.
         pattern: The pattern of zeros.
+        bits: The bits of the grid that the weights are on; None: they are on none.
     """
 
     rows: tuple[LayerReport, ...]
     skipped: tuple[Skipped, ...]
     samples: int
     pattern: str
+    bits: int | None = None
 
     def __iter__(self) -> Iterator[LayerReport]:
         return iter(self.rows)
@@ -79,6 +81,8 @@ class OneShotReport:
         ]  # fmt: skip
         lines = aligned(cells, right=(2, 4, 5))
         lines.append(f"from {self.samples:,} samples; errors are ‖Y' − Y‖² / ‖Y‖² of each layer")
+        if self.bits is not None:
+            lines.append(f"weights are whole multiples of a step for each output: {self.bits} bits")
         lines += [f"{row.path}: {row.method}: {row.reason}" for row in self.rows if row.reason]
         lines += [f"not pruned: {e.layer} ({e.kind}): {e.reason}" for e in self.skipped]
         return "\n".join(lines)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from tfprune.data.model_inputs import leaves
 from tfprune.sparsity.oneshot.capture import layer_inputs
+from tfprune.sparsity.oneshot.grid import round_jointly, round_nearest
 from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
 from tfprune.sparsity.oneshot.plan import KernelJob
 from tfprune.sparsity.oneshot.report import LayerReport
-from tfprune.sparsity.oneshot.solve import reconstruct
+from tfprune.sparsity.oneshot.solve import damped, reconstruct
 
 MAX_ROWS = 32_768
 """The most rows used in a layer. If there are more (patches of a convolution), they are drawn."""
@@ -73,20 +74,18 @@ class Bench:
 
 
 def prune_layer(
-    job: KernelJob, bench: Bench, method: str, damping: float
+    job: KernelJob, bench: Bench, method: str, damping: float, bits: int | None = None
 ) -> tuple[NDArray, LayerReport]:
     """Prune one layer of the model and return its mask and report.
 
-    The layers before it are pruned already. `method` is "reconstruct" or "wanda".
+    The layers before it are pruned already. `method` is "reconstruct" or "wanda"; with `bits`,
+    the weights are on a grid.
     """
     if job.linear is None:
-        mask = job.mask(np.abs(job.weights))
-        bench.assign(job.kernel.variable, np.where(mask, job.weights, 0))
-        return mask, _report(job, mask, "magnitude", reason=job.reason)
+        return _prune_alone(job, bench, bits)
     matrices = job.linear.matrices(job.kernel.view(job.weights))
-    products, width, _ = matrices.shape
-    if width > MAX_INPUTS:
-        return _prune_wide(job, bench, method, products, width)
+    if matrices.shape[1] > MAX_INPUTS:
+        return _prune_wide(job, bench, method, matrices, bits)
     moments = _gather(job, bench, matrices)
     plain = moments.problem()
     choose = job.stages(STAGES)
@@ -101,7 +100,10 @@ def prune_layer(
     else:
         problem = moments.centered() if moves_bias else plain
         solution = reconstruct(matrices, problem, choose, damping=damping)
-        mask, weights, after = solution.mask, solution.weights, problem.error(solution.weights)
+        mask, weights = solution.mask, solution.weights
+        if bits is not None:
+            weights = round_jointly(damped(problem, matrices, damping), weights, bits)
+        after = problem.error(weights)
     _assign(job, bench, weights)
     if moves_bias:
         # The rows do not include the old bias, so the shift is relative to it.
@@ -112,18 +114,32 @@ def prune_layer(
     )
 
 
+def _prune_alone(job: KernelJob, bench: Bench, bits: int | None) -> tuple[NDArray, LayerReport]:
+    """Prune a layer whose products are unknown."""
+    mask = job.mask(np.abs(job.weights))
+    weights = np.where(mask, job.weights, 0)
+    if bits is not None:
+        # A step for each output, as files have it.
+        view = job.kernel.view(weights)
+        column = view.reshape(1, -1, view.shape[-1])
+        weights = job.kernel.unview(round_nearest(column, bits).reshape(view.shape))
+    bench.assign(job.kernel.variable, weights)
+    return mask, _report(job, mask, "magnitude", reason=job.reason)
+
+
 def _prune_wide(
-    job: KernelJob, bench: Bench, method: str, products: int, width: int
+    job: KernelJob, bench: Bench, method: str, matrices: NDArray, bits: int | None
 ) -> tuple[NDArray, LayerReport]:
     assert job.linear is not None
+    products, width, _ = matrices.shape
     norms = Norms(products, width)
     for index in range(len(bench.batches)):
         for rows in bench.rows(job, index):
             norms.add(rows)
-    matrices = job.linear.matrices(job.kernel.view(job.weights))
-    scores = np.abs(matrices) * np.sqrt(norms.mean_squares())[:, :, None]
-    mask = job.stages(1)[-1](scores)
-    _assign(job, bench, np.where(mask, matrices, 0))
+    squares = norms.mean_squares()
+    mask = job.stages(1)[-1](np.abs(matrices) * np.sqrt(squares)[:, :, None])
+    weights = np.where(mask, matrices, 0)
+    _assign(job, bench, weights if bits is None else round_nearest(weights, bits, squares))
     kept = job.kernel.unview(job.linear.view(mask))
     reason = f"{width:,} inputs, more than {MAX_INPUTS:,}: too many to reconstruct"
     return kept, _report(job, kept, "wanda", reason=reason if method == "reconstruct" else "")
@@ -160,7 +176,8 @@ def _report(
     moves_bias: bool = False,
     reason: str = "",
 ) -> LayerReport:
-    zeros = int(mask.size - np.count_nonzero(mask))
+    now = job.kernel.variable.value.numpy()
+    zeros = int(mask.size - np.count_nonzero(mask & (now != 0)))
     return LayerReport(
         job.kernel.path,
         job.kernel.shape,
