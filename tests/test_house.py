@@ -59,6 +59,7 @@ ORDER = [
     "bridge",
     "loading",
     "recipe",
+    "training",
     "pipeline",
     "console",
     "commands",

@@ -12,6 +12,7 @@ and weights drift apart; with the same steps this loses more accuracy (benchmark
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,6 +148,18 @@ class SharedValues(keras.constraints.Constraint):
     def values(self) -> int:
         """Return the largest number of values that weights share now."""
         return max(distinct(row).size for row in np.sort(self.rows(self._value())))
+
+    def state(self) -> list[NDArray]:
+        """Return all that is kept beside the weights."""
+        return [np.array(variable) for variable in self._variables()]
+
+    def set_state(self, arrays: Sequence[NDArray]) -> None:
+        """Set what `state` returned."""
+        for variable, array in zip(self._variables(), arrays, strict=True):
+            variable.assign(array)
+
+    def _variables(self) -> list[Any]:
+        return [v for v in (self.kept, self.centroids, self.distance) if v is not None]
 
     def undo(self) -> None:
         """Restore the previous constraint and the weights of before."""

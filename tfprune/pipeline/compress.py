@@ -179,7 +179,14 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     with contextlib.ExitStack() as stack:
         place = job.out or stack.enter_context(scratch_folder())
         folder = stack.enter_context(
-            open_folder(place, job.recipe, identity, versions=_versions(), resume=job.resume)
+            open_folder(
+                place,
+                job.recipe,
+                identity,
+                versions=_versions(),
+                resume=job.resume,
+                kept=job.out is not None,
+            )
         )
         check_interrupt = stack.enter_context(handle_interrupts())
         planned = stages.plan(job.recipe)

@@ -3,7 +3,7 @@
 Because a stage starts from files only, a resumed run gives the same result as an uninterrupted one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
+from tfprune.keras_support.internals import set_all_seeds
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
 from tfprune.pipeline.changes import SECTIONS, check_choices, cluster_by, shrink_by, sizes_beside
@@ -69,9 +70,28 @@ class Run:
         optimizer = fitting(self.recipe).optimizer or self.optimizer or "adam"
         compile_model(model, self.data, optimizer, learning_rate, steps)
 
+    def fit(
+        self,
+        stage: str,
+        model: keras.Model,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict[str, list[float]]:
+        """Train a compiled model in a stage and return its curves."""
+        with self.progress.task("steps", self.steps(epochs)) as task:
+            return fit(
+                model,
+                self.data,
+                epochs=epochs,
+                batch_size=fitting(self.recipe).batch_size,
+                task=task,
+                callbacks=callbacks,
+                folder=self.folder.training(stage),
+            )
+
     def seed(self, stage: int) -> None:
         """Set all random seeds at the start of a stage."""
-        keras.utils.set_random_seed(1_000 * self.recipe.seed + stage)
+        set_all_seeds(1_000 * self.recipe.seed + stage)
 
     def steps(self, epochs: int) -> int:
         """Return the number of optimizer steps in a number of epochs."""
@@ -96,15 +116,13 @@ def train(run: Run) -> Mapping[str, Any]:
             check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
-    steps = run.steps(table.epochs)
-    with run.progress.task("steps", steps) as task:
-        # Fail before training if the model cannot be loaded again, or pruned.
-        with saved_temporarily(model, run.folder.path) as path:
-            check_choices(read_model(path), run.recipe)
-            run.seed(1)
-            model = read_model(path)
-        run.compile(model, table.learning_rate, steps)
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
+    # Fail before training if the model cannot be loaded again, or pruned.
+    with saved_temporarily(model, run.folder.path) as path:
+        check_choices(read_model(path), run.recipe)
+        run.seed(1)
+        model = read_model(path)
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
+    curves = run.fit("train", model, table.epochs)
     save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
 
@@ -136,7 +154,6 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     run.seed(5)
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
-    training = fitting(run.recipe)
     run.compile(model, table.learning_rate, 1)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink_by(
@@ -149,12 +166,8 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     )
     curves: dict[str, list[float]] = {}
     if table.epochs:
-        steps = run.steps(table.epochs)
-        run.compile(model, table.learning_rate, steps)
-        with run.progress.task("steps", steps) as task:
-            curves = fit(
-                model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
-            )
+        run.compile(model, table.learning_rate, run.steps(table.epochs))
+        curves = run.fit("shrink", model, table.epochs)
     save_model(model, run.folder.file("shrunk.keras"))
     return {
         "curves": curves,
@@ -179,9 +192,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     shrinking = run.recipe.shrink
     shrunk = shrinking is not None and not shrinking.after_pruning
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
-    training = fitting(run.recipe)
-    steps = run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     given = examples.x, run.data.targets(examples)
     prune(
@@ -196,15 +207,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         data=given if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
-    with run.progress.task("steps", steps) as task:
-        curves = fit(
-            model,
-            run.data,
-            epochs=table.epochs,
-            batch_size=training.batch_size,
-            task=task,
-            callbacks=[UpdatePruningStep()],
-        )
+    curves = run.fit("prune", model, table.epochs, [UpdatePruningStep()])
     skipped = sparsity_of(model).skipped
     model = strip_pruning(model)
     save_model(model, run.folder.file("pruned.keras"))
@@ -221,12 +224,10 @@ def cluster_model(run: Run) -> Mapping[str, Any]:
     if table is None:
         raise ModelError("cluster: the recipe has no [cluster]")
     run.seed(6)
-    model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    model = run.load(_before("cluster", run))
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
     cluster_by(model, table, run.recipe.seed)
-    size = fitting(run.recipe).batch_size
-    with run.progress.task("steps", steps) as task:
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=size, task=task)
+    curves = run.fit("cluster", model, table.epochs)
     notes = clustering_notes(model)
     save_model(strip_clustering(model), run.folder.file("clustered.keras"))
     return {"curves": curves, "notes": notes}

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +12,8 @@ from tfprune.errors import TrainingError
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.losses import losses_of
 from tfprune.sparsity.masks import prunings_of
+from tfprune.sparsity.optimizers import updates_of
+from tfprune.training.resuming import Resumable
 from tfprune.utils.progress import Task
 
 log = logging.getLogger("tfprune.run")
@@ -39,24 +42,28 @@ def fit(
     batch_size: int,
     task: Task,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    folder: Path | None = None,
 ) -> dict[str, list[float]]:
     """Train a compiled model and return its curves, one number per epoch.
+
+    The training is stored in the folder after each epoch, and goes on with what is stored there.
 
     Raises:
         TrainingError: The loss is not finite.
     """
     validation = (data.validation.x, data.targets(data.validation)) if data.validation else None
-    history = model.fit(
+    resumable = Resumable([*callbacks, _Follow(task, epochs)], folder)
+    model.fit(
         data.train.x,
         data.targets(data.train),
         epochs=epochs,
         batch_size=batch_size,
         validation_data=validation,
         validation_batch_size=batch_size,
-        callbacks=[*callbacks, _Follow(task, epochs)],
+        callbacks=[resumable],
         verbose=0,
     )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+    return resumable.curves
 
 
 class _Follow(keras.callbacks.Callback):
@@ -66,6 +73,9 @@ class _Follow(keras.callbacks.Callback):
         super().__init__()
         self._task = task
         self._epochs = epochs
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._task.advance(updates_of(self.model.optimizer))  # of a training that is resumed
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._task.advance()

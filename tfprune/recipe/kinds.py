@@ -43,9 +43,16 @@ class Kind:
         return f"{head} ({', '.join(known)}){comma}{tail}"
 
 
-def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field of a table: its kind, one line of help, and the default (none: required)."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "help": help})
+def option(
+    kind: Kind, help: str, default: Any = dataclasses.MISSING, former: tuple[Any, ...] = ()
+) -> Any:
+    """Declare a field of a table: its kind, one line of help, and the default (none: required).
+
+    `former` are defaults of earlier versions that the default stands for, so that their runs are
+    resumed.
+    """
+    metadata = {"kind": kind, "help": help, "former": former}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _number(value: object) -> float:

@@ -113,6 +113,7 @@ class TrainTable(Table):
         choice(*OPTIMIZERS),
         "a Keras optimizer; pruning uses it too; default: that of a compiled model, or adam",
         None,
+        former=("adam",),
     )
     learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
     seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
@@ -314,6 +315,7 @@ class QuantizeTable(Table):
         "what auto may lose of the task's metric against the float32 file, on the validation set; "
         "default 0.01, or a hundredth of a metric with a unit",
         None,
+        former=(0.01,),
     )
 
     def unread(self) -> dict[str, str]:
