@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_run_folder, open_folder
+from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError, TrainingError
+from tfprune.pipeline import folder as run_folder
+from tfprune.pipeline.folder import (
+    LOG,
+    RECIPE,
+    STATE,
+    RunFolder,
+    check_run_folder,
+    open_folder,
+    wait_for_run,
+)
 from tfprune.recipe import parse_recipe
 from tfprune.recipe.recipe import tables_sha256
 from tfprune.recipe.toml import to_toml
@@ -374,6 +383,17 @@ def test_the_training_of_a_first_stage_is_of_its_recipe(
 def test_nothing_is_stored_of_a_run_that_is_not_kept(tmp_path: Path) -> None:
     with open_folder(tmp_path, RECIPE_A, {}, kept=False) as run:
         assert run.training("one") is None
+
+
+def test_the_last_stage_of_another_process_is_waited_for(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "POLL_S", 0.01)
+    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.05)
+    work.run(stop="three")
+    wait_for_run(work.folder, "two")
+    with pytest.raises(TrainingError, match="the first worker ended before the stage three"):
+        wait_for_run(work.folder, "three")
 
 
 def test_a_fact_that_is_no_number_is_kept(work: Work) -> None:

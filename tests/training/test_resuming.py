@@ -10,7 +10,7 @@ import pytest
 
 import tfprune
 from tfprune.clustering.cluster import cluster, strip_clustering
-from tfprune.keras_support.internals import set_all_seeds
+from tfprune.keras_support.trainer_internals import set_all_seeds
 from tfprune.training.resuming import Resumable
 
 EPOCHS, STEPS = 6, 4
@@ -42,6 +42,13 @@ class Stop(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         next(self.epochs)
+
+
+class Double(keras.callbacks.Callback):
+    """Adds to the curves, as those of a run do."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs["doubled"] = 2 * logs["loss"]
 
 
 class Draws(keras.callbacks.Callback):
@@ -85,7 +92,7 @@ def callbacks_of(kind: str) -> list[keras.callbacks.Callback]:
 
 def train(kind: str, folder: Path | None, at: int | None = None) -> tuple[Resumable, keras.Model]:
     model = begin(kind)
-    resumable = Resumable([*callbacks_of(kind), Stop(at)], folder)
+    resumable = Resumable([*callbacks_of(kind), Double(), Stop(at)], folder)
     model.fit(X, Y, batch_size=10, epochs=EPOCHS, verbose=0, callbacks=[resumable])
     return resumable, model
 
@@ -117,6 +124,7 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(kind: str, tmp_path: Pa
     for one, other in zip(everything(found), everything(expected), strict=True):
         np.testing.assert_array_equal(one, other)
     assert resumed.curves == unbroken.curves
+    assert set(resumed.curves) == {"loss", "accuracy", "doubled"}
     strip: Callable[[Any], Any] = strip_clustering if kind == "cluster" else tfprune.strip_pruning
     for one, other in zip(strip(found).get_weights(), strip(expected).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

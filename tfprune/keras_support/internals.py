@@ -1,9 +1,9 @@
 """The private parts of Keras that the package uses, which may change in any release.
 
-No other module uses a private attribute of Keras or a module below `keras.src`, so a new release
-affects only this one. Each part names what it reads, and the releases in which that was seen.
-"3.10 on" means each from 3.10 to 3.15 and the nightly build of 3.16. Functions that also accept
-objects of tf_keras (Keras 2) say so.
+No other module uses a private attribute of Keras or a module below `keras.src`, except
+`attention_steps` and `trainer_internals`, so a new release affects only these. Each part names
+what it reads, and the releases in which that was seen. "3.10 on" means each from 3.10 to 3.15 and
+the nightly build of 3.16. Functions that also accept objects of tf_keras (Keras 2) say so.
 """
 
 import contextlib
@@ -26,7 +26,6 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 from keras.src.models.functional import Functional as Functional  # keras.Model(inputs, outputs)
 from keras.src.ops import numpy as _operations
-from keras.src.random.seed_generator import global_seed_generator
 from keras.src.trainers.compile_utils import CompileLoss as CompileLoss  # of `compile(loss=…)`
 from keras.src.utils.naming import to_snake_case as to_snake_case
 
@@ -197,22 +196,6 @@ def own_seed_generators(layer: Any) -> list[Any]:
     return list(layer._seed_generators)
 
 
-def seed_states_of(model: Any) -> list[Any]:
-    """Return the variables that random layers draw from, and that of draws without a seed."""
-    own = [one for layer in all_layers(model) for one in own_seed_generators(layer)]
-    return [one.state for one in [*own, global_seed_generator()]]
-
-
-def set_all_seeds(seed: int) -> None:
-    """Seed Python, NumPy, TensorFlow and Keras, also its generator for draws without a seed.
-
-    3.10 on: the attribute `global_seed_generator` of `global_state`, which
-    `keras.utils.set_random_seed` leaves where earlier draws brought it.
-    """
-    keras.utils.set_random_seed(seed)
-    global_state.set_global_attribute("global_seed_generator", None)
-
-
 def takes_training(operation: Any) -> bool:
     """Return whether the `call` of a layer has a `training` argument; False for an operation."""
     return bool(getattr(operation, "_call_has_training_arg", False))
@@ -333,14 +316,6 @@ def compile_config(model: Any) -> dict[str, Any]:
     """Return the arguments that a model was compiled with, as objects; {} if it was not."""
     stored = getattr(model, "_compile_config", None)
     return dict(stored.config) if stored else {}
-
-
-def begin_at_first_epoch(model: Any) -> None:
-    """Let `fit` begin at epoch 0 again after `BackupAndRestore`, which sets another for good.
-
-    3.10 on: `Trainer._initial_epoch`.
-    """
-    model._initial_epoch = None
 
 
 def learning_rate_of(optimizer: Any) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
+from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError, TrainingError
 from tfprune.recipe.recipe import Recipe, tables_sha256
 from tfprune.recipe.toml import to_toml
 from tfprune.storage.files import check_destination, parse_json, read_bytes, write_atomic
@@ -43,6 +43,8 @@ UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.
 """Temporary names of files, which a killed run may leave."""
 TRAINING = ".training"
 """The end of the name of a folder with the training of an unfinished stage."""
+POLL_S, PATIENCE_S = 1.0, 60.0
+"""How often a worker looks for the first one, and how long it may be absent."""
 _MOST_STATE_BYTES = 1 << 28
 
 
@@ -216,6 +218,26 @@ def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
             f"{folder}: contains a run already, with {done} stage{'s' if done > 1 else ''} done. "
             "Give --resume to resume it, or another folder."
         )
+
+
+def wait_for_run(path: Path, last: str) -> None:
+    """Wait until another process has done the last stage of a run.
+
+    Raises:
+        TrainingError: The process has ended before.
+    """
+    free = 0.0
+    while True:
+        state = _read_state(path)
+        if state is not None and last in state.stages:
+            return
+        with contextlib.suppress(OptionError), _locked(path):
+            free += POLL_S  # Nobody uses it: it has not begun yet, or has ended.
+        if free > PATIENCE_S:
+            raise TrainingError(
+                f"{path}: the first worker ended before the stage {last}. See {path / LOG}."
+            )
+        time.sleep(POLL_S)
 
 
 def _read_state(folder: Path) -> _State | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfprune.recipe.kinds import SHARE, Refused, show
+from tfprune.recipe.kinds import SHARE, Refused, Table, show
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import (
     ClusterTable,
@@ -18,7 +18,6 @@ from tfprune.recipe.tables import (
     PruneTable,
     QuantizeTable,
     ShrinkTable,
-    Table,
     TrainTable,
 )
 from tfprune.recipe.task_table import TaskTable

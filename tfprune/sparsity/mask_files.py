@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ArtifactError, ModelError, nearest
@@ -196,7 +197,11 @@ def state_of(model: keras.Model) -> dict[str, Any]:
             {
                 "mask": hold.mask_array(),
                 "revived": hold.revived,
-                "movement": [np.array(v) for v in (hold.movement, hold.previous) if v is not None],
+                "movement": [
+                    np.array(tf.convert_to_tensor(variable))
+                    for variable in (hold.movement, hold.previous)
+                    if variable is not None
+                ],
             }
             for hold in holds_of(model)
         ],

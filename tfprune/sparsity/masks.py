@@ -23,7 +23,13 @@ from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
+from tfprune.sparsity.kernels import (
+    PrunableKernel,
+    Skipped,
+    find_kernels,
+    variable_beside,
+    walk_layers,
+)
 from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
@@ -36,23 +42,20 @@ class Hold(keras.constraints.Constraint):
     is_pruning_mask = True  # for modules that do not import this class
 
     def __init__(self, kernel: PrunableKernel, pruning: "Pruning") -> None:
-        self.kernel = kernel
-        self.pruning = pruning
+        self.kernel, self.pruning = kernel, pruning
         before: Any = kernel.variable.constraint
         held = isinstance(before, Hold)
         self.replaced: Any = before
         self.inner: Any = before.inner if held else before
         if isinstance(self.inner, Unheld):
             self.inner = None  # they are held from now on
-        # The mask is stored twice: as booleans for Python, and as the factor in the step.
+        # Stored twice: as booleans for Python, and as the factor in the step.
         self._kept = before.mask_array() if held else np.ones(kernel.shape, bool)
-        with tf.init_scope():
-            self.mask = tf.Variable(tf.cast(self._kept, kernel.variable.dtype), trainable=False)
-            self.movement: tf.Variable | None = None
-            self.previous: tf.Variable | None = None
-            if pruning.choices.score.needs == "movement":
-                self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
-                self.previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
+        variable, still = kernel.variable, np.zeros(kernel.shape)
+        self.mask = variable_beside(variable, self._kept, variable.dtype)
+        moves = pruning.choices.score.needs == "movement"
+        self.movement = variable_beside(variable, still, variable.dtype) if moves else None
+        self.previous = variable_beside(variable, still, variable.dtype) if moves else None
         # The average that an optimizer with `use_ema` assigns to the weights in the end.
         self.average: Any = None
         self.revived = 0

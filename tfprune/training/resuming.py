@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfprune.clustering.cluster import shared_values_of
-from tfprune.keras_support.internals import begin_at_first_epoch, seed_states_of
+from tfprune.keras_support.trainer_internals import begin_at_first_epoch, seed_states_of
 from tfprune.sparsity import mask_files
 from tfprune.training.stored import NotPlain, log, pack, store, stored
 
@@ -42,6 +42,11 @@ class Resumable(keras.callbacks.CallbackList):
         self._stored = stored(folder) if folder is not None else None
         self._fits = 0
 
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs are stored, which `fit` leaves out."""
+        return self._stored[1]["epoch"] if self._stored is not None else 0
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._fits += 1
         found = self._stored if self._fits == 1 else None
@@ -59,8 +64,11 @@ class Resumable(keras.callbacks.CallbackList):
             _set_random_state(found[1]["random"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
-        for name, value in (logs or {}).items():
+        # One table for all, which some add to; the method of the base gives copies.
+        logs = dict(logs or {})
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+        for name, value in logs.items():
             self.curves.setdefault(name, []).append(float(value))
         if self._folder is not None and self._fits == 1:
             self._store(self._folder, epoch)
@@ -71,12 +79,8 @@ class Resumable(keras.callbacks.CallbackList):
 
     def _store(self, folder: Path, epoch: int) -> None:
         # A training that was stopped has no further epochs.
-        ended = (
-            getattr(self.model, "stop_training", False)
-            and self.params
-            and self.params.get("epochs")
-        )
-        last = ended - 1 if ended else epoch
+        stopped = getattr(self.model, "stop_training", False)
+        last = (self.params or {}).get("epochs", epoch + 1) - 1 if stopped else epoch
         state = {
             "epoch": epoch + 1,
             "curves": self.curves,
