@@ -163,12 +163,11 @@ def _on_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         with several_workers(strategy):
             yield
-    except tf.errors.OpError as error:
-        why = " ".join(error.message.split())[:200]
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
         raise TrainingError(
-            f"another worker has ended, or cannot be reached ({why}). Start all of them again; "
-            "with --resume they go on after the last epoch that is done."
-        ) from None
+            f"another worker has ended, or cannot be reached ({type(error).__name__}). Start all "
+            "of them again; with --resume they go on after the last epoch that is done."
+        ) from error
 
 
 def make_callback(source: str) -> keras.callbacks.Callback:
