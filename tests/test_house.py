@@ -59,6 +59,7 @@ ORDER = [
     "bridge",
     "loading",
     "recipe",
+    "training",
     "pipeline",
     "console",
     "commands",
@@ -258,7 +259,12 @@ READS_NODES = {
     "symbolic_inputs_of",
     "symbolic_outputs_of",
 }
-READERS = ("bridge/graphs.py", "graph/", "keras_support/internals.py")
+READERS = (
+    "bridge/graphs.py",
+    "graph/",
+    "keras_support/internals.py",
+    "keras_support/trainer_internals.py",
+)
 # What else has an attribute `layers` or `operations`: packages, and data of ours.
 NOT_MODELS = re.compile(
     r"keras|tf\.keras|(.+\.)?api|block|line|group|table|options|recipe\.quantize|(.+\.)?graph|self"

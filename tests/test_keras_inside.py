@@ -1,4 +1,4 @@
-"""Private parts of Keras are named in two modules only."""
+"""Private parts of Keras are named in three modules only."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,11 @@ import tfprune
 
 PACKAGE = Path(tfprune.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
-INSIDE = {"keras_support/internals.py", "keras_support/attention_steps.py"}
+INSIDE = {
+    "keras_support/attention_steps.py",
+    "keras_support/internals.py",
+    "keras_support/trainer_internals.py",
+}
 # Files in which names of modules below `keras.src` are data: what saved models of Keras 2 say.
 NAMES_IN_FILES = {"loading/load.py", "loading/model_files.py"}
 # Private names of what is not Keras 3: Python's, and tf_keras's, which does not change any more.

@@ -187,4 +187,5 @@ def test_an_interrupted_run_cleans_up_and_says_how_to_resume(
         "native.log",
         ".lock",
         "baseline.keras",
+        "train.training",
     }

@@ -184,6 +184,10 @@ def test_a_run_is_not_resumed_with_changed_code_of_a_model(
             "not a regular",
         ),
         ({"prune": {"begin_step": 90, "end_epoch": 1.0}}, RecipeError, "begins at step 90"),
+        ({"prune": {"optimizer": {"name": "sgd", "mass": 1}}}, OptionError, r"\[prune\] optimizer"),
+        ({"prune": {"callbacks": ["os:nothing"]}}, OptionError, "os has no function 'nothing'"),
+        ({"prune": {"class_weight": {"9": 2.0}}}, DataError, "no class 9"),
+        ({"prune": {"fit": "nowhere:fit"}}, OptionError, "no module named 'nowhere'"),
     ],
 )
 def test_errors_are_raised_before_training(
@@ -295,3 +299,14 @@ def test_the_folder_is_checked_before_the_data(
     (tmp_path / "x").touch()
     with pytest.raises(OptionError, match="not empty"):
         prepare(None, tiny, tiny_data, out=tmp_path)
+
+
+def test_several_workers_need_a_folder_and_a_cluster(
+    tiny: dict[str, Any], tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    recipe = {**tiny, "train": {"strategy": "multi_worker"}}
+    with pytest.raises(OptionError, match="needs a folder that all workers see"):
+        compress(None, recipe, tiny_data)
+    with pytest.raises(OptionError, match="needs the variable TF_CONFIG"):
+        compress(None, recipe, tiny_data, out=tmp_path / "run")

@@ -8,9 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.pipeline.folder import LOG, RECIPE, STATE, RunFolder, check_run_folder, open_folder
+from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError, TrainingError
+from tfprune.pipeline import folder as run_folder
+from tfprune.pipeline.folder import (
+    LOG,
+    RECIPE,
+    STATE,
+    RunFolder,
+    check_run_folder,
+    open_folder,
+    wait_for_run,
+)
 from tfprune.recipe import parse_recipe
+from tfprune.recipe.recipe import tables_sha256
+from tfprune.recipe.toml import to_toml
 
 RECIPE_A = parse_recipe({"prune": {"sparsity": 0.5}})
 RECIPE_B = parse_recipe({"prune": {"sparsity": 0.6}})
@@ -117,6 +128,55 @@ def test_a_run_is_not_resumed_with_another_recipe_or_other_data(work: Work) -> N
         pass
     with pytest.raises(DataError, match="the data of the run there differs from the one given now"):
         work.run(resume=True, identity="other")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "same"),
+    [
+        # What an earlier version wrote, in which these defaults were 0.01 and "adam" …
+        ({"train": {"optimizer": "adam"}}, {"train": {}}, True),
+        (
+            {"quantize": {"scheme": "auto", "max_drop": 0.01}},
+            {"quantize": {"scheme": "auto"}},
+            True,
+        ),
+        # … which had no such key, or has one no more, or another default.
+        ({"prune": {"power": None}}, {"prune": {}}, True),
+        ({"prune": {"power": None}}, {"prune": {"power": 2.0}}, False),
+        ({"prune": {"flavor": 3}}, {"prune": {}}, False),
+        ({"prune": {"epochs": 11}}, {"prune": {}}, False),
+        ({"train": {"optimizer": "sgd"}}, {"train": {}}, False),
+        ({"prune": {}}, {"prune": {}, "shrink": {"target": {"macs": 0.5}}}, False),
+    ],
+    ids=str,
+)
+def test_a_run_of_a_version_with_other_keys_is_resumed(
+    tmp_path: Path, then: dict, now: dict, same: bool
+) -> None:
+    tables = parse_recipe({name: {} for name in then if name != "quantize"}).to_dict()
+    for name, keys in then.items():
+        tables[name] = {**tables.get(name, {}), **keys}
+        tables[name] = {key: value for key, value in tables[name].items() if value is not None}
+    if "quantize" in then:
+        tables["quantize"] = parse_recipe(now).to_dict()["quantize"] | then["quantize"]
+    with open_folder(tmp_path, parse_recipe(now), {}) as run:
+        run.stage("one", (), dict)
+    (tmp_path / RECIPE).write_text(to_toml(tables))
+    state = json.loads((tmp_path / STATE).read_text())
+    state["identity"]["recipe"] = tables_sha256(tables)
+    del state["sha256"]
+    (tmp_path / STATE).write_text(json.dumps(state))
+    if not same:
+        with pytest.raises(RecipeError, match="has another recipe"):
+            open_folder(tmp_path, parse_recipe(now), {}, resume=True).__enter__()
+        return
+    for _ in range(2):
+        with open_folder(tmp_path, parse_recipe(now), {}, resume=True) as run:
+            run.stage("two", (), dict)
+            assert list(run.done) == ["one", "two"]
+    (tmp_path / RECIPE).write_text(to_toml({**tables, "measure": {"runs": 3}}))
+    with pytest.raises(RecipeError, match="has another recipe"):
+        open_folder(tmp_path, parse_recipe(now), {}, resume=True).__enter__()
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -280,6 +340,60 @@ def test_a_state_without_hashes_is_resumed(work: Work) -> None:
     work.calls.clear()
     work.run(resume=True)
     assert work.calls == ["three"]
+
+
+def interrupted_training(work: Work) -> None:
+    """Leave a run with one stage done and the training of the next unfinished."""
+    work.run(stop="two")
+    with open_folder(work.folder, RECIPE_A, {"data": "same"}, resume=True) as run:
+        run.stage("one", ("one.bin",), dict)
+        with pytest.raises(ZeroDivisionError):
+            run.stage("two", (), lambda: run.training("two").mkdir() or {"x": 1 / 0})
+
+
+def test_the_training_of_an_unfinished_stage_is_kept_until_it_is_done(work: Work) -> None:
+    interrupted_training(work)
+    with open_folder(work.folder, RECIPE_A, {"data": "same"}, resume=True) as run:
+        assert run.training("two").is_dir()
+        run.stage("two", (), dict)
+        assert not run.training("two").exists()
+
+
+def test_the_training_after_a_changed_file_is_removed(work: Work) -> None:
+    interrupted_training(work)
+    (work.folder / "one.bin").write_bytes(b"other")
+    with open_folder(work.folder, RECIPE_A, {"data": "same"}, resume=True) as run:
+        run.stage("one", ("one.bin",), lambda: work._do(run, "one"))
+        assert not run.training("two").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "resume", "kept"),
+    [(RECIPE_A, True, True), (RECIPE_A, False, False), (RECIPE_B, True, False)],
+)
+def test_the_training_of_a_first_stage_is_of_its_recipe(
+    tmp_path: Path, recipe, resume: bool, kept: bool
+) -> None:
+    with open_folder(tmp_path, RECIPE_A, {}) as run, pytest.raises(ZeroDivisionError):
+        run.stage("one", (), lambda: run.training("one").mkdir() or {"x": 1 / 0})
+    with open_folder(tmp_path, recipe, {}, resume=resume) as run:
+        assert run.training("one").exists() == kept
+
+
+def test_nothing_is_stored_of_a_run_that_is_not_kept(tmp_path: Path) -> None:
+    with open_folder(tmp_path, RECIPE_A, {}, kept=False) as run:
+        assert run.training("one") is None
+
+
+def test_the_last_stage_of_another_process_is_waited_for(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "POLL_S", 0.01)
+    monkeypatch.setattr(run_folder, "PATIENCE_S", 0.05)
+    work.run(stop="three")
+    wait_for_run(work.folder, "two")
+    with pytest.raises(TrainingError, match="the first worker ended before the stage three"):
+        wait_for_run(work.folder, "three")
 
 
 def test_a_fact_that_is_no_number_is_kept(work: Work) -> None:

@@ -11,8 +11,13 @@ from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay
 
 
 def test_the_last_batch_of_an_epoch_may_be_short() -> None:
-    assert epoch_steps(parse_recipe({"train": {"batch_size": 10}}), 95) == 10
-    assert epoch_steps(parse_recipe({}), 128) == 2
+    recipe = parse_recipe({"train": {"batch_size": 10}, "prune": {}})
+    assert epoch_steps(recipe, recipe.prune, 95) == 10
+    recipe = parse_recipe({"prune": {}})
+    assert epoch_steps(recipe, recipe.prune, 128) == 2
+    given = {"train": {"steps_per_epoch": 7}, "prune": {}, "cluster": {"steps_per_epoch": 3}}
+    recipe = parse_recipe(given)
+    assert [epoch_steps(recipe, table, 95) for table in (recipe.prune, recipe.cluster)] == [7, 3]
 
 
 @pytest.mark.parametrize(

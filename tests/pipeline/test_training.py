@@ -1,16 +1,20 @@
-"""Training is reproducible, reports progress, and stops when the loss is not finite."""
+"""Training is reproducible, reports progress, and does what the keys of a recipe say."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-from tfprune.errors import TrainingError
+from tfprune.errors import DataError, OptionError, TrainingError
 from tfprune.pipeline.datasets import Dataset, as_dataset
 from tfprune.pipeline.losses import gives_probabilities
-from tfprune.pipeline.training import compile_model, fit
+from tfprune.pipeline.training import class_weights, compile_model, fit
+from tfprune.recipe.fitting import Fitting
+from tfprune.sparsity.pruning import prune
 
 
 class Steps:
@@ -63,7 +67,7 @@ def test_training_learns_counts_its_steps_and_repeats_bit_for_bit(data: Dataset)
     curves, weights, task = [], [], Steps()
     for _ in range(2):
         with compiled(data) as made:
-            curves.append(fit(made, data, epochs=3, batch_size=10, task=task))
+            curves.append(fit(made, data, epochs=3, batch_size=10, task=task).curves)
             weights.append(made.get_weights())
     assert task.done == 2 * 3 * 5
     assert curves[0] == curves[1]
@@ -84,3 +88,140 @@ def test_training_that_fails_says_so(data: Dataset) -> None:
     compile_model(made, data, "sgd", 1e30, 15)
     with pytest.raises(TrainingError, match="training diverged. Lower learning_rate"):
         fit(made, data, epochs=3, batch_size=10, task=Steps())
+
+
+def trained(data: Dataset, *, epochs: int = 3, rate: Any = 0.05, **keys: Any) -> Any:
+    more = {key: keys.pop(key) for key in ("first_scored", "precision", "folder") if key in keys}
+    with compiled(data, rate) as made:
+        found = fit(made, data, epochs=epochs, batch_size=10, task=Steps(), options=Fitting(**keys),
+                    **more)  # fmt: skip
+    return made, found
+
+
+def test_training_stops_when_the_metric_of_the_task_is_not_better(data: Dataset) -> None:
+    still = {"name": "constant", "value": 1e-12}
+    made, found = trained(data, epochs=6, rate=still, early_stopping={"patience": 2})
+    curve = found.curves["val_score"]
+    assert len(curve) == 3
+    assert found.notes == ("training stopped after epoch 3 of 6, with the best weights kept",)
+    outputs = made.predict(data.validation.x, verbose=0)
+    assert curve[0] == pytest.approx(np.mean(outputs.argmax(-1) == data.validation.y))
+    later = trained(data, epochs=6, rate=still, early_stopping={"patience": 2}, first_scored=2)[1]
+    assert len(later.curves["loss"]) == 5
+
+
+def test_early_stopping_needs_a_validation_set(data: Dataset) -> None:
+    alone = as_dataset(((data.train.x, data.train.y),) * 2, validation=0)
+    with pytest.raises(DataError, match=r"no validation set. Give data\.validation"):
+        trained(alone, early_stopping={"patience": 1})
+
+
+def test_classes_count_with_their_weights(data: Dataset) -> None:
+    ones = int((data.train.y == 1).sum())
+    balanced = class_weights("balanced", data)
+    assert balanced == {0: 48 / (2 * (48 - ones)), 1: 48 / (2 * ones)}
+    assert class_weights({"1": 3.0}, data) == {0: 1.0, 1: 3.0}
+    plain, weighted = (trained(data, class_weight=given)[1] for given in (None, {"1": 5.0}))
+    assert plain.curves["loss"] != weighted.curves["loss"]
+    with pytest.raises(DataError, match="no class 2 in data, which has 2"):
+        trained(data, class_weight={"2": 3.0})
+    numbers = as_dataset(((data.train.x, data.train.x[:, :1]),) * 2)
+    with pytest.raises(DataError, match="has labels of regression; expected one class"):
+        class_weights("balanced", numbers)
+
+
+USER_CODE = """
+import keras
+seen = []
+class Count(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        seen.append(epoch)
+def number():
+    return 3
+def train(model, data, callbacks, epochs, batch_size):
+    size = min(batch_size, len(data.train))
+    model.fit(data.train.x, data.train.y, batch_size=size, epochs=epochs - 1,
+              callbacks=callbacks, verbose=0)
+def loop(model, data, callbacks, epochs, batch_size):
+    several = keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs)
+    several.on_train_begin()
+    for epoch in range(epochs):
+        several.on_epoch_begin(epoch)
+        for batch in range(5):
+            several.on_train_batch_begin(batch)
+            part = data.train.rows(slice(10 * batch, 10 * batch + 10))
+            loss = model.train_on_batch(part.x, part.y)[0]
+            several.on_train_batch_end(batch)
+        several.on_epoch_end(epoch, {"loss": loss})
+    several.on_train_end()
+def nothing(model, data, callbacks, epochs, batch_size):
+    pass
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"code_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(USER_CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_callbacks_of_the_users_own_are_called(data: Dataset, code: str) -> None:
+    trained(data, callbacks=(f"{code}:Count",))
+    assert __import__(code).seen == [0, 1, 2]
+    with pytest.raises(OptionError, match="number returned int, not a Keras callback"):
+        trained(data, callbacks=(f"{code}:number",))
+    with pytest.raises(OptionError, match="has no function 'Cound'. Known: .*Did you mean Count"):
+        trained(data, callbacks=(f"{code}:Cound",))
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("train", 2), ("loop", 3)])
+def test_a_function_of_the_users_own_trains(
+    data: Dataset, code: str, name: str, epochs: int, tmp_path: Path
+) -> None:
+    made, found = trained(data, fit=f"{code}:{name}", folder=tmp_path / "stored")
+    assert len(found.curves["loss"]) == epochs
+    assert int(made.optimizer.iterations) == 5 * epochs
+    assert (tmp_path / "stored" / str(epochs)).is_dir()
+
+
+def test_a_function_that_calls_no_callbacks_is_an_error(data: Dataset, code: str) -> None:
+    with pytest.raises(TrainingError, match="nothing trained no epoch"):
+        trained(data, fit=f"{code}:nothing")
+
+
+def test_an_epoch_may_have_its_own_number_of_steps(data: Dataset, tmp_path: Path) -> None:
+    made, found = trained(data, steps_per_epoch=7)
+    assert int(made.optimizer.iterations) == 3 * 7
+    trained(data, epochs=2, steps_per_epoch=7, folder=tmp_path)
+    resumed, again = trained(data, steps_per_epoch=7, folder=tmp_path)
+    assert again.curves == found.curves
+    for one, other in zip(resumed.get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_arithmetic_of_half_precision_leaves_a_plain_model(data: Dataset, precision: str) -> None:
+    seen = []
+
+    class See(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            seen.append(x.dtype.name)
+            return x
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, "relu"), See(), keras.layers.Dense(2)]
+    made = keras.Sequential([keras.Input((4,)), *layers])
+    compile_model(made, data, "adam", 0.05, 15)
+    prune(made, 0.5)
+    optimizer = made.optimizer
+    seen.clear()
+    found = fit(made, data, epochs=3, batch_size=10, task=Steps(), precision=precision)
+    assert set(seen) == {precision.removeprefix("mixed_")}
+    assert found.curves["loss"][-1] < found.curves["loss"][0]
+    assert made.optimizer is optimizer
+    assert {layer.dtype_policy.name for layer in made.layers} == {"float32"}
+    assert made(data.train.x[:2]).dtype.name == "float32"
+    assert float(np.mean(np.array(made.layers[0].kernel) == 0)) == 0.5

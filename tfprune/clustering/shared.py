@@ -11,7 +11,7 @@ centroids as variables of their own, with the summed gradient of their weights, 
 and weights drift apart; with the same steps this loses more accuracy (benchmarks/clustering.py).
 """
 
-import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.clustering.centroids import Init, first_centroids
-from tfprune.sparsity.kernels import PrunableKernel, Skipped
+from tfprune.sparsity.kernels import PrunableKernel, Skipped, variable_beside
 from tfprune.sparsity.unheld import Unheld
 from tfprune.utils.centroids import distinct, nearest, settled
 
@@ -61,14 +61,9 @@ class SharedValues(keras.constraints.Constraint):
         centroids = first_centroids(
             rows, sharing.clusters, sharing.init, keep_zeros=zeros, seed=sharing.seed
         )
-        with _made_beside(kernel.variable):
-            options: dict[str, Any] = {
-                "trainable": False,
-                "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            }
-            self.kept = tf.Variable(np.float32(value != 0), **options) if zeros else None
-            self.centroids = tf.Variable(np.float32(centroids), **options)
-            self.distance = tf.Variable(np.zeros(kernel.shape, np.float32), **options)
+        self.kept = variable_beside(kernel.variable, value != 0, "float32") if zeros else None
+        self.centroids = variable_beside(kernel.variable, centroids, "float32")
+        self.distance = variable_beside(kernel.variable, np.zeros(kernel.shape), "float32")
         self._put(value)
         kernel.variable.constraint = self
 
@@ -148,6 +143,18 @@ class SharedValues(keras.constraints.Constraint):
         """Return the largest number of values that weights share now."""
         return max(distinct(row).size for row in np.sort(self.rows(self._value())))
 
+    def state(self) -> list[NDArray]:
+        """Return all that is kept beside the weights."""
+        return [np.array(tf.convert_to_tensor(variable)) for variable in self._variables()]
+
+    def set_state(self, arrays: Sequence[NDArray]) -> None:
+        """Set what `state` returned."""
+        for variable, array in zip(self._variables(), arrays, strict=True):
+            variable.assign(array)
+
+    def _variables(self) -> list[Any]:
+        return [v for v in (self.kept, self.centroids, self.distance) if v is not None]
+
     def undo(self) -> None:
         """Restore the previous constraint and the weights of before."""
         self.kernel.variable.assign(self._value() + np.asarray(self.distance))
@@ -179,13 +186,3 @@ def channel_axis(kernel: PrunableKernel) -> int | None:
     outer, _, outputs = kernel.axes
     is_convolution = hasattr(kernel.layer, "kernel_size") and bool(outer)
     return outputs[0] if is_convolution and len(outputs) == 1 else None
-
-
-def _made_beside(variable: Any) -> contextlib.ExitStack:
-    """Return a context in which variables are mirrored like this one."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(tf.init_scope())
-    strategy = getattr(variable.value, "distribute_strategy", None)
-    if strategy is not None and strategy.num_replicas_in_sync > 1:
-        stack.enter_context(strategy.scope())
-    return stack

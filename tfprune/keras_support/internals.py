@@ -1,9 +1,9 @@
 """The private parts of Keras that the package uses, which may change in any release.
 
-No other module uses a private attribute of Keras or a module below `keras.src`, so a new release
-affects only this one. Each part names what it reads, and the releases in which that was seen.
-"3.10 on" means each from 3.10 to 3.15 and the nightly build of 3.16. Functions that also accept
-objects of tf_keras (Keras 2) say so.
+No other module uses a private attribute of Keras or a module below `keras.src`, except
+`attention_steps` and `trainer_internals`, so a new release affects only these. Each part names
+what it reads, and the releases in which that was seen. "3.10 on" means each from 3.10 to 3.15 and
+the nightly build of 3.16. Functions that also accept objects of tf_keras (Keras 2) say so.
 """
 
 import contextlib

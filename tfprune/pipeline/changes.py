@@ -72,6 +72,16 @@ def _limits(table: ShrinkTable) -> dict[str, Any]:
     return {key: getattr(table, key) for key in ("ranking", "round_to", "only", "skip", "heads")}
 
 
+def removed_rows(report: ShrinkReport) -> list[list[Any]]:
+    """Return a row for every group that got smaller, and for every block that was removed."""
+    groups = [group for group in report.groups if group.after != group.before]
+    blocks = [block for block in report.blocks if block.removed]
+    return [
+        *([group.name, group.kind, group.before, group.after] for group in groups),
+        *([block.name, "block", 1, 0] for block in blocks),
+    ]
+
+
 def target_of(table: ShrinkTable) -> str | dict[str, float]:
     """Return the target in the form that `shrink` takes."""
     return table.target if isinstance(table.target, str) else dict(table.target)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfprune.deploy.converter.weight_only import weight_rules
-from tfprune.errors import ModelError, RecipeError, type_name
+from tfprune.errors import ModelError, OptionError, RecipeError, type_name
 from tfprune.measure.fidelity import measures_of
 from tfprune.pipeline.datasets import GUESSED, Dataset, as_dataset, load_data
-from tfprune.pipeline.folder import check_run_folder, open_folder
-from tfprune.pipeline.steps import epoch_steps, schedule_of
+from tfprune.pipeline.folder import check_run_folder, open_folder, wait_for_run
+from tfprune.pipeline.steps import TRAINED, epoch_steps, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.task_table import table_of, task_of
@@ -150,8 +150,12 @@ def prepare(
     scheme = recipe.quantize.scheme if recipe.quantize else "float32"
     if recipe.quantize and scheme in SCHEMES and SCHEMES[scheme].weight_bits is not None:
         weight_rules(scheme, recipe.quantize.layers or {})
+    several = recipe.train is not None and recipe.train.strategy == "multi_worker"
+    if several and out is None:
+        raise OptionError("out: multi_worker needs a folder that all workers see. Received None.")
     if out is not None:
-        check_run_folder(out, resume=resume)
+        # The first of several workers may have begun in it.
+        check_run_folder(out, resume=resume or several)
     wanted = task_of(recipe.task) if recipe.task else None
     wanted = wanted if task is None else as_task(task)
     dataset = _as_data(data, recipe, wanted)
@@ -161,7 +165,7 @@ def prepare(
         dataset, optimizer, notes = _compiled(model, dataset, fixed=wanted is not None)
     _check_task(recipe, dataset)
     if recipe.prune is not None:
-        schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))
+        schedule_of(recipe.prune, epoch_steps(recipe, recipe.prune, len(dataset.train)))
     place = Path(out) if out is not None else None
     return Job(model, recipe, dataset, place, resume, optimizer, notes, wanted is not None)
 
@@ -169,27 +173,55 @@ def prepare(
 def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     """Run a job of `prepare`."""
     from tfprune.pipeline import stages
+    from tfprune.pipeline.training import check_trainings
+    from tfprune.training.strategies import copy_run, make_strategy, place_in_cluster
 
+    wanted = job.recipe.train.strategy if job.recipe.train else None
+    follows = wanted == "multi_worker" and place_in_cluster()[0] > 0
+    strategy = make_strategy(wanted)
     job = _with_its_model(job)
+    check_trainings(job.recipe, job.data)
     identity = {"data": job.data.sha256()}
     if origin := _origin(job):
         identity["model"] = origin
     if told := _told_task(job):
         identity["task"] = told
     with contextlib.ExitStack() as stack:
-        place = job.out or stack.enter_context(scratch_folder())
+        kept = job.out if not follows else None
+        place = kept or stack.enter_context(scratch_folder())
+        if follows and job.resume and job.out is not None:
+            copy_run(job.out, place)
         folder = stack.enter_context(
-            open_folder(place, job.recipe, identity, versions=_versions(), resume=job.resume)
+            open_folder(
+                place,
+                job.recipe,
+                identity,
+                versions=_versions(),
+                resume=job.resume or follows,
+                kept=job.out is not None,
+            )
         )
         check_interrupt = stack.enter_context(handle_interrupts())
         planned = stages.plan(job.recipe)
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
+            if follows and name not in TRAINED:
+                continue
             shown = _Titled(progress, f"{number}/{len(planned)} {name}")
             run = stages.Run(
-                job.recipe, job.data, folder, lambda: _begin(job), shown, job.optimizer, job.notes
+                job.recipe,
+                job.data,
+                folder,
+                lambda: _begin(job),
+                shown,
+                job.optimizer,
+                job.notes,
+                strategy,
             )
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
             check_interrupt()
+        if follows and job.out is not None:
+            wait_for_run(job.out, list(planned)[-1])
+            place = job.out
         return _result(place, keep=job.out is not None)
 
 

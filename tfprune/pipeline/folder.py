@@ -1,7 +1,7 @@
 """The run folder: the finished stages, with the hash of every file they wrote.
 
 A stage is done once `state.json` says so, which is written after the files of the stage. A stage
-that is killed earlier runs again.
+that is killed earlier runs again; a training in it goes on with the epoch that it was in.
 """
 
 import contextlib
@@ -13,13 +13,14 @@ import os
 import re
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError
-from tfprune.recipe.recipe import Recipe
+from tfprune.errors import DataError, OptionError, RecipeError, TfpruneError, TrainingError
+from tfprune.recipe.recipe import Recipe, tables_sha256
 from tfprune.recipe.toml import to_toml
 from tfprune.storage.files import check_destination, parse_json, read_bytes, write_atomic
 from tfprune.storage.records import record
@@ -40,6 +41,10 @@ EARLY = {RECIPE, LOG, NATIVE_LOG, LOCK, "traceback.txt"}
 """Files that may exist before `state.json`."""
 UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.\w{8}$")
 """Temporary names of files, which a killed run may leave."""
+TRAINING = ".training"
+"""The end of the name of a folder with the training of an unfinished stage."""
+POLL_S, PATIENCE_S = 1.0, 60.0
+"""How often a worker looks for the first one, and how long it may be absent."""
 _MOST_STATE_BYTES = 1 << 28
 
 
@@ -75,12 +80,18 @@ class RunFolder:
         identity: Hashes of the inputs of the run; it can be resumed only if they are the same.
         done: The finished stages, in order.
         versions: Versions of packages when the run started.
+        kept: Whether the folder is kept, so that the run can be resumed.
     """
 
     path: Path
     identity: dict[str, str]
     done: dict[str, Done] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    kept: bool = True
+
+    def training(self, stage: str) -> Path | None:
+        """Return the folder for the training of a stage; None if the run is not kept."""
+        return self.path / f"{stage}{TRAINING}" if self.kept else None
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the run."""
@@ -106,6 +117,7 @@ class RunFolder:
             log.warning("%s: %s missing or changed; runs again", name, ", ".join(changed))
             names = list(self.done)
             self.done = {key: self.done[key] for key in names[: names.index(name)]}
+            _remove_trainings(self.path)
         self._write(running=name)
         log.info("%s: begins", name)
         start = time.perf_counter()
@@ -117,6 +129,7 @@ class RunFolder:
             raise TfpruneError(f"{name}: {', '.join(missing)} was not written to {self.path}")
         self.done[name] = Done(seconds, hashes, facts)
         self._write(running=None)
+        _remove_trainings(self.path)
         log.info("%s: done in %.1f s", name, seconds)
         return self.done[name]
 
@@ -139,6 +152,7 @@ def open_folder(
     *,
     versions: Mapping[str, str] | None = None,
     resume: bool = False,
+    kept: bool = True,
 ) -> Iterator[RunFolder]:
     """Open a run folder and its log for a `with` block.
 
@@ -149,6 +163,7 @@ def open_folder(
         versions: Versions of packages that the results depend on; a warning lists those that
             changed since the start of the run.
         resume: Resume the run in the folder, or start one if there is none.
+        kept: Whether the folder is kept.
 
     Raises:
         OptionError: The folder has other files, or a run and `resume` is not set, or another
@@ -159,9 +174,10 @@ def open_folder(
     folder = Path(path)
     check_run_folder(folder, resume=resume)
     state = _read_state(folder)
+    identity = {"recipe": _recipe_sha256(folder, recipe, state), **identity}
+    unfinished = state.running if resume and state and state.identity == identity else None
     if state is not None and not state.stages:
         state = None  # no stage is done, so start from the beginning
-    identity = {"recipe": recipe.sha256(), **identity}
     if state is not None:
         _check_same(folder, state.identity, identity)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,6 +185,7 @@ def open_folder(
     done = dict(state.stages) if state else {}
     with _locked(folder), _logging(folder / LOG):
         _sweep(folder)
+        _remove_trainings(folder, but=unfinished)
         if resume:
             log.info("resumed, with %s done", ", ".join(done) or "no stage")
         if state is None:
@@ -176,7 +193,7 @@ def open_folder(
         else:
             _check_versions(state.versions, now)
         begun = state.versions if state and state.versions else now
-        yield RunFolder(folder, identity, done, begun)
+        yield RunFolder(folder, identity, done, begun, kept)
 
 
 def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
@@ -203,6 +220,26 @@ def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
         )
 
 
+def wait_for_run(path: Path, last: str) -> None:
+    """Wait until another process has done the last stage of a run.
+
+    Raises:
+        TrainingError: The process has ended before.
+    """
+    free = 0.0
+    while True:
+        state = _read_state(path)
+        if state is not None and last in state.stages:
+            return
+        with contextlib.suppress(OptionError), _locked(path):
+            free += POLL_S  # Nobody uses it: it has not begun yet, or has ended.
+        if free > PATIENCE_S:
+            raise TrainingError(
+                f"{path}: the first worker ended before the stage {last}. See {path / LOG}."
+            )
+        time.sleep(POLL_S)
+
+
 def _read_state(folder: Path) -> _State | None:
     path = folder / STATE
     if not os.path.lexists(path):
@@ -227,6 +264,19 @@ def _state_hash(fields: Mapping[str, Any]) -> str:
     """Return a hash of a state without its own hash, as JSON restores it."""
     kept = {name: value for name, value in fields.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def _recipe_sha256(folder: Path, recipe: Recipe, state: _State | None) -> str:
+    """Return the hash of a recipe: that of the run there, if an earlier version wrote the same."""
+    before = state.identity.get("recipe") if state is not None else None
+    if before in (None, recipe.sha256()):
+        return recipe.sha256()
+    try:
+        tables = tomllib.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return recipe.sha256()
+    same = tables_sha256(tables) == before and recipe.is_same_run(tables)
+    return before if same else recipe.sha256()
 
 
 def _check_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -257,6 +307,13 @@ def _check_same(folder: Path, before: Mapping[str, str], now: Mapping[str, str])
             f"{folder}: the {what} of the run there differs from the one given now. "
             "Restore it, or give another folder."
         )
+
+
+def _remove_trainings(folder: Path, but: str | None = None) -> None:
+    """Remove what the trainings of all stages but one have stored."""
+    for path in folder.glob(f"*{TRAINING}"):
+        if path.name != f"{but}{TRAINING}":
+            shutil.rmtree(path)
 
 
 def _sweep(folder: Path) -> None:

@@ -3,7 +3,7 @@
 Because a stage starts from files only, a resumed run gives the same result as an uninterrupted one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,17 +12,31 @@ import numpy as np
 
 from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ModelError
+from tfprune.keras_support.trainer_internals import set_all_seeds
 from tfprune.loading.load import read_model
 from tfprune.measure.comparison import compare
-from tfprune.pipeline.changes import SECTIONS, check_choices, cluster_by, shrink_by, sizes_beside
+from tfprune.pipeline.changes import (
+    SECTIONS,
+    check_choices,
+    cluster_by,
+    removed_rows,
+    shrink_by,
+    sizes_beside,
+)
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.losses import task_of_model
 from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
-from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
-from tfprune.pipeline.training import compile_model, fit
+from tfprune.pipeline.steps import (
+    TRAINED,
+    epoch_steps,
+    filled,
+    fitting,
+    last_update,
+    schedule_of,
+)
+from tfprune.pipeline.training import Fitted, compile_model, fit
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.tables import MeasureTable, QuantizeTable
 from tfprune.recipe.task_table import table_of
@@ -49,7 +63,7 @@ CHOICE_EXAMPLES = 2048
 class Run:
     """The input of every stage; `build` returns the model to start from.
 
-    `optimizer` is the one that the model was compiled with, if it was.
+    `optimizer` is the one that the model was compiled with, if it was; `strategy`, TensorFlow's.
     """
 
     recipe: Recipe
@@ -59,23 +73,53 @@ class Run:
     progress: Progress
     optimizer: Any = None
     notes: tuple[str, ...] = ()
+    strategy: Any = None
 
     def load(self, name: str) -> keras.Model:
         """Return the model that an earlier stage saved under a name."""
         return read_model(self.folder.file(name))
 
-    def compile(self, model: keras.Model, learning_rate: float, steps: int) -> None:
-        """Compile a model for training with the optimizer of the recipe, or of the model."""
-        optimizer = fitting(self.recipe).optimizer or self.optimizer or "adam"
-        compile_model(model, self.data, optimizer, learning_rate, steps)
+    def table(self, stage: str) -> Any:
+        """Return the table of a stage that trains, with what it leaves unset as in [train]."""
+        return filled(self.recipe, getattr(self.recipe, stage))
+
+    def compile(self, stage: str, model: keras.Model) -> keras.Model:
+        """Return a model, on the devices that train it, compiled for the training of a stage."""
+        table = self.table(stage)
+        if self.strategy is not None:
+            with saved_temporarily(model, self.folder.path) as path, self.strategy.scope():
+                model = read_model(path)
+        optimizer = table.optimizer or self.optimizer or "adam"
+        steps = max(table.epochs, 1) * self.epoch_steps(stage)
+        compile_model(model, self.data, optimizer, table.learning_rate, steps, f"[{stage}]")
+        return model
+
+    def fit(
+        self, stage: str, model: keras.Model, *, after: int = 0, callbacks: Sequence[Any] = ()
+    ) -> Fitted:
+        """Train a compiled model in a stage; early stopping begins `after` some epochs."""
+        table, training = self.table(stage), fitting(self.recipe)
+        with self.progress.task("steps", table.epochs * self.epoch_steps(stage)) as task:
+            return fit(
+                model,
+                self.data,
+                epochs=table.epochs,
+                batch_size=training.batch_size,
+                task=task,
+                callbacks=callbacks,
+                folder=self.folder.training(stage),
+                options=table,
+                first_scored=after,
+                precision=training.precision,
+            )
 
     def seed(self, stage: int) -> None:
         """Set all random seeds at the start of a stage."""
-        keras.utils.set_random_seed(1_000 * self.recipe.seed + stage)
+        set_all_seeds(1_000 * self.recipe.seed + stage)
 
-    def steps(self, epochs: int) -> int:
-        """Return the number of optimizer steps in a number of epochs."""
-        return epochs * epoch_steps(self.recipe, len(self.data.train))
+    def epoch_steps(self, stage: str) -> int:
+        """Return the number of optimizer steps in an epoch of a stage."""
+        return epoch_steps(self.recipe, getattr(self.recipe, stage), len(self.data.train))
 
     def calibration(self) -> np.ndarray:
         """Return training examples drawn at random, the same each time."""
@@ -89,24 +133,17 @@ def train(run: Run) -> Mapping[str, Any]:
     run.seed(1)
     model = run.build()
     check_model(model, run.data)
-    table = run.recipe.train
-    baseline = run.folder.file("baseline.keras")
-    if table is None:
-        with saved_temporarily(model, run.folder.path) as path:
-            check_choices(read_model(path), run.recipe)
-        save_model(model, baseline)
-        return {"parameters": model.count_params()}
-    steps = run.steps(table.epochs)
-    with run.progress.task("steps", steps) as task:
-        # Fail before training if the model cannot be loaded again, or pruned.
-        with saved_temporarily(model, run.folder.path) as path:
-            check_choices(read_model(path), run.recipe)
-            run.seed(1)
-            model = read_model(path)
-        run.compile(model, table.learning_rate, steps)
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
-    save_model(model, baseline)
-    return {"curves": curves, "parameters": model.count_params()}
+    # Fail before training if the model cannot be loaded again, or pruned.
+    with saved_temporarily(model, run.folder.path) as path:
+        check_choices(read_model(path), run.recipe)
+        run.seed(1)
+        model = model if run.recipe.train is None else read_model(path)
+    fitted = Fitted({})
+    if run.recipe.train is not None:
+        model = run.compile("train", model)
+        fitted = run.fit("train", model)
+    save_model(model, run.folder.file("baseline.keras"))
+    return {**asdict(fitted), "parameters": model.count_params()}
 
 
 def convert_baseline(run: Run) -> Mapping[str, Any]:
@@ -130,14 +167,11 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
 
     It starts from the dense model, or from the pruned one if closed units are removed.
     """
-    table = run.recipe.shrink
-    if table is None:
-        raise ModelError("shrink: the recipe has no [shrink]")
+    table = run.table("shrink")
     run.seed(5)
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
-    training = fitting(run.recipe)
-    run.compile(model, table.learning_rate, 1)
+    model = run.compile("shrink", model)
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink_by(
         model,
@@ -147,41 +181,27 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         seed=run.recipe.seed,
         progress=run.progress,
     )
-    curves: dict[str, list[float]] = {}
+    fitted = Fitted({})
     if table.epochs:
-        steps = run.steps(table.epochs)
-        run.compile(model, table.learning_rate, steps)
-        with run.progress.task("steps", steps) as task:
-            curves = fit(
-                model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
-            )
+        model = run.compile("shrink", model)
+        fitted = run.fit("shrink", model)
     save_model(model, run.folder.file("shrunk.keras"))
     return {
-        "curves": curves,
-        "removed": [
-            *(
-                [group.name, group.kind, group.before, group.after]
-                for group in report.groups
-                if group.after != group.before
-            ),
-            *([block.name, "block", 1, 0] for block in report.blocks if block.removed),
-        ],
-        "notes": [*report.notes, *report.reasons],
+        "curves": fitted.curves,
+        "removed": removed_rows(report),
+        "notes": [*fitted.notes, *report.notes, *report.reasons],
     }
 
 
 def prune_model(run: Run) -> Mapping[str, Any]:
     """Prune the model during fine-tuning, and remove the masks."""
-    table = run.recipe.prune
-    if table is None:
-        raise ModelError("prune: the recipe has no [prune]")
+    table = run.table("prune")
     run.seed(3)
     shrinking = run.recipe.shrink
     shrunk = shrinking is not None and not shrinking.after_pruning
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
-    training = fitting(run.recipe)
-    steps = run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    model = run.compile("prune", model)
+    schedule = schedule_of(table, run.epoch_steps("prune"))
     examples = run.data.train.first(GRADIENT_EXAMPLES)
     given = examples.x, run.data.targets(examples)
     prune(
@@ -190,60 +210,41 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         score=table.score,
         pattern=table.pattern,
         allocation=table.allocation,
-        schedule=schedule_of(table, run.steps(1)),
+        schedule=schedule,
         only=table.only,
         skip=table.skip,
         data=given if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
-    with run.progress.task("steps", steps) as task:
-        curves = fit(
-            model,
-            run.data,
-            epochs=table.epochs,
-            batch_size=training.batch_size,
-            task=task,
-            callbacks=[UpdatePruningStep()],
-        )
-    skipped = sparsity_of(model).skipped
+    after = last_update(schedule) // run.epoch_steps("prune") + 1
+    fitted = run.fit("prune", model, after=after, callbacks=[UpdatePruningStep()])
+    skipped = [f"not pruned: {one.layer}: {one.reason}" for one in sparsity_of(model).skipped]
     model = strip_pruning(model)
     save_model(model, run.folder.file("pruned.keras"))
     return {
-        "curves": curves,
+        "curves": fitted.curves,
         "sparsity": sparsity_of(model).sparsity,
-        "notes": [f"not pruned: {entry.layer}: {entry.reason}" for entry in skipped],
+        "notes": [*fitted.notes, *skipped],
     }
 
 
 def cluster_model(run: Run) -> Mapping[str, Any]:
     """Make the weights of each kernel share values during fine-tuning."""
-    table = run.recipe.cluster
-    if table is None:
-        raise ModelError("cluster: the recipe has no [cluster]")
+    table = run.table("cluster")
     run.seed(6)
-    model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    model = run.load(_before("cluster", run))
+    model = run.compile("cluster", model)
     cluster_by(model, table, run.recipe.seed)
-    size = fitting(run.recipe).batch_size
-    with run.progress.task("steps", steps) as task:
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=size, task=task)
+    fitted = run.fit("cluster", model)
     notes = clustering_notes(model)
     save_model(strip_clustering(model), run.folder.file("clustered.keras"))
-    return {"curves": curves, "notes": notes}
-
-
-_MODELS = {
-    "train": "baseline.keras",
-    "shrink": "shrunk.keras",
-    "prune": "pruned.keras",
-    "cluster": "clustered.keras",
-}
+    return {"curves": fitted.curves, "notes": [*fitted.notes, *notes]}
 
 
 def _before(stage: str, run: Run) -> str:
     """Return the file of the last model that was written before a stage."""
     order = list(plan(run.recipe))
-    return [_MODELS[one] for one in order[: order.index(stage)] if one in _MODELS][-1]
+    return [TRAINED[one] for one in order[: order.index(stage)] if one in TRAINED][-1]
 
 
 def quantize(run: Run) -> Mapping[str, Any]:

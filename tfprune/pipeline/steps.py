@@ -1,27 +1,49 @@
 """Conversion of a recipe's epochs to optimizer steps, without TensorFlow."""
 
+import dataclasses
 import math
+from typing import TypeVar
 
 from tfprune.errors import OptionError, RecipeError
+from tfprune.recipe.fitting import Fitting
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.tables import PruneTable, TrainTable
-from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay, PruningSchedule
+from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay
 
 UPDATES = 50
 """About how often masks are updated by default."""
 
 
+TRAINED = {
+    "train": "baseline.keras",
+    "shrink": "shrunk.keras",
+    "prune": "pruned.keras",
+    "cluster": "clustered.keras",
+}
+"""The stages that train, each with the model that it writes."""
+
+F = TypeVar("F", bound=Fitting)
+
+
 def fitting(recipe: Recipe) -> TrainTable:
-    """Return how the model is trained; fine-tuning takes batch size and optimizer from it."""
+    """Return how the dense model is trained; fine-tuning takes what it leaves unset from it."""
     return recipe.train or TrainTable()
 
 
-def epoch_steps(recipe: Recipe, examples: int) -> int:
-    """Return the number of steps in one epoch."""
-    return math.ceil(examples / fitting(recipe).batch_size)
+def filled(recipe: Recipe, table: F) -> F:
+    """Return a table that trains, with what it leaves unset as in [train]."""
+    names = [field.name for field in dataclasses.fields(Fitting)]
+    unset = {name for name in names if getattr(table, name) is None}
+    return dataclasses.replace(table, **{n: getattr(fitting(recipe), n) for n in unset})
 
 
-def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
+def epoch_steps(recipe: Recipe, table: Fitting, examples: int) -> int:
+    """Return the number of steps in one epoch of a table."""
+    steps = filled(recipe, table).steps_per_epoch
+    return steps or math.ceil(examples / fitting(recipe).batch_size)
+
+
+def schedule_of(table: PruneTable, steps: int) -> PolynomialDecay | ConstantSparsity:
     """Return the pruning schedule of a recipe's [prune]; an epoch has `steps` updates.
 
     Raises:
@@ -52,6 +74,11 @@ def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:
         )
     except OptionError as error:
         raise RecipeError(f"[prune]: {error}") from None
+
+
+def last_update(schedule: PolynomialDecay | ConstantSparsity) -> int:
+    """Return the step from which a schedule has its final sparsity."""
+    return schedule.begin_step if isinstance(schedule, ConstantSparsity) else schedule.end_step
 
 
 def _step(step: int | None, epoch: float | None, steps: int) -> int | None:

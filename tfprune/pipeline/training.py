@@ -1,34 +1,78 @@
-"""Deterministic training on a task."""
+"""Training on a task, as a table of a recipe says."""
 
+import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
-from tfprune.errors import TrainingError
+from tfprune.errors import DataError, OptionError, TrainingError, type_name
+from tfprune.keras_support.trainer_internals import in_precision, several_workers
 from tfprune.pipeline.datasets import Dataset
-from tfprune.pipeline.losses import losses_of
+from tfprune.pipeline.losses import losses_of, output_names, task_of_model
+from tfprune.pipeline.steps import TRAINED, filled
+from tfprune.recipe.fitting import Fitting
+from tfprune.recipe.recipe import Recipe
+from tfprune.recipe.user_code import import_function
 from tfprune.sparsity.masks import prunings_of
+from tfprune.sparsity.optimizers import updates_of
+from tfprune.task.scoring import Scoring, settled
+from tfprune.training.batches import repeated_batches
+from tfprune.training.optimizers import make_optimizer, make_rate
+from tfprune.training.resuming import Resumable
 from tfprune.utils.progress import Task
 
 log = logging.getLogger("tfprune.run")
 
+SCORE = "val_score"
+"""The curve of the task's metric on the validation set, which early stopping follows."""
+
 
 def compile_model(
-    model: keras.Model, data: Dataset, optimizer: Any, learning_rate: float, steps: int
+    model: keras.Model,
+    data: Dataset,
+    optimizer: Any,
+    learning_rate: Any,
+    steps: int,
+    where: str = "[train]",
 ) -> None:
-    """Compile a model for its task with a learning rate that falls to zero along a cosine.
-
-    `optimizer` is a name, or an optimizer whose other options are kept.
-    """
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    given = keras.optimizers.get(optimizer)
-    options = {} if isinstance(optimizer, str) else given.get_config()
-    made = type(given).from_config({**options, "learning_rate": rate})
+    """Compile a model for its task; see `make_optimizer` and `make_rate`."""
     loss, weights, metrics = losses_of(model, data)
-    model.compile(made, loss, loss_weights=weights, metrics=metrics)
+    with model.distribute_strategy.scope():
+        made = make_optimizer(optimizer, make_rate(learning_rate, steps, where), where)
+        model.compile(made, loss, loss_weights=weights, metrics=metrics)
+
+
+def check_trainings(recipe: Recipe, data: Dataset) -> None:
+    """Raise what is wrong in the tables that train before anything is trained.
+
+    Raises:
+        OptionError, DataError: One line.
+    """
+    for stage in TRAINED:
+        table = getattr(recipe, stage)
+        if table is None or not table.epochs:
+            continue
+        table, where = filled(recipe, table), f"[{stage}]"
+        make_optimizer(table.optimizer or "adam", make_rate(table.learning_rate, 1, where), where)
+        for name in (*(table.callbacks or ()), *([table.fit] if table.fit else ())):
+            import_function(name)
+        class_weights(table.class_weight, data)
+        _early_stopping(table, data, 1, 0)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A training: its curves, one number per epoch, and notes for the report."""
+
+    curves: dict[str, list[float]]
+    notes: tuple[str, ...] = ()
 
 
 def fit(
@@ -39,24 +83,185 @@ def fit(
     batch_size: int,
     task: Task,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> dict[str, list[float]]:
-    """Train a compiled model and return its curves, one number per epoch.
+    folder: Path | None = None,
+    options: Fitting | None = None,
+    first_scored: int = 0,
+    precision: str | None = None,
+) -> Fitted:
+    """Train a compiled model.
+
+    Args:
+        model: The model.
+        data: Its data.
+        epochs: The most epochs.
+        batch_size: Examples per step.
+        task: Receives the progress.
+        callbacks: Callbacks after those of the options.
+        folder: The training is stored there after each epoch, and goes on with what is there.
+        options: How it is trained.
+        first_scored: The first epoch that early stopping considers.
+        precision: The precision of the arithmetic; None: the model's own.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss is not finite, or the user's function did not train.
+        OptionError, DataError: The options do not fit the data.
     """
+    options = options or Fitting()
+    early = _early_stopping(options, data, batch_size, first_scored)
+    own = [make_callback(name) for name in options.callbacks or ()]
+    resumable = Resumable([*early, *own, *callbacks, _Follow(task, epochs)], folder)
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+    with in_precision(model, precision), _on_workers(model.distribute_strategy):
+        if options.fit is not None:
+            import_function(options.fit)(model, data, [resumable], **given)
+        else:
+            _fit(model, data, options, resumable, given)
+    if not resumable.curves:
+        raise TrainingError(
+            f"{options.fit} trained no epoch: it called on_epoch_end of none of the callbacks. "
+            "Pass callbacks to model.fit, or call them in your loop."
+        )
+    stopped = len(next(iter(resumable.curves.values())))
+    note = f"training stopped after epoch {stopped} of {epochs}, with the best weights kept"
+    return Fitted(resumable.curves, (note,) if early and stopped < epochs else ())
+
+
+def _fit(
+    model: keras.Model,
+    data: Dataset,
+    options: Fitting,
+    resumable: Resumable,
+    given: dict[str, Any],
+) -> None:
+    x, y, size = data.train.x, data.targets(data.train), given["batch_size"]
+    weights = class_weights(options.class_weight, data)
+    if options.steps_per_epoch is not None:
+        done = resumable.epochs_done * options.steps_per_epoch
+        given = {"epochs": given["epochs"], "steps_per_epoch": options.steps_per_epoch}
+        x, y = repeated_batches(x, y, size, weights, done), None
+    elif weights is not None:
+        given = {**given, "class_weight": weights}
     validation = (data.validation.x, data.targets(data.validation)) if data.validation else None
-    history = model.fit(
-        data.train.x,
-        data.targets(data.train),
-        epochs=epochs,
-        batch_size=batch_size,
+    model.fit(
+        x,
+        y,
         validation_data=validation,
-        validation_batch_size=batch_size,
-        callbacks=[*callbacks, _Follow(task, epochs)],
+        validation_batch_size=size,
+        callbacks=[resumable],
         verbose=0,
+        shuffle=y is not None,
+        **given,
     )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+@contextlib.contextmanager
+def _on_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Let `fit` run on several workers, and name what it raises if one of them has ended."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        yield
+        return
+    try:
+        with several_workers(strategy):
+            yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        raise TrainingError(
+            f"another worker has ended, or cannot be reached ({type(error).__name__}). Start all "
+            "of them again; with --resume they go on after the last epoch that is done."
+        ) from error
+
+
+def make_callback(source: str) -> keras.callbacks.Callback:
+    """Return the callback of a user's function or class.
+
+    Raises:
+        OptionError: It cannot be imported, or returns something else.
+    """
+    made = import_function(source)()
+    if not isinstance(made, keras.callbacks.Callback):
+        raise OptionError(f"callbacks: {source} returned {type_name(made)}, not a Keras callback.")
+    return made
+
+
+def class_weights(given: Any, data: Dataset) -> dict[int, float] | None:
+    """Return the weight of every class; None if all are 1.
+
+    Raises:
+        DataError: The labels are not one class for each sample, or have no such class.
+    """
+    if given is None:
+        return None
+    labels = data.train.y
+    if data.task.outputs or data.task.kind.form != "classes" or labels[0].size != 1:
+        raise DataError(
+            f"class_weight: {data.name} has labels of {data.task.named}; expected one class for "
+            "each sample. Remove it, or weight the classes in a loss of your own."
+        )
+    count = max(int(data.classes), 2)
+    counts = np.bincount(labels.ravel().astype(int), minlength=count)
+    if given == "balanced":
+        return {
+            label: len(labels) / (np.count_nonzero(counts) * float(max(n, 1)))
+            for label, n in enumerate(counts)
+        }
+    for label in given:
+        if int(label) >= count:
+            raise DataError(f"class_weight: no class {label} in {data.name}, which has {count}.")
+    return {label: given.get(str(label), 1.0) for label in range(count)}
+
+
+def _early_stopping(
+    options: Fitting, data: Dataset, batch_size: int, first: int
+) -> list[keras.callbacks.Callback]:
+    if options.early_stopping is None:
+        return []
+    if data.validation is None:
+        raise DataError(
+            f"early_stopping: {data.name} has no validation set. Give data.validation, the "
+            "fraction of the training set for it."
+        )
+    better = data.task.measures[0].metric.higher_is_better
+    monitor = SCORE if _is_scored(data) else "val_loss"
+    stop = keras.callbacks.EarlyStopping(
+        monitor,
+        mode="max" if better and monitor == SCORE else "min",
+        restore_best_weights=True,
+        start_from_epoch=first,
+        **options.early_stopping,
+    )
+    return [*([_Score(data, batch_size)] if monitor == SCORE else []), stop]
+
+
+def _is_scored(data: Dataset) -> bool:
+    """Return whether the validation set has a score: of anomalies, only the test set has any."""
+    return data.task.name != "anomaly"
+
+
+class _Score(keras.callbacks.Callback):
+    """Adds the task's first metric on the validation set to the curves."""
+
+    def __init__(self, data: Dataset, batch_size: int) -> None:
+        super().__init__()
+        self._data, self._size = data, batch_size
+        self._task: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        split, names = self._data.validation, output_names(self.model)
+        task = self._task = self._task or task_of_model(self.model, self._data)
+        scoring: Scoring | None = None
+        assert split is not None
+        for first in range(0, len(split), self._size):
+            batch = split.rows(slice(first, first + self._size))
+            found = self.model(batch.x, training=False)
+            by_name = (
+                found
+                if isinstance(found, dict)
+                else dict(zip(names, keras.tree.flatten(found), strict=True))
+            )
+            outputs = {name: np.asarray(by_name[name], np.float32) for name in names}
+            scoring = scoring or Scoring(settled(task, outputs))
+            scoring.add(outputs, batch.y, batch.x, first)
+        if logs is not None and scoring is not None:
+            logs[SCORE] = scoring.values()[0]
 
 
 class _Follow(keras.callbacks.Callback):
@@ -67,6 +272,9 @@ class _Follow(keras.callbacks.Callback):
         self._task = task
         self._epochs = epochs
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._task.advance(updates_of(self.model.optimizer))  # of a training that is resumed
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._task.advance()
 
@@ -76,7 +284,7 @@ class _Follow(keras.callbacks.Callback):
             logs["sparsity"] = pruning.sparsity or 0.0
         figures = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
         log.info("epoch %d of %d: %s", epoch + 1, self._epochs, figures)
-        if not math.isfinite(logs["loss"]):
+        if not math.isfinite(logs.get("loss", 0.0)):
             raise TrainingError(
                 f"the loss is {logs['loss']} in epoch {epoch + 1}: training diverged. "
                 "Lower learning_rate."

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import UnionType
@@ -43,9 +43,32 @@ class Kind:
         return f"{head} ({', '.join(known)}){comma}{tail}"
 
 
-def option(kind: Kind, help: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field of a table: its kind, one line of help, and the default (none: required)."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "help": help})
+def option(
+    kind: Kind, help: str, default: Any = dataclasses.MISSING, former: tuple[Any, ...] = ()
+) -> Any:
+    """Declare a field of a table: its kind, one line of help, and the default (none: required).
+
+    `former` are defaults of earlier versions that the default stands for, so that their runs are
+    resumed.
+    """
+    metadata = {"kind": kind, "help": help, "former": former}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+Faults = Iterator[tuple[tuple[str, ...], str]]
+"""Errors, with the received value, and the keys involved, the wrong one first."""
+
+
+class Table:
+    """The base of all tables."""
+
+    def unread(self) -> dict[str, str]:
+        """Return the keys without effect given the others, each with its purpose."""
+        return {}
+
+    def faults(self) -> Faults:
+        """Yield combinations of values that are not allowed."""
+        yield from ()
 
 
 def _number(value: object) -> float:
@@ -181,6 +204,14 @@ def choice(*names: str) -> Kind:
         return str(value)
 
     return Kind(f"one of {', '.join(names)}", read)
+
+
+def named(value: object, names: tuple[str, ...]) -> str | dict[str, Any]:
+    """Return one of a few names, or a table with one and arguments."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if name not in names:
+        raise Refused(nearest(str(name), names).partition(". ")[2])
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def resolved(

@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tfprune.recipe.kinds import SHARE, Refused, show
+from tfprune.recipe.kinds import SHARE, Refused, Table, show
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import (
     ClusterTable,
@@ -18,7 +18,6 @@ from tfprune.recipe.tables import (
     PruneTable,
     QuantizeTable,
     ShrinkTable,
-    Table,
     TrainTable,
 )
 from tfprune.recipe.task_table import TaskTable
@@ -68,8 +67,34 @@ class Recipe:
         }
 
     def sha256(self) -> str:
-        """Return a hash that is equal for two recipes exactly if they define the same run."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        """Return a hash of all values, including defaults."""
+        return tables_sha256(self.to_dict())
+
+    def is_same_run(self, tables: Mapping[str, Any]) -> bool:
+        """Return whether tables that any version wrote with all defaults define the same run.
+
+        A key that a version does not have, or leaves unset, means its default.
+        """
+        return _without_defaults(tables) == _without_defaults(self.to_dict())
+
+
+def tables_sha256(tables: Mapping[str, Any]) -> str:
+    """Return a hash of the tables of a recipe."""
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def _without_defaults(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of tables whose values are not their defaults, of now or formerly."""
+    return {name: _changed(TABLES[name], keys) if name in TABLES else keys
+            for name, keys in tables.items()}  # fmt: skip
+
+
+def _changed(table: type[Table], keys: Mapping[str, Any]) -> dict[str, Any]:
+    usual: dict[str, list[Any]] = {}
+    for field in dataclasses.fields(table):  # type: ignore[arg-type]
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        usual[field.name] = [default, *field.metadata["former"]]
+    return {key: value for key, value in keys.items() if value not in usual.get(key, ())}
 
 
 def is_trained(model: ModelTable) -> bool:

@@ -4,12 +4,13 @@ A table checks combinations of its own keys (`faults`); a missing key is None if
 from others or from the data.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tfprune.clustering.centroids import INITS
 from tfprune.measure.devices.registry import devices
+from tfprune.recipe.fitting import RATE, Fitting
 from tfprune.recipe.kinds import (
     FRACTION,
     NAMES,
@@ -21,6 +22,8 @@ from tfprune.recipe.kinds import (
     SIZES,
     TEXT,
     YES_OR_NO,
+    Faults,
+    Table,
     choice,
     option,
     registered,
@@ -33,21 +36,6 @@ from tfprune.sparsity.choices.allocation import ALLOCATIONS, resolve_allocation
 from tfprune.sparsity.choices.patterns import resolve_pattern
 from tfprune.sparsity.choices.scores import SCORES, resolve_score
 from tfprune.structure.select.target import check_target
-
-Faults = Iterator[tuple[tuple[str, ...], str]]
-"""Errors, with the received value, and the keys involved, the wrong one first."""
-
-
-class Table:
-    """The base of all tables."""
-
-    def unread(self) -> dict[str, str]:
-        """Return the keys without effect given the others, each with its purpose."""
-        return {}
-
-    def faults(self) -> Faults:
-        """Yield combinations of values that are not allowed."""
-        yield from ()
 
 
 @dataclass(frozen=True)
@@ -100,21 +88,27 @@ class DataTable(Table):
         return {"scale": f"is only for a file or a function; {self.source} is in [0, 1] already"}
 
 
-OPTIMIZERS = ("adam", "adamw", "lion", "nadam", "rmsprop", "sgd")
+RATE_HELP = "a number, from which it falls to 0 along a cosine, or a schedule"
 
 
 @dataclass(frozen=True)
-class TrainTable(Table):
+class TrainTable(Fitting):
     """Training of the dense model. Without this table it is not trained."""
 
     epochs: int = option(whole(1), "passes over the training set", 10)
     batch_size: int = option(whole(1), "examples per step; pruning uses it too", 64)
-    optimizer: str | None = option(
-        choice(*OPTIMIZERS),
-        "a Keras optimizer; pruning uses it too; default: that of a compiled model, or adam",
+    learning_rate: float | Mapping[str, Any] = option(RATE, RATE_HELP, 1e-3)
+    precision: str | None = option(
+        choice("float32", "mixed_bfloat16", "mixed_float16"),
+        "precision of the arithmetic of all training; weights stay float32; default: the model's",
         None,
     )
-    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
+    strategy: str | None = option(
+        choice("mirrored", "multi_worker"),
+        "all training on every device of this machine, or on the workers that TF_CONFIG lists; "
+        "default: on one device",
+        None,
+    )
     seed: int = option(whole(0), "seed of weights, shuffling and dropout", 0)
 
 
@@ -125,7 +119,7 @@ RANKINGS = ("fast", "global", "isomorphic", "uniform")
 
 
 @dataclass(frozen=True)
-class ShrinkTable(Table):
+class ShrinkTable(Fitting):
     """Removal of channels, neurons, heads and blocks: before pruning, or of those it closed."""
 
     target: str | Mapping[str, float] = option(
@@ -152,11 +146,14 @@ class ShrinkTable(Table):
         512,
     )
     epochs: int = option(whole(0), "epochs of fine-tuning afterwards", 10)
-    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
+    learning_rate: float | Mapping[str, Any] = option(RATE, RATE_HELP, 1e-3)
 
     def unread(self) -> dict[str, str]:
         """Return keys of fine-tuning without epochs, and of choosing units that are closed."""
-        keys = {} if self.epochs else {"learning_rate": "is only for epochs above 0"}
+        keys = super().unread()
+        if not self.epochs:
+            training = ("learning_rate", *(field.name for field in fields(Fitting)))
+            keys = dict.fromkeys(training, "is only for epochs above 0")
         if self.after_pruning:
             chosen = ("importance", "ranking", "round_to", "heads", "only", "skip", "repair")
             keys |= dict.fromkeys(
@@ -184,7 +181,7 @@ RAMP = ("initial_sparsity", "power")
 
 
 @dataclass(frozen=True)
-class PruneTable(Table):
+class PruneTable(Fitting):
     """Pruning of weights during fine-tuning."""
 
     sparsity: float = option(FRACTION, "fraction of zeros at the end", 0.8)
@@ -225,11 +222,13 @@ class PruneTable(Table):
         whole(1), "steps between two prunings; default: about 50 prunings in all", None
     )
     epochs: int = option(whole(1), "passes over the training set", 10)
-    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 1e-3)
+    learning_rate: float | Mapping[str, Any] = option(RATE, RATE_HELP, 1e-3)
 
     def unread(self) -> dict[str, str]:
         """Return the ramp of a constant schedule, and epochs where steps are given."""
-        keys = dict.fromkeys(RAMP, 'is only for schedule = "polynomial"') if self.constant else {}
+        keys = super().unread()
+        if self.constant:
+            keys |= dict.fromkeys(RAMP, 'is only for schedule = "polynomial"')
         for step, epoch in zip(STEPS, EPOCHS, strict=True):
             if getattr(self, step) is not None:
                 keys[epoch] = f"means the same as {step}: give one of them"
@@ -272,7 +271,7 @@ class PruneTable(Table):
 
 
 @dataclass(frozen=True)
-class ClusterTable(Table):
+class ClusterTable(Fitting):
     """Clustering during fine-tuning, the last: the weights of a kernel share a few values."""
 
     clusters: int = option(whole(2), "the most values that a kernel may have", 16)
@@ -284,7 +283,7 @@ class ClusterTable(Table):
     only: tuple[str, ...] = option(NAMES, "cluster these layers only", ())
     skip: tuple[str, ...] = option(NAMES, "do not change these layers", ())
     epochs: int = option(whole(1), "passes over the training set", 3)
-    learning_rate: float = option(POSITIVE, "initial value; it falls to 0 along a cosine", 3e-4)
+    learning_rate: float | Mapping[str, Any] = option(RATE, RATE_HELP, 3e-4)
 
 
 @dataclass(frozen=True)
@@ -314,6 +313,7 @@ class QuantizeTable(Table):
         "what auto may lose of the task's metric against the float32 file, on the validation set; "
         "default 0.01, or a hundredth of a metric with a unit",
         None,
+        former=(0.01,),
     )
 
     def unread(self) -> dict[str, str]:

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfprune.errors import OptionError, nearest
-from tfprune.recipe.kinds import NOT_NEGATIVE, TEXT, YES_OR_NO, Kind, Refused, option, registered
+from tfprune.recipe.kinds import (
+    NOT_NEGATIVE,
+    TEXT,
+    YES_OR_NO,
+    Faults,
+    Kind,
+    Refused,
+    Table,
+    option,
+    registered,
+)  # fmt: skip
 from tfprune.recipe.sources import is_function
-from tfprune.recipe.tables import Faults, Table
 from tfprune.recipe.user_code import import_function
 from tfprune.task.metrics import METRICS
 from tfprune.task.task import TASKS, Task

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
@@ -271,3 +272,17 @@ def axes_of(layer: Any, variable: Any) -> Axes:
     if isinstance(layer, _TRANSPOSED):
         return tuple(range(rank - 2)), (rank - 1,), (rank - 2,)
     return tuple(range(rank - 2)), (rank - 2,), (rank - 1,)
+
+
+def variable_beside(variable: Any, value: NDArray, dtype: Any) -> Any:
+    """Return a new variable with a value, mirrored on the same devices as another."""
+    strategy = getattr(variable.value, "distribute_strategy", None)
+    scope: Any = contextlib.nullcontext()
+    if strategy is not None and strategy.num_replicas_in_sync > 1:
+        scope = strategy.scope()
+    with tf.init_scope(), scope:
+        return tf.Variable(
+            tf.cast(value, dtype),
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )

@@ -1,4 +1,7 @@
-"""Saving masks: one `.npz` file with the mask of every held kernel, checked when loaded."""
+"""Saving masks: one `.npz` file with the mask of every held kernel, checked when loaded.
+
+Also all that a pruning keeps beside the weights, so that an interrupted training goes on.
+"""
 
 import hashlib
 import io
@@ -13,6 +16,7 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ArtifactError, ModelError, nearest
@@ -20,7 +24,7 @@ from tfprune.sparsity.choices import allocation, scores
 from tfprune.sparsity.choices.patterns import Unstructured
 from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.kernels import find_variables
-from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of
+from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of
 from tfprune.sparsity.pruning import retrace
 from tfprune.storage.archives import Archive, ArchiveFault, open_archive
 from tfprune.storage.files import as_path, check_destination, parse_json, write_atomic
@@ -183,3 +187,34 @@ def _mask(archive: Archive, number: int, entry: _Entry) -> NDArray[np.bool_]:
     if _hash(mask) != entry.sha256:
         raise ArchiveFault(f"the mask of {entry.path!r} is damaged")
     return mask
+
+
+def state_of(model: keras.Model) -> dict[str, Any]:
+    """Return all that the prunings of a model keep beside its weights, as arrays and numbers."""
+    return {
+        "prunings": [[p.step, p.sparsity, p.offset] for p in prunings_of(model)],
+        "holds": [
+            {
+                "mask": hold.mask_array(),
+                "revived": hold.revived,
+                "movement": [
+                    np.array(tf.convert_to_tensor(variable))
+                    for variable in (hold.movement, hold.previous)
+                    if variable is not None
+                ],
+            }
+            for hold in holds_of(model)
+        ],
+    }
+
+
+def set_state(model: keras.Model, state: Mapping[str, Any]) -> None:
+    """Give a model that is pruned in the same way what `state_of` returned, beside its weights."""
+    for pruning, values in zip(prunings_of(model), state["prunings"], strict=True):
+        pruning.step, pruning.sparsity, pruning.offset = values
+    for hold, values in zip(holds_of(model), state["holds"], strict=True):
+        hold.set_mask(values["mask"])
+        hold.revived = values["revived"]
+        variables = [v for v in (hold.movement, hold.previous) if v is not None]
+        for variable, value in zip(variables, values["movement"], strict=True):
+            variable.assign(value)

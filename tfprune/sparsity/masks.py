@@ -23,7 +23,13 @@ from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
 from tfprune.sparsity.choices.schedules import PruningSchedule
 from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
+from tfprune.sparsity.kernels import (
+    PrunableKernel,
+    Skipped,
+    find_kernels,
+    variable_beside,
+    walk_layers,
+)
 from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join
@@ -36,22 +42,20 @@ class Hold(keras.constraints.Constraint):
     is_pruning_mask = True  # for modules that do not import this class
 
     def __init__(self, kernel: PrunableKernel, pruning: "Pruning") -> None:
-        self.kernel = kernel
-        self.pruning = pruning
+        self.kernel, self.pruning = kernel, pruning
         before: Any = kernel.variable.constraint
         held = isinstance(before, Hold)
         self.replaced: Any = before
         self.inner: Any = before.inner if held else before
         if isinstance(self.inner, Unheld):
             self.inner = None  # they are held from now on
-        # The mask is stored twice: as booleans for Python, and as the factor in the step.
+        # Stored twice: as booleans for Python, and as the factor in the step.
         self._kept = before.mask_array() if held else np.ones(kernel.shape, bool)
-        with tf.init_scope():
-            self.mask = tf.Variable(tf.cast(self._kept, kernel.variable.dtype), trainable=False)
-            self.movement: tf.Variable | None = None
-            if pruning.choices.score.needs == "movement":
-                self.movement = tf.Variable(tf.zeros_like(self.mask), trainable=False)
-                self._previous = tf.Variable(tf.zeros_like(self.mask), trainable=False)
+        variable, still = kernel.variable, np.zeros(kernel.shape)
+        self.mask = variable_beside(variable, self._kept, variable.dtype)
+        moves = pruning.choices.score.needs == "movement"
+        self.movement = variable_beside(variable, still, variable.dtype) if moves else None
+        self.previous = variable_beside(variable, still, variable.dtype) if moves else None
         # The average that an optimizer with `use_ema` assigns to the weights in the end.
         self.average: Any = None
         self.revived = 0
@@ -65,21 +69,21 @@ class Hold(keras.constraints.Constraint):
         self.pruning.warn_if_not_advanced()
         value = self.inner(w) if self.inner is not None else w
         value = tf.convert_to_tensor(value)
-        if self.movement is not None:
-            self.movement.assign_add(self._previous * (value - self._previous))
+        if self.movement is not None and self.previous is not None:
+            self.movement.assign_add(self.previous * (value - self.previous))
         # multiply_no_nan gives +0 for every masked weight. A product would give -0 for negative
         # ones, whose sign bits enlarge a zipped file, and NaN for infinity.
         value = tf.math.multiply_no_nan(value, self.mask)
-        if self.movement is not None:
-            self._previous.assign(value)
+        if self.previous is not None:
+            self.previous.assign(value)
         self.average = average_of(self.kernel.variable)
         self._mask_average()
         return value
 
     def start_movement(self) -> None:
         """Count movement from the weights as they are now."""
-        if self.movement is not None:
-            self._previous.assign(self.kernel.variable.value)
+        if self.previous is not None:
+            self.previous.assign(self.kernel.variable.value)
 
     def weights(self) -> NDArray:
         """Return the variable's current value, at least float32, which must not be modified."""
@@ -160,6 +164,7 @@ class Pruning:
         step: Training steps since the beginning of the schedule, or None before the first update.
         sparsity: The sparsity of the current masks, or None while they keep all weights.
         joint: The units that span several variables, for patterns of whole units.
+        offset: Steps of the schedule that earlier optimizers have done.
     """
 
     choices: Choices
@@ -168,7 +173,7 @@ class Pruning:
     step: int | None = None
     sparsity: float | None = None
     joint: Closing | None = None
-    _offset: int = 0
+    offset: int = 0
     _seen: list[PrunableKernel] = field(default_factory=list)
     _advancer: Callable[[], Any] = lambda: None
     _warned: bool = False
@@ -230,7 +235,7 @@ class Pruning:
 
         A new optimizer starts at zero again; the schedule continues from its last step.
         """
-        step = iterations + self._offset
+        step = iterations + self.offset
         return step if self.step is None else max(step, self.step)
 
     def advance(self, iterations: int) -> bool:
@@ -238,7 +243,7 @@ class Pruning:
         if not self._seen:
             return False  # the model is built with the first step
         step = self.position(iterations)
-        self._offset = step - iterations
+        self.offset = step - iterations
         schedule = self.choices.schedule
         if self.step is None:
             self.check_filters()

@@ -1,0 +1,1 @@
+"""Training as a recipe describes it: interrupted and resumed, on one worker or several."""
