@@ -39,8 +39,13 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
     Warns:
         UserWarning: A layer computes something in training only, which is lost.
     """
+    return _flattened(model, input_shape)[0]
+
+
+def _flattened(model: Any, input_shape: Any) -> tuple[Any, dict[str, str]]:
+    """Return the flat model, and the former path of each of its operations that has a new one."""
     if type(model) is Functional and all(map(is_primitive, model.operations)):
-        return model
+        return model, {}
     graph = read(model, is_primitive, input_shape=input_shape)
     for note in graph.untrained:
         warnings.warn(note, stacklevel=4)
@@ -52,7 +57,7 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
         if isinstance(op, keras.Layer):
             for old, new in zip(op.weights, ops[id(op)].weights, strict=True):
                 new.constraint = old.constraint
-    return flat
+    return flat, {ops[id(call.op)].name: call.path for call in reversed(graph.calls)}
 
 
 def flat_graph(model: Any, *, input_shape: Any = None) -> Graph:
@@ -64,7 +69,10 @@ def flat_graph(model: Any, *, input_shape: Any = None) -> Graph:
     Warns:
         UserWarning: A layer computes something in training only, which is lost.
     """
-    return read(flat_model(model, input_shape=input_shape), lambda op: True)
+    flat, paths = _flattened(model, input_shape)
+    graph = read(flat, lambda op: True)
+    graph.paths = {call.op.name: paths.get(call.op.name, call.path) for call in graph.calls}
+    return graph
 
 
 class FlatEdits(Edits):

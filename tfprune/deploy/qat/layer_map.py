@@ -10,7 +10,9 @@ import numpy as np
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
+from tfprune.errors import OptionError
 from tfprune.graph.call_kinds import layers_named
+from tfprune.graph.graph import Graph
 from tfprune.utils.einsum import is_product
 from tfprune.utils.filters import Filter, check_used, choose
 
@@ -49,16 +51,28 @@ def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def chosen(operations: Sequence[Any], skip: tuple[Filter[Any], ...]) -> list[Any]:
-    """Return those of the operations of a model that train under rounding.
+def chosen_names(
+    flat: Graph, only: tuple[Filter[Any], ...], skip: tuple[Filter[Any], ...]
+) -> set[str]:
+    """Return the names of the operations of a flat model that are rounded.
+
+    An operation is known by its name, and by the path that it had in a model that was not flat.
 
     Raises:
-        FilterError: A filter matches no layer.
+        FilterError: A filter matches no operation.
+        OptionError: None is left.
     """
-    layers = [operation for operation in operations if isinstance(operation, keras.Layer)]
-    check_used(layers, lambda layer: [layer.name], skip=skip)
-    kept = choose(operations, lambda operation: [operation.name], skip=skip)
-    return list(itertools.compress(operations, kept))
+    calls = {call.op.name: call.op for call in flat.calls}
+
+    def names(op: Any) -> list[str]:
+        return list(dict.fromkeys([op.name, flat.paths[op.name]]))
+
+    operations = list(calls.values())
+    check_used(operations, names, only, skip)
+    found = set(itertools.compress(calls, choose(operations, names, only, skip)))
+    if not found:
+        raise OptionError("only, skip: no layer of the model is left to be rounded")
+    return found
 
 
 def _is_apart(layer: Any) -> bool:

@@ -1,7 +1,8 @@
 """Quantization-aware training."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 from keras import tree
 
 from tfprune.deploy.qat.kept import Shared, counts_of, multiplied, shared_of
-from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen, fold, kinds_of
+from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen_names, fold, kinds_of
 from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
 from tfprune.deploy.qat.rounded_call import QuantisedCall, rounded_inside, unpacked
 from tfprune.deploy.qat.rounding_points import (
@@ -30,10 +31,10 @@ from tfprune.graph.rebuild import Weights, operations, read_weights, rebuild
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
-from tfprune.utils.filters import Filter, as_filters
+from tfprune.utils.filters import Filters, as_filters
 
 _RANGE = "_range"
-_AWARE = (*QUANTIZED.values(), QuantisedCall)
+_AWARE = (*QUANTIZED.values(), QuantisedCall, ActivationRange)
 _PLAIN = {quantized: kind for kind, quantized in QUANTIZED.items()}
 
 
@@ -42,7 +43,8 @@ def quantize_aware(
     *,
     keep_zeros: bool = True,
     keep_clusters: bool = False,
-    skip: str | Sequence[str] = (),
+    only: Filters[Any] = (),
+    skip: Filters[Any] = (),
     input_shape: Any = None,
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
@@ -60,8 +62,10 @@ def quantize_aware(
         keep_clusters: Kernel weights that are equal now, as `cluster` makes them, stay equal while
             their value trains, and are equal in the file: a kernel has there no more integers than
             it has values now, with one scale times a factor for each channel of a convolution.
-        skip: Names or patterns of layers that train without rounding. The file quantizes them
-            nevertheless, with ranges from `calibration=`.
+        only: Names or patterns of the layers that are rounded, of all if empty; that of a nested
+            model or of a layer stands for all inside it. The others train in floats and stay so in
+            the file.
+        skip: Names or patterns of layers that are not.
         input_shape: The shape of the input without the batch, for a subclassed model that was
             not called yet.
 
@@ -70,7 +74,7 @@ def quantize_aware(
 
     Raises:
         ModelError: It is another kind of model, or it calls one layer with different arguments.
-        FilterError: An entry of `skip` matches no layer.
+        FilterError: An entry of `only` or `skip` matches no layer.
 
     Example:
         aware = quantize_aware(model)
@@ -82,7 +86,8 @@ def quantize_aware(
     flat = flat_graph(model, input_shape=input_shape)
     weights = read_weights(flat)
     shared = _shared(flat, weights) if keep_clusters else {}
-    edits = _Rounding(flat, as_filters("skip", skip), shared)
+    chosen = chosen_names(flat, as_filters("only", only), as_filters("skip", skip))
+    edits = _Rounding(flat, chosen, shared)
     rounded = [op for op in operations(flat) if edits.rounds(op) and id(op) in weights]
     taken = [edits.values(op, weights.pop(id(op))) for op in rounded]
     aware, ops = rebuild(flat, weights, edits, weights)
@@ -109,10 +114,32 @@ def shares_values(model: Any) -> bool:
     )
 
 
+def float_layers(model: Any) -> tuple[str, ...]:
+    """Return the names of the layers of a quantization-aware model that compute in floats."""
+    ranges = (layer for layer in direct_layers(model) if type(layer) is ActivationRange)
+    return next((layer.floats for layer in ranges if layer.floats), ())
+
+
 def has_trained_ranges(model: Any) -> bool:
     """Return whether training has found the ranges of all rounded tensors of a model."""
-    ranges = [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
+    ranges = _ranges_of(model)
     return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
+
+
+@contextlib.contextmanager
+def ranges_kept(model: Any) -> Iterator[None]:
+    """Set the ranges of a model back to what they were, behind a `with` block."""
+    variables = [variable for layer in _ranges_of(model) for variable in layer.weights]
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def _ranges_of(model: Any) -> list[ActivationRange]:
+    return [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
 
 
 def strip_quantization(model: keras.Model) -> keras.Model:
@@ -132,7 +159,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     graph = read(model, lambda op: True)
     weights = read_weights(graph)
     for op in operations(graph):
-        if type(op) in _AWARE:
+        if type(op) in _AWARE and type(op) is not ActivationRange:
             weights[id(op)] = op.plain()
     stripped, _ = rebuild(graph, weights, _Stripping(), weights)
     carry_compile(model, stripped)
@@ -172,17 +199,17 @@ class _Rounding(FlatEdits):
 
     Args:
         flat: The graph of a flat model.
-        skip: The layers that train without rounding.
+        chosen: The names of the layers and operations that are rounded.
         shared: The groups of equal weights of each layer that has some, weight by weight.
     """
 
     def __init__(
-        self, flat: Graph, skip: tuple[Filter[Any], ...], shared: Mapping[str, list[Shared | None]]
+        self, flat: Graph, chosen: Container[str], shared: Mapping[str, list[Shared | None]]
     ) -> None:
         super().__init__()
-        self.shared = shared
-        self.graph = graph = OperationGraph(flat)
-        operations = chosen(list(graph.operations.values()), skip)
+        self.graph = graph = OperationGraph(flat, lambda op: op.name in chosen)
+        self.shared = {name: several for name, several in shared.items() if name in graph.chosen}
+        operations = [graph.operations[name] for name in graph.operations if name in graph.chosen]
         self.kinds = kinds_of(operations)
         self.inside = {
             op.name: made
@@ -200,11 +227,12 @@ class _Rounding(FlatEdits):
         self.rounded = Counter(
             self.names[name]
             for name, op in graph.operations.items()
-            if isinstance(op, keras.layers.InputLayer) or has_range(op, self.folded, graph)
+            if graph.is_read_rounded(op) or has_range(op, self.folded, graph)
         )
         self.about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
         self.ranges: dict[str, ActivationRange] = {}
-        self.starts: dict[str, Any] = {}
+        self.starts: dict[int, Any] = {}
+        self.floats = sorted({call.op.name for call in flat.calls} - graph.chosen)
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
         calls = self.graph.calls[op.name]
@@ -255,17 +283,18 @@ class _Rounding(FlatEdits):
         return op.name in self.norms
 
     def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
-        args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
+        if self.graph.rounds(call.op):
+            args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
         return op.called(args, kwargs) if op.name in self.inside else op(*args, **kwargs)
 
     def _read(self, leaf: Any, given: Any) -> Any:
-        """Return what a call reads: a float input of the model is rounded."""
-        layer = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
-        if not isinstance(layer, keras.layers.InputLayer) or not given.dtype.startswith("float"):
+        """Return what a rounded call reads: rounded, even if what made it is not."""
+        maker = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
+        if maker is None or self.graph.rounds(maker) or not given.dtype.startswith("float"):
             return given
-        if layer.name not in self.starts:
-            self.starts[layer.name] = self._in_range(layer, given)
-        return self.starts[layer.name]
+        if leaf.index not in self.starts:
+            self.starts[leaf.index] = self._in_range(maker, given)
+        return self.starts[leaf.index]
 
     def after(self, call: Call, made: Any) -> Any:
         stored = has_range(call.op, self.folded, self.graph)
@@ -281,11 +310,14 @@ class _Rounding(FlatEdits):
         while free in self.ranges:  # a layer that is used several times
             free += "_again"
         centered = name in self.about_zero
+        maker = self.graph.operations.get(name)
+        bound = fixed_limits(maker) if maker is not None and self.graph.rounds(maker) else None
         self.ranges[free] = ActivationRange(
             # All tensors of a batch together narrow the range as much as one does.
             momentum=MOMENTUM ** (1 / tensors),
             about_zero=centered,
-            fixed=None if centered else fixed_limits(self.graph.operations.get(name)),
+            fixed=None if centered else bound,
+            floats=() if self.ranges else self.floats,  # kept by one of them
             name=free,
         )
         return self.ranges[free](tensor)

@@ -120,6 +120,7 @@ class ActivationRange(keras.layers.Layer):
         about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
             product.
         fixed: Fixed limits, whatever training finds.
+        floats: Names of the layers of its model that compute in floats, also in the file.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class ActivationRange(keras.layers.Layer):
         momentum: float = MOMENTUM,
         about_zero: bool = False,
         fixed: Sequence[float] | None = None,
+        floats: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         # The output has the type of the input.
@@ -135,6 +137,7 @@ class ActivationRange(keras.layers.Layer):
         self.momentum = momentum
         self.about_zero = about_zero
         self.fixed = None if fixed is None else tuple(fixed)
+        self.floats = tuple(floats)
 
     def build(self, input_shape: Any) -> None:
         """Create the limits and the count of batches."""
@@ -184,4 +187,5 @@ class ActivationRange(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the config of the layer."""
         own = {"momentum": self.momentum, "about_zero": self.about_zero, "fixed": self.fixed}
+        own |= {"floats": list(self.floats)} if self.floats else {}
         return {**super().get_config(), **own}

@@ -1,7 +1,7 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 import keras
@@ -27,6 +27,7 @@ class OperationGraph:
 
     Args:
         graph: The calls of the model, whose operations have different names.
+        chosen: Which of the operations are rounded; the others compute in floats.
 
     Attributes:
         operations: The operations by name, in topological order, from the layers of the inputs on.
@@ -35,9 +36,10 @@ class OperationGraph:
         readers: The readers of the outputs of each, by name; None stands for an output of the
             model.
         covered: The names of those whose output is rounded inside already.
+        chosen: The names of those that are rounded.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, chosen: Callable[[Any], bool]) -> None:
         self.values = graph.values
         self.makers: dict[int, Any] = graph.starts()
         self.outputs = {op.name: [self.values[number]] for number, op in self.makers.items()}
@@ -53,6 +55,24 @@ class OperationGraph:
         for ref in tree.flatten(graph.outputs):
             self.readers[self.makers[ref.index].name].append(None)
         self.operations = {op.name: op for op in self.makers.values()}
+        self.chosen = {
+            name
+            for name, op in self.operations.items()
+            if not isinstance(op, keras.layers.InputLayer) and chosen(op)
+        }
+
+    def kind(self, operation: Any) -> str:
+        """Return the kind of an operation that is rounded; "" for others."""
+        return kind_of(operation) if operation is not None and self.rounds(operation) else ""
+
+    def rounds(self, operation: Any) -> bool:
+        """Return whether an operation is rounded, so that it reads rounded tensors."""
+        return operation.name in self.chosen
+
+    def is_read_rounded(self, operation: Any) -> bool:
+        """Return whether an operation is not rounded, or is an input, but its output is read so."""
+        readers = self.readers[operation.name]
+        return not self.rounds(operation) and any(r is not None and self.rounds(r) for r in readers)
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
@@ -79,6 +99,8 @@ def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
         after = graph.readers[layer.name]
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
+        if not graph.rounds(after[0]):
+            continue
         if after[0].axis in (-1, len(graph.outputs[layer.name][0].shape) - 1):
             found[layer.name] = after[0].name
     return found
@@ -99,7 +121,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names.update({name: new for name, first in names.items() if first == old})
 
     for name, operation in operations.items():
-        if kind_of(operation) in _MOVERS + _KEEPERS:
+        if graph.kind(operation) in _MOVERS + _KEEPERS:
             for source in graph.sources(operation):
                 name_alike(names[name], names[source.name])
     # Operations read by something other than joins and operations with the same range.
@@ -107,16 +129,18 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names[name]
         for name, operation in operations.items()
         for reader in graph.readers[operation.name]
-        if kind_of(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
+        if graph.kind(reader) not in _JOINS
+        and (reader is None or names[reader.name] != names[name])
+        and (graph.rounds(operation) or (reader is not None and graph.rounds(reader)))
     }
     free = {
         name
         for name, first in names.items()
-        if kind_of(operations[first]) in _JOINS
+        if graph.kind(operations[first]) in _JOINS
         or (first not in bound and fixed_limits(operations[first]) is None)
     } - graph.covered
     for name, operation in operations.items():
-        if kind_of(operation) in _JOINS:
+        if graph.kind(operation) in _JOINS:
             for source in graph.sources(operation):
                 if source.name in free:
                     name_alike(names[source.name], names[name])
@@ -133,7 +157,9 @@ def moves(operation: Any) -> bool:
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
     """Return whether the file stores the output of this operation as a separate tensor."""
-    if kind_of(operation) in _MOVERS or operation.name in graph.covered:
+    if not graph.rounds(operation) or operation.name in graph.covered:
+        return False
+    if kind_of(operation) in _MOVERS:
         return False
     outputs = graph.outputs[operation.name]
     if len(outputs) != 1 or not outputs[0].dtype.startswith("float"):
@@ -145,7 +171,7 @@ def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> 
     # The converter fuses a ReLU into the operation before it, except into these. The input of a
     # fused one is not stored.
     after = graph.readers[operation.name]
-    if len(after) != 1:
+    if len(after) != 1 or after[0] is None or not graph.rounds(after[0]):
         return True
     cut = kind_of(after[0]) in _CUTS and fixed_limits(operation) is None
     return not (cut or _is_relu(after[0]))
@@ -170,7 +196,7 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     operations: list[Any] = []
     for operation in graph.operations.values():
         # The second has zero point 0, so that every runtime computes the product correctly.
-        if kind_of(operation) == "product":
+        if graph.kind(operation) == "product":
             for call in graph.calls[operation.name]:
                 factors = tree.flatten(call.args)
                 second = factors[1] if len(factors) == 2 else None
@@ -181,7 +207,7 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
         if operation.name in found:
             continue
         found.add(operation.name)
-        if not has_range(operation, folded, graph):
+        if graph.rounds(operation) and not has_range(operation, folded, graph):
             operations += graph.sources(operation)
     return found
 
