@@ -26,7 +26,7 @@ from tfprune.deploy.qat.quantize_aware import (
     shares_values,
     strip_quantization,
 )
-from tfprune.deploy.qat.ranges import observing, traced_for_the_converter
+from tfprune.deploy.qat.rounding.ranges import observing, traced_for_the_converter
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 LAYERS = {
-    "ActivationRange": "tfprune.deploy.qat.ranges",
+    "ActivationRange": "tfprune.deploy.qat.rounding.ranges",
     "ChannelGate": "tfprune.structure.gates.layers",
     "Constant": "tfprune.graph.tracing.weight",
     "HeadGate": "tfprune.structure.gates.layers",
@@ -25,6 +25,7 @@ LAYERS = {
     "QuantisedPReLU": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
+    "QuantizeAnnotate": "tfprune.tfmot_compat.quantize_annotate",
     "Weight": "tfprune.graph.tracing.weight",
 }
 """The module of each layer that can be in a file, by its name there.

@@ -13,7 +13,7 @@ from tfprune.deploy.qat.quantize_aware import (
     quantize_aware,
     strip_quantization,
 )
-from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
 from tfprune.deploy.verify.operations import float_operations
 from tfprune.errors import FilterError, ModelError, OptionError

@@ -1,6 +1,5 @@
 """The quantization-aware class of each layer, and the folding of BatchNormalization."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,8 @@ import numpy as np
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
-from tfprune.errors import OptionError
 from tfprune.graph.call_kinds import layers_named
-from tfprune.graph.graph import Graph
 from tfprune.utils.einsum import is_product
-from tfprune.utils.filters import Filter, check_used, choose
 
 QUANTIZED: dict[type, Any] = {
     keras.layers.Dense: own.QuantisedDense,
@@ -49,30 +45,6 @@ def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
         for layer in layers
         if type(layer) in QUANTIZED and not _is_apart(layer)
     }
-
-
-def chosen_names(
-    flat: Graph, only: tuple[Filter[Any], ...], skip: tuple[Filter[Any], ...]
-) -> set[str]:
-    """Return the names of the operations of a flat model that are rounded.
-
-    An operation is known by its name, and by the path that it had in a model that was not flat.
-
-    Raises:
-        FilterError: A filter matches no operation.
-        OptionError: None is left.
-    """
-    calls = {call.op.name: call.op for call in flat.calls}
-
-    def names(op: Any) -> list[str]:
-        return list(dict.fromkeys([op.name, flat.paths[op.name]]))
-
-    operations = list(calls.values())
-    check_used(operations, names, only, skip)
-    found = set(itertools.compress(calls, choose(operations, names, only, skip)))
-    if not found:
-        raise OptionError("only, skip: no layer of the model is left to be rounded")
-    return found
 
 
 def _is_apart(layer: Any) -> bool:

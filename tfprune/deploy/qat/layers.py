@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.qat.kept import Kept, Shared, padded
-from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.deploy.qat.rounded_call import QuantisedCall, activation_inside
+from tfprune.deploy.qat.rounding.kept import Kept, Shared, padded
+from tfprune.deploy.qat.rounding.layer_rounding import WeightRounding, from_configs, own_config
+from tfprune.deploy.qat.rounding.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
 from tfprune.utils.einsum import is_matrix_product, summed_axes
 
@@ -34,18 +35,22 @@ class _Masked:
     Args:
         *args: Arguments of the plain layer.
         clusters: The number of groups of equal weights in each weight, 0 for free ones.
+        roundings: How each weight is rounded, None for as in every layer.
         **kwargs: Arguments of the plain layer.
     """
 
     clusters: tuple[int, ...] = ()
+    roundings: tuple[WeightRounding | None, ...] = ()
 
-    def __init__(self, *args: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, clusters: Sequence[int] = (), roundings: Sequence[Any] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.clusters = tuple(clusters)
+        self.clusters, self.roundings = tuple(clusters), from_configs(roundings)
 
     def get_config(self) -> dict[str, Any]:
         """Return the config of the layer."""
-        own = {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        own = own_config(self.clusters, self.roundings)
         return {**super().get_config(), **own}  # type: ignore[misc]
 
     def build(self, input_shape: Any = None) -> None:
@@ -55,9 +60,9 @@ class _Masked:
 
     def add_masks(self) -> None:
         """Create masks with the shapes of the rounded weights."""
-        counts = padded(self.clusters)
+        counts, roundings = padded(self.clusters, 0), padded(self.roundings, None)
         self.kept = [
-            Kept(self, raw.shape, self._axes(number), next(counts))
+            Kept(self, raw.shape, self._axes(number), next(counts), next(roundings))
             for number, raw in enumerate(self._raws())
         ]
 

@@ -1,7 +1,7 @@
 """Any layer or operation under the rounding of an int8 file, by the operations that it runs."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras import ops, tree
 from keras.backend import standardize_dtype
 
-from tfprune.deploy.qat.kept import Kept, Shared, padded
-from tfprune.deploy.qat.ranges import ActivationRange, traced
+from tfprune.deploy.qat.rounding.kept import Kept, Shared, padded
+from tfprune.deploy.qat.rounding.layer_rounding import from_configs, own_config
+from tfprune.deploy.qat.rounding.ranges import ActivationRange, traced
 from tfprune.deploy.qat.step_rounding import StepRounding, never_trivial
 from tfprune.deploy.qat.stored_steps import PRODUCTS, TABLES, StepGraph, Stored
 from tfprune.deploy.qat.watched_steps import Places, Recording, Step, run_watched
@@ -75,14 +76,24 @@ class QuantisedCall(keras.layers.Layer):
     Args:
         inner: The layer or operation.
         clusters: The number of groups of equal weights in each of its weights, 0 for free ones.
+        roundings: How each of its weights is rounded, None for as in every layer.
+        ranges: How the ranges follow the batches, of `RANGES`.
         **kwargs: Arguments of every layer.
     """
 
-    def __init__(self, inner: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        clusters: Sequence[int] = (),
+        roundings: Sequence[Any] = (),
+        ranges: str = "widening",
+        **kwargs: Any,
+    ) -> None:
         # Numbers keep their type until the layer itself changes it.
         super().__init__(autocast=False, **kwargs)
         self.inner = inner
-        self.clusters = tuple(clusters)
+        self.clusters, self.roundings = tuple(clusters), from_configs(roundings)
+        self.follows = ranges
         self.supports_jit = getattr(inner, "supports_jit", True)
         self.supports_masking = True
         if getattr(inner, "use_cudnn", None):
@@ -123,10 +134,18 @@ class QuantisedCall(keras.layers.Layer):
             variable for variable in self._inner_weights() if uses.get(id(variable), set()) - _EXACT
         ]
         self.uses = [sorted(uses[id(variable)]) for variable in self.rounded]
-        counts = padded(self.clusters)
-        count = {id(variable): next(counts) for variable in getattr(self.inner, "weights", ())}
+        counts = padded(self.clusters, 0)
+        weights = getattr(self.inner, "weights", ())
+        count = {id(variable): next(counts) for variable in weights}
+        rounding = {id(w): one for w, one in zip(weights, self.roundings, strict=False)}
         self.kept = [
-            Kept(self, variable.shape, _scaled_axes(variable, kinds), count[id(variable)])
+            Kept(
+                self,
+                variable.shape,
+                _scaled_axes(variable, kinds),
+                count[id(variable)],
+                rounding.get(id(variable)),
+            )
             if {*PRODUCTS, *TABLES}.intersection(kinds)
             else None
             for variable, kinds in zip(self.rounded, self.uses, strict=True)
@@ -134,7 +153,9 @@ class QuantisedCall(keras.layers.Layer):
         self.built = True
 
     def _range(self, index: int, stored: Stored) -> ActivationRange:
-        made = ActivationRange(about_zero=stored.about_zero, name=f"step_{index}_range")
+        made = ActivationRange(
+            about_zero=stored.about_zero, kind=self.follows, name=f"step_{index}_range"
+        )
         made.build(())
         return made
 
@@ -204,7 +225,7 @@ class QuantisedCall(keras.layers.Layer):
         def read(variable: Any, value: Any) -> Any:
             index = position.get(id(variable))
             if index is not None:
-                return self._as_stored(index, tf.convert_to_tensor(value))
+                return self._as_stored(index, tf.convert_to_tensor(value), training)
             if traced() and id(variable) in exact:
                 return never_trivial(tf.convert_to_tensor(value))
             return value
@@ -214,11 +235,11 @@ class QuantisedCall(keras.layers.Layer):
         places = Places(self._inner_layers())
         return run_watched(places, rounding.change, read, lambda: self.inner(*args, **kwargs))
 
-    def _as_stored(self, index: int, value: Any) -> Any:
+    def _as_stored(self, index: int, value: Any, training: bool | None) -> Any:
         """Return a weight as the file stores it for the operations that read it."""
         uses, kept = set(self.uses[index]), self.kept[index]
         if kept is not None and uses - TABLES:
-            return kept.rounded(value, self.rounded[index])
+            return kept.rounded(value, self.rounded[index], training)
         if not uses - TABLES or traced():
             value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
@@ -265,8 +286,8 @@ class QuantisedCall(keras.layers.Layer):
         """Return the config of the layer."""
         inner = keras.saving.serialize_keras_object(self.inner)
         own = {"inner": inner, "given": self.given, "rest": self.rest}
-        own |= {"clusters": list(self.clusters)} if any(self.clusters) else {}
-        return {**super().get_config(), **own}
+        own |= {} if self.follows == "widening" else {"ranges": self.follows}
+        return {**super().get_config(), **own, **own_config(self.clusters, self.roundings)}
 
     def get_build_config(self) -> None:
         """Return None: the config is enough to create all weights."""
@@ -324,7 +345,7 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
 
 
 def rounded_inside(
-    operation: Any, args: Any, kwargs: Any, clusters: Sequence[int] = ()
+    operation: Any, args: Any, kwargs: Any, options: Mapping[str, Any]
 ) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
@@ -332,8 +353,9 @@ def rounded_inside(
         operation: A layer or operation.
         args: The arguments that it is called with, with symbolic tensors.
         kwargs: Those given by name.
-        clusters: As in `QuantisedCall`.
+        options: Further arguments of `QuantisedCall`.
     """
-    made = QuantisedCall(Edits().remake(operation, operation.name), clusters, name=operation.name)
+    inner = Edits().remake(operation, operation.name)
+    made = QuantisedCall(inner, name=operation.name, **options)
     made.prepare(*packed(args, kwargs))
     return made if made.stored or made.rounded else None

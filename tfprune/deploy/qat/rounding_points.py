@@ -1,14 +1,15 @@
 """The tensors of a model that an int8 file rounds, and those that share a range."""
 
 from collections import defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import Any
 
 import keras
 from keras import tree
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
-from tfprune.deploy.qat.ranges import FIXED_LIMITS
+from tfprune.deploy.qat.rounding.choices import Choices
+from tfprune.deploy.qat.rounding.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.keras_support.internals import is_keras_operation, with_mask
@@ -27,7 +28,7 @@ class OperationGraph:
 
     Args:
         graph: The calls of the model, whose operations have different names.
-        chosen: Which of the operations are rounded; the others compute in floats.
+        choices: How operations are rounded; those that are not there compute in floats.
 
     Attributes:
         operations: The operations by name, in topological order, from the layers of the inputs on.
@@ -39,7 +40,7 @@ class OperationGraph:
         chosen: The names of those that are rounded.
     """
 
-    def __init__(self, graph: Graph, chosen: Callable[[Any], bool]) -> None:
+    def __init__(self, graph: Graph, choices: Choices) -> None:
         self.values = graph.values
         self.makers: dict[int, Any] = graph.starts()
         self.outputs = {op.name: [self.values[number]] for number, op in self.makers.items()}
@@ -58,8 +59,9 @@ class OperationGraph:
         self.chosen = {
             name
             for name, op in self.operations.items()
-            if not isinstance(op, keras.layers.InputLayer) and chosen(op)
+            if not isinstance(op, keras.layers.InputLayer) and name in choices
         }
+        self.without_range = {name for name in self.chosen if not choices[name].output}
 
     def kind(self, operation: Any) -> str:
         """Return the kind of an operation that is rounded; "" for others."""
@@ -69,10 +71,14 @@ class OperationGraph:
         """Return whether an operation is rounded, so that it reads rounded tensors."""
         return operation.name in self.chosen
 
+    def is_bare(self, operation: Any) -> bool:
+        """Return whether the output of an operation is rounded only where it is read."""
+        return not self.rounds(operation) or operation.name in self.without_range
+
     def is_read_rounded(self, operation: Any) -> bool:
-        """Return whether an operation is not rounded, or is an input, but its output is read so."""
+        """Return whether an output is rounded where it is read."""
         readers = self.readers[operation.name]
-        return not self.rounds(operation) and any(r is not None and self.rounds(r) for r in readers)
+        return self.is_bare(operation) and any(r is not None and self.rounds(r) for r in readers)
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
@@ -131,7 +137,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         for reader in graph.readers[operation.name]
         if graph.kind(reader) not in _JOINS
         and (reader is None or names[reader.name] != names[name])
-        and (graph.rounds(operation) or (reader is not None and graph.rounds(reader)))
+        and (not graph.is_bare(operation) or (reader is not None and graph.rounds(reader)))
     }
     free = {
         name
@@ -157,7 +163,7 @@ def moves(operation: Any) -> bool:
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
     """Return whether the file stores the output of this operation as a separate tensor."""
-    if not graph.rounds(operation) or operation.name in graph.covered:
+    if graph.is_bare(operation) or operation.name in graph.covered:
         return False
     if kind_of(operation) in _MOVERS:
         return False
@@ -207,7 +213,7 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
         if operation.name in found:
             continue
         found.add(operation.name)
-        if graph.rounds(operation) and not has_range(operation, folded, graph):
+        if not graph.is_bare(operation) and not has_range(operation, folded, graph):
             operations += graph.sources(operation)
     return found
 

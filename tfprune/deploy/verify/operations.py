@@ -109,7 +109,8 @@ def float_operations(contents: Contents, layers: Collection[str] = ()) -> dict[s
             touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
             computed = [tensor for tensor in touched if not contents.raw(tensor)]
             floats = any(t.dtype in FLOAT_DTYPES for t in computed)
-            if floats and op.name not in _NOT_ARITHMETIC and not _is_of(op, graph, contents, layers):
+            counts = floats and op.name not in _NOT_ARITHMETIC
+            if counts and not _is_of(op, graph, contents, layers):
                 found[op.name] += 1
     return dict(sorted(found.items()))
 
