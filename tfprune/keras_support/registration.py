@@ -19,7 +19,7 @@ LAYERS = {
     "QuantisedDepthwiseConv1D": "tfprune.deploy.qat.layers",
     "QuantisedDepthwiseConv2D": "tfprune.deploy.qat.layers",
     "QuantisedEinsumDense": "tfprune.deploy.qat.layers",
-    "QuantisedEmbedding": "tfprune.deploy.qat.layers",
+    "QuantisedEmbedding": "tfprune.deploy.qat.embedding",
     "QuantisedLayerNormalization": "tfprune.deploy.qat.attention",
     "QuantisedMultiHeadAttention": "tfprune.deploy.qat.attention",
     "QuantisedPReLU": "tfprune.deploy.qat.layers",

@@ -1,7 +1,7 @@
 """What a quantization-aware model has otherwise than its graph, and the ordinary one of it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -62,7 +62,7 @@ class Rounding(FlatEdits):
         }
         graph.covered = {name for name, made in self.inside.items() if made.covers_output}
         # The converter takes given scales of channels only where these are the last axis.
-        apart = {name for name in shared if channel_axis(graph.operations[name]) == -2}
+        apart = {name for name in self.shared if channel_axis(graph.operations[name]) == -2}
         found = foldable(graph, self.kinds)
         self.folded = {layer: norm for layer, norm in found.items() if layer not in apart}
         self.norms = {norm: graph.operations[norm] for norm in self.folded.values()}
@@ -76,7 +76,8 @@ class Rounding(FlatEdits):
         self.about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
         self.ranges: dict[str, ActivationRange] = {}
         self.starts: dict[int, Any] = {}
-        self.floats = sorted({call.op.name for call in flat.calls if graph.is_bare(call.op)})
+        bare = {call.op.name: call.op for call in flat.calls if graph.is_bare(call.op)}
+        self.floats = sorted(prefix * graph.rounds(op) + name for name, op in bare.items())
 
     def _rounded_inside(self, op: Any) -> QuantisedCall | None:
         calls = self.graph.calls[op.name]
@@ -158,7 +159,7 @@ class Rounding(FlatEdits):
     def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
         if self.graph.rounds(call.op):
             args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
-        return op.called(args, kwargs) if op.name in self.inside else op(*args, **kwargs)
+        return op.called(args, kwargs) if call.op.name in self.inside else op(*args, **kwargs)
 
     def _read(self, leaf: Any, given: Any) -> Any:
         """Return what a rounded call reads: rounded, even if what made it is not."""
@@ -202,15 +203,21 @@ class Rounding(FlatEdits):
 
 
 class Stripping(FlatEdits):
-    """The layers without rounding, with their former names, and no ranges."""
+    """The layers without rounding, with their former names, and no ranges.
 
-    def __init__(self, prefix: str) -> None:
+    Args:
+        prefix: What the names of rounded layers begin with.
+        floats: The names of layers that compute in floats.
+    """
+
+    def __init__(self, prefix: str, floats: Collection[str]) -> None:
         super().__init__()
-        self.prefix = prefix
+        self.prefix, self.floats = prefix, floats
 
     def remake(self, op: Any, name: str) -> Any:
         plain = op.inner if type(op) is QuantisedCall else op
-        return super().remake(plain, name.removeprefix(self.prefix))
+        kept = name in self.floats and type(op) not in _PLAIN
+        return super().remake(plain, name if kept else name.removeprefix(self.prefix))
 
     def kind(self, op: Any) -> Any:
         return _PLAIN.get(type(op), type(op))

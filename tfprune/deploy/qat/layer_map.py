@@ -8,6 +8,7 @@ import numpy as np
 
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.deploy.qat.embedding import QuantisedEmbedding
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
 from tfprune.graph.call_kinds import layers_named
 from tfprune.utils.einsum import is_product
@@ -24,7 +25,7 @@ QUANTIZED: dict[type, Any] = {
     keras.layers.SeparableConv2D: own.QuantisedSeparableConv2D,
     keras.layers.PReLU: own.QuantisedPReLU,
     keras.layers.EinsumDense: own.QuantisedEinsumDense,
-    keras.layers.Embedding: own.QuantisedEmbedding,
+    keras.layers.Embedding: QuantisedEmbedding,
     keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
     keras.layers.LayerNormalization: QuantisedLayerNormalization,
     keras.layers.BatchNormalization: QuantisedBatchNormalization,

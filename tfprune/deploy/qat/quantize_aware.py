@@ -189,7 +189,8 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     for op in operations(graph):
         if type(op) in _AWARE and type(op) is not ActivationRange:
             weights[id(op)] = op.plain()
-    stripped, _ = rebuild(graph, weights, Stripping(_prefix_of(model)), weights)
+    edits = Stripping(_prefix_of(model), float_layers(model))
+    stripped, _ = rebuild(graph, weights, edits, weights)
     carry_compile(model, stripped)
     return stripped
 
