@@ -41,7 +41,11 @@ def test_names_have_a_prefix_until_the_rounding_is_taken_off() -> None:
 
 def test_what_a_layer_cannot_do_is_one_line() -> None:
     four = LayerRounding(weights={"kernel": WeightRounding(bits=4)})
-    with pytest.raises(OptionError, match=r"'row' \(Conv1D\): weights are rounded otherwise only"):
+    with pytest.raises(
+        OptionError, match=r"'row' \(keras.Conv1D\): weights are rounded otherwise only"
+    ):
         rounded(L.Conv1D(2, 3, name="row"), four, shape=(8, 2))
-    with pytest.raises(OptionError, match=r"'cell' \(GRU\) is rounded inside, with its output"):
+    with pytest.raises(
+        OptionError, match=r"'cell' \(keras.GRU\) is rounded inside, with its output"
+    ):
         rounded(L.GRU(2, name="cell"), LayerRounding(symmetric=True), shape=(8, 2))

@@ -55,6 +55,7 @@ class Rounding(FlatEdits):
         self.shared = {name: several for name, several in shared.items() if name in graph.chosen}
         operations = [graph.operations[name] for name in graph.operations if name in graph.chosen]
         self.kinds = kinds_of(operations)
+        self.options = {op.name: self._options(op) for op in operations}
         self.inside = {
             op.name: made
             for op in operations
@@ -87,7 +88,7 @@ class Rounding(FlatEdits):
             return None
         args, kwargs = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
         rounding = self.choices[op.name]
-        options = {**self._options(op), "ranges": rounding.ranges}
+        options = {**self.options[op.name], "ranges": rounding.ranges}
         made = rounded_inside(op, args, kwargs, options)
         usual = (rounding.limits, rounding.symmetric, rounding.output) == (None, False, True)
         if made is not None and not usual:
@@ -147,7 +148,7 @@ class Rounding(FlatEdits):
         if op.name in self.folded:
             config["use_bias"] = True
         if op.name in self.kinds:
-            config |= {key: own for key, own in self._options(op).items() if any(own)}
+            config |= {key: own for key, own in self.options[op.name].items() if any(own)}
         # Keras 3.10 omits this from configs.
         if op.name in self.kinds and hasattr(op, "output_padding"):
             config["output_padding"] = op.output_padding

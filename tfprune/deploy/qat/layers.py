@@ -146,11 +146,11 @@ class _QuantizedKernel(Masked):
         """Return the output as the file computes it, with a rounded input of the activation."""
         self._trains = training
         try:
-            return self._called(inputs, training)
+            return self._activated(inputs, training)
         finally:
             self._trains = None
 
-    def _called(self, inputs: Any, training: bool | None) -> Any:
+    def _activated(self, inputs: Any, training: bool | None) -> Any:
         inner = getattr(self, "before_activation", None)
         if inner is None:
             return self.product(inputs, training)

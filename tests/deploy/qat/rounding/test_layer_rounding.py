@@ -64,7 +64,7 @@ def test_a_rule_says_how_layers_of_ones_own_are_rounded(tmp_path) -> None:
     aware(x, training=True)
     aware.save(tmp_path / "m.keras")
     aware = keras.models.load_model(tmp_path / "m.keras")
-    assert aware.get_layer("own").ranges[0].momentum == 1.0
+    assert aware.get_layer("own_range").kind == "all_values"
     artifact = tfprune.to_tflite(aware, scheme="int8", io="float32")
     assert [kind for _, kind, _ in kernels(artifact)] == ["int4", "int8"]
     got, trained = tfprune.Runner(artifact)(x), aware.predict(x, verbose=0)
@@ -74,9 +74,11 @@ def test_a_rule_says_how_layers_of_ones_own_are_rounded(tmp_path) -> None:
 def test_wrong_roundings_are_one_line() -> None:
     with pytest.raises(OptionError, match="bits: the runtime takes .* 4 or 8 bits. Received 5"):
         LayerRounding(bits=5)
-    with pytest.raises(OptionError, match="ranges: unknown kind 'last'.*Did you mean last_value"):
+    with pytest.raises(
+        OptionError, match="ranges: unknown kind 'last'. Known: all_values, last_value"
+    ):
         LayerRounding(ranges="last")
     dense = L.Dense(2, name="named")
     dense.build((None, 3))
-    with pytest.raises(OptionError, match="'named' has no weight 'kernal'.*Did you mean kernel"):
+    with pytest.raises(OptionError, match="layer 'named': no weight 'kernal'.*Did you mean kernel"):
         LayerRounding(weights={"kernal": WeightRounding(bits=4)}).of_weights(dense)
