@@ -9,6 +9,7 @@ import pytest
 
 import tfprune
 import tfprune as quantization
+from tfprune.deploy.qat.layer_map import QUANTIZED
 from tfprune.deploy.qat.quantize_aware import float_layers
 from tfprune.deploy.verify.operations import float_operations
 from tfprune.errors import ModelError, OptionError
@@ -61,6 +62,14 @@ class FourBits(DenseConfig):
             num_bits=4, symmetric=True, narrow_range=False, per_axis=False
         )
         return [(layer.kernel, quantizer)]
+
+
+class NoConfig(DenseConfig):
+    def get_weights_and_quantizers(self, layer):
+        return []
+
+    def get_activations_and_quantizers(self, layer):
+        return []
 
 
 class Clipped(quantization.quantizers.Quantizer):
@@ -168,6 +177,26 @@ def test_a_quantizer_of_ones_own_changes_the_weights(tmp_path: Path) -> None:
     assert integers(agree(model)) == {"FULLY_CONNECTED": 1}
 
 
+class WeightsAlone(DenseConfig):
+    def get_activations_and_quantizers(self, layer):
+        return []
+
+
+def test_an_output_that_no_quantizer_is_given_stays_float() -> None:
+    base = small()
+    annotated = keras.Sequential([
+        keras.Input((8,)),
+        base.layers[0],
+        quantization.quantize_annotate_layer(base.layers[1], WeightsAlone()),
+    ])  # fmt: skip
+    model = fit(quantization.quantize_apply(annotated))
+    assert float_layers(model) == ("first", "quant_last")
+    assert type(model.layers[-1]) is QUANTIZED[L.Dense]
+    agree(model)
+    plain = tfprune.strip_quantization(model)
+    assert [layer.name for layer in plain.layers[1:]] == ["first", "last"]
+
+
 def test_schemes_keep_zeros_and_equal_weights() -> None:
     base = small()
     kernel = base.get_layer("first").kernel
@@ -194,6 +223,9 @@ def test_wrong_arguments_are_one_line() -> None:
         quantization.quantize_annotate_layer(small())
     with pytest.raises(OptionError, match="quantize_config: expected a tfprune.QuantizeConfig"):
         quantization.quantize_annotate_layer(L.Dense(3), "int8")
+    nothing = [keras.Input((8,)), quantization.quantize_annotate_layer(L.Dense(3), NoConfig())]
+    with pytest.raises(OptionError, match="no layer of the model is left to be rounded"):
+        quantization.quantize_apply(keras.Sequential(nothing))
     with pytest.raises(OptionError, match="scheme: expected a tfprune.Default8Bit"):
         quantization.quantize_apply(quantization.quantize_annotate_model(small()), "int8")
 
@@ -208,8 +240,11 @@ def test_models_of_tf_keras_are_rounded_by_the_toolkit() -> None:
         quantization.quantize_annotate_layer(base.layers[1], FourBits()),
     ])  # fmt: skip
     annotated.build((None, 8))
-    scheme = quantization.Default8BitPrunePreserveQuantizeScheme()
-    for given in (None, scheme):
+    for given in (
+        None,
+        quantization.Default8BitPrunePreserveQuantizeScheme(),
+        quantization.Default8BitClusterPreserveQuantizeScheme(False),
+    ):
         with quantization.quantize_scope({"FourBits": FourBits}):
             model = quantization.quantize_apply(annotated, given)
         fit(model)

@@ -52,7 +52,7 @@ def _flattened(model: Any, input_shape: Any, whole: Leaf) -> tuple[Any, dict[str
         return model, {}
     graph = read(model, is_leaf, input_shape=input_shape)
     for note in graph.untrained:
-        warnings.warn(note, stacklevel=4)
+        warnings.warn(note, stacklevel=5)
     weights = read_weights(graph)
     flat, ops = rebuild(graph, weights, Edits(), weights)
     if isinstance(model, keras.Sequential):

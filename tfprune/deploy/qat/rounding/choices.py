@@ -38,6 +38,10 @@ class Choices:
     roundings: Mapping[str, LayerRounding]
     ranges: Ranges = "widening"
 
+    def __post_init__(self) -> None:
+        if not self.roundings:
+            raise OptionError("no layer of the model is left to be rounded")
+
     def __getitem__(self, name: str) -> LayerRounding:
         return self.roundings.get(name, DEFAULT)
 
@@ -82,8 +86,6 @@ def chosen_by(
                 if rounding.ranges == DEFAULT.ranges:
                     rounding = replace(rounding, ranges=ranges)
                 found[op.name] = rounding
-        if not found:
-            raise OptionError("only, skip: no layer of the model is left to be rounded")
         return Choices(found, ranges)
 
     return choices
