@@ -144,6 +144,7 @@ def test_annotated_layers_alone_are_rounded() -> None:
     assert integers(agree(model)) == {"FULLY_CONNECTED": 1}
 
 
+@pytest.mark.slow
 def test_a_layer_of_ones_own_is_rounded_as_its_config_says(tmp_path: Path) -> None:
     layers = [Own(6, activation="relu", name="own"), L.Dense(3, name="last")]
     annotated = keras.Sequential([
@@ -162,6 +163,7 @@ def test_a_layer_of_ones_own_is_rounded_as_its_config_says(tmp_path: Path) -> No
     assert "int4" in kinds
 
 
+@pytest.mark.slow
 def test_a_quantizer_of_ones_own_changes_the_weights(tmp_path: Path) -> None:
     base = small()
     annotated = keras.Sequential([
@@ -182,6 +184,7 @@ class WeightsAlone(DenseConfig):
         return []
 
 
+@pytest.mark.slow
 def test_an_output_that_no_quantizer_is_given_stays_float() -> None:
     base = small()
     annotated = keras.Sequential([
@@ -197,6 +200,7 @@ def test_an_output_that_no_quantizer_is_given_stays_float() -> None:
     assert [layer.name for layer in plain.layers[1:]] == ["first", "last"]
 
 
+@pytest.mark.slow
 def test_schemes_keep_zeros_and_equal_weights() -> None:
     base = small()
     kernel = base.get_layer("first").kernel

@@ -164,6 +164,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
+@pytest.mark.slow
 def test_what_is_chosen_is_rounded_in_training_and_in_the_file_alike(residual, data, part):
     chosen, integer = PARTS[part]
     aware = quantize_aware(residual, **chosen)

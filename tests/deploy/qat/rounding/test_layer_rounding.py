@@ -19,6 +19,7 @@ def kernels(artifact) -> list[tuple[str, str, int]]:
     return [(name, kernel.dtype, len(kernel.scales)) for name, kernel in found]
 
 
+@pytest.mark.slow
 def test_kernels_of_4_bits_are_in_the_file_what_training_rounded_to(tmp_path) -> None:
     keras.utils.set_random_seed(0)
     layers = [L.Conv2D(6, 3, use_bias=False, name="conv"), L.BatchNormalization(), L.ReLU()]
