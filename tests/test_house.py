@@ -37,6 +37,7 @@ ORDER = [
     "measure",
     "deploy.converter.rewrites",
     "deploy.converter",
+    "deploy.qat.rounding",
     "deploy.qat",
     "deploy.verify",
     "deploy.onnx",

@@ -39,6 +39,20 @@ _HOME = {
     "cluster_scope": "tfmot_compat.clustering",
     "cluster_weights": "tfmot_compat.clustering",
     "strip_clustering": "tfmot_compat.clustering",
+    # rounding while the model trains
+    "Default8BitClusterPreserveQuantizeScheme": "tfmot_compat.quantization",
+    "Default8BitPrunePreserveQuantizeScheme": "tfmot_compat.quantization",
+    "Default8BitQuantizeScheme": "tfmot_compat.quantization",
+    "QuantizeConfig": "tfmot_compat.quantize_config",
+    "quantize_annotate_layer": "tfmot_compat.quantization",
+    "quantize_annotate_model": "tfmot_compat.quantization",
+    "quantize_apply": "tfmot_compat.quantization",
+    "quantize_aware": "deploy.qat.quantize_aware",
+    "quantize_model": "tfmot_compat.quantization",
+    "quantize_scope": "tfmot_compat.quantization",
+    "quantizers": "tfmot_compat",
+    "rounding": "deploy.qat",
+    "strip_quantization": "deploy.qat.quantize_aware",
     # shrinking: channels, heads and blocks removed
     "Plan": "structure.select.plan",
     "ShrinkReport": "structure.report",
@@ -55,9 +69,7 @@ _HOME = {
     "compare_layers": "deploy.verify.layer_parity",
     "inspect": "runtime.inspect",
     "make_sparse_ready": "deploy.make_sparse_ready",
-    "quantize_aware": "deploy.qat.quantize_aware",
     "sparse_ready": "runtime.sparse_ready",
-    "strip_quantization": "deploy.qat.quantize_aware",
     "to_onnx": "deploy.onnx.to_onnx",
     "to_tflite": "deploy.tflite",
     # measuring
@@ -79,7 +91,7 @@ _HOME = {
 }
 
 # Public names that are modules, not functions or classes.
-_MODULES = ("layers", "rules")
+_MODULES = ("layers", "quantizers", "rounding", "rules")
 
 __all__ = ["__version__", *_HOME]
 
@@ -95,6 +107,7 @@ if TYPE_CHECKING:
     from tfprune.clustering.cluster import cluster as cluster
     from tfprune.deploy.make_sparse_ready import make_sparse_ready as make_sparse_ready
     from tfprune.deploy.onnx.to_onnx import to_onnx as to_onnx
+    from tfprune.deploy.qat import rounding as rounding
     from tfprune.deploy.qat.quantize_aware import quantize_aware as quantize_aware
     from tfprune.deploy.qat.quantize_aware import strip_quantization as strip_quantization
     from tfprune.deploy.tflite import to_tflite as to_tflite
@@ -134,6 +147,7 @@ if TYPE_CHECKING:
     from tfprune.structure.select.plan import Plan as Plan
     from tfprune.structure.shrink import shrink as shrink
     from tfprune.task.task import Task as Task
+    from tfprune.tfmot_compat import quantizers as quantizers
     from tfprune.tfmot_compat.callbacks import PruningSummaries as PruningSummaries
     from tfprune.tfmot_compat.callbacks import UpdatePruningStep as UpdatePruningStep
     from tfprune.tfmot_compat.clustering import CentroidInitialization as CentroidInitialization
@@ -149,6 +163,21 @@ if TYPE_CHECKING:
     from tfprune.tfmot_compat.policies import PrunableLayer as PrunableLayer
     from tfprune.tfmot_compat.policies import PruneForLatencyOnXNNPack as PruneForLatencyOnXNNPack
     from tfprune.tfmot_compat.policies import PruningPolicy as PruningPolicy
+    from tfprune.tfmot_compat.quantization import (
+        Default8BitClusterPreserveQuantizeScheme as Default8BitClusterPreserveQuantizeScheme,
+    )
+    from tfprune.tfmot_compat.quantization import (
+        Default8BitPrunePreserveQuantizeScheme as Default8BitPrunePreserveQuantizeScheme,
+    )
+    from tfprune.tfmot_compat.quantization import (
+        Default8BitQuantizeScheme as Default8BitQuantizeScheme,
+    )
+    from tfprune.tfmot_compat.quantization import quantize_annotate_layer as quantize_annotate_layer
+    from tfprune.tfmot_compat.quantization import quantize_annotate_model as quantize_annotate_model
+    from tfprune.tfmot_compat.quantization import quantize_apply as quantize_apply
+    from tfprune.tfmot_compat.quantization import quantize_model as quantize_model
+    from tfprune.tfmot_compat.quantization import quantize_scope as quantize_scope
+    from tfprune.tfmot_compat.quantize_config import QuantizeConfig as QuantizeConfig
 else:
 
     def __getattr__(name: str) -> object:

@@ -64,7 +64,7 @@ reveal_type(tfprune.layers.ChannelGate(kind="hard"))  # reveal: ChannelGate
 reveal_type(tfprune.rules.find(model.layers[0]))  # reveal: Rule | None
 
 # The file a phone runs.
-aware = tfprune.quantize_aware(model, skip="head")
+aware = tfprune.quantize_aware(model, skip="head", only=["d"], bits={"d": 4}, ranges="last_value")
 artifact = tfprune.to_tflite(
     aware, "model.tflite", scheme="int8", calibration=x, io="float32", allow_float=["SOFTMAX"]
 )
@@ -106,6 +106,47 @@ def shrunk(model: keras.Model) -> tuple[tfprune.Artifact, tfprune.ShrinkReport]:
     small, report = tfprune.shrink(model, {"macs": 0.5})
     return tfprune.to_tflite(small), report
 
+
+# Rounding by the toolkit's names.
+
+
+class Rounded(tfprune.QuantizeConfig):
+    def get_weights_and_quantizers(
+        self, layer: keras.layers.Layer
+    ) -> list[tuple[keras.Variable, tfprune.quantizers.Quantizer]]:
+        return [(layer.kernel, tfprune.quantizers.LastValueQuantizer(4, False, True, True))]
+
+    def get_activations_and_quantizers(
+        self, layer: keras.layers.Layer
+    ) -> list[tuple[keras.layers.Layer, tfprune.quantizers.Quantizer]]:
+        return []
+
+    def set_quantize_weights(self, layer: object, quantize_weights: object) -> None:
+        pass
+
+    def set_quantize_activations(self, layer: object, quantize_activations: object) -> None:
+        pass
+
+    def get_output_quantizers(self, layer: object) -> list[tfprune.quantizers.Quantizer]:
+        return [tfprune.quantizers.AllValuesQuantizer(8, False, False, False)]
+
+    def get_config(self) -> dict[str, object]:
+        return {}
+
+
+@tfprune.rounding.register(Scale)
+def scale_rounding(layer: keras.layers.Layer) -> tfprune.rounding.LayerRounding:
+    weights = {"table": tfprune.rounding.WeightRounding(bits=4)}
+    return tfprune.rounding.LayerRounding(weights=weights, ranges="all_values")
+
+
+with tfprune.quantize_scope({"Rounded": Rounded}):
+    tfprune.quantize_annotate_layer(keras.layers.Dense(2), Rounded())
+    annotated = tfprune.quantize_annotate_model(model)
+    tfprune.quantize_apply(annotated, tfprune.Default8BitPrunePreserveQuantizeScheme())
+    tfprune.quantize_apply(annotated, tfprune.Default8BitClusterPreserveQuantizeScheme(False))
+    tfprune.quantize_apply(annotated, tfprune.Default8BitQuantizeScheme())
+    tfprune.quantize_model(model, quantized_layer_name_prefix="q_")
 
 # Shared values.
 clustered = tfprune.cluster(model, 16, only=["dense.*"])

@@ -1,5 +1,6 @@
 """Conversion of a model to one scheme, with verification."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +19,15 @@ from tfprune.deploy.converter.rewrites.rewrite import rewrite
 from tfprune.deploy.converter.weight_only import quantize_weights, resolve
 from tfprune.deploy.converter.zero_points import center_second_factors
 from tfprune.deploy.qat.quantize_aware import (
+    float_layers,
     has_trained_ranges,
     is_quantize_aware,
     quantize_aware,
+    ranges_kept,
     shares_values,
     strip_quantization,
 )
-from tfprune.deploy.qat.ranges import observing, traced_for_the_converter
+from tfprune.deploy.qat.rounding.ranges import observing, traced_for_the_converter
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity
@@ -63,8 +66,9 @@ def convert_one(
     settings = settings_for(scheme, options)
     aware = is_quantize_aware(model) and settings.plan.needs_calibration
     # The ranges are then in the model; the data is only for verification.
-    ready = aware and settings.plan.activations == "int8" and has_trained_ranges(model)
-    check_calibration(scheme, settings.plan, ready or options.calibration is not None)
+    ready = aware and settings.plan.activations == "int8"
+    trained_ranges = ready and has_trained_ranges(model)
+    check_calibration(scheme, settings.plan, trained_ranges or options.calibration is not None)
     face, trained = _faces(model, options, aware)
     notes = [_GUESSED] if face.guessed else []
     samples, origin = draw(face, options.calibration, notes)
@@ -72,9 +76,12 @@ def convert_one(
         progress.task(f"convert to {scheme}", 3) as task,
         full_precision(face.model) as lowered,
         full_precision(trained.model),
+        ranges_kept(trained.model) if ready and not trained_ranges else contextlib.nullcontext(),
     ):
         if lowered:
             notes.append("the model trains in 16-bit floats; the file computes in 32-bit ones")
+        if ready and not trained_ranges:
+            _observe(trained, samples)
         ranged = trained if ready else _sharing(model, face, settings, options, samples, notes)
         made = _from_training(ranged, settings, options, notes) if ranged else None
         shown = samples if settings.plan.needs_calibration else None
@@ -82,7 +89,8 @@ def convert_one(
         task.advance()
         data = _finish(data, face, outputs, notes)
         contents = flatbuffer.parse(data, f"the {scheme} file")
-        notes += check_operations(contents, scheme, settings.allowed)
+        floats = float_layers(trained.model) if made else ()
+        notes += check_operations(contents, scheme, settings.allowed, floats)
         task.advance()
         compared = some(samples)
         # Compare with the trained model, including its rounding.
@@ -155,14 +163,19 @@ def _sharing(
         return None
     names = tuple(model_outputs(face, some(samples)))
     ranged = replace(face, model=aware, outputs=names)
+    _observe(ranged, samples)
+    notes.append("weights that are equal in the model are equal in the file")
+    return ranged
+
+
+def _observe(ranged: Interface, samples: Samples) -> None:
+    """Find the ranges of a quantization-aware model without training."""
     count = len(next(iter(samples.values())))
     with observing():
         for start in range(0, count, BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             arrays = {name: array[batch] for name, array in samples.items()}
-            aware(face.arguments(arrays), training=False)
-    notes.append("weights that are equal in the model are equal in the file")
-    return ranged
+            ranged.model(ranged.arguments(arrays), training=False)
 
 
 def _from_training(
@@ -171,7 +184,9 @@ def _from_training(
     """Return the file with trained ranges; None if some are missing and data can replace them."""
     said = len(notes)
     made = _convert(trained, settings, None, notes)
-    left = sorted(set(_left_float(made[0])).difference(settings.allowed))
+    left = sorted(
+        set(_left_float(made[0], float_layers(trained.model))).difference(settings.allowed)
+    )
     if not left or options.calibration is None:
         return made
     del notes[said:]
@@ -244,7 +259,8 @@ def _convert_once(
                 kind="converter",
             )
             data = target.read_bytes()
-            if not (plan.needs_calibration and _UNSTEADY & set(_left_float(data))):
+            left = _left_float(data, float_layers(face.model))
+            if not (plan.needs_calibration and _UNSTEADY & set(left)):
                 break
         floats = None
         if settings.rules is not None:
@@ -283,8 +299,8 @@ def _export(
         ) from error
 
 
-def _left_float(data: bytes) -> dict[str, int]:
-    return float_operations(flatbuffer.parse(data, "the converted file"))
+def _left_float(data: bytes, layers: Sequence[str] = ()) -> dict[str, int]:
+    return float_operations(flatbuffer.parse(data, "the converted file"), layers)
 
 
 def _finish(data: bytes, face: Interface, outputs: Sequence[str], notes: list[str]) -> bytes:

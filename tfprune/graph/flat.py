@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfprune.graph.graph import Graph
-from tfprune.graph.read import read
+from tfprune.graph.read import Leaf, read
 from tfprune.graph.rebuild import Edits, is_foreign, operations, read_weights, rebuild
 from tfprune.keras_support.internals import Functional, is_keras_operation
 
@@ -39,11 +39,20 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
     Warns:
         UserWarning: A layer computes something in training only, which is lost.
     """
-    if type(model) is Functional and all(map(is_primitive, model.operations)):
-        return model
-    graph = read(model, is_primitive, input_shape=input_shape)
+    return _flattened(model, input_shape, lambda op: False)[0]
+
+
+def _flattened(model: Any, input_shape: Any, whole: Leaf) -> tuple[Any, dict[str, str]]:
+    """Return the flat model, and the former path of each of its operations that has a new one."""
+
+    def is_leaf(op: Any) -> bool:
+        return is_primitive(op) or whole(op)
+
+    if type(model) is Functional and all(map(is_leaf, model.operations)):
+        return model, {}
+    graph = read(model, is_leaf, input_shape=input_shape)
     for note in graph.untrained:
-        warnings.warn(note, stacklevel=4)
+        warnings.warn(note, stacklevel=5)
     weights = read_weights(graph)
     flat, ops = rebuild(graph, weights, Edits(), weights)
     if isinstance(model, keras.Sequential):
@@ -52,11 +61,16 @@ def flat_model(model: Any, *, input_shape: Any = None) -> Any:
         if isinstance(op, keras.Layer):
             for old, new in zip(op.weights, ops[id(op)].weights, strict=True):
                 new.constraint = old.constraint
-    return flat
+    return flat, {ops[id(call.op)].name: call.path for call in reversed(graph.calls)}
 
 
-def flat_graph(model: Any, *, input_shape: Any = None) -> Graph:
+def flat_graph(model: Any, *, input_shape: Any = None, whole: Leaf = lambda op: False) -> Graph:
     """Return the graph of the flat model of any model, in which all names are unique.
+
+    Args:
+        model: A built Keras 3 model of any kind.
+        input_shape: As in `flat_model`.
+        whole: Returns whether a layer of one's own is one call in it.
 
     Raises:
         ModelError: The model cannot be read.
@@ -64,7 +78,10 @@ def flat_graph(model: Any, *, input_shape: Any = None) -> Graph:
     Warns:
         UserWarning: A layer computes something in training only, which is lost.
     """
-    return read(flat_model(model, input_shape=input_shape), lambda op: True)
+    flat, paths = _flattened(model, input_shape, whole)
+    graph = read(flat, lambda op: True)
+    graph.paths = {call.op.name: paths.get(call.op.name, call.path) for call in graph.calls}
+    return graph
 
 
 class FlatEdits(Edits):

@@ -60,6 +60,8 @@ class Graph:
     """The input layers of nested models, and the tensors passed to them."""
     masks: dict[Ref, Any] = field(default_factory=dict)
     """The masks that Keras attaches to tensors, if they are tensors of the graph."""
+    paths: dict[str, str] = field(default_factory=dict)
+    """Of a flat model: where each operation was in the model that was flattened, by its name."""
 
     def move(self, offset: int) -> None:
         """Add an offset to the numbers of the tensors, to make the graph part of another."""

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 LAYERS = {
-    "ActivationRange": "tfprune.deploy.qat.ranges",
+    "ActivationRange": "tfprune.deploy.qat.rounding.ranges",
     "ChannelGate": "tfprune.structure.gates.layers",
     "Constant": "tfprune.graph.tracing.weight",
     "HeadGate": "tfprune.structure.gates.layers",
@@ -19,12 +19,13 @@ LAYERS = {
     "QuantisedDepthwiseConv1D": "tfprune.deploy.qat.layers",
     "QuantisedDepthwiseConv2D": "tfprune.deploy.qat.layers",
     "QuantisedEinsumDense": "tfprune.deploy.qat.layers",
-    "QuantisedEmbedding": "tfprune.deploy.qat.layers",
+    "QuantisedEmbedding": "tfprune.deploy.qat.embedding",
     "QuantisedLayerNormalization": "tfprune.deploy.qat.attention",
     "QuantisedMultiHeadAttention": "tfprune.deploy.qat.attention",
     "QuantisedPReLU": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv1D": "tfprune.deploy.qat.layers",
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
+    "QuantizeAnnotate": "tfprune.tfmot_compat.quantize_annotate",
     "Weight": "tfprune.graph.tracing.weight",
 }
 """The module of each layer that can be in a file, by its name there.

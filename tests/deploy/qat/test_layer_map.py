@@ -6,9 +6,8 @@ import pytest
 
 from tfprune.deploy.qat.layer_map import QUANTIZED
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
-from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ConversionError, FilterError
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.litert import Runner
 
@@ -181,20 +180,3 @@ def test_new_rules_are_saved_and_loaded(ruled, tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(old, new)
-
-
-@pytest.mark.slow
-def test_what_is_skipped_has_ranges_from_data():
-    inputs = keras.Input((6, 8))
-    model = keras.Model(inputs, L.Dense(2)(L.LSTM(4, name="memory")(inputs)))
-    with pytest.raises(FilterError, match=r"skip: 'memori' matches nothing.*Did you mean memory"):
-        quantize_aware(model, skip=["memori"])
-    aware = quantize_aware(model, skip=["memory"])
-    assert type(aware.get_layer("memory")) is L.LSTM
-    x = np.random.default_rng(0).normal(size=(20, 6, 8)).astype("float32")
-    assert aware(x, training=True).shape == (20, 2)
-    # What was not trained with a range gets one from data, and the report says so.
-    with pytest.raises(ConversionError, match="stayed float in the int8 file"):
-        to_tflite(aware, scheme="int8")
-    note = to_tflite(aware, scheme="int8", calibration=x).report.notes[0]
-    assert note.startswith("calibrated: training found no range for")

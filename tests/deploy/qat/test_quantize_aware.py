@@ -1,13 +1,23 @@
 """Training that knows it will be quantized."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
 
-from tfprune.deploy.qat.quantize_aware import is_quantize_aware, quantize_aware, strip_quantization
-from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.qat.layer_map import QUANTIZED
+from tfprune.deploy.qat.quantize_aware import (
+    float_layers,
+    is_quantize_aware,
+    quantize_aware,
+    strip_quantization,
+)
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
-from tfprune.errors import ModelError, OptionError
+from tfprune.deploy.verify.operations import float_operations
+from tfprune.errors import FilterError, ModelError, OptionError
+from tfprune.runtime import flatbuffer
 from tfprune.runtime.inspect import inspect
 from tfprune.runtime.litert import Runner
 
@@ -142,6 +152,51 @@ def test_it_trains_in_16_bit_floats():
     artifact = to_tflite(aware, scheme="int8")
     got, trained = Runner(artifact)(x), aware.predict(x, verbose=0)
     assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.995
+
+
+# What of the residual net is rounded, by `only` and `skip`, and what of its file is integer.
+PARTS = {
+    "only the last": ({"only": ["logits"]}, ["FULLY_CONNECTED"]),
+    "all but the last": ({"skip": "logits"}, ["ADD", "CONV_2D", "DEPTHWISE_CONV_2D"]),
+    "one branch": ({"only": ["stem", "re_lu"]}, ["CONV_2D"]),
+    "a join of floats": ({"only": ["add", "joined"]}, ["ADD"]),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.slow
+def test_what_is_chosen_is_rounded_in_training_and_in_the_file_alike(residual, data, part):
+    chosen, integer = PARTS[part]
+    aware = quantize_aware(residual, **chosen)
+    np.testing.assert_allclose(strip_quantization(aware)(data[0]), residual(data[0]), atol=1e-4)
+    aware(data[0], training=True)
+    artifact = to_tflite(aware, scheme="int8", io="float32")
+    assert artifact.report.notes[0].startswith("as in training, these compute in floats: ")
+    contents = flatbuffer.parse(artifact.bytes)
+    rounded = Counter(op.name for op in contents.ops()) - Counter(float_operations(contents))
+    assert sorted(set(rounded) - {"QUANTIZE", "DEQUANTIZE", "RESHAPE"}) == integer
+    trained = aware.predict(data[0], verbose=0)
+    got = Runner(artifact)(data[0])
+    assert np.corrcoef(got.ravel(), trained.ravel())[0, 1] > 0.9999
+
+
+def test_a_layer_with_layers_stands_for_all_inside_it(tmp_path):
+    inner = keras.Sequential([keras.Input((6,)), L.Dense(6, name="a"), L.Dense(6, name="b")],
+                             name="inner")  # fmt: skip
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, L.Dense(2, name="last")(inner(inputs)))
+    aware = quantize_aware(model, skip="inner")
+    assert type(aware.get_layer("last")) is QUANTIZED[L.Dense]
+    assert type(aware.get_layer("a")) is L.Dense
+    assert float_layers(aware) == ("a", "b")
+    aware(np.ones((2, 6)), training=True)
+    aware.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert float_layers(loaded) == ("a", "b")
+    with pytest.raises(FilterError, match=r"skip: 'las_' matches nothing.*Did you mean last"):
+        quantize_aware(model, skip="las_")
+    with pytest.raises(OptionError, match="no layer of the model is left to be rounded"):
+        quantize_aware(model, only="last", skip="last")
 
 
 def test_before_training_it_has_to_be_calibrated(residual, data):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
-from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime import flatbuffer
 from tfprune.runtime.litert import Runner

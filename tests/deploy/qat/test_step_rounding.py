@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfprune.deploy.qat.ranges import traced_for_the_converter
 from tfprune.deploy.qat.rounded_call import QuantisedCall, packed
+from tfprune.deploy.qat.rounding.ranges import traced_for_the_converter
 from tfprune.deploy.qat.step_rounding import never_trivial
 
 L = keras.layers

@@ -4,8 +4,8 @@ import keras
 import pytest
 from keras import ops
 
-from tfprune.deploy.qat.ranges import FIXED_LIMITS
 from tfprune.deploy.qat.rounded_call import QuantisedCall, packed
+from tfprune.deploy.qat.rounding.ranges import FIXED_LIMITS
 
 L = keras.layers
 

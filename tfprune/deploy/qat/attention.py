@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.converter.rewrites.integers import HIDDEN_BELOW
-from tfprune.deploy.qat.kept import Shared, padded
 from tfprune.deploy.qat.layers import QuantisedEinsumDense
-from tfprune.deploy.qat.ranges import FIXED_LIMITS, ActivationRange, traced
+from tfprune.deploy.qat.rounding.kept import Shared, padded
+from tfprune.deploy.qat.rounding.ranges import FIXED_LIMITS, ActivationRange, traced
 from tfprune.keras_support.attention_steps import StepwiseAttention, projections_of
 from tfprune.keras_support.internals import unlocked
 
@@ -41,7 +41,7 @@ class QuantisedMultiHeadAttention(StepwiseAttention):
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
         """Create the weights of the layer, the masks, and the ranges of intermediate tensors."""
         super().build(query_shape, value_shape, key_shape)
-        counts = padded(self.clusters)
+        counts = padded(self.clusters, 0)
         for dense in projections_of(self):
             # Keras creates these layers itself; their class is changed afterwards.
             dense.__class__ = QuantisedEinsumDense

@@ -1,6 +1,5 @@
 """The quantization-aware class of each layer, and the folding of BatchNormalization."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,10 @@ import numpy as np
 
 from tfprune.deploy.qat import layers as own
 from tfprune.deploy.qat.attention import QuantisedLayerNormalization, QuantisedMultiHeadAttention
+from tfprune.deploy.qat.embedding import QuantisedEmbedding
 from tfprune.deploy.qat.normalization import QuantisedBatchNormalization
 from tfprune.graph.call_kinds import layers_named
 from tfprune.utils.einsum import is_product
-from tfprune.utils.filters import Filter, check_used, choose
 
 QUANTIZED: dict[type, Any] = {
     keras.layers.Dense: own.QuantisedDense,
@@ -27,7 +26,7 @@ QUANTIZED: dict[type, Any] = {
     keras.layers.SeparableConv2D: own.QuantisedSeparableConv2D,
     keras.layers.PReLU: own.QuantisedPReLU,
     keras.layers.EinsumDense: own.QuantisedEinsumDense,
-    keras.layers.Embedding: own.QuantisedEmbedding,
+    keras.layers.Embedding: QuantisedEmbedding,
     keras.layers.MultiHeadAttention: QuantisedMultiHeadAttention,
     keras.layers.LayerNormalization: QuantisedLayerNormalization,
     keras.layers.BatchNormalization: QuantisedBatchNormalization,
@@ -48,18 +47,6 @@ def kinds_of(layers: Sequence[Any]) -> dict[str, Any]:
         for layer in layers
         if type(layer) in QUANTIZED and not _is_apart(layer)
     }
-
-
-def chosen(operations: Sequence[Any], skip: tuple[Filter[Any], ...]) -> list[Any]:
-    """Return those of the operations of a model that train under rounding.
-
-    Raises:
-        FilterError: A filter matches no layer.
-    """
-    layers = [operation for operation in operations if isinstance(operation, keras.Layer)]
-    check_used(layers, lambda layer: [layer.name], skip=skip)
-    kept = choose(operations, lambda operation: [operation.name], skip=skip)
-    return list(itertools.compress(operations, kept))
 
 
 def _is_apart(layer: Any) -> bool:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from tfprune.deploy.qat.kept import Kept, Shared, padded
-from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.deploy.qat.rounded_call import QuantisedCall, activation_inside
-from tfprune.keras_support.internals import store_kernel, stored_kernel, stored_table
+from tfprune.deploy.qat.rounding.kept import Kept, Shared, padded
+from tfprune.deploy.qat.rounding.layer_rounding import WeightRounding, from_configs, own_config
+from tfprune.deploy.qat.rounding.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.keras_support.internals import store_kernel, stored_kernel
 from tfprune.utils.einsum import is_matrix_product, summed_axes
 
 # The converter fuses these into the operation before them, or they change nothing.
@@ -26,7 +26,7 @@ _AXES = "abcdefghijklmnop"
 _NEARLY_ZERO = 1e-30
 
 
-class _Masked:
+class Masked:
     """Keeps masks of the weights that are rounded.
 
     Where a mask is 0, weight and gradient are zero.
@@ -34,18 +34,23 @@ class _Masked:
     Args:
         *args: Arguments of the plain layer.
         clusters: The number of groups of equal weights in each weight, 0 for free ones.
+        roundings: How each weight is rounded, None for as in every layer.
         **kwargs: Arguments of the plain layer.
     """
 
     clusters: tuple[int, ...] = ()
+    roundings: tuple[WeightRounding | None, ...] = ()
+    _trains: bool | None = None  # in the call that runs
 
-    def __init__(self, *args: Any, clusters: Sequence[int] = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, clusters: Sequence[int] = (), roundings: Sequence[Any] = (), **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.clusters = tuple(clusters)
+        self.clusters, self.roundings = tuple(clusters), from_configs(roundings)
 
     def get_config(self) -> dict[str, Any]:
         """Return the config of the layer."""
-        own = {"clusters": list(self.clusters)} if any(self.clusters) else {}
+        own = own_config(self.clusters, self.roundings)
         return {**super().get_config(), **own}  # type: ignore[misc]
 
     def build(self, input_shape: Any = None) -> None:
@@ -55,9 +60,9 @@ class _Masked:
 
     def add_masks(self) -> None:
         """Create masks with the shapes of the rounded weights."""
-        counts = padded(self.clusters)
+        counts, roundings = padded(self.clusters, 0), padded(self.roundings, None)
         self.kept = [
-            Kept(self, raw.shape, self._axes(number), next(counts))
+            Kept(self, raw.shape, self._axes(number), next(counts), next(roundings))
             for number, raw in enumerate(self._raws())
         ]
 
@@ -73,7 +78,7 @@ class _Masked:
 
     def _rounded(self, number: int = 0) -> Any:
         raw = self._raws()[number]
-        return self.kept[number].rounded(ops.convert_to_tensor(raw), raw)
+        return self.kept[number].rounded(ops.convert_to_tensor(raw), raw, self._trains)
 
     def take(
         self, values: Sequence[np.ndarray], keep_zeros: bool, shared: Sequence[Shared | None] = ()
@@ -109,7 +114,7 @@ class _Masked:
         keras.layers.Layer.load_own_variables(self, store)
 
 
-class _QuantizedKernel(_Masked):
+class _QuantizedKernel(Masked):
     """Has a rounded `kernel`, and rounds the input of its activation."""
 
     kernel_axes: ClassVar[tuple[int, ...]]
@@ -139,6 +144,13 @@ class _QuantizedKernel(_Masked):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the output as the file computes it, with a rounded input of the activation."""
+        self._trains = training
+        try:
+            return self._activated(inputs, training)
+        finally:
+            self._trains = None
+
+    def _activated(self, inputs: Any, training: bool | None) -> Any:
         inner = getattr(self, "before_activation", None)
         if inner is None:
             return self.product(inputs, training)
@@ -368,27 +380,6 @@ class QuantisedEinsumDense(_QuantizedKernel, keras.layers.EinsumDense):
         if self.activation is not None:
             outputs = self.activation(outputs)
         return ops.reshape(outputs, (*free, *new)) if len(new) > 1 else outputs
-
-
-@keras.saving.register_keras_serializable("tfprune")
-class QuantisedEmbedding(_Masked, keras.layers.Embedding):
-    """An Embedding layer that trains under an 8-bit table."""
-
-    def _raws(self) -> list[Any]:
-        return [stored_table(self)]
-
-    @property
-    def embeddings(self) -> Any:
-        """Return the masked table."""
-        return self._kept()
-
-    def call(self, inputs: Any) -> Any:
-        """Return rows of the table as the file stores it: 256 values of its range."""
-        table = ops.cast(ops.stop_gradient(self._kept()), "float32")
-        low, high = ops.minimum(ops.min(table), 0.0), ops.maximum(ops.max(table), 1e-6)
-        rows = super().call(inputs)
-        rounded = tf.quantization.fake_quant_with_min_max_vars(ops.cast(rows, "float32"), low, high)
-        return ops.cast(rounded, rows.dtype)
 
 
 def _add_bias(outputs: Any, bias: Any, data_format: str) -> Any:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfprune.deploy.qat.kept import Shared
+from tfprune.deploy.qat.rounding.kept import Shared
 
 
 @keras.saving.register_keras_serializable("tfprune")

@@ -1,42 +1,32 @@
 """Quantization-aware training."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
 
 from tfprune.deploy.converter.grids import is_on_grid
-from tfprune.deploy.qat.kept import Shared, counts_of, multiplied, shared_of
-from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis, chosen, fold, kinds_of
-from tfprune.deploy.qat.ranges import MOMENTUM, ActivationRange
-from tfprune.deploy.qat.rounded_call import QuantisedCall, rounded_inside, unpacked
-from tfprune.deploy.qat.rounding_points import (
-    OperationGraph,
-    fixed_limits,
-    foldable,
-    has_range,
-    moves,
-    range_names,
-    second_factors,
-    takes_indices,
-)
+from tfprune.deploy.qat.edits import Rounding, Stripping
+from tfprune.deploy.qat.layer_map import QUANTIZED, channel_axis
+from tfprune.deploy.qat.rounded_call import QuantisedCall
+from tfprune.deploy.qat.rounding.choices import Choose, chosen_by
+from tfprune.deploy.qat.rounding.kept import Shared, shared_of
+from tfprune.deploy.qat.rounding.layer_rounding import Ranges, has_rule
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.errors import ModelError, type_name
-from tfprune.graph.flat import FlatEdits, flat_graph
-from tfprune.graph.graph import Call, Graph, Ref
+from tfprune.graph.flat import flat_graph
+from tfprune.graph.graph import Graph
 from tfprune.graph.model_signature import generation
 from tfprune.graph.read import read
 from tfprune.graph.rebuild import Weights, operations, read_weights, rebuild
 from tfprune.keras_support.internals import all_layers, direct_layers, layers_below, own_variables
 from tfprune.keras_support.models import carry_compile, refuse_quantized, settle
 from tfprune.utils.einsum import kernel_axes
-from tfprune.utils.filters import Filter, as_filters
+from tfprune.utils.filters import Filters
 
-_RANGE = "_range"
-_AWARE = (*QUANTIZED.values(), QuantisedCall)
-_PLAIN = {quantized: kind for kind, quantized in QUANTIZED.items()}
+_AWARE = (*QUANTIZED.values(), QuantisedCall, ActivationRange)
 
 
 def quantize_aware(
@@ -44,7 +34,10 @@ def quantize_aware(
     *,
     keep_zeros: bool = True,
     keep_clusters: bool = False,
-    skip: str | Sequence[str] = (),
+    only: Filters[Any] = (),
+    skip: Filters[Any] = (),
+    bits: int | Mapping[str, int] = 8,
+    ranges: Ranges = "widening",
     input_shape: Any = None,
 ) -> keras.Model:
     """Return a model that trains under the rounding of an int8 file.
@@ -62,8 +55,15 @@ def quantize_aware(
         keep_clusters: Kernel weights that are equal now, as `cluster` makes them, stay equal while
             their value trains, and are equal in the file: a kernel has there no more integers than
             it has values now, with one scale times a factor for each channel of a convolution.
-        skip: Names or patterns of layers that train without rounding. The file quantizes them
-            nevertheless, with ranges from `calibration=`.
+        only: Names or patterns of the layers that are rounded, of all if empty; that of a nested
+            model or of a layer stands for all inside it. The others train in floats and stay so in
+            the file.
+        skip: Names or patterns of layers that are not.
+        bits: The bits of the kernels of Dense, Conv2D and DepthwiseConv2D layers, 4 or 8, or those
+            of some by name or pattern: {"conv": 4}.
+        ranges: How the range of a tensor follows the batches: "widening" widens at once and narrows
+            slowly; "moving_average" follows slowly; "last_value" is the last batch's; "all_values"
+            has all batches in it. Tensors with a common range always widen.
         input_shape: The shape of the input without the batch, for a subclassed model that was
             not called yet.
 
@@ -72,7 +72,8 @@ def quantize_aware(
 
     Raises:
         ModelError: It is another kind of model, or it calls one layer with different arguments.
-        FilterError: An entry of `skip` matches no layer.
+        OptionError: An argument is not among the allowed values.
+        FilterError: An entry of `only` or `skip` matches no layer.
 
     Example:
         aware = quantize_aware(model)
@@ -80,11 +81,38 @@ def quantize_aware(
         aware.fit(x, y, epochs=2)
         to_tflite(aware, "model.tflite", scheme="int8")
     """
+    choose = chosen_by(only, skip, bits, ranges)
+    return rounded_model(
+        model, choose, keep_zeros=keep_zeros, keep_clusters=keep_clusters, input_shape=input_shape
+    )
+
+
+def rounded_model(
+    model: keras.Model,
+    choose: Choose,
+    *,
+    keep_zeros: bool,
+    keep_clusters: bool,
+    input_shape: Any = None,
+    whole: Callable[[Any], bool] = has_rule,
+    prefix: str = "",
+) -> keras.Model:
+    """Return what `quantize_aware` does, with further choices.
+
+    Args:
+        model: The model.
+        choose: Returns how the operations of its flat graph are rounded.
+        keep_zeros: As in `quantize_aware`.
+        keep_clusters: As in `quantize_aware`.
+        input_shape: As in `quantize_aware`.
+        whole: Returns whether a layer of one's own is rounded as one, not unrolled.
+        prefix: What the names of rounded layers begin with.
+    """
     _check(model)
-    flat = flat_graph(model, input_shape=input_shape)
+    flat = flat_graph(model, input_shape=input_shape, whole=whole)
     weights = read_weights(flat)
     shared = _shared(flat, weights) if keep_clusters else {}
-    edits = _Rounding(flat, as_filters("skip", skip), shared)
+    edits = Rounding(flat, choose(flat), shared, prefix)
     rounded = [op for op in operations(flat) if edits.rounds(op) and id(op) in weights]
     taken = [edits.values(op, weights.pop(id(op))) for op in rounded]
     aware, ops = rebuild(flat, weights, edits, weights)
@@ -126,10 +154,37 @@ def _outputs(layer: Any, kernel: Any) -> tuple[int, ...]:
     return (channel_axis(layer) or -1,)
 
 
+def float_layers(model: Any) -> tuple[str, ...]:
+    """Return the names of the layers of a quantization-aware model that compute in floats."""
+    ranges = (layer for layer in direct_layers(model) if type(layer) is ActivationRange)
+    return next((layer.floats for layer in ranges if layer.floats), ())
+
+
+def _prefix_of(model: Any) -> str:
+    ranges = (layer for layer in direct_layers(model) if type(layer) is ActivationRange)
+    return next((layer.prefix for layer in ranges if layer.prefix), "")
+
+
 def has_trained_ranges(model: Any) -> bool:
     """Return whether training has found the ranges of all rounded tensors of a model."""
-    ranges = [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
+    ranges = _ranges_of(model)
     return bool(ranges) and all(float(layer.seen) > 0 for layer in ranges)
+
+
+@contextlib.contextmanager
+def ranges_kept(model: Any) -> Iterator[None]:
+    """Set the ranges of a model back to what they were, behind a `with` block."""
+    variables = [variable for layer in _ranges_of(model) for variable in layer.weights]
+    before = [np.array(variable) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def _ranges_of(model: Any) -> list[ActivationRange]:
+    return [layer for layer in layers_below(model) if isinstance(layer, ActivationRange)]
 
 
 def strip_quantization(model: keras.Model) -> keras.Model:
@@ -149,9 +204,10 @@ def strip_quantization(model: keras.Model) -> keras.Model:
     graph = read(model, lambda op: True)
     weights = read_weights(graph)
     for op in operations(graph):
-        if type(op) in _AWARE:
+        if type(op) in _AWARE and type(op) is not ActivationRange:
             weights[id(op)] = op.plain()
-    stripped, _ = rebuild(graph, weights, _Stripping(), weights)
+    edits = Stripping(_prefix_of(model), float_layers(model))
+    stripped, _ = rebuild(graph, weights, edits, weights)
     carry_compile(model, stripped)
     return stripped
 
@@ -182,159 +238,3 @@ def _shared(flat: Graph, weights: Weights) -> dict[str, list[Shared | None]]:
             "and train it first, or leave out keep_clusters"
         )
     return found
-
-
-class _Rounding(FlatEdits):
-    """Layers that round, ranges, and BatchNormalization folded into the layers before it.
-
-    Args:
-        flat: The graph of a flat model.
-        skip: The layers that train without rounding.
-        shared: The groups of equal weights of each layer that has some, weight by weight.
-    """
-
-    def __init__(
-        self, flat: Graph, skip: tuple[Filter[Any], ...], shared: Mapping[str, list[Shared | None]]
-    ) -> None:
-        super().__init__()
-        self.shared = shared
-        self.graph = graph = OperationGraph(flat)
-        operations = chosen(list(graph.operations.values()), skip)
-        operations = [op for op in operations if op.name not in graph.fixed]
-        self.kinds = kinds_of(operations)
-        self.inside = {
-            op.name: made
-            for op in operations
-            if op.name not in self.kinds and (made := self._rounded_inside(op))
-        }
-        graph.covered = {name for name, made in self.inside.items() if made.covers_output}
-        # The converter takes given scales of channels only where these are the last axis.
-        apart = {name for name in shared if channel_axis(graph.operations[name]) == -2}
-        found = foldable(graph, self.kinds)
-        self.folded = {layer: norm for layer, norm in found.items() if layer not in apart}
-        self.norms = {norm: graph.operations[norm] for norm in self.folded.values()}
-        self.names = range_names(graph)
-        # Number of operations that share a range.
-        self.rounded = Counter(
-            self.names[name]
-            for name, op in graph.operations.items()
-            if isinstance(op, keras.layers.InputLayer) or has_range(op, self.folded, graph)
-        )
-        self.about_zero = {self.names[name] for name in second_factors(graph, self.folded)}
-        self.ranges: dict[str, ActivationRange] = {}
-        self.starts: dict[str, Any] = {}
-
-    def _rounded_inside(self, op: Any) -> QuantisedCall | None:
-        calls = self.graph.calls[op.name]
-        if moves(op) or not calls:
-            return None
-        if not any("float" in value.dtype for value in self.graph.outputs[op.name]):
-            return None
-        args, kwargs = tree.map_structure(self.graph.symbol, (calls[0].args, calls[0].kwargs))
-        makers = [self.graph.makers[ref.index].name for ref in calls[0].inputs]
-        fixed = [index for index, name in enumerate(makers) if name in self.graph.fixed]
-        counts = counts_of(self.shared.get(op.name, ()))
-        made = rounded_inside(op, args, kwargs, counts, fixed)
-        self.graph.kernels.update((makers[i], op.name) for i in (made.fixed if made else ()))
-        return made
-
-    def rounds(self, op: Any) -> bool:
-        """Return whether a new operation rounds its weights and what it computes."""
-        return (op.name in self.kinds or op.name in self.inside) and not self.is_dropped(op)
-
-    def values(self, op: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the weights of a layer, with those of the norm that is folded into it."""
-        norm = self.norms.get(self.folded.get(op.name, ""))
-        return arrays if norm is None else fold(op, list(arrays), norm)[0]
-
-    def groups(self, op: Any) -> list[Shared | None]:
-        """Return the groups of equal weights of a layer, with the factor of a folded norm."""
-        groups, norm = self.shared.get(op.name, []), self.norms.get(self.folded.get(op.name, ""))
-        if not groups or norm is None:
-            return groups
-        arrays = [np.asarray(weight) for weight in op.weights]
-        last = len(arrays) - 1 - bool(op.use_bias)
-        factor = fold(op, arrays, norm)[1]
-        return [multiplied(one, factor) if i == last else one for i, one in enumerate(groups)]
-
-    def remake(self, op: Any, name: str) -> Any:
-        return self.inside[name] if name in self.inside else super().remake(op, name)
-
-    def kind(self, op: Any) -> Any:
-        return self.kinds.get(op.name, type(op))
-
-    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
-        config = super().config(op, config)
-        if op.name in self.folded:
-            config["use_bias"] = True
-        if op.name in self.shared and hasattr(self.kinds.get(op.name), "clusters"):
-            config["clusters"] = counts_of(self.shared[op.name])
-        # Keras 3.10 omits this from configs.
-        if op.name in self.kinds and hasattr(op, "output_padding"):
-            config["output_padding"] = op.output_padding
-        return config
-
-    def is_dropped(self, op: Any) -> bool:
-        return op.name in self.norms
-
-    def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
-        if not takes_indices(call.op, self.graph):
-            args, kwargs = tree.map_structure(self._read, (call.args, call.kwargs), (args, kwargs))
-        return op.called(args, kwargs) if op.name in self.inside else op(*args, **kwargs)
-
-    def _read(self, leaf: Any, given: Any) -> Any:
-        """Return what a call reads: a float input of the model is rounded."""
-        layer = self.graph.makers[leaf.index] if isinstance(leaf, Ref) else None
-        if not isinstance(layer, keras.layers.InputLayer) or not given.dtype.startswith("float"):
-            return given
-        if layer.name not in self.starts:
-            self.starts[layer.name] = self._in_range(layer, given)
-        return self.starts[layer.name]
-
-    def after(self, call: Call, made: Any) -> Any:
-        stored = has_range(call.op, self.folded, self.graph)
-        return self._in_range(call.op, made) if stored else made
-
-    def _in_range(self, op: Any, tensor: Any) -> Any:
-        """Return a tensor, rounded like the output of an operation or the input of the model."""
-        name = self.names[op.name]
-        free = name + _RANGE
-        tensors = self.rounded[name]
-        if tensors > 1 and free in self.ranges:
-            return self.ranges[free](tensor)
-        while free in self.ranges:  # a layer that is used several times
-            free += "_again"
-        centered = name in self.about_zero
-        self.ranges[free] = ActivationRange(
-            # All tensors of a batch together narrow the range as much as one does.
-            momentum=MOMENTUM ** (1 / tensors),
-            about_zero=centered,
-            fixed=None if centered else fixed_limits(self.graph.operations.get(name)),
-            name=free,
-        )
-        return self.ranges[free](tensor)
-
-
-class _Stripping(FlatEdits):
-    """The layers without rounding, and no ranges."""
-
-    def remake(self, op: Any, name: str) -> Any:
-        return super().remake(op.inner if type(op) is QuantisedCall else op, name)
-
-    def kind(self, op: Any) -> Any:
-        return _PLAIN.get(type(op), type(op))
-
-    def config(self, op: Any, config: dict[str, Any]) -> dict[str, Any]:
-        config.pop("clusters", None)
-        return super().config(op, config)
-
-    def is_dropped(self, op: Any) -> bool:
-        return type(op) is ActivationRange
-
-    def is_called_as_is(self, call: Call) -> bool:
-        return type(call.op) is not QuantisedCall
-
-    def call(self, call: Call, op: Any, args: Any, kwargs: Any) -> Any:
-        if type(call.op) is QuantisedCall:
-            args, kwargs = unpacked(args[0], call.op.rest)
-        return op(*args, **kwargs)

@@ -11,8 +11,9 @@ import tensorflow as tf
 from keras import ops, tree
 from keras.backend import standardize_dtype
 
-from tfprune.deploy.qat.kept import Kept, Shared, padded
-from tfprune.deploy.qat.ranges import ActivationRange, traced
+from tfprune.deploy.qat.rounding.kept import Kept, Shared, padded
+from tfprune.deploy.qat.rounding.layer_rounding import from_configs, own_config
+from tfprune.deploy.qat.rounding.ranges import ActivationRange, traced
 from tfprune.deploy.qat.step_rounding import (
     StepRounding,
     as_weight,
@@ -74,6 +75,8 @@ class QuantisedCall(keras.layers.Layer):
         inner: The layer or operation.
         clusters: The number of groups of equal weights in each of its weights, 0 for free ones.
         fixed: The numbers of the tensors it is called with that are kernels in the file.
+        roundings: How each of its weights is rounded, None for as in every layer.
+        ranges: How the ranges follow the batches, of `RANGES`.
         **kwargs: Arguments of every layer.
     """
 
@@ -82,13 +85,16 @@ class QuantisedCall(keras.layers.Layer):
         inner: Any,
         clusters: Sequence[int] = (),
         fixed: Sequence[int] = (),
+        roundings: Sequence[Any] = (),
+        ranges: str = "widening",
         **kwargs: Any,
     ) -> None:
         # Numbers keep their type until the layer itself changes it.
         super().__init__(autocast=False, **kwargs)
         self.inner = inner
-        self.clusters = tuple(clusters)
+        self.clusters, self.roundings = tuple(clusters), from_configs(roundings)
         self.fixed = tuple(fixed)
+        self.follows = ranges
         self.supports_jit = getattr(inner, "supports_jit", True)
         self.supports_masking = True
         if getattr(inner, "use_cudnn", None):
@@ -133,10 +139,18 @@ class QuantisedCall(keras.layers.Layer):
         ]
         self.fixed_uses = [sorted(graph.uses(one) - EXACT) for one in graph.recording.fixed]
         self.uses = [sorted(uses[id(variable)]) for variable in self.rounded]
-        counts = padded(self.clusters)
-        count = {id(variable): next(counts) for variable in getattr(self.inner, "weights", ())}
+        counts = padded(self.clusters, 0)
+        weights = getattr(self.inner, "weights", ())
+        count = {id(variable): next(counts) for variable in weights}
+        rounding = {id(w): one for w, one in zip(weights, self.roundings, strict=False)}
         self.kept = [
-            Kept(self, variable.shape, scaled_axes(variable, kinds), count[id(variable)])
+            Kept(
+                self,
+                variable.shape,
+                scaled_axes(variable, kinds),
+                count[id(variable)],
+                rounding.get(id(variable)),
+            )
             if {*PRODUCTS, *TABLES}.intersection(kinds)
             else None
             for variable, kinds in zip(self.rounded, self.uses, strict=True)
@@ -149,7 +163,9 @@ class QuantisedCall(keras.layers.Layer):
         return tuple(index for index, uses in read if PRODUCTS.intersection(uses))
 
     def _range(self, index: int, stored: Stored) -> ActivationRange:
-        made = ActivationRange(about_zero=stored.about_zero, name=f"step_{index}_range")
+        made = ActivationRange(
+            about_zero=stored.about_zero, kind=self.follows, name=f"step_{index}_range"
+        )
         made.build(())
         return made
 
@@ -225,7 +241,7 @@ class QuantisedCall(keras.layers.Layer):
                 return value
             index = position.get(id(variable))
             if index is not None:
-                return self._as_stored(index, tf.convert_to_tensor(value))
+                return self._as_stored(index, tf.convert_to_tensor(value), training)
             if traced() and id(variable) in exact:
                 return never_trivial(tf.convert_to_tensor(value))
             return value
@@ -255,11 +271,11 @@ class QuantisedCall(keras.layers.Layer):
             if id(variable) in scope.state_mapping:
                 variable.assign(scope.state_mapping[id(variable)])
 
-    def _as_stored(self, index: int, value: Any) -> Any:
+    def _as_stored(self, index: int, value: Any, training: bool | None) -> Any:
         """Return a weight as the file stores it for the operations that read it."""
         uses, kept = set(self.uses[index]), self.kept[index]
         if kept is not None and uses - TABLES:
-            return kept.rounded(value, self.rounded[index])
+            return kept.rounded(value, self.rounded[index], training)
         if not uses - TABLES or traced():
             value = value if kept is None else kept.value(value)
             return never_trivial(value) if traced() else value
@@ -302,9 +318,9 @@ class QuantisedCall(keras.layers.Layer):
         """Return the config of the layer."""
         inner = keras.saving.serialize_keras_object(self.inner)
         own = {"inner": inner, "given": self.given, "rest": self.rest}
-        own |= {"clusters": list(self.clusters)} if any(self.clusters) else {}
         own |= {"fixed": list(self.fixed)} if self.fixed else {}
-        return {**super().get_config(), **own}
+        own |= {} if self.follows == "widening" else {"ranges": self.follows}
+        return {**super().get_config(), **own, **own_config(self.clusters, self.roundings)}
 
     def get_build_config(self) -> None:
         """Return None: the config is enough to create all weights."""
@@ -355,11 +371,7 @@ def activation_inside(activation: Any) -> QuantisedCall | None:
 
 
 def rounded_inside(
-    operation: Any,
-    args: Any,
-    kwargs: Any,
-    clusters: Sequence[int] = (),
-    fixed: Sequence[int] = (),
+    operation: Any, args: Any, kwargs: Any, options: Mapping[str, Any]
 ) -> QuantisedCall | None:
     """Return a copy of an operation that rounds inside; None if nothing inside is rounded.
 
@@ -367,13 +379,13 @@ def rounded_inside(
         operation: A layer or operation.
         args: The arguments that it is called with, with symbolic tensors.
         kwargs: Those given by name.
-        clusters: As in `QuantisedCall`.
-        fixed: The numbers of the tensors that depend on no input of the model.
+        options: Further arguments of `QuantisedCall`; `fixed`: the numbers of the tensors that
+            depend on no input of the model.
     """
     inner = Edits().remake(operation, operation.name)
-    made = QuantisedCall(inner, clusters, fixed, name=operation.name)
+    made = QuantisedCall(inner, name=operation.name, **options)
     made.prepare(*packed(args, kwargs))
     kernels = made.kernels()
     if kernels != made.fixed:
-        return rounded_inside(operation, args, kwargs, clusters, kernels)
+        return rounded_inside(operation, args, kwargs, {**options, "fixed": kernels})
     return made if made.stored or made.rounded or made.fixed else None

@@ -8,7 +8,8 @@ import keras
 from keras import tree
 
 from tfprune.deploy.qat.layer_map import FOLDABLE, QUANTIZED
-from tfprune.deploy.qat.ranges import FIXED_LIMITS
+from tfprune.deploy.qat.rounding.choices import Choices
+from tfprune.deploy.qat.rounding.ranges import FIXED_LIMITS
 from tfprune.graph.call_kinds import kind_of
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.tracing.weight import Constant, Weight
@@ -28,6 +29,7 @@ class OperationGraph:
 
     Args:
         graph: The calls of the model, whose operations have different names.
+        choices: How operations are rounded; those that are not there compute in floats.
 
     Attributes:
         operations: The operations by name, in topological order, from the layers of the inputs on.
@@ -37,11 +39,12 @@ class OperationGraph:
             model.
         covered: The names of those whose output is rounded inside already.
         kernels: Pairs of names: of an operation and its reader, which rounds it as a kernel.
-        fixed: The names of those that depend on no input. A file has what the last of them
-            compute as constants, so only that is rounded.
+        fixed: The names of those that depend on no input. A file has what they compute as
+            constants, so that it is rounded only where it is read.
+        chosen: The names of those that are rounded.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, choices: Choices) -> None:
         self.values = graph.values
         self.makers: dict[int, Any] = graph.starts()
         self.outputs = {op.name: [self.values[number]] for number, op in self.makers.items()}
@@ -63,6 +66,37 @@ class OperationGraph:
             self.readers[self.makers[ref.index].name].append(None)
         self.operations = {op.name: op for op in self.makers.values()}
         self.fixed = set(self.operations) - {self.makers[index].name for index in depend}
+        self.chosen = {
+            name
+            for name, op in self.operations.items()
+            if not isinstance(op, keras.layers.InputLayer)
+            and name in choices
+            and name not in self.fixed
+        }
+        self.without_range = {name for name in self.chosen if not choices[name].output}
+
+    def kind(self, operation: Any) -> str:
+        """Return the kind of an operation that is rounded; "" for others."""
+        return kind_of(operation) if operation is not None and self.rounds(operation) else ""
+
+    def rounds(self, operation: Any) -> bool:
+        """Return whether an operation is rounded, so that it reads rounded tensors."""
+        return operation.name in self.chosen
+
+    def is_bare(self, operation: Any) -> bool:
+        """Return whether the output of an operation is rounded only where it is read."""
+        return not self.rounds(operation) or operation.name in self.without_range
+
+    def reads_rounded(self, reader: Any, operation: Any) -> bool:
+        """Return whether a reader of an operation's output takes it rounded to a range."""
+        if not self.rounds(reader) or takes_indices(reader, self):
+            return False
+        return (operation.name, reader.name) not in self.kernels
+
+    def is_read_rounded(self, operation: Any) -> bool:
+        """Return whether an output is rounded where it is read."""
+        readers = [one for one in self.readers[operation.name] if one is not None]
+        return self.is_bare(operation) and any(self.reads_rounded(r, operation) for r in readers)
 
     def sources(self, operation: Any) -> list[Any]:
         """Return the operations whose float outputs an operation reads."""
@@ -91,6 +125,8 @@ def foldable(graph: OperationGraph, kinds: Container[str]) -> dict[str, str]:
         after = graph.readers[layer.name]
         if len(after) != 1 or type(after[0]) is not keras.layers.BatchNormalization:
             continue
+        if not graph.rounds(after[0]):
+            continue
         if after[0].axis in (-1, len(graph.outputs[layer.name][0].shape) - 1):
             found[layer.name] = after[0].name
     return found
@@ -111,7 +147,7 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names.update({name: new for name, first in names.items() if first == old})
 
     for name, operation in operations.items():
-        if kind_of(operation) in _MOVERS + _KEEPERS:
+        if graph.kind(operation) in _MOVERS + _KEEPERS:
             for source in graph.sources(operation):
                 name_alike(names[name], names[source.name])
     for name, first in _computed_before(graph):
@@ -121,16 +157,18 @@ def range_names(graph: OperationGraph) -> dict[str, str]:
         names[name]
         for name, operation in operations.items()
         for reader in graph.readers[operation.name]
-        if kind_of(reader) not in _JOINS and (reader is None or names[reader.name] != names[name])
+        if graph.kind(reader) not in _JOINS
+        and (reader is None or names[reader.name] != names[name])
+        and (not graph.is_bare(operation) or (reader is not None and graph.rounds(reader)))
     }
     free = {
         name
         for name, first in names.items()
-        if kind_of(operations[first]) in _JOINS
+        if graph.kind(operations[first]) in _JOINS
         or (first not in bound and fixed_limits(operations[first]) is None)
     } - graph.covered
     for name, operation in operations.items():
-        if kind_of(operation) in _JOINS:
+        if graph.kind(operation) in _JOINS:
             for source in graph.sources(operation):
                 if source.name in free:
                     name_alike(names[source.name], names[name])
@@ -175,25 +213,21 @@ def takes_indices(operation: Any, graph: OperationGraph) -> bool:
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
     """Return whether the file stores the output of this operation as a separate tensor."""
-    if kind_of(operation) in _MOVERS or operation.name in graph.covered:
+    if graph.is_bare(operation) or operation.name in graph.covered:
+        return False
+    if kind_of(operation) in _MOVERS:
         return False
     outputs = graph.outputs[operation.name]
     if len(outputs) != 1 or not outputs[0].dtype.startswith("float"):
         return False
     if operation.name in folded:
         return False
-    if operation.name in graph.fixed:
-        return not all(
-            one is not None
-            and (one.name in graph.fixed or (operation.name, one.name) in graph.kernels)
-            for one in graph.readers[operation.name]
-        )
     if isinstance(operation, keras.layers.PReLU) or kind_of(operation) in _KEEPERS + _JOINS:
         return True
     # The converter fuses a ReLU into the operation before it, except into these. The input of a
     # fused one is not stored.
     after = graph.readers[operation.name]
-    if len(after) != 1:
+    if len(after) != 1 or after[0] is None or not graph.rounds(after[0]):
         return True
     cut = kind_of(after[0]) in _CUTS and fixed_limits(operation) is None
     return not (cut or _is_relu(after[0]))
@@ -218,7 +252,7 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
     operations: list[Any] = []
     for operation in graph.operations.values():
         # The second has zero point 0, so that every runtime computes the product correctly.
-        if kind_of(operation) == "product":
+        if graph.kind(operation) == "product":
             for call in graph.calls[operation.name]:
                 factors = tree.flatten(call.args)
                 second = factors[1] if len(factors) == 2 else None
@@ -229,7 +263,7 @@ def second_factors(graph: OperationGraph, folded: Container[str]) -> set[str]:
         if operation.name in found:
             continue
         found.add(operation.name)
-        if not has_range(operation, folded, graph):
+        if not graph.is_bare(operation) and not has_range(operation, folded, graph):
             operations += graph.sources(operation)
     return found
 

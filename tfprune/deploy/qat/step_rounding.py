@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfprune.deploy.converter.rewrites.integers import HIDDEN_BELOW, HIDES
-from tfprune.deploy.qat.ranges import ActivationRange, rounded_symmetric, traced
+from tfprune.deploy.qat.rounding.ranges import ActivationRange, rounded_symmetric, traced
 from tfprune.deploy.qat.stored_steps import JOINS, MOVES, PRODUCTS, Stored, hidden_by
 from tfprune.deploy.qat.watched_steps import Step, apart_place, key
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfprune.deploy.converter.rewrites.convolutions import PRODUCTS, REARRANGES, RELUS, SUMS
 from tfprune.deploy.converter.rewrites.integers import HIDES
-from tfprune.deploy.qat.ranges import FIXED_LIMITS
+from tfprune.deploy.qat.rounding.ranges import FIXED_LIMITS
 from tfprune.deploy.qat.watched_steps import Place, Recording, Step, apart_place, key
 
 # Their output has no values but those of their inputs, and the scale of these. A loop moves what

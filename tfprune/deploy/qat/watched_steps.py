@@ -120,6 +120,8 @@ def run_watched(
 
     def make(plain: Callable[..., Any]) -> Callable[..., Any]:
         def read(variable: Any) -> Any:
+            if own:  # `value` itself reads
+                return plain(variable)
             own.append(True)
             try:
                 return value(variable, plain(variable))

@@ -10,7 +10,7 @@ import numpy as np
 from tfprune.data.model_comparison import correlation, rms_share
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
-from tfprune.deploy.qat.ranges import traced_for_the_converter
+from tfprune.deploy.qat.rounding.ranges import traced_for_the_converter
 from tfprune.deploy.verify.reference import file_outputs
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.graph import Call

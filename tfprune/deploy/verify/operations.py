@@ -1,10 +1,11 @@
 """Checks of the operations and weights of a converted file."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 
 from tfprune.errors import ConversionError
-from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Tensor
+from tfprune.runtime.flatbuffer import FLOAT_DTYPES, Contents, Op, Subgraph, Tensor
 from tfprune.runtime.schemes import SCHEMES
 from tfprune.runtime.sparse_ready import readiness
 
@@ -18,10 +19,13 @@ _FLOAT_ONLY = frozenset({
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 
 
-def check_operations(contents: Contents, name: str, allowed: Collection[str]) -> list[str]:
+def check_operations(
+    contents: Contents, name: str, allowed: Collection[str], layers: Collection[str] = ()
+) -> list[str]:
     """Check the operations and weights of a file, and return notes about them.
 
-    `allowed` names operations that may stay float in an integer plan.
+    In an integer plan, the operations that are in `allowed`, and all of the `layers` named, may
+    stay float.
 
     Raises:
         ConversionError: The default runtime cannot run an operation, weights are not frozen, an
@@ -43,11 +47,13 @@ def check_operations(contents: Contents, name: str, allowed: Collection[str]) ->
         )
     if plan.sparse:
         notes.extend(_sparsity(contents, name))
-    if plan.quantize or plan.weight_bits is not None:
+    if (plan.quantize or plan.weight_bits is not None) and not layers:
         notes.extend(_unquantized(contents))
     if not plan.needs_calibration:
         return notes
-    left = float_operations(contents)
+    left = float_operations(contents, layers)
+    if layers:
+        notes.append(f"as in training, these compute in floats: {', '.join(layers)}")
     refused = sorted(set(left).difference(allowed))
     if refused:
         never = [op for op in refused if op in _FLOAT_ONLY]
@@ -90,13 +96,30 @@ def _float_weights(contents: Contents) -> list[Tensor]:
     ]
 
 
-def float_operations(contents: Contents) -> dict[str, int]:
-    """Return which operations compute with floats, and how often each does."""
+def float_operations(contents: Contents, layers: Collection[str] = ()) -> dict[str, int]:
+    """Return which operations compute with floats, and how often each does.
+
+    Args:
+        contents: The file.
+        layers: Names of layers whose operations are not counted.
+    """
     found: Counter[str] = Counter()
     for graph in contents.subgraphs:
         for op in graph.ops:
             touched = [graph.tensors[i] for i in (*op.inputs, *op.outputs) if i != -1]
             computed = [tensor for tensor in touched if not contents.raw(tensor)]
-            if op.name not in _NOT_ARITHMETIC and any(t.dtype in FLOAT_DTYPES for t in computed):
+            floats = any(t.dtype in FLOAT_DTYPES for t in computed)
+            counts = floats and op.name not in _NOT_ARITHMETIC
+            if counts and not _is_of(op, graph, contents, layers):
                 found[op.name] += 1
     return dict(sorted(found.items()))
+
+
+def _is_of(op: Op, graph: Subgraph, contents: Contents, layers: Collection[str]) -> bool:
+    """Return whether the names of an operation's outputs and constants have that of a layer."""
+    constants = [i for i in op.inputs if i != -1 and contents.raw(graph.tensors[i])]
+    names = [graph.tensors[i].name for i in (*op.outputs, *constants)]
+    parts = {part for name in names for part in re.split("[;/]", name)}
+    # An output of the file has its own name instead.
+    alone = not constants and set(op.outputs) <= set(graph.outputs)
+    return bool(layers) and (alone or not parts.isdisjoint(layers))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.qat.quantize_aware import quantize_aware
-from tfprune.deploy.qat.ranges import ActivationRange
+from tfprune.deploy.qat.rounding.ranges import ActivationRange
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime.litert import Runner
 
@@ -32,6 +32,23 @@ def test_a_range_widens_at_once_and_narrows_slowly():
     steps = np.asarray(layer(np.array([[-9.0, 0.0, 0.3, 9.0]], "float32"))) / (2.85 / 255)
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-4)
     np.testing.assert_allclose(steps[0], [-85, 0, 27, 170], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "high"),
+    [
+        ("widening", 3.98),
+        ("moving_average", 2.002),
+        ("last_value", 2.0),
+        ("all_values", 4.0),
+    ],
+)
+def test_a_range_follows_the_batches_as_its_kind_says(kind, high):
+    layer = ActivationRange(kind=kind)
+    for largest in (2.0, 4.0, 2.0):
+        layer(np.array([[0.0, largest]], "float32"), training=True)
+    np.testing.assert_allclose(layer.high, high, rtol=1e-5)
+    assert ActivationRange.from_config(layer.get_config()).kind == kind
 
 
 def test_tensors_of_one_range_narrow_it_together_as_slowly_as_one_does():

@@ -1,16 +1,20 @@
 """What stays of a weight that trains under rounding: its zeros, and which of it are equal."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 from keras import ops
 from numpy.typing import NDArray
 
-from tfprune.deploy.qat.ranges import rounded_by_channel, rounded_symmetric, traced
+from tfprune.deploy.qat.rounding.layer_rounding import WeightRounding
+from tfprune.deploy.qat.rounding.ranges import rounded_by_channel, rounded_symmetric, traced
 from tfprune.utils.centroids import distinct, nearest, settled
+
+T = TypeVar("T")
 
 # Int8 has few more values, so that sharing more would save nothing.
 _MOST = 256
@@ -77,10 +81,23 @@ class Kept:
         shape: The shape of the weight.
         axes: The axes over which a channel of its own scale extends.
         groups: The number of groups of equal weights, 0 if weights are free.
+        rounding: How the weight is rounded; None: as every kernel is.
     """
 
-    def __init__(self, layer: Any, shape: Sequence[int], axes: Sequence[int], groups: int) -> None:
+    def __init__(
+        self,
+        layer: Any,
+        shape: Sequence[int],
+        axes: Sequence[int],
+        groups: int,
+        rounding: WeightRounding | None = None,
+    ) -> None:
+        self.rounding = rounding or WeightRounding()
         options: dict[str, Any] = {"trainable": False, "autocast": False}
+        if self.rounding.per_channel is not None:
+            axes = range(len(shape) - self.rounding.per_channel)
+        change = self.rounding.change
+        self.changing = {} if change is None else change.build(shape, "changed", layer) or {}
         self.groups, self.axes = groups, tuple(axes)
         several = len(shape) - len(axes)
         if several > 1:  # of a depthwise kernel, each channel of which has few weights
@@ -96,9 +113,11 @@ class Kept:
             options |= {"initializer": "ones", "dtype": "float32"}
             self.factor = layer.add_weight(name="factor", shape=sizes, **options)
 
-    def value(self, raw: Any) -> Any:
-        """Return a weight with its zeros and equal values."""
+    def value(self, raw: Any, training: bool | None = False) -> Any:
+        """Return a weight with its zeros and equal values, changed as its rounding says."""
         value = ops.multiply(raw, ops.cast(self.mask, raw.dtype))
+        if self.rounding.change is not None:
+            value = self.rounding.change(value, training, self.changing)
         if self.index is None:
             return value
         index = ops.convert_to_tensor(self.index)
@@ -111,25 +130,27 @@ class Kept:
         )
         return ops.multiply(tf.gather(tf.math.divide_no_nan(sums, squares), index), factor)
 
-    def rounded(self, raw: Any, variable: Any) -> Any:
+    def rounded(self, raw: Any, variable: Any, training: bool | None = False) -> Any:
         """Return a weight as the file stores it.
 
         Args:
             raw: The value of its variable.
             variable: The variable.
+            training: Whether the model trains.
         """
-        if self.index is not None and traced():
-            # The converter may not fold what groups compute, so that it is given the result.
+        bits = self.rounding.bits
+        if traced() and (self.index is not None or self.rounding != WeightRounding()):
+            # The converter may not fold what is computed, so that it is given the result.
             with tf.init_scope():
                 value = self.value(ops.convert_to_tensor(variable)).numpy()
                 factor = None if self.factor is None else np.array(self.factor)
             if factor is None:
-                return rounded_symmetric(tf.constant(value), self.axes)
-            return rounded_by_channel(value, factor)
-        value = self.value(raw)
+                return rounded_symmetric(tf.constant(value), self.axes, bits)
+            return rounded_by_channel(value, factor, bits)
+        value = self.value(raw, training)
         if self.factor is not None:
-            return rounded_by_channel(value, ops.convert_to_tensor(self.factor))
-        return rounded_symmetric(value, self.axes)
+            return rounded_by_channel(value, ops.convert_to_tensor(self.factor), bits)
+        return rounded_symmetric(value, self.axes, bits)
 
     def take(self, value: NDArray, keep_zeros: bool, shared: "Shared | None") -> NDArray:
         """Set what stays from a weight as it is now, and return that weight."""
@@ -196,8 +217,6 @@ def counts_of(shared: Sequence[Shared | None]) -> list[int]:
     return [0 if one is None else one.groups.count for one in shared]
 
 
-def padded(counts: Sequence[int]) -> Iterator[int]:
-    """Yield the numbers of groups of a layer's weights, then 0 for ever."""
-    yield from counts
-    while True:
-        yield 0
+def padded(values: Sequence[T], last: T) -> Iterator[T]:
+    """Yield what belongs to each weight of a layer, then the last value for ever."""
+    return itertools.chain(values, itertools.repeat(last))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tfprune.clustering.cluster import cluster, strip_clustering
-from tfprune.deploy.qat.kept import groups_of
 from tfprune.deploy.qat.quantize_aware import quantize_aware, strip_quantization
+from tfprune.deploy.qat.rounding.kept import groups_of
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ModelError
 from tfprune.measure.size import stored_weights

@@ -9,15 +9,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfprune.deploy.qat.rounding.layer_rounding import RANGES
+
 # The runtime's kernels for these have fixed steps of 1/256 and 1/128.
 FIXED_LIMITS = {
     "softmax": (0.0, 255 / 256),
     "sigmoid": (0.0, 255 / 256),
     "tanh": (-1.0, 127 / 128),
 }
-
-# Decay of a range towards a narrower one, per batch.
-MOMENTUM = 0.99
 
 # A tensor of a smaller range was always zero.
 _ZEROS = 3e-6
@@ -56,35 +55,50 @@ def observing() -> Iterator[None]:
         _OBSERVING.pop()
 
 
-def rounded_symmetric(kernel: Any, axes: Sequence[int] | None) -> Any:
-    """Return a kernel as the file stores it: 8 bits, symmetric, a scale for each channel.
+def rounded_symmetric(kernel: Any, axes: Sequence[int] | None, bits: int = 8) -> Any:
+    """Return a kernel as the file stores it: symmetric, with a scale for each channel.
 
     Args:
         kernel: The weights.
         axes: The axes over which the maximum of a channel is taken; all axes give one scale for
             the tensor. None: one scale, which the converter finds too.
+        bits: The bits of an integer.
     """
+    most = 2 ** (bits - 1) - 1
     if traced() and axes is not None and len(axes) == len(kernel.shape):
         # The converter would use a scale for each channel; this gives it the single one.
         largest = ops.max(ops.abs(kernel))
         return tf.quantization.fake_quant_with_min_max_vars(
-            kernel, -largest, largest, narrow_range=True
+            kernel, -largest, largest, num_bits=bits, narrow_range=True
         )
     axes = range(len(kernel.shape)) if axes is None else axes
     kernel32 = ops.cast(kernel, "float32")
     largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
-    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / 127.0)
+    if traced() and bits < 8:  # the converter would use 8
+        return _of_channels(kernel32, largest, len(kernel.shape) - len(axes), bits)
+    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / most)
     # Straight-through estimator: the gradient ignores the rounding.
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
 
 
-def rounded_by_channel(kernel: Any, factor: Any) -> Any:
-    """Return a kernel as the file stores it: 8 bits, one scale times the factor of each channel.
+def _of_channels(kernel: Any, largest: Any, channels: int, bits: int) -> Any:
+    """Return a kernel whose last axes are those of channels, with their ranges."""
+    limit = ops.reshape(ops.maximum(largest, 1e-12), (-1,))
+    flat = ops.reshape(kernel, (*kernel.shape[:-channels], -1))
+    rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        flat, -limit, limit, num_bits=bits, narrow_range=True
+    )
+    return ops.reshape(rounded, kernel.shape)
+
+
+def rounded_by_channel(kernel: Any, factor: Any, bits: int = 8) -> Any:
+    """Return a kernel as the file stores it: one scale times the factor of each channel.
 
     Args:
         kernel: The weights; an array while the model is traced for the converter.
         factor: The factors, broadcast to the weights; likewise.
+        bits: The bits of an integer.
     """
     if traced():
         # The converter would use the largest weight of each channel.
@@ -93,15 +107,20 @@ def rounded_by_channel(kernel: Any, factor: Any) -> Any:
         if limit.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
             scalar = float(limit.max())
             return tf.quantization.fake_quant_with_min_max_args(
-                tf.constant(kernel32), -scalar, scalar, narrow_range=True
+                tf.constant(kernel32), -scalar, scalar, num_bits=bits, narrow_range=True
             )
         limit = np.float32(limit).reshape(-1)
         return tf.quantization.fake_quant_with_min_max_vars_per_channel(
-            tf.constant(kernel32), tf.constant(-limit), tf.constant(limit), narrow_range=True
+            tf.constant(kernel32),
+            tf.constant(-limit),
+            tf.constant(limit),
+            num_bits=bits,
+            narrow_range=True,
         )
     kernel32 = ops.cast(kernel, "float32")
     plain = tf.math.divide_no_nan(kernel32, ops.broadcast_to(factor, kernel.shape))
-    scale = ops.maximum(ops.max(ops.abs(plain)), 1e-12) * ops.maximum(factor, 1e-12) / 127.0
+    scale = ops.maximum(ops.max(ops.abs(plain)), 1e-12) * ops.maximum(factor, 1e-12)
+    scale = scale / (2 ** (bits - 1) - 1)
     scale = ops.stop_gradient(scale)
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
@@ -116,25 +135,38 @@ class ActivationRange(keras.layers.Layer):
     batch the layer changes nothing. Called several times, it is one range for several tensors.
 
     Args:
-        momentum: Decay of the limits when they narrow: the weight of the past at each call.
+        momentum: Decay of the limits when they narrow: the weight of the past at each call. None:
+            that of the kind.
         about_zero: Whether 0 is the middle of the 256 values, as in the second factor of a matrix
             product.
         fixed: Fixed limits, whatever training finds.
+        kind: How the limits follow, of `RANGES`.
+        tensors: The number of tensors with this range.
+        floats: Names of the layers of its model that compute in floats, also in the file.
+        prefix: What the names of the rounded layers of its model begin with.
     """
 
     def __init__(
         self,
-        momentum: float = MOMENTUM,
+        momentum: float | None = None,
         about_zero: bool = False,
         fixed: Sequence[float] | None = None,
+        kind: str = "widening",
+        tensors: int = 1,
+        floats: Sequence[str] = (),
+        prefix: str = "",
         **kwargs: Any,
     ) -> None:
         # The output has the type of the input.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
-        self.momentum = momentum
+        past, self.widens = RANGES[kind]
+        self.kind = kind
+        self.momentum = past ** (1 / tensors) if momentum is None else momentum
         self.about_zero = about_zero
         self.fixed = None if fixed is None else tuple(fixed)
+        self.floats = tuple(floats)
+        self.prefix = prefix
 
     def build(self, input_shape: Any) -> None:
         """Create the limits and the count of batches."""
@@ -162,8 +194,10 @@ class ActivationRange(keras.layers.Layer):
             now = ops.stop_gradient(inputs32)
             lowest = ops.minimum(ops.min(now), 0.0)
             highest = ops.maximum(ops.max(now), 0.0)
-            low = ops.minimum(lowest, self.momentum * low + (1.0 - self.momentum) * lowest)
-            high = ops.maximum(highest, self.momentum * high + (1.0 - self.momentum) * highest)
+            low = self.momentum * low + (1.0 - self.momentum) * lowest
+            high = self.momentum * high + (1.0 - self.momentum) * highest
+            low = ops.where(self.widens or seen == 0, ops.minimum(lowest, low), low)
+            high = ops.where(self.widens or seen == 0, ops.maximum(highest, high), high)
             seen = seen + 1.0
             self.low.assign(low)
             self.high.assign(high)
@@ -184,4 +218,7 @@ class ActivationRange(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the config of the layer."""
         own = {"momentum": self.momentum, "about_zero": self.about_zero, "fixed": self.fixed}
+        own |= {} if self.kind == "widening" else {"kind": self.kind}
+        own |= {"floats": list(self.floats)} if self.floats else {}
+        own |= {"prefix": self.prefix} if self.prefix else {}
         return {**super().get_config(), **own}
