@@ -5,14 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfprune.errors import RecipeError
-from tfprune.pipeline.steps import epoch_steps, schedule_of
-from tfprune.recipe import PruneTable, parse_recipe
+from tfprune.pipeline.steps import schedule_of
+from tfprune.recipe import PruneTable
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay
-
-
-def test_the_last_batch_of_an_epoch_may_be_short() -> None:
-    assert epoch_steps(parse_recipe({"train": {"batch_size": 10}}), 95) == 10
-    assert epoch_steps(parse_recipe({}), 128) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfprune.data.samples import Split
 from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import ModelError, RecipeError, type_name
 from tfprune.measure.fidelity import measures_of
 from tfprune.pipeline.datasets import GUESSED, Dataset, as_dataset, load_data
 from tfprune.pipeline.folder import check_run_folder, open_folder
-from tfprune.pipeline.steps import epoch_steps, schedule_of
+from tfprune.pipeline.steps import fitting, schedule_of
 from tfprune.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.task_table import table_of, task_of
@@ -161,7 +162,7 @@ def prepare(
         dataset, optimizer, notes = _compiled(model, dataset, fixed=wanted is not None)
     _check_task(recipe, dataset)
     if recipe.prune is not None:
-        schedule_of(recipe.prune, epoch_steps(recipe, len(dataset.train)))
+        schedule_of(recipe.prune, dataset.train.steps(fitting(recipe).batch_size))
     place = Path(out) if out is not None else None
     return Job(model, recipe, dataset, place, resume, optimizer, notes, wanted is not None)
 
@@ -171,7 +172,9 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     from tfprune.pipeline import stages
 
     job = _with_its_model(job)
-    identity = {"data": job.data.sha256()}
+    sha256, notes = job.data.fingerprint()
+    notes = (*job.notes, *notes)
+    identity = {"data": sha256}
     if origin := _origin(job):
         identity["model"] = origin
     if told := _told_task(job):
@@ -186,7 +189,7 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
         for number, (name, (work, files)) in enumerate(planned.items(), 1):
             shown = _Titled(progress, f"{number}/{len(planned)} {name}")
             run = stages.Run(
-                job.recipe, job.data, folder, lambda: _begin(job), shown, job.optimizer, job.notes
+                job.recipe, job.data, folder, lambda: _begin(job), shown, job.optimizer, notes
             )
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
             check_interrupt()
@@ -233,9 +236,14 @@ def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
 
 
 def _check_task(recipe: Recipe, data: Dataset) -> None:
-    """Raise if the labels cannot be learned, or a gate is not for the task's metric."""
-    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
-        check_learnable(data.task, data.train.y, data.name)
+    """Raise if the labels cannot be learned, or a gate is not for the task's metric.
+
+    The first labels of a stream do not tell whether others are alike.
+    """
+    trained = recipe.train or recipe.prune or recipe.cluster
+    known = isinstance(data.train, Split) or data.task.name == "anomaly"
+    if known and (trained or (recipe.shrink and recipe.shrink.epochs)):
+        check_learnable(data.task, data.train.head.y, data.name)
     if recipe.gate is not None:
         check_direction(vars(recipe.gate), measures_of(data.task)[0])
 
@@ -244,7 +252,7 @@ def _compiled(model: Any, data: Dataset, *, fixed: bool) -> tuple[Dataset, Any, 
     """Return data for the task of a compiled model, its optimizer, and notes on its metrics."""
     from tfprune.pipeline.losses import compiled_with
 
-    found = compiled_with(model, (data.given or data).train.y)
+    found = compiled_with(model, (data.given or data).train.head.y)
     if found is None:
         return data, None, ()
     notes = [f"{name} of the compiled model: has no counterpart for files, and was not used"

@@ -3,12 +3,11 @@
 Because a stage starts from files only, a resumed run gives the same result as an uninterrupted one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
@@ -21,7 +20,7 @@ from tfprune.pipeline.folder import RunFolder
 from tfprune.pipeline.losses import task_of_model
 from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
-from tfprune.pipeline.steps import epoch_steps, fitting, schedule_of
+from tfprune.pipeline.steps import fitting, schedule_of
 from tfprune.pipeline.training import compile_model, fit
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.tables import MeasureTable, QuantizeTable
@@ -36,7 +35,7 @@ from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
-from tfprune.utils.progress import Progress
+from tfprune.utils.progress import Progress, Task
 
 GRADIENT_EXAMPLES = 1024
 """Number of training examples for a score that needs gradients."""
@@ -75,13 +74,35 @@ class Run:
 
     def steps(self, epochs: int) -> int:
         """Return the number of optimizer steps in a number of epochs."""
-        return epochs * epoch_steps(self.recipe, len(self.data.train))
+        return epochs * self.data.train.steps(fitting(self.recipe).batch_size)
 
-    def calibration(self) -> np.ndarray:
-        """Return training examples drawn at random, the same each time."""
-        count = min((self.recipe.quantize or QuantizeTable()).calibration, len(self.data.train))
-        order = np.random.default_rng(self.recipe.seed).permutation(len(self.data.train))
-        return self.data.train.x[np.sort(order[:count])]
+    def calibration(self) -> Any:
+        """Return training examples, the same each time; of arrays, drawn at random."""
+        count = (self.recipe.quantize or QuantizeTable()).calibration
+        return self.data.train.some(count, self.recipe.seed).given
+
+    def examples(self) -> Any:
+        """Return training examples for gradients."""
+        return self.data.targets(self.data.train.first(GRADIENT_EXAMPLES)).given
+
+    def fit(
+        self,
+        model: keras.Model,
+        epochs: int,
+        task: Task,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict[str, list[float]]:
+        """Train a compiled model and return its curves."""
+        size = fitting(self.recipe).batch_size
+        return fit(
+            model,
+            self.data,
+            epochs=epochs,
+            batch_size=size,
+            task=task,
+            seed=self.recipe.seed,
+            callbacks=callbacks,
+        )
 
 
 def train(run: Run) -> Mapping[str, Any]:
@@ -104,7 +125,7 @@ def train(run: Run) -> Mapping[str, Any]:
             run.seed(1)
             model = read_model(path)
         run.compile(model, table.learning_rate, steps)
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=table.batch_size, task=task)
+        curves = run.fit(model, table.epochs, task)
     save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
 
@@ -136,14 +157,12 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     run.seed(5)
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
-    training = fitting(run.recipe)
     run.compile(model, table.learning_rate, 1)
-    examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink_by(
         model,
         table,
-        data=(examples.x, run.data.targets(examples)),
-        repair=run.data.train.first(table.examples).x if table.examples else None,
+        data=run.examples(),
+        repair=run.data.train.first(table.examples).given if table.examples else None,
         seed=run.recipe.seed,
         progress=run.progress,
     )
@@ -152,9 +171,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         steps = run.steps(table.epochs)
         run.compile(model, table.learning_rate, steps)
         with run.progress.task("steps", steps) as task:
-            curves = fit(
-                model, run.data, epochs=table.epochs, batch_size=training.batch_size, task=task
-            )
+            curves = run.fit(model, table.epochs, task)
     save_model(model, run.folder.file("shrunk.keras"))
     return {
         "curves": curves,
@@ -179,11 +196,8 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     shrinking = run.recipe.shrink
     shrunk = shrinking is not None and not shrinking.after_pruning
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
-    training = fitting(run.recipe)
     steps = run.steps(table.epochs)
     run.compile(model, table.learning_rate, steps)
-    examples = run.data.train.first(GRADIENT_EXAMPLES)
-    given = examples.x, run.data.targets(examples)
     prune(
         model,
         table.final_sparsity,
@@ -193,18 +207,11 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         schedule=schedule_of(table, run.steps(1)),
         only=table.only,
         skip=table.skip,
-        data=given if SCORES[table.score].needs == "gradient" else None,
+        data=run.examples() if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
     with run.progress.task("steps", steps) as task:
-        curves = fit(
-            model,
-            run.data,
-            epochs=table.epochs,
-            batch_size=training.batch_size,
-            task=task,
-            callbacks=[UpdatePruningStep()],
-        )
+        curves = run.fit(model, table.epochs, task, [UpdatePruningStep()])
     skipped = sparsity_of(model).skipped
     model = strip_pruning(model)
     save_model(model, run.folder.file("pruned.keras"))
@@ -224,9 +231,8 @@ def cluster_model(run: Run) -> Mapping[str, Any]:
     model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
     run.compile(model, table.learning_rate, steps)
     cluster_by(model, table, run.recipe.seed)
-    size = fitting(run.recipe).batch_size
     with run.progress.task("steps", steps) as task:
-        curves = fit(model, run.data, epochs=table.epochs, batch_size=size, task=task)
+        curves = run.fit(model, table.epochs, task)
     notes = clustering_notes(model)
     save_model(strip_clustering(model), run.folder.file("clustered.keras"))
     return {"curves": curves, "notes": notes}
@@ -292,7 +298,7 @@ def _choosing(run: Run) -> dict[str, Any]:
     task = task_of_model(run.load("model.keras"), run.data)
     if task.name == "anomaly":  # only the test set has anomalies, so the outputs are compared
         return {**options, "task": task}
-    return {**options, "data": (seen.x, seen.y), "task": task}
+    return {**options, "data": seen.given, "task": task}
 
 
 def measure(run: Run) -> Mapping[str, Any]:
@@ -305,7 +311,7 @@ def measure(run: Run) -> Mapping[str, Any]:
     report = compare(
         {"baseline": entries[0]},
         {"model": entries[1]},
-        (run.data.test.x, run.data.test.y),
+        run.data.test.given,
         task=task_of_model(entries[0][1], run.data),
         device=table.device,
         threads=table.threads,
@@ -367,7 +373,7 @@ def write_report(run: Run) -> Mapping[str, Any]:
 def _task_notes(run: Run) -> list[str]:
     """Return where the task comes from, unless the recipe or the caller names it."""
     found = [f"task: {run.data.task.named}, {run.data.origin}"] if run.data.origin else []
-    return [*found, *run.notes]
+    return [*found, *run.data.notes, *run.notes]
 
 
 def _task_text(run: Run) -> str:

@@ -1,7 +1,5 @@
 """Conversion of a recipe's epochs to optimizer steps, without TensorFlow."""
 
-import math
-
 from tfprune.errors import OptionError, RecipeError
 from tfprune.recipe.recipe import Recipe
 from tfprune.recipe.tables import PruneTable, TrainTable
@@ -14,11 +12,6 @@ UPDATES = 50
 def fitting(recipe: Recipe) -> TrainTable:
     """Return how the model is trained; fine-tuning takes batch size and optimizer from it."""
     return recipe.train or TrainTable()
-
-
-def epoch_steps(recipe: Recipe, examples: int) -> int:
-    """Return the number of steps in one epoch."""
-    return math.ceil(examples / fitting(recipe).batch_size)
 
 
 def schedule_of(table: PruneTable, steps: int) -> PruningSchedule:

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tfprune.errors import TrainingError
-from tfprune.pipeline.datasets import Dataset
+from tfprune.data.feed import Feed, packed
+from tfprune.data.model_inputs import known_inputs
+from tfprune.data.samples import Split
+from tfprune.data.streams import Stream
+from tfprune.errors import DataError, TfpruneError, TrainingError
+from tfprune.pipeline.datasets import Dataset, Set, check_batch
 from tfprune.pipeline.losses import losses_of
+from tfprune.pipeline.models import output_shapes
 from tfprune.sparsity.masks import prunings_of
 from tfprune.utils.progress import Task
 
@@ -38,40 +44,74 @@ def fit(
     epochs: int,
     batch_size: int,
     task: Task,
+    seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
     """Train a compiled model and return its curves, one number per epoch.
 
+    Streams keep their own batches and their order; memory-mapped arrays are shuffled by `seed`.
+
     Raises:
         TrainingError: The loss is not finite.
+        DataError: A batch of a stream does not fit the model, or there are not as many as before.
     """
-    validation = (data.validation.x, data.targets(data.validation)) if data.validation else None
-    history = model.fit(
-        data.train.x,
-        data.targets(data.train),
-        epochs=epochs,
-        batch_size=batch_size,
-        validation_data=validation,
-        validation_batch_size=batch_size,
-        callbacks=[*callbacks, _Follow(task, epochs)],
-        verbose=0,
-    )
+    takes, outputs = known_inputs(model), output_shapes(model, data)
+    steps = data.train.steps(batch_size)
+    failed: list[TfpruneError] = []
+
+    def check(batch: Split, name: str) -> None:
+        check_batch(data, batch, takes, outputs, name, f"the model {model.name!r}")
+
+    def given(split: Set, order: int | None) -> Any:
+        split = data.targets(split)
+        if isinstance(split, Stream):
+            return Feed(split, takes, batch_size, check, order, failed).dataset()
+        return Split(packed(split.x, takes, data.name), split.y, split.w).given
+
+    train = given(data.train, seed)
+    arrays = train if isinstance(train, tuple) else (train,)
+    validation = given(data.validation, None) if data.validation else None
+    try:
+        history = model.fit(
+            **dict(zip(("x", "y", "sample_weight"), arrays, strict=False)),
+            epochs=epochs,
+            batch_size=batch_size if isinstance(train, tuple) else None,
+            validation_data=validation,
+            validation_batch_size=batch_size if isinstance(validation, tuple) else None,
+            callbacks=[*callbacks, _Follow(task, epochs, steps, data.name)],
+            verbose=0,
+        )
+    except tf.errors.OpError:
+        if failed:
+            raise failed[0] from None
+        raise
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
 class _Follow(keras.callbacks.Callback):
-    """Reports the progress of each step and logs each epoch."""
+    """Reports the progress of each step, logs each epoch, and counts its steps."""
 
-    def __init__(self, task: Task, epochs: int) -> None:
+    def __init__(self, task: Task, epochs: int, steps: int, name: str) -> None:
         super().__init__()
         self._task = task
         self._epochs = epochs
+        self._steps = steps
+        self._name = name
+        self._seen = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._task.advance()
+        self._seen = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs if logs is not None else {}
+        if self._seen != self._steps:
+            raise DataError(
+                f"{self._name}: the train set gave {self._seen} batches in epoch {epoch + 1}, not "
+                f"{self._steps} as before; every pass must begin again: give a function that "
+                "returns the data"
+            )
+        self._seen = 0
         for pruning in prunings_of(self.model):
             logs["sparsity"] = pruning.sparsity or 0.0
         figures = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
