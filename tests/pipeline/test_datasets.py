@@ -244,3 +244,68 @@ def test_a_dataset_is_returned_unchanged() -> None:
     data = as_dataset(arrays())
     assert isinstance(data, Dataset)
     assert as_dataset(data) is data
+
+
+def test_weights_and_several_inputs_are_sets_of_their_own() -> None:
+    x = {"a": np.zeros((20, 4)), "b": np.zeros((20, 3), np.int32)}
+    given = arrays() | {"x_train": x, "w_train": np.ones(20)}
+    with pytest.raises(DataError, match=r"test set has examples of shape \(4,\), the train set of"):
+        as_dataset(given)
+    data = as_dataset(given | {"x_test": {name: part[:5] for name, part in x.items()}})
+    assert data.input_shape == {"a": (4,), "b": (3,)}
+    assert {name: part.dtype.name for name, part in data.train.x.items()} == {
+        "a": "float32", "b": "int32",
+    }  # fmt: skip
+    assert len(data.train.w) == 18
+    assert data.test.w is None
+
+
+def test_mapped_arrays_are_split_and_checked_without_being_read(tmp_path: Path) -> None:
+    given = arrays(100, 20)
+    for name in ("x_train", "y_train"):
+        np.save(tmp_path / f"{name}.npy", given[name])
+        given[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    data = as_dataset(given, validation=0.2)
+    sets = [data.train, data.validation]
+    assert [split.steps(1) for split in sets] == [80, 20]
+    rows = np.concatenate([split.x for part in sets for split in part.batches()])
+    assert len(np.unique(rows, axis=0)) == 100
+    with pytest.raises(DataError, match="the train set: 100 examples but 20 labels"):
+        as_dataset(given | {"y_train": given["y_test"]})
+
+
+def test_a_stream_is_not_split_and_its_labels_are_converted() -> None:
+    x, y = np.zeros((6, 4), np.float64), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    data = as_dataset(([(x, y)], (x, y)))
+    assert data.validation is None
+    assert "a stream is not split" in data.notes[0]
+    (batch,) = data.train.batches()
+    np.testing.assert_array_equal(batch.y, [0, 1, 2, 0, 1, 2])
+    assert batch.x.dtype == np.float32
+    assert data.classes == 3
+    assert as_dataset(([(x, y)], (x, y)), validation=0).notes == ()
+    assert len(next(iter(data.first(2).train.batches())).y) == 2
+
+
+def test_the_folders_of_images_name_the_classes(tmp_path: Path) -> None:
+    import keras
+
+    for number, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        image = np.full((4, 4, 3), 80 * number, np.uint8)
+        keras.utils.save_img(tmp_path / name / "1.png", image, scale=False)
+    images = keras.utils.image_dataset_from_directory(
+        tmp_path, image_size=(4, 4), batch_size=1, shuffle=False, verbose=False
+    )
+    data = as_dataset((images, images), scale=1 / 255)
+    assert data.input_shape == (4, 4, 3)
+    assert data.train.head.x.max() == pytest.approx(160 / 255)
+    assert data.first(1).classes == 1
+    assert data.classes == 3
+
+
+@pytest.mark.parametrize("part", [{"x": 1}, np.zeros((4, 2)), "train.npz", 3])
+def test_what_is_no_set_is_refused(part: Any) -> None:
+    pair = np.zeros((4, 2)), np.zeros(4)
+    with pytest.raises(DataError, match="^data: the train set: "):
+        as_dataset((part, pair))

@@ -268,10 +268,10 @@ class Stream:
             not np.array_equal(one, other)
             for one, other in zip(head.arrays(), self._head().arrays(), strict=True)
         ):
-            return "form and length; its samples differ from pass to pass"
+            return "identified by form and length; its samples differ from pass to pass"
         for array in head.arrays():
             digest.update(np.ascontiguousarray(array).data)
-        return f"form, length and {len(head)} samples"
+        return f"identified by form, length and {len(head)} samples"
 
 
 def _unchanged(split: Split, name: str) -> Split:

@@ -61,13 +61,15 @@ class Dataset:
     def classes(self) -> Any:
         """Return the number of outputs: the largest label plus one, or as many as labels.
 
-        It is a dict for several outputs. Of a stream, the first samples are looked at.
+        It is a dict for several outputs. Of a stream, the first samples are looked at, and the
+        `class_names` that Keras gives a dataset of a folder.
         """
         heads = [split.head for split in self.splits.values()]
         widths = [width_of(self.task, head.y, head.x) for head in heads]
         if isinstance(widths[0], dict):
             return {name: max(width[name] for width in widths) for name in widths[0]}
-        return max(widths)
+        streams = [split.data for split in self.splits.values() if isinstance(split, Stream)]
+        return max(*widths, *(len(getattr(data, "class_names", ())) for data in streams))
 
     def targets(self, split: Set) -> Set:
         """Return a set with what the outputs are trained towards: its labels, or its examples."""

@@ -50,9 +50,9 @@ def build_model(table: ModelTable, input_shape: Shape, classes: Outputs) -> "ker
         return load_model(source)
     if is_function(source):
         model = import_function(source)(**options)
-    elif not isinstance(input_shape, tuple) and not (
-        source == "mlp" and isinstance(input_shape, Mapping)
-    ):
+    elif source == "mlp" and isinstance(input_shape, Mapping):
+        model = _call(source, mlp, input_shape, classes, **options)
+    elif not isinstance(input_shape, tuple):
         raise ModelError(
             f"[model] {source} takes one input; the data has {len(input_shape)}. Use mlp, with the "
             "inputs in a dict, or a function."
