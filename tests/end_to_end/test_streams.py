@@ -93,7 +93,9 @@ def test_a_stream_is_trained_in_its_own_order(tmp_path: Path) -> None:
     result = compress(make(), RECIPE, (batches, batches), out=tmp_path / "run")
     notes = "\n".join(result.report.notes)
     assert "validation: none; give (train, validation, test), as a stream is not split" in notes
-    assert "train set: identified by form, length and 160 samples" in notes
+    assert (
+        "train set: in its own batches of 16, identified by form, length and 160 samples" in notes
+    )
     by_hand = make()
     rate = keras.optimizers.schedules.CosineDecay(0.02, 30)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

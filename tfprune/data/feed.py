@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Feed:
         """Return the arrays of a batch, checked, inputs in the order of the model."""
         self.check(split, name)
         arrays = Split(in_order(split.x, self.takes, name), split.y, split.w).arrays()
-        expected, found = self._kinds(), [(array.dtype, array.ndim) for array in arrays]
+        expected, found = self._kinds, [(array.dtype, array.ndim) for array in arrays]
         if found != expected:
             raise DataError(
                 f"{name}: arrays of {_listed(found)}; those of the first batch have "
@@ -91,6 +92,7 @@ class Feed:
             )
         return arrays
 
+    @cached_property
     def _kinds(self) -> list[tuple[Any, int]]:
         """Return type and number of axes of each array, as the first batches have them."""
         head = self.stream.head

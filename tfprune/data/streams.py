@@ -88,13 +88,13 @@ class _Length:
         announced: The number of elements that it says it has.
         first: The number of samples of the first element; 0 if elements are single samples.
         samples: The number of samples in a whole pass, once there was one.
-        batches: The number of batches that were counted, by batch size.
+        batches: The number of batches that were counted, by batch size and limit.
     """
 
     announced: int | None
     first: int
     samples: int | None = None
-    batches: dict[int, int] = field(default_factory=dict)
+    batches: dict[tuple[int, int | None], int] = field(default_factory=dict)
 
     @property
     def single(self) -> bool:
@@ -208,11 +208,11 @@ class Stream:
         if known.announced is not None and (known.single or limit is None):
             count = known.announced if limit is None else min(limit, known.announced)
             return math.ceil(count / size) if known.single else count
-        if limit is not None:
-            return sum(1 for _ in replace(self, convert=_unchanged).batches(size))
-        if size not in known.batches:
-            known.batches[size] = sum(1 for _ in replace(self, convert=_unchanged).batches(size))
-        return known.batches[size]
+        counted = (size if known.single else 0, limit)
+        if counted not in known.batches:
+            raw = replace(self, convert=_unchanged)
+            known.batches[counted] = sum(1 for _ in raw.batches(size))
+        return known.batches[counted]
 
     @cached_property
     def head(self) -> Split:
@@ -261,6 +261,7 @@ class Stream:
         """Add form, length and some samples to a digest; return what identifies the set."""
         head, steps = self.head, self.steps(BATCH_SIZE)
         digest.update(f"{name} {steps} {_form(head)}".encode())
+        own = f"in its own batches of {self.length.first}, " if self.length.first else ""
         if isinstance(self.data, Mapped):
             rows = np.linspace(0, len(self.data.arrays) - 1, HEAD).astype(int)
             head = self.data.arrays.rows(rows)
@@ -268,10 +269,10 @@ class Stream:
             not np.array_equal(one, other)
             for one, other in zip(head.arrays(), self._head().arrays(), strict=True)
         ):
-            return "identified by form and length; its samples differ from pass to pass"
+            return f"{own}identified by form and length; its samples differ from pass to pass"
         for array in head.arrays():
             digest.update(np.ascontiguousarray(array).data)
-        return f"identified by form, length and {len(head)} samples"
+        return f"{own}identified by form, length and {len(head)} samples"
 
 
 def _unchanged(split: Split, name: str) -> Split:
