@@ -134,23 +134,6 @@ def test_a_wrong_batch_is_one_line(data: Any, message: str, tmp_path: Path) -> N
     assert "\n" not in str(error.value)
 
 
-def test_a_dataset_that_ends_when_it_is_read_again_is_one_line(tmp_path: Path) -> None:
-    import tensorflow as tf
-
-    left = [None] * 5
-
-    def fewer() -> Iterator[Any]:
-        left.pop()
-        yield from ((tuple(x), y) for x, y in batches() if len(left) > 1 or y is None)
-
-    spec = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in (A, B))
-    dataset = tf.data.Dataset.from_generator(
-        fewer, output_signature=(spec, tf.TensorSpec((None,), tf.int64))
-    )
-    with pytest.raises(DataError, match="the train set gave 0 batches in epoch .*, not 10"):
-        compress(make(), RECIPE, (dataset, batches), out=tmp_path / "run")
-
-
 PROGRAM = Path(__file__).parent / "streamed.py"
 
 

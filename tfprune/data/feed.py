@@ -45,15 +45,19 @@ class Feed:
         """Return a `tf.data.Dataset` of the batches, which is read again in every epoch."""
         import tensorflow as tf
 
-        data, flat = self.stream.data, self._specs()
+        data, flat, plain = (
+            self.stream.data,
+            self._specs(),
+            tf.autograph.experimental.do_not_convert,
+        )
         if hasattr(data, "element_spec"):
             # TensorFlow reads it: a dataset that waits for Python, which waits for another
             # dataset, may wait for the same thread.
             data = data.batch(self.size) if self.stream.length.single else data
-            made = data.map(lambda *element: self._converted(element, flat))
+            made = data.map(plain(lambda *element: self._converted(element, flat)))
         else:
             made = tf.data.Dataset.from_generator(self._batches, output_signature=tuple(flat))
-        return made.map(self._packed).prefetch(1)
+        return made.map(plain(self._packed)).prefetch(1)
 
     def _converted(self, element: tuple[Any, ...], flat: list[Any]) -> tuple[Any, ...]:
         """Return the tensors of a batch of a dataset, converted in Python."""

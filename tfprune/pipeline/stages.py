@@ -35,7 +35,7 @@ from tfprune.sparsity.pruning import prune, strip_pruning
 from tfprune.sparsity.summary import sparsity_of
 from tfprune.storage.files import write_atomic
 from tfprune.tfmot_compat.callbacks import UpdatePruningStep
-from tfprune.utils.progress import Progress, Task
+from tfprune.utils.progress import Progress
 
 GRADIENT_EXAMPLES = 1024
 """Number of training examples for a score that needs gradients."""
@@ -86,23 +86,19 @@ class Run:
         return self.data.targets(self.data.train.first(GRADIENT_EXAMPLES)).given
 
     def fit(
-        self,
-        model: keras.Model,
-        epochs: int,
-        task: Task,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
+        self, model: keras.Model, epochs: int, callbacks: Sequence[keras.callbacks.Callback] = ()
     ) -> dict[str, list[float]]:
         """Train a compiled model and return its curves."""
-        size = fitting(self.recipe).batch_size
-        return fit(
-            model,
-            self.data,
-            epochs=epochs,
-            batch_size=size,
-            task=task,
-            seed=self.recipe.seed,
-            callbacks=callbacks,
-        )
+        with self.progress.task("steps", self.steps(epochs)) as task:
+            return fit(
+                model,
+                self.data,
+                epochs=epochs,
+                batch_size=fitting(self.recipe).batch_size,
+                task=task,
+                seed=self.recipe.seed,
+                callbacks=callbacks,
+            )
 
 
 def train(run: Run) -> Mapping[str, Any]:
@@ -117,15 +113,13 @@ def train(run: Run) -> Mapping[str, Any]:
             check_choices(read_model(path), run.recipe)
         save_model(model, baseline)
         return {"parameters": model.count_params()}
-    steps = run.steps(table.epochs)
-    with run.progress.task("steps", steps) as task:
-        # Fail before training if the model cannot be loaded again, or pruned.
-        with saved_temporarily(model, run.folder.path) as path:
-            check_choices(read_model(path), run.recipe)
-            run.seed(1)
-            model = read_model(path)
-        run.compile(model, table.learning_rate, steps)
-        curves = run.fit(model, table.epochs, task)
+    # Fail before training if the model cannot be loaded again, or pruned.
+    with saved_temporarily(model, run.folder.path) as path:
+        check_choices(read_model(path), run.recipe)
+        run.seed(1)
+        model = read_model(path)
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
+    curves = run.fit(model, table.epochs)
     save_model(model, baseline)
     return {"curves": curves, "parameters": model.count_params()}
 
@@ -168,10 +162,8 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     )
     curves: dict[str, list[float]] = {}
     if table.epochs:
-        steps = run.steps(table.epochs)
-        run.compile(model, table.learning_rate, steps)
-        with run.progress.task("steps", steps) as task:
-            curves = run.fit(model, table.epochs, task)
+        run.compile(model, table.learning_rate, run.steps(table.epochs))
+        curves = run.fit(model, table.epochs)
     save_model(model, run.folder.file("shrunk.keras"))
     return {
         "curves": curves,
@@ -196,8 +188,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     shrinking = run.recipe.shrink
     shrunk = shrinking is not None and not shrinking.after_pruning
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
-    steps = run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
     prune(
         model,
         table.final_sparsity,
@@ -210,8 +201,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         data=run.examples() if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
-    with run.progress.task("steps", steps) as task:
-        curves = run.fit(model, table.epochs, task, [UpdatePruningStep()])
+    curves = run.fit(model, table.epochs, [UpdatePruningStep()])
     skipped = sparsity_of(model).skipped
     model = strip_pruning(model)
     save_model(model, run.folder.file("pruned.keras"))
@@ -228,11 +218,10 @@ def cluster_model(run: Run) -> Mapping[str, Any]:
     if table is None:
         raise ModelError("cluster: the recipe has no [cluster]")
     run.seed(6)
-    model, steps = run.load(_before("cluster", run)), run.steps(table.epochs)
-    run.compile(model, table.learning_rate, steps)
+    model = run.load(_before("cluster", run))
+    run.compile(model, table.learning_rate, run.steps(table.epochs))
     cluster_by(model, table, run.recipe.seed)
-    with run.progress.task("steps", steps) as task:
-        curves = run.fit(model, table.epochs, task)
+    curves = run.fit(model, table.epochs)
     notes = clustering_notes(model)
     save_model(strip_clustering(model), run.folder.file("clustered.keras"))
     return {"curves": curves, "notes": notes}
