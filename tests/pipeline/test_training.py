@@ -93,6 +93,7 @@ def test_a_dataset_that_ends_in_a_later_epoch_is_one_line(data: Dataset) -> None
     dataset = tf.data.Dataset.from_generator(batches, output_signature=kinds)
     streamed = as_dataset((dataset, data.test.given), validation=0)
     assert streamed.train.steps(10) == 5
+    assert len(streamed.train.head) == 48
     training = True
     with compiled(streamed) as made, pytest.raises(
         DataError, match="^data: the train set gave 1 batches in epoch 1, not 5 as before;"

@@ -69,13 +69,14 @@ def fit(
         return Split(packed(split.x, takes, data.name), split.y, split.w).given
 
     train = given(data.train, seed)
-    arrays = train if isinstance(train, tuple) else (train,)
+    whole = isinstance(train, tuple)
     validation = given(data.validation, None) if data.validation else None
     try:
         history = model.fit(
-            **dict(zip(("x", "y", "sample_weight"), arrays, strict=False)),
+            **dict(zip(("x", "y", "sample_weight"), train if whole else (train,), strict=False)),
             epochs=epochs,
-            batch_size=batch_size if isinstance(train, tuple) else None,
+            batch_size=batch_size if whole else None,
+            shuffle=whole,
             validation_data=validation,
             validation_batch_size=batch_size if isinstance(validation, tuple) else None,
             callbacks=[*callbacks, _Follow(task, epochs, steps, data.name)],
