@@ -166,6 +166,7 @@ def once() -> Callable[[], Any]:
         ([], "data: set is empty: give at least one sample"),
         (3, "data: set: give inputs, .* Received int"),
         (Sized(4), "data: set: 3 batches of 40 samples, but its length is 4"),
+        (Sized(2), "data: set: it goes on after its length, 2"),
         ([(X, Y[:3])], "data: set: expected arrays of one length. Received 40 inputs, 3 labels"),
         (lambda: iter([X]), "data: set: there are no labels"),
         ([(np.array(["a"]), Y[:1])], "data: set: expected numbers"),

@@ -71,7 +71,7 @@ LONGER = {
 def make() -> keras.Model:
     keras.utils.set_random_seed(0)
     a, b = keras.Input((6,), name="a"), keras.Input((4, 3), name="b")
-    x = keras.layers.Concatenate()([a, keras.layers.Flatten()(b)])
+    x = keras.layers.Concatenate(name="join")([a, keras.layers.Flatten(name="flat")(b)])
     x = keras.layers.Dense(16, "relu", name="hidden")(x)
     return keras.Model([a, b], keras.layers.Dense(2, name="out")(x), name="two")
 
@@ -119,12 +119,27 @@ def late(change: Callable[[Any, Any], Any]) -> Callable[[], Iterator[Any]]:
     return read
 
 
+class Sized:
+    """28 batches that say how many they are."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[Any]:
+        return late(lambda x, y: (x, y))()
+
+    def __len__(self) -> int:
+        return self.length
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (late(lambda x, y: (x, y + 7)), "batch 28 has label [78] at example 0, the model 'two'"),
         (late(lambda x, y: ([x[0], x[1][:, :2]], y)), r"batch 28: examples have shape \(2, 3\), "),
         (late(lambda x, y: ([x[0] * np.nan, x[1]], y)), "holds NaN or infinity in sample 432"),
+        (Sized(27), "data: the train set: it goes on after its length, 27"),
+        (Sized(29), "data: the train set: 28 batches of 448 samples, but its length is 29"),
         (late(lambda x, y: (x[:1], y)), "the model takes 2 inputs. Received 1"),
     ],
 )

@@ -57,7 +57,8 @@ class Feed:
             made = data.map(plain(lambda *element: self._converted(element, flat)))
         else:
             made = tf.data.Dataset.from_generator(self._batches, output_signature=tuple(flat))
-        return made.map(plain(self._packed)).prefetch(1)
+        steps = tf.data.experimental.assert_cardinality(self.stream.steps(self.size))
+        return made.map(plain(self._packed)).prefetch(1).apply(steps)
 
     def _converted(self, element: tuple[Any, ...], flat: list[Any]) -> tuple[Any, ...]:
         """Return the tensors of a batch of a dataset, converted in Python."""
@@ -78,11 +79,15 @@ class Feed:
         """Yield the batches of one epoch, flat."""
         random = None if self.seed is None else np.random.default_rng([self.seed, self._epoch])
         self._epoch += 1
+        waiting: list[tuple[np.ndarray, ...]] = []
         with self._noting():
             for number, split in enumerate(self.stream.batches(self.size, random), 1):
-                yield tuple(self._flat(split, f"{self.stream.name}, batch {number}"))
+                yield from waiting
+                waiting = [tuple(self._flat(split, f"{self.stream.name}, batch {number}"))]
+        # Keras reads no further than the last batch: what follows is checked before it is given.
         if hasattr(self.stream.data, "on_epoch_end"):
             self.stream.data.on_epoch_end()
+        yield from waiting
 
     def _flat(self, split: Split, name: str) -> list[np.ndarray]:
         """Return the arrays of a batch, checked, inputs in the order of the model."""

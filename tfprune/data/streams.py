@@ -169,6 +169,7 @@ class Stream:
         for split in self._raw(size, random):
             split = split if self.limit is None else split.first(self.limit - count)
             number, count = number + 1, count + len(split)
+            self._check_not_longer(number, count)
             yield self.convert(split, f"{self.name}, batch {number}")
             if count == self.limit:
                 return
@@ -185,6 +186,11 @@ class Stream:
         except Empty:
             self._check_length(0, 0)
             raise
+
+    def _check_not_longer(self, batches: int, samples: int) -> None:
+        known = self.length
+        if known.announced is not None and (samples if known.single else batches) > known.announced:
+            raise DataError(f"{self.name}: it goes on after its length, {known.announced}")
 
     def _check_length(self, batches: int, samples: int) -> None:
         known = self.length

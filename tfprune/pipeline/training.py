@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from tfprune.sparsity.masks import prunings_of
 from tfprune.utils.progress import Task
 
 log = logging.getLogger("tfprune.run")
+
+OTHER_LENGTH = re.compile(r"was expected to contain \d+ elements but contained [a-z ]*\d+")
+"""What TensorFlow says of a dataset with another length than the one counted before."""
 
 
 def compile_model(
@@ -56,7 +60,6 @@ def fit(
         DataError: A batch of a stream does not fit the model, or there are not as many as before.
     """
     takes, outputs = known_inputs(model), output_shapes(model, data)
-    steps = data.train.steps(batch_size)
     failed: list[TfpruneError] = []
 
     def check(batch: Split, name: str) -> None:
@@ -79,40 +82,33 @@ def fit(
             shuffle=whole,
             validation_data=validation,
             validation_batch_size=batch_size if isinstance(validation, tuple) else None,
-            callbacks=[*callbacks, _Follow(task, epochs, steps, data.name)],
+            callbacks=[*callbacks, _Follow(task, epochs)],
             verbose=0,
         )
-    except tf.errors.OpError:
+    except tf.errors.OpError as error:
         if failed:
             raise failed[0] from None
+        if other := OTHER_LENGTH.search(str(error)):
+            raise DataError(
+                f"{data.name}: a dataset {other[0]}; every pass must give as many batches"
+            ) from None
         raise
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
 class _Follow(keras.callbacks.Callback):
-    """Reports the progress of each step, logs each epoch, and counts its steps."""
+    """Reports the progress of each step and logs each epoch."""
 
-    def __init__(self, task: Task, epochs: int, steps: int, name: str) -> None:
+    def __init__(self, task: Task, epochs: int) -> None:
         super().__init__()
         self._task = task
         self._epochs = epochs
-        self._steps = steps
-        self._name = name
-        self._seen = 0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._task.advance()
-        self._seen = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs if logs is not None else {}
-        if self._seen != self._steps:
-            raise DataError(
-                f"{self._name}: the train set gave {self._seen} batches in epoch {epoch + 1}, not "
-                f"{self._steps} as before; every pass must begin again: give a function that "
-                "returns the data"
-            )
-        self._seen = 0
         for pruning in prunings_of(self.model):
             logs["sparsity"] = pruning.sparsity or 0.0
         figures = ", ".join(f"{name} {value:.4f}" for name, value in logs.items())
