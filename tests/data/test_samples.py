@@ -47,6 +47,7 @@ def test_a_fingerprint_is_of_every_sample() -> None:
 def test_a_list_of_arrays_is_of_inputs_or_of_examples() -> None:
     several = as_arrays(Split([X, X[:, :1]], Y), "data")
     assert [array.shape for array in several.x] == [(6, 2), (6, 1)]
+    assert isinstance(as_arrays(Split((X[:2], X[:2, :1]), Y[:2]), "data").x, tuple)
     examples = as_arrays(Split(list(X), Y.tolist()), "data")
     np.testing.assert_array_equal(examples.x, X)
     np.testing.assert_array_equal(examples.y, Y)

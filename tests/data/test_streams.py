@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.data.samples import Split
+from tfprune.data.samples import Split, checked
 from tfprune.data.streams import HEAD, Mapped, Stream
 from tfprune.errors import DataError
 
@@ -97,6 +97,14 @@ def test_batches_are_converted_when_they_are_read() -> None:
     assert not seen
     assert labels(stream) == (4 * Y).tolist()
     assert seen[:3] == ["data: set, batch 1"] * 2 + ["data: set, batch 2"]
+
+
+def test_a_batch_of_as_many_samples_as_inputs_is_of_inputs() -> None:
+    seen = []
+    stream = stream_of([([X, X[:, :1]], Y)]).first(2)
+    stream = stream.converted(lambda split, name: seen.append(checked(split, name, 1.0)) or split)
+    assert labels(stream) == [0, 1]
+    assert [array.shape for array in seen[0].x] == [(2, 2), (2, 1)]
 
 
 def test_mapped_rows_are_shuffled_in_another_order_each_time(tmp_path: Path) -> None:

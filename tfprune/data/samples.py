@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tfprune.data.data_forms import is_array
 from tfprune.data.model_inputs import leaves, mapped
 from tfprune.errors import DataError
 
@@ -17,7 +18,7 @@ from tfprune.errors import DataError
 class Split:
     """Examples with their labels and weights: `x[i]` has label `y[i]` and weight `w[i]`.
 
-    `x` is a dict, list or tuple of arrays for several inputs, `y` a dict for several outputs; `w`
+    `x` is a dict or tuple of arrays for several inputs, `y` a dict for several outputs; `w`
     is None if all weigh the same.
     """
 
@@ -122,12 +123,14 @@ def _named(split: Split) -> Iterator[tuple[str, NDArray]]:
 def _told_apart(split: Split) -> tuple[Any, Any, Any]:
     """Return examples, labels and weights as structures whose leaves become arrays.
 
-    A list of arrays is one for each input, unless there are as many as labels: then it is of
-    examples.
+    A list of arrays becomes a tuple of one for each input, unless there are as many as labels: then
+    it is of examples. A tuple is of inputs.
     """
     x, labels = split.x, next(iter(split.y.values())) if isinstance(split.y, dict) else split.y
-    inputs = isinstance(x, list | tuple) and all(hasattr(one, "shape") for one in x)
-    if not isinstance(x, dict) and not (inputs and (len(x),) != np.shape(labels)[:1]):
+    arrays = isinstance(x, list | tuple) and all(map(is_array, x))
+    if arrays and (isinstance(x, tuple) or (len(x),) != np.shape(labels)[:1]):
+        x = tuple(x)
+    elif not isinstance(x, dict):
         x = np.asarray(x)
     return x, *(
         part if part is None or isinstance(part, dict) else np.asarray(part)

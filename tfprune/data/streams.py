@@ -182,7 +182,9 @@ class Stream:
             return
         try:
             for batch in read(self.data, None, self.name, size=size, labels="needed"):
-                yield Split(batch.inputs, batch.labels, batch.weights)
+                x = batch.inputs
+                x = tuple(x) if isinstance(x, list) else x  # which a list of examples is not
+                yield Split(x, batch.labels, batch.weights)
         except Empty:
             self._check_length(0, 0)
             raise

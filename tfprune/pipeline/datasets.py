@@ -105,8 +105,9 @@ class Dataset:
 
     @property
     def input_shape(self) -> Any:
-        """Return the shape of one example, in the structure of several inputs."""
-        return mapped(lambda array: array.shape[1:], self.train.head.x)
+        """Return the shape of one example; a dict or list of shapes for several inputs."""
+        x = self.train.head.x
+        return mapped(lambda array: array.shape[1:], list(x) if isinstance(x, tuple) else x)
 
     def first(self, count: int | None) -> "Dataset":
         """Return a data set with the first `count` examples of each split."""
