@@ -28,6 +28,7 @@ class Feed:
         size: Size of batches of single samples and of memory-mapped arrays.
         check: Called with every batch.
         seed: Shuffles memory-mapped arrays in another order in each epoch; None: not.
+        epoch: The number of the epoch that is read next, for that order.
 
     Attributes:
         failed: The errors in its batches, which TensorFlow replaces by its own.
@@ -39,7 +40,7 @@ class Feed:
     check: Check
     seed: int | None = None
     failed: list[TfpruneError] = field(default_factory=list)
-    _epoch: int = 0
+    epoch: int = 0
 
     def dataset(self) -> Any:
         """Return a `tf.data.Dataset` of the batches, which is read again in every epoch."""
@@ -77,8 +78,8 @@ class Feed:
 
     def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches of one epoch, flat."""
-        random = None if self.seed is None else np.random.default_rng([self.seed, self._epoch])
-        self._epoch += 1
+        random = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
         waiting: list[tuple[np.ndarray, ...]] = []
         with self._noting():
             for number, split in enumerate(self.stream.batches(self.size, random), 1):
