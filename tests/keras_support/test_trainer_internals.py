@@ -49,7 +49,7 @@ def test_batches_are_those_of_fit() -> None:
         if given == "arrays":
             model.fit(X, X[:, :1], batch_size=5, verbose=0)
         else:
-            batches = batches_of_arrays(X, X[:, :1], 5)
+            batches = batches_of_arrays((X, X[:, :1]), 5)
             model.fit(batches, shuffle=False, steps_per_epoch=3, verbose=0)
         weights.append(model.get_weights()[0])
     np.testing.assert_array_equal(*weights)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfprune.data.model_inputs import ModelInputs, OneInput
 from tfprune.errors import DataError
 from tfprune.pipeline.datasets import Dataset, as_dataset, check_for_model, load_data
 from tfprune.recipe import DataTable
@@ -28,7 +29,7 @@ def arrays(count: int = 20, test: int = 5) -> dict[str, Any]:
 
 def test_digits_are_split_reproducibly_and_without_overlap() -> None:
     one, two = load_data(DataTable("digits")), load_data(DataTable("digits"))
-    assert one.sha256() == two.sha256()
+    assert one.fingerprint()[0] == two.fingerprint()[0]
     assert {name: len(split) for name, split in one.splits.items()} == {
         "train": 1213,
         "validation": 135,
@@ -37,7 +38,7 @@ def test_digits_are_split_reproducibly_and_without_overlap() -> None:
     assert one.input_shape == (8, 8, 1)
     assert one.classes == 10
     assert one.train.x.max() == 1.0
-    assert load_data(DataTable("digits", seed=1)).sha256() != one.sha256()
+    assert load_data(DataTable("digits", seed=1)).fingerprint()[0] != one.fingerprint()[0]
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.9), st.integers(0, 5))
@@ -73,9 +74,9 @@ def test_one_hot_and_column_labels_become_class_numbers() -> None:
     given_arrays = arrays()
     one_hot = given_arrays | {"y_train": np.eye(3)[given_arrays["y_train"]]}
     column = given_arrays | {"y_train": given_arrays["y_train"][:, None].astype(float)}
-    plain = as_dataset(given_arrays).sha256()
-    assert as_dataset(one_hot).sha256() == plain
-    assert as_dataset(column).sha256() == plain
+    plain = as_dataset(given_arrays).fingerprint()[0]
+    assert as_dataset(one_hot).fingerprint()[0] == plain
+    assert as_dataset(column).fingerprint()[0] == plain
 
 
 def test_scale_makes_bytes_into_fractions_and_tokens_stay() -> None:
@@ -126,7 +127,7 @@ def empty() -> dict[str, Any]:
         (arrays() | {"x_validation": np.ones((2, 4))}, "data: x_validation alone."),
         ({"x": 1}, "data: no array x_train, y_train, x_test, y_test. Found: x."),
         (3, "data: expected (train, test) or (train, validation, test)"),
-        ([(1, 2, 3), (1, 2)], "data: expected a pair (x, y) or a tf.data.Dataset of pairs."),
+        ([(1, 2, 3), (1, 2)], "data: the train set is empty: () and () and ()."),
     ],
 )
 def test_wrong_data_is_refused_in_one_line(bad: Any, message: str) -> None:
@@ -137,15 +138,18 @@ def test_wrong_data_is_refused_in_one_line(bad: Any, message: str) -> None:
 
 
 def test_data_that_does_not_fit_the_model_is_refused() -> None:
+    def takes(shape: tuple[int | None, ...], dtype: str = "float32") -> ModelInputs:
+        return ModelInputs((OneInput("x", (None, *shape), dtype),), 0)
+
     data = as_dataset(arrays())
-    check_for_model(data, (4,), "float32", 3, "the model")
-    check_for_model(data, (None,), "float32", 5, "the model")
+    check_for_model(data, takes((4,)), 3, "the model")
+    check_for_model(data, takes((None,)), 5, "the model")
     with pytest.raises(DataError, match=r"shape \(4,\), the model takes \(8, 8, 1\)"):
-        check_for_model(data, (8, 8, 1), "float32", 3, "the model")
+        check_for_model(data, takes((8, 8, 1)), 3, "the model")
     with pytest.raises(DataError, match=r"has label 2 at example \d+, the model has 2 outputs"):
-        check_for_model(data, (4,), "float32", 2, "the model")
+        check_for_model(data, takes((4,)), 2, "the model")
     with pytest.raises(DataError, match="examples are float32, the model takes int32"):
-        check_for_model(data, (4,), "int32", 3, "the model")
+        check_for_model(data, takes((4,), "int32"), 3, "the model")
 
 
 def test_an_npz_is_read_without_unpickling(tmp_path: Path) -> None:
@@ -190,9 +194,11 @@ def test_a_function_may_give_tf_datasets(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     data = load_data(DataTable("my_data_module:load", validation=0.0))
-    np.testing.assert_array_equal(data.train.x, data.test.x)
-    np.testing.assert_array_equal(data.train.y, [0, 1, 0, 1, 0, 1])
-    with pytest.raises(DataError, match="has no elements"):
+    for split in (data.train, data.test):
+        np.testing.assert_array_equal(split.head.x, np.arange(12).reshape(6, 2))
+        np.testing.assert_array_equal(split.head.y, [0, 1, 0, 1, 0, 1])
+    assert [split.steps(4) for split in (data.train, data.test)] == [2, 2]
+    with pytest.raises(DataError, match="the train set is empty"):
         load_data(DataTable("my_data_module:nothing"))
 
 
@@ -238,3 +244,68 @@ def test_a_dataset_is_returned_unchanged() -> None:
     data = as_dataset(arrays())
     assert isinstance(data, Dataset)
     assert as_dataset(data) is data
+
+
+def test_weights_and_several_inputs_are_sets_of_their_own() -> None:
+    x = {"a": np.zeros((20, 4)), "b": np.zeros((20, 3), np.int32)}
+    given = arrays() | {"x_train": x, "w_train": np.ones(20)}
+    with pytest.raises(DataError, match=r"test set has examples of shape \(4,\), the train set of"):
+        as_dataset(given)
+    data = as_dataset(given | {"x_test": {name: part[:5] for name, part in x.items()}})
+    assert data.input_shape == {"a": (4,), "b": (3,)}
+    assert {name: part.dtype.name for name, part in data.train.x.items()} == {
+        "a": "float32", "b": "int32",
+    }  # fmt: skip
+    assert len(data.train.w) == 18
+    assert data.test.w is None
+
+
+def test_mapped_arrays_are_split_and_checked_without_being_read(tmp_path: Path) -> None:
+    given = arrays(100, 20)
+    for name in ("x_train", "y_train"):
+        np.save(tmp_path / f"{name}.npy", given[name])
+        given[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    data = as_dataset(given, validation=0.2)
+    sets = [data.train, data.validation]
+    assert [split.steps(1) for split in sets] == [80, 20]
+    rows = np.concatenate([split.x for part in sets for split in part.batches()])
+    assert len(np.unique(rows, axis=0)) == 100
+    with pytest.raises(DataError, match="the train set: 100 examples but 20 labels"):
+        as_dataset(given | {"y_train": given["y_test"]})
+
+
+def test_a_stream_is_not_split_and_its_labels_are_converted() -> None:
+    x, y = np.zeros((6, 4), np.float64), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    data = as_dataset(([(x, y)], (x, y)))
+    assert data.validation is None
+    assert "a stream is not split" in data.notes[0]
+    (batch,) = data.train.batches()
+    np.testing.assert_array_equal(batch.y, [0, 1, 2, 0, 1, 2])
+    assert batch.x.dtype == np.float32
+    assert data.classes == 3
+    assert as_dataset(([(x, y)], (x, y)), validation=0).notes == ()
+    assert len(next(iter(data.first(2).train.batches())).y) == 2
+
+
+def test_the_folders_of_images_name_the_classes(tmp_path: Path) -> None:
+    import keras
+
+    for number, name in enumerate("abc"):
+        (tmp_path / name).mkdir()
+        image = np.full((4, 4, 3), 80 * number, np.uint8)
+        keras.utils.save_img(tmp_path / name / "1.png", image, scale=False)
+    images = keras.utils.image_dataset_from_directory(
+        tmp_path, image_size=(4, 4), batch_size=1, shuffle=False, verbose=False
+    )
+    data = as_dataset((images, images), scale=1 / 255)
+    assert data.input_shape == (4, 4, 3)
+    assert data.train.head.x.max() == pytest.approx(160 / 255)
+    assert data.first(1).classes == 1
+    assert data.classes == 3
+
+
+@pytest.mark.parametrize("part", [{"x": 1}, np.zeros((4, 2)), "train.npz", 3])
+def test_what_is_no_set_is_refused(part: Any) -> None:
+    pair = np.zeros((4, 2)), np.zeros(4)
+    with pytest.raises(DataError, match="^data: the train set: "):
+        as_dataset((part, pair))

@@ -55,7 +55,7 @@ def test_every_task_can_be_trained(name: str) -> None:
     data, made = data_for(Task(name), labels), model(*ends)
     compile_model(made, data, "adam", 0.05, 1000)
     made.run_eagerly = True  # compiling the step takes longer than these steps
-    targets = data.targets(data.train)
+    targets = data.targets(data.train).y
     before, after = (
         made.fit(data.train.x, targets, epochs=epochs, verbose=0).history["loss"][-1]
         for epochs in (1, 60)

@@ -28,6 +28,22 @@ def test_a_built_in_model_has_an_output_for_each_part_of_a_task(name: str) -> No
     assert set(model.output_names) == {"digit", "box"}
 
 
+def test_several_inputs_are_joined_by_mlp_only() -> None:
+    shapes = {"past": (4, 2), "calendar": (3,)}
+    model = build_model(ModelTable("mlp"), shapes, 5)
+    assert {name: x.shape for name, x in model.input.items()} == {
+        name: (None, *shape) for name, shape in shapes.items()
+    }
+    assert model.output_shape == (None, 5)
+    both = build_model(ModelTable("mlp"), shapes, {"a": 5, "b": 2})
+    assert both.output_names == ["a", "b"]
+    for source in ("convnet", "autoencoder", "keras.applications.MobileNetV2"):
+        with pytest.raises(ModelError, match=f"{source} takes one input; the data has 2. Use mlp"):
+            build_model(ModelTable(source), shapes, 5)
+    with pytest.raises(ModelError, match="mlp takes one input; the data has 2. .* in a dict"):
+        build_model(ModelTable("mlp"), [(4,), (3,)], 5)
+
+
 def test_unet_names_the_sizes_it_takes() -> None:
     with pytest.raises(ModelError, match=r"multiples of 4. Received \(6, 8, 1\)"):
         build_model(ModelTable("unet"), (6, 8, 1), 2)

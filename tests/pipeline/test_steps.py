@@ -10,14 +10,25 @@ from tfprune.recipe import PruneTable, parse_recipe
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PolynomialDecay
 
 
-def test_the_last_batch_of_an_epoch_may_be_short() -> None:
+class Samples:
+    """A set of samples that is as long as it says."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def steps(self, size: int) -> int:
+        return -(-self.count // size)
+
+
+def test_an_epoch_has_the_steps_of_its_samples_or_those_given() -> None:
     recipe = parse_recipe({"train": {"batch_size": 10}, "prune": {}})
-    assert epoch_steps(recipe, recipe.prune, 95) == 10
+    assert epoch_steps(recipe, recipe.prune, Samples(95)) == 10
     recipe = parse_recipe({"prune": {}})
-    assert epoch_steps(recipe, recipe.prune, 128) == 2
+    assert epoch_steps(recipe, recipe.prune, Samples(128)) == 2
     given = {"train": {"steps_per_epoch": 7}, "prune": {}, "cluster": {"steps_per_epoch": 3}}
     recipe = parse_recipe(given)
-    assert [epoch_steps(recipe, table, 95) for table in (recipe.prune, recipe.cluster)] == [7, 3]
+    tables = (recipe.prune, recipe.cluster)
+    assert [epoch_steps(recipe, table, Samples(95)) for table in tables] == [7, 3]
 
 
 @pytest.mark.parametrize(

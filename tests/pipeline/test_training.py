@@ -83,6 +83,28 @@ def test_the_learning_rate_ends_at_zero(data: Dataset) -> None:
         assert float(made.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_dataset_that_ends_in_a_later_epoch_is_one_line(data: Dataset) -> None:
+    import tensorflow as tf
+
+    left = [10, 10]
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rows = data.train.rows(slice(left.pop() if training else None))
+        yield from ((rows.x[at : at + 10], rows.y[at : at + 10]) for at in range(0, len(rows), 10))
+
+    training = False
+    kinds = (tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int32))
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=kinds)
+    streamed = as_dataset((dataset, data.test.given), validation=0)
+    assert streamed.train.steps(10) == 5
+    assert len(streamed.train.head) == 48
+    training = True
+    with compiled(streamed) as made, pytest.raises(
+        DataError, match="^data: a dataset was expected to contain 5 elements but contained only 1;"
+    ):  # fmt: skip
+        fit(made, streamed, epochs=3, batch_size=10, task=Steps())
+
+
 def test_training_that_fails_says_so(data: Dataset) -> None:
     made = model()
     compile_model(made, data, "sgd", 1e30, 15)

@@ -16,6 +16,7 @@ SHAPES = {
     "digit_pixels": ((24, 24, 1), (24, 24)),
     "digit_traits": ((8, 8, 1), (3,)),
     "digits": ((8, 8, 1), ()),
+    "hourly_demand": ({"past": (48, 2), "weather": (12,), "calendar": (5,)}, (12,)),
 }
 
 
@@ -26,7 +27,7 @@ def test_recipes_name_every_set() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_set_is_the_same_each_time_and_its_task_is_seen(name: str) -> None:
     data = load_data(DataTable(name))
-    assert data.sha256() == load_data(DataTable(name)).sha256()
+    assert data.fingerprint()[0] == load_data(DataTable(name)).fingerprint()[0]
     shape, labels = SHAPES[name]
     assert data.input_shape == shape
     for split in data.splits.values():
@@ -51,6 +52,13 @@ def test_digits_with_boxes_are_tested_on_others_than_they_train_on() -> None:
     assert len(x) == 4 * 1348
     assert len(test) == 449
     assert (np.ptp(np.reshape(y["digit"], (-1, 4)), axis=1) == 0).all()
+
+
+def test_the_demand_of_the_next_hours_follows_that_of_the_past() -> None:
+    (x, y), (later, _) = builtin_data("hourly_demand", 0)
+    np.testing.assert_allclose(x["past"][12:, -12:, 0] + 5, y[:-12], atol=1e-6)
+    np.testing.assert_allclose(x["past"][12:, -12:, 1], x["weather"][:-12], atol=1e-6)
+    assert len(later["past"]) > 2000
 
 
 def test_anomalies_are_in_the_test_set_only() -> None:

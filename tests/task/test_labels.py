@@ -50,6 +50,11 @@ def test_labels_of_another_task_are_one_line(task, given, message) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_autoencoder_of_several_inputs_is_one_line() -> None:
+    with pytest.raises(DataError, match="data: autoencoder takes one input. Received 2"):
+        labels_for(Task("autoencoder"), np.zeros(4), {"a": X, "b": X}, "data")
+
+
 @pytest.mark.parametrize(
     ("task", "labels", "shape", "message"),
     [

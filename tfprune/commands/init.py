@@ -41,8 +41,8 @@ def write_recipe(arguments: argparse.Namespace) -> int:
         check_destination(out)
     check_model_file(Path(arguments.model))
     with native_output():
+        from tfprune.commands.first_recipe import first_recipe
         from tfprune.loading.load import load_model
-        from tfprune.pipeline.first_recipe import first_recipe
 
         model = load_model(arguments.model, allow_code=arguments.allow_code)
         folder = Path(out).parent if out else Path()

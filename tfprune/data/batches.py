@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfprune.data.data_forms import Forms, Parts, shape_of
-from tfprune.data.model_inputs import ModelInputs, check_numbers, leaves, mapped
+from tfprune.data.model_inputs import ModelInputs, check_numbers, leaves, mapped, told
 from tfprune.errors import DataError, OptionError
 
 BATCH_SIZE = 32
@@ -45,7 +45,7 @@ def read(
     Args:
         data: In any form of `data_forms`. A dataset or an iterable keeps its own batches.
         takes: The model's inputs; None: unknown.
-        option: The name of the argument, for error messages.
+        option: The name of the argument, or of the data with a colon, for error messages.
         size: Batch size, for arrays or single samples.
         labels: Whether labels are required, allowed, or allowed and ignored.
 
@@ -71,7 +71,7 @@ def read(
     for piece in pieces:
         count = _count(piece, option)
         if labels == "needed" and piece.labels is None:
-            raise DataError(f"{option}=: there are no labels; give (inputs, labels)")
+            raise DataError(f"{told(option)}: there are no labels; give (inputs, labels)")
         if count:
             yield _batch(piece, takes, option, first, count)
         first += count
@@ -134,8 +134,21 @@ def check_batch_size(size: Any) -> None:
         raise OptionError(f"batch_size: expected a whole number >= 1. Received {size!r}")
 
 
-def _empty(option: str) -> DataError:
-    return DataError(f"{option}= is empty: give at least one sample")
+class Empty(DataError):
+    """Data without a sample."""
+
+
+def _empty(option: str) -> Empty:
+    return Empty(f"{told(option)} is empty: give at least one sample")
+
+
+def first_batch(data: Any, option: str) -> int:
+    """Return the size of the first batch of data; 0 if its elements are single samples."""
+    forms = Forms(None, option)
+    for element in forms.elements(data):
+        batch, single = _as_batch(forms.parts(element), None)
+        return 0 if single else _count(batch, option)
+    raise _empty(option)
 
 
 def _cut(parts: Parts, takes: ModelInputs | None, option: str, size: int) -> Iterator[Parts]:
@@ -166,9 +179,17 @@ def _grouped(
 
 
 def _as_batch(parts: Parts, takes: ModelInputs | None) -> tuple[Parts, bool]:
-    """Return a batch, and whether it was a single sample, which the ranks of the inputs show."""
-    ranks = [len(one.shape) - 1 for one in takes.inputs] if takes else []
-    if not takes or [len(shape_of(array)) for array in parts.inputs] != ranks:
+    """Return a batch, and whether it was a single sample.
+
+    The ranks of the inputs show it; if they are unknown, labels that are single numbers do.
+    """
+    if takes is None:
+        labels = leaves(parts.labels)
+        single = all(label is not None and shape_of(label) == () for label in labels)
+    else:
+        ranks = [len(one.shape) - 1 for one in takes.inputs]
+        single = [len(shape_of(array)) for array in parts.inputs] == ranks
+    if not single:
         return parts, False
     return parts.mapped(lambda leaf: np.asarray(leaf)[None]), True
 
@@ -177,7 +198,7 @@ def _stacked(samples: Sequence[Parts], option: str) -> Parts:
     """Return batches of one sample each, joined to one batch."""
     columns = [leaves(one.three) for one in samples]
     if len({tuple(leaf is None for leaf in column) for column in columns}) > 1:
-        raise DataError(f"{option}=: some samples have labels or weights and others do not")
+        raise DataError(f"{told(option)}: some samples have labels or weights and others do not")
     joined = iter([_joined(column, option) for column in zip(*columns, strict=True)])
     inputs, labels, weights = mapped(lambda _: next(joined), samples[0].three)
     return Parts(inputs, labels, weights, samples[0].named)
@@ -189,7 +210,9 @@ def _joined(arrays: Sequence[Any], option: str) -> Any:
         return None
     shapes = sorted({shape_of(array)[1:] for array in arrays})
     if len(shapes) > 1:
-        raise DataError(f"{option}=: samples of different shapes: {shapes}; pad them to one shape")
+        raise DataError(
+            f"{told(option)}: samples of different shapes: {shapes}; pad them to one shape"
+        )
     return np.concatenate(arrays)
 
 
@@ -200,7 +223,7 @@ def _batch(parts: Parts, takes: ModelInputs | None, option: str, first: int, cou
         inputs = takes.packed(takes.checked(inputs, option, numbers))
     else:
         for array in leaves(inputs):
-            check_numbers(array, option, f"{option}=", numbers)
+            check_numbers(array, option, told(option), numbers)
     return Batch(inputs, labels, weights, count, first, parts.named)
 
 
@@ -211,7 +234,7 @@ def _count(parts: Parts, option: str) -> int:
         shapes = [shape_of(leaf) for leaf in leaves(part) if leaf is not None]
         if () in shapes:
             raise DataError(
-                f"{option}=: expected arrays whose first axis is the batch. Received a single "
+                f"{told(option)}: expected arrays whose first axis is the batch. Received a single "
                 "number"
             )
         counts.append(sorted({shape[0] for shape in shapes}))
@@ -219,5 +242,5 @@ def _count(parts: Parts, option: str) -> int:
     if len(lengths) > 1:
         names = zip(("inputs", "labels", "weights"), counts, strict=True)
         found = ", ".join(f"{count} {name}" for name, part in names for count in part)
-        raise DataError(f"{option}=: expected arrays of one length. Received {found}")
+        raise DataError(f"{told(option)}: expected arrays of one length. Received {found}")
     return lengths.pop() if counts[0] else 0

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.data.model_inputs import ModelInputs, mapped
+from tfprune.data.model_inputs import ModelInputs, mapped, told
 from tfprune.errors import DataError, type_name
 
 ENDLESS = -1
@@ -72,7 +72,7 @@ class Forms:
             return data
         if not _takes_nothing(data):
             raise DataError(
-                f"{self.option}=: a function that returns samples must take no arguments"
+                f"{told(self.option)}: a function that returns samples must take no arguments"
             )
         return data()
 
@@ -89,8 +89,8 @@ class Forms:
         elif self.takes is None:
             if data and all(map(is_array, data)):
                 raise DataError(
-                    f"{self.option}=: the number of inputs of the model is unknown, so a list of "
-                    f"{len(data)} arrays may be inputs or batches: give ([…],) or iter([…])"
+                    f"{told(self.option)}: the number of inputs of the model is unknown, so a list "
+                    f"of {len(data)} arrays may be inputs or batches: give ([…],) or iter([…])"
                 )
             found = _is_numbers(data)
         elif len(self.takes.inputs) > 1:
@@ -110,23 +110,24 @@ class Forms:
             DataError: It has an unknown form, or is endless.
         """
         if data is None:
-            raise DataError(f"{self.option}=: the data is missing; {FORMS}")
+            raise DataError(f"{told(self.option)}: the data is missing; {FORMS}")
         items: Iterable[Any]
         # Iterating a keras.utils.PyDataset never ends; an endless one has no number of batches.
         counted = hasattr(data, "num_batches") or hasattr(data, "__len__")
         if counted and hasattr(data, "__getitem__") and not isinstance(data, Sequence):
-            count = data.num_batches if hasattr(data, "num_batches") else len(data)
+            count = announced_length(data)
             known = count is not None
-            items = (data[index] for index in (range(count) if known else itertools.count()))
+            numbers = itertools.count() if count is None else range(count)
+            items = (data[index] for index in numbers)
         elif isinstance(data, Iterable) and not isinstance(data, str | bytes | os.PathLike):
             cardinality = getattr(data, "cardinality", None)
             known = not callable(cardinality) or int(cardinality()) != ENDLESS
             items = data.as_numpy_iterator() if hasattr(data, "as_numpy_iterator") else data
         else:
-            raise DataError(f"{self.option}=: {FORMS}. Received {type_name(data)}")
+            raise DataError(f"{told(self.option)}: {FORMS}. Received {type_name(data)}")
         if not known and not endless:
             raise DataError(
-                f"{self.option}=: the data is endless (repeat()?): give a part, such as "
+                f"{told(self.option)}: the data is endless (repeat()?): give a part, such as "
                 "data.take(100)"
             )
         return items
@@ -140,7 +141,7 @@ class Forms:
         inputs, *rest = item if isinstance(item, tuple) and item else (item,)
         if len(rest) > 2:
             raise DataError(
-                f"{self.option}=: a tuple is (inputs,), (inputs, labels) or (inputs, labels, "
+                f"{told(self.option)}: a tuple is (inputs,), (inputs, labels) or (inputs, labels, "
                 f"weights). Received one of {len(item)}; give batches as a list, and "
                 f"{self._way_out()}"
             )
@@ -159,7 +160,7 @@ class Forms:
                 what = "; a tuple is (inputs, labels)" if isinstance(item, tuple) else ""
                 hint = f"{what}; give {self._way_out()}" if count > 1 else ""
                 raise DataError(
-                    f"{self.option}=: the model takes {count} input{'s' * (count > 1)}. "
+                    f"{told(self.option)}: the model takes {count} input{'s' * (count > 1)}. "
                     f"Received {len(inputs)}{hint}"
                 )
         if not self.labels:
@@ -177,7 +178,9 @@ class Forms:
         if is_array(inputs) or (one and (_is_numbers(inputs) or inputs == [])):
             return [self._array(inputs)]
         if not isinstance(inputs, list | tuple):
-            raise DataError(f"{self.option}=: {FORMS}. Received {type_name(inputs)} for inputs")
+            raise DataError(
+                f"{told(self.option)}: {FORMS}. Received {type_name(inputs)} for inputs"
+            )
         if one and _are_samples(inputs, len(takes.inputs[0].shape)):
             return [np.stack([np.asarray(sample) for sample in inputs])]
         return [self._array(part) for part in inputs]
@@ -208,8 +211,19 @@ class Forms:
             return np.asarray(thing)
         except ValueError:
             raise DataError(
-                f"{self.option}=: samples of different shapes in a list; pad them to one shape"
+                f"{told(self.option)}: samples of different shapes in a list; pad them to one shape"
             ) from None
+
+
+def announced_length(data: Any) -> int | None:
+    """Return the number of elements that data says it has; None if it does not."""
+    cardinality = getattr(data, "cardinality", None)
+    if callable(cardinality):
+        count = int(cardinality())
+        return count if count >= 0 else None
+    if hasattr(data, "num_batches"):
+        return None if data.num_batches is None else int(data.num_batches)
+    return len(data) if hasattr(data, "__len__") else None
 
 
 def is_array(thing: Any) -> bool:

@@ -6,9 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tfprune.errors import DataError, nearest
+from tfprune.errors import DataError, ModelError, nearest
 
 Shape = tuple[int | None, ...]
+
+
+def told(option: str) -> str:
+    """Return how errors name data: `data=` for an argument, else its own name, with a colon."""
+    return option if ":" in option else f"{option}="
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class ModelInputs:
         if unknown:
             faults.append(f"unknown input {unknown[0]!r}. {nearest(unknown[0], names)}")
         if faults:
-            raise DataError(f"{option}=: {'; '.join(faults)}")
+            raise DataError(f"{told(option)}: {'; '.join(faults)}")
         return [by_name[name] for name in names]
 
     def in_structure(self, given: Any) -> list[Any] | None:
@@ -76,7 +81,7 @@ class ModelInputs:
             shape, wanted = tuple(np.shape(array)), (None, *one.shape[1:])
             if not fits(shape, wanted):
                 raise DataError(
-                    f"{option}=: input {one.name!r}: expected a batch of shape {wanted}. "
+                    f"{told(option)}: input {one.name!r}: expected a batch of shape {wanted}. "
                     f"Received {shape}"
                 )
 
@@ -94,7 +99,7 @@ class ModelInputs:
         self.check_shapes(arrays, option)
         result = []
         for given, one in zip(arrays, self.inputs, strict=True):
-            where = f"{option}=: input {one.name!r}"
+            where = f"{told(option)}: input {one.name!r}"
             array = np.asarray(given)
             if one.dtype == "string":
                 result.append(array)
@@ -144,7 +149,7 @@ def check_numbers(
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         good = np.isfinite(array).reshape(len(array), -1).all(1)
         raise DataError(
-            f"{option}= holds NaN or infinity in sample {numbers[int(np.argmin(good))]}; "
+            f"{told(option)} holds NaN or infinity in sample {numbers[int(np.argmin(good))]}; "
             "clean the data first"
         )
 
@@ -180,6 +185,20 @@ def inputs_of(model: Any) -> ModelInputs | None:
         tuple(OneInput(one.name, tuple(one.shape), str(one.dtype)) for one in declared),
         tree.map_structure(lambda tensor: places[id(tensor)], structure),
     )
+
+
+def known_inputs(model: Any) -> ModelInputs:
+    """Return the inputs of a Keras model.
+
+    Raises:
+        ModelError: They are unknown.
+    """
+    takes = inputs_of(model)
+    if takes is None:
+        raise ModelError(
+            f"the model {model.name!r}: its inputs are unknown; build it on keras.Input"
+        )
+    return takes
 
 
 def inputs_of_specs(specs: Iterable[Any]) -> ModelInputs:

@@ -31,12 +31,12 @@ def set_all_seeds(seed: int) -> None:
     global_state.set_global_attribute("global_seed_generator", None)
 
 
-def batches_of_arrays(x: Any, y: Any, size: int, class_weight: Any = None) -> Any:
-    """Return the `tf.data.Dataset` of shuffled batches that `fit` makes of arrays.
+def batches_of_arrays(given: tuple[Any, ...], size: int, class_weight: Any = None) -> Any:
+    """Return the `tf.data.Dataset` of shuffled batches that `fit` makes of x, y and weights.
 
     3.10 on: `ArrayDataAdapter`.
     """
-    made = ArrayDataAdapter(x, y, batch_size=size, shuffle=True, class_weight=class_weight)
+    made = ArrayDataAdapter(*given, batch_size=size, shuffle=True, class_weight=class_weight)
     return made.get_tf_dataset()
 
 

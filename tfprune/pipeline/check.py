@@ -172,8 +172,7 @@ def _data(given: Any, stored: _Stored, task: Task | None) -> Any:
         return given
     if table is None:
         raise OptionError("a gate of accuracy needs labeled data; give an .npz with x and y")
-    test = load_data(table, task).test
-    return test.x, test.y
+    return load_data(table, task).test.given
 
 
 def _pair(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfprune.data.samples import Split
 from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import ModelError, OptionError, RecipeError, type_name
 from tfprune.measure.fidelity import measures_of
@@ -165,7 +166,7 @@ def prepare(
         dataset, optimizer, notes = _compiled(model, dataset, fixed=wanted is not None)
     _check_task(recipe, dataset)
     if recipe.prune is not None:
-        schedule_of(recipe.prune, epoch_steps(recipe, recipe.prune, len(dataset.train)))
+        schedule_of(recipe.prune, epoch_steps(recipe, recipe.prune, dataset.train))
     place = Path(out) if out is not None else None
     return Job(model, recipe, dataset, place, resume, optimizer, notes, wanted is not None)
 
@@ -181,7 +182,9 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
     strategy = make_strategy(wanted)
     job = _with_its_model(job)
     check_trainings(job.recipe, job.data)
-    identity = {"data": job.data.sha256()}
+    sha256, notes = job.data.fingerprint()
+    notes = (*job.notes, *notes)
+    identity = {"data": sha256}
     if origin := _origin(job):
         identity["model"] = origin
     if told := _told_task(job):
@@ -214,7 +217,7 @@ def carry_out(job: Job, progress: Progress = SILENT) -> Result:
                 lambda: _begin(job),
                 shown,
                 job.optimizer,
-                job.notes,
+                notes,
                 strategy,
             )
             folder.stage(name, files, lambda run=run, work=work: work(run))  # type: ignore[misc]
@@ -265,9 +268,14 @@ def _check_complete(recipe: Recipe, model: Any, data: Any) -> None:
 
 
 def _check_task(recipe: Recipe, data: Dataset) -> None:
-    """Raise if the labels cannot be learned, or a gate is not for the task's metric."""
-    if recipe.train or recipe.prune or recipe.cluster or (recipe.shrink and recipe.shrink.epochs):
-        check_learnable(data.task, data.train.y, data.name)
+    """Raise if the labels cannot be learned, or a gate is not for the task's metric.
+
+    The first labels of a stream do not tell whether others are alike.
+    """
+    trained = recipe.train or recipe.prune or recipe.cluster
+    known = isinstance(data.train, Split) or data.task.name == "anomaly"
+    if known and (trained or (recipe.shrink and recipe.shrink.epochs)):
+        check_learnable(data.task, data.train.head.y, data.name)
     if recipe.gate is not None:
         check_direction(vars(recipe.gate), measures_of(data.task)[0])
 
@@ -276,7 +284,7 @@ def _compiled(model: Any, data: Dataset, *, fixed: bool) -> tuple[Dataset, Any, 
     """Return data for the task of a compiled model, its optimizer, and notes on its metrics."""
     from tfprune.pipeline.losses import compiled_with
 
-    found = compiled_with(model, (data.given or data).train.y)
+    found = compiled_with(model, (data.given or data).train.head.y)
     if found is None:
         return data, None, ()
     notes = [f"{name} of the compiled model: has no counterpart for files, and was not used"

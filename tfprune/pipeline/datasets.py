@@ -1,4 +1,4 @@
-"""Data sets of a run: arrays, checked before any work is done.
+"""Data sets of a run, checked before any work is done: arrays, or batches that are read.
 
 The test set is used for the final report only; calibration and validation use the rest.
 """
@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.data.model_inputs import leaves, mapped
+from tfprune.data.data_forms import is_array
+from tfprune.data.feed import in_order
+from tfprune.data.model_inputs import ModelInputs, OneInput, fits, leaves, mapped
+from tfprune.data.samples import Split, as_arrays, checked
+from tfprune.data.streams import Convert, Mapped, Stream
 from tfprune.errors import DataError, type_name
 from tfprune.recipe.builtin_data import builtin_data
 from tfprune.recipe.sources import is_file, is_function
@@ -26,42 +30,29 @@ GUESSED = "guessed from the labels"
 """The origin of a task that nobody has named."""
 
 
-@dataclass(frozen=True)
-class Split:
-    """Examples and their labels: `x[i]` has label `y[i]`; `y` is a dict for several outputs."""
-
-    x: NDArray
-    y: Any
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def first(self, count: int | None) -> "Split":
-        """Return the first `count` examples; None: all."""
-        return self.rows(slice(count))
-
-    def rows(self, rows: Any) -> "Split":
-        """Return some of the examples."""
-        return Split(self.x[rows], mapped(lambda labels: labels[rows], self.y))
+Set = Split | Stream
+"""The samples of one part of the data: arrays in memory, or batches that are read."""
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The train, validation and test sets of a run.
 
-    `origin` says where the task comes from; `given` has the labels as they were given.
+    `origin` says where the task comes from; `given` has the labels as they were given; `notes` are
+    for the report.
     """
 
-    train: Split
-    validation: Split | None
-    test: Split
+    train: Set
+    validation: Set | None
+    test: Set
     name: str = "data"
     task: Task = field(default_factory=Task)
     origin: str = GUESSED
     given: "Dataset | None" = None
+    notes: tuple[str, ...] = ()
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, Set]:
         """Return the splits, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
@@ -70,17 +61,21 @@ class Dataset:
     def classes(self) -> Any:
         """Return the number of outputs: the largest label plus one, or as many as labels.
 
-        It is a dict for several outputs.
+        It is a dict for several outputs. Of a stream, the first samples are looked at, and the
+        `class_names` that Keras gives a dataset of a folder.
         """
-        splits = self.splits.values()
-        widths = [width_of(self.task, split.y, split.x) for split in splits]
+        heads = [split.head for split in self.splits.values()]
+        widths = [width_of(self.task, head.y, head.x) for head in heads]
         if isinstance(widths[0], dict):
             return {name: max(width[name] for width in widths) for name in widths[0]}
-        return max(widths)
+        streams = [split.data for split in self.splits.values() if isinstance(split, Stream)]
+        return max(*widths, *(len(getattr(data, "class_names", ())) for data in streams))
 
-    def targets(self, split: Split) -> Any:
-        """Return what the outputs are trained towards: the labels, or the examples."""
-        return split.x if self.task.kind.from_inputs and not self.task.outputs else split.y
+    def targets(self, split: Set) -> Set:
+        """Return a set with what the outputs are trained towards: its labels, or its examples."""
+        if not self.task.kind.from_inputs or self.task.outputs:
+            return split
+        return _converted(split, self.name, lambda part, name: Split(part.x, part.x, part.w))
 
     def for_task(self, task: Task, origin: str) -> "Dataset":
         """Return this data with the labels as a task takes them.
@@ -89,22 +84,35 @@ class Dataset:
             DataError: One line, if the labels are not of the task.
         """
         raw = self.given or self
+
+        def convert(part: Split, name: str) -> Split:
+            return Split(part.x, labels_for(task, part.y, part.x, name), part.w)
+
         splits = {
-            title: Split(
-                split.x, labels_for(task, split.y, split.x, f"{self.name}: the {title} set")
-            )
+            title: _converted(split, f"{self.name}: the {title} set", convert)
             for title, split in raw.splits.items()
         }
         validation = splits.get("validation")
-        return Dataset(splits["train"], validation, splits["test"], self.name, task, origin, raw)
+        return replace(
+            self,
+            train=splits["train"],
+            validation=validation,
+            test=splits["test"],
+            task=task,
+            origin=origin,
+            given=raw,
+        )
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Return the shape of one example."""
-        return self.train.x.shape[1:]
+    def input_shape(self) -> Any:
+        """Return the shape of one example; a dict or list of shapes for several inputs."""
+        x = self.train.head.x
+        return mapped(lambda array: array.shape[1:], list(x) if isinstance(x, tuple) else x)
 
     def first(self, count: int | None) -> "Dataset":
         """Return a data set with the first `count` examples of each split."""
+        if count is None:
+            return self
         validation = self.validation.first(count) if self.validation else None
         return replace(
             self,
@@ -114,14 +122,19 @@ class Dataset:
             given=self.given.first(count) if self.given else None,
         )
 
-    def sha256(self) -> str:
-        """Return a hash of all examples and labels."""
+    def fingerprint(self) -> tuple[str, tuple[str, ...]]:
+        """Return a hash that identifies the data, and notes on what was not read for it.
+
+        It is of all samples of arrays; see `Stream.fingerprint` for others.
+        """
         digest = hashlib.sha256()
-        for name, split in self.splits.items():
-            for array in (split.x, *leaves(split.y)):
-                digest.update(f"{name} {array.shape} {array.dtype}".encode())
-                digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        told = {name: split.fingerprint(digest, name) for name, split in self.splits.items()}
+        notes = tuple(f"{name} set: {text}" for name, text in told.items() if text)
+        return digest.hexdigest(), notes
+
+
+def _converted(split: Set, name: str, convert: Convert) -> Set:
+    return split.converted(convert) if isinstance(split, Stream) else convert(split, name)
 
 
 def load_data(table: DataTable, task: Task | None = None, origin: str = "") -> Dataset:
@@ -161,12 +174,15 @@ def as_dataset(
     """Convert a user's data to a checked `Dataset`.
 
     Args:
-        data: `((x, y), (x_test, y_test))`, or with a validation pair in the middle, or a mapping
-            with the keys x_train, y_train, x_test, y_test and optionally x_validation,
-            y_validation. A pair may be a `tf.data.Dataset` of pairs, which is read into memory:
-            with a single label per element it has single examples, otherwise batches.
+        data: `(train, test)` or `(train, validation, test)`, or a mapping with the keys x_train,
+            y_train, x_test, y_test and optionally x_validation, y_validation, and w_train … for
+            weights. A set is `(x, y)` or `(x, y, weights)`, with a dict or list of arrays for
+            several inputs and a dict for several outputs; memory-mapped arrays are read in
+            batches. Or it is a `tf.data.Dataset`, a `keras.utils.PyDataset`, or another iterable
+            or function of these in the forms of `data_forms`, which is read again for every pass.
         name: Its name in errors.
-        validation: Fraction of the training pair used for validation, if no pair is given for it.
+        validation: Fraction of the training set used for validation, if none is given; only of
+            arrays.
         seed: Seed of that split.
         scale: Factor for all examples.
         task: The task. None: the labels of the train set show it.
@@ -177,57 +193,64 @@ def as_dataset(
     """
     if isinstance(data, Dataset):
         return data if task is None else data.for_task(task, origin)
-    parts = [_pair(part, name) for part in _parts(data, name)]
+    parts = _parts(data, name)
     titles = ("train", "test") if len(parts) == 2 else ("train", "validation", "test")
     splits = {
-        title: _checked(x, y, f"{name}: the {title} set", scale)
-        for title, (x, y) in zip(titles, parts, strict=True)
+        title: _as_set(part, f"{name}: the {title} set", scale)
+        for title, part in zip(titles, parts, strict=True)
     }
-    for title, split in splits.items():
-        if split.x.shape[1:] != splits["train"].x.shape[1:]:
-            raise DataError(
-                f"{name}: the {title} set has examples of shape {split.x.shape[1:]}, the train "
-                f"set of shape {splits['train'].x.shape[1:]}. Give both the same shape."
-            )
+    _check_alike(splits, name)
+    notes: tuple[str, ...] = ()
+    train = splits["train"]
     if "validation" not in splits and validation > 0:
-        splits["validation"], splits["train"] = _cut(splits["train"], validation, seed, name)
-    raw = Dataset(splits["train"], splits.get("validation"), splits["test"], name)
+        if isinstance(train, Stream) and not isinstance(train.data, Mapped):
+            notes = ("validation: none; give (train, validation, test), as a stream is not split",)
+        else:
+            splits["validation"], splits["train"] = _cut(train, validation, seed, name)
+    raw = Dataset(splits["train"], splits.get("validation"), splits["test"], name, notes=notes)
     if task is None:
-        task, origin = guess_task(raw.train.y), GUESSED
+        task, origin = guess_task(raw.train.head.y), GUESSED
     return raw.for_task(task, origin)
 
 
-def check_for_model(
-    data: Dataset, shape: tuple[int | None, ...], dtype: str, outputs: Any, model: str
-) -> None:
-    """Raise unless data fits a model with this input, and outputs.
+def check_for_model(data: Dataset, takes: ModelInputs, outputs: Any, model: str) -> None:
+    """Raise unless data fits a model with these inputs, and outputs.
 
-    `outputs` is a number of classes, the shape of the output, or a dict of shapes.
+    `outputs` is a number of classes, the shape of the output, or a dict of shapes. Of a stream,
+    the first samples are checked; see `check_batch` for the others.
     """
-    fits = len(shape) == len(data.input_shape) and all(
-        wanted is None or wanted == found
-        for wanted, found in zip(shape, data.input_shape, strict=True)
-    )
-    if not fits:
-        raise DataError(
-            f"{data.name}: examples have shape {data.input_shape}, {model} takes {shape}. "
-            "Reshape or resize the data, or choose another model."
-        )
-    given = data.train.x.dtype.name
-    if ("float" in dtype) != ("float" in given):
-        raise DataError(
-            f"{data.name}: examples are {given}, {model} takes {dtype}. "
-            "Convert them, or set data.scale to convert integers to floats."
-        )
     for title, split in data.splits.items():
         name = f"{data.name}: the {title} set"
-        shapes = (None, outputs) if isinstance(outputs, int) else outputs
-        if isinstance(shapes, dict):
-            for output, part in data.task.outputs.items():
-                where = f"{model} for output {output!r}"
-                check_output(part, split.y[output], shapes[output], name, where)
-        else:
-            check_output(data.task, data.targets(split), shapes, name, model)
+        check_batch(data, data.targets(split).head, takes, outputs, name, model)
+
+
+def check_batch(
+    data: Dataset, batch: Split, takes: ModelInputs, outputs: Any, name: str, model: str
+) -> None:
+    """Raise unless some samples, whose labels are targets, fit a model; see `check_for_model`."""
+    for array, one in zip(in_order(batch.x, takes, name), takes.inputs, strict=True):
+        _check_input(array, one, name, model, several=len(takes.inputs) > 1)
+    shapes = (None, outputs) if isinstance(outputs, int) else outputs
+    if isinstance(shapes, dict):
+        for output, part in data.task.outputs.items():
+            where = f"{model} for output {output!r}"
+            check_output(part, batch.y[output], shapes[output], name, where)
+    else:
+        check_output(data.task, batch.y, shapes, name, model)
+
+
+def _check_input(array: NDArray, one: OneInput, name: str, model: str, *, several: bool) -> None:
+    takes = f"{model} takes {{}}" + (f" for input {one.name!r}" if several else "")
+    if not fits(array.shape[1:], one.shape[1:]):
+        raise DataError(
+            f"{name}: examples have shape {array.shape[1:]}, {takes.format(one.shape[1:])}. "
+            "Reshape or resize the data, or choose another model."
+        )
+    if ("float" in one.dtype) != ("float" in array.dtype.name):
+        raise DataError(
+            f"{name}: examples are {array.dtype}, {takes.format(one.dtype)}. "
+            "Convert them, or set data.scale to convert integers to floats."
+        )
 
 
 def _parts(data: Any, name: str) -> list[Any]:
@@ -243,85 +266,72 @@ def _parts(data: Any, name: str) -> list[Any]:
         given = [key for key in middle if key in data]
         if len(given) == 1:
             raise DataError(f"{name}: {given[0]} alone. Give both of {', '.join(middle)}, or none.")
-        keys = needed[:2] + given + needed[2:]
-        return [(data[x], data[y]) for x, y in zip(keys[::2], keys[1::2], strict=True)]
+        titles = ["train", *(["validation"] if given else []), "test"]
+        return [tuple(data[f"{key}_{title}"] for key in "xyw" if f"{key}_{title}" in data)
+                for title in titles]  # fmt: skip
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         if all(hasattr(part, "dtype") for part in data):
             raise DataError(f"{name}: one pair (x, y); give ((x, y), (x_test, y_test)).")
         return list(data)
     raise DataError(
-        f"{name}: expected (train, test) or (train, validation, test), each a pair (x, y) or a "
-        f"tf.data.Dataset, or a mapping with x_train, y_train, x_test, y_test. "
-        f"Received {type_name(data)}."
+        f"{name}: expected (train, test) or (train, validation, test), each {SETS}; or a mapping "
+        f"with x_train, y_train, x_test, y_test. Received {type_name(data)}."
     )
 
 
-def _pair(part: Any, name: str) -> tuple[Any, Any]:
-    if hasattr(part, "as_numpy_iterator"):
-        elements = list(part.as_numpy_iterator())
-        if not elements:
-            raise DataError(f"{name}: a tf.data.Dataset has no elements. Give at least one.")
-        if not isinstance(elements[0], tuple) or len(elements[0]) != 2:
-            raise DataError(f"{name}: a tf.data.Dataset must have pairs (x, y).")
-        labels = [leaves(y) for _, y in elements]
-        join = np.stack if np.ndim(labels[0][0]) == 0 else np.concatenate
-        columns = iter([join(column) for column in zip(*labels, strict=True)])
-        y = mapped(lambda _: next(columns), elements[0][1])
-        return join([x for x, _ in elements]), y
-    if isinstance(part, tuple | list) and len(part) == 2:
-        return part[0], part[1]
-    raise DataError(
-        f"{name}: expected a pair (x, y) or a tf.data.Dataset of pairs. Received {type_name(part)}."
-    )
+SETS = "(x, y), (x, y, weights), or a dataset or another iterable of these"
 
 
-def _checked(x: Any, y: Any, name: str, scale: float) -> Split:
-    x, y = np.asarray(x), mapped(np.asarray, y) if isinstance(y, Mapping) else np.asarray(y)
-    arrays = [("examples", x), *(("labels", labels) for labels in leaves(y))]
-    for what, array in arrays:
-        if array.dtype == object or array.dtype.kind not in "fiub":
+def _as_set(part: Any, name: str, scale: float) -> Set:
+    if isinstance(part, Mapping) or is_array(part):
+        raise DataError(f"{name}: expected {SETS}. Received {type_name(part)}.")
+
+    def convert(batch: Split, name: str) -> Split:
+        return checked(batch, name, scale)
+
+    batches = isinstance(part, list) and all(isinstance(one, tuple) for one in part)
+    if not isinstance(part, tuple | list) or batches:
+        return Stream.of(part, name).converted(convert)
+    if len(part) not in (2, 3):
+        raise DataError(f"{name}: expected {SETS}. Received {len(part)} parts.")
+    split = Split(*part)
+    if any(isinstance(leaf, np.memmap) for leaf in leaves(split.three)):
+        return Stream(Mapped.of(as_arrays(split, name)), name).converted(convert)
+    return convert(split, name)
+
+
+def _check_alike(splits: Mapping[str, Set], name: str) -> None:
+    """Raise unless arrays have examples of one shape; those of streams may be open."""
+    train = splits["train"]
+    for title, split in splits.items():
+        if isinstance(train, Stream) or isinstance(split, Stream):
+            continue
+        one, other = ([a.shape[1:] for a in leaves(part.x)] for part in (train, split))
+        if one != other:
             raise DataError(
-                f"{name}: {what} of type {array.dtype}; expected numbers, in arrays of one shape."
+                f"{name}: the {title} set has examples of shape {_shown(other)}, the train set of "
+                f"shape {_shown(one)}. Give both the same shape."
             )
-    for array in leaves(y):
-        if x.ndim == 0 or array.ndim == 0 or len(x) == 0:
-            shapes = f"{x.shape} and {array.shape}"
-            raise DataError(f"{name} is empty: {shapes}. Give at least one example.")
-        if len(x) != len(array):
-            raise DataError(
-                f"{name}: {len(x)} examples but {len(array)} labels. Give as many of each."
-            )
-    for what, array in arrays:
-        _check_finite(array, f"{name}: {what}")
-    # Bytes and 16-bit integers are images and sounds; wider integers may be tokens, and stay.
-    if scale != 1 or x.dtype == np.float64 or x.dtype.itemsize < 4:
-        x = x.astype(np.float32) * np.float32(scale)
-    return Split(x, y)
 
 
-def _check_finite(array: NDArray, name: str) -> None:
-    if array.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if bad.any():
-        first = int(np.argmax(bad))
-        kind = "NaN" if np.isnan(array[first]).any() else "infinity"
+def _shown(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _cut(split: Set, fraction: float, seed: int, name: str) -> tuple[Set, Set]:
+    """Return a random fraction of a set, and the rest."""
+    parts = len(split) if isinstance(split, Split) else len(split.data.starts)
+    count = max(round(fraction * parts), 1)
+    if count >= parts:
         raise DataError(
-            f"{name} hold {kind}, {int(bad.sum())} of {len(array)} are not finite, the first is "
-            f"number {first}. Drop or fill them."
-        )
-
-
-def _cut(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    count = max(round(fraction * len(split)), 1)
-    if count >= len(split):
-        raise DataError(
-            f"{name}: {len(split)} training examples are too few for a validation fraction of "
+            f"{name}: {parts} training examples are too few for a validation fraction of "
             f"{fraction:g}. Give more, or set data.validation = 0."
         )
-    order = np.random.default_rng(seed).permutation(len(split))
+    order = np.random.default_rng(seed).permutation(parts)
     aside, rest = order[:count], order[count:]
-    return split.rows(aside), split.rows(rest)
+    if isinstance(split, Split):
+        return split.rows(aside), split.rows(rest)
+    return split.with_chunks(np.sort(aside)), split.with_chunks(np.sort(rest))
 
 
 def read_npz(path: str, name: str) -> dict[str, NDArray]:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfprune.data.feed import packed
+from tfprune.data.model_inputs import known_inputs, leaves, mapped
 from tfprune.errors import OptionError
 from tfprune.keras_support.internals import to_snake_case
 from tfprune.keras_support.models import compile_options
@@ -230,13 +232,13 @@ def gives_probabilities(model: keras.Model, data: Dataset, output: str | None = 
     A single logit may be in [0, 1] by chance: much larger examples tell it.
     """
     task = data.task if output is None else data.task.outputs[output]
-    examples = data.train.x[:32]
+    examples = packed(data.train.head.first(32).x, known_inputs(model), data.name)
     outputs = _outputs(model, examples, output)
     inside = bool((outputs >= 0).all())
     if task.kind.form == "decisions" or outputs.shape[-1] == 1:
-        if examples.dtype.kind == "f":
-            large = _outputs(model, np.concatenate([LARGE * examples, -LARGE * examples]), output)
-            outputs = np.concatenate([outputs, large])
+        if any(array.dtype.kind == "f" for array in leaves(examples)):
+            large = [mapped(_times(factor), examples) for factor in (LARGE, -LARGE)]
+            outputs = np.concatenate([outputs, *(_outputs(model, x, output) for x in large)])
         return bool((outputs >= 0).all() and (outputs <= 1).all())
     return inside and np.allclose(outputs.sum(axis=-1), 1, atol=1e-2)
 
@@ -258,7 +260,11 @@ def task_of_model(model: keras.Model, data: Dataset) -> Task:
     return told(task, None)
 
 
-def _outputs(model: keras.Model, examples: np.ndarray, output: str | None) -> np.ndarray:
+def _times(factor: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: array * np.float32(factor) if array.dtype.kind == "f" else array
+
+
+def _outputs(model: keras.Model, examples: Any, output: str | None) -> np.ndarray:
     found = model(examples, training=False)
     if output is not None:
         place = output_names(model).index(output)

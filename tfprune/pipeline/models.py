@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfprune.data.model_inputs import known_inputs
 from tfprune.errors import ModelError, OptionError, nearest, type_name
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.recipe.sources import APPLICATIONS, is_file, is_function
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 BUILDERS: "Registry[Callable[..., keras.Model]]" = Registry("built-in model")
 """Functions `(input_shape, outputs, **options) -> keras.Model`."""
 
+Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""The shape of one example, or of each of several inputs."""
+
 Outputs = int | Mapping[str, int]
 """The number of outputs, or for several outputs, that of each."""
 
 
-def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: Outputs) -> "keras.Model":
+def build_model(table: ModelTable, input_shape: Shape, classes: Outputs) -> "keras.Model":
     """Build or load the model that a recipe names.
 
     The shape of one example and the number of classes are for models that are built to fit.
@@ -46,6 +50,13 @@ def build_model(table: ModelTable, input_shape: tuple[int, ...], classes: Output
         return load_model(source)
     if is_function(source):
         model = import_function(source)(**options)
+    elif source == "mlp" and isinstance(input_shape, Mapping):
+        model = _call(source, mlp, input_shape, classes, **options)
+    elif not isinstance(input_shape, tuple):
+        raise ModelError(
+            f"[model] {source} takes one input; the data has {len(input_shape)}. Use mlp, with the "
+            "inputs in a dict, or a function."
+        )
     elif source.startswith(APPLICATIONS):
         model = _application(source, table.weights, input_shape, classes, options)
     else:
@@ -61,24 +72,30 @@ def check_model(model: "keras.Model", data: Dataset) -> None:
     known = model.built and model.outputs
     names = list(getattr(model, "output_names", None) or ["output"]) if known else []
     several = bool(task.outputs) or task.name == "custom"
-    if len(model.inputs or ()) != 1 or not names or (len(names) > 1 and not several):
+    if not known or not model.inputs or (len(names) > 1 and not several):
         raise ModelError(
-            f"{name}: a run takes a built model with one input and one output, or a task for each "
-            "output: [task.outputs.NAME]. Compress others with tfprune.prune and tfprune.to_tflite."
+            f"{name}: a run takes a built model with one output, or a task for each output: "
+            "[task.outputs.NAME]. Compress others with tfprune.prune and tfprune.to_tflite."
         )
     missing = [output for output in task.outputs if output not in names]
     if missing:
         raise ModelError(f"{name}: has no output {missing[0]!r}. {nearest(missing[0], names)}")
-    shapes = {n: tuple(out.shape) for n, out in zip(names, model.outputs, strict=True)}
-    takes = model.inputs[0]
-    shape = tuple(takes.shape[1:])
     if not task.outputs and task.kind.form == "classes":
-        found = shapes[names[0]]
-        if len(found) != data.train.y.ndim + 1 or found[-1] is None:
-            wanted = ", ".join(["None", *["…"] * (data.train.y.ndim - 1), "classes"])
+        found = tuple(model.outputs[0].shape)
+        rank = data.train.head.y.ndim
+        if len(found) != rank + 1 or found[-1] is None:
+            wanted = ", ".join(["None", *["…"] * (rank - 1), "classes"])
             raise ModelError(f"{name}: output of shape {found}; {task.name} takes ({wanted}).")
-    outputs = shapes if task.outputs else shapes[names[0]]
-    check_for_model(data, shape, str(takes.dtype), outputs, name)
+    check_for_model(data, known_inputs(model), output_shapes(model, data), name)
+
+
+def output_shapes(model: "keras.Model", data: Dataset) -> Any:
+    """Return the shape of the output, or for a task with several outputs, a dict of shapes."""
+    if not data.task.outputs:
+        return tuple(model.outputs[0].shape)
+    return {
+        name: tuple(out.shape) for name, out in zip(model.output_names, model.outputs, strict=True)
+    }
 
 
 def _call(source: str, build: "Callable[..., Any]", *args: Any, **options: Any) -> Any:
@@ -153,34 +170,42 @@ def convnet(input_shape: tuple[int, ...], classes: Outputs, width: int = 32) -> 
 
 
 @BUILDERS.register("mlp")
-def mlp(input_shape: tuple[int, ...], classes: Outputs, width: int = 256) -> "keras.Model":
-    """Build dense layers of `width` and half as many units, and the logits, on any shape."""
+def mlp(input_shape: Shape, classes: Outputs, width: int = 256) -> "keras.Model":
+    """Build dense layers of `width` and half as many units, and the logits, on any shapes."""
     from keras import Input, layers
 
-    return _with_heads(
-        "mlp",
-        [
-            Input(input_shape),
-            layers.Flatten(name="flatten"),
-            layers.Dense(width, activation="relu", name="dense1"),
-            layers.Dense(width // 2, activation="relu", name="dense2"),
-        ],
-        classes,
-    )
+    body = [
+        layers.Dense(width, activation="relu", name="dense1"),
+        layers.Dense(width // 2, activation="relu", name="dense2"),
+    ]
+    if not isinstance(input_shape, Mapping):
+        flat = layers.Flatten(name="flatten")
+        return _with_heads("mlp", [Input(input_shape), flat, *body], classes)
+    inputs = {name: Input(shape, name=name) for name, shape in input_shape.items()}
+    parts = [layers.Flatten(name=f"flatten_{name}")(x) for name, x in inputs.items()]
+    return _on("mlp", inputs, layers.Concatenate(name="join")(parts), body, classes)
 
 
 def _with_heads(name: str, body: list[Any], outputs: Outputs) -> "keras.Model":
     """Return a model of layers in a row, and a dense layer for each output."""
-    from keras import Model, Sequential, layers
+    from keras import Sequential, layers
 
     if isinstance(outputs, int):
         return Sequential([*body, layers.Dense(outputs, name="logits")], name=name)
     first, *rest = body
-    last = first
-    for layer in rest:
+    return _on(name, first, first, rest, outputs)
+
+
+def _on(name: str, inputs: Any, last: Any, body: list[Any], outputs: Outputs) -> "keras.Model":
+    """Return a model of layers on a tensor, and a dense layer for each output."""
+    from keras import Model, layers
+
+    for layer in body:
         last = layer(last)
+    if isinstance(outputs, int):
+        return Model(inputs, layers.Dense(outputs, name="logits")(last), name=name)
     ends = {key: layers.Dense(count, name=key)(last) for key, count in outputs.items()}
-    return Model(first, ends, name=name)
+    return Model(inputs, ends, name=name)
 
 
 @BUILDERS.register("attention")

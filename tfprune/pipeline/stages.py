@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfprune.clustering.cluster import clustering_notes, strip_clustering
 from tfprune.deploy.tflite import to_tflite
@@ -106,6 +105,7 @@ class Run:
                 epochs=table.epochs,
                 batch_size=training.batch_size,
                 task=task,
+                seed=self.recipe.seed,
                 callbacks=callbacks,
                 folder=self.folder.training(stage),
                 options=table,
@@ -119,13 +119,16 @@ class Run:
 
     def epoch_steps(self, stage: str) -> int:
         """Return the number of optimizer steps in an epoch of a stage."""
-        return epoch_steps(self.recipe, getattr(self.recipe, stage), len(self.data.train))
+        return epoch_steps(self.recipe, getattr(self.recipe, stage), self.data.train)
 
-    def calibration(self) -> np.ndarray:
-        """Return training examples drawn at random, the same each time."""
-        count = min((self.recipe.quantize or QuantizeTable()).calibration, len(self.data.train))
-        order = np.random.default_rng(self.recipe.seed).permutation(len(self.data.train))
-        return self.data.train.x[np.sort(order[:count])]
+    def calibration(self) -> Any:
+        """Return training examples, the same each time; of arrays, drawn at random."""
+        count = (self.recipe.quantize or QuantizeTable()).calibration
+        return self.data.train.some(count, self.recipe.seed).given
+
+    def examples(self) -> Any:
+        """Return training examples for gradients."""
+        return self.data.targets(self.data.train.first(GRADIENT_EXAMPLES)).given
 
 
 def train(run: Run) -> Mapping[str, Any]:
@@ -172,12 +175,11 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
     pruned = table.after_pruning and run.recipe.prune is not None
     model = run.load("pruned.keras" if pruned else "baseline.keras")
     model = run.compile("shrink", model)
-    examples = run.data.train.first(GRADIENT_EXAMPLES)
     model, report = shrink_by(
         model,
         table,
-        data=(examples.x, run.data.targets(examples)),
-        repair=run.data.train.first(table.examples).x if table.examples else None,
+        data=run.examples(),
+        repair=run.data.train.first(table.examples).given if table.examples else None,
         seed=run.recipe.seed,
         progress=run.progress,
     )
@@ -202,8 +204,6 @@ def prune_model(run: Run) -> Mapping[str, Any]:
     model = run.load("shrunk.keras" if shrunk else "baseline.keras")
     model = run.compile("prune", model)
     schedule = schedule_of(table, run.epoch_steps("prune"))
-    examples = run.data.train.first(GRADIENT_EXAMPLES)
-    given = examples.x, run.data.targets(examples)
     prune(
         model,
         table.final_sparsity,
@@ -213,7 +213,7 @@ def prune_model(run: Run) -> Mapping[str, Any]:
         schedule=schedule,
         only=table.only,
         skip=table.skip,
-        data=given if SCORES[table.score].needs == "gradient" else None,
+        data=run.examples() if SCORES[table.score].needs == "gradient" else None,
         seed=run.recipe.seed,
     )
     after = last_update(schedule) // run.epoch_steps("prune") + 1
@@ -293,7 +293,7 @@ def _choosing(run: Run) -> dict[str, Any]:
     task = task_of_model(run.load("model.keras"), run.data)
     if task.name == "anomaly":  # only the test set has anomalies, so the outputs are compared
         return {**options, "task": task}
-    return {**options, "data": (seen.x, seen.y), "task": task}
+    return {**options, "data": seen.given, "task": task}
 
 
 def measure(run: Run) -> Mapping[str, Any]:
@@ -306,7 +306,7 @@ def measure(run: Run) -> Mapping[str, Any]:
     report = compare(
         {"baseline": entries[0]},
         {"model": entries[1]},
-        (run.data.test.x, run.data.test.y),
+        run.data.test.given,
         task=task_of_model(entries[0][1], run.data),
         device=table.device,
         threads=table.threads,
@@ -368,7 +368,7 @@ def write_report(run: Run) -> Mapping[str, Any]:
 def _task_notes(run: Run) -> list[str]:
     """Return where the task comes from, unless the recipe or the caller names it."""
     found = [f"task: {run.data.task.named}, {run.data.origin}"] if run.data.origin else []
-    return [*found, *run.notes]
+    return [*found, *run.data.notes, *run.notes]
 
 
 def _task_text(run: Run) -> str:

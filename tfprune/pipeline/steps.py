@@ -1,8 +1,7 @@
 """Conversion of a recipe's epochs to optimizer steps, without TensorFlow."""
 
 import dataclasses
-import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tfprune.errors import OptionError, RecipeError
 from tfprune.recipe.fitting import Fitting
@@ -37,10 +36,10 @@ def filled(recipe: Recipe, table: F) -> F:
     return dataclasses.replace(table, **{n: getattr(fitting(recipe), n) for n in unset})
 
 
-def epoch_steps(recipe: Recipe, table: Fitting, examples: int) -> int:
-    """Return the number of steps in one epoch of a table."""
+def epoch_steps(recipe: Recipe, table: Fitting, train: Any) -> int:
+    """Return the number of steps in one epoch of a table, on a set of samples."""
     steps = filled(recipe, table).steps_per_epoch
-    return steps or math.ceil(examples / fitting(recipe).batch_size)
+    return steps or train.steps(fitting(recipe).batch_size)
 
 
 def schedule_of(table: PruneTable, steps: int) -> PolynomialDecay | ConstantSparsity:

@@ -12,9 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfprune.data.feed import packed
+from tfprune.data.model_inputs import known_inputs
+from tfprune.data.streams import Stream
 from tfprune.errors import DataError, OptionError, TrainingError, type_name
 from tfprune.keras_support.trainer_internals import in_precision, several_workers
 from tfprune.pipeline.datasets import Dataset
+from tfprune.pipeline.feeding import Feeding, batches_of
 from tfprune.pipeline.losses import losses_of, output_names, task_of_model
 from tfprune.pipeline.steps import TRAINED, filled
 from tfprune.recipe.fitting import Fitting
@@ -23,7 +27,6 @@ from tfprune.recipe.user_code import import_function
 from tfprune.sparsity.masks import prunings_of
 from tfprune.sparsity.optimizers import updates_of
 from tfprune.task.scoring import Scoring, settled
-from tfprune.training.batches import repeated_batches
 from tfprune.training.optimizers import make_optimizer, make_rate
 from tfprune.training.resuming import Resumable
 from tfprune.utils.progress import Task
@@ -82,6 +85,7 @@ def fit(
     epochs: int,
     batch_size: int,
     task: Task,
+    seed: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     folder: Path | None = None,
     options: Fitting | None = None,
@@ -96,6 +100,7 @@ def fit(
         epochs: The most epochs.
         batch_size: Examples per step.
         task: Receives the progress.
+        seed: Shuffles memory-mapped arrays; other streams keep their batches and their order.
         callbacks: Callbacks after those of the options.
         folder: The training is stored there after each epoch, and goes on with what is there.
         options: How it is trained.
@@ -104,7 +109,8 @@ def fit(
 
     Raises:
         TrainingError: The loss is not finite, or the user's function did not train.
-        OptionError, DataError: The options do not fit the data.
+        OptionError, DataError: The options do not fit the data, or a batch of a stream does not
+            fit the model.
     """
     options = options or Fitting()
     early = _early_stopping(options, data, batch_size, first_scored)
@@ -115,7 +121,7 @@ def fit(
         if options.fit is not None:
             import_function(options.fit)(model, data, [resumable], **given)
         else:
-            _fit(model, data, options, resumable, given)
+            _fit(model, data, options, resumable, given, seed)
     if not resumable.curves:
         raise TrainingError(
             f"{options.fit} trained no epoch: it called on_epoch_end of none of the callbacks. "
@@ -132,25 +138,20 @@ def _fit(
     options: Fitting,
     resumable: Resumable,
     given: dict[str, Any],
+    seed: int,
 ) -> None:
-    x, y, size = data.train.x, data.targets(data.train), given["batch_size"]
+    feeding = Feeding(model, data, given["batch_size"], seed)
     weights = class_weights(options.class_weight, data)
-    if options.steps_per_epoch is not None:
-        done = resumable.epochs_done * options.steps_per_epoch
-        given = {"epochs": given["epochs"], "steps_per_epoch": options.steps_per_epoch}
-        x, y = repeated_batches(x, y, size, weights, done), None
-    elif weights is not None:
-        given = {**given, "class_weight": weights}
-    validation = (data.validation.x, data.targets(data.validation)) if data.validation else None
-    model.fit(
-        x,
-        y,
-        validation_data=validation,
-        validation_batch_size=size,
+    if weights is not None and data.train.head.w is not None:
+        raise DataError(f"class_weight: {data.name} has weights of samples. Remove one of the two.")
+    steps, done = options.steps_per_epoch, resumable.epochs_done
+    train = feeding.repeated(steps, done, weights) if steps else feeding.train(done, weights)
+    feeding.fit(
+        **train,
+        **feeding.validation(),
+        epochs=given["epochs"],
         callbacks=[resumable],
         verbose=0,
-        shuffle=y is not None,
-        **given,
     )
 
 
@@ -190,15 +191,20 @@ def class_weights(given: Any, data: Dataset) -> dict[int, float] | None:
     """
     if given is None:
         return None
-    labels = data.train.y
+    labels = data.train.head.y
     if data.task.outputs or data.task.kind.form != "classes" or labels[0].size != 1:
         raise DataError(
             f"class_weight: {data.name} has labels of {data.task.named}; expected one class for "
             "each sample. Remove it, or weight the classes in a loss of your own."
         )
     count = max(int(data.classes), 2)
-    counts = np.bincount(labels.ravel().astype(int), minlength=count)
     if given == "balanced":
+        if isinstance(data.train, Stream):
+            raise DataError(
+                f"class_weight: {data.name} is read in batches, and its classes are not counted. "
+                "Give the weight of each class."
+            )
+        counts = np.bincount(labels.ravel().astype(int), minlength=count)
         return {
             label: len(labels) / (np.count_nonzero(counts) * float(max(n, 1)))
             for label, n in enumerate(counts)
@@ -249,9 +255,9 @@ class _Score(keras.callbacks.Callback):
         task = self._task = self._task or task_of_model(self.model, self._data)
         scoring: Scoring | None = None
         assert split is not None
-        for first in range(0, len(split), self._size):
-            batch = split.rows(slice(first, first + self._size))
-            found = self.model(batch.x, training=False)
+        takes, first = known_inputs(self.model), 0
+        for batch in batches_of(split, self._size):
+            found = self.model(packed(batch.x, takes, self._data.name), training=False)
             by_name = (
                 found
                 if isinstance(found, dict)
@@ -260,6 +266,7 @@ class _Score(keras.callbacks.Callback):
             outputs = {name: np.asarray(by_name[name], np.float32) for name in names}
             scoring = scoring or Scoring(settled(task, outputs))
             scoring.add(outputs, batch.y, batch.x, first)
+            first += len(batch)
         if logs is not None and scoring is not None:
             logs[SCORE] = scoring.values()[0]
 

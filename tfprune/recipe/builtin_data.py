@@ -1,4 +1,4 @@
-"""The data sets that recipes name: scikit-learn's, those made of its digits, and Keras's."""
+"""The data sets that recipes name: scikit-learn's, Keras's, and some that are made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -117,6 +117,43 @@ def digit_traits(seed: int) -> Pairs:
     return _split(images, np.stack(traits, 1).astype(np.float32), seed)
 
 
+HOURS, PAST, AHEAD = 9_000, 48, 12
+
+
+def hourly_demand(seed: int) -> Pairs:
+    """Return the demand of a town for power, made up: the next 12 hours from several inputs.
+
+    `past` is demand and temperature of the last 48 hours, `weather` the temperature of the next 12,
+    and `calendar` the hour and the day of the week on a circle, and whether it is a weekend. The
+    test set is the last quarter. Demand is in GW.
+    """
+    random, hour = np.random.default_rng(seed), np.arange(HOURS)
+    slow = np.convolve(random.normal(size=HOURS + 71), np.ones(72) / np.sqrt(72), "valid")
+    day, week = 2 * np.pi * hour / 24, 2 * np.pi * hour / 168
+    temperature = 12 + 9 * np.sin(week / 52) + 4 * np.sin(day - 2) + 3 * slow
+    weekend = (hour // 24) % 7 >= 5
+    rhythm = 5 - 1.2 * np.cos(day) - 0.5 * np.cos(2 * day) * ~weekend - 0.6 * weekend
+    heating = 0.12 * np.maximum(15 - temperature, 0) + 0.1 * np.maximum(temperature - 21, 0)
+    demand = rhythm + heating + 0.1 * random.normal(size=HOURS)
+    circles = [np.sin(day), np.cos(day), np.sin(week), np.cos(week), weekend]
+
+    now = np.arange(PAST, HOURS - AHEAD)
+    before, after = now[:, None] - np.arange(PAST, 0, -1), now[:, None] + np.arange(AHEAD)
+    warmth = (temperature - 12) / 8
+    x = {
+        "past": np.stack([demand[before] - 5, warmth[before]], -1).astype(np.float32),
+        "weather": warmth[after].astype(np.float32),
+        "calendar": np.stack(circles, -1)[now].astype(np.float32),
+    }
+    y = demand[after].astype(np.float32)
+    cut = round((1 - TEST_FRACTION) * len(now))
+    late = cut + PAST + AHEAD  # no hour is in both sets
+    return ({k: v[:cut] for k, v in x.items()}, y[:cut]), (
+        {k: v[late:] for k, v in x.items()},
+        y[late:],
+    )
+
+
 MADE: dict[str, Callable[[int], Pairs]] = {
     "diabetes": diabetes,
     "digit_anomalies": digit_anomalies,
@@ -124,6 +161,7 @@ MADE: dict[str, Callable[[int], Pairs]] = {
     "digit_pixels": digit_pixels,
     "digit_traits": digit_traits,
     "digits": digits,
+    "hourly_demand": hourly_demand,
 }
 
 

@@ -8,8 +8,9 @@ MODELS = ("attention", "autoencoder", "convnet", "mlp", "unet")
 
 MADE = (
     "diabetes", "digit_anomalies", "digit_boxes", "digit_pixels", "digit_traits", "digits",
+    "hourly_demand",
 )  # fmt: skip
-"""Part of scikit-learn, or made of its digits."""
+"""Part of scikit-learn, made of its digits, or computed."""
 
 DATASETS = ("cifar10", "cifar100", *MADE, "fashion_mnist", "mnist")
 """The others are keras.datasets, which download."""

@@ -44,6 +44,8 @@ def labels_for(task: Task, labels: Any, inputs: Any, name: str) -> Any:
             "[task.outputs.NAME]"
         )
     form = task.kind.form
+    if task.kind.from_inputs and isinstance(inputs, dict | list | tuple):
+        raise DataError(f"{name}: {task.name} takes one input. Received {len(inputs)}")
     if task.name == "autoencoder":
         return inputs
     if form == "classes" and "classification" in task.name:

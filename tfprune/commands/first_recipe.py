@@ -20,7 +20,7 @@ source = {source}
 
 [data]
 # An .npz with x_train, y_train, x_test and y_test; or package.module:function, which returns
-# ((x_train, y_train), (x_test, y_test)).
+# ((x_train, y_train), (x_test, y_test)), or two datasets. Several inputs are a dict of arrays.
 # {inputs}
 # {outputs}
 source = {data}
@@ -72,17 +72,11 @@ def first_recipe(model: keras.Model, source: str, data: str = "data.npz") -> str
         data: The source of the data, likewise.
 
     Raises:
-        ModelError: The model has not one input, or nothing of it can be removed or pruned.
+        ModelError: Nothing of the model can be removed or pruned.
 
     Example:
         Path("recipe.toml").write_text(first_recipe(model, "model.keras"))
     """
-    inputs = len(model.inputs or ())
-    if inputs != 1:
-        raise ModelError(
-            f"the model {model.name!r} has {inputs} inputs, and recipes take models with one; "
-            "use tfprune shrink, prune and convert"
-        )
     found = units(model)
     kernels, _ = find_kernels([model])
     if not found.groups and not kernels:

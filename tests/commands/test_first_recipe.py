@@ -1,10 +1,12 @@
 """The recipe that `tfprune init` writes; tests/commands/test_init.py reads it back."""
 
+import tomllib
+
 import keras
 import pytest
 
+from tfprune.commands.first_recipe import LISTED_GROUPS, first_recipe
 from tfprune.errors import ModelError
-from tfprune.pipeline.first_recipe import LISTED_GROUPS, first_recipe
 
 
 def chain(widths: list[int]) -> keras.Model:
@@ -30,8 +32,9 @@ def test_a_model_without_weights_has_nothing_to_do() -> None:
         first_recipe(model, "m.keras")
 
 
-def test_a_model_of_several_inputs_has_another_way() -> None:
+def test_a_model_of_several_inputs_is_described() -> None:
     inputs = [keras.Input((3,)), keras.Input((4,))]
     outputs = keras.layers.Dense(2)(keras.layers.Concatenate()(inputs))
-    with pytest.raises(ModelError, match="2 inputs, and recipes take models with one; use tfprune"):
-        first_recipe(keras.Model(inputs, outputs), "m.keras")
+    text = first_recipe(keras.Model(inputs, outputs), "m.keras")
+    assert "takes float32 of shape (3,), float32 of shape (4,)." in text
+    tomllib.loads(text)
