@@ -116,22 +116,22 @@ def _rebuilt(thing: Any) -> Any:
 
 
 def config_of(operation: Any) -> dict[str, Any]:
-    """Return the config of an operation, with regularizers and initializers that have none in it.
+    """Return the config of an operation, with regularizers of weights that have none in it.
 
     Scripts write them without `get_config`, which only saving needs. What penalizes the output of
     a layer is not among them: it may rely on the number of units.
     """
-    bases = (keras.regularizers.Regularizer, keras.initializers.Initializer)
+    base = keras.regularizers.Regularizer
     without = {
         key: value
         for key, value in vars(operation).items()
-        if key != "activity_regularizer"
-        and any(isinstance(value, b) and type(value).get_config is b.get_config for b in bases)
+        if isinstance(value, base) and type(value).get_config is base.get_config
     }
+    without.pop("activity_regularizer", None)
     try:
         for key in without:
             setattr(operation, key, None)
-        return {**operation.get_config(), **without}
+        return {**operation.get_config(), **{k.lstrip("_"): v for k, v in without.items()}}
     finally:
         for key, value in without.items():
             setattr(operation, key, value)

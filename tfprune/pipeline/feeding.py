@@ -33,13 +33,13 @@ class Feeding:
     """
 
     def __init__(self, model: keras.Model, data: Dataset, size: int, seed: int) -> None:
-        self._model, self._data, self._size, self._shuffle = model, data, size, seed
+        self._model, self._data, self._size, self._shuffle_seed = model, data, size, seed
         self._takes, self._outputs = known_inputs(model), output_shapes(model, data)
         self._failed: list[TfpruneError] = []
 
     def train(self, epochs_done: int, weights: ClassWeights) -> dict[str, Any]:
         """Return the arguments of `fit` for the training set, from an epoch on."""
-        given = self._given(self._data.train, self._shuffle, epochs_done)
+        given = self._given(self._data.train, self._shuffle_seed, epochs_done)
         whole = isinstance(given, tuple)
         arguments = self._arguments(given)
         if whole:
@@ -50,7 +50,7 @@ class Feeding:
 
     def repeated(self, steps: int, epochs_done: int, weights: ClassWeights) -> dict[str, Any]:
         """Return the arguments of `fit` for epochs of a number of steps, from an epoch on."""
-        given = self._given(self._data.train, self._shuffle, 0)
+        given = self._given(self._data.train, self._shuffle_seed, 0)
         if isinstance(given, tuple):
             batches, left = batches_of_arrays(given, self._size, weights), {}
         else:
