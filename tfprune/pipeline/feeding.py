@@ -33,7 +33,8 @@ class Feeding:
     """
 
     def __init__(self, model: keras.Model, data: Dataset, size: int, seed: int) -> None:
-        self._model, self._data, self._size, self._shuffle_seed = model, data, size, seed
+        self._model, self._data, self._size = model, data, size
+        self._shuffle_seed = seed
         self._takes, self._outputs = known_inputs(model), output_shapes(model, data)
         self._failed: list[TfpruneError] = []
 
