@@ -24,7 +24,11 @@ def test_plain_values_come_back_as_they_were(value: Any) -> None:
     assert arrays == []
 
 
-@pytest.mark.parametrize("value", [object(), {1: 2}, [print], np.array([None]), {3}], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), {1: 2}, [print], np.array([None]), {3}],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_not_plain_is_refused(value: Any) -> None:
     with pytest.raises(NotPlain):
         pack(value, [])
