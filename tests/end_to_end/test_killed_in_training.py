@@ -21,8 +21,8 @@ RECIPES = {
         "train.epochs": 1,
     },
     "shrink": {
-        "shrink.epochs": EPOCHS, "shrink.target": "{ macs = 0.5 }", "train.epochs": 1,
-        "prune.epochs": 1,
+        "shrink.epochs": EPOCHS, "shrink.target": "{ macs = 0.5 }", "shrink.round_to": 1,
+        "train.epochs": 1, "prune.epochs": 1, "prune.end_epoch": 1,
     },
 }  # fmt: skip
 FILES = {"prune": "pruned.keras", "shrink": "shrunk.keras"}
