@@ -82,7 +82,7 @@ def test_every_form_goes_through_every_stage(form: str, tmp_path: Path) -> None:
     data = FORMS[form](tmp_path)
     result = compress(make(), LONGER, (data, data), out=tmp_path / "run")
     dense, small = result.report.rows
-    assert min(dense.score, small.score) > 0.85
+    assert min(dense.score, small.score) > 0.8
     assert result.report.samples == 160
     assert check(tmp_path / "run", data=data, limits=Gate(max_drop=0.5)).score == small.score
     resumed = compress(make(), LONGER, (data, data), out=tmp_path / "run", resume=True)
