@@ -249,6 +249,7 @@ GRAPHS = [attention, states, states_both_ways, mask_zero, mask_given, nested,
           a_model_at_each_step, float_tokens, open_sizes]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("api", "over"), BOTH)
 @pytest.mark.parametrize("build", GRAPHS)
 def test_graphs_are_converted(api: Any, over: Callable[[Any], Any], build: Any) -> None:

@@ -18,6 +18,7 @@ def files(compared_folder: Path) -> list[str]:
     return [str(compared_folder / f"{scheme}.tflite") for scheme in ("float32", "int8")]
 
 
+@pytest.mark.slow
 def test_inspect_and_benchmark_print_without_loading_tensorflow(files: list[str]) -> None:
     done = call("inspect", files[1])
     assert done.returncode == 0, done.stderr

@@ -146,6 +146,7 @@ def readers(file) -> dict[str, tuple[bool, Callable[[Any], Any]]]:
     return {**READERS, "compare": (True, score)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [*READERS, "compare"])
 def test_every_form_of_data_gives_the_same_result(reader: str, readers, tmp_path) -> None:
     needs_labels, read = readers[reader]

@@ -21,6 +21,7 @@ def model(convnet) -> keras.Model:
     return tfprune.strip_pruning(tfprune.prune(pruned, 0.8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_scheme_makes_the_same_file_twice_and_it_agrees(name: str, model, images) -> None:
     scheme = SCHEMES[name]

@@ -19,6 +19,7 @@ def convert(model, scheme: str = "float32", **options) -> Artifact:
     return convert_one(model, scheme, Options(**options))
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_to_tflite(convnet, images, int8_file):
     found = convert(convnet, "int8", calibration=images)
     assert (found.bytes, found.report) == (int8_file.bytes, int8_file.report)
@@ -146,6 +147,7 @@ def test_a_mixed_float16_model_is_converted_in_full_precision_and_left_as_it_was
     assert set(report.ops) == {"FULLY_CONNECTED"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["float32", "int8"])
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 def test_recurrent_models_get_a_fixed_batch_and_are_unrolled_for_integers(cell, scheme):
@@ -356,6 +358,7 @@ def test_a_kernel_that_crashes_the_process_is_one_error():
         convert(model, scheme="int16x8", calibration=tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8"])
 def test_keras_2_models_are_converted_as_well(scheme):
     import tf_keras

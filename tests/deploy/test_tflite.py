@@ -16,6 +16,7 @@ from tfprune.runtime.schemes import SCHEMES
 L = keras.layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic", "int8", "int16x8"])
 def test_the_file_agrees_with_the_model_and_is_the_same_on_every_call(convnet, images, scheme):
     artifact = to_tflite(convnet, scheme=scheme, calibration=images)

@@ -112,6 +112,7 @@ MANY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "names"), MANY)
 def test_every_entrance_that_takes_files(count, names, tmp_path):
     """In a process of its own, whose memory is this alone; TFPRUNE_FUZZ_LOG goes on with a log."""

@@ -118,6 +118,7 @@ def test_attention_and_mlp_are_a_block_each() -> None:
     assert small(data).shape == (2, 12, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "blocks", "removable"),
     [("MobileNetV2", 10, 10), ("ResNet50", 16, 12), ("EfficientNetB0", 9, 9)],

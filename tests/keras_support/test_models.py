@@ -159,6 +159,7 @@ COPIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COPIES)
 def test_custom_losses_metrics_and_rates_are_copied(name: str) -> None:
     """They are not registered, so they cannot be copied by name."""

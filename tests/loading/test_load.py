@@ -63,6 +63,7 @@ def test_a_whole_file_loads(model: keras.Model, suffix: str, tmp_path: Path) -> 
     np.testing.assert_array_equal(load_model(path)(x), model(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.h5", "m.keras", "m"])
 def test_a_keras_2_file_is_converted(old_model: Any, name: str, tmp_path: Path) -> None:
     new = assert_loads_as(old_model, save(old_model, tmp_path / name))
@@ -190,6 +191,7 @@ def test_a_damaged_archive_is_refused(model: keras.Model, tmp_path: Path) -> Non
         load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["saved_model.pb", "keras_metadata.pb", "variables/variables.index"]
 )

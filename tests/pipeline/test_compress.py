@@ -33,6 +33,7 @@ FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files_and_nothing_else(finished: Result) -> None:
     assert finished.folder is not None
     assert {path.name for path in finished.folder.iterdir()} == FILES
@@ -204,6 +205,7 @@ def test_errors_are_raised_before_training(
     assert not log.exists() or "epoch" not in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["train", "prune"])
 def test_one_class_cannot_be_learned(tiny_data: Dataset, tmp_path: Path, table: str) -> None:
     train, test = tiny_data.train, tiny_data.test

@@ -44,6 +44,7 @@ LABELS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "custom"])
 def test_every_task_can_be_trained(name: str) -> None:
     """A loss that falls: the labels, the outputs and the loss fit each other."""

@@ -58,6 +58,7 @@ def test_layers_that_are_skipped_are_named(run: stages.Run) -> None:
     assert "not pruned: logits/kernel: left out by only= or skip=" in facts["notes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prune",
     [
@@ -84,6 +85,7 @@ def test_every_kind_of_pruning_runs(run: stages.Run, prune: dict) -> None:
     assert facts["sparsity"] == zeros / size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importance", ["l2", "taylor"])
 def test_units_are_removed_before_weights_are_pruned(run: stages.Run, importance: str) -> None:
     table = {"target": {"params": 0.5}, "importance": importance, "round_to": 2, "epochs": 2}

@@ -48,6 +48,7 @@ def test_a_net_of_the_right_shape_is_ready(scheme):
     assert "DENSIFY" in artifact.report.ops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

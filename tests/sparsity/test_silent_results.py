@@ -74,6 +74,7 @@ def test_implicit_masks_reach_the_layer_behind(peer, name) -> None:
     np.testing.assert_array_equal(tfprune.strip_pruning(tfprune.prune(model, 0.0))(ids), before)
 
 
+@pytest.mark.slow
 def test_the_default_frequency_prunes_in_a_short_training(peer) -> None:
     assert peer["default_frequency"] == {"constant": 0.0, "polynomial": 0.0}
     constant = tfprune.ConstantSparsity(0.5, 0)
@@ -344,6 +345,7 @@ def sequence(x):
     return keras.layers.Reshape((4, 2))(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_that_the_peer_refuses(peer, name) -> None:
     assert "Please initialize `Prune` with a supported layer" in peer["unsupported_layers"][name]

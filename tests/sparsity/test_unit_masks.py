@@ -44,6 +44,7 @@ def removed(report):
     return {change.name: change.before - change.after for change in report.groups}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.9])
 def test_exactly_the_masked_units_are_removed_afterwards(sparsity) -> None:
     model = tfprune.prune(residual_net(), sparsity, pattern="channel")

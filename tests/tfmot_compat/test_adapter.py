@@ -52,6 +52,7 @@ SCHEDULES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
 def test_every_schedule_prunes_a_model(schedule, expected) -> None:
     wrapped = tfprune.prune_low_magnitude(dense(), schedule)
@@ -446,6 +447,7 @@ def test_a_loop_for_the_peer_runs_with_only_its_import_changed(generation, tmp_p
     assert list(tmp_path.glob("metrics/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", [tf_keras, keras])
 def test_a_script_for_the_peer_runs_with_only_its_import_changed(generation, tmp_path) -> None:
     names = {"keras": generation, "x": X, "y": Y, "log_dir": str(tmp_path)}

@@ -17,6 +17,7 @@ def small(api=keras):
     return api.Sequential([api.layers.InputLayer((8,)), api.layers.Dense(12), api.layers.Dense(1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", clustering.CentroidInitialization)
 @pytest.mark.parametrize("aggregation", clustering.GradientAggregation)
 def test_a_script_for_the_toolkit_runs(tmp_path: Path, init, aggregation) -> None:

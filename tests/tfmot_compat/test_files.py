@@ -59,6 +59,7 @@ def through_a_file(model, path):
         return keras.models.load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [whole, by_layer, a_list, nested])
 @pytest.mark.parametrize(
     "options", [{}, {"block_size": (2, 1)}, {"sparsity_m_by_n": (2, 4)}], ids=str

@@ -119,6 +119,7 @@ def test_what_tensorflow_tells_a_notebook_of_its_folders_is_held_back(tmp_path, 
             logger.setLevel(level)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8"])
 @pytest.mark.parametrize("kind", [L.LSTM, L.GRU, L.SimpleRNN])
 def test_the_dropout_of_a_recurrent_layer_leaves_no_state_in_the_file(kind, scheme):

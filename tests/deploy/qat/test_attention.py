@@ -78,6 +78,7 @@ def test_the_file_is_what_was_trained_and_zeros_stay(trained, data):
     assert np.corrcoef(lighter.ravel(), expected.ravel())[0, 1] > 0.998
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_second_factors_are_trained_as_the_file_rounds_them(shared):
     keras.utils.set_random_seed(0)

@@ -169,6 +169,7 @@ def _stored(artifact):
         yield integers.reshape(1, -1), scales
 
 
+@pytest.mark.slow
 def test_new_rules_are_saved_and_loaded(ruled, tmp_path):
     _, aware, x = ruled
     aware.save(tmp_path / "m.keras")

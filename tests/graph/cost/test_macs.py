@@ -295,6 +295,7 @@ def test_other_models_are_refused() -> None:
         macs(tf_keras.Sequential())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     # ConvNeXt: 4.46 G as its paper says. The others are the sums over their convolutions.

@@ -57,6 +57,7 @@ def drift(model: Any, wanted: np.ndarray, x: np.ndarray) -> float:
     return float(np.mean((model.predict(x, verbose=0) - wanted) ** 2) / np.mean(wanted**2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "x"), [(convnet, IMAGES), (transformer, TOKENS)])
 def test_counts_are_exact_and_the_outputs_stay_nearer_than_by_magnitude(
     build: Any, x: np.ndarray
@@ -315,6 +316,7 @@ def test_other_objects_than_keras_3_models_are_refused() -> None:
         tfprune.prune_oneshot(tf.Module(), IMAGES, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "x"), [(convnet, IMAGES), (transformer, TOKENS)])
 def test_weights_are_few_multiples_of_a_step_of_their_output(build: Any, x: np.ndarray) -> None:
     model = build()

@@ -32,6 +32,7 @@ def test_a_gate_saves_and_loads(kind: str, tmp_path: Path) -> None:
     assert loaded.get_layer("g").penalty == 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rate", "penalty"), [("l1", 0.01, 0.3), ("hard_concrete", 0.1, 3.0)]
 )

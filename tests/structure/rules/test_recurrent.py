@@ -12,6 +12,7 @@ def words(length=6):
     return ids, kl.Embedding(13, 8, name="words")(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kl.SimpleRNN, kl.LSTM, kl.GRU])
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_stacked(check, sizes, kind, use_bias) -> None:
@@ -39,6 +40,7 @@ def test_bidirectional_side_by_side_keeps_both_equally_wide(check, sizes) -> Non
     assert (both.forward_layer.units, both.backward_layer.units) == (3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["sum", "mul", "ave"])
 def test_bidirectional_added(check, mode) -> None:
     ids, x = words()
@@ -131,6 +133,7 @@ def test_the_states_of_a_stack(check, sizes) -> None:
     check(model, ratios=(0.5,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["concat", "sum", None])
 def test_a_stack_of_cells_in_both_directions(check, mode) -> None:
     ids, x = words()
@@ -184,6 +187,7 @@ def test_stateful(sizes, both) -> None:
     assert abs(first - second).max() > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_gates_that_are_convolutions(check, sizes, rank) -> None:
     x = inputs = keras.Input((3, *(5,) * rank, 2))

@@ -43,6 +43,7 @@ def _model(k):
     return k.Model(inputs, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [keras, tf_keras])
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int16x8"])
 def test_volumes_are_pooled_and_convolved(k, scheme):
