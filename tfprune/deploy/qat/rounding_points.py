@@ -208,7 +208,8 @@ def takes_indices(operation: Any, graph: OperationGraph) -> bool:
     """Return whether an operation makes whole numbers of what it reads, such as tokens."""
     if isinstance(operation, keras.layers.Embedding):
         return True
-    return not any(value.dtype.startswith("float") for value in graph.outputs[operation.name])
+    cast = is_keras_operation(type(operation)) and type(operation).__name__ == "Cast"
+    return cast and not graph.outputs[operation.name][0].dtype.startswith("float")
 
 
 def has_range(operation: Any, folded: Container[str], graph: OperationGraph) -> bool:
