@@ -163,7 +163,8 @@ def peak_of(batches: int, folder: Path) -> tuple[int, int]:
     return peak, made
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     peak, _ = peak_of(8, tmp_path / "small")
     larger, made = peak_of(800, tmp_path / "large")  # 2.5 GB
