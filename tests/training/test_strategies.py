@@ -167,7 +167,7 @@ def test_two_workers_train_one_model_and_the_first_writes_it(tmp_path: Path, alo
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_worker_that_dies_is_one_clear_error_and_the_run_is_resumed(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first, second = workers(out, "20", "--slowly")
