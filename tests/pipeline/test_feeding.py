@@ -8,7 +8,7 @@ import pytest
 
 from tfprune.data.samples import Split
 from tfprune.pipeline.datasets import Dataset, as_dataset
-from tfprune.pipeline.feeding import Feeding, batches_of
+from tfprune.pipeline.feeding import Feeding
 
 X = np.arange(40, dtype="float32").reshape(10, 4)
 Y = np.arange(10) % 2
@@ -56,7 +56,7 @@ def test_classes_count_with_their_weights_in_every_form(data: Dataset) -> None:
 
 
 def test_a_set_is_read_in_batches_in_its_order(data: Dataset) -> None:
-    found = list(batches_of(data.train, 4))
+    found = list(data.train.batches(4))
     assert [len(batch) for batch in found] == [4, 4, 2]
     assert all(isinstance(batch, Split) for batch in found)
     np.testing.assert_array_equal(np.concatenate([batch.x for batch in found]), X)

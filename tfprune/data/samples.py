@@ -43,6 +43,11 @@ class Split:
         """Return the number of batches of a size."""
         return math.ceil(len(self) / size)
 
+    def batches(self, size: int) -> Iterator["Split"]:
+        """Yield batches of a size, in order."""
+        for start in range(0, len(self), size):
+            yield self.rows(slice(start, start + size))
+
     def first(self, count: int | None) -> "Split":
         """Return the first `count` examples; None: all."""
         return self.rows(slice(count))

@@ -1,7 +1,7 @@
 """The data of a training, as `fit` takes them: arrays whole, streams in batches."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -42,11 +42,12 @@ class Feeding:
         """Return the arguments of `fit` for the training set, from an epoch on."""
         given = self._given(self._data.train, self._shuffle_seed, epochs_done)
         whole = isinstance(given, tuple)
-        arguments = self._arguments(given)
+        arguments: dict[str, Any] = {"x": given}
         if whole:
-            arguments |= {"batch_size": self._size}
+            arguments = dict(zip(("x", "y", "sample_weight"), given, strict=False))
+            arguments["batch_size"] = self._size
         if weights is not None:
-            arguments |= {"class_weight": weights}
+            arguments["class_weight"] = weights
         return {**arguments, "shuffle": whole}
 
     def repeated(self, steps: int, epochs_done: int, weights: ClassWeights) -> dict[str, Any]:
@@ -94,18 +95,3 @@ class Feeding:
     def _check(self, batch: Split, name: str) -> None:
         model = f"the model {self._model.name!r}"
         check_batch(self._data, batch, self._takes, self._outputs, name, model)
-
-    @staticmethod
-    def _arguments(given: Any) -> dict[str, Any]:
-        if not isinstance(given, tuple):
-            return {"x": given}
-        return dict(zip(("x", "y", "sample_weight"), given, strict=False))
-
-
-def batches_of(split: Set, size: int) -> Iterator[Split]:
-    """Yield a set in batches, in order."""
-    if isinstance(split, Stream):
-        yield from split.batches(size)
-        return
-    for first in range(0, len(split), size):
-        yield split.rows(slice(first, first + size))

@@ -18,7 +18,7 @@ from tfprune.data.streams import Stream
 from tfprune.errors import DataError, OptionError, TrainingError, type_name
 from tfprune.keras_support.trainer_internals import in_precision, several_workers
 from tfprune.pipeline.datasets import Dataset
-from tfprune.pipeline.feeding import Feeding, batches_of
+from tfprune.pipeline.feeding import Feeding
 from tfprune.pipeline.losses import losses_of, output_names, task_of_model
 from tfprune.pipeline.steps import TRAINED, filled
 from tfprune.recipe.fitting import Fitting
@@ -256,7 +256,7 @@ class _Score(keras.callbacks.Callback):
         scoring: Scoring | None = None
         assert split is not None
         takes, first = known_inputs(self.model), 0
-        for batch in batches_of(split, self._size):
+        for batch in split.batches(self._size):
             found = self.model(packed(batch.x, takes, self._data.name), training=False)
             by_name = (
                 found
