@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -42,22 +43,15 @@ def _exact_norm(plain: Function) -> Function:
     return call
 
 
-def _fourier(axes: int) -> Callable[[Function], Function]:
-    """Return what makes the Fourier transform over the last axes from matrix products.
+def _fourier(x: Any, axes: int) -> tuple[Any, Any]:
+    """Return the Fourier transform over the last axes, from products with matrices.
 
     No file has complex numbers.
     """
-
-    def make(plain: Function) -> Function:
-        def transform(x: Any) -> Any:
-            real, imaginary = x
-            for axis in range(-1, -1 - axes, -1):
-                real, imaginary = _along(axis, real, imaginary)
-            return real, imaginary
-
-        return transform
-
-    return make
+    real, imaginary = x
+    for axis in range(-1, -1 - axes, -1):
+        real, imaginary = _along(axis, real, imaginary)
+    return real, imaginary
 
 
 def _along(axis: int, real: Any, imaginary: Any) -> tuple[Any, Any]:
@@ -94,6 +88,6 @@ def _zeros(plain: Function) -> Function:
 _FORMS: tuple[tuple[Any, str, Callable[[Function], Function]], ...] = (
     (keras.layers.LayerNormalization, "call", _exact_norm),
     (backend_numpy, "zeros_like", _zeros),
-    (fourier_transforms, "fft", _fourier(1)),
-    (fourier_transforms, "fft2", _fourier(2)),
+    (fourier_transforms, "fft", lambda plain: partial(_fourier, axes=1)),
+    (fourier_transforms, "fft2", lambda plain: partial(_fourier, axes=2)),
 )

@@ -111,8 +111,7 @@ def _taken(data: bytes) -> bytes:
     edited, reader = bytearray(data), Reader(data)
     graphs = reader.tables(reader.follow(0), 2)
     for graph, parsed in zip(graphs, parse(data).subgraphs, strict=True):
-        read = {index: op.name for op in reversed(parsed.ops) for index in op.inputs}
-        cast = {index for index, name in read.items() if name == "CAST"}
+        cast = {index for op in parsed.ops if op.name == "CAST" for index in op.inputs}
         cast -= {index for op in parsed.ops if op.name != "CAST" for index in op.inputs}
         for index, tensor in enumerate(reader.tables(graph, 0)):
             table = reader.table(tensor, 4)

@@ -156,11 +156,15 @@ def as_weight(value: Any, uses: Sequence[str]) -> Any:
 
 def in_own_range(value: Any) -> Any:
     """Return a weight with the 256 values of its range that the file has for it."""
-    fixed = ops.cast(ops.stop_gradient(value), "float32")
-    low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
     value32 = ops.cast(value, "float32")
-    rounded = tf.quantization.fake_quant_with_min_max_vars(fixed, low, high)
+    rounded = tf.quantization.fake_quant_with_min_max_vars(value32, *_own_limits(value))
     return ops.cast(value32 + ops.stop_gradient(rounded - value32), value.dtype)
+
+
+def _own_limits(weight: Any) -> tuple[Any, Any]:
+    """Return the ends of the range that the file has for a weight."""
+    fixed = ops.cast(ops.stop_gradient(weight), "float32")
+    return ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
 
 
 def never_trivial(value: Any) -> Any:
@@ -173,7 +177,6 @@ def never_trivial(value: Any) -> Any:
 
 def _as_row(table: Any, rows: Any) -> Any:
     """Return rows of a table as the file stores them: 256 values of its range."""
-    fixed = ops.cast(ops.stop_gradient(table), "float32")
-    low, high = ops.minimum(ops.min(fixed), 0.0), ops.maximum(ops.max(fixed), 1e-6)
-    rounded = tf.quantization.fake_quant_with_min_max_vars(ops.cast(rows, "float32"), low, high)
+    rows32 = ops.cast(rows, "float32")
+    rounded = tf.quantization.fake_quant_with_min_max_vars(rows32, *_own_limits(table))
     return ops.cast(rounded, rows.dtype)
