@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.end_to_end.resumed_runs import resumed_run
 from tfprune.loading.load import load_model
 
 SETTINGS = [
@@ -29,15 +29,7 @@ STAGES = ["train", "baseline", "prune", "quantize", "measure", "report"]
 
 def start(out: Path) -> subprocess.Popen:
     """Begin the run in `out`, or go on with it."""
-    words = [word for setting in SETTINGS for word in ("--set", setting)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tfprune.cli", "run", "quickstart", *words, "--out", str(out),
-         "--resume"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    return resumed_run(out, SETTINGS)
 
 
 def state(out: Path) -> dict[str, Any]:

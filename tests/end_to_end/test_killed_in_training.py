@@ -5,13 +5,13 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.end_to_end.resumed_runs import resumed_run
 from tfprune.loading.load import load_model
 
 EPOCHS = 60
@@ -35,15 +35,7 @@ COMMON = {
 
 def start(stage: str, out: Path) -> subprocess.Popen:
     settings = {**COMMON, **RECIPES[stage]}
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tfprune.cli", "run", "quickstart", *words, "--out", str(out),
-         "--resume"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )  # fmt: skip
+    return resumed_run(out, [f"{key}={value}" for key, value in settings.items()])
 
 
 def epochs_done(stage: str, out: Path) -> list[int]:
