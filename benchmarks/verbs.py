@@ -26,7 +26,8 @@ from cells import read, store
 from harness import publish
 from verb_cells import SPARSITY, VERBS, cells_of
 
-from tfprune.workers.pool import ChildError, stream_job
+from tfprune.workers.pool import MODULE, ChildError, stream_job
+from tfprune.workers.process import module_command
 
 Key = tuple[str, str]
 Cells = dict[Key, dict[str, Any]]
@@ -61,9 +62,11 @@ def kind_of(cell: dict[str, Any]) -> str:
 def outcomes(keys: Sequence[Key], limit_s: float) -> Iterator[dict[str, Any]]:
     """Yield cells; one that ends the child process or takes too long is a fault."""
     left = list(keys)
+    # Of this kind, a child may take as much memory as a training needs.
+    command = module_command(MODULE, "converter")
     while left:
         try:
-            for cell in stream_job(cells_of, left[:A_CHILD], limit_s=limit_s):
+            for cell in stream_job(cells_of, left[:A_CHILD], limit_s=limit_s, command=command):
                 left.pop(0)
                 yield cell
             continue

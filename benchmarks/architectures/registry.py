@@ -57,20 +57,34 @@ class Architecture:
 
 
 def settle(model: keras.Model, x: Any) -> None:
-    """Give BatchNormalization the statistics of some inputs, as training would.
+    """Give BatchNormalization the statistics of some inputs, as training would; frozen ones too.
 
     With those it starts from, random weights make the outputs of a deep network all but zero.
     """
+
+    def watch(norm: keras.layers.BatchNormalization) -> None:
+        call = norm.call
+
+        def settled(inputs: Any, **options: Any) -> Any:
+            kept = [
+                axis for axis in range(len(inputs.shape)) if axis != norm.axis % len(inputs.shape)
+            ]
+            mean, variance = keras.ops.moments(inputs, kept)
+            norm.moving_mean.assign(mean)
+            norm.moving_variance.assign(variance)
+            return call(inputs, **options)
+
+        norm.call = settled
+
     flat = list(model._flatten_layers())
     norms = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
-    model(x, training=True)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+        watch(norm)
+    model(x, training=False)
+    for norm in norms:
+        del norm.call
 
 
 ARCHITECTURES: dict[str, Architecture] = {}

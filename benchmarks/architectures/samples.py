@@ -8,11 +8,14 @@ import numpy as np
 from architectures.registry import Architecture, Whole, settle
 from tfprune.data.model_comparison import random_input
 
+SETTLED_ON = 24
+"""Samples whose statistics BatchNormalization has."""
+
 
 def build(one: Architecture, seed: int = 0) -> keras.Model:
     """Return the built model, of random weights; a subclassed one is built by a call."""
     keras.utils.set_random_seed(seed)
-    model, x = one.make(), samples(one, 8, seed)
+    model, x = one.make(), samples(one, SETTLED_ON, seed)
     if not getattr(model, "inputs", None):
         model(x)
     settle(model, x)
