@@ -22,9 +22,9 @@ from tfprune.deploy.converter.rewrites.rewrite import rewrite_for_onnx
 from tfprune.deploy.onnx.convert import convert_onnx_job
 from tfprune.deploy.onnx.layout import products
 from tfprune.deploy.qat.quantize_aware import is_quantize_aware, strip_quantization
+from tfprune.deploy.verify.causes import batch_matters
 from tfprune.deploy.verify.parity import check_agreement, parity
 from tfprune.deploy.verify.reference import (
-    batch_matters,
     check_path,
     draw,
     file_outputs,

@@ -2,14 +2,13 @@
 
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples, random_samples
-from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.errors import ModelError, OptionError
 from tfprune.graph.model_signature import Interface, generation
 from tfprune.runtime.artifact import report_path
@@ -23,8 +22,6 @@ _RANDOM_SAMPLES = 8
 # Tried one after the other: what a model reduces may have nothing left of a short sequence.
 _OPEN_SIZES = (8, 32, 128, 512)
 _COMPARED_SAMPLES = 32
-# What the sizes of batches change in the last digits.
-_SAME = 1e-3
 
 
 def draw(face: Interface, data: Any, notes: list[str]) -> tuple[Samples, str]:
@@ -77,22 +74,6 @@ def some(samples: Samples) -> Samples:
     count = len(next(iter(samples.values())))
     index = np.linspace(0, count - 1, min(count, _COMPARED_SAMPLES)).round().astype(int)
     return {name: array[index] for name, array in samples.items()}
-
-
-def batch_matters(face: Interface, samples: Samples, expected: Mapping[str, np.ndarray]) -> str:
-    """Return words on it if a model gives other outputs for single samples, else ""."""
-    if face.inputs[0].shape[0] != -1:
-        return ""
-    alone = model_outputs(face, samples, 1)
-    found = (
-        parity(name, expected[name], alone[name], data="", fraction=_SAME) for name in expected
-    )
-    if all(map(agrees, found)):
-        return ""
-    return (
-        "; the model itself gives a sample other outputs when it is alone in its batch: give the "
-        "size of its batches with batch="
-    )
 
 
 def model_outputs(
