@@ -92,3 +92,12 @@ def test_weights_are_rounded_for_what_reads_them():
     assert [kept is None for kept in made.kept] == [False, False, True]
     made = _prepared(L.RMSNormalization(), (None, 4))
     assert list(made.kept) == [None]
+
+
+def test_indices_that_are_only_moved_as_floats_have_no_range():
+    made = QuantisedCall(L.CategoryEncoding(num_tokens=8, output_mode="one_hot"))
+    made.prepare(*packed([keras.KerasTensor((None, 1), "int32")], {}))
+    assert "Cast" not in [stored.place[1] for stored in made.stored]
+    made = QuantisedCall(L.Lambda(lambda x: ops.cast(x, "float32") * 3.0))
+    made.prepare(*packed([keras.KerasTensor((None, 1), "int32")], {}))
+    assert "Cast" in [stored.place[1] for stored in made.stored]

@@ -194,7 +194,7 @@ class StepGraph:
         if not tensor.dtype.is_floating or not self.varies(tensor) or id(step) in self._fused:
             return False
         after = self.after(tensor)
-        if self._hides_score(step):
+        if self._hides_score(step) or (_counts(step) and self._becomes_whole(tensor)):
             return False
         if step.kind in _FLOAT_ONLY and {one.kind for one, _ in after} == {"ConcatV2"}:
             return False
@@ -207,6 +207,18 @@ class StepGraph:
             other = reader.inputs[1 - position]
             return self.varies(other) or len(other.shape) > 1
         return not (reader.kind in RELUS and step.kind in _TAKES_RELU)
+
+    def _becomes_whole(self, tensor: Any) -> bool:
+        """Return whether a tensor is cast back to integers: indices that were only moved."""
+        todo, read = [tensor], self.after(tensor)
+        while todo:
+            for step, _ in self.after(todo.pop()):
+                if step.kind == "Cast" and not step.outputs[0].dtype.is_floating:
+                    continue
+                if step.kind not in MOVES:
+                    return False
+                todo += step.outputs
+        return bool(read)
 
     def _makes_weight(self, step: Step) -> bool:
         """Return whether a step computes, and does not only move, a weight from others."""
