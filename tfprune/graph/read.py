@@ -6,6 +6,7 @@ one kind of graph. `model.layers` omits operations such as `x + y`; the nodes in
 
 import inspect
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -15,16 +16,16 @@ from tfprune.errors import ModelError, type_name
 from tfprune.graph.absorb_weights import absorb_weights
 from tfprune.graph.graph import Call, Graph, Ref, Value
 from tfprune.graph.inputs import check_shapes, symbolic_inputs
-from tfprune.graph.tracing.open_size import Size
+from tfprune.graph.tracing.masks import MaskOf, WithMask, passes_mask
 from tfprune.graph.tracing.own_weights import WeightLayers
 from tfprune.graph.tracing.symbolic_calls import accepted
 from tfprune.graph.tracing.trace import (
     ONE_AT_A_TIME,
     Trace,
     asks_training,
-    can_be_rebuilt,
     can_trace,
     same_in_training,
+    why_not_part,
 )
 from tfprune.graph.tracing.weight import Weight
 from tfprune.keras_support.internals import (
@@ -37,6 +38,7 @@ from tfprune.keras_support.internals import (
     nodes_in_order,
     symbolic_inputs_of,
     symbolic_outputs_of,
+    with_mask,
 )
 
 Leaf = Callable[[Any], bool]
@@ -257,8 +259,27 @@ class _ModelReader:
             if first in kwargs:
                 args = (kwargs.pop(first),)
         made = tuple(self._value(tensor) for tensor in outputs)
+        self._pass_mask(op, args, made)
         refs.update((id(tensor), ref) for tensor, ref in zip(outputs, made, strict=True))
         self.calls.append(Call(op, tuple(args), kwargs, made, here))
+
+    def _pass_mask(self, op: Any, args: Sequence[Any], made: Sequence[Ref]) -> None:
+        """Note the mask of a layer's input for its output, where Keras passes it on.
+
+        The graph inside a model does not show it: the model was built on inputs without masks.
+        """
+        first = next(iter(args), None)
+        mask = self.values[first.index].mask if isinstance(first, Ref) else None
+        if mask is None or len(made) != 1 or not passes_mask(op):
+            return
+        value = self.values[made[0].index]
+        self.values[made[0].index] = replace(value, mask=value.mask or mask)
+
+    def _add(self, op: Any, args: tuple[Any, ...], output: Any, here: str) -> Ref:
+        """Add a call of one output, which is like a symbolic tensor."""
+        made = self._value(output)
+        self.calls.append(Call(op, args, {}, (made,), here))
+        return made
 
     def _weight(self, op: Weight, output: Any, refs: dict, here: str) -> None:
         """Add a layer that gives a weight, once, or refer to the call that is there."""
@@ -304,18 +325,22 @@ class _ModelReader:
     ) -> str | None:
         """Add the calls in a layer's `call`, or add nothing and return the reason."""
         starts: dict[Ref, Any] = {}
+        masks: dict[Ref, Any] = {}
         for leaf in tree.flatten((args, kwargs)):
-            if isinstance(leaf, Ref):
+            if isinstance(leaf, Ref) and leaf not in starts:
                 value = self.values[leaf.index]
                 starts[leaf] = keras.Input(batch_shape=value.shape, dtype=value.dtype)
+                if value.mask is not None:
+                    masks[leaf] = keras.Input(batch_shape=value.mask, dtype="bool")
+                    with_mask(starts[leaf], masks[leaf])
 
         def given(leaf: Any) -> Any:
             return starts[leaf] if isinstance(leaf, Ref) else leaf
 
-        flat = list(starts.values())
+        flat = [*starts.values(), *masks.values()]
         symbols = tree.map_structure(given, (args, kwargs))
         try:
-            trace = Trace(op, flat, symbols[0], symbols[1], self.weights, self.opened)
+            trace = Trace(op, flat, symbols[0], symbols[1], self.weights, self.opened, masked=True)
             differs = asks_training(op) and not same_in_training(op, flat, *symbols)
             if differs and not direct_layers(op):
                 trace.forget()
@@ -335,9 +360,14 @@ class _ModelReader:
                 self.untrained,
             ]
             before = [len(one) for one in lists]
+            for ref, mask in masks.items():
+                if trace.reads_input(mask):
+                    local[id(mask)] = self._add(
+                        MaskOf(len(mask.shape)), (ref,), mask, f"{here}/mask"
+                    )
             self._walk(trace.function, local, f"{here}/", {})
             for call in self.calls[before[1] :]:
-                why = _why_not_part(call)
+                why = why_not_part(call)
                 if why is not None:
                     for one, count in zip(lists, before, strict=True):
                         del one[count:]
@@ -345,24 +375,16 @@ class _ModelReader:
             self.traced.append(here)
             self._note_training(here, differs)
             self._keep_reads(here, trace)
-            refs.update(
-                (id(outer), local.get(id(inner)))
-                for outer, inner in zip(outputs, made, strict=True)
-            )
+            for outer, inner, mask in zip(outputs, made, trace.masks, strict=True):
+                found = local.get(id(inner))
+                if mask is not None:
+                    both = [found, local[id(mask)]]
+                    masked = with_mask(keras.KerasTensor(inner.shape, inner.dtype), mask)
+                    found = self._add(WithMask(), (both,), masked, f"{here}/masked")
+                refs[id(outer)] = found
         finally:
             trace.forget()
         return None
-
-
-def _why_not_part(call: Call) -> str | None:
-    """Return why a call found inside a layer cannot be part of the graph, or None."""
-    if not can_be_rebuilt(call.op):
-        return f"{call.op.name} in it cannot be made from its config"
-    for leaf in tree.flatten((call.args, call.kwargs)):
-        parts = (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,)
-        if any(isinstance(part, Size) for part in parts):
-            return f"{call.op.name} in it uses an open size"
-    return None
 
 
 def _first_line(error: BaseException) -> str:

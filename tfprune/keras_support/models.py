@@ -116,10 +116,9 @@ def _rebuilt(thing: Any) -> Any:
 
 
 def config_of(operation: Any) -> dict[str, Any]:
-    """Return the config of an operation, with regularizers of weights that have none in it.
+    """Return the config of an operation, with regularizers that have none in it.
 
-    Scripts write them without `get_config`, which only saving needs. What penalizes the output of
-    a layer is not among them: it may rely on the number of units.
+    Scripts write them without `get_config`, which only saving needs.
     """
     base = keras.regularizers.Regularizer
     without = {
@@ -127,7 +126,6 @@ def config_of(operation: Any) -> dict[str, Any]:
         for key, value in vars(operation).items()
         if isinstance(value, base) and type(value).get_config is base.get_config
     }
-    without.pop("activity_regularizer", None)
     try:
         for key in without:
             setattr(operation, key, None)

@@ -9,6 +9,7 @@ LAYERS = {
     "ChannelGate": "tfprune.structure.gates.layers",
     "Constant": "tfprune.graph.tracing.weight",
     "HeadGate": "tfprune.structure.gates.layers",
+    "MaskOf": "tfprune.graph.tracing.masks",
     "QuantisedBatchNormalization": "tfprune.deploy.qat.normalization",
     "QuantisedCall": "tfprune.deploy.qat.rounded_call",
     "QuantisedConv1D": "tfprune.deploy.qat.layers",
@@ -27,6 +28,7 @@ LAYERS = {
     "QuantisedSeparableConv2D": "tfprune.deploy.qat.layers",
     "QuantizeAnnotate": "tfprune.tfmot_compat.quantize_annotate",
     "Weight": "tfprune.graph.tracing.weight",
+    "WithMask": "tfprune.graph.tracing.masks",
 }
 """The module of each layer that can be in a file, by its name there.
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfprune.graph.call_kinds import KINDS, names_of, spelled
+from tfprune.graph.tracing.masks import MaskOf, WithMask
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.keras_support.attention_steps import projections_of
 from tfprune.keras_support.internals import tensor_of_sizes
@@ -380,4 +381,4 @@ _FREE = names_of(*(kind for kind in KINDS if kind != "product"))
 
 for _name in (*_FREE, *spelled(_OTHERS)):
     _KERAS_RULES.setdefault(_name, FREE)
-_RULES |= {Weight: FREE, Constant: FREE}
+_RULES |= dict.fromkeys((Weight, Constant, MaskOf, WithMask), FREE)

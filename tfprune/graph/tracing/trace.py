@@ -13,6 +13,8 @@ from keras import tree
 from keras.random import SeedGenerator
 
 from tfprune.errors import ModelError
+from tfprune.graph.tracing.masks import implicit_masks, masks_after
+from tfprune.graph.tracing.open_size import Size
 from tfprune.graph.tracing.own_weights import StandIns, WeightLayers, as_tensors
 from tfprune.graph.tracing.symbolic_calls import as_symbol, calling_through, no_backend
 from tfprune.graph.tracing.unknown_sizes import open_sizes
@@ -51,6 +53,17 @@ def can_be_rebuilt(op: Any) -> bool:
     except Exception:  # noqa: BLE001 — user code may raise anything
         return False
     return True
+
+
+def why_not_part(call: Any) -> str | None:
+    """Return why a call found inside a layer cannot be part of the graph, or None."""
+    if not can_be_rebuilt(call.op):
+        return f"{call.op.name} in it cannot be made from its config"
+    for leaf in tree.flatten((call.args, call.kwargs)):
+        parts = (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,)
+        if any(isinstance(part, Size) for part in parts):
+            return f"{call.op.name} in it uses an open size"
+    return None
 
 
 def _is_pure_lambda(op: keras.layers.Lambda) -> bool:
@@ -153,8 +166,9 @@ def _recorded_reads(owners: Mapping[int, Any]) -> Iterator[list[Any]]:
 class Trace:
     """The `call` of a layer, traced: `function` maps symbolic inputs to its outputs.
 
-    `outputs` are its outputs in order, with None where the call returns None. A call that cannot be
-    traced is tried again without the functions of the backend and the layers' own output specs.
+    `outputs` are its outputs in order, with None where the call returns None, and `masks` the masks
+    that Keras would attach to them, if it was asked for those. A call that cannot be traced is
+    tried again without the functions of the backend and the layers' own output specs.
 
     Tracing adds nodes to the layers that are called; `forget` removes them, so that the user's
     model is unchanged. Functions of Keras are replaced in this thread only. Hold `ONE_AT_A_TIME`
@@ -172,6 +186,7 @@ class Trace:
         kwargs: The keyword arguments of the call.
         weights: The layers of weights seen so far, and then of this call too.
         opened: The `id`s of layers whose weights are read by others: their calls are traced too.
+        masked: Whether the call takes and gives the masks that Keras attaches to tensors.
     """
 
     def __init__(
@@ -182,16 +197,18 @@ class Trace:
         kwargs: Any,
         weights: WeightLayers | None = None,
         opened: Container[int] = (),
+        masked: bool = False,
     ) -> None:
         layers, anchor = all_layers(op), tree.flatten(starts)[0]
         self._owners = {id(one): layer for layer in layers for one in own_trainable(layer)}
         self._forget_calls = note_calls(layers)
         self._weights = {} if weights is None else weights
-        self._opened = opened
+        self._opened, self._masked = opened, masked
+        self.masks: list[Any] = []
         try:
             outputs, read = self._outputs(op, anchor, args, kwargs)
             self.outputs = tree.flatten(outputs)
-            made = [output for output in self.outputs if output is not None]
+            made = [one for one in (*self.outputs, *self.masks) if one is not None]
             with _unique_names([*layers, *self._weights.values()]):
                 self.function = keras.Function(
                     starts, outputs if len(made) == len(self.outputs) else made
@@ -216,6 +233,8 @@ class Trace:
         self, op: Any, anchor: Any, args: Any, kwargs: Any, *, every: bool = False
     ) -> tuple[Any, list[Any]]:
         inside = [layer for layer in all_layers(op) if id(layer) in self._opened]
+        if self._masked:
+            kwargs = {**kwargs, **implicit_masks(op, args, kwargs)}
         with open_sizes(), calling_through(anchor, every=every):
             with _no_draws(), _no_assignments(), _recorded_reads(self._owners) as read:
                 stand_in = op
@@ -223,9 +242,17 @@ class Trace:
                     stand_ins: StandIns = {id(layer): None for layer in inside}
                     stand_in = as_tensors(op, anchor, self._weights, stand_ins)
                 outputs = stand_in.call(*args, **kwargs)
+                masks = masks_after(op, args, kwargs, outputs) if self._masked else []
+            self.masks = [one if one is None else as_symbol(anchor, one) for one in masks]
             return tree.map_structure(
                 lambda leaf: None if leaf is None else as_symbol(anchor, leaf), outputs
             ), read
+
+    def reads_input(self, tensor: Any) -> bool:
+        """Return whether a symbolic input is read, or given back as a mask."""
+        nodes = nodes_in_order(self.function)
+        read = [tree.flatten((node.arguments.args, node.arguments.kwargs)) for node in nodes]
+        return any(leaf is tensor for leaves in (*read, self.masks) for leaf in leaves)
 
     def forget(self) -> None:
         """Remove the nodes of the trace from the layers."""

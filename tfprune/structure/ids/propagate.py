@@ -118,6 +118,11 @@ def _count(graph: Graph, call: Call, args: Any, kwargs: Any, made: list[Any]) ->
     return float(sum(map(math.prod, products)))
 
 
+def _reads_all_units(regularizer: Any) -> bool:
+    """Return whether a penalty on an output may be something else than a sum over its units."""
+    return regularizer is not None and not type(regularizer).__module__.startswith("keras.")
+
+
 def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
     """Find the ids of every tensor of a graph from those of its inputs.
 
@@ -133,6 +138,9 @@ def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
             result = rule(flow, call)
         each = [result] if isinstance(result, tuple) else result
         _check(flow, call, each)
+        if _reads_all_units(getattr(call.op, "activity_regularizer", None)):
+            for axes in each:
+                flow.freeze_axes(axes, f"the activity regularizer of {call.path} reads all of them")
         for ref, axes in zip(call.outputs, each, strict=True):
             flow.axes_of[ref.index] = axes
         if counts[id(call)] and len(flow.costs) == before:

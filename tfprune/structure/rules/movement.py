@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers as kl
 
 from tfprune.graph.graph import Call
+from tfprune.graph.tracing.masks import MaskOf, WithMask
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Axes, Ids, Keep
 from tfprune.structure.ids.rule_registry import layers, ops, stop
@@ -140,6 +141,19 @@ def _solved(shape: Sequence[int | None], target: Sequence[int]) -> int:
     if -1 in target or list(shape).count(None) != 1:
         return UNKNOWN
     return max(1, math.prod(target) // math.prod(size or 1 for size in shape))
+
+
+@layers(WithMask)
+def with_mask(flow: Flow, call: Call) -> Axes:
+    """Pass on the ids of the tensor; a mask has none."""
+    tensor, _ = call.args[0]
+    return flow.axes(tensor)
+
+
+@layers(MaskOf)
+def mask_of(flow: Flow, call: Call) -> Axes:
+    """Return no ids: a mask has none."""
+    return (None,) * len(flow.shape(call.outputs[0]))
 
 
 @layers(kl.Permute, kl.RepeatVector)

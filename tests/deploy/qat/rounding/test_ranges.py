@@ -77,3 +77,25 @@ def test_a_tensor_that_is_always_zero_has_a_scale_that_the_runtime_takes(trained
         model(x, training=True)
     artifact = to_tflite(model, scheme="int8", calibration=x)
     np.testing.assert_allclose(Runner(artifact)(x), np.asarray(model(x)), atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_a_bias_behind_a_kernel_of_zeros_is_stored(kind, bits):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(16, 4, 4, 3)).astype("float32")
+    bias = keras.initializers.RandomNormal(stddev=1.0)
+    layers = {
+        "dense": [keras.layers.Flatten(), keras.layers.Dense(5, "relu", bias_initializer=bias)],
+        "conv": [keras.layers.Conv2D(5, 3, activation="relu", bias_initializer=bias)],
+    }[kind]
+    model = keras.Sequential([keras.Input((4, 4, 3)), *layers, keras.layers.Dense(2)])
+    layer = model.layers[-2]
+    kernel = np.array(layer.kernel)
+    kernel[..., [0, 2]] = 0.0  # two channels of zeros
+    layer.kernel.assign(kernel if kind == "conv" else np.zeros_like(kernel))
+    aware = quantize_aware(model, bits=bits)
+    aware.compile("sgd", "mse")
+    aware.fit(x, np.zeros((16, *model.output_shape[1:])), epochs=1, verbose=0)
+    artifact = to_tflite(aware, scheme="int8", calibration=x)
+    assert artifact.report.parity[0].correlation > 0.999

@@ -20,6 +20,8 @@ FIXED_LIMITS = {
 
 # A tensor of a smaller range was always zero.
 _ZEROS = 3e-6
+# Kernels are taken for at least as large.
+_SMALL = 1e-5
 
 # Not empty while a model is traced for the converter.
 _TRACING: list[bool] = []
@@ -67,7 +69,7 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None, bits: int = 8) ->
     most = 2 ** (bits - 1) - 1
     if traced() and axes is not None and len(axes) == len(kernel.shape):
         # The converter would use a scale for each channel; this gives it the single one.
-        largest = ops.max(ops.abs(kernel))
+        largest = _usable(ops.max(ops.abs(kernel)))
         return tf.quantization.fake_quant_with_min_max_vars(
             kernel, -largest, largest, num_bits=bits, narrow_range=True
         )
@@ -76,15 +78,24 @@ def rounded_symmetric(kernel: Any, axes: Sequence[int] | None, bits: int = 8) ->
     largest = ops.max(ops.abs(kernel32), axis=tuple(axes), keepdims=True)
     if traced() and bits < 8:  # the converter would use 8
         return _of_channels(kernel32, largest, len(kernel.shape) - len(axes), bits)
-    scale = ops.stop_gradient(ops.maximum(largest, 1e-12) / most)
+    scale = ops.stop_gradient(_usable(largest) / most)
     # Straight-through estimator: the gradient ignores the rounding.
     rounded = kernel32 + ops.stop_gradient(ops.round(kernel32 / scale) * scale - kernel32)
     return ops.cast(rounded, kernel.dtype)
 
 
+def _usable(largest: Any) -> Any:
+    """Return the largest weights of channels with numbers that make scales in place of zeros.
+
+    A bias is stored in steps of the scales of input and kernel: with that of a kernel of zeros, it
+    would not fit into 32 bits.
+    """
+    return ops.where(largest == 0, ops.ones_like(largest), ops.maximum(largest, _SMALL))
+
+
 def _of_channels(kernel: Any, largest: Any, channels: int, bits: int) -> Any:
     """Return a kernel whose last axes are those of channels, with their ranges."""
-    limit = ops.reshape(ops.maximum(largest, 1e-12), (-1,))
+    limit = ops.reshape(_usable(largest), (-1,))
     flat = ops.reshape(kernel, (*kernel.shape[:-channels], -1))
     rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
         flat, -limit, limit, num_bits=bits, narrow_range=True
@@ -103,7 +114,7 @@ def rounded_by_channel(kernel: Any, factor: Any, bits: int = 8) -> Any:
     if traced():
         # The converter would use the largest weight of each channel.
         kernel32 = np.asarray(kernel, np.float32)
-        limit = np.abs(kernel32 / factor).max() * factor
+        limit = (np.abs(kernel32 / factor).max() or 1.0) * factor
         if limit.shape[-1] == 1:  # of a transposed convolution, whose channels have one scale
             scalar = float(limit.max())
             return tf.quantization.fake_quant_with_min_max_args(
