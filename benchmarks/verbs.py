@@ -163,7 +163,7 @@ def publish_table(
             "stripping. Files: the root mean square of the difference from the Keras model, "
             "as a share of the output's standard deviation, and how often the largest output is "
             "the same one (of random weights, whose outputs are close to each other). `bound=`: "
-            "noise of half a step of 8 bits on the inputs alone moves the outputs by more than the "
+            "noise of half a step of 8 bits on the tensors moves the outputs by more than the "
             "bound, as it does in deep networks of random weights; any difference was accepted.",
             *notes.shown(),
         ],

@@ -28,7 +28,7 @@ from tfprune.deploy.qat.quantize_aware import (
     strip_quantization,
 )
 from tfprune.deploy.qat.rounding.ranges import observing, traced_for_the_converter
-from tfprune.deploy.verify.causes import batch_matters, noise_matters
+from tfprune.deploy.verify.causes import batch_matters, rounding_matters
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
 from tfprune.deploy.verify.parity import check_agreement, parity
@@ -110,7 +110,7 @@ def convert_one(
         # A layer counts as wrong when its error exceeds the bound of the output.
         lambda: (
             (settings.batch is None and batch_matters(trained, compared, expected))
-            or (settings.plan.quantize and noise_matters(face, compared, settings.bound))
+            or (settings.plan.quantize and rounding_matters(face, compared, settings.bound))
             or first_disagreement(face.model, data, compared, settings.bound)
         ),
     )
