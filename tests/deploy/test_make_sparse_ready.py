@@ -104,6 +104,27 @@ def test_a_stock_mobilenet_becomes_ready():
     assert after.verdict in artifact.report.notes
 
 
+@pytest.mark.slow
+def test_the_other_mobilenets_become_ready_also_in_a_model():
+    def nested(inner):
+        head = [L.GlobalAveragePooling2D(), L.Dense(3)]
+        model = keras.Sequential([keras.Input((64, 64, 3)), inner, *head])
+        _prune_pointwise(inner, 0.8)
+        return sparse_ready(to_tflite(make_sparse_ready(model)[0], scheme="sparse"))
+
+    def third(**options):
+        return keras.applications.MobileNetV3Small(
+            (64, 64, 3), weights=None, include_top=False, **options
+        )
+
+    ready = nested(third(minimalistic=True))
+    assert ready.ready, ready.reasons
+    # Squeeze and excite multiplies by what the runtime's sparse kernels do not take.
+    refused = nested(third())
+    assert not refused.ready
+    assert all("squeeze_excite_mul" in reason for reason in refused.reasons)
+
+
 def test_a_model_in_a_model_is_unrolled():
     inner = keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, include_top=False, weights=None
