@@ -23,6 +23,7 @@ Cell = dict[str, Any]
 SEED = 0
 BATCH, EPOCHS = 8, 2
 SPARSITY = 0.8
+LARGE = "applications"
 ANY = 1e9
 
 
@@ -71,14 +72,18 @@ def shapes_of(structure: Any) -> list[tuple[int, ...]]:
 
 def count(one: Architecture) -> int:
     """Return how many samples a model trains on, is calibrated with and is compared on."""
-    return 16 if one.domain == "applications" else 24
+    return 16 if one.domain == LARGE else 24
 
 
-def fit(model: keras.Model, x: Any, callbacks: Sequence[Any] = ()) -> None:
-    """Train a model for a few steps towards random numbers."""
+def fit(one: Architecture, model: keras.Model, x: Any, callbacks: Sequence[Any] = ()) -> None:
+    """Train a model for a few steps towards random numbers.
+
+    XLA would compile longer than that; and the graph of a large network takes half a minute.
+    """
     targets = random_targets(model, x, SEED)
     loss = keras.tree.map_structure(lambda _: "mse", targets)
-    model.compile(keras.optimizers.Adam(1e-3), loss)
+    large = one.domain == LARGE
+    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False, run_eagerly=large)
     model.fit(x, targets, epochs=EPOCHS, batch_size=BATCH, verbose=0, callbacks=list(callbacks))
 
 
@@ -128,7 +133,7 @@ def pruned(one: Architecture) -> str:
     steps = EPOCHS * count(one) // BATCH
     schedule = tfprune.PolynomialDecay(0.0, SPARSITY, begin_step=0, end_step=steps - 2, frequency=1)
     model = tfprune.prune(model, SPARSITY, schedule=schedule)
-    fit(model, x, [tfprune.UpdatePruningStep()])
+    fit(one, model, x, [tfprune.UpdatePruningStep()])
     held = [row for row in tfprune.sparsity_of(model) if row.held]
     model = tfprune.strip_pruning(model)
     after = tfprune.sparsity_of(model)
@@ -144,7 +149,7 @@ def trained_int8(one: Architecture) -> str:
     """Train under the rounding of an int8 file, and write that file."""
     x = samples(one, count(one))
     aware = tfprune.quantize_aware(build(one, SEED))
-    fit(aware, x)
+    fit(one, aware, x)
     return written(one, lambda **ways: tfprune.to_tflite(aware, scheme="int8", **ways))
 
 

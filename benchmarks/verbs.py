@@ -47,6 +47,7 @@ TABLES = {
 }
 A_CHILD = 60
 """Cells after which a new child process begins: TensorFlow gives little of its memory back."""
+A_CHILD_OF_APPLICATIONS = 6
 
 
 def read_cells(work: Path) -> Cells:
@@ -65,8 +66,10 @@ def outcomes(keys: Sequence[Key], limit_s: float) -> Iterator[dict[str, Any]]:
     # Of this kind, a child may take as much memory as a training needs.
     command = module_command(MODULE, "converter")
     while left:
+        large = ARCHITECTURES[left[0][0]].domain == APPLICATIONS
+        some = left[: A_CHILD_OF_APPLICATIONS if large else A_CHILD]
         try:
-            for cell in stream_job(cells_of, left[:A_CHILD], limit_s=limit_s, command=command):
+            for cell in stream_job(cells_of, some, limit_s=limit_s, command=command):
                 left.pop(0)
                 yield cell
             continue
