@@ -177,3 +177,14 @@ def test_a_model_may_give_the_place_of_its_largest_number():
     scores = L.Dense(9)(inputs)
     places = [keras.ops.argmax(scores, -1), keras.ops.argmin(scores, -1)]
     assert {"ArgMax", "ArgMin"} <= set(to_onnx(keras.Model(inputs, places)).report.ops)
+
+
+@pytest.mark.parametrize("kind", ["Conv1D", "Conv2D", "Conv3D"])
+def test_grouped_convolutions_are_convolutions_with_groups(kind):
+    keras.utils.set_random_seed(0)
+    sides = [6] * int(kind[4])
+    layer = getattr(keras.layers, kind)(6, 3, groups=2, padding="same")
+    model = keras.Sequential([keras.Input((*sides, 4)), layer, keras.layers.Flatten()])
+    report = to_onnx(model).report
+    assert report.ops["Conv"] == 1
+    assert report.parity[0].max_error < 1e-5

@@ -33,6 +33,7 @@ def convert_onnx_job(
     unknown = sorted(_unknown(model.graph, opset))
     if unknown:
         raise ValueError(f"ONNX has no operation for {', '.join(unknown)}")
+    set_groups(model)
     put_in_order(model, inputs, outputs)
     rename(model.graph, {*inputs, *outputs})
     onnx.checker.check_model(model, full_check=True)
@@ -64,6 +65,25 @@ def _frozen(folder: str) -> tuple[Any, dict[str, str], dict[str, str]]:
         dict(zip(names, takes, strict=True)),
         dict(zip(sorted(function.structured_outputs), gives, strict=True)),
     )
+
+
+def set_groups(model: Any) -> None:
+    """Set the number of groups of each convolution, in place; tf2onnx does so for images only."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or not all(shapes.get(name) for name in node.input[:2]):
+            continue
+        groups = shapes[node.input[0]][1] // (shapes[node.input[1]][1] or 1)
+        for attribute in node.attribute:
+            if attribute.name == "group" and groups > 1:
+                attribute.i = groups
 
 
 def split_complementary_error_function(graph: Any) -> None:

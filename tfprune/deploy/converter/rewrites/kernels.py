@@ -142,6 +142,17 @@ def one_hot_by_comparing(function: Any) -> None:
         _become(node, "Identity", [f"{chosen.name}:output:0"])
 
 
+def inline_calls(function: Any) -> None:
+    """Let calls of functions that Keras has compiled, as for grouped convolutions, be inlined.
+
+    Args:
+        function: A `FunctionDef`, changed in place.
+    """
+    for attributes in (function.attr, *(node.attr for node in function.node_def)):
+        for name in ("_XlaMustCompile", "_noinline"):
+            attributes.pop(name, None)
+
+
 def keep_indices_whole(function: Any) -> None:
     """Move indices as the integers that they were, not as floats, which would be rounded.
 

@@ -16,6 +16,7 @@ from tfprune.deploy.converter.rewrites.integers import (
 )
 from tfprune.deploy.converter.rewrites.kernels import (
     count_by_one_hot,
+    inline_calls,
     keep_indices_whole,
     one_hot_by_comparing,
     roll_by_gathering,
@@ -58,6 +59,7 @@ def rewrite_for_onnx(folder: Path) -> None:
     with functions_of(folder) as functions:
         for function in functions:
             _for_any_file(function)
+            inline_calls(function)
 
 
 def _for_any_file(function: Any) -> None:
