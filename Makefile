@@ -1,8 +1,9 @@
 # `make demo` and `make test` do all the set-up on a fresh machine; a second call installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
-# One process a core; the tests of a file stay together, since they share models.
-PARALLEL := -n auto --dist loadfile
+# One process a core; the tests of a file stay together, since they share models. The files come in
+# the order of the folders: by the count of their tests, the few long ones would all come last.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 QUICK := -m 'not slow and not exhaustive'
 # What shows most faults in least time: the layout, the registries, and what needs no training.
 CHECK := $(addprefix tests/,utils storage workers data report recipe runtime graph contract \

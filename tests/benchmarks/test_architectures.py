@@ -1,4 +1,7 @@
-"""The models of the table «architectures × verbs»: each builds and runs, and no verb trips."""
+"""The models of the table «architectures × verbs»: each builds and runs, and no verb trips.
+
+`make slow` takes a third of them, `make exhaustive` the others.
+"""
 
 import importlib
 import sys
@@ -28,8 +31,14 @@ zoo = module("architectures")
 
 # keras.applications are tested in tests/structure; here they would take minutes.
 NAMES = [name for name, one in zoo.ARCHITECTURES.items() if one.domain != "applications"]
-QUICK = [name for number, name in enumerate(NAMES) if number % 12 == 0]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in QUICK]
+QUICK = NAMES[::12]
+REST = [name for name in NAMES if name not in QUICK]
+
+
+def sampled(names: list[str]) -> list:
+    """Every third name as a parameter of a slow test, the others of an exhaustive one."""
+    marks = [pytest.mark.slow, pytest.mark.exhaustive, pytest.mark.exhaustive]
+    return [pytest.param(name, marks=marks[place % 3]) for place, name in enumerate(names)]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,7 @@ def test_there_is_a_model_of_every_domain() -> None:
     assert domains == files - {"__init__", "registry", "samples"}
 
 
-@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+@pytest.mark.parametrize("name", [*QUICK, *sampled(REST)])
 def test_a_model_runs_on_its_samples(name: str) -> None:
     one = zoo.ARCHITECTURES[name]
     model, x = zoo.build(one), zoo.samples(one, 3)
@@ -61,8 +70,7 @@ def test_a_seed_gives_the_same_model_and_samples_again(name: str) -> None:
     keras.tree.map_structure(np.testing.assert_array_equal, first, again)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES))
 def test_looking_for_units_is_no_fault(cells: ModuleType, name: str) -> None:
     one = zoo.ARCHITECTURES[name]
     assert "fault" not in cells.outcome(one, cells.units)

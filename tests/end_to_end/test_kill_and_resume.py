@@ -120,8 +120,14 @@ def test_killed_in_every_stage_in_turn(
     assert not list(temporary.glob("tfprune-*"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(0.1, marks=pytest.mark.exhaustive),
+        pytest.param(0.3, marks=pytest.mark.slow),
+        pytest.param(0.7, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_killed_at_any_moment(unbroken: Path, tmp_path: Path, part: float) -> None:
     out = tmp_path / "run"
     run = start(out)

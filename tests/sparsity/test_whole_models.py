@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 
 import tfprune
+from tests.structure.test_applications import applications
 from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.masks import Hold, holds_of
 
 layers = keras.layers
 SPARSITY = 0.6
 
-APPLICATIONS = sorted(
-    name
-    for name in dir(keras.applications)
-    if name[0].isupper() and callable(getattr(keras.applications, name))
-)
 # The smallest input that the model allows, where it is not 32.
 SMALLEST = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
 WITH_KERNEL = (
@@ -65,12 +61,7 @@ def assert_all_held(model: keras.Model) -> None:
         assert not kernel.constraint.weights()[~mask].any(), kernel.path
 
 
-def test_there_are_forty_applications() -> None:
-    assert len(APPLICATIONS) == 40
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize("name", list(applications()))
 def test_every_application(name) -> None:
     size = SMALLEST.get(name, 32)
     build = getattr(keras.applications, name)

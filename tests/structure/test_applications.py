@@ -1,4 +1,7 @@
-"""All forty models of keras.applications at half their width, by the same share everywhere."""
+"""All forty models of keras.applications at half their width, by the same share everywhere.
+
+`make slow` takes eight of them, `make exhaustive` the others.
+"""
 
 import gc
 from pathlib import Path
@@ -73,6 +76,25 @@ FAMILIES = (
     "Xception",
 )
 
+# What `make slow` takes: one of each way to join and to normalize.
+SAMPLE = (
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "InceptionV3",
+    "MobileNetV3Small",
+    "NASNetMobile",
+    "ResNet50",
+    "Xception",
+)
+
+
+def applications():
+    """Every model as a parameter: those of SAMPLE of a slow test, the others of an exhaustive."""
+    for name in HALF:
+        mark = pytest.mark.slow if name in SAMPLE else pytest.mark.exhaustive
+        yield pytest.param(name, marks=mark)
+
 
 def build(name: str):
     """The model with random weights and the smallest input that it allows.
@@ -97,9 +119,8 @@ def test_half_counted_without_building(name: str) -> None:
     assert Meter(found).params(found.kept_mask(np.concatenate(removed))) == HALF[name]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("name", list(applications()))
 def test_half_of_every_group(name: str, tmp_path: Path) -> None:
     model = build(name)
     found = tfprune.units(model)

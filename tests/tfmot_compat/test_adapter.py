@@ -62,9 +62,15 @@ def test_every_schedule_prunes_a_model(schedule, expected) -> None:
     assert type(stripped.layers[0]) is tf_keras.layers.Dense
 
 
-@pytest.mark.parametrize(("schedule", "expected"), SCHEDULES)
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.slow
+def in_files():
+    """Each schedule in one form of file is a slow test, in the other an exhaustive one."""
+    for place, (schedule, expected) in enumerate(SCHEDULES):
+        for number, suffix in enumerate((".keras", ".h5")):
+            mark = pytest.mark.slow if place % 2 == number else pytest.mark.exhaustive
+            yield pytest.param(schedule, expected, suffix, marks=mark)
+
+
+@pytest.mark.parametrize(("schedule", "expected", "suffix"), list(in_files()))
 def test_a_saved_wrapped_model_continues_training(schedule, expected, suffix, tmp_path) -> None:
     wrapped = fit(tfprune.prune_low_magnitude(dense(), schedule))
     path = tmp_path / f"wrapped{suffix}"

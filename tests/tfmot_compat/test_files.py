@@ -59,11 +59,16 @@ def through_a_file(model, path):
         return keras.models.load_model(path)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("build", [whole, by_layer, a_list, nested])
-@pytest.mark.parametrize(
-    "options", [{}, {"block_size": (2, 1)}, {"sparsity_m_by_n": (2, 4)}], ids=str
-)
+def every_pair():
+    """Each way to prune with each option; one option of each way is slow, the rest exhaustive."""
+    options = [{}, {"block_size": (2, 1)}, {"sparsity_m_by_n": (2, 4)}]
+    for place, build in enumerate([whole, by_layer, a_list, nested]):
+        for number, option in enumerate(options):
+            mark = pytest.mark.slow if place % 3 == number else pytest.mark.exhaustive
+            yield pytest.param(build, option, marks=mark, id=f"{build.__name__}-{option}")
+
+
+@pytest.mark.parametrize(("build", "options"), list(every_pair()))
 def test_a_loaded_model_ends_as_one_that_was_not_interrupted(build, options, tmp_path) -> None:
     ends = []
     for interrupted in (False, True):

@@ -1,6 +1,5 @@
 """Clustering the weights of a Keras 3 model, and ending it: `cluster`, `strip_clustering`."""
 
-import functools
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,11 @@ from tfprune.keras_support.models import refuse_quantized
 from tfprune.sparsity.kernels import (
     PrunableKernel,
     Skipped,
+    attach_when_built,
     axes_of,
     find_kernels,
     refuse_unknown,
+    stop_waiting,
     walk_layers,
 )
 from tfprune.sparsity.pruning import retrace, roots_of
@@ -116,7 +117,7 @@ class Clustering:
         """Cluster the kernels below some layers; those of unbuilt layers when they are built."""
         for layer in list(walk_layers(roots)):
             if not layer.built:
-                self._attach_when_built(layer)
+                attach_when_built(self, "clustering", layer)
         kernels, skipped = _kernels(roots)
         known = {entry.layer for entry in self.skipped}
         self.skipped += [entry for entry in skipped if entry.layer not in known]
@@ -149,24 +150,11 @@ class Clustering:
             return f"{size} weights{each} are no more than {self.sharing.clusters} clusters"
         return ""
 
-    def _attach_when_built(self, layer: Any) -> None:
-        build = layer.build
-
-        @functools.wraps(build)  # Keras reads the signature
-        def build_then_share(*args: Any, **kwargs: Any) -> Any:
-            layer.build = build
-            result = build(*args, **kwargs)
-            self.attach([layer])
-            return result
-
-        build_then_share.clustering = self  # type: ignore[attr-defined]
-        layer.build = build_then_share
-
     def detach(self, roots: Sequence[Any]) -> None:
         """Undo `attach`."""
         for held in reversed(self.held):
             held.undo()
-        _stop_waiting(roots, self)
+        stop_waiting(roots, "clustering", self)
 
 
 def start(model: Any, clustering: Clustering, *, strict: bool = False) -> Any:
@@ -206,7 +194,7 @@ def strip_clustering(model: M) -> M:
             optimizer had changed them, so that the accuracy measured before is not this model's.
     """
     roots = roots_of(model, "strip_clustering")
-    _stop_waiting(roots)
+    stop_waiting(roots, "clustering")
     held = [one for root in roots for one in shared_values_of(root)]
     moved = {one.kernel.path: count for one in held if (count := one.release())}
     if moved:
@@ -284,12 +272,3 @@ def _size(kernel: PrunableKernel) -> int:
     for length in kernel.shape:
         size *= length
     return size
-
-
-def _stop_waiting(roots: Sequence[Any], clustering: Clustering | None = None) -> None:
-    """Remove the hooks on unbuilt layers: those of one call, or all."""
-    for layer in walk_layers(roots):
-        while (waiting := getattr(layer.build, "clustering", None)) is not None:
-            if clustering is not None and waiting is not clustering:
-                break
-            layer.build = layer.build.__wrapped__

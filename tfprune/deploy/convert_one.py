@@ -1,6 +1,7 @@
 """Conversion of a model to one scheme, with verification."""
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -250,15 +251,9 @@ def _convert_once(
             "samples": archive,
             "batch": batch or max(1, face.inputs[0].shape[0]),
         }
+        run_job = functools.partial(pool.run_job, limit_s=settings.limit_s, kind="converter")
         for _ in range(_ATTEMPTS):
-            pool.run_job(
-                convert_job,
-                str(saved),
-                str(target),
-                options,
-                limit_s=settings.limit_s,
-                kind="converter",
-            )
+            run_job(convert_job, str(saved), str(target), options)
             data = target.read_bytes()
             left = _left_float(data, float_layers(face.model))
             if not (plan.needs_calibration and _UNSTEADY & set(left)):
@@ -267,14 +262,7 @@ def _convert_once(
         if settings.rules is not None:
             floats = data
             rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
-            pool.run_job(
-                quantize_weights,
-                str(target),
-                str(target),
-                rules,
-                limit_s=settings.limit_s,
-                kind="converter",
-            )
+            run_job(quantize_weights, str(target), str(target), rules)
             data = target.read_bytes()
         trained = plan.needs_calibration and samples is None
         if floats is not None or (plan.quantize and not trained):

@@ -1,6 +1,7 @@
 """The kernels of a model, which can be pruned, and their views as inputs by outputs."""
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -286,3 +287,33 @@ def variable_beside(variable: Any, value: NDArray, dtype: Any) -> Any:
             trainable=False,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
+
+
+def attach_when_built(call: Any, name: str, layer: Any) -> None:
+    """Have the kernels of a layer attached as soon as it is built.
+
+    Args:
+        call: A call of `prune` or `cluster`, with a method `attach`.
+        name: The attribute of the layer's hook that holds the call.
+        layer: A layer that is not built yet.
+    """
+    build = layer.build
+
+    @functools.wraps(build)  # Keras reads the signature
+    def build_then_attach(*args: Any, **kwargs: Any) -> Any:
+        layer.build = build
+        result = build(*args, **kwargs)
+        call.attach([layer])
+        return result
+
+    setattr(build_then_attach, name, call)
+    layer.build = build_then_attach
+
+
+def stop_waiting(roots: Sequence[Any], name: str, call: Any = None) -> None:
+    """Remove the hooks of a name on unbuilt layers: those of one call, or all."""
+    for layer in walk_layers(roots):
+        while (waiting := getattr(layer.build, name, None)) is not None:
+            if call is not None and waiting is not call:
+                break
+            layer.build = layer.build.__wrapped__

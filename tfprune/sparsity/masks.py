@@ -5,7 +5,6 @@ compiled training step, so it costs one multiplication and cannot be forgotten. 
 wrapped: its layers, names, configs and saved files do not change.
 """
 
-import functools
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -26,7 +25,9 @@ from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weigh
 from tfprune.sparsity.kernels import (
     PrunableKernel,
     Skipped,
+    attach_when_built,
     find_kernels,
+    stop_waiting,
     variable_beside,
     walk_layers,
 )
@@ -189,7 +190,7 @@ class Pruning:
             return
         for layer in list(walk_layers(roots)):
             if not layer.built:
-                self._attach_when_built(layer)
+                attach_when_built(self, "pruning", layer)
         kernels, skipped = find_kernels(roots)
         known = {entry.layer for entry in self.skipped}
         self.skipped += [entry for entry in skipped if entry.layer not in known]
@@ -210,25 +211,12 @@ class Pruning:
         """Undo `attach`, also for layers that are not built yet."""
         for hold in self.holds:
             hold.undo()
-        stop_waiting(roots, self)
+        stop_waiting(roots, "pruning", self)
 
     def check_filters(self) -> None:
         """Raise FilterError if a filter matches none of the kernels found."""
         if self.joint is None:  # its filters match groups of units
             check_used(self._seen, PrunableKernel.names, self.choices.only, self.choices.skip)
-
-    def _attach_when_built(self, layer: Any) -> None:
-        build = layer.build
-
-        @functools.wraps(build)  # Keras reads the signature
-        def build_then_hold(*args: Any, **kwargs: Any) -> Any:
-            layer.build = build
-            result = build(*args, **kwargs)
-            self.attach([layer])
-            return result
-
-        build_then_hold.pruning = self  # type: ignore[attr-defined]
-        layer.build = build_then_hold
 
     def position(self, iterations: int) -> int:
         """Return the schedule's step for the optimizer's.
@@ -382,15 +370,6 @@ def holds_of(model: Any) -> list[Hold]:
             if isinstance(variable.constraint, Hold):
                 found.setdefault(id(variable), variable.constraint)
     return list(found.values())
-
-
-def stop_waiting(roots: Sequence[Any], pruning: Pruning | None = None) -> None:
-    """Remove the hooks on unbuilt layers: those of one call of `prune`, or all."""
-    for layer in walk_layers(roots):
-        while (waiting := getattr(layer.build, "pruning", None)) is not None:
-            if pruning is not None and waiting is not pruning:
-                break
-            layer.build = layer.build.__wrapped__
 
 
 def prunings_of(model: Any) -> list[Pruning]:

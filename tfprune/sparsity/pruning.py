@@ -15,8 +15,8 @@ from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
 from tfprune.sparsity.choices.schedules import OneShot, PruningSchedule, check_sparsity
 from tfprune.sparsity.gradients import gradient_source
-from tfprune.sparsity.kernels import PrunableKernel, refuse_unknown, walk_layers
-from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of, stop_waiting
+from tfprune.sparsity.kernels import PrunableKernel, refuse_unknown, stop_waiting, walk_layers
+from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.utils.filters import Filters, as_filters
 
@@ -132,7 +132,7 @@ def strip_pruning(model: M) -> M:
                 ScheduleWarning,
                 stacklevel=2,
             )
-    stop_waiting(roots)
+    stop_waiting(roots, "pruning")
     overwritten = {hold.kernel.path: count for hold in holds if (count := hold.release())}
     if overwritten:
         warnings.warn(

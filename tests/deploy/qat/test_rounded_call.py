@@ -130,6 +130,9 @@ _CALLS = {
 }  # fmt: skip
 
 
+_SLOW_LOOPS = ("LSTM", "ConvLSTM2D", "LSTM, masked")
+
+
 def _model(shape, middle) -> tuple[keras.Model, np.ndarray]:
     keras.utils.set_random_seed(0)
     inputs = keras.Input(shape)
@@ -155,8 +158,13 @@ def _steps_off(aware, x) -> np.ndarray:
 
 
 # What the runtime's kernels round otherwise than the nearest step adds up from step to step.
-@pytest.mark.parametrize("name", _LOOPS)
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=pytest.mark.slow if x in _SLOW_LOOPS else pytest.mark.exhaustive)
+        for x in _LOOPS
+    ],
+)
 def test_a_loop_trains_under_the_ranges_of_its_file(name):
     steps = _steps_off(*_ranged(*_LOOPS[name]))
     assert steps.mean() < 1.0
@@ -274,8 +282,13 @@ def _functions() -> dict[str, object]:
 _FLOAT = {"hard_shrink", "soft_shrink", "sparse_plus", "sparsemax", "threshold"}
 
 
-@pytest.mark.parametrize("name", _functions())
-@pytest.mark.slow
+def _sampled():
+    """Every fifth function as a parameter of a slow test, the others of an exhaustive one."""
+    for place, name in enumerate(_functions()):
+        yield pytest.param(name, marks=pytest.mark.exhaustive if place % 5 else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", list(_sampled()))
 def test_every_function_of_one_tensor_is_in_the_file(name):
     function = _functions()[name]
     apart = L.Activation(function) if name.startswith("activations") else function

@@ -345,11 +345,17 @@ def test_the_model_is_verified_for_any_removed_blocks(count, share, importance, 
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["ResNet50", "ConvNeXtTiny", "EfficientNetB0", "MobileNetV2", "InceptionResNetV2"]
-)
-@pytest.mark.parametrize("share", [0.25, 0.75])
+def _shares():
+    """Each application by one share in a slow test, and by the other in an exhaustive one."""
+    for place, name in enumerate(
+        ["ResNet50", "ConvNeXtTiny", "EfficientNetB0", "MobileNetV2", "InceptionResNetV2"]
+    ):
+        for number, share in enumerate((0.25, 0.75)):
+            mark = pytest.mark.slow if place % 2 == number else pytest.mark.exhaustive
+            yield pytest.param(name, share, marks=mark)
+
+
+@pytest.mark.parametrize(("name", "share"), list(_shares()))
 def test_blocks_of_applications_are_removed(name: str, share: float, tmp_path: Path) -> None:
     side = 96 if name == "InceptionResNetV2" else 64
     model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3))
