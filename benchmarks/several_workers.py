@@ -3,11 +3,12 @@
     python benchmarks/several_workers.py [--seeds 3]
 
 Each run trains, prunes and converts the network of the recipe quickstart on the digits that
-scikit-learn has, in processes of its own. Two devices are two logical CPUs of one process; two
-workers are two processes that TF_CONFIG lists.
+scikit-learn has. Two devices are two logical CPUs of one process; two workers are two processes
+that TF_CONFIG lists.
 """
 
 import argparse
+import functools
 import json
 import os
 import socket
@@ -37,8 +38,8 @@ def recipe(kind: str, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def child(kind: str, seed: int, out: str) -> None:
-    """Run, and print the accuracies and the zeros as JSON."""
+def child(kind: str, seeds: int, out: str) -> None:
+    """Run with each seed, and print the accuracies and the zeros as JSON, a line each."""
     import tensorflow as tf
 
     if kind == "two devices":
@@ -49,11 +50,16 @@ def child(kind: str, seed: int, out: str) -> None:
 
     import tfprune
     from tfprune.pipeline import compress
+    from tfprune.training import strategies
 
-    result = compress(None, recipe(kind, seed), out=out)
-    dense, small = result.report.rows
-    found = {"dense": dense.score, "int8": small.score}
-    print(json.dumps({**found, "zeros": tfprune.sparsity_of(result.model).sparsity}))
+    # TensorFlow makes one strategy of several workers in a process.
+    strategies.make_strategy = functools.cache(strategies.make_strategy)
+    for seed in range(seeds):
+        result = compress(None, recipe(kind, seed), out=f"{out}/{seed}")
+        dense, small = result.report.rows
+        found = {"dense": dense.score, "int8": small.score}
+        zeros = tfprune.sparsity_of(result.model).sparsity
+        print(json.dumps({**found, "zeros": zeros}), flush=True)
 
 
 def environments(kind: str) -> list[dict[str, str]]:
@@ -69,20 +75,20 @@ def environments(kind: str) -> list[dict[str, str]]:
     return [{**common, "TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
-def measured(kind: str, seed: int) -> dict[str, float]:
-    """Return the figures of one run, which all its processes must agree on."""
+def measured(kind: str, seeds: int) -> list[dict[str, float]]:
+    """Return the figures of a run with each seed, which all its processes must agree on."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--child", kind, str(seed), f"{folder}/run"]
-        runs = [
+        command = [sys.executable, __file__, "--child", kind, str(seeds), folder]
+        processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
             for environment in environments(kind)
         ]
-        outputs = [run.communicate()[0] for run in runs]
-    if any(run.returncode for run in runs):
-        sys.exit(f"{kind}, seed {seed}: a process failed")
-    found = [json.loads(output.splitlines()[-1]) for output in outputs]
+        outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit(f"{kind}: a process failed")
+    found = [[json.loads(line) for line in output.splitlines()] for output in outputs]
     if any(one != found[0] for one in found):
-        sys.exit(f"{kind}, seed {seed}: the workers differ: {found}")
+        sys.exit(f"{kind}: the workers differ: {found}")
     return found[0]
 
 
@@ -100,22 +106,21 @@ def row(kind: str, runs: list[dict[str, float]], alone: list[dict[str, float]]) 
 
 
 def main() -> None:
-    """Run all kinds in turns, with each seed, and publish the accuracies."""
+    """Run all kinds with each seed, and publish the accuracies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--child", nargs=3, metavar=("KIND", "SEED", "OUT"))
+    parser.add_argument("--child", nargs=3, metavar=("KIND", "SEEDS", "OUT"))
     options = parser.parse_args()
     if options.child:
-        kind, seed, out = options.child
-        child(kind, int(seed), out)
+        kind, seeds, out = options.child
+        child(kind, int(seeds), out)
         return
     from harness import publish  # TF_CONFIG must not meet a TensorFlow of this process
 
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
-    for seed in range(options.seeds):
-        for kind, runs in found.items():
-            runs.append(measured(kind, seed))
-            print(kind, seed, runs[-1], flush=True)
+    found: dict[str, list[dict[str, float]]] = {}
+    for kind in KINDS:
+        found[kind] = measured(kind, options.seeds)
+        print(kind, found[kind], flush=True)
     alone = found["one device"]
     spread = {figure: statistics.stdev(run[figure] for run in alone) * 100 for figure in FIGURES}
     publish(
