@@ -90,6 +90,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/scheme_choice.py
 	$(BIN)/python benchmarks/sparse_kernels.py
 	$(BIN)/python benchmarks/timing_noise.py
+	$(BIN)/python benchmarks/stream_memory.py
+	$(BIN)/python benchmarks/several_workers.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed

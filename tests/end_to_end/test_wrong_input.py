@@ -68,9 +68,9 @@ def test_a_file_with_faults_names_itself_table_and_key(tmp_path: Path) -> None:
     code, lines, loaded = run(recipe=str(recipe))
     assert code == 2
     assert lines == [
-        f"tfprune: {recipe} [train] epoch: unknown key. Known: batch_size, "
-        "callbacks, class_weight, early_stopping, epochs, fit, learning_rate, optimizer, "
-        "precision, seed, steps_per_epoch, strategy. Did you mean epochs?",
+        f"tfprune: {recipe} [train] epoch: unknown key. Known: backup_steps, "
+        "batch_size, callbacks, class_weight, early_stopping, epochs, fit, learning_rate, "
+        "optimizer, precision, seed, steps_per_epoch, strategy. Did you mean epochs?",
         f"tfprune: {recipe} [prune] begin_step: expected less than end_step = 100. Received 500. "
         "Swap them?",
     ]

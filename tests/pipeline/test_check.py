@@ -14,6 +14,7 @@ from tfprune import cli
 from tfprune.commands.files import GATES
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits
+from tfprune.pipeline import compress
 from tfprune.pipeline.check import check
 from tfprune.report import Gate
 
@@ -133,6 +134,41 @@ def test_missing_files_and_reports_are_a_one_line_error(folder, fresh, tmp_path)
 def test_data_without_labels_is_refused(folder, fresh) -> None:
     with pytest.raises(DataError, match=r"odd\.npz: expected arrays x and y. Received z"):
         check(folder, data=fresh["odd"])
+
+
+STREAM = """
+import numpy as np
+
+random = np.random.default_rng(0)
+x = random.normal(size=(160, 6)).astype("float32")
+brighter = [0.0]
+
+def read():
+    for start in range(0, 160, 16):
+        rows = slice(start, start + 16)
+        yield x[rows] + brighter[0], (x[rows, 0] > 0).astype(int)
+
+def data():
+    return read, read
+"""
+
+
+def test_a_stream_that_has_changed_since_the_run_is_told_in_one_line(
+    tiny, tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "stream_of_a_run.py").write_text(STREAM)
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = {name: tiny[name] for name in ("model", "train", "measure", "gate")}
+    recipe["data"] = {"source": "stream_of_a_run:data"}
+    compress(None, recipe, out=tmp_path / "run")
+    assert check(tmp_path / "run").notes == ()
+    sys.modules["stream_of_a_run"].brighter[0] = 0.01
+    (note,) = check(tmp_path / "run").notes
+    assert note == (
+        "the test set of [data] stream_of_a_run:data is not that of the run: it has changed since"
+    )
+    (tmp_path / "run" / "state.json").unlink()  # as by a version that noted no test set
+    assert check(tmp_path / "run").notes == ()
 
 
 def test_a_gate_of_accuracy_without_data_is_refused(folder) -> None:

@@ -309,3 +309,14 @@ def test_what_is_no_set_is_refused(part: Any) -> None:
     pair = np.zeros((4, 2)), np.zeros(4)
     with pytest.raises(DataError, match="^data: the train set: "):
         as_dataset((part, pair))
+
+
+def test_the_test_set_is_identified_by_what_was_given() -> None:
+    given = arrays()
+    same = as_dataset({**given, "x_train": 0 * given["x_train"]}).test_fingerprint()
+    assert as_dataset(given).test_fingerprint() == same
+    for key in ("x_test", "y_test"):
+        other = as_dataset({**given, key: given[key][::-1]})
+        assert other.test_fingerprint() != same
+    one_hot = {key: np.eye(3)[given[key]] for key in ("y_train", "y_test")}
+    assert as_dataset({**given, **one_hot}).test_fingerprint() != same

@@ -16,6 +16,7 @@ from tfprune.pipeline.folder import (
     STATE,
     RunFolder,
     check_run_folder,
+    facts_of,
     open_folder,
     wait_for_run,
 )
@@ -394,6 +395,13 @@ def test_the_last_stage_of_another_process_is_waited_for(
     wait_for_run(work.folder, "two")
     with pytest.raises(TrainingError, match="the first worker ended before the stage three"):
         wait_for_run(work.folder, "three")
+
+
+def test_the_facts_of_a_stage_are_read_from_its_folder(work: Work, tmp_path: Path) -> None:
+    work.run(stop="two")
+    assert facts_of(work.folder, "one") == {"said": "one"}
+    assert facts_of(work.folder, "two") == {}
+    assert facts_of(tmp_path / "none", "one") == {}
 
 
 def test_a_fact_that_is_no_number_is_kept(work: Work) -> None:

@@ -158,6 +158,11 @@ seen = []
 class Count(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         seen.append(epoch)
+ends = []
+class End(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) in ends:
+            raise KeyboardInterrupt
 def number():
     return 3
 def train(model, data, callbacks, epochs, batch_size):
@@ -220,6 +225,34 @@ def test_an_epoch_may_have_its_own_number_of_steps(data: Dataset, tmp_path: Path
     resumed, again = trained(data, steps_per_epoch=7, folder=tmp_path)
     assert again.curves == found.curves
     for one, other in zip(resumed.get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "steps"), [("arrays", None), ("arrays", 7), ("memory-mapped", None)]
+)
+def test_a_training_goes_on_within_its_epoch(
+    form: str, steps: int | None, data: Dataset, code: str, tmp_path: Path
+) -> None:
+    given = data
+    if form == "memory-mapped":  # shuffled in another order in each epoch
+        for name, array in (("x", data.train.x), ("y", data.train.y)):
+            np.save(tmp_path / f"{name}.npy", array)
+        mapped = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
+        given = as_dataset((mapped, data.test.given), validation=0)
+    keys = {"steps_per_epoch": steps, "callbacks": (f"{code}:End",)}
+    expected, unbroken = trained(given, **keys)
+    keys |= {"backup_steps": 2, "folder": tmp_path / "stored"}
+    ends = __import__(code).ends
+    for end in (8, 10):
+        ends[:] = [end]
+        with pytest.raises(KeyboardInterrupt):
+            trained(given, **keys)
+    ends.clear()
+    resumed, found = trained(given, **keys)
+    assert found.curves == unbroken.curves
+    for one, other in zip(resumed.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

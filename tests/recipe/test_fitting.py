@@ -32,6 +32,7 @@ SGD = {"name": "sgd", "momentum": 0.9}
         {"class_weight": {"0": 1.0, "3": 2.5}},
         {"callbacks": ["my_code:Lower", "my_code.more:log"]},
         {"steps_per_epoch": 100},
+        {"backup_steps": 100},
         {"fit": "my_code:fit"},
     ],
     ids=str,
@@ -67,7 +68,9 @@ def test_a_number_of_epochs_is_the_patience() -> None:
         ({"callbacks": ["Lower"]}, "package.module:name"),
         ({"fit": "fit"}, "package.module:name"),
         ({"fit": "a:b", "class_weight": "balanced"}, "not passed on to fit"),
+        ({"fit": "a:b", "backup_steps": 5}, "stored after each epoch"),
         ({"steps_per_epoch": 0}, "a whole number"),
+        ({"backup_steps": 0}, "a whole number"),
     ],
     ids=str,
 )
@@ -95,7 +98,7 @@ def test_what_a_table_leaves_unset_is_as_in_train() -> None:
 def test_without_epochs_nothing_of_it_is_read() -> None:
     for field in dataclasses.fields(Fitting):
         value = {"class_weight": "balanced", "early_stopping": 1, "optimizer": "sgd"}
-        given = value.get(field.name, 5 if field.name == "steps_per_epoch" else ["a:b"])
+        given = value.get(field.name, 5 if "steps" in field.name else ["a:b"])
         given = "a:b" if field.name == "fit" else given
         with pytest.raises(RecipeError, match="is only for epochs above 0"):
             parse_recipe({"shrink": {"target": {"macs": 0.5}, "epochs": 0, field.name: given}})

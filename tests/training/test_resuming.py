@@ -90,18 +90,22 @@ def callbacks_of(kind: str) -> list[keras.callbacks.Callback]:
     }.get(kind, [tfprune.UpdatePruningStep()])
 
 
-def train(kind: str, folder: Path | None, at: int | None = None) -> tuple[Resumable, keras.Model]:
+def train(
+    kind: str, folder: Path | None, at: int | None = None, steps: int | None = None
+) -> tuple[Resumable, keras.Model]:
     model = begin(kind)
-    resumable = Resumable([*callbacks_of(kind), Double(), Stop(at)], folder)
+    resumable = Resumable([*callbacks_of(kind), Double(), Stop(at)], folder, steps)
     model.fit(X, Y, batch_size=10, epochs=EPOCHS, verbose=0, callbacks=[resumable])
     return resumable, model
 
 
-def interrupted(kind: str, folder: Path, moments: Sequence[int]) -> tuple[Resumable, keras.Model]:
+def interrupted(
+    kind: str, folder: Path, moments: Sequence[int], steps: int | None = None
+) -> tuple[Resumable, keras.Model]:
     for at in moments:
         with pytest.raises(KeyboardInterrupt):
-            train(kind, folder, at)
-    return train(kind, folder)
+            train(kind, folder, at, steps)
+    return train(kind, folder, steps=steps)
 
 
 def everything(model: keras.Model) -> list[np.ndarray]:
@@ -110,17 +114,24 @@ def everything(model: keras.Model) -> list[np.ndarray]:
 
 @pytest.mark.filterwarnings("ignore:UpdatePruningStep")  # EarlyStopping restores weights
 @pytest.mark.parametrize(
-    "kind",
-    ["magnitude"]
+    ("kind", "steps"),
+    [("magnitude", None), ("magnitude", 1)]
     + [
-        pytest.param(kind, marks=pytest.mark.slow)
+        pytest.param(kind, None, marks=pytest.mark.slow)
         for kind in ("train", "movement", "channel", "average", "cluster", "stopped")
+    ]
+    + [
+        pytest.param(kind, steps, marks=pytest.mark.slow)
+        for kind, steps in (("train", 3), ("movement", 1), ("cluster", 1), ("stopped", 3))
     ],
 )
-def test_an_interrupted_training_ends_as_an_unbroken_one(kind: str, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_as_an_unbroken_one(
+    kind: str, steps: int | None, tmp_path: Path
+) -> None:
     unbroken, expected = train(kind, None)
     # In the first epoch, in the middle of one, at the end of one.
-    resumed, found = interrupted(kind, tmp_path / "t", [2, 4 + 2, 4] if kind != "stopped" else [5])
+    moments = [2, 4 + 2, 4] if kind != "stopped" else [5]
+    resumed, found = interrupted(kind, tmp_path / "t", moments, steps)
     for one, other in zip(everything(found), everything(expected), strict=True):
         np.testing.assert_array_equal(one, other)
     assert resumed.curves == unbroken.curves
@@ -128,6 +139,34 @@ def test_an_interrupted_training_ends_as_an_unbroken_one(kind: str, tmp_path: Pa
     strip: Callable[[Any], Any] = strip_clustering if kind == "cluster" else tfprune.strip_pruning
     for one, other in zip(strip(found).get_weights(), strip(expected).get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+class Steps(keras.callbacks.Callback):
+    """Notes the steps that are done, and interrupts one of them before it is stored."""
+
+    def __init__(self, at: int | None) -> None:
+        super().__init__()
+        self.noted: Any = object(), at, []  # not plain, so that it is not stored
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        _, at, done = self.noted
+        done.append(int(self.model.optimizer.iterations))
+        if len(done) == at:
+            raise KeyboardInterrupt
+
+
+def test_a_training_stored_by_steps_does_no_others_again(tmp_path: Path) -> None:
+    done = []
+    for at in (3, 4, 2, None):
+        model, steps = begin("train"), Steps(at)
+        try:
+            model.fit(X, Y, batch_size=10, epochs=3, verbose=0,
+                      callbacks=[Resumable([steps], tmp_path / "t", 2)])  # fmt: skip
+        except KeyboardInterrupt:
+            assert at is not None
+        done.append(steps.noted[-1])
+    # The second goes on after step 2, the others after the first epoch.
+    assert done == [[1, 2, 3], [3, 4, 5, 6], [5, 6], list(range(5, 13))]
 
 
 def test_no_epoch_is_done_more_than_twice(tmp_path: Path) -> None:

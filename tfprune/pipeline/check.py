@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
 from tfprune.measure.fidelity import guessed
 from tfprune.pipeline.datasets import load_data, pairs_in, read_npz
-from tfprune.pipeline.folder import RECIPE
+from tfprune.pipeline.folder import RECIPE, TEST_SHA256, facts_of
 from tfprune.recipe import Recipe, load_recipe, parse_recipe
 from tfprune.recipe.tables import MeasureTable
 from tfprune.recipe.task_table import task_of
@@ -100,11 +100,12 @@ def check(
         )
     known = as_task(task) if task is not None else stored.task
     table = (stored.recipe.measure if stored.recipe else None) or MeasureTable()
-    return check_file(
+    scored, notes = _data(data, stored, known) if wanted.need_data else (None, ())
+    verdict = check_file(
         stored.file,
         wanted,
         name=stored.file.name,
-        data=_data(data, stored, known) if wanted.need_data else None,
+        data=scored,
         task=known or guessed,
         baseline=_baseline(baseline, stored, wanted),
         recorded=stored.recorded,
@@ -113,6 +114,7 @@ def check(
         runs=table.runs if runs is None else runs,
         progress=progress,
     )
+    return replace(verdict, notes=(*notes, *verdict.notes))
 
 
 def _find(path: Path) -> _Stored:
@@ -161,18 +163,24 @@ def _baseline(given: str | os.PathLike[str] | None, stored: _Stored, limits: Lim
     return stored.baseline if limits.need_baseline else None
 
 
-def _data(given: Any, stored: _Stored, task: Task | None) -> Any:
+def _data(given: Any, stored: _Stored, task: Task | None) -> tuple[Any, tuple[str, ...]]:
+    """Return the data to score on, and notes on it."""
     table = stored.recipe.data if stored.recipe else None
     if isinstance(given, str | os.PathLike):
         x, y = _pair(Path(given))
         # The model was trained on data with the recipe's scale.
         scale = table.scale if table else 1.0
-        return (x if scale == 1.0 else x.astype(np.float32) * np.float32(scale)), y
+        return ((x if scale == 1.0 else x.astype(np.float32) * np.float32(scale)), y), ()
     if given is not None:
-        return given
+        return given, ()
     if table is None:
         raise OptionError("a gate of accuracy needs labeled data; give an .npz with x and y")
-    return load_data(table, task).test.given
+    data = load_data(table, task)
+    before = facts_of(stored.file.parent, "measure").get(TEST_SHA256)
+    if before in (None, data.test_fingerprint()):
+        return data.test.given, ()
+    changed = f"the test set of {data.name} is not that of the run: it has changed since"
+    return data.test.given, (changed,)
 
 
 def _pair(path: Path) -> tuple[np.ndarray, np.ndarray]:

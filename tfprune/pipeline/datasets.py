@@ -132,6 +132,12 @@ class Dataset:
         notes = tuple(f"{name} set: {text}" for name, text in told.items() if text)
         return digest.hexdigest(), notes
 
+    def test_fingerprint(self) -> str:
+        """Return a hash that identifies the test set with its labels as they were given."""
+        digest = hashlib.sha256()
+        (self.given or self).test.fingerprint(digest, "test")
+        return digest.hexdigest()
+
 
 def _converted(split: Set, name: str, convert: Convert) -> Set:
     return split.converted(convert) if isinstance(split, Stream) else convert(split, name)

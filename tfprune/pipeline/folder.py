@@ -41,6 +41,8 @@ EARLY = {RECIPE, LOG, NATIVE_LOG, LOCK, "traceback.txt"}
 """Files that may exist before `state.json`."""
 UNFINISHED = re.compile(r"\.saving-\w+$|\..+\.(json|toml|keras|tflite|md|html)\.\w{8}$")
 """Temporary names of files, which a killed run may leave."""
+TEST_SHA256 = "test_sha256"
+"""The fact of the stage `measure` that identifies the test set."""
 TRAINING = ".training"
 """The end of the name of a folder with the training of an unfinished stage."""
 POLL_S, PATIENCE_S = 1.0, 60.0
@@ -218,6 +220,17 @@ def check_run_folder(path: str | os.PathLike[str], *, resume: bool) -> None:
             f"{folder}: contains a run already, with {done} stage{'s' if done > 1 else ''} done. "
             "Give --resume to resume it, or another folder."
         )
+
+
+def facts_of(path: Path, stage: str) -> Mapping[str, Any]:
+    """Return the facts of a stage of the run in a folder; none if it is not done.
+
+    Raises:
+        OptionError: `state.json` is not what tfprune wrote.
+    """
+    state = _read_state(path)
+    done = state.stages.get(stage) if state is not None else None
+    return done.facts if done is not None else {}
 
 
 def wait_for_run(path: Path, last: str) -> None:

@@ -23,7 +23,7 @@ from tfprune.pipeline.changes import (
     sizes_beside,
 )
 from tfprune.pipeline.datasets import Dataset
-from tfprune.pipeline.folder import RunFolder
+from tfprune.pipeline.folder import TEST_SHA256, RunFolder
 from tfprune.pipeline.losses import task_of_model
 from tfprune.pipeline.models import check_model
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
@@ -315,7 +315,7 @@ def measure(run: Run) -> Mapping[str, Any]:
         progress=run.progress,
     )
     write_atomic(run.folder.file("measured.json"), report.to_json())
-    return {}
+    return {TEST_SHA256: run.data.test_fingerprint()}
 
 
 def write_report(run: Run) -> Mapping[str, Any]:

@@ -115,7 +115,8 @@ def fit(
     options = options or Fitting()
     early = _early_stopping(options, data, batch_size, first_scored)
     own = [make_callback(name) for name in options.callbacks or ()]
-    resumable = Resumable([*early, *own, *callbacks, _Follow(task, epochs)], folder)
+    followed = [*early, *own, *callbacks, _Follow(task, epochs)]
+    resumable = Resumable(followed, folder, None if options.fit else options.backup_steps)
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
     with in_precision(model, precision), _on_workers(model.distribute_strategy):
         if options.fit is not None:

@@ -125,6 +125,12 @@ class Fitting(Table):
     steps_per_epoch: int | None = option(
         whole(1), "steps of an epoch; default: as many as the training set has batches", None
     )
+    backup_steps: int | None = option(
+        whole(1),
+        "a training is stored, for --resume, after so many steps of an epoch too; default: after "
+        "each epoch",
+        None,
+    )
     fit: str | None = option(
         FUNCTION_NAME,
         "your own training, called as fit(model, data, callbacks, epochs=…, batch_size=…) with the "
@@ -136,4 +142,7 @@ class Fitting(Table):
         """Return what the user's own function reads elsewhere."""
         if self.fit is None:
             return {}
-        return {"class_weight": "is not passed on to fit; use it there"}
+        return {
+            "class_weight": "is not passed on to fit; use it there",
+            "backup_steps": "is not for your own fit, which is stored after each epoch",
+        }
