@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from keras import ops
 
 import tfprune
 
@@ -226,3 +227,32 @@ def test_a_softmax_over_channels_is_not_exact(check) -> None:
     x = kl.Conv2D(8, 1, activation="softmax", name="soft")(inputs)
     _, report = check(keras.Model(inputs, kl.Conv2D(2, 1)(x)), exact=False)
     assert "softmax over these channels" in report.reasons[0]
+
+
+class Computed(keras.layers.Layer):
+    """A convolution whose kernel is normalized in each call."""
+
+    def __init__(self, kind, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.filters = kind, filters
+
+    def build(self, shape):
+        ends = {"conv": (shape[-1], self.filters), "conv_transpose": (self.filters, shape[-1])}
+        self.k = self.add_weight(shape=(3, 3, *ends.get(self.kind, (shape[-1], 1))), name="k")
+
+    def call(self, x):
+        kernel = self.k / ops.sqrt(ops.sum(self.k * self.k, axis=(0, 1), keepdims=True) + 1e-6)
+        return getattr(ops, self.kind)(x, kernel, 1, padding="same", data_format="channels_last")
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise_conv", "conv_transpose"])
+def test_channels_of_kernels_that_are_computed_are_removed(kind):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(inputs)
+    x = keras.layers.Activation("relu")(Computed(kind, 8)(x))
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 1)(x))
+    small, report = tfprune.shrink(model, {"macs": 0.5}, round_to=1)
+    assert report.after.macs <= 0.5 * report.before.macs
+    assert report.error < 1e-5
+    assert small.output_shape == model.output_shape

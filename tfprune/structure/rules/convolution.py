@@ -1,13 +1,17 @@
 """Convolutions: plain, grouped, depthwise, separable, transposed."""
 
+from typing import Any
+
+import keras
 import numpy as np
 from keras import layers as kl
 
-from tfprune.graph.graph import Call
+from tfprune.graph.graph import Call, Ref
 from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import MAKE, USE, Axes, Ids
-from tfprune.structure.ids.rule_registry import layers
+from tfprune.structure.ids.rule_registry import layers, ops, stop
 from tfprune.structure.rules.activation import activate
+from tfprune.structure.rules.reduction import contract
 
 
 def channel_axis(data_format: str, rank: int) -> int:
@@ -105,3 +109,34 @@ def transposed(flow: Flow, call: Call) -> Axes:
     site.bind(layer.kernel, -1, ids, USE)
     site.bind(layer.kernel, -2, out, MAKE)
     return _output(flow, call, replace(x, axis, out), out)
+
+
+@ops("Conv", "DepthwiseConv", "ConvTranspose")
+def with_kernel(flow: Flow, call: Call) -> Axes:
+    """Contract channels with a kernel that is computed, such as a normalized weight."""
+    inputs, kernel = _two(call)
+    if not isinstance(kernel, Ref):
+        return stop(flow, call, "multiplies with a kernel that belongs to no layer")
+    kind, taps = type(call.op).__name__, flow.axes(kernel)
+    form = call.op.data_format or keras.config.image_data_format()
+    axis = channel_axis(form, len(flow.shape(inputs)))
+    takes, gives = (-1, -2) if kind == "ConvTranspose" else (-2, -1)
+    if flow.shape(inputs)[axis] != flow.shape(kernel)[takes]:
+        return stop(flow, call, "multiplies in groups with a kernel that is computed")
+    x = no_ids_in_space(flow, call, flow.axes(inputs), axis)
+    flow.freeze_axes(taps[:-2], f"{call.path} slides along this axis")
+    if kind != "DepthwiseConv":
+        contract(flow, call, inputs, kernel, [(axis, len(taps) + takes)])
+        return replace(x, axis, taps[gives])
+    flow.freeze(taps[-1], f"{call.path} repeats its channels")
+    why = f"{call.path} multiplies this with frozen channels"
+    both = flow.join(x[axis], taps[-2], why)
+    multiplier = flow.shape(kernel)[-1] or 1
+    return replace(x, axis, None if both is None else np.repeat(both, multiplier))
+
+
+def _two(call: Call) -> tuple[Any, Any]:
+    """Return the input and the kernel of an operation of `keras.ops`."""
+    given = dict(zip(("inputs", "kernel"), call.args, strict=False))
+    given.update(call.kwargs)
+    return given["inputs"], given["kernel"]
