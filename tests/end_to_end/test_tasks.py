@@ -14,14 +14,17 @@ TASKS = {
     "boxes": ["digit accuracy", "box MAE"],
     "forecast": ["MAE", "RMSE", "R²"],
     "labels": ["F1", "label accuracy"],
+    "pairs": ["recall@1", "recall@5"],
+    "questions": ["accuracy"],
     "regression": ["MAE", "RMSE", "R²"],
     "segmentation": ["mean IoU", "pixel accuracy"],
+    "spoken": ["accuracy"],
 }
 BUDGET = {
     "train": {"epochs": 2}, "shrink": {"epochs": 1}, "prune": {"epochs": 2, "end_epoch": 1.0},
     "measure": {"runs": 3}, "gate": {"max_drop": 0.9},
 }  # fmt: skip
-LONG = ("anomalies", "boxes", "forecast", "labels", "segmentation")
+LONG = tuple(name for name in TASKS if name != "regression")
 
 
 def small(name: str) -> list[str]:

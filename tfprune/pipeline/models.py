@@ -297,3 +297,30 @@ def autoencoder(
         ],
         name="autoencoder",
     )
+
+
+@BUILDERS.register("lstm")
+def lstm(
+    input_shape: tuple[int, ...], classes: Outputs, words: int = 10_000, width: int = 64
+) -> "keras.Model":
+    """Build an embedding of `words` tokens, an LSTM, and a dense layer of `width` units each.
+
+    The token 0 fills up a sequence, and is skipped.
+    """
+    from keras import Input, layers
+
+    if len(input_shape) != 1:
+        raise ModelError(
+            f"[model] lstm takes sequences of tokens; the data has examples of shape {input_shape}."
+        )
+    return _with_heads(
+        "lstm",
+        [
+            Input(input_shape, dtype="int32", name="tokens"),
+            layers.Embedding(words, width, mask_zero=True, name="embedding"),
+            layers.LSTM(width, name="lstm"),
+            layers.Dropout(0.3, name="dropout"),
+            layers.Dense(width, activation="relu", name="dense"),
+        ],
+        classes,
+    )

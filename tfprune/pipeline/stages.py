@@ -90,7 +90,8 @@ class Run:
                 model = read_model(path)
         optimizer = table.optimizer or self.optimizer or "adam"
         steps = max(table.epochs, 1) * self.epoch_steps(stage)
-        compile_model(model, self.data, optimizer, table.learning_rate, steps, f"[{stage}]")
+        rate, weights = table.learning_rate, table.class_weight
+        compile_model(model, self.data, optimizer, rate, steps, f"[{stage}]", weights)
         return model
 
     def fit(
