@@ -90,6 +90,17 @@ def compiled_with(model: keras.Model, labels: Any) -> Compiled | None:
     return Compiled(Task(outputs=parts), options["optimizer"], tuple(unknown))
 
 
+def loss_names(model: keras.Model) -> list[str]:
+    """Return the names of the losses that a model is compiled with."""
+    losses = keras.tree.flatten(compile_options(model).get("loss"))
+    return [_name(loss) for loss in losses if loss is not None]
+
+
+def shows_task(loss: str) -> bool:
+    """Return whether the name of a loss shows the kind of task."""
+    return loss in _KINDS
+
+
 def _by_output(given: Any, names: list[str]) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {name: given.get(name) for name in names}

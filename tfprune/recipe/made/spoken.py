@@ -39,7 +39,8 @@ def spectrogram(sound: NDArray) -> NDArray[np.float32]:
 
 def _bands() -> NDArray:
     """Return how much each frequency of a window counts in each band: triangles, equal in mel."""
-    mel = np.linspace(*(2595 * np.log10(1 + f / 700) for f in (_LOWEST_HZ, _HIGHEST_HZ)), BANDS + 2)
+    lowest, highest = 2595 * np.log10(1 + np.array([_LOWEST_HZ, _HIGHEST_HZ]) / 700)
+    mel = np.linspace(lowest, highest, BANDS + 2)
     corners = 700 * (10 ** (mel / 2595) - 1)
     hz = np.fft.rfftfreq(_WINDOW, 1 / RATE_HZ)[:, None]
     low, middle, high = corners[:-2], corners[1:-1], corners[2:]
@@ -97,7 +98,7 @@ def spoken(digit: int, random: np.random.Generator) -> NDArray[np.float32]:
         shift * course([part.resonances[i] for part in parts]) for i, shift in enumerate(shifts)
     ]
 
-    def loudness(hz: NDArray[np.float32]) -> NDArray[np.float32]:
+    def loudness(hz: NDArray[np.float32]) -> NDArray:
         """Return how loud tones of some frequencies are, at all times."""
         total = np.zeros_like(hz + time)
         for weight, place, width in zip((1, 0.5, 0.33), resonances, (80, 110, 160), strict=True):
@@ -113,7 +114,7 @@ def spoken(digit: int, random: np.random.Generator) -> NDArray[np.float32]:
     hz, phase = random.uniform((300, 0), (_HIGHEST_HZ, 1), (24, 2)).astype(np.float32).T[..., None]
     hiss = (loudness(hz) * np.sin(2 * np.pi * (hz * time + phase))).sum(0)
     sound = voice + 0.8 * hiss * course([part.noise for part in parts])
-    sound = np.pad(sound, (random.integers(0, 1_600), 400))
+    sound = np.pad(sound, (int(random.integers(0, 1_600)), 400))
     around = sound.std() * 10 ** random.uniform(-1.2, 0.1)
     return (sound + around * random.normal(size=len(sound))).astype(np.float32)
 
@@ -126,5 +127,5 @@ def spoken_digits(seed: int) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, ND
     random = np.random.default_rng(seed)
     y = np.arange(TRAIN + TEST) % len(_WORDS)
     random.shuffle(y)
-    x = np.stack([spectrogram(spoken(digit, random)) for digit in y])
+    x = np.stack([spectrogram(spoken(int(digit), random)) for digit in y])
     return (x[:TRAIN], y[:TRAIN]), (x[TRAIN:], y[TRAIN:])
