@@ -89,6 +89,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/scheme_choice.py
 	$(BIN)/python benchmarks/sparse_kernels.py
 	$(BIN)/python benchmarks/timing_noise.py
+	$(BIN)/python benchmarks/tasks.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed
