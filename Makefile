@@ -92,6 +92,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/timing_noise.py
 	$(BIN)/python benchmarks/stream_memory.py
 	$(BIN)/python benchmarks/several_workers.py
+	$(BIN)/python benchmarks/tasks.py
 
 # An hour or more; they need the data sets in $$TFPRUNE_DATA.
 bench-data: .venv/installed

@@ -59,6 +59,7 @@ ORDER = [
     "tfmot_compat",
     "bridge",
     "loading",
+    "recipe.made",
     "recipe",
     "training",
     "pipeline",

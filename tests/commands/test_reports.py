@@ -59,6 +59,8 @@ def test_a_missed_gate_ends_with_code_1(capsys: pytest.CaptureFixture) -> None:
         ("compare gone.tflite int8.tflite", "gone.tflite: no such file"),
         (f"{COMPARE} --data test.csv", "--data test.csv: expected .npz"),
         (f"{COMPARE} --data test.npz --metric accurasy", "accurasy"),
+        (f"{COMPARE} --metric accuracy", "--metric: nothing is scored without labels; give --data"),
+        (f"{COMPARE} --max-drop 0.1", "--max-drop: nothing is scored without labels"),
         (f"{COMPARE} -o page.pdf", "expected a name ending in .html"),
         (f"{COMPARE} --device hosst", "host"),
         ("report gone", "gone: no report.json in it"),

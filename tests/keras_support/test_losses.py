@@ -71,3 +71,13 @@ def test_labels_that_do_not_fit_are_a_one_line_error() -> None:
                 model, {"channels": 0.5}, importance="taylor", data=(X, labels), loss=loss
             )
         assert "\n" not in str(e.value)
+
+
+def test_fractions_are_no_class_numbers() -> None:
+    """TensorFlow cuts them off: 1.5 would be class 1."""
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(16), kl.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(DataError, match=r"label 1\.5; sparse_categorical_crossentropy takes class"):
+        tfprune.shrink(
+            model, {"channels": 0.5}, importance="taylor", data=(X, np.full(len(X), 1.5))
+        )

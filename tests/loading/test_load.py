@@ -19,7 +19,7 @@ from tf_keras.protobuf import saved_metadata_pb2
 import tfprune
 from tests.loading.damage import damaged_models, rewrite_archive
 from tfprune.errors import ArtifactError, ModelError, OptionError, TfpruneError
-from tfprune.loading.load import load_model
+from tfprune.loading.load import load_as_far_as_plain, load_model
 
 
 @pytest.fixture
@@ -437,3 +437,42 @@ def test_weights_that_lie_in_another_file_are_refused(model: keras.Model, tmp_pa
         file.create_dataset("model_weights/d/x", (3,), "f4", external=[(str(secret), 0, 12)])
     with pytest.raises(ArtifactError, match="model_weights/d/x is in another file"):
         load_model(path)
+
+
+def own_loss(labels: Any, outputs: Any) -> Any:
+    return keras.ops.mean(keras.ops.abs(labels - outputs), axis=-1)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_loss_that_is_code_is_left_out_where_nothing_reads_it(
+    name: str, model: keras.Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = np.ones((2, 4), np.float32)
+    model.compile("adam", own_loss)
+    model.save(tmp_path / name)
+    with pytest.raises(ArtifactError, match="own_loss.*or --allow-code"):
+        load_model(tmp_path / name)
+    found = load_as_far_as_plain(tmp_path / name)
+    assert not found.compiled
+    np.testing.assert_array_equal(found(x), model(x))
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "tfprune"]
+    assert "m." in said
+    assert "compiled with code (the function 'own_loss'), which is not loaded" in said
+    model.compile("adam", "mse")
+    model.save(tmp_path / name)
+    assert load_as_far_as_plain(tmp_path / name).compiled
+
+
+def test_code_in_a_layer_is_refused_however_the_model_is_compiled(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ArtifactError, match="contains code that loading would run"):
+        load_as_far_as_plain(tmp_path / "m.keras")
+
+
+def test_operations_in_a_file_of_keras_3_are_no_code(tmp_path: Path) -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(2)(2.0 * keras.ops.sin(x) * x))
+    model.save(tmp_path / "m.keras")
+    inputs = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(load_model(tmp_path / "m.keras")(inputs), model(inputs))

@@ -15,6 +15,7 @@ from tfprune.data.model_inputs import ModelInputs, OneInput
 from tfprune.errors import DataError
 from tfprune.pipeline.datasets import Dataset, as_dataset, check_for_model, load_data
 from tfprune.recipe import DataTable
+from tfprune.task.task import Task
 
 
 def arrays(count: int = 20, test: int = 5) -> dict[str, Any]:
@@ -320,3 +321,19 @@ def test_the_test_set_is_identified_by_what_was_given() -> None:
         assert other.test_fingerprint() != same
     one_hot = {key: np.eye(3)[given[key]] for key in ("y_train", "y_test")}
     assert as_dataset({**given, **one_hot}).test_fingerprint() != same
+
+
+def test_a_model_of_bytes_gets_bytes() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (8, 4), dtype=np.uint8)
+    data = as_dataset(((x, np.arange(8) % 2),) * 2, validation=0.25)
+    assert data.train.x.dtype == np.float32
+    takes = ModelInputs((OneInput("image", (None, 4), "uint8"),), 0)
+    made = data.with_inputs(takes)
+    assert {split.x.dtype for split in made.splits.values()} == {np.dtype("uint8")}
+    np.testing.assert_array_equal(made.test.x, x)
+    np.testing.assert_array_equal(made.for_task(Task("classification"), "").test.x, x)
+    floats = ModelInputs((OneInput("image", (None, 4), "float32"),), 0)
+    assert data.with_inputs(floats) is data
+    scaled = as_dataset(((x, np.arange(8) % 2),) * 2, validation=0, scale=1 / 255)
+    with pytest.raises(DataError, match="the model takes uint8 for input 'image'.*unscaled"):
+        scaled.with_inputs(takes)

@@ -51,8 +51,6 @@ def test_every_task_can_be_trained(name: str) -> None:
     shape = {"tagging": (3, 4), "language_modeling": (3, 4), "segmentation": (3, 2, 4)}.get(name)
     labels = LABELS.get(name, RANDOM.integers(0, 4, (12, *(shape or [0])[:-1])))
     ends = [L.Dense(int(np.prod(shape))), L.Reshape(shape)] if shape else [L.Dense(4)]
-    if name == "retrieval":
-        ends.append(L.UnitNormalization())
     data, made = data_for(Task(name), labels), model(*ends)
     compile_model(made, data, "adam", 0.05, 1000)
     made.run_eagerly = True  # compiling the step takes longer than these steps
@@ -62,6 +60,13 @@ def test_every_task_can_be_trained(name: str) -> None:
         for epochs in (1, 60)
     )
     assert after < 0.9 * before
+
+
+def test_the_loss_of_vectors_is_by_cosine_as_their_recall() -> None:
+    data, made = data_for(Task("retrieval"), LABELS["retrieval"]), model(L.Dense(4))
+    loss = loss_for(data.task, made, data, None)
+    found = [loss(data.train.y, factor * np.asarray(made(data.train.x))) for factor in (1, 50)]
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 def test_a_custom_task_needs_a_loss() -> None:

@@ -3,21 +3,64 @@
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
-from tfprune.errors import ArtifactError, ModelError, OptionError
-from tfprune.pipeline.models import BUILDERS, build_model
-from tfprune.recipe import ModelTable
+from tfprune.errors import ArtifactError, DataError, ModelError, OptionError
+from tfprune.pipeline.datasets import as_dataset
+from tfprune.pipeline.models import (
+    BUILDERS,
+    build_model,
+    check_model,
+    file_shape,
+    with_known_outputs,
+)
+from tfprune.recipe import ModelTable, QuantizeTable
 
 SHAPE = (8, 8, 1)
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_a_built_in_model_fits_the_data(name: str) -> None:
-    model = build_model(ModelTable(name), SHAPE, 7)
+    given = {"lstm": (8,)}.get(name, SHAPE)
+    model = build_model(ModelTable(name), given, 7)
     shape = {"autoencoder": SHAPE, "unet": (8, 8, 7)}.get(name, (7,))
-    assert model(np.zeros((2, *SHAPE), np.float32)).shape == (2, *shape)
+    assert model(np.zeros((2, *given), np.float32)).shape == (2, *shape)
+
+
+def test_an_lstm_takes_sequences_of_tokens() -> None:
+    model = build_model(ModelTable("lstm", options={"words": 20, "width": 8}), (6,), 3)
+    assert model.get_layer("embedding").input_dim == 20
+    filled = np.array([[1, 2, 0, 0, 0, 0], [1, 2, 0, 3, 0, 0]], np.int32)
+    found = np.asarray(model(filled))
+    assert np.abs(found[0] - found[1]).max() > 1e-6
+    with pytest.raises(ModelError, match="lstm takes sequences of tokens; the data has examples"):
+        build_model(ModelTable("lstm"), SHAPE, 3)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.first, self.last = keras.layers.Dense(8, "relu"), keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+def test_a_subclassed_model_in_a_file_becomes_a_functional_one(tmp_path: Path) -> None:
+    model = Subclassed()
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    expected = np.asarray(model(x))
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.save(tmp_path / "m.keras")
+    found = build_model(ModelTable(str(tmp_path / "m.keras")), SHAPE, 2)
+    assert [tuple(out.shape) for out in found.outputs] == [(None, 2)]
+    np.testing.assert_allclose(np.asarray(found(x)), expected, atol=1e-6)
+    assert isinstance(found.optimizer, keras.optimizers.SGD)
+    whole = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    assert with_known_outputs(whole) is whole
 
 
 @pytest.mark.parametrize("name", ["attention", "convnet", "mlp"])
@@ -123,3 +166,25 @@ def test_weights_that_lie_in_another_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "w.keras").touch()
     with pytest.raises(ArtifactError, match=r"whose name ends in \.h5"):
         build_model(table, (32, 32, 3), 10)
+
+
+def test_a_token_beyond_the_table_is_told_before_training() -> None:
+    tokens = np.arange(24).reshape(6, 4) % 21
+    data = as_dataset(((tokens, np.arange(6) % 2),) * 2, validation=0)
+    model = build_model(ModelTable("lstm", options={"words": 21, "width": 4}), (4,), 2)
+    check_model(model, data)
+    model = build_model(ModelTable("lstm", options={"words": 20, "width": 4}), (4,), 2)
+    said = "the train set has the token 20; layer 'embedding' of the model 'lstm' takes 0 to 19"
+    with pytest.raises(DataError, match=said):
+        check_model(model, data)
+
+
+def test_sizes_that_a_model_leaves_open_are_those_of_the_examples() -> None:
+    x = np.zeros((6, 12, 9, 1), np.float32)
+    data = as_dataset(((x, np.arange(6) % 2),) * 2, validation=0)
+    layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)]
+    free = keras.Sequential([keras.Input((None, None, 1)), *layers])
+    assert file_shape(free, None, data) == (12, 9, 1)
+    assert file_shape(free, QuantizeTable(input_shape=(8, 8, 1)), data) == (8, 8, 1)
+    fixed = keras.Sequential([keras.Input((12, 9, 1)), *layers])
+    assert file_shape(fixed, None, data) is None

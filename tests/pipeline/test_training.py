@@ -12,9 +12,10 @@ import pytest
 from tfprune.errors import DataError, OptionError, TrainingError
 from tfprune.pipeline.datasets import Dataset, as_dataset
 from tfprune.pipeline.losses import gives_probabilities
-from tfprune.pipeline.training import class_weights, compile_model, fit
+from tfprune.pipeline.training import class_weights, compile_model, fit, label_weights
 from tfprune.recipe.fitting import Fitting
 from tfprune.sparsity.pruning import prune
+from tfprune.task.task import Task
 
 
 class Steps:
@@ -148,8 +149,29 @@ def test_classes_count_with_their_weights(data: Dataset) -> None:
     with pytest.raises(DataError, match="no class 2 in data, which has 2"):
         trained(data, class_weight={"2": 3.0})
     numbers = as_dataset(((data.train.x, data.train.x[:, :1]),) * 2)
-    with pytest.raises(DataError, match="has labels of regression; expected one class"):
+    with pytest.raises(DataError, match="has labels of regression; expected one class for each"):
         class_weights("balanced", numbers)
+
+
+def test_each_of_several_labels_counts_with_its_weight() -> None:
+    x = np.eye(4, dtype=np.float32)
+    y = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 0], [0, 1, 0]])
+    several = as_dataset(((x, y), (x, y)), validation=0, task=Task("multi_label"))
+    assert class_weights("balanced", several) is None
+    balanced = label_weights("balanced", several)
+    # The third label is never 1: there is nothing to balance.
+    np.testing.assert_allclose(balanced, [[2 / 3, 1, 0.5], [2, 1, 1]])
+    assert label_weights({"1": 3.0}, several).tolist() == [[1, 1, 1], [1, 3, 1]]
+    with pytest.raises(DataError, match="no class 3 in data, which has 3"):
+        label_weights({"3": 2.0}, several)
+
+    layers = [keras.Input((4,)), keras.layers.Dense(3, kernel_initializer="ones")]
+    model = keras.Sequential(layers)
+    compile_model(model, several, "sgd", 0.1, 10, class_weight="balanced")
+    found = model.evaluate(x, y, verbose=0)[0]
+    each = np.log1p(np.exp(-np.where(y, 1, -1)))  # every logit is 1
+    weights = np.where(y, balanced[1], balanced[0])
+    assert found == pytest.approx(np.mean(each * weights), rel=1e-5)
 
 
 USER_CODE = """

@@ -17,6 +17,8 @@ SHAPES = {
     "digit_traits": ((8, 8, 1), (3,)),
     "digits": ((8, 8, 1), ()),
     "hourly_demand": ({"past": (48, 2), "weather": (12,), "calendar": (5,)}, (12,)),
+    "questions": ((14,), ()),
+    "spoken_digits": ((32, 24, 1), ()),
 }
 
 

@@ -60,13 +60,13 @@ def units_options(command: argparse.ArgumentParser) -> None:
 
 def list_units(arguments: argparse.Namespace) -> int:
     """Print the channels, neurons and heads of a model."""
-    from tfprune.loading.load import check_model_file, load_model
+    from tfprune.loading.load import check_model_file, load_as_far_as_plain
 
     check_model_file(Path(arguments.file))
     with native_output():
         from tfprune.structure.groups.units import units
 
-        model = load_model(arguments.file, allow_code=arguments.allow_code)
+        model = load_as_far_as_plain(arguments.file, allow_code=arguments.allow_code)
         found = units(model, input_shape=one_shape(arguments.input_shape))
     print_result(str(found))
     return DONE

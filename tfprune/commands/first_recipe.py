@@ -5,7 +5,10 @@ from typing import Any
 
 import keras
 
+from tfprune.commands.model_task import Guess, guess_of_model
 from tfprune.errors import ModelError
+from tfprune.recipe.task_table import table_of
+from tfprune.recipe.toml import to_toml
 from tfprune.report.figures import count_text, si
 from tfprune.sparsity.kernels import find_kernels
 from tfprune.structure.groups.units import Units, units
@@ -23,13 +26,11 @@ source = {source}
 # ((x_train, y_train), (x_test, y_test)), or two datasets. Several inputs are a dict of arrays.
 # {inputs}
 # {outputs}
+# {labels}
 source = {data}
 # scale = 0.00392156862745098   # if the model takes numbers in [0, 1] and the file holds bytes
 
-# The task is taken from the labels, and the report says which. To name it:
-# [task]
-# name = "classification"
-
+{task}
 # The model is trained already. To train it further before anything is removed:
 # [train]
 # epochs = 10
@@ -42,6 +43,24 @@ scheme = "int8"
 [gate]
 max_drop = 0.01                 # of the task's metric, against the float32 file of this model
 """
+
+COMPILED = """\
+# The task is {task}: the model is compiled with {why}.
+# A run takes loss, metrics and optimizer from it. To name another task:
+# [task]
+# name = "regression"
+"""
+
+OPEN = """\
+# {why}: a run takes the task from the labels,
+# and its report says which. To name it:
+# [task]
+# name = "regression"
+"""
+
+GUESSED = """\
+# The model is not compiled. Guessed from {why}: check it.
+{table}"""
 
 SHRINK = """
 [shrink]
@@ -77,7 +96,7 @@ def first_recipe(model: keras.Model, source: str, data: str = "data.npz") -> str
     Example:
         Path("recipe.toml").write_text(first_recipe(model, "model.keras"))
     """
-    found = units(model)
+    found, guess = units(model), guess_of_model(model)
     kernels, _ = find_kernels([model])
     if not found.groups and not kernels:
         raise ModelError(f"the model {model.name!r} has nothing to remove: no units, no kernels")
@@ -87,9 +106,20 @@ def first_recipe(model: keras.Model, source: str, data: str = "data.npz") -> str
         data=_quoted(data),
         inputs=f"The model takes {_described(model.inputs)}.",
         outputs=f"It returns {_described(model.outputs)}.",
+        labels=f"{guess.labels[0].upper()}{guess.labels[1:]}.",
+        task=_task(guess),
         shrink=_shrink(found) if found.groups else "",
         prune=PRUNE.format(found=_kernels(kernels)) if kernels else "",
     )
+
+
+def _task(guess: Guess) -> str:
+    if guess.compiled:
+        named = guess.task.named if guess.task is not None else "what the labels show"
+        return COMPILED.format(task=named, why=guess.why)
+    if guess.task is None:
+        return OPEN.format(why=guess.why)
+    return GUESSED.format(why=guess.why, table=to_toml({"task": table_of(guess.task) or {}}))
 
 
 def _shrink(found: Units) -> str:

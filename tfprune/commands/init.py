@@ -42,9 +42,11 @@ def write_recipe(arguments: argparse.Namespace) -> int:
     check_model_file(Path(arguments.model))
     with native_output():
         from tfprune.commands.first_recipe import first_recipe
-        from tfprune.loading.load import load_model
+        from tfprune.loading.load import load_as_far_as_plain
+        from tfprune.pipeline.models import with_known_outputs
 
-        model = load_model(arguments.model, allow_code=arguments.allow_code)
+        model = load_as_far_as_plain(arguments.model, allow_code=arguments.allow_code)
+        model = with_known_outputs(model)
         folder = Path(out).parent if out else Path()
         source = os.path.relpath(arguments.model, folder)
         text = first_recipe(model, source, arguments.data)

@@ -214,12 +214,12 @@ def prune_model(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _loaded(arguments: argparse.Namespace) -> Iterator[tuple[Any, Progress]]:
     """Yield the model that a command was given, and a progress."""
-    from tfprune.loading.load import load_model
+    from tfprune.loading.load import load_as_far_as_plain
     from tfprune.loading.model_files import check_model_file
 
     check_model_file(Path(arguments.model))
     with native_output(), shown_progress() as progress:
-        yield load_model(arguments.model, allow_code=arguments.allow_code), progress
+        yield load_as_far_as_plain(arguments.model, allow_code=arguments.allow_code), progress
 
 
 def _add_loss(command: argparse.ArgumentParser) -> None:

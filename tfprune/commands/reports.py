@@ -8,7 +8,7 @@ from typing import Any
 from tfprune.commands.command import DONE, Command
 from tfprune.commands.data_files import FORMS, TEST, read_data
 from tfprune.commands.files import GATES, add_gates
-from tfprune.commands.options import add_timing, sizes_by_name
+from tfprune.commands.options import add_timing, option_of, sizes_by_name
 from tfprune.commands.output import native_output
 from tfprune.console import print_result, shown_progress
 from tfprune.errors import ArtifactError, GateError, OptionError
@@ -16,6 +16,9 @@ from tfprune.storage.files import check_destination, write_atomic
 
 PAGES = {".html": "to_html", ".md": "to_markdown", ".txt": "to_text", ".json": "to_json"}
 """The renderings of a report, by the ending of the file."""
+
+
+SCORE_GATES = ("min_accuracy", "max_accuracy_drop", "max_drop", "min_score", "max_score")
 
 
 def compare_options(command: argparse.ArgumentParser) -> None:
@@ -47,6 +50,9 @@ def compare_files(arguments: argparse.Namespace) -> int:
 
     render = _rendering(arguments.out, PAGES)
     metric: Any = arguments.metric
+    for key in ("metric", "task", "output", *SCORE_GATES):
+        if getattr(arguments, key) is not None and arguments.data is None:
+            raise OptionError(f"{option_of(key)}: nothing is scored without labels; give --data")
     with native_output(), shown_progress() as progress:
         if metric and is_function(metric):
             metric = import_function(metric)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import tree
 
@@ -41,6 +42,7 @@ def loss_of(model: Any, loss: Any) -> Callable[..., Any]:
     def value(labels: Any, outputs: Any, weights_of_samples: Any = None) -> Any:
         if labels is None:
             raise DataError("this importance needs labels: data=(inputs, labels)")
+        _check_class_numbers(loss, labels)
         try:
             return compiled(labels, outputs, weights_of_samples)
         except _UNFIT as error:
@@ -69,3 +71,15 @@ def _check(loss: Any) -> None:
     raise OptionError(
         f"shrink loss: expected the name of a Keras loss, or a function. Received {loss!r}"
     )
+
+
+def _check_class_numbers(loss: Any, labels: Any) -> None:
+    """Raise for a fraction where a loss takes class numbers: TensorFlow would cut it off."""
+    name = getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
+    known = tf.is_tensor(labels) or isinstance(labels, np.ndarray)
+    if not str(name).startswith("sparse_") or not known or not tf.executing_eagerly():
+        return
+    numbers = np.asarray(labels)
+    wrong = numbers[numbers != numbers.round()]
+    if wrong.size:
+        raise DataError(f"data=: label {wrong[0]:g}; {name} takes class numbers: 0, 1, 2 …")

@@ -1,7 +1,10 @@
 """Loading of models of either generation of Keras, without running code from the file."""
 
+import dataclasses
 import json
+import logging
 import os
+import warnings
 import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,12 +25,17 @@ from tfprune.workers.pool import run_job
 if TYPE_CHECKING:
     import keras
 
+log = logging.getLogger("tfprune")
+
 # Errors of the loaders for invalid configs and weights.
 _REFUSALS = (
     ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, IndexError,
     RuntimeError, ArithmeticError, AssertionError, MemoryError, zipfile.BadZipFile,
 )  # fmt: skip
-_TRUST = "If you trust its source, use load_model(path, allow_code=True)."
+_TRUST = "If you trust its source, use load_model(path, allow_code=True), or --allow-code."
+_NO_STATE = (
+    r"(?s)(A total of 1 objects could not be loaded.*)?Skipping variable loading for optimizer"
+)
 # Size of the largest array when outputs are compared: half a gigabyte.
 _MOST_ELEMENTS = 1 << 27
 _SLASHES_LIMIT_S = 600.0
@@ -60,9 +68,38 @@ def load_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
     return watch_zeros(read_model(path, allow_code=allow_code))
 
 
-def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "keras.Model":
-    """Load as `load_model`, without the warning about zeros without masks."""
+def load_as_far_as_plain(
+    path: str | os.PathLike[str], *, allow_code: bool = False
+) -> "keras.Model":
+    """Load as `load_model`; a loss or metric that is code is left out, and the model not compiled.
+
+    That is logged as a warning.
+    """
+    from tfprune.sparsity.unheld import watch_zeros
+
     found = read_metadata(as_path(path))
+    own = [] if allow_code else list(dict.fromkeys(code_in(_compilation(found), found.generation)))
+    if own:
+        log.warning("%s: compiled with code (%s), which is not loaded", path, ", ".join(own[:3]))
+    return watch_zeros(read_model(path, allow_code=allow_code, compiled=not own))
+
+
+def _compilation(found: ModelFile) -> list[Any]:
+    """Return what a file says that its model was compiled with."""
+    inside = found.config.get("compile_config") if isinstance(found.config, dict) else None
+    return [_renamed(inside) if found.generation == 2 else inside, found.training]
+
+
+def read_model(
+    path: str | os.PathLike[str], *, allow_code: bool = False, compiled: bool = True
+) -> "keras.Model":
+    """Load as `load_model`, without the warning about zeros without masks.
+
+    The model is not compiled if `compiled` is False.
+    """
+    found = read_metadata(as_path(path))
+    if not compiled:
+        found = dataclasses.replace(found, config=_uncompiled(found.config), training=None)
     if found.generation not in (2, 3):
         raise ArtifactError(
             f"{path}: written by Keras {found.version}; only 2 and 3 are supported. Load it with "
@@ -75,7 +112,7 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
             "Copy or save the model again."
         )
     if not allow_code:
-        config = [_renamed(found.config), found.training]
+        config = [_config(found), found.training]
         code = list(dict.fromkeys(code_in(config, found.generation)))
         if code:
             raise ArtifactError(
@@ -87,7 +124,7 @@ def read_model(path: str | os.PathLike[str], *, allow_code: bool = False) -> "ke
         if not allow_code:
             check_config_counts([found.config, found.training])
         if found.generation == 3:
-            return _load_new(found, allow_code)
+            return _load_new(found, allow_code, compiled)
         return _load_old(found, allow_code)
     except BudgetError as error:
         raise ArtifactError(f"{path}: {error}. {_TRUST}") from None
@@ -107,14 +144,21 @@ def _loader(found: ModelFile) -> str:
     return f"Keras {keras.__version__}" if found.generation == 3 else "tf_keras (Keras 2)"
 
 
-def _load_new(found: ModelFile, allow_code: bool) -> Any:
+def _uncompiled(config: Any) -> Any:
+    return config if not isinstance(config, dict) else {**config, "compile_config": None}
+
+
+def _load_new(found: ModelFile, allow_code: bool, compiled: bool) -> Any:
     import keras
 
     with scratch_folder() as folder, _budget(found, allow_code):
         path = found.path
         if found.backslashes:
             path = _rewritten(found, folder)
-        return keras.saving.load_model(path, safe_mode=not allow_code)
+        with warnings.catch_warnings():
+            # A model that was compiled and never trained has no state of its optimizer.
+            warnings.filterwarnings("ignore", _NO_STATE)
+            return keras.saving.load_model(path, compile=compiled, safe_mode=not allow_code)
 
 
 def _load_old(found: ModelFile, allow_code: bool) -> Any:
@@ -152,7 +196,7 @@ def _rewritten(found: ModelFile, folder: Path) -> Path:
     with zipfile.ZipFile(found.path) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             if name == CONFIG:
-                new.writestr(name, json.dumps(_renamed(found.config)))
+                new.writestr(name, json.dumps(_config(found)))
             elif name == WEIGHTS and found.backslashes:
                 weights = Path(old.extract(name, folder))
                 run_job(use_slashes, str(weights), limit_s=_SLASHES_LIMIT_S)
@@ -160,6 +204,11 @@ def _rewritten(found: ModelFile, folder: Path) -> Path:
             else:
                 new.writestr(name, old.read(name))
     return path
+
+
+def _config(found: ModelFile) -> Any:
+    """Return the config with current names: only Keras 2 has moved its classes."""
+    return _renamed(found.config) if found.generation == 2 else found.config
 
 
 def _renamed(config: Any) -> Any:

@@ -111,7 +111,9 @@ def sizes_beside(files: Mapping[str, Artifact]) -> dict[str, Any]:
     return {"columns": list(COLUMNS), "rows": rows, "text": ""}
 
 
-def check_choices(model: keras.Model, recipe: Recipe) -> None:
+def check_choices(
+    model: keras.Model, recipe: Recipe, input_shape: InputShape | None = None
+) -> None:
     """Raise the errors of shrinking and pruning early, on a copy of the model."""
     shrinking, pruning = recipe.shrink, recipe.prune
     if shrinking is not None and not shrinking.after_pruning:
@@ -119,6 +121,7 @@ def check_choices(model: keras.Model, recipe: Recipe) -> None:
             model,
             target_of(shrinking),
             **_limits(shrinking),
+            input_shape=input_shape,
             verify=False,
         )
     if pruning is not None:

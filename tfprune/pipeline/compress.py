@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfprune.data.model_inputs import inputs_of
 from tfprune.data.samples import Split
 from tfprune.deploy.converter.weight_only import weight_rules
 from tfprune.errors import ModelError, OptionError, RecipeError, type_name
@@ -295,11 +296,16 @@ def _compiled(model: Any, data: Dataset, *, fixed: bool) -> tuple[Dataset, Any, 
 
 
 def _with_its_model(job: Job) -> Job:
-    """Return a job with what a model says that the user's function has compiled."""
+    """Return a job with what a model says that a file, or the user's function, has compiled."""
     source = job.recipe.model.source if job.recipe.model is not None else ""
-    if job.model is not None or not is_function(source):
+    if job.model is None and not (is_function(source) or is_file(source)):
         return job
-    data, optimizer, notes = _compiled(_begin(job), job.data, fixed=job.fixed)
+    model = _begin(job)
+    takes = inputs_of(model)
+    job = job if takes is None else dataclasses.replace(job, data=job.data.with_inputs(takes))
+    if job.model is not None:
+        return job
+    data, optimizer, notes = _compiled(model, job.data, fixed=job.fixed)
     _check_task(job.recipe, data)
     return dataclasses.replace(job, data=data, optimizer=optimizer, notes=notes)
 

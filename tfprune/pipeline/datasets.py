@@ -30,6 +30,9 @@ GUESSED = "guessed from the labels"
 """The origin of a task that nobody has named."""
 
 
+SHORT = ("int8", "uint8", "int16", "uint16")
+"""Integers that are images or sounds, which a run holds as floats until the model is known."""
+
 Set = Split | Stream
 """The samples of one part of the data: arrays in memory, or batches that are read."""
 
@@ -102,6 +105,29 @@ class Dataset:
             origin=origin,
             given=raw,
         )
+
+    def with_inputs(self, takes: ModelInputs) -> "Dataset":
+        """Return this data with examples as bytes, or other short integers, if a model takes them.
+
+        Sets hold floats where those were given.
+
+        Raises:
+            DataError: An example is no such integer.
+        """
+        if not any(one.dtype in SHORT for one in takes.inputs):
+            return self
+
+        def convert(part: Split, name: str) -> Split:
+            arrays = zip(in_order(part.x, takes, name), takes.inputs, strict=True)
+            return Split(
+                takes.packed([_as_integers(x, one, name) for x, one in arrays]), part.y, part.w
+            )
+
+        splits: dict[str, Any] = {
+            title: _converted(split, f"{self.name}: the {title} set", convert)
+            for title, split in self.splits.items()
+        }
+        return replace(self, **splits, given=self.given and self.given.with_inputs(takes))
 
     @property
     def input_shape(self) -> Any:
@@ -257,6 +283,19 @@ def _check_input(array: NDArray, one: OneInput, name: str, model: str, *, severa
             f"{name}: examples are {array.dtype}, {takes.format(one.dtype)}. "
             "Convert them, or set data.scale to convert integers to floats."
         )
+
+
+def _as_integers(array: NDArray, one: OneInput, name: str) -> NDArray:
+    if one.dtype not in SHORT:
+        return array
+    made = array.astype(one.dtype)
+    if (made != array).any():
+        wrong = array[made != array][0]
+        raise DataError(
+            f"{name}: examples hold {wrong:g}; the model takes {one.dtype} for input {one.name!r}. "
+            "Give them unscaled, without data.scale."
+        )
+    return made
 
 
 def _parts(data: Any, name: str) -> list[Any]:

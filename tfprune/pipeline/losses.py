@@ -90,6 +90,17 @@ def compiled_with(model: keras.Model, labels: Any) -> Compiled | None:
     return Compiled(Task(outputs=parts), options["optimizer"], tuple(unknown))
 
 
+def loss_names(model: keras.Model) -> list[str]:
+    """Return the names of the losses that a model is compiled with."""
+    losses = keras.tree.flatten(compile_options(model).get("loss"))
+    return [_name(loss) for loss in losses if loss is not None]
+
+
+def shows_task(loss: str) -> bool:
+    """Return whether the name of a loss shows the kind of task."""
+    return loss in _KINDS
+
+
 def _by_output(given: Any, names: list[str]) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {name: given.get(name) for name in names}
@@ -150,11 +161,18 @@ def _name(thing: Any) -> str:
     return str(getattr(thing, "__name__", type(thing).__name__))
 
 
-def losses_of(model: keras.Model, data: Dataset) -> tuple[Any, Any, Any]:
-    """Return loss, weights of losses and metrics for `compile`."""
+def losses_of(
+    model: keras.Model, data: Dataset, label_weights: np.ndarray | None = None
+) -> tuple[Any, Any, Any]:
+    """Return loss, weights of losses and metrics for `compile`.
+
+    `label_weights` are how much the loss of each label counts where it is 0, and where it is 1.
+    """
     task = data.task
     if not task.outputs:
-        return loss_for(task, model, data, None), None, _curves(task)
+        loss = loss_for(task, model, data, None)
+        loss = loss if label_weights is None else _weighted(loss, label_weights)
+        return loss, None, _curves(task)
     names = list(task.outputs)
     return (
         {name: loss_for(task.outputs[name], model, data, name) for name in names},
@@ -190,6 +208,8 @@ def loss_for(task: Task, model: keras.Model, data: Dataset, output: str | None) 
         loss = keras.losses.get(name)
     except ValueError:
         raise OptionError(f"task loss: Keras has no loss {name!r}") from None
+    if task.kind.form == "embeddings" and not task.loss:
+        return _on_a_sphere(loss)
     if "crossentropy" not in name:
         return loss if callable(loss) and not isinstance(loss, type) else loss()
     kind = type(keras.losses.get({"class_name": _class_of(name), "config": {}}))
@@ -215,6 +235,28 @@ def _from_class_numbers(loss: Any) -> Loss:
         return keras.losses.get(loss)(one_hot, outputs)
 
     return one_hot_loss
+
+
+def _weighted(loss: Any, weights: np.ndarray) -> Loss:
+    """Return a loss of several labels that weights each of them by its truth."""
+    each_loss = loss.call if isinstance(loss, keras.Loss) else loss
+
+    def weighted_loss(labels: Any, outputs: Any) -> Any:
+        # A loss is the mean over the last axis, which here holds one label.
+        each = each_loss(labels[..., None], outputs[..., None])
+        absent, present = (keras.ops.cast(row, each.dtype) for row in weights)
+        return keras.ops.mean(each * keras.ops.where(labels > 0.5, present, absent), axis=-1)
+
+    return weighted_loss
+
+
+def _on_a_sphere(loss: Loss) -> Loss:
+    """Return a loss of vectors of length 1 that takes any, as recall compares them by cosine."""
+
+    def loss_by_cosine(labels: Any, outputs: Any) -> Any:
+        return loss(labels, keras.ops.normalize(outputs, axis=-1))
+
+    return loss_by_cosine
 
 
 def _last(model: keras.Model, output: str | None) -> int | None:

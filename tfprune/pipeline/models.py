@@ -4,16 +4,19 @@ Built-in models end in one logit per class: int8 represents logits better than p
 """
 
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfprune.data.feed import in_order
 from tfprune.data.model_inputs import known_inputs
-from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.data.samples import Split
+from tfprune.errors import DataError, ModelError, OptionError, nearest, type_name
 from tfprune.pipeline.datasets import Dataset, check_for_model
 from tfprune.recipe.sources import APPLICATIONS, is_file, is_function
-from tfprune.recipe.tables import ModelTable
+from tfprune.recipe.tables import ModelTable, QuantizeTable
 from tfprune.recipe.user_code import import_function
 from tfprune.utils.registry import Registry
 
@@ -45,9 +48,9 @@ def build_model(table: ModelTable, input_shape: Shape, classes: Outputs) -> "ker
     source = table.source
     options = dict(table.options or {})
     if is_file(source):
-        from tfprune.loading.load import load_model
+        from tfprune.loading.load import load_as_far_as_plain
 
-        return load_model(source)
+        return with_known_outputs(load_as_far_as_plain(source))
     if is_function(source):
         model = import_function(source)(**options)
     elif source == "mlp" and isinstance(input_shape, Mapping):
@@ -64,6 +67,22 @@ def build_model(table: ModelTable, input_shape: Shape, classes: Outputs) -> "ker
     if not isinstance(model, keras.Model):
         raise ModelError(f"[model] {source} returned {type_name(model)}, not a keras.Model.")
     return model
+
+
+def with_known_outputs(model: "keras.Model") -> "keras.Model":
+    """Return a model whose inputs and outputs are known: a subclassed one as a functional one.
+
+    Raises:
+        ModelError: It is not built, or cannot be read.
+    """
+    if getattr(model, "outputs", None) or not model.built:
+        return model
+    from tfprune.graph.flat import flat_model
+    from tfprune.keras_support.models import carry_compile
+
+    flat = flat_model(model)
+    carry_compile(model, flat)
+    return flat
 
 
 def check_model(model: "keras.Model", data: Dataset) -> None:
@@ -87,6 +106,46 @@ def check_model(model: "keras.Model", data: Dataset) -> None:
             wanted = ", ".join(["None", *["…"] * (rank - 1), "classes"])
             raise ModelError(f"{name}: output of shape {found}; {task.name} takes ({wanted}).")
     check_for_model(data, known_inputs(model), output_shapes(model, data), name)
+    _check_tokens(model, data, name)
+
+
+def _check_tokens(model: "keras.Model", data: Dataset, name: str) -> None:
+    """Raise if an input that a layer looks up in a table has numbers beyond the table."""
+    import keras
+
+    from tfprune.keras_support.internals import graph_inside, nodes_in_order
+
+    function, takes = graph_inside(model) or model, known_inputs(model)
+    inputs = {id(tensor): place for place, tensor in enumerate(function.inputs)}
+    for node in nodes_in_order(function):
+        layer = node.operation
+        if not isinstance(layer, keras.layers.Embedding):
+            continue
+        places = [inputs[id(tensor)] for tensor in node.input_tensors if id(tensor) in inputs]
+        for (title, split), place in itertools.product(data.splits.items(), places):
+            tokens = in_order(split.head.x, takes, data.name)[place]
+            least, most = tokens.min(), tokens.max()
+            if least < 0 or most >= layer.input_dim:
+                wrong = least if least < 0 else most
+                raise DataError(
+                    f"{data.name}: the {title} set has the token {wrong}; layer {layer.name!r} of "
+                    f"{name} takes 0 to {layer.input_dim - 1}. Give the model more words."
+                )
+
+
+def file_shape(
+    model: "keras.Model", table: QuantizeTable | None, data: Dataset
+) -> tuple[int, ...] | None:
+    """Return the shape of a file's input, without the batch; None: that of the model.
+
+    Where the model leaves sizes open, it is that of the recipe, or else of the examples.
+    """
+    if table is not None and table.input_shape is not None:
+        return table.input_shape
+    inputs = known_inputs(model).inputs
+    if len(inputs) > 1 or None not in inputs[0].shape[1:] or not isinstance(data.train, Split):
+        return None
+    return tuple(data.input_shape)
 
 
 def output_shapes(model: "keras.Model", data: Dataset) -> Any:
@@ -296,4 +355,31 @@ def autoencoder(
             layers.Reshape(input_shape, name="image"),
         ],
         name="autoencoder",
+    )
+
+
+@BUILDERS.register("lstm")
+def lstm(
+    input_shape: tuple[int, ...], classes: Outputs, words: int = 10_000, width: int = 64
+) -> "keras.Model":
+    """Build an embedding of `words` tokens, an LSTM, and a dense layer of `width` units each.
+
+    The token 0 fills up a sequence, and is skipped.
+    """
+    from keras import Input, layers
+
+    if len(input_shape) != 1:
+        raise ModelError(
+            f"[model] lstm takes sequences of tokens; the data has examples of shape {input_shape}."
+        )
+    return _with_heads(
+        "lstm",
+        [
+            Input(input_shape, dtype="int32", name="tokens"),
+            layers.Embedding(words, width, mask_zero=True, name="embedding"),
+            layers.LSTM(width, name="lstm"),
+            layers.Dropout(0.3, name="dropout"),
+            layers.Dense(width, activation="relu", name="dense"),
+        ],
+        classes,
     )

@@ -25,7 +25,7 @@ from tfprune.pipeline.changes import (
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import TEST_SHA256, RunFolder
 from tfprune.pipeline.losses import task_of_model
-from tfprune.pipeline.models import check_model
+from tfprune.pipeline.models import check_model, file_shape
 from tfprune.pipeline.saving import load_artifact, save_model, saved_temporarily
 from tfprune.pipeline.steps import (
     TRAINED,
@@ -90,7 +90,8 @@ class Run:
                 model = read_model(path)
         optimizer = table.optimizer or self.optimizer or "adam"
         steps = max(table.epochs, 1) * self.epoch_steps(stage)
-        compile_model(model, self.data, optimizer, table.learning_rate, steps, f"[{stage}]")
+        rate, weights = table.learning_rate, table.class_weight
+        compile_model(model, self.data, optimizer, rate, steps, f"[{stage}]", weights)
         return model
 
     def fit(
@@ -138,7 +139,8 @@ def train(run: Run) -> Mapping[str, Any]:
     check_model(model, run.data)
     # Fail before training if the model cannot be loaded again, or pruned.
     with saved_temporarily(model, run.folder.path) as path:
-        check_choices(read_model(path), run.recipe)
+        shape = file_shape(model, run.recipe.quantize, run.data)
+        check_choices(read_model(path), run.recipe, shape)
         run.seed(1)
         model = model if run.recipe.train is None else read_model(path)
     fitted = Fitted({})
@@ -153,13 +155,11 @@ def convert_baseline(run: Run) -> Mapping[str, Any]:
     """Convert the dense model to a float32 file, the baseline."""
     run.seed(2)
     model = run.load("baseline.keras")
-    path = run.folder.file("baseline.tflite")
-    table = run.recipe.quantize
     to_tflite(
         model,
-        path,
+        run.folder.file("baseline.tflite"),
         calibration=run.calibration(),
-        input_shape=table.input_shape if table else None,
+        input_shape=file_shape(model, run.recipe.quantize, run.data),
         progress=run.progress,
     )
     return {}
@@ -181,6 +181,7 @@ def shrink_model(run: Run) -> Mapping[str, Any]:
         data=run.examples(),
         repair=run.data.train.first(table.examples).given if table.examples else None,
         seed=run.recipe.seed,
+        input_shape=file_shape(model, run.recipe.quantize, run.data),
         progress=run.progress,
     )
     fitted = Fitted({})
@@ -250,18 +251,18 @@ def _before(stage: str, run: Run) -> str:
 def quantize(run: Run) -> Mapping[str, Any]:
     """Write the last model under its final name, and convert it with the recipe's scheme."""
     run.seed(4)
-    content = run.folder.file(_before("quantize", run)).read_bytes()
-    write_atomic(run.folder.file("model.keras"), content)
-    table = run.recipe.quantize
+    last = run.folder.file(_before("quantize", run))
+    write_atomic(run.folder.file("model.keras"), last.read_bytes())
+    table, model = run.recipe.quantize, run.load("model.keras")
     options: dict[str, Any] = {
         "io": table.io if table else None,
         "layers": table.layers if table else None,
-        "input_shape": table.input_shape if table else None,
+        "input_shape": file_shape(model, table, run.data),
         "calibration": run.calibration(),
         "progress": run.progress,
     }
     artifact = to_tflite(
-        run.load("model.keras"),
+        model,
         run.folder.file("model.tflite"),
         scheme=table.scheme if table else "float32",
         **options,

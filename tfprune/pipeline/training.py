@@ -44,9 +44,13 @@ def compile_model(
     learning_rate: Any,
     steps: int,
     where: str = "[train]",
+    class_weight: Any = None,
 ) -> None:
-    """Compile a model for its task; see `make_optimizer` and `make_rate`."""
-    loss, weights, metrics = losses_of(model, data)
+    """Compile a model for its task; see `make_optimizer` and `make_rate`.
+
+    Weights of classes are part of the loss if samples have several of them.
+    """
+    loss, weights, metrics = losses_of(model, data, label_weights(class_weight, data))
     with model.distribute_strategy.scope():
         made = make_optimizer(optimizer, make_rate(learning_rate, steps, where), where)
         model.compile(made, loss, loss_weights=weights, metrics=metrics)
@@ -67,6 +71,7 @@ def check_trainings(recipe: Recipe, data: Dataset) -> None:
         for name in (*(table.callbacks or ()), *([table.fit] if table.fit else ())):
             import_function(name)
         class_weights(table.class_weight, data)
+        label_weights(table.class_weight, data)
         _early_stopping(table, data, 1, 0)
 
 
@@ -185,35 +190,63 @@ def make_callback(source: str) -> keras.callbacks.Callback:
 
 
 def class_weights(given: Any, data: Dataset) -> dict[int, float] | None:
-    """Return the weight of every class; None if all are 1.
+    """Return the weight of every class; None if all are 1, or if samples have several labels.
 
     Raises:
-        DataError: The labels are not one class for each sample, or have no such class.
+        DataError: The labels are neither, or have no such class.
     """
-    if given is None:
+    labels, form = data.train.head.y, data.task.kind.form
+    if given is None or (form == "decisions" and not data.task.outputs):
         return None
-    labels = data.train.head.y
-    if data.task.outputs or data.task.kind.form != "classes" or labels[0].size != 1:
+    if data.task.outputs or form != "classes" or labels[0].size != 1:
         raise DataError(
             f"class_weight: {data.name} has labels of {data.task.named}; expected one class for "
-            "each sample. Remove it, or weight the classes in a loss of your own."
+            "each sample, or several labels of 0 and 1. Remove it, or weight them in a loss of "
+            "your own."
         )
     count = max(int(data.classes), 2)
     if given == "balanced":
-        if isinstance(data.train, Stream):
-            raise DataError(
-                f"class_weight: {data.name} is read in batches, and its classes are not counted. "
-                "Give the weight of each class."
-            )
-        counts = np.bincount(labels.ravel().astype(int), minlength=count)
+        counts = np.bincount(_counted(data).ravel().astype(int), minlength=count)
         return {
             label: len(labels) / (np.count_nonzero(counts) * float(max(n, 1)))
             for label, n in enumerate(counts)
         }
+    return dict(enumerate(_listed(given, count, data)))
+
+
+def label_weights(given: Any, data: Dataset) -> np.ndarray | None:
+    """Return how much each of several labels counts where it is 0, and where it is 1.
+
+    Balanced, both count as much in all. None if all are 1, or if samples have one class each.
+
+    Raises:
+        DataError: There is no such label.
+    """
+    if given is None or data.task.outputs or data.task.kind.form != "decisions":
+        return None
+    if given == "balanced":
+        ones = _counted(data).reshape(-1, data.train.head.y.shape[-1]).mean(0)
+        share = np.stack([1 - ones, ones])
+        return np.where(share > 0, 0.5 / np.where(share > 0, share, 1), 1.0)
+    present = _listed(given, data.train.head.y.shape[-1], data)
+    return np.stack([np.ones(len(present)), present])
+
+
+def _counted(data: Dataset) -> np.ndarray:
+    if isinstance(data.train, Stream):
+        raise DataError(
+            f"class_weight: {data.name} is read in batches, and its classes are not counted. "
+            "Give the weight of each class."
+        )
+    return np.asarray(data.train.y)
+
+
+def _listed(given: Any, count: int, data: Dataset) -> list[float]:
+    """Return the weights of a table in the order of the classes; those not in it are 1."""
     for label in given:
         if int(label) >= count:
             raise DataError(f"class_weight: no class {label} in {data.name}, which has {count}.")
-    return {label: given.get(str(label), 1.0) for label in range(count)}
+    return [given.get(str(label), 1.0) for label in range(count)]
 
 
 def _early_stopping(

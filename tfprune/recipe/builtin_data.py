@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import DataError
+from tfprune.recipe.made.questions import questions
+from tfprune.recipe.made.spoken import spoken_digits
 from tfprune.utils.extras import require
 
 TEST_FRACTION = 0.25
@@ -111,9 +113,12 @@ def digit_anomalies(seed: int) -> Pairs:
 
 
 def digit_traits(seed: int) -> Pairs:
-    """Return digits; the labels are whether each is even, is above 4, and has a closed loop."""
+    """Return digits; the labels are whether each is even, has a closed loop, and has two of them.
+
+    One in ten has two.
+    """
     images, numbers = _images_of_digits()
-    traits = [numbers % 2 == 0, numbers > 4, np.isin(numbers, (0, 6, 8, 9))]
+    traits = [numbers % 2 == 0, np.isin(numbers, (0, 6, 8, 9)), numbers == 8]
     return _split(images, np.stack(traits, 1).astype(np.float32), seed)
 
 
@@ -162,6 +167,8 @@ MADE: dict[str, Callable[[int], Pairs]] = {
     "digit_traits": digit_traits,
     "digits": digits,
     "hourly_demand": hourly_demand,
+    "questions": questions,
+    "spoken_digits": spoken_digits,
 }
 
 

@@ -117,7 +117,9 @@ class Fitting(Table):
         None,
     )
     class_weight: str | Mapping[str, float] | None = option(
-        CLASS_WEIGHT, "how much the samples of each class count; others count 1", None
+        CLASS_WEIGHT,
+        "how much the samples of each class, or with each label, count; others count 1",
+        None,
     )
     callbacks: tuple[str, ...] | None = option(
         FUNCTION_NAMES, "called without arguments, each returns a Keras callback", None

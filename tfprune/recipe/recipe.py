@@ -42,8 +42,11 @@ class Recipe:
         """Yield combinations of tables that are not allowed: table, key, error."""
         if self.model and self.train is None and not is_trained(self.model):
             yield "model", "source", f"{self.model.source} is untrained. Add a table [train]."
-        if self.task is not None and not self.task.is_share:
-            return
+        told = self.model is not None and (
+            is_file(self.model.source) or is_function(self.model.source)
+        )
+        if not self.task.is_share if self.task is not None else told:
+            return  # a compiled model may tell any metric
         # Of a share, 1 would let everything through.
         for table, key in (("gate", "max_drop"), ("gate", "min_score"), ("quantize", "max_drop")):
             value = getattr(getattr(self, table), key, None)

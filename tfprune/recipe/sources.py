@@ -3,12 +3,12 @@
 from tfprune.errors import nearest
 from tfprune.recipe.kinds import FUNCTION, Kind, Refused
 
-MODELS = ("attention", "autoencoder", "convnet", "mlp", "unet")
+MODELS = ("attention", "autoencoder", "convnet", "lstm", "mlp", "unet")
 """Built-in models, which fit the data."""
 
 MADE = (
     "diabetes", "digit_anomalies", "digit_boxes", "digit_pixels", "digit_traits", "digits",
-    "hourly_demand",
+    "hourly_demand", "questions", "spoken_digits",
 )  # fmt: skip
 """Part of scikit-learn, made of its digits, or computed."""
 

@@ -47,7 +47,8 @@ class ModelTable(Table):
     options: Mapping[str, Any] | None = option(
         OPTIONS,
         "arguments for a built-in model (attention: width, heads, blocks; autoencoder: width, "
-        "code; convnet: width; mlp: width; unet: width), application or function",
+        "code; convnet: width; lstm: words, width; mlp: width; unet: width), application or "
+        "function",
         None,
     )
 

@@ -1,0 +1,1 @@
+"""Data sets that recipes name and that are computed: sounds and sentences."""
