@@ -32,6 +32,7 @@ ORDER = [
     "graph.tracing",
     "graph",
     "graph.cost",
+    "rounding",
     "report",
     "measure.devices",
     "measure",

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError
+from tfprune.graph.kernels import find_kernels
 from tfprune.report.figures import count_text, si
-from tfprune.sparsity.kernels import find_kernels
 from tfprune.structure.groups.units import Units, units
 
 LISTED_GROUPS = 8
