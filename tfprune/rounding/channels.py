@@ -253,12 +253,12 @@ def _attention(channels: Channels, call: Call) -> Numbers | None:
     refs = {leaf for leaf in given if isinstance(leaf, Ref)}
     for ref in set(call.inputs) - refs:
         channels.fix(channels.numbers(ref))
-    for ref, part in zip(given, (inside.query, inside.value, inside.key), strict=True):
-        x = channels.numbers(ref)
+    for leaf, part in zip(given, (inside.query, inside.value, inside.key), strict=True):
+        x = channels.numbers(leaf)
         if inside.gate is not None:
             channels.fix(x)
         elif x is not None:
-            channels.touch(part, part.kernel, x[:, None, None], "sums", ref)
+            channels.touch(part, part.kernel, x[:, None, None], "sums", leaf)
     if inside.gate is None and inside.value.kernel.shape[1:] == inside.output.kernel.shape[:2]:
         heads = channels.fresh(int(np.prod(inside.value.kernel.shape[1:])))
         heads = heads.reshape(inside.value.kernel.shape[1:])
@@ -284,8 +284,9 @@ def _same(channels: Channels, call: Call) -> Numbers | None:
         return None
     if before[-1] == after[-1]:
         return x
-    if len(after) == 2 and None not in before[1:] and after[1] == np.prod(before[1:]):
-        return np.tile(x, after[1] // before[-1])
+    places = int(after[-1] or 0) // len(x)
+    if len(after) == 2 and tuple(before[1:-1]) and places * len(x) == after[-1]:
+        return np.tile(x, places)
     channels.fix(x)
     return None
 

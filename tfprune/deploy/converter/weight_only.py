@@ -95,8 +95,11 @@ def quantize_weights(source: str, target: str, rules: list[Any]) -> None:
             plan.update_quantization_recipe(
                 pattern, everything, algorithm_key=AlgorithmName.NO_QUANTIZE
             )
-        elif float_arithmetic:
-            plan.add_weight_only_config(pattern, everything, bits)
-        else:
-            plan.add_dynamic_config(pattern, everything, bits)
+            continue
+        add = plan.add_weight_only_config if float_arithmetic else plan.add_dynamic_config
+        add(pattern, everything, bits)
+        # The runtime has no kernels of 4 bits for them.
+        for kind in (TFLOperationName.DEPTHWISE_CONV_2D, TFLOperationName.CONV_2D_TRANSPOSE):
+            if bits == 4:
+                add(pattern, kind, 8)
     Path(target).write_bytes(bytes(plan.quantize().quantized_model))
