@@ -210,7 +210,8 @@ def _batch_norm(channels: Channels, call: Call) -> Numbers | None:
     op, ref = call.op, call.args[0] if call.args else None
     x = channels.numbers(ref)
     maker = channels.graph.producers().get(ref.index) if isinstance(ref, Ref) else None
-    folded = maker is not None and hasattr(maker.op, "kernel")
+    alone = isinstance(ref, Ref) and channels.graph.only_reader(ref) is call
+    folded = alone and maker is not None and hasattr(maker.op, "kernel")
     axis = op.axis if isinstance(op.axis, int) else op.axis[0]
     last = axis in (-1, len(channels.graph.shape(call.outputs[0])) - 1)
     # What a file folds into the convolution before has no range of its own.
