@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from oneshot import BATCH_SIZE, NETWORKS, SAMPLES, SEEDS, accuracy, scaled, spread
 
 import tfprune
+from tfprune.few_bits.grid import round_nearest
 from tfprune.graph.kernels import find_kernels
-from tfprune.rounding.grid import round_nearest
 from tfprune.runtime.litert import Runner
 
 BUDGET = {"samples": SAMPLES, "sparsity": 0.7}

@@ -18,7 +18,7 @@ from harness import publish
 from numpy.typing import NDArray
 
 import tfprune
-from tfprune.rounding.moments import Problem, damped
+from tfprune.few_bits.moments import Problem, damped
 from tfprune.sparsity.oneshot import work
 from tfprune.sparsity.oneshot.solve import Choose, Solution
 

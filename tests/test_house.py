@@ -32,7 +32,7 @@ ORDER = [
     "graph.tracing",
     "graph",
     "graph.cost",
-    "rounding",
+    "few_bits",
     "report",
     "measure.devices",
     "measure",

@@ -7,7 +7,7 @@ import pytest
 import tfprune
 from tfprune.deploy.tflite import to_tflite
 from tfprune.errors import ConversionError, OptionError
-from tfprune.rounding import learn
+from tfprune.few_bits import learn
 from tfprune.runtime.inspect import inspect
 from tfprune.runtime.litert import Runner
 

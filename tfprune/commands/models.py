@@ -165,7 +165,7 @@ def prune_options(command: argparse.ArgumentParser) -> None:
 
 def prune_model(arguments: argparse.Namespace) -> int:
     """Write a model with weights that are zero."""
-    from tfprune.rounding.grid import check_bits
+    from tfprune.few_bits.grid import check_bits
     from tfprune.sparsity.choices.scores import SCORES
 
     _check_keras(arguments.out)

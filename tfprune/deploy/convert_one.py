@@ -288,7 +288,9 @@ def _convert_once(
         floats = None
         if settings.rules is not None:
             floats = data
-            rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
+            rules = resolve(
+                settings.rules, flatbuffer.parse(data, "the float file"), settings.chosen
+            )
             pool.run_job(
                 quantize_weights,
                 str(target),

@@ -18,13 +18,13 @@ from tfprune.deploy.converter.weight_only import Rule
 from tfprune.deploy.qat.quantize_aware import shares_values
 from tfprune.deploy.verify.reference import model_outputs, some
 from tfprune.errors import ModelError
+from tfprune.few_bits.equalize import equalize
+from tfprune.few_bits.learn import Rounded, layers_to_round, round_in_turn
+from tfprune.few_bits.linear import DEPTHWISE
+from tfprune.few_bits.mixed import relative, sensitivities, worst_layers
 from tfprune.graph.flat import is_primitive
 from tfprune.graph.model_signature import Interface, generation
 from tfprune.graph.read import read
-from tfprune.rounding.equalize import equalize
-from tfprune.rounding.learn import Rounded, layers_to_round, round_in_turn
-from tfprune.rounding.linear import DEPTHWISE
-from tfprune.rounding.mixed import relative, sensitivities, worst_layers
 
 MOST_SAMPLES = 256
 MEMORY = 1e9
@@ -38,7 +38,7 @@ _ROUNDS = 4
 
 def why_not(face: Interface, settings: Settings, calibrated: bool, aware: bool) -> str:
     """Return why weights can only be rounded to the nearest; "" if there is no reason."""
-    if not settings.plan.quantize and settings.plan.weight_bits is None:
+    if not settings.plan.rounds_weights:
         return f"scheme {settings.name!r} does not round weights"
     if not calibrated:
         return "there are no samples; give calibration=x_train[:200]"
@@ -84,10 +84,7 @@ def rounded(
         )
         if raised:
             notes.append(f"8 bits instead of 4, for the bound: {', '.join(raised)}")
-        rules = settings.rules
-        if rules is not None:
-            rules = [*rules, *(_rule(path, settings) for path in raised)]
-        yield replace(settings, rules=rules)
+        yield replace(settings, chosen=tuple(_rule(path, settings) for path in raised))
     finally:
         work.restore()
 

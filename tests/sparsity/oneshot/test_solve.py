@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfprune.rounding.moments import Moments, Problem
+from tfprune.few_bits.moments import Moments, Problem
 from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured
 from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.oneshot import solve as module

@@ -55,6 +55,7 @@ class Settings:
     limit_s: float
     rounding: Rounding
     mixed: bool
+    chosen: tuple[Rule, ...] = ()
 
 
 def settings_for(name: str, options: Options) -> Settings:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.few_bits.capture import Calls, survey_calls
+from tfprune.few_bits.linear import Linear, read_linear
 from tfprune.graph.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
-from tfprune.rounding.capture import Calls, survey_calls
-from tfprune.rounding.linear import Linear, read_linear
 from tfprune.sparsity.choices.allocation import Share
 from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured, of_one_kernel
 from tfprune.sparsity.masks import Choices

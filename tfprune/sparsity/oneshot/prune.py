@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tfprune.data.batches import BATCH_SIZE, Batch, check_batch_size, read
 from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.few_bits.grid import check_bits
 from tfprune.graph.kernels import PrunableKernel, Skipped
 from tfprune.keras_support.models import is_tf_keras, refuse_quantized
-from tfprune.rounding.grid import check_bits
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.data.batches import BATCH_SIZE
+from tfprune.few_bits.grid import check_bits
+from tfprune.few_bits.linear import roundable_kernels
 from tfprune.graph.kernels import PrunableKernel, find_kernels
-from tfprune.rounding.grid import check_bits
-from tfprune.rounding.linear import roundable_kernels
 from tfprune.sparsity.choices.allocation import uniform
 from tfprune.sparsity.choices.patterns import Unstructured
 from tfprune.sparsity.choices.schedules import OneShot

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.rounding.moments import Problem, damped
+from tfprune.few_bits.moments import Problem, damped
 
 Choose = Callable[[NDArray], NDArray[np.bool_]]
 

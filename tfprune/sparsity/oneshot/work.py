@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.data.model_inputs import leaves
-from tfprune.rounding.capture import layer_inputs
-from tfprune.rounding.grid import round_jointly, round_nearest
-from tfprune.rounding.moments import Moments, Norms, Problem, damped
+from tfprune.few_bits.capture import layer_inputs
+from tfprune.few_bits.grid import round_jointly, round_nearest
+from tfprune.few_bits.moments import Moments, Norms, Problem, damped
 from tfprune.sparsity.oneshot.plan import KernelJob
 from tfprune.sparsity.oneshot.report import LayerReport
 from tfprune.sparsity.oneshot.solve import reconstruct

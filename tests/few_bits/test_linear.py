@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from tfprune.few_bits.linear import Linear, read_linear, roundable_kernels
 from tfprune.graph.kernels import find_kernels
-from tfprune.rounding.linear import Linear, read_linear, roundable_kernels
 
 L = keras.layers
 

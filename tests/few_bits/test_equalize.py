@@ -3,7 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfprune.rounding.equalize import equalize
+from tfprune.few_bits.equalize import equalize
 
 L = keras.layers
 RNG = np.random.default_rng(0)

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError
+from tfprune.few_bits.capture import has_values, watched
+from tfprune.few_bits.grid import largest_level, round_jointly
+from tfprune.few_bits.linear import Linear, read_linear, roundable_kernels
+from tfprune.few_bits.moments import Moments, damped
 from tfprune.graph.flat import is_primitive
 from tfprune.graph.kernels import PrunableKernel
 from tfprune.graph.read import read
-from tfprune.rounding.capture import has_values, watched
-from tfprune.rounding.grid import largest_level, round_jointly
-from tfprune.rounding.linear import Linear, read_linear, roundable_kernels
-from tfprune.rounding.moments import Moments, damped
 
 Method = Literal["nearest", "learned"]
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.rounding.channels import read_channels
+from tfprune.few_bits.channels import read_channels
 
 L = keras.layers
 RNG = np.random.default_rng(0)

@@ -22,9 +22,9 @@ import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
+from tfprune.few_bits.channels import Channels, Touch, read_channels
 from tfprune.graph.inputs import flat_inputs
 from tfprune.graph.rebuild import execute, perform
-from tfprune.rounding.channels import Channels, Touch, read_channels
 
 MOST = 64.0
 """How far a scale may be from the typical one of its tensor."""

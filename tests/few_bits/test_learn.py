@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.rounding.learn import layers_to_round, round_in_turn
+from tfprune.few_bits.learn import layers_to_round, round_in_turn
 
 L = keras.layers
 RNG = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tfprune.rounding.mixed import relative, sensitivities, worst_layers
+from tfprune.few_bits.mixed import relative, sensitivities, worst_layers
 
 
 class Number:

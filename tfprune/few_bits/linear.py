@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import type_name
+from tfprune.few_bits.rows import conv_rows, dense_rows, einsum_rows
 from tfprune.graph.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
-from tfprune.rounding.rows import conv_rows, dense_rows, einsum_rows
 from tfprune.utils.einsum import letters_of
 
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
