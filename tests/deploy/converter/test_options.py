@@ -111,7 +111,7 @@ def test_settings_are_the_options_and_else_the_values_of_the_scheme(
         ({"layers": {"head": "int4"}}, "layers: scheme 'float32' applies to the whole model"),
         ({"allow_float": ["SINN"]}, "allow_float: unknown operation 'SINN'"),
         ({"bound": 0}, "bound: expected a positive number"),
-        ({"rounding": "learnt"}, "rounding: unknown value 'learnt'. Did you mean"),
+        ({"rounding": "learnt"}, "rounding: unknown value 'learnt'. Known: corrected, learned"),
         ({"time_limit_s": 0}, "time_limit_s: expected a positive number"),
     ],
     ids=str,
