@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from oneshot import BATCH_SIZE, NETWORKS, SAMPLES, SEEDS, accuracy, scaled, spread
 
 import tfprune
+from tfprune.few_bits.grid import round_nearest
+from tfprune.graph.kernels import find_kernels
 from tfprune.runtime.litert import Runner
-from tfprune.sparsity.kernels import find_kernels
-from tfprune.sparsity.oneshot.grid import round_nearest
 
 BUDGET = {"samples": SAMPLES, "sparsity": 0.7}
 SCHEMES = {"dense": "int8", "nearest": "int4", "joint": "int4"}

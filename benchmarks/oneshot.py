@@ -18,9 +18,9 @@ from harness import publish
 from numpy.typing import NDArray
 
 import tfprune
+from tfprune.few_bits.moments import Problem, damped
 from tfprune.sparsity.oneshot import work
-from tfprune.sparsity.oneshot.moments import Problem
-from tfprune.sparsity.oneshot.solve import Choose, Solution, damped
+from tfprune.sparsity.oneshot.solve import Choose, Solution
 
 SEEDS = (0, 1, 2)
 SAMPLES = 256

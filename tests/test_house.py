@@ -32,6 +32,7 @@ ORDER = [
     "graph.tracing",
     "graph",
     "graph.cost",
+    "few_bits",
     "report",
     "measure.devices",
     "measure",

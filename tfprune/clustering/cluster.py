@@ -10,9 +10,7 @@ import keras
 from tfprune.clustering.centroids import INITS
 from tfprune.clustering.shared import SharedValues, Sharing, channel_axis
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
-from tfprune.keras_support.internals import own_variables
-from tfprune.keras_support.models import refuse_quantized
-from tfprune.sparsity.kernels import (
+from tfprune.graph.kernels import (
     PrunableKernel,
     Skipped,
     attach_when_built,
@@ -22,6 +20,8 @@ from tfprune.sparsity.kernels import (
     stop_waiting,
     walk_layers,
 )
+from tfprune.keras_support.internals import own_variables
+from tfprune.keras_support.models import refuse_quantized
 from tfprune.sparsity.pruning import retrace, roots_of
 from tfprune.utils.filters import Filters, as_filters, check_used, choose
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.clustering.centroids import Init, first_centroids
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, variable_beside
+from tfprune.graph.kernels import PrunableKernel, Skipped, variable_beside
 from tfprune.sparsity.unheld import Unheld
 from tfprune.utils.centroids import distinct, nearest, settled
 

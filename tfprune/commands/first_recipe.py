@@ -7,10 +7,10 @@ import keras
 
 from tfprune.commands.model_task import Guess, guess_of_model
 from tfprune.errors import ModelError
+from tfprune.graph.kernels import find_kernels
 from tfprune.recipe.task_table import table_of
 from tfprune.recipe.toml import to_toml
 from tfprune.report.figures import count_text, si
-from tfprune.sparsity.kernels import find_kernels
 from tfprune.structure.groups.units import Units, units
 
 LISTED_GROUPS = 8

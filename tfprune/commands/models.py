@@ -165,8 +165,8 @@ def prune_options(command: argparse.ArgumentParser) -> None:
 
 def prune_model(arguments: argparse.Namespace) -> int:
     """Write a model with weights that are zero."""
+    from tfprune.few_bits.grid import check_bits
     from tfprune.sparsity.choices.scores import SCORES
-    from tfprune.sparsity.oneshot.grid import check_bits
 
     _check_keras(arguments.out)
     table = read_keys(arguments, "prune", OF_PRUNE)

@@ -127,7 +127,9 @@ def _convert_all(
         for name in names:
             io = options.io if options.io in SCHEMES[name].io else None
             try:
-                files[name] = convert_one(model, name, replace(options, io=io))
+                rounding = options.rounding if SCHEMES[name].rounds_weights else None
+                own = replace(options, io=io, rounding=rounding)
+                files[name] = convert_one(model, name, own)
             except ConversionError as error:
                 if name == BASE:
                     raise

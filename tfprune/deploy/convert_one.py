@@ -29,6 +29,7 @@ from tfprune.deploy.qat.quantize_aware import (
     strip_quantization,
 )
 from tfprune.deploy.qat.rounding.ranges import observing, traced_for_the_converter
+from tfprune.deploy.round_for_file import rounded, why_not
 from tfprune.deploy.verify.causes import batch_matters, rounding_matters
 from tfprune.deploy.verify.layer_parity import first_disagreement
 from tfprune.deploy.verify.operations import check_operations, float_operations
@@ -40,7 +41,7 @@ from tfprune.deploy.verify.reference import (
     some,
     versions,
 )
-from tfprune.errors import ConversionError, ModelError, TfpruneError
+from tfprune.errors import ConversionError, ModelError, OptionError, TfpruneError
 from tfprune.graph.model_signature import Interface, check_batch, interface
 from tfprune.runtime import flatbuffer, jobs, litert, stored_numbers
 from tfprune.runtime.artifact import Artifact, ConversionReport, gzip_bytes, sha256
@@ -85,8 +86,7 @@ def convert_one(
             _observe(trained, samples)
         ranged = trained if ready else _sharing(model, face, settings, options, samples, notes)
         made = _from_training(ranged, settings, options, notes) if ranged else None
-        shown = samples if settings.plan.needs_calibration else None
-        data, outputs = made or _convert(face, settings, shown, notes)
+        data, outputs = made or _rounded(model, face, settings, options, samples, notes)
         task.advance()
         data = _finish(data, face, outputs, notes)
         contents = flatbuffer.parse(data, f"the {scheme} file")
@@ -196,6 +196,28 @@ def _from_training(
     return None
 
 
+def _rounded(
+    model: Any,
+    face: Interface,
+    settings: Settings,
+    options: Options,
+    samples: Samples,
+    notes: list[str],
+) -> tuple[bytes, tuple[str, ...]]:
+    """Convert with weights that are rounded as the settings say."""
+    shown = samples if settings.plan.needs_calibration else None
+    if settings.rounding != "nearest":
+        reason = why_not(face, settings, options.calibration is not None, is_quantize_aware(model))
+        if reason and options.rounding is not None:
+            raise OptionError(f"rounding: {options.rounding!r} is not possible: {reason}")
+        if not reason:
+            with rounded(face, settings, samples, notes) as changed:
+                return _convert(face, changed, shown, notes)
+        if options.calibration is not None:
+            notes.append(f"each weight is rounded to the nearest: {reason}")
+    return _convert(face, settings, shown, notes)
+
+
 def _convert(
     face: Interface, settings: Settings, samples: Samples | None, notes: list[str]
 ) -> tuple[bytes, tuple[str, ...]]:
@@ -261,7 +283,8 @@ def _convert_once(
         floats = None
         if settings.rules is not None:
             floats = data
-            rules = resolve(settings.rules, flatbuffer.parse(data, "the float file"))
+            contents = flatbuffer.parse(data, "the float file")
+            rules = resolve(settings.rules, contents, settings.chosen)
             run_job(quantize_weights, str(target), str(target), rules)
             data = target.read_bytes()
         trained = plan.needs_calibration and samples is None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfprune.deploy.auto import choose
 from tfprune.deploy.convert_one import convert_one
-from tfprune.deploy.converter.options import Options, Random
+from tfprune.deploy.converter.options import Options, Random, Rounding
 from tfprune.deploy.verify.reference import check_path
 from tfprune.errors import OptionError
 from tfprune.graph.inputs import InputShape
@@ -32,6 +32,7 @@ def to_tflite(
     input_signature: Any = None,
     input_shape: InputShape | None = None,
     random: Random | None = None,
+    rounding: Rounding | None = None,
     layers: Mapping[str, str] | None = None,
     allow_float: Sequence[str] = (),
     bound: float | None = None,
@@ -73,6 +74,11 @@ def to_tflite(
         random: What random numbers that the model draws become, such as the noise of a VAE's
             sampling layer: "mean" puts the mean of a normal or uniform distribution in their
             place. None refuses such a model.
+        rounding: How weights are rounded where there is calibration data: "nearest", each by
+            itself; "corrected", after ranges of channels are equalized, with biases that keep the
+            means; "learned", then also chosen together, layer by layer, so that products stay as
+            they are. For "int4", layers then get 8 bits where the bound needs it. None: "learned"
+            for 4 bits, "nearest" otherwise. The model keeps its weights; the report has notes.
         layers: Other schemes for some layers, by regular expression on the names that `inspect`
             shows: {"dense_1/": "float32", "conv": "weight_int8"}. For the schemes that
             litert-quantizer makes: "int4", "weight_int4", "weight_int8".
@@ -111,6 +117,7 @@ def to_tflite(
         input_signature=input_signature,
         input_shape=input_shape,
         random=random,
+        rounding=rounding,
         layers=layers,
         allow_float=allow_float,
         bound=bound,

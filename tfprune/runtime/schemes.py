@@ -42,6 +42,11 @@ class Scheme:
         """Return whether the ranges of the activations must be found on data."""
         return self.activations != "float"
 
+    @property
+    def rounds_weights(self) -> bool:
+        """Return whether weights are stored in few bits."""
+        return self.quantize or self.weight_bits is not None
+
 
 SCHEMES: Registry[Scheme] = Registry("scheme")
 

@@ -20,10 +20,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ArtifactError, ModelError, nearest
+from tfprune.graph.kernels import find_variables
 from tfprune.sparsity.choices import allocation, scores
 from tfprune.sparsity.choices.patterns import Unstructured
 from tfprune.sparsity.choices.schedules import OneShot
-from tfprune.sparsity.kernels import find_variables
 from tfprune.sparsity.masks import Choices, Hold, Pruning, holds_of, prunings_of
 from tfprune.sparsity.pruning import retrace
 from tfprune.storage.archives import Archive, ArchiveFault, open_archive

@@ -17,12 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, ScheduleWarning, type_name
-from tfprune.keras_support.internals import own_variables
-from tfprune.sparsity.choices import allocation as allocations
-from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
-from tfprune.sparsity.choices.schedules import PruningSchedule
-from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
-from tfprune.sparsity.kernels import (
+from tfprune.graph.kernels import (
     PrunableKernel,
     Skipped,
     attach_when_built,
@@ -31,6 +26,11 @@ from tfprune.sparsity.kernels import (
     variable_beside,
     walk_layers,
 )
+from tfprune.keras_support.internals import own_variables
+from tfprune.sparsity.choices import allocation as allocations
+from tfprune.sparsity.choices.patterns import AnyPattern, WholeUnits
+from tfprune.sparsity.choices.schedules import PruningSchedule
+from tfprune.sparsity.choices.scores import SCORES, Evidence, Score, score_weights
 from tfprune.sparsity.optimizers import average_of
 from tfprune.sparsity.unheld import Unheld
 from tfprune.sparsity.unit_masks import Closing, are_closed, choose_masks, join

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import keras
 
 from tfprune.errors import ModelError, OptionError, ScheduleWarning, TfpruneError, type_name
+from tfprune.graph.kernels import PrunableKernel, refuse_unknown, stop_waiting, walk_layers
 from tfprune.keras_support.losses import Loss
 from tfprune.keras_support.models import is_tf_keras, is_tfmot, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
@@ -15,7 +16,6 @@ from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import AnyPattern
 from tfprune.sparsity.choices.schedules import OneShot, PruningSchedule, check_sparsity
 from tfprune.sparsity.gradients import gradient_source
-from tfprune.sparsity.kernels import PrunableKernel, refuse_unknown, stop_waiting, walk_layers
 from tfprune.sparsity.masks import Choices, Pruning, holds_of, prunings_of
 from tfprune.sparsity.tfmot_schedules import schedule_from_tfmot
 from tfprune.utils.filters import Filters, as_filters

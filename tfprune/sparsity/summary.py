@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from tfprune.sparsity.kernels import Skipped, find_kernels
+from tfprune.graph.kernels import Skipped, find_kernels
 from tfprune.sparsity.masks import Hold
 from tfprune.sparsity.pruning import roots_of
 from tfprune.utils.text_table import aligned

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tfprune.errors import ScheduleWarning
-from tfprune.sparsity.kernels import find_kernels
+from tfprune.graph.kernels import find_kernels
 
 # Dense kernels have almost no zeros; a kernel of zeros only was initialized that way.
 _FEWEST = 0.05

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.graph.kernels import PrunableKernel, Skipped, find_variables
 from tfprune.graph.rebuild import Weights, operations, read_weights
 from tfprune.keras_support.internals import all_layers, own_fixed
 from tfprune.sparsity.choices.allocation import Allocation, Share
 from tfprune.sparsity.choices.patterns import WholeUnits
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_variables
 from tfprune.structure.gates.closed_units import closed_units
 from tfprune.structure.groups.grouping import Group
 from tfprune.structure.groups.units import Units, units, vectors

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from tfprune.errors import ArtifactError, ScheduleWarning
-from tfprune.sparsity.kernels import PrunableKernel, find_kernels
+from tfprune.graph.kernels import PrunableKernel, find_kernels
 from tfprune.sparsity.masks import Pruning, prunings_of
 from tfprune.sparsity.tfmot_schedules import schedule_from_config
 from tfprune.storage.archives import Archive, ArchiveFault, open_archive

@@ -5,11 +5,11 @@ from typing import Any, TypeVar
 
 import keras
 
+from tfprune.graph.kernels import PrunableKernel, walk_layers
 from tfprune.keras_support.models import is_tf_keras
 from tfprune.sparsity import pruning
 from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.schedules import ConstantSparsity, PruningSchedule
-from tfprune.sparsity.kernels import PrunableKernel, walk_layers
 from tfprune.sparsity.masks import Hold
 from tfprune.sparsity.pruning import roots_of, start
 from tfprune.tfmot_compat import adapter, files

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 
 from tfprune.errors import OptionError
+from tfprune.graph.kernels import PrunableKernel, walk_layers
 from tfprune.keras_support.internals import direct_layers, set_input_shape
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns, scores
 from tfprune.sparsity.choices.patterns import Block, KeepOf, Pattern, Unstructured
-from tfprune.sparsity.kernels import PrunableKernel, walk_layers
 from tfprune.sparsity.masks import Choices
 from tfprune.sparsity.pruning import as_schedule
 

@@ -96,6 +96,7 @@ def test_settings_are_the_options_and_else_the_values_of_the_scheme(
     assert (own.name, own.plan, own.io, own.bound) == (name, plan, plan.io[0], plan.bound)
     assert (own.batch, own.allowed) == (None, frozenset())
     assert (own.rules is None) == (plan.weight_bits is None)
+    assert own.rounding == ("learned" if "int4" in name else "nearest")
     options = Options(batch=3, allow_float=["SIN"], bound=0.5, time_limit_s=7.0, io=plan.io[-1])
     given = settings_for(name, options)
     assert (given.batch, given.allowed, given.bound) == (3, {"SIN"}, 0.5)
@@ -110,6 +111,7 @@ def test_settings_are_the_options_and_else_the_values_of_the_scheme(
         ({"layers": {"head": "int4"}}, "layers: scheme 'float32' applies to the whole model"),
         ({"allow_float": ["SINN"]}, "allow_float: unknown operation 'SINN'"),
         ({"bound": 0}, "bound: expected a positive number"),
+        ({"rounding": "learnt"}, "rounding: unknown value 'learnt'. Known: corrected, learned"),
         ({"time_limit_s": 0}, "time_limit_s: expected a positive number"),
     ],
     ids=str,

@@ -7,7 +7,7 @@ import pytest
 
 import tfprune
 from tfprune.errors import ModelError
-from tfprune.sparsity.kernels import Skipped
+from tfprune.graph.kernels import Skipped
 from tfprune.sparsity.oneshot.report import (
     LayerReport,
     OneShotReport,

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfprune.few_bits.moments import Moments, Problem
 from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured
 from tfprune.sparsity.choices.selection import keep_count
 from tfprune.sparsity.oneshot import solve as module
-from tfprune.sparsity.oneshot.moments import Moments, Problem
 from tfprune.sparsity.oneshot.plan import shrinking
 from tfprune.sparsity.oneshot.solve import Choose, approach, damped, reconstruct, refit, solve
 

@@ -17,6 +17,12 @@ from tfprune.workers import pool
 Random = Literal["mean"]
 """What random numbers that a model draws become."""
 
+Rounding = Literal["nearest", "corrected", "learned"]
+"""How weights are rounded."""
+
+LEARNED = ("int4", "weight_int4")
+"""The schemes whose weights are learned where there are samples."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -28,6 +34,7 @@ class Options:
     input_signature: Any = None
     input_shape: InputShape | None = None
     random: Random | None = None
+    rounding: Rounding | None = None
     layers: Mapping[str, str] | None = None
     allow_float: Sequence[str] = ()
     bound: float | None = None
@@ -46,6 +53,9 @@ class Settings:
     allowed: frozenset[str]
     bound: float
     limit_s: float
+    rounding: Rounding
+    mixed: bool
+    chosen: tuple[Rule, ...] = ()
 
 
 def settings_for(name: str, options: Options) -> Settings:
@@ -58,6 +68,7 @@ def settings_for(name: str, options: Options) -> Settings:
     plan = SCHEMES[name]
     check_time_limit(options.time_limit_s)
     check_random(options.random)
+    check_rounding(options.rounding)
     return Settings(
         name=name,
         plan=plan,
@@ -67,6 +78,8 @@ def settings_for(name: str, options: Options) -> Settings:
         allowed=check_allowed(options.allow_float),
         rules=check_layers(name, plan, {} if options.layers is None else options.layers),
         limit_s=options.time_limit_s,
+        rounding=options.rounding or ("learned" if name in LEARNED else "nearest"),
+        mixed=bool(options.layers),
     )
 
 
@@ -102,6 +115,18 @@ def check_random(random: str | None) -> None:
     """
     if random is not None and random not in get_args(Random):
         raise OptionError(f"random: expected 'mean' or None. Received {random!r}")
+
+
+def check_rounding(rounding: str | None) -> None:
+    """Check how weights are rounded.
+
+    Raises:
+        OptionError: It is not among the allowed values.
+    """
+    if rounding is not None and rounding not in get_args(Rounding):
+        raise OptionError(
+            f"rounding: unknown value {rounding!r}. {nearest(str(rounding), get_args(Rounding))}"
+        )
 
 
 def check_bound(bound: float | None) -> float | None:

@@ -1,7 +1,7 @@
 """Quantization of weights to 4 or 8 bits, layer by layer, by litert-quantizer."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,17 @@ def _rule(pattern: str, scheme: Scheme) -> Rule:
     return pattern, scheme.weight_bits, scheme.float_arithmetic
 
 
-def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
+def resolve(rules: Sequence[Rule], contents: Contents, chosen: Sequence[Rule] = ()) -> list[Rule]:
     """Return the rules with patterns that name operations of the float file exactly.
 
     A pattern is searched in the names of an operation's outputs and constants: the output of the
     last layer has the name of the graph's output, and only its weights name the layer.
+
+    Args:
+        rules: The rules of the user.
+        contents: The float file.
+        chosen: Rules that take precedence, and may match nothing: not every layer of a model has
+            an operation of its own.
 
     Raises:
         FilterError: A pattern matches nothing.
@@ -60,13 +66,13 @@ def resolve(rules: list[Rule], contents: Contents) -> list[Rule]:
         outputs = [graph.tensors[i].name for i in op.outputs]
         operations.append((outputs, outputs + names))
     resolved = []
-    for pattern, bits, float_arithmetic in rules:
+    for place, (pattern, bits, float_arithmetic) in enumerate([*rules, *chosen]):
         matched = [
             outputs[0]
             for outputs, names in operations
             if outputs and any(re.search(pattern, name) for name in names)
         ]
-        if not matched:
+        if not matched and place < len(rules):
             # Only the weights of the last layer carry its name.
             known = ", ".join(dict.fromkeys(names[-1] for _, names in operations[:5] if names))
             raise FilterError(
@@ -95,8 +101,11 @@ def quantize_weights(source: str, target: str, rules: list[Any]) -> None:
             plan.update_quantization_recipe(
                 pattern, everything, algorithm_key=AlgorithmName.NO_QUANTIZE
             )
-        elif float_arithmetic:
-            plan.add_weight_only_config(pattern, everything, bits)
-        else:
-            plan.add_dynamic_config(pattern, everything, bits)
+            continue
+        add = plan.add_weight_only_config if float_arithmetic else plan.add_dynamic_config
+        add(pattern, everything, bits)
+        # The runtime has no kernels of 4 bits for them.
+        for kind in (TFLOperationName.DEPTHWISE_CONV_2D, TFLOperationName.CONV_2D_TRANSPOSE):
+            if bits == 4:
+                add(pattern, kind, 8)
     Path(target).write_bytes(bytes(plan.quantize().quantized_model))

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import ModelError, type_name
+from tfprune.few_bits.capture import Calls, survey_calls
+from tfprune.few_bits.linear import Linear, read_linear
+from tfprune.graph.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.choices.allocation import Share
 from tfprune.sparsity.choices.patterns import KeepOf, Pattern, Unstructured, of_one_kernel
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.masks import Choices
-from tfprune.sparsity.oneshot.capture import Calls, survey_calls
-from tfprune.sparsity.oneshot.linear import Linear, read_linear
 from tfprune.utils.filters import check_used, choose
 
 MaskOf = Callable[[NDArray], NDArray[np.bool_]]

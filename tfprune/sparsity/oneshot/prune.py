@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from tfprune.data.batches import BATCH_SIZE, Batch, check_batch_size, read
 from tfprune.data.model_inputs import inputs_of
 from tfprune.errors import ModelError, OptionError, nearest, type_name
+from tfprune.few_bits.grid import check_bits
+from tfprune.graph.kernels import PrunableKernel, Skipped
 from tfprune.keras_support.models import is_tf_keras, refuse_quantized
 from tfprune.sparsity.choices import allocation as allocations
 from tfprune.sparsity.choices import patterns
 from tfprune.sparsity.choices.patterns import Pattern
 from tfprune.sparsity.choices.schedules import OneShot, check_sparsity
 from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.kernels import PrunableKernel, Skipped
 from tfprune.sparsity.masks import Choices, Hold, Pruning
-from tfprune.sparsity.oneshot.grid import check_bits
 from tfprune.sparsity.oneshot.plan import KernelJob, make_plan
 from tfprune.sparsity.oneshot.report import LayerReport, OneShotReport, keep_report
 from tfprune.sparsity.oneshot.work import Bench, prune_layer

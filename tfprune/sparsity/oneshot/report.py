@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfprune.errors import ModelError, type_name
-from tfprune.sparsity.kernels import Skipped
+from tfprune.graph.kernels import Skipped
 from tfprune.utils.text_table import aligned
 
 

@@ -1,20 +1,19 @@
 """Rounding weights together, so that files of few bits stay near the model: `round_weights`."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import keras
 
 from tfprune.data.batches import BATCH_SIZE
+from tfprune.few_bits.grid import check_bits
+from tfprune.few_bits.linear import roundable_kernels
+from tfprune.graph.kernels import PrunableKernel, find_kernels
 from tfprune.sparsity.choices.allocation import uniform
 from tfprune.sparsity.choices.patterns import Unstructured
 from tfprune.sparsity.choices.schedules import OneShot
 from tfprune.sparsity.choices.scores import SCORES
-from tfprune.sparsity.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.sparsity.masks import Choices
-from tfprune.sparsity.oneshot.grid import check_bits
-from tfprune.sparsity.oneshot.linear import DEPTHWISE
 from tfprune.sparsity.oneshot.plan import make_plan
 from tfprune.sparsity.oneshot.prune import (
     check_model,
@@ -99,15 +98,3 @@ def round_weights(
     total = sum(batch.size for batch in samples)
     keep_report(model, OneShotReport(rows, tuple(skipped), total, str(choices.pattern), bits))
     return model
-
-
-def roundable_kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]:
-    """Return the kernels below some models with those of depthwise convolutions."""
-    kernels, skipped = find_kernels(roots)
-    layers = [layer for layer in walk_layers(roots) if isinstance(layer, DEPTHWISE)]
-    names = {layer.name for layer in layers}
-    for layer in layers:
-        rank = len(layer.kernel.shape)
-        axes = (rank - 2,), tuple(range(rank - 2)), (rank - 1,)
-        kernels.append(PrunableKernel(layer.kernel.path, layer, layer.kernel, axes))
-    return kernels, [entry for entry in skipped if entry.layer not in names]

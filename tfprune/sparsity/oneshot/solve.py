@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.sparsity.oneshot.moments import Problem
+from tfprune.few_bits.moments import Problem, damped
 
 Choose = Callable[[NDArray], NDArray[np.bool_]]
 
@@ -54,20 +54,6 @@ class Solution:
 
     weights: NDArray
     mask: NDArray[np.bool_]
-
-
-def damped(problem: Problem, weights: NDArray, damping: float) -> Problem:
-    """Return the problem with a pull toward `weights`.
-
-    `damping` is λ as a fraction of the mean diagonal of H, in each product.
-    """
-    width = problem.gram.shape[-1]
-    level = damping * np.trace(problem.gram, axis1=1, axis2=2) / width
-    # If all inputs are zero, H is zero: then any λ keeps the weights unchanged.
-    level = np.where(level > 0, level, 1.0)[:, None, None]
-    return Problem(
-        problem.gram + level * np.eye(width), problem.cross + level * weights, problem.energy
-    )
 
 
 def reconstruct(

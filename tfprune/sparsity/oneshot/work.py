@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.data.model_inputs import leaves
-from tfprune.sparsity.oneshot.capture import layer_inputs
-from tfprune.sparsity.oneshot.grid import round_jointly, round_nearest
-from tfprune.sparsity.oneshot.moments import Moments, Norms, Problem
+from tfprune.few_bits.capture import layer_inputs
+from tfprune.few_bits.grid import round_jointly, round_nearest
+from tfprune.few_bits.moments import Moments, Norms, Problem, damped
 from tfprune.sparsity.oneshot.plan import KernelJob
 from tfprune.sparsity.oneshot.report import LayerReport
-from tfprune.sparsity.oneshot.solve import damped, reconstruct
+from tfprune.sparsity.oneshot.solve import reconstruct
 
 MAX_ROWS = 32_768
 """The most rows used in a layer. If there are more (patches of a convolution), they are drawn."""

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.sparsity.kernels import find_kernels
-from tfprune.sparsity.oneshot.linear import Linear, read_linear
-from tfprune.sparsity.oneshot.round import roundable_kernels
+from tfprune.few_bits.linear import Linear, read_linear, roundable_kernels
+from tfprune.graph.kernels import find_kernels
 
 L = keras.layers
 

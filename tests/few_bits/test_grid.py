@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.oneshot.grid import (
+from tfprune.few_bits.grid import (
     BITS,
     check_bits,
     largest_level,
     round_jointly,
     round_nearest,
 )
-from tfprune.sparsity.oneshot.moments import Problem
+from tfprune.few_bits.moments import Problem
 
 
 def problem_of(x: np.ndarray, w: np.ndarray) -> Problem:

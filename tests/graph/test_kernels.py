@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import tfprune
-from tfprune.sparsity.kernels import PrunableKernel, find_kernels
+from tfprune.graph.kernels import PrunableKernel, find_kernels
 
 L = keras.layers
 

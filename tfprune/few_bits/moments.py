@@ -55,6 +55,20 @@ class Problem:
         return max(float(self.energy + fit), 0.0)
 
 
+def damped(problem: Problem, weights: NDArray, damping: float) -> Problem:
+    """Return the problem with a pull toward `weights`.
+
+    `damping` is λ as a fraction of the mean diagonal of H, in each product.
+    """
+    width = problem.gram.shape[-1]
+    level = damping * np.trace(problem.gram, axis1=1, axis2=2) / width
+    # If all inputs are zero, H is zero: then any λ keeps the weights unchanged.
+    level = np.where(level > 0, level, 1.0)[:, None, None]
+    return Problem(
+        problem.gram + level * np.eye(width), problem.cross + level * weights, problem.energy
+    )
+
+
 @dataclass
 class Moments:
     """Second moments of a layer's inputs and target outputs, accumulated in float64."""

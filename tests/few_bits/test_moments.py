@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfprune.sparsity.oneshot.moments import Moments, Norms
+from tfprune.few_bits.moments import Moments, Norms
 
 
 def gathered(x: np.ndarray, y: np.ndarray, parts: int = 1) -> Moments:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfprune.sparsity.oneshot.capture import layer_inputs, survey_calls, watched
+from tfprune.few_bits.capture import layer_inputs, survey_calls, watched
 
 L = keras.layers
 

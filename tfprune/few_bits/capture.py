@@ -66,7 +66,7 @@ def survey_calls(model: Any, batch: Any, layers: Sequence[Any]) -> dict[int, Cal
     def record(layer: Any, tensor: Any) -> None:
         seen = calls.setdefault(id(layer), Calls(order=len(calls)))
         seen.count += 1
-        seen.hidden |= not _has_values(tensor)
+        seen.hidden |= not has_values(tensor)
 
     with watched(layers, record):
         model(batch, training=False)
@@ -97,5 +97,6 @@ class _EnoughError(BaseException):
     """Ends a pass early. Not an `Exception`, so that a layer's own call does not catch it."""
 
 
-def _has_values(tensor: Any) -> bool:
+def has_values(tensor: Any) -> bool:
+    """Return whether a tensor has values: none has inside a loop that TensorFlow compiles."""
     return tf.is_tensor(tensor) and isinstance(tensor, tf.__internal__.EagerTensor)

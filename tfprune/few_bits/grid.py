@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import OptionError
-from tfprune.sparsity.oneshot.moments import Problem
+from tfprune.few_bits.moments import Problem
 
 BITS = (2, 3, 4, 8)
 

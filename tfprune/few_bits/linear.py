@@ -1,7 +1,7 @@
 """How a layer multiplies: its inputs as rows, its kernel as matrices, its bias as a row."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfprune.errors import type_name
-from tfprune.sparsity.kernels import PrunableKernel
-from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
+from tfprune.few_bits.rows import conv_rows, dense_rows, einsum_rows
+from tfprune.graph.kernels import PrunableKernel, Skipped, find_kernels, walk_layers
 from tfprune.utils.einsum import letters_of
 
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -176,3 +176,15 @@ _READERS: tuple[tuple[Any, Callable[[PrunableKernel, Any], Linear | str]], ...] 
     (keras.layers.SeparableConv1D, _read_separable),
     (keras.layers.SeparableConv2D, _read_separable),
 )
+
+
+def roundable_kernels(roots: Sequence[Any]) -> tuple[list[PrunableKernel], list[Skipped]]:
+    """Return the kernels below some models with those of depthwise convolutions."""
+    kernels, skipped = find_kernels(roots)
+    layers = [layer for layer in walk_layers(roots) if isinstance(layer, DEPTHWISE)]
+    names = {layer.name for layer in layers}
+    for layer in layers:
+        rank = len(layer.kernel.shape)
+        axes = (rank - 2,), tuple(range(rank - 2)), (rank - 1,)
+        kernels.append(PrunableKernel(layer.kernel.path, layer, layer.kernel, axes))
+    return kernels, [entry for entry in skipped if entry.layer not in names]

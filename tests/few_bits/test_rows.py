@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfprune.sparsity.oneshot.rows import conv_rows, dense_rows, einsum_rows
+from tfprune.few_bits.rows import conv_rows, dense_rows, einsum_rows
 
 RNG = np.random.default_rng
 

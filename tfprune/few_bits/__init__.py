@@ -1,0 +1,1 @@
+"""Storing weights in few bits: with channels of equal range, and chosen on samples."""
