@@ -17,7 +17,6 @@ from tfprune.errors import (
     OptionError,
     RecipeError,
 )
-from tfprune.loading.load import read_model
 from tfprune.pipeline import Result, check, compress, prepare
 from tfprune.pipeline.datasets import Dataset
 from tfprune.pipeline.folder import STATE
@@ -246,9 +245,7 @@ def test_the_task_of_a_compiled_model_is_taken_and_told(tiny_data: Dataset) -> N
     assert not any(note.startswith("task:") for note in told.notes)
 
 
-def test_the_task_and_the_optimizer_of_a_compiled_file_are_taken(
-    tiny_data: Dataset, tmp_path: Path
-) -> None:
+def test_the_task_of_a_compiled_file_is_taken(tiny_data: Dataset, tmp_path: Path) -> None:
     model = given_model(1)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.5), "mae", metrics=["mse"])
     model.save(tmp_path / "m.keras")
@@ -259,8 +256,6 @@ def test_the_task_and_the_optimizer_of_a_compiled_file_are_taken(
     result = compress(None, recipe, tiny_data, out=tmp_path / "run")
     assert [measure.name for measure in result.report.measures] == ["MSE"]
     assert "task: regression, of the compiled model" in result.report.notes
-    trained = read_model(tmp_path / "run" / "baseline.keras")
-    assert trained.optimizer.momentum == 0.5
     # The stored run is checked with that task, which labels alone do not show.
     assert check(tmp_path / "run", data=(tiny_data.test.x, tiny_data.test.y)).metric == "MSE"
 

@@ -94,10 +94,11 @@ def test_unet_names_the_sizes_it_takes() -> None:
 
 @pytest.mark.parametrize("name", list(BUILDERS))
 def test_width_is_an_option_and_others_are_refused_by_name(name: str) -> None:
-    small = build_model(ModelTable(name, options={"width": 8}), SHAPE, 7)
-    assert small.count_params() < build_model(ModelTable(name), SHAPE, 7).count_params()
+    given = {"lstm": (8,)}.get(name, SHAPE)
+    small = build_model(ModelTable(name, options={"width": 8}), given, 7)
+    assert small.count_params() < build_model(ModelTable(name), given, 7).count_params()
     with pytest.raises(OptionError, match=f"{name} has no 'widht'. .*Did you mean width"):
-        build_model(ModelTable(name, options={"widht": 8}), SHAPE, 7)
+        build_model(ModelTable(name, options={"widht": 8}), given, 7)
 
 
 def test_convnet_has_the_parameters_that_hand_arithmetic_gives() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from tfprune.keras_support.internals import layers_below, maker_of
+from tfprune.graph.ends import activation_of, last_layer
+from tfprune.keras_support.internals import layers_below
 from tfprune.pipeline.losses import compiled_with, loss_names, output_names, shows_task
 from tfprune.task.task import TASKS, Task
 
@@ -57,8 +58,8 @@ def guess_of_model(model: keras.Model) -> Guess:
 
 def _of_output(model: keras.Model, output: Any) -> tuple[str, str]:
     """Return the kind of task of an output, and why; "" if it may be one of two."""
-    shape, layer = tuple(output.shape[1:]), _layer_of(output)
-    activation = _activation(layer)
+    shape, layer = tuple(output.shape[1:]), last_layer(output)
+    activation = activation_of(layer)
     one = shape[-1] == 1 if shape else True
     ends = f"an output of shape {shape}" + (f" after {activation}" if activation else "")
     if isinstance(layer, keras.layers.UnitNormalization):
@@ -89,25 +90,3 @@ def _of_steps(model: keras.Model, shape: tuple[int | None, ...]) -> str:
         if isinstance(layer, keras.layers.Embedding)
     ]
     return "language_modeling" if shape[-1] in words else "tagging"
-
-
-def _layer_of(output: Any) -> Any:
-    """Return the layer that computes an output; those that only change its shape are passed."""
-    layer = maker_of(output)
-    while True:
-        if isinstance(layer, keras.Model):
-            layer = maker_of(layer.outputs[0])
-        elif isinstance(layer, keras.layers.Reshape | keras.layers.Flatten | keras.layers.Identity):
-            layer = maker_of(layer.input)
-        elif isinstance(layer, keras.layers.Activation) and not _activation(layer):
-            layer = maker_of(layer.input)  # a cast to float32, for mixed precision
-        else:
-            return layer
-
-
-def _activation(layer: Any) -> str:
-    """Return the name of the activation that a layer ends with; "" for none."""
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    name = getattr(getattr(layer, "activation", None), "__name__", "")
-    return "" if name == "linear" else str(name)

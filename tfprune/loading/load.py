@@ -81,7 +81,13 @@ def load_as_far_as_plain(
     own = [] if allow_code else list(dict.fromkeys(code_in(_compilation(found), found.generation)))
     if own:
         log.warning("%s: compiled with code (%s), which is not loaded", path, ", ".join(own[:3]))
-    return watch_zeros(read_model(path, allow_code=allow_code, compiled=not own))
+    try:
+        return watch_zeros(read_model(path, allow_code=allow_code, compiled=not own))
+    except ArtifactError as error:
+        # An .h5 file names a loss of the user's own by a word alone.
+        model = read_model(path, allow_code=allow_code, compiled=False)
+        log.warning("%s; what it is compiled with was left out", error)
+        return watch_zeros(model)
 
 
 def _compilation(found: ModelFile) -> list[Any]:

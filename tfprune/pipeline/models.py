@@ -4,7 +4,6 @@ Built-in models end in one logit per class: int8 represents logits better than p
 """
 
 import inspect
-import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,18 +110,11 @@ def check_model(model: "keras.Model", data: Dataset) -> None:
 
 def _check_tokens(model: "keras.Model", data: Dataset, name: str) -> None:
     """Raise if an input that a layer looks up in a table has numbers beyond the table."""
-    import keras
+    from tfprune.graph.ends import tables_of_inputs
 
-    from tfprune.keras_support.internals import graph_inside, nodes_in_order
-
-    function, takes = graph_inside(model) or model, known_inputs(model)
-    inputs = {id(tensor): place for place, tensor in enumerate(function.inputs)}
-    for node in nodes_in_order(function):
-        layer = node.operation
-        if not isinstance(layer, keras.layers.Embedding):
-            continue
-        places = [inputs[id(tensor)] for tensor in node.input_tensors if id(tensor) in inputs]
-        for (title, split), place in itertools.product(data.splits.items(), places):
+    takes, tables = known_inputs(model), list(tables_of_inputs(model))
+    for title, split in data.splits.items():
+        for place, layer in tables:
             tokens = in_order(split.head.x, takes, data.name)[place]
             least, most = tokens.min(), tokens.max()
             if least < 0 or most >= layer.input_dim:
