@@ -203,7 +203,8 @@ class Trace:
         self._owners = {id(one): layer for layer in layers for one in own_trainable(layer)}
         self._forget_calls = note_calls(layers)
         self._weights = {} if weights is None else weights
-        self._opened, self._masked = opened, masked
+        self._opened = opened
+        self._masked = masked
         self.masks: list[Any] = []
         try:
             outputs, read = self._outputs(op, anchor, args, kwargs)
