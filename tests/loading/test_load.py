@@ -461,9 +461,12 @@ def test_a_loss_that_is_code_is_left_out_where_nothing_reads_it(
     np.testing.assert_array_equal(found(x), model(x))
     (message,) = [record.getMessage() for record in caplog.records if record.name == "tfprune"]
     assert said in message
+
+
+def test_a_plain_loss_is_kept(model: keras.Model, tmp_path: Path) -> None:
     model.compile("adam", "mse")
-    model.save(tmp_path / name)
-    assert load_as_far_as_plain(tmp_path / name).compiled
+    model.save(tmp_path / "m.keras")
+    assert load_as_far_as_plain(tmp_path / "m.keras").compiled
 
 
 def test_code_in_a_layer_is_refused_however_the_model_is_compiled(tmp_path: Path) -> None:
