@@ -127,7 +127,7 @@ def main() -> None:
     rows = []
     for name, (method, bits) in itertools.product(NETWORKS, cases):
         found = [cells[k] for seed in SEEDS if (k := (name, seed, method, bits)) in cells]
-        rows += [row(name, method, bits, found)] if len(found) > 1 else []
+        rows += [row(name, method, bits, found)] if len(found) == len(SEEDS) else []
     publish(
         "joint_rounding",
         title="Zeros and few bits at once, without training",
