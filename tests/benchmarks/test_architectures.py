@@ -80,6 +80,6 @@ def test_batch_normalization_has_the_statistics_of_the_samples() -> None:
     one = zoo.ARCHITECTURES["series, convolutions"]
     model = zoo.build(one)
     first = next(x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
-    before = keras.Model(model.input, first.input)(zoo.samples(one, 8))
+    before = keras.Model(model.input, first.input)(zoo.samples(one, 24))
     np.testing.assert_allclose(first.moving_mean, np.mean(before, axis=(0, 1)), atol=1e-5)
     assert first.momentum == 0.99

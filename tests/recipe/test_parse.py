@@ -35,7 +35,13 @@ def faults(tables: dict, *settings: str) -> list[str]:
         ({"gate": 3}, "r.toml gate: expected a table. Received 3."),
         (
             {"quantize": {"scheme": "float16", "calibration": 9}},
-            "r.toml [quantize] calibration: is only for int8 and int16x8, not float16. Remove it.",
+            "r.toml [quantize] calibration: is only for int8, int16x8 and 4 bits, not float16. "
+            "Remove it.",
+        ),
+        (
+            {"quantize": {"scheme": "float16", "rounding": "learned"}},
+            "r.toml [quantize] rounding: is only for weights of 8 or 4 bits, not float16. "
+            "Remove it.",
         ),
         (
             {"quantize": {"scheme": "float16", "io": "int8"}},

@@ -84,7 +84,8 @@ def test_options_that_choose_channels_have_no_effect_for_zeros_and_blocks() -> N
 def test_keys_without_effect_are_named() -> None:
     assert "calibration" in QuantizeTable("dynamic").unread()
     assert set(QuantizeTable("int8").unread()) == {"layers", "prefer", "max_drop"}
-    assert set(QuantizeTable("int4").unread()) == {"calibration", "prefer", "max_drop"}
+    assert set(QuantizeTable("int4").unread()) == {"prefer", "max_drop"}
+    assert {"calibration", "rounding"} <= QuantizeTable("float16").unread().keys()
     assert set(PruneTable(schedule="constant").unread()) == {"initial_sparsity", "power"}
     assert set(PruneTable(begin_step=1).unread()) == {"begin_epoch"}
 

@@ -257,6 +257,7 @@ def quantize(run: Run) -> Mapping[str, Any]:
     options: dict[str, Any] = {
         "io": table.io if table else None,
         "layers": table.layers if table else None,
+        "rounding": table.rounding if table else None,
         "input_shape": file_shape(model, table, run.data),
         "calibration": run.calibration(),
         "progress": run.progress,

@@ -31,7 +31,7 @@ from tfprune.recipe.kinds import (
     whole,
 )
 from tfprune.recipe.sources import APPLICATIONS, DATA_SOURCE, MODEL_SOURCE, is_file, is_function
-from tfprune.runtime.schemes import AUTO, PREFER, SCHEMES, check_scheme
+from tfprune.runtime.schemes import AUTO, LEARNED, PREFER, ROUNDINGS, SCHEMES, check_scheme
 from tfprune.sparsity.choices.allocation import ALLOCATIONS, resolve_allocation
 from tfprune.sparsity.choices.patterns import resolve_pattern
 from tfprune.sparsity.choices.scores import SCORES, resolve_score
@@ -304,7 +304,14 @@ class QuantizeTable(Table):
     layers: Mapping[str, str] | None = option(
         OPTIONS, "other schemes for layers, by regular expression", None
     )
-    calibration: int = option(whole(1), "training examples for the integer ranges", 200)
+    calibration: int = option(
+        whole(1), "training examples for the integer ranges and the rounding of weights", 200
+    )
+    rounding: str | None = option(
+        choice(*ROUNDINGS),
+        "how weights are rounded; default: learned for weights of 4 bits, else nearest",
+        None,
+    )
     input_shape: tuple[int, ...] | None = option(
         SIZES, "shape of the file's input, where the model leaves sizes open", None
     )
@@ -324,8 +331,10 @@ class QuantizeTable(Table):
         scheme, keys = SCHEMES[self.scheme], {}
         for key in ("prefer", "max_drop"):
             keys[key] = f"is only for {AUTO}, not {self.scheme}"
-        if not scheme.needs_calibration:
-            keys["calibration"] = f"is only for int8 and int16x8, not {self.scheme}"
+        if not scheme.needs_calibration and self.scheme not in LEARNED:
+            keys["calibration"] = f"is only for int8, int16x8 and 4 bits, not {self.scheme}"
+        if not scheme.rounds_weights:
+            keys["rounding"] = f"is only for weights of 8 or 4 bits, not {self.scheme}"
         if scheme.weight_bits is None:
             keys["layers"] = f"is only for int4, weight_int4 and weight_int8, not {self.scheme}"
         return keys

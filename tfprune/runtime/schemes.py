@@ -115,6 +115,13 @@ SCHEMES.register("int8")(
     )
 )
 
+Rounding = Literal["nearest", "corrected", "learned"]
+ROUNDINGS = get_args(Rounding)
+"""How weights are rounded."""
+
+LEARNED = ("int4", "weight_int4")
+"""The schemes whose weights are learned where there are samples."""
+
 AUTO = "auto"
 """The scheme that builds candidates, measures them and chooses one."""
 

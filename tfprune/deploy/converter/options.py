@@ -11,17 +11,11 @@ from tfprune.errors import OptionError, nearest
 from tfprune.graph.inputs import InputShape
 from tfprune.graph.model_signature import check_batch
 from tfprune.runtime import flatbuffer
-from tfprune.runtime.schemes import SCHEMES, Scheme
+from tfprune.runtime.schemes import LEARNED, ROUNDINGS, SCHEMES, Rounding, Scheme
 from tfprune.workers import pool
 
 Random = Literal["mean"]
 """What random numbers that a model draws become."""
-
-Rounding = Literal["nearest", "corrected", "learned"]
-"""How weights are rounded."""
-
-LEARNED = ("int4", "weight_int4")
-"""The schemes whose weights are learned where there are samples."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +117,9 @@ def check_rounding(rounding: str | None) -> None:
     Raises:
         OptionError: It is not among the allowed values.
     """
-    if rounding is not None and rounding not in get_args(Rounding):
+    if rounding is not None and rounding not in ROUNDINGS:
         raise OptionError(
-            f"rounding: unknown value {rounding!r}. {nearest(str(rounding), get_args(Rounding))}"
+            f"rounding: unknown value {rounding!r}. {nearest(str(rounding), ROUNDINGS)}"
         )
 
 
