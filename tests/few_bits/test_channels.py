@@ -111,7 +111,7 @@ def fixed(layer: Any, shape: tuple[int, ...] = (8, 8, 3)) -> int:
         lambda h: h + 1.0,
         lambda h: keras.ops.relu6(h),
     ],
-    ids=str,
+    ids=["ReLU6", "threshold", "tanh", "groups", "unit length", "square", "plus 1", "relu6"],
 )
 def test_other_operations_keep_their_scale(layer: Any) -> None:
     assert fixed(layer) == 0
