@@ -175,8 +175,9 @@ def onnx(one: Architecture) -> str:
 def written(one: Architecture, write: Callable[..., tfprune.Artifact]) -> str:
     """Write a file and return how far it is from its model.
 
-    Where the refusal asks for a size of the input or of the batch, it is given; and where rounding
-    alone makes the difference, since the model multiplies small ones, any difference is accepted.
+    Where the refusal asks for a size of the input or of the batch, or for the mean of random
+    numbers, it is given; and where rounding alone makes the difference, since the model multiplies
+    small ones, any difference is accepted.
     """
     ways: dict[str, Any] = {}
     while True:
@@ -186,6 +187,7 @@ def written(one: Architecture, write: Callable[..., tfprune.Artifact]) -> str:
             more = {
                 "input_shape": keras.tree.map_structure(lambda leaf: leaf.shape, one.takes),
                 "batch": BATCH,
+                "random": "mean",
                 **({"bound": ANY} if "noise of half a step" in str(error) else {}),
             }
             asked = [way for way in more if f"{way}=" in str(error) and way not in ways]
