@@ -89,3 +89,14 @@ def test_a_loss_shows_more_than_the_outputs(loss, task: str | None) -> None:
     found = guess_of_model(model)
     assert found.compiled
     assert (found.task.name if found.task else None) == task
+
+
+def test_an_output_without_a_loss_leaves_the_task_to_the_labels() -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, [L.Dense(3, name="kind")(x), L.Dense(1, name="size")(x)])
+    model.compile("adam", {"kind": "sparse_categorical_crossentropy"})
+    found = guess_of_model(model)
+    assert (found.task, found.compiled) == (None, True)
+    assert found.why == "the loss sparse_categorical_crossentropy"
+    model.compile("adam", "mse")
+    assert list(guess_of_model(model).task.outputs) == ["kind", "size"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -5,9 +6,14 @@ import numpy as np
 import pytest
 
 import tfprune
+from tfprune.deploy import round_for_file
+from tfprune.deploy.converter.options import Options, settings_for
+from tfprune.deploy.round_for_file import rounded, why_not
 from tfprune.deploy.tflite import to_tflite
+from tfprune.deploy.verify.reference import model_outputs
 from tfprune.errors import ConversionError, OptionError
 from tfprune.few_bits import learn
+from tfprune.graph.model_signature import interface
 from tfprune.runtime.inspect import inspect
 from tfprune.runtime.litert import Runner
 
@@ -116,3 +122,71 @@ def test_a_failure_restores_the_weights(model: Any, monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConversionError, match="no"):
         to_tflite(model, scheme="int4", calibration=X)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def rounds(model: Any, samples: Any, bound: float = 0.5, method: str = "learned") -> tuple:
+    """Round a model; return the notes, and the error of its outputs when it is rounded."""
+    options = Options(calibration=samples, bound=bound, rounding=method, random="mean")
+    face = replace(interface(model), mean_draws=True)
+    given, notes = {face.inputs[0].name: samples}, []
+    wanted = model_outputs(face, given)
+    with rounded(face, settings_for("int4", options), given, notes):
+        found = model_outputs(face, given)
+    name = next(iter(wanted))
+    return notes, float(np.std(found[name] - wanted[name]) / wanted[name].std())
+
+
+FLAT = RNG.standard_normal((64, 16)).astype("float32")
+
+
+class Drawn(L.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+        self.calls = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        self.calls.assign_add(1.0)
+        return 0.3 * inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.seed)
+
+
+def test_a_model_that_draws_is_rounded_with_the_means_and_stays_as_it_is() -> None:
+    keras.utils.set_random_seed(0)
+    x = keras.Input((16,))
+    h = Drawn()(L.Dense(32)(L.Dense(32, activation="relu")(x)))
+    model = keras.Model(x, L.Dense(16)(L.Dense(24, activation="relu")(h)))
+    before = [variable.numpy() for variable in model.variables]
+    assert rounds(model, FLAT)[1] < 0.2
+    after = [variable.numpy() for variable in model.variables]
+    assert all(map(np.array_equal, before, after))
+
+
+def test_outputs_of_whole_numbers_and_kernels_with_lora() -> None:
+    keras.utils.set_random_seed(0)
+    x, first = keras.Input((16,)), L.Dense(32, activation="relu")
+    h = L.Dense(8)(first(x))
+    model = keras.Model(x, [h, h > 0.0, keras.ops.argmax(h, -1)])
+    first.enable_lora(2)
+    notes, error = rounds(model, FLAT)
+    assert error < 0.2
+    assert any("weights of 1 layers were rounded" in note for note in notes)
+
+
+def test_rounding_ends_when_all_layers_have_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        runs.append(1)
+        return learn.round_in_turn(*args, **kwargs)
+
+    monkeypatch.setattr(round_for_file, "round_in_turn", counted)
+    model = keras.Sequential([keras.Input((16,)), L.Dense(32, "relu"), L.Dense(8)])
+    notes, _ = rounds(model, FLAT, bound=1e-9, method="corrected")
+    assert "8 bits instead of 4" in notes[-1]
+    assert len(runs) == 2
+
+
+def test_a_model_without_kernels_is_not_rounded() -> None:
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), L.Embedding(9, 4)])
+    settings = settings_for("int4", Options())
+    assert "no layer" in why_not(interface(model), settings, calibrated=True, aware=False)

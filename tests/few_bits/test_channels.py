@@ -138,3 +138,27 @@ def test_inputs_outputs_and_tied_weights_keep_their_scale() -> None:
 
     dense = L.Dense(4, activation="relu")
     assert rescale(keras.Model(x, L.Dense(2)(Tied(dense)(L.Dense(4)(dense(x)))))) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        L.Flatten(data_format="channels_first"),
+        L.GlobalAveragePooling2D(data_format="channels_first"),
+        L.MaxPooling2D(2, strides=1, padding="same", data_format="channels_first"),
+    ],
+)
+def test_channels_that_are_not_last_keep_their_scale(between: Any) -> None:
+    x = keras.Input((6, 6, 6))
+    h = L.Dense(6, activation="relu")(x)
+    channels = read_channels(keras.Model(x, L.Dense(2)(between(h))))
+    root, free = channels.classes()
+    assert not free[root[:6]].any()
+
+
+def test_a_kernel_with_lora_keeps_its_scale() -> None:
+    x, first = keras.Input((4,)), L.Dense(6, activation="relu")
+    model = keras.Model(x, L.Dense(2)(first(x)))
+    first.enable_lora(2)
+    assert all(touch.variable is not first.bias for touch in read_channels(model).touches)
+    assert read_channels(model).scaled(np.full(2, 2.0))

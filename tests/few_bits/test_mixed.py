@@ -34,3 +34,4 @@ def test_the_error_is_that_of_the_worst_output() -> None:
     wanted = {"a": np.array([0.0, 2.0]), "b": np.array([0.0, 0.0])}
     found = {"a": np.array([0.5, 2.5]), "b": np.array([0.1, 0.1])}
     assert round(relative(found, wanted, lambda x: float(x.std())), 6) == 0.5
+    assert relative({"classes": np.array([True])}, {}, lambda x: 1.0) == 0.0

@@ -1,5 +1,7 @@
 """The ends of a model."""
 
+from typing import Any
+
 import keras
 import pytest
 from keras import layers as L
@@ -31,3 +33,22 @@ def test_what_an_output_ends_with(ends: list, name: str) -> None:
     assert activation_of(last_layer(model.outputs[0])) == name
     outer = keras.Sequential([keras.Input((3,)), model])
     assert activation_of(last_layer(outer.outputs[0])) == name
+
+
+def test_the_end_of_each_output_of_a_model_inside() -> None:
+    x = keras.Input((3,))
+    inner = keras.Model(x, [L.Dense(4, "softmax")(x), L.Dense(1)(x)])
+    y, z, shared = keras.Input((3,)), keras.Input((3,)), L.Flatten()
+    outer = keras.Model([y, z], [*inner(y), shared(L.Dense(2, "tanh")(z)), shared(inner(z)[0])])
+    found = [activation_of(last_layer(output)) for output in outer.outputs]
+    assert found == ["softmax", "", "tanh", "softmax"]
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs: Any) -> Any:
+        return 2 * inputs
+
+
+def test_a_subclassed_model_is_an_end() -> None:
+    x, inner = keras.Input((3,)), Subclassed()
+    assert last_layer(keras.Model(x, inner(x)).outputs[0]) is inner

@@ -332,6 +332,7 @@ def test_a_model_of_bytes_gets_bytes() -> None:
     assert {split.x.dtype for split in made.splits.values()} == {np.dtype("uint8")}
     np.testing.assert_array_equal(made.test.x, x)
     np.testing.assert_array_equal(made.for_task(Task("classification"), "").test.x, x)
+    assert made.test_fingerprint() == data.test_fingerprint()
     floats = ModelInputs((OneInput("image", (None, 4), "float32"),), 0)
     assert data.with_inputs(floats) is data
     scaled = as_dataset(((x, np.arange(8) % 2),) * 2, validation=0, scale=1 / 255)

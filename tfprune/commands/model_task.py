@@ -43,7 +43,8 @@ def guess_of_model(model: keras.Model) -> Guess:
     losses = loss_names(model)
     if losses:
         told = compiled_with(model, None) if all(map(shows_task, losses)) else None
-        return Guess(told.task if told else None, f"the loss {', '.join(losses)}", compiled=True)
+        named = ", ".join(dict.fromkeys(filter(None, losses)))
+        return Guess(told.task if told else None, f"the loss {named}", compiled=True)
     names = output_names(model)
     found = [_of_output(model, out) for out in model.outputs]
     open_ones = [why for kind, why in found if not kind]

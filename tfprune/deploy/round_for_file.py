@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfprune.data.model_comparison import scale_of
+from tfprune.data.model_comparison import is_whole, scale_of
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.converter.grids import is_on_grid
 from tfprune.deploy.converter.options import Settings
@@ -50,7 +50,10 @@ def why_not(face: Interface, settings: Settings, calibrated: bool, aware: bool) 
         return "layers= gives some layers another scheme"
     if shares_values(face.model):
         return "weights share values, as after clustering"
-    if any(map(_is_few, layers_to_round(face.model).values())):
+    kernels = layers_to_round(face.model)
+    if not kernels:
+        return "no layer multiplies with a kernel that can be rounded"
+    if any(map(_is_few, kernels.values())):
         return "weights are multiples of few steps already"
     return ""
 
@@ -65,7 +68,9 @@ def rounded(
         The settings, with rules for the layers that get 8 bits instead of 4.
     """
     work = _Work(face, _fewer(face, samples))
-    expected = model_outputs(face, some(samples))
+    outputs = model_outputs(face, some(samples))
+    # Of class numbers and the like, an error is no noise that adds up.
+    expected = {name: value for name, value in outputs.items() if not is_whole(value)}
     try:
         scaled = work.equalize()
         if scaled:
@@ -95,21 +100,24 @@ class _Work:
 
     face: Interface
     samples: Samples
-    before: dict[int, tuple[Any, NDArray]] = field(default_factory=dict)
+    before: list[tuple[Any, NDArray]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # All of them: a call may assign to others itself, as that of a layer that counts.
+        self.before = [(one, one.value.numpy()) for one in self.face.model.variables]
 
     def assign(self, variable: Any, value: NDArray) -> None:
-        old = variable.value.numpy()
-        self.before.setdefault(id(variable), (variable, old))
-        variable.assign(value.astype(old.dtype))
+        variable.assign(value.astype(variable.value.numpy().dtype))
 
     def restore(self) -> None:
-        for variable, value in self.before.values():
+        for variable, value in self.before:
             variable.assign(value)
 
     def equalize(self) -> int:
         arguments = self.face.arguments(self.samples)
         try:
-            return equalize(self.face.model, [arguments], self.assign)
+            with self.face.as_its_file():
+                return equalize(self.face.model, [arguments], self.assign)
         except ModelError:  # It cannot be read, as a model whose call depends on values.
             return 0
 
@@ -132,7 +140,8 @@ class _Work:
             for variable, value in equal.values():
                 variable.assign(value)
             arguments = self.face.arguments(self.samples)
-            return round_in_turn(self.face.model, arguments, bits, self.assign, method=method)
+            with self.face.as_its_file():
+                return round_in_turn(self.face.model, arguments, bits, self.assign, method=method)
 
         results, raised = run(), []
         few = {
@@ -149,7 +158,10 @@ class _Work:
             costs = costs or sensitivities(few, error)
             left = {path: cost for path, cost in costs.items() if path not in raised}
             sizes = {path: few[path][1].size for path in left}
-            raised += worst_layers(left, sizes, now, wanted)
+            more = worst_layers(left, sizes, now, wanted)
+            if not more:
+                break
+            raised += more
             bits.update(dict.fromkeys(raised, 8))
             results = run()
         return raised, results

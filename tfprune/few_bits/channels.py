@@ -19,7 +19,7 @@ from tfprune.graph.flat import is_primitive
 from tfprune.graph.graph import Call, Graph, Ref
 from tfprune.graph.read import read
 from tfprune.keras_support.attention_steps import projections_of
-from tfprune.keras_support.internals import is_keras_operation
+from tfprune.keras_support.internals import all_layers, is_keras_operation
 
 Numbers = NDArray[np.intp]
 
@@ -170,7 +170,7 @@ def _product(channels: Channels, call: Call) -> Numbers | None:
     op, ref = call.op, call.args[0] if call.args else None
     x = channels.numbers(ref)
     kernel = op.kernel
-    if getattr(op, "groups", 1) != 1 or getattr(op, "lora_enabled", False) or not _is_last(op):
+    if getattr(op, "groups", 1) != 1 or not _is_last(op):
         channels.fix(x)
     elif x is not None:
         channels.touch(op, kernel, x[:, None], "sums", ref)
@@ -202,7 +202,8 @@ def _activated(channels: Channels, op: Any, made: Numbers) -> Numbers | None:
 
 
 def _is_last(op: Any) -> bool:
-    return getattr(op, "data_format", "channels_last") == "channels_last"
+    form = getattr(op, "data_format", "channels_last")
+    return (form or keras.config.image_data_format()) == "channels_last"
 
 
 def _batch_norm(channels: Channels, call: Call) -> Numbers | None:
@@ -279,7 +280,7 @@ def _same(channels: Channels, call: Call) -> Numbers | None:
     first = call.inputs[0]
     x = channels.numbers(first)
     before, after = (channels.graph.shape(ref) for ref in (first, call.outputs[0]))
-    if x is None or len(call.inputs) != 1:
+    if x is None or len(call.inputs) != 1 or not _is_last(call.op):
         for ref in call.inputs:
             channels.fix(channels.numbers(ref))
         return None
@@ -349,6 +350,8 @@ _OPERATIONS: dict[str, Rule] = {"Add": _add, "Relu": _same, "MaxPool": _same, "A
 def _rule_of(op: Any) -> Rule | None:
     if not isinstance(op, keras.Layer):
         return _OPERATIONS.get(type(op).__name__) if is_keras_operation(type(op)) else None
+    if any(getattr(layer, "lora_enabled", False) for layer in all_layers(op)):
+        return None  # its kernel is a sum, which cannot be assigned
     for kinds, rule in _RULES:
         for kind in kinds:
             if isinstance(op, kind):

@@ -62,8 +62,15 @@ def worst_layers(
 
 
 def relative(found: Mapping[str, NDArray], wanted: Mapping[str, NDArray], scale: Any) -> float:
-    """Return the largest error of an output: root mean square, as a fraction of its scale."""
-    return max(
+    """Return the largest error of an output: root mean square, as a fraction of its scale.
+
+    Args:
+        found: The outputs by name; those that are not in `wanted` do not count.
+        wanted: What they should be.
+        scale: Returns the scale of an output.
+    """
+    errors = (
         float(np.sqrt(np.mean(np.square(found[name] - value)))) / (scale(value) or 1.0)
         for name, value in wanted.items()
     )
+    return max(errors, default=0.0)

@@ -5,7 +5,15 @@ from typing import Any
 
 import keras
 
-from tfprune.keras_support.internals import graph_inside, maker_of, nodes_in_order
+from tfprune.keras_support.internals import (
+    graph_inside,
+    inputs_of_maker,
+    maker_of,
+    nodes_in_order,
+    place_among_outputs,
+)
+
+_SHAPES = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Identity)
 
 
 def tables_of_inputs(model: keras.Model) -> Iterator[tuple[int, Any]]:
@@ -20,14 +28,17 @@ def tables_of_inputs(model: keras.Model) -> Iterator[tuple[int, Any]]:
 
 def last_layer(output: Any) -> Any:
     """Return the layer that computes an output; those that only change its shape are passed."""
-    layer = maker_of(output)
     while True:
+        layer = maker_of(output)
         if isinstance(layer, keras.Model):
-            layer = maker_of(layer.outputs[0])
-        elif isinstance(layer, keras.layers.Reshape | keras.layers.Flatten | keras.layers.Identity):
-            layer = maker_of(layer.input)
+            inside = getattr(layer, "outputs", None)
+            if not inside:  # a subclassed model
+                return layer
+            output = inside[place_among_outputs(output)]
+        elif isinstance(layer, _SHAPES):
+            (output,) = inputs_of_maker(output)
         elif isinstance(layer, keras.layers.Activation) and not activation_of(layer):
-            layer = maker_of(layer.input)  # a cast to float32, for mixed precision
+            (output,) = inputs_of_maker(output)  # a cast to float32, for mixed precision
         else:
             return layer
 

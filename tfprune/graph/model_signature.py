@@ -50,6 +50,13 @@ class Interface:
         """Return arrays by name in the structure that the model's call takes."""
         return mapped(lambda name: arrays[name], self.structure)
 
+    @contextlib.contextmanager
+    def as_its_file(self) -> Iterator[None]:
+        """Let the model compute what a file of it does, inside a `with` block."""
+        draws = means_for_draws() if self.mean_draws else contextlib.nullcontext()
+        with fixed_seeds(), draws, file_forms():
+            yield
+
     def call(self, arrays: Mapping[str, Any], assigned: Assigned | None = None) -> dict[str, Any]:
         """Run the model, whose weights stay as they are, and return its outputs by name.
 
@@ -57,8 +64,7 @@ class Interface:
             arrays: The inputs by name.
             assigned: What an earlier call assigned to weights; becomes what this one did.
         """
-        draws = means_for_draws() if self.mean_draws else contextlib.nullcontext()
-        with fixed_seeds(), draws, file_forms(), unchanged_weights(self.model, assigned):
+        with self.as_its_file(), unchanged_weights(self.model, assigned):
             outputs = self.model(self.arguments(arrays), training=False)
         own = self.outputs or getattr(self.model, "output_names", None) or ()
         return _checked_outputs(dict(_name_outputs(own, outputs)))

@@ -113,6 +113,17 @@ def maker_of(tensor: Any) -> Any:
     return history.layer if hasattr(history, "layer") else history.operation
 
 
+def inputs_of_maker(tensor: Any) -> Sequence[Any]:
+    """Return the symbolic tensors that a symbolic tensor was made from, in that call."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index].input_tensors
+
+
+def place_among_outputs(tensor: Any) -> int:
+    """Return the place of a symbolic tensor among those that its maker returned."""
+    return int(tensor._keras_history.tensor_index)
+
+
 def note_calls(layers: Sequence[Any]) -> Callable[[], None]:
     """Record the calls that layers have now, and return a function that removes later ones."""
     before = [(one, len(one._inbound_nodes), len(one._outbound_nodes)) for one in layers]

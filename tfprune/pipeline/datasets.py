@@ -159,9 +159,13 @@ class Dataset:
         return digest.hexdigest(), notes
 
     def test_fingerprint(self) -> str:
-        """Return a hash that identifies the test set with its labels as they were given."""
+        """Return a hash that identifies the test set with its labels as they were given.
+
+        It is the same after `with_inputs`.
+        """
         digest = hashlib.sha256()
-        (self.given or self).test.fingerprint(digest, "test")
+        test = _converted((self.given or self).test, self.name, _with_floats)
+        test.fingerprint(digest, "test")
         return digest.hexdigest()
 
 
@@ -296,6 +300,11 @@ def _as_integers(array: NDArray, one: OneInput, name: str) -> NDArray:
             "Give them unscaled, without data.scale."
         )
     return made
+
+
+def _with_floats(part: Split, _: str) -> Split:
+    x = mapped(lambda one: one.astype(np.float32) if one.dtype in SHORT else one, part.x)
+    return Split(x, part.y, part.w)
 
 
 def _parts(data: Any, name: str) -> list[Any]:

@@ -91,9 +91,12 @@ def compiled_with(model: keras.Model, labels: Any) -> Compiled | None:
 
 
 def loss_names(model: keras.Model) -> list[str]:
-    """Return the names of the losses that a model is compiled with."""
-    losses = keras.tree.flatten(compile_options(model).get("loss"))
-    return [_name(loss) for loss in losses if loss is not None]
+    """Return the name of the loss of each output, "" for one without; none if there is no loss."""
+    loss, names = compile_options(model).get("loss"), output_names(model)
+    if loss is None:
+        return []
+    each = _by_output(loss, names).values() if len(names) > 1 else keras.tree.flatten(loss)
+    return ["" if one is None else _name(one) for one in each]
 
 
 def shows_task(loss: str) -> bool:

@@ -12,7 +12,7 @@ from tfprune.deploy.verify.parity import agrees, parity
 from tfprune.deploy.verify.reference import model_outputs
 from tfprune.graph.call_kinds import kind_of
 from tfprune.graph.graph import Call
-from tfprune.graph.model_signature import Interface
+from tfprune.graph.model_signature import Interface, unchanged_weights
 from tfprune.graph.read import is_function, read
 from tfprune.graph.rebuild import execute, perform
 from tfprune.keras_support.internals import copy_mask
@@ -67,8 +67,9 @@ def rounding_matters(face: Interface, samples: Samples, fraction: float) -> str:
         made = perform(call.op, args, kwargs)
         return made if kind_of(call.op) == "movement" else keras.tree.map_structure(noisy, made)
 
-    expected = keras.tree.flatten(execute(graph, inputs, plain))
-    changed = keras.tree.flatten(execute(graph, [noisy(one) for one in inputs], rounded))
+    with face.as_its_file(), unchanged_weights(face.model):
+        expected = keras.tree.flatten(execute(graph, inputs, plain))
+        changed = keras.tree.flatten(execute(graph, [noisy(one) for one in inputs], rounded))
     pairs = [tuple(map(np.asarray, pair)) for pair in zip(expected, changed, strict=True)]
     worst = max((rms_share(*pair) for pair in pairs if not is_whole(pair[0])), default=0.0)
     if worst <= fraction / 2:  # the rounding of weights does the rest
