@@ -11,9 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers as kl
+from keras import ops
 from keras.src.applications.convnext import LayerScale, StochasticDepth
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
+from tfprune.graph.tracing.masks import MaskOf, WithMask
 from tfprune.graph.tracing.weight import Constant, Weight
 from tfprune.structure.gates.layers import ChannelGate, HeadGate
 
@@ -147,6 +149,10 @@ EXAMPLES: Mapping[str, Example] = {
         ROW,
         lambda x: x * Weight((x.shape[-1],), initializer="random_normal")(x),
     ),
+    "MaskOf": Example(
+        LINE, lambda x: x * ops.cast(MaskOf()(kl.Masking()(x)), "float32")[..., None]
+    ),
+    "WithMask": Example(LINE, lambda x: WithMask()([x, MaskOf()(kl.Masking()(x))])),
     "Constant": Example(ROW, lambda x: x + Constant(np.arange(x.shape[-1]))(x)),
     **_one(IMAGE, "Resizing", "CenterCrop", height=4, width=4),
 }  # fmt: skip

@@ -17,6 +17,8 @@ from keras import ops
 from keras.src.activations import activations
 from keras.src.ops import core, image, linalg, math, nn, numpy
 
+from tfprune.graph.tracing.weight import Weight
+
 WIDTH = 8
 LINE, IMAGE = (6, 4), (6, 6, 4)
 
@@ -41,6 +43,11 @@ class Example:
         x = self.call(keras.layers.Dense(WIDTH, name="before")(inputs))
         x = x if keras.backend.standardize_dtype(x.dtype) == "float32" else ops.cast(x, "float32")
         return keras.Model(inputs, keras.layers.Dense(4, name="after")(x))
+
+
+def _computed(shape: tuple[int, ...], x: Any) -> Any:
+    """A kernel that is computed from a weight."""
+    return Weight(shape, initializer="random_normal")(x) * 2.0
 
 
 def is_there(name: str) -> bool:
@@ -114,6 +121,10 @@ EXAMPLES: Mapping[str, Example] = {
             ops.tensordot(ops.transpose(x, (0, 2, 1)), np.ones((6, 2), "float32"), axes=1),
             (0, 2, 1),
         )
+    ),
+    "Conv": Example(lambda x: ops.conv(x, _computed((3, WIDTH, WIDTH), x), padding="same")),
+    "DepthwiseConv": Example(
+        lambda x: ops.depthwise_conv(x, _computed((3, 3, WIDTH, 1), x), padding="same"), IMAGE
     ),
     "Einsum": Example(lambda x: ops.einsum("bsd,btd->bst", x, x)),
     "DotProductAttention": Example(

@@ -111,8 +111,8 @@ def convert_one(
         # A layer counts as wrong when its error exceeds the bound of the output.
         lambda: (
             (settings.batch is None and batch_matters(trained, compared, expected))
-            or (settings.plan.quantize and rounding_matters(face, compared, settings.bound))
             or first_disagreement(face.model, data, compared, settings.bound)
+            + (rounding_matters(face, compared, settings.bound) if settings.plan.quantize else "")
         ),
     )
     inputs, given = stored_numbers.specs(contents)

@@ -76,5 +76,5 @@ def rounding_matters(face: Interface, samples: Samples, fraction: float) -> str:
         return ""
     return (
         "; noise of half a step of 8 bits on its own tensors changes the model's outputs by "
-        f"{worst:.2g} of their scale, as in a deep network of random weights: train it first"
+        f"{worst:.2g} of their scale, as where weights are still random, or ranges have outliers"
     )
