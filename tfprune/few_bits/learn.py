@@ -67,8 +67,8 @@ class _Job:
 
     @property
     def matrices(self) -> NDArray:
-        """Its weights as `Linear` has them."""
-        return self.linear.matrices(self.kernel.view(self.weights))
+        """Its weights as `Linear` has them, in float64, made anew in each use to save memory."""
+        return self.linear.matrices(self.kernel.view(self.weights)).astype(np.float64)
 
 
 def layers_to_round(model: Any) -> dict[str, tuple[PrunableKernel, Linear]]:
@@ -110,7 +110,7 @@ def round_in_turn(
     jobs = {}
     for path, (kernel, linear) in layers_to_round(model).items():
         if path in bits:
-            weights = kernel.variable.value.numpy().astype(np.float64)
+            weights = kernel.variable.value.numpy()
             norm = norms.get(id(kernel.layer)) if linear.bias is None else None
             jobs[id(kernel.layer)] = _Job(kernel, linear, weights, bits[path], norm)
     outputs = sum(job.weights.size / max(job.matrices.shape[1], 1) for job in jobs.values())
