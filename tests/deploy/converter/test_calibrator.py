@@ -64,6 +64,12 @@ def test_a_normalized_activation_loses_no_bits() -> None:
     assert found.rms_error < 0.02 * found.spread  # 0.05 with the range of the normalized numbers
 
 
+def test_files_of_16_bits_have_no_more_outputs_than_the_model() -> None:
+    artifact = tfprune.to_tflite(residual(), scheme="int16x8", calibration=X)
+    assert len(artifact.report.outputs) == 1
+    assert len(flatbuffer.parse(artifact.bytes).subgraphs[0].outputs) == 1
+
+
 def test_outputs_are_added_and_taken_off(float_file) -> None:
     data = float_file.bytes
     outputs = flatbuffer.parse(data).subgraphs[0].outputs

@@ -11,6 +11,7 @@ from tfprune.runtime.flatbuffer import Reader, Subgraph, parse
 # this small is the epsilon of a norm whose variance was always zero.
 _ZEROS, _EPSILON = 3e-6, 1e-5
 _OUTPUTS = 2
+_REPLACED = ("__init__", "calibrate", "calibrate_and_quantize")
 
 
 @contextlib.contextmanager
@@ -31,21 +32,30 @@ def mended_calibrator() -> Iterator[None]:
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    start, calibrate = Calibrator.__init__, Calibrator.calibrate
+    plain = {name: getattr(Calibrator, name) for name in _REPLACED}
 
-    def start_with_outputs(self: Any, model_content: bytes, *args: Any, **kwargs: Any) -> None:
-        start(self, with_outputs(bytes(model_content)), *args, **kwargs)
-        self._tfprune_outputs = len(parse(model_content).subgraphs[0].outputs)
+    def start(self: Any, model_content: bytes, *args: Any, **kwargs: Any) -> None:
+        self._tfprune_given = (model_content, args, kwargs)
+        plain["__init__"](self, with_outputs(bytes(model_content)), *args, **kwargs)
 
-    def calibrate_and_mend(self: Any, dataset_gen: Any) -> bytes:
-        calibrated = bytes(calibrate(self, dataset_gen))
-        return with_usable_ranges(without_outputs(calibrated, self._tfprune_outputs))
+    def calibrate(self: Any, dataset_gen: Any) -> bytes:
+        outputs = parse(bytes(self._tfprune_given[0])).subgraphs[0].outputs
+        calibrated = bytes(plain["calibrate"](self, dataset_gen))
+        return with_usable_ranges(without_outputs(calibrated, len(outputs)))
 
-    Calibrator.__init__, Calibrator.calibrate = start_with_outputs, calibrate_and_mend
+    def calibrate_and_quantize(self: Any, *args: Any, **kwargs: Any) -> bytes:
+        # For activations of 16 bits; the file would keep the outputs.
+        content, others, options = self._tfprune_given
+        plain["__init__"](self, content, *others, **options)
+        return bytes(plain["calibrate_and_quantize"](self, *args, **kwargs))
+
+    for name, function in zip(_REPLACED, (start, calibrate, calibrate_and_quantize), strict=True):
+        setattr(Calibrator, name, function)
     try:
         yield
     finally:
-        Calibrator.__init__, Calibrator.calibrate = start, calibrate
+        for name, function in plain.items():
+            setattr(Calibrator, name, function)
 
 
 def with_outputs(data: bytes) -> bytes:
