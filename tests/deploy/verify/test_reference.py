@@ -38,6 +38,15 @@ def test_a_random_sequence_is_as_long_as_the_model_needs() -> None:
     assert sequence.shape == (8, 32, 3)
 
 
+def test_a_random_sequence_is_as_long_as_every_layer_needs() -> None:
+    inputs = keras.Input((None, 3))
+    h = keras.layers.Conv1D(4, 3, strides=2)(keras.layers.Conv1D(4, 5, strides=2)(inputs))
+    model = keras.Model(inputs, keras.layers.GlobalMaxPooling1D()(h))
+    assert model(np.zeros((1, 8, 3), "float32")).shape == (1, 4)  # whatever was in memory
+    (sequence,) = draw(interface(model), None, [])[0].values()
+    assert sequence.shape == (8, 32, 3)
+
+
 def test_a_model_that_takes_no_random_sequence_is_refused() -> None:
     face = interface(model_of_a_sequence(keras.layers.Reshape((5, 4))))
     with pytest.raises(ModelError, match=r"open sizes are 8, 32, 128, 512 .*give calibration="):

@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples, random_samples
 from tfprune.errors import ModelError, OptionError
+from tfprune.graph.graph import Call
 from tfprune.graph.model_signature import Interface, generation
+from tfprune.graph.read import is_function, read
+from tfprune.graph.rebuild import execute, perform
 from tfprune.runtime.artifact import report_path
 from tfprune.storage.files import check_destination
 from tfprune.storage.scratch import scratch_folder
@@ -66,7 +70,30 @@ def _failure(face: Interface, samples: Samples) -> str:
         raise
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         return next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return ""
+    return _emptied(face, samples)
+
+
+def _emptied(face: Interface, samples: Samples) -> str:
+    """Return which window is larger than its input, "" if none is.
+
+    Keras notices only where a layer is built; later, TensorFlow returns memory as it finds it.
+    """
+    if not isinstance(face.model, keras.Model) or not getattr(face.model, "inputs", None):
+        return ""
+    found: list[str] = []
+
+    def run(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        slides = hasattr(call.op, "kernel_size") or hasattr(call.op, "pool_size")
+        if slides and type(call.op).__module__.startswith("keras."):
+            try:
+                call.op.compute_output_shape(tuple(args[0].shape))
+            except ValueError as error:
+                found.append(f"{call.path}: {str(error).partition('.')[0]}")
+        return perform(call.op, args, kwargs)
+
+    graph = read(face.model, lambda op: not is_function(op))
+    execute(graph, keras.tree.flatten(face.arguments(samples)), run)
+    return next(iter(found), "")
 
 
 def some(samples: Samples) -> Samples:
