@@ -9,7 +9,6 @@ from tfprune.tfmot_compat.adapter import toolkit
 PLACES = [
     "sparsity.keras",
     "clustering.keras",
-    "clustering.keras.experimental",
     "quantization.keras",
     "quantization.keras.collab_opts",
     "quantization.keras.default_8bit",

@@ -71,7 +71,10 @@ clustering = _Names(
             "cluster_weights",
             "strip_clustering",
         ),
-        experimental=_Names("tfmot.clustering.keras.experimental", ("cluster_weights",)),
+        experimental=_Names(
+            "tfmot.clustering.keras.experimental",
+            cluster=_Names("tfmot.clustering.keras.experimental.cluster", ("cluster_weights",)),
+        ),
     ),
 )
 quantization = _Names(

@@ -165,7 +165,7 @@ def test_combined_zeros_and_clusters_are_in_the_file() -> None:
     assert of_kernels(pqat, zeros) == [0.5, 0.5]
     assert min(in_file(converted(pqat, tf.lite.Optimize.DEFAULT), zeros)) >= 0.5
 
-    clustered = api.experimental.cluster_weights(
+    clustered = api.experimental.cluster.cluster_weights(
         sparse,
         number_of_clusters=8,
         cluster_centroids_init=api.CentroidInitialization.KMEANS_PLUS_PLUS,
