@@ -58,6 +58,7 @@ ORDER = [
     "sparsity.oneshot",
     "clustering",
     "tfmot_compat",
+    "tfmot",
     "bridge",
     "loading",
     "recipe.made",

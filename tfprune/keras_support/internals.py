@@ -54,6 +54,14 @@ def set_input_shape(layer: Any, shape: tuple[int | None, ...]) -> None:
     layer._input_shape_arg = shape
 
 
+def input_shape_of(layer: Any) -> tuple[int | None, ...] | None:
+    """Return the input shape that a layer was given, without the batch; None if it was not.
+
+    3.10 on: `Layer._input_shape_arg`.
+    """
+    return getattr(layer, "_input_shape_arg", None)
+
+
 def note_dense(tensor: Any, *inputs: Any) -> Any:
     """Return the output of an operation, marked as not sparse if no input is.
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from tfprune.keras_support.internals import input_shape_of, set_input_shape
+
 
 @keras.saving.register_keras_serializable("tfprune")
 class QuantizeAnnotate(keras.layers.Wrapper):
@@ -19,6 +21,8 @@ class QuantizeAnnotate(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.quantize_config = quantize_config
         self.supports_masking = True
+        if (shape := input_shape_of(layer)) is not None:
+            set_input_shape(self, shape)
 
     def build(self, input_shape: Any = None) -> None:
         """Build the layer inside, unless its first call does."""

@@ -193,7 +193,7 @@ class ActivationRange(keras.layers.Layer):
         inputs32 = ops.cast(inputs, "float32")
         low, high, seen = self.limits(inputs32, training)
         rounded = tf.quantization.fake_quant_with_min_max_vars(inputs32, low, high)
-        if not traced():
+        if not (traced() or training or _OBSERVING):  # with these, something has been seen
             rounded = ops.where(seen > 0, rounded, inputs32)
         return ops.cast(rounded, inputs.dtype)
 
