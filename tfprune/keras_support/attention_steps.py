@@ -81,8 +81,16 @@ class StepwiseAttention(keras.layers.MultiHeadAttention):
         return mask
 
     def normalized(self, scores: Any) -> Any:
-        """Return scores after softmax."""
-        return self._softmax(scores)
+        """Return scores after softmax; one that files have an operation for, over all axes at once.
+
+        Over several axes, Keras computes it by a logarithm of a sum.
+        """
+        axes = len(self._attention_axes)
+        if axes == 1:
+            return self._softmax(scores)
+        shape = ops.shape(scores)
+        flat = ops.reshape(scores, (*shape[:-axes], -1))
+        return ops.reshape(ops.softmax(flat), shape)
 
     def dropped(self, scores: Any, training: bool | None) -> Any:
         """Return scores after dropout."""

@@ -226,3 +226,16 @@ def test_tokens_and_their_table(tmp_path):
     row = next(row for row in inspect(artifact).tensors if row.shape == (20, 16))
     assert row.dtype == "int8"
     assert row.zeros >= 107
+
+
+def test_attention_over_two_axes_is_one_softmax(data):
+    keras.utils.set_random_seed(0)
+    x = data[0][:64].reshape(64, 2, 3, 8)
+    inputs = keras.Input((2, 3, 8))
+    attended = L.MultiHeadAttention(2, 8, attention_axes=(1, 2))(inputs, inputs)
+    aware = quantize_aware(keras.Model(inputs, L.Dense(2)(attended)))
+    aware.compile("adam", "mse")
+    aware.fit(x, np.zeros((64, 2, 3, 2)), verbose=0)
+    artifact = to_tflite(aware, scheme="int8", calibration=x)
+    assert artifact.report.ops["SOFTMAX"] == 1
+    assert artifact.report.parity[0].correlation > 0.99
