@@ -153,7 +153,7 @@ def test_two_zeros_of_four_beside_half_of_the_weights() -> None:
     assert ((last.reshape(-1, 4) == 0).sum(1) == 2).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_combined_zeros_and_clusters_are_in_the_file() -> None:
     """The example of sparse clustering and those of PQAT, CQAT and PCQAT."""
     api = tfmot.clustering.keras
