@@ -73,7 +73,7 @@ def test_draws_without_a_mean_are_refused():
         to_tflite(keras.Model(inputs, layer(inputs)), random="zero")
 
 
-class _Unused(keras.Model):
+class Unused(keras.Model):
     def __init__(self):
         super().__init__()
         self.hidden, self.last = L.Dense(4), L.Dense(2)
@@ -86,7 +86,7 @@ class _Unused(keras.Model):
 
 
 def test_draws_that_no_output_depends_on_are_not_in_the_file():
-    model = _Unused()
+    model = Unused()
     model(_X)
     assert set(to_tflite(model).report.ops) == {"FULLY_CONNECTED"}
 
@@ -97,6 +97,6 @@ def test_the_same_holds_for_onnx():
     with pytest.raises(ConversionError, match=r"^model '\w+' draws random numbers .*random='mean'"):
         to_onnx(model)
     assert to_onnx(model, random="mean").report.parity[2].rms_error < 1e-6
-    unused = _Unused()
+    unused = Unused()
     unused(_X)
     assert "RandomNormal" not in to_onnx(unused).report.ops
