@@ -163,7 +163,7 @@ def test_int8_is_chosen_for_a_resnet() -> None:
     assert chosen_for(settled(keras.applications.ResNet50(weights=None), image), image) == "int8"
 
 
-class _Two(keras.Model):
+class Two(keras.Model):
     def __init__(self):
         super().__init__()
         self.table = L.Embedding(9, 4)
@@ -177,7 +177,7 @@ class _Two(keras.Model):
 def test_a_subclassed_model_is_called_as_it_takes_its_inputs() -> None:
     rng = np.random.default_rng(0)
     data = rng.integers(0, 9, (40, 5)).astype("int32"), rng.normal(size=(40, 4)).astype("float32")
-    model = _Two()
+    model = Two()
     model([part[:1] for part in data])
     found = choose(model, Options(calibration=list(data)), candidates=["float16"], runs=3)
     assert [spec.dtype for spec in found.report.inputs] == ["int32", "float32"]

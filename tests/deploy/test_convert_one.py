@@ -85,7 +85,7 @@ def test_a_tensor_that_is_two_outputs_has_a_name_for_each():
                 np.testing.assert_allclose(value, wanted, atol=error)
 
 
-class _Subclassed(keras.Model):
+class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
         self.embedding = L.Embedding(20, 4)
@@ -97,7 +97,7 @@ class _Subclassed(keras.Model):
 
 
 def test_a_subclassed_model_is_called_with_the_calibration_data():
-    model = _Subclassed()
+    model = Subclassed()
     tokens = np.arange(40).reshape(5, 8) % 20
     model(tokens)
     runner = Runner(convert(model, calibration=tokens.astype("int32")))
@@ -109,7 +109,7 @@ def test_a_subclassed_model_is_called_with_the_calibration_data():
 
 
 def test_a_subclassed_model_takes_a_signature():
-    model = _Subclassed()
+    model = Subclassed()
     model(np.zeros((1, 8), "int32"))
     signature = keras.InputSpec(shape=(None, 6), dtype="int32")
     assert convert(model, input_signature=signature).report.inputs[0].shape == (-1, 6)

@@ -75,7 +75,7 @@ def test_nothing_is_repaired_with_data_that_is_not_finite() -> None:
         tfprune.shrink(net(), {"channels": 0.5}, importance="activation", data=X * np.nan)
 
 
-class _Rows(keras.Model):
+class Rows(keras.Model):
     """Takes indices and numbers."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class _Rows(keras.Model):
 
 
 def test_types_of_a_subclassed_model_are_those_that_its_call_takes() -> None:
-    model = _Rows()
+    model = Rows()
     model({"index": np.zeros((6, 1), "int32"), "x": X[:6]})
     found = typed(model, {"index": (6, 1), "x": (6, 4)})
     assert {key: spec.dtype.name for key, spec in found.items()} == {

@@ -30,7 +30,7 @@ def test_names_shapes_and_types_of_nested_inputs():
     assert [value.shape for value in outputs.values()] == [(1, 2)]
 
 
-class _Unasked(keras.Model):
+class Unasked(keras.Model):
     def __init__(self):
         super().__init__()
         self.dense = L.Dense(2)
@@ -42,10 +42,10 @@ class _Unasked(keras.Model):
 
 def test_a_subclassed_model_that_knows_nothing_asks_for_a_signature():
     with pytest.raises(ModelError, match="does not know its input shapes; give input_signature="):
-        interface(_Unasked())
-    face = interface(_Unasked(), keras.InputSpec(shape=(None, 3), dtype="float32"))
+        interface(Unasked())
+    face = interface(Unasked(), keras.InputSpec(shape=(None, 3), dtype="float32"))
     assert face.inputs == (TensorSpec("input", (-1, 3), "float32"),)
-    assert interface(_Unasked(), example=np.zeros((7, 3))).inputs == face.inputs
+    assert interface(Unasked(), example=np.zeros((7, 3))).inputs == face.inputs
 
 
 def test_a_subclassed_model_remembers_the_shape_of_its_first_call():
@@ -79,18 +79,18 @@ def test_generation_tells_the_two_kerases_apart():
 
 
 def test_a_signature_without_a_type_is_taken_for_floats_and_one_without_sizes_refused():
-    face = interface(_Unasked(), keras.InputSpec(shape=(None, 3)))
+    face = interface(Unasked(), keras.InputSpec(shape=(None, 3)))
     assert face.inputs == (TensorSpec("input", (-1, 3), "float32"),)
     with pytest.raises(OptionError, match="input_signature: expected shapes and types"):
-        interface(_Unasked(), tf.TensorSpec(None))
+        interface(Unasked(), tf.TensorSpec(None))
 
 
 def test_calibration_data_of_nested_inputs_that_cannot_be_told_asks_for_a_signature():
     with pytest.raises(ModelError, match="give input_signature="):
-        interface(_Unasked(), example={"a": np.zeros((2, 3)), "b": [np.zeros((2, 3))]})
+        interface(Unasked(), example={"a": np.zeros((2, 3)), "b": [np.zeros((2, 3))]})
 
 
-class _Called(keras.Model):
+class Called(keras.Model):
     def __init__(self):
         super().__init__()
         self.dense = L.Dense(2)
@@ -100,23 +100,23 @@ class _Called(keras.Model):
 
 
 def test_types_that_were_guessed_are_known_to_be():
-    model = _Called()
+    model = Called()
     model(np.zeros((1, 3), "float32"))
     assert interface(model).guessed
     assert not interface(model, example=np.zeros((1, 3), "float32")).guessed
 
 
-class _Pair(keras.Model):
+class Pair(keras.Model):
     def call(self, inputs):
         return inputs[0] + inputs[1]
 
 
 def test_inputs_are_taken_from_data_without_its_labels():
     x, y = np.zeros((4, 3), "float32"), np.zeros(4)
-    assert interface(_Unasked(), example=(x, y)).inputs == interface(_Unasked(), example=x).inputs
-    assert len(interface(_Unasked(), example=((x, x), y)).inputs) == 2
+    assert interface(Unasked(), example=(x, y)).inputs == interface(Unasked(), example=x).inputs
+    assert len(interface(Unasked(), example=((x, x), y)).inputs) == 2
     # One array is not what was called with two, however it is called.
-    pair = _Pair()
+    pair = Pair()
     pair([x, x])
     assert len(interface(pair, example=(x, x)).inputs) == 2
     with pytest.raises(DataError, match="takes 2 inputs. Received 1; a tuple is .inputs, labels."):
@@ -125,7 +125,7 @@ def test_inputs_are_taken_from_data_without_its_labels():
 
 def test_types_are_taken_from_a_list_of_inputs_but_not_from_a_list_of_batches():
     words, x = np.zeros((4, 3), "int32"), np.zeros((4, 3), "float32")
-    pair = _Pair()
+    pair = Pair()
     pair([x, x])
     for data in ([words, x], ([words, x], np.zeros(4))):
         face = interface(pair, example=data)

@@ -44,7 +44,7 @@ def test_export_gives_output_names_in_the_order_of_the_model(tmp_path):
     assert (tmp_path / "saved_model.pb").is_file()
 
 
-class _Gives(keras.Model):
+class Gives(keras.Model):
     def __init__(self, make):
         super().__init__()
         self.dense = L.Dense(2)
@@ -77,7 +77,7 @@ def test_outputs_in_lists_of_a_dict_have_the_same_names_in_the_file(tmp_path):
     ],
 )
 def test_an_output_that_no_file_can_give_is_named(make, fault, tmp_path):
-    model = _Gives(make)
+    model = Gives(make)
     model(np.zeros((1, 3), "float32"))
     face = interface(model, keras.InputSpec(shape=(None, 3), dtype="float32"))
     with pytest.raises(ModelError, match=fault):
