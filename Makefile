@@ -9,7 +9,7 @@ QUICK := -m 'not slow and not exhaustive'
 CHECK := $(addprefix tests/,utils storage workers data report recipe runtime graph contract \
 	structure/ids structure/groups structure/rebuild structure/proof structure/select \
 	structure/targets structure/gates structure/test_shrink.py sparsity/choices \
-	sparsity/test_kernels.py sparsity/test_pruning.py sparsity/test_mask_files.py deploy/verify \
+	sparsity/test_pruning.py sparsity/test_mask_files.py deploy/verify \
 	measure/test_check.py measure/test_comparison.py measure/test_size.py test_house.py \
 	test_public_api.py test_errors.py test_console.py test_keras_inside.py)
 PIP := -m pip install --quiet --disable-pip-version-check

@@ -16,6 +16,7 @@ from tfprune.sparsity.choices.scores import SCORES
 from tfprune.structure.ids.rule_registry import _LAYERS
 
 ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text()
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
@@ -34,15 +35,22 @@ def test_the_folders_are_those_of_the_package_in_their_order() -> None:
 
 
 def test_the_commands_and_files_are_there() -> None:
-    makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"make ([a-z][a-z-]*)", TEXT)
     assert targets
     for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no make {target}"
+        assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), f"no make {target}"
     names = re.findall(r"`((?:tests|tfprune|benchmarks|\.ci)/[\w./]*|[\w.]+\.(?:txt|cfg))`", TEXT)
     assert len(names) > 8
     for name in names:
         assert (ROOT / name).exists(), name
+
+
+def test_what_make_check_runs_is_there() -> None:
+    listed = re.search(r"^CHECK := \$\(addprefix tests/,(.*?)\)$", MAKEFILE, re.M | re.S)
+    assert listed
+    names = listed[1].replace("\\", " ").split()
+    assert len(names) > 20
+    assert [name for name in names if not (ROOT / "tests" / name).exists()] == []
 
 
 @contextmanager
