@@ -112,3 +112,23 @@ def test_a_file_in_a_child_process_gives_the_outputs_of_its_model(
         np.testing.assert_allclose(value, expected[name], atol=1e-5)
     with pytest.raises(pool.ChildError, match="no .tflite|not a .tflite|damaged|too short"):
         file_outputs(jobs.run, b"none", ".tflite", samples, pool.LOAD_LIMIT_S)
+
+
+class Counting(keras.layers.Layer):
+    """A layer that counts its calls in a weight."""
+
+    def build(self, shape) -> None:
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.count.assign(self.count + 1.0)
+        return x * 1.0
+
+
+def test_drawing_a_sequence_leaves_the_weights_as_they_are() -> None:
+    inputs = keras.Input((None, 3))
+    layer = Counting()
+    model = keras.Model(inputs, keras.layers.Conv1D(4, 3)(layer(inputs)))
+    before = float(layer.count.numpy())
+    draw(interface(model), None, [])
+    assert float(layer.count.numpy()) == before

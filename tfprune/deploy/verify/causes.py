@@ -9,12 +9,11 @@ import numpy as np
 from tfprune.data.model_comparison import is_whole, rms_share
 from tfprune.deploy.converter.calibrate import Samples
 from tfprune.deploy.verify.parity import agrees, parity
-from tfprune.deploy.verify.reference import model_outputs
+from tfprune.deploy.verify.reference import has_graph, model_outputs, run_calls
 from tfprune.graph.call_kinds import kind_of
 from tfprune.graph.graph import Call
-from tfprune.graph.model_signature import Interface, unchanged_weights
-from tfprune.graph.read import is_function, read
-from tfprune.graph.rebuild import execute, perform
+from tfprune.graph.model_signature import Interface
+from tfprune.graph.rebuild import perform
 from tfprune.keras_support.internals import copy_mask
 
 # What the sizes of batches change in the last digits.
@@ -46,11 +45,10 @@ def rounding_matters(face: Interface, samples: Samples, fraction: float) -> str:
         samples: Its inputs by name.
         fraction: The change that matters, as a fraction of `scale_of` an output.
     """
-    if not isinstance(face.model, keras.Model) or not getattr(face.model, "inputs", None):
+    if not has_graph(face.model):
         return ""
     inputs = keras.tree.flatten(face.arguments(samples))
     random = np.random.default_rng(0)
-    graph = read(face.model, lambda op: not is_function(op))
 
     def noisy(tensor: Any) -> Any:
         array = np.asarray(tensor)
@@ -67,9 +65,8 @@ def rounding_matters(face: Interface, samples: Samples, fraction: float) -> str:
         made = perform(call.op, args, kwargs)
         return made if kind_of(call.op) == "movement" else keras.tree.map_structure(noisy, made)
 
-    with face.as_its_file(), unchanged_weights(face.model):
-        expected = keras.tree.flatten(execute(graph, inputs, plain))
-        changed = keras.tree.flatten(execute(graph, [noisy(one) for one in inputs], rounded))
+    expected = keras.tree.flatten(run_calls(face, inputs, plain))
+    changed = keras.tree.flatten(run_calls(face, [noisy(one) for one in inputs], rounded))
     pairs = [tuple(map(np.asarray, pair)) for pair in zip(expected, changed, strict=True)]
     worst = max((rms_share(*pair) for pair in pairs if not is_whole(pair[0])), default=0.0)
     if worst <= fraction / 2:  # the rounding of weights does the rest

@@ -11,7 +11,7 @@ from tfprune.data.model_comparison import correlation, rms_share
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples
 from tfprune.deploy.converter.export import called, full_precision
 from tfprune.deploy.qat.rounding.ranges import traced_for_the_converter
-from tfprune.deploy.verify.reference import file_outputs
+from tfprune.deploy.verify.reference import file_outputs, has_graph
 from tfprune.errors import ConversionError, ModelError, type_name
 from tfprune.graph.graph import Call
 from tfprune.graph.model_signature import Interface, interface
@@ -94,7 +94,7 @@ def compare_layers(model: keras.Model, source: litert.Source, samples: Any) -> L
     Example:
         print(compare_layers(model, artifact, x[:4]).to_text())
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not has_graph(model):
         raise ModelError(
             f"expected a functional or sequential keras.Model. Received {type_name(model)}"
         )
@@ -196,7 +196,7 @@ def first_disagreement(
     model: Any, data: bytes, samples: Mapping[str, np.ndarray], error: float
 ) -> str:
     """Return a clause for an error message: the first layer that disagrees, if known."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not has_graph(model):
         return ""
     try:
         row = compare_layers(model, data, dict(samples)).begins(error)

@@ -12,9 +12,9 @@ import numpy as np
 from tfprune.deploy.converter.calibrate import Samples, calibration_samples, random_samples
 from tfprune.errors import ModelError, OptionError
 from tfprune.graph.graph import Call
-from tfprune.graph.model_signature import Interface, generation
+from tfprune.graph.model_signature import Interface, generation, unchanged_weights
 from tfprune.graph.read import is_function, read
-from tfprune.graph.rebuild import execute, perform
+from tfprune.graph.rebuild import Run, execute, perform
 from tfprune.runtime.artifact import report_path
 from tfprune.storage.files import check_destination
 from tfprune.storage.scratch import scratch_folder
@@ -78,7 +78,7 @@ def _emptied(face: Interface, samples: Samples) -> str:
 
     Keras notices only where a layer is built; later, TensorFlow returns memory as it finds it.
     """
-    if not isinstance(face.model, keras.Model) or not getattr(face.model, "inputs", None):
+    if not has_graph(face.model):
         return ""
     found: list[str] = []
 
@@ -91,9 +91,26 @@ def _emptied(face: Interface, samples: Samples) -> str:
                 found.append(f"{call.path}: {str(error).partition('.')[0]}")
         return perform(call.op, args, kwargs)
 
-    graph = read(face.model, lambda op: not is_function(op))
-    execute(graph, keras.tree.flatten(face.arguments(samples)), run)
+    run_calls(face, keras.tree.flatten(face.arguments(samples)), run)
     return next(iter(found), "")
+
+
+def has_graph(model: Any) -> bool:
+    """Return whether a model of Keras 3 can be run call by call: it is no subclassed one."""
+    return isinstance(model, keras.Model) and bool(getattr(model, "inputs", None))
+
+
+def run_calls(face: Interface, inputs: list[Any], run: Run) -> Any:
+    """Run a model call by call as its file does, and leave its weights as they are.
+
+    Args:
+        face: The model; models in it are opened, layers stay whole.
+        inputs: Its inputs in their order.
+        run: Returns the output of each call.
+    """
+    graph = read(face.model, lambda op: not is_function(op))
+    with face.as_its_file(), unchanged_weights(face.model):
+        return execute(graph, inputs, run)
 
 
 def some(samples: Samples) -> Samples:
