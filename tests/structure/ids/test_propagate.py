@@ -195,3 +195,12 @@ def test_the_cost_of_a_custom_layer_is_that_of_its_cut_kernel() -> None:
     assert small.layers[1].w.shape[0] < 24 or small.layers[1].w.shape[1] < 16
     assert report.before.macs == tfprune.macs(model).total
     assert report.after.macs == tfprune.macs(small).total
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_a_penalty_on_an_output_keeps_its_units_unless_it_is_a_sum_over_them(sums: bool) -> None:
+    penalty = keras.regularizers.L2(0.1) if sums else keras.regularizers.OrthogonalRegularizer()
+    inputs = keras.Input((6,))
+    hidden = kl.Dense(8, activity_regularizer=penalty, name="hidden")(inputs)
+    found = tfprune.units(keras.Model(inputs, kl.Dense(2)(hidden)))
+    assert [group.layers for group in found.groups] == ([("hidden",)] if sums else [])

@@ -20,6 +20,8 @@ from tfprune.structure.ids.flow import Flow
 from tfprune.structure.ids.ids import Ids
 from tfprune.structure.ids.rule_registry import find, stop
 
+_SUMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+
 
 def outputs_of(graph: Graph, call: Call, args: Any, kwargs: Any) -> list[Any]:
     """Return the symbolic outputs of a call on symbolic arguments.
@@ -120,7 +122,7 @@ def _count(graph: Graph, call: Call, args: Any, kwargs: Any, made: list[Any]) ->
 
 def _reads_all_units(regularizer: Any) -> bool:
     """Return whether a penalty on an output may be something else than a sum over its units."""
-    return regularizer is not None and not type(regularizer).__module__.startswith("keras.")
+    return regularizer is not None and type(regularizer) not in _SUMS
 
 
 def propagate(flow: Flow, graph: Graph, counts: Mapping[int, float]) -> None:
