@@ -1,7 +1,7 @@
 """Finished cells of a long study, a line of JSON each, so that a run that was killed goes on."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ def store(work: Path, cell: Cell) -> None:
             file.seek(-1, 2)
             start = b"" if file.read() == b"\n" else b"\n"
         file.write(start + json.dumps(cell).encode() + b"\n")
+
+
+def finished(work: Path, budget: Mapping[str, Any], key: Callable[[Cell], Any]) -> dict[Any, Cell]:
+    """Return the finished cells by their keys, all made with the budget."""
+    found = {}
+    for cell in read(work):
+        check_budget(work, cell, budget)
+        found[key(cell)] = cell
+    return found
 
 
 def check_budget(work: Path, cell: Cell, budget: Mapping[str, Any]) -> None:

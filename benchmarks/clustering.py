@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import check_budget, read, store
+from cells import finished, store
 from harness import publish
 from qat import cell_of, spread
 from workers import Job, Worker, peer_versions
@@ -75,10 +75,7 @@ def key(job: Job) -> Key:
 
 def finish(work: Path, only_read: bool) -> Cells:
     """Return the finished cells, after doing those that are missing unless only reading."""
-    cells: Cells = {}
-    for cell in read(work):
-        check_budget(work, cell, BUDGET)
-        cells[key(cell)] = cell
+    cells: Cells = finished(work, BUDGET, key)
     todo = [] if only_read else [job for job in jobs(work) if key(job) not in cells]
     if not todo:
         return cells

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from cells import Cell, check_budget, read, store
+from cells import Cell, finished, store
 from harness import publish
 from numpy.typing import NDArray
 from oneshot import BATCH_SIZE, NETWORKS, SAMPLES, SEEDS, accuracy, scaled, spread
@@ -113,10 +113,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="publish the finished cells")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    cells = {}
-    for cell in read(arguments.work):
-        check_budget(arguments.work, cell, BUDGET)
-        cells[key(cell)] = cell
+    cells = finished(arguments.work, BUDGET, key)
     cases = [("dense", 8), *itertools.product(("nearest", "joint"), (4, 3, 2))]
     for (method, bits), seed, name in itertools.product(reversed(cases), SEEDS, NETWORKS):
         if (name, seed, method, bits) not in cells and not arguments.table:

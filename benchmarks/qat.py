@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import check_budget, read, store
+from cells import finished, store
 from harness import publish
 from workers import Job, Worker, peer_versions
 
@@ -65,18 +65,9 @@ def key(job: Job) -> tuple[Any, ...]:
     return job["network"], job["seed"], job["method"], job["sparsity"]
 
 
-def read_cells(work: Path) -> Cells:
-    """Return the finished cells."""
-    found = {}
-    for cell in read(work):
-        check_budget(work, cell, BUDGET)
-        found[key(cell)] = cell
-    return found
-
-
 def finish(work: Path) -> Cells:
     """Do the cells that are missing, one at a time: the methods take turns."""
-    cells = read_cells(work)
+    cells = finished(work, BUDGET, key)
     todo = [job for job in jobs(work) if key(job) not in cells]
     if not todo:
         return cells
@@ -166,7 +157,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is finished")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    cells = read_cells(options.work) if options.table else finish(options.work)
+    cells = finished(options.work, BUDGET, key) if options.table else finish(options.work)
     total = sum(1 for _ in jobs(options.work))
     unfinished = [] if len(cells) == total else [f"Unfinished: {len(cells)} of {total} cells."]
     publish(

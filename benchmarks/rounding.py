@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, check_budget, read, store
+from cells import Cell, finished, store
 from datasets import Data
 from harness import publish
 from numpy.typing import NDArray
@@ -103,10 +103,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="publish the finished cells")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    cells = {}
-    for cell in read(arguments.work):
-        check_budget(arguments.work, cell, BUDGET)
-        cells[key(cell)] = cell
+    cells = finished(arguments.work, BUDGET, key)
     for seed, (name, network) in itertools.product(SEEDS, NETWORKS.items()):
         missing = [case for case in CASES if (name, seed, *case) not in cells]
         if arguments.table or not missing:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import check_budget, read, store
+from cells import finished, store
 from harness import publish
 from workers import Job, Worker, WorkerError, peer_versions
 
@@ -72,21 +72,12 @@ def key(job: Job) -> tuple[Any, ...]:
     return job["network"], job["seed"], job["method"], job["sparsity"]
 
 
-def read_cells(work: Path) -> Cells:
-    """Return the finished cells."""
-    found = {}
-    for cell in read(work):
-        check_budget(work, cell, BUDGET)
-        found[key(cell)] = cell
-    return found
-
-
 class Run:
     """Two workers, one a generation of Keras, that finish cells side by side."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        self.cells = read_cells(work)
+        self.cells = finished(work, BUDGET, key)
         self.changed = threading.Condition()
         self.failure: WorkerError | None = None
 
