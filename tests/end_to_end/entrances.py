@@ -25,10 +25,10 @@ import numpy as np
 import tfprune
 from tests.loading.damage import mutated, mutated_config
 from tests.runtime.mutations import mutations
+from tfprune.data.npz import read_npz
 from tfprune.errors import RecipeError, TfpruneError
 from tfprune.pipeline.check import check
 from tfprune.pipeline.compress import prepare
-from tfprune.pipeline.datasets import read_npz
 from tfprune.pipeline.folder import open_folder
 from tfprune.pipeline.saving import load_artifact
 from tfprune.recipe import load_recipe, parse_recipe, shipped_recipes

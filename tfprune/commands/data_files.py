@@ -23,7 +23,7 @@ def read_data(given: str, option: str, part: str = TRAIN) -> Any:
     """
     import numpy as np
 
-    from tfprune.pipeline.datasets import read_npz
+    from tfprune.data.npz import read_npz
     from tfprune.recipe.sources import is_function
     from tfprune.recipe.user_code import import_function
 
@@ -44,7 +44,7 @@ def read_data(given: str, option: str, part: str = TRAIN) -> Any:
 
 def _pair(arrays: Mapping[str, Any], part: str, where: str) -> Any:
     """Return inputs, or inputs and labels, of the arrays of an `.npz`."""
-    from tfprune.pipeline.datasets import pairs_in
+    from tfprune.data.npz import pairs_in
 
     for x, y in pairs_in(arrays, part):
         return x if y is None else (x, y)

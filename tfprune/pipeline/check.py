@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tfprune.data.npz import pairs_in, read_npz
 from tfprune.errors import ArtifactError, DataError, OptionError
 from tfprune.measure.check import Limits, Verdict, check_file
 from tfprune.measure.fidelity import guessed
-from tfprune.pipeline.datasets import load_data, pairs_in, read_npz
+from tfprune.pipeline.datasets import load_data
 from tfprune.pipeline.folder import RECIPE, TEST_SHA256, facts_of
 from tfprune.recipe import Recipe, load_recipe, parse_recipe
 from tfprune.recipe.tables import MeasureTable

@@ -4,7 +4,7 @@ The test set is used for the final report only; calibration and validation use t
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tfprune.data.data_forms import is_array
 from tfprune.data.feed import in_order
 from tfprune.data.model_inputs import ModelInputs, OneInput, fits, leaves, mapped
+from tfprune.data.npz import read_npz
 from tfprune.data.samples import Split, as_arrays, checked
 from tfprune.data.streams import Convert, Mapped, Stream
 from tfprune.errors import DataError, type_name
@@ -21,7 +22,6 @@ from tfprune.recipe.builtin_data import builtin_data
 from tfprune.recipe.sources import is_file, is_function
 from tfprune.recipe.tables import DataTable
 from tfprune.recipe.user_code import import_function
-from tfprune.storage.archives import ArchiveFault, open_archive
 from tfprune.task.guess import guess_task
 from tfprune.task.labels import check_output, labels_for, width_of
 from tfprune.task.task import Task
@@ -386,28 +386,3 @@ def _cut(split: Set, fraction: float, seed: int, name: str) -> tuple[Set, Set]:
     if isinstance(split, Split):
         return split.rows(aside), split.rows(rest)
     return split.with_chunks(np.sort(aside)), split.with_chunks(np.sort(rest))
-
-
-def read_npz(path: str, name: str) -> dict[str, NDArray]:
-    """Return the arrays of an `.npz`.
-
-    Raises:
-        DataError: It is missing or damaged; the message begins with `name`.
-    """
-    try:
-        with open_archive(path) as archive:
-            return {key: archive.read(key) for key in archive.names}
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file.") from None
-    except ArchiveFault as fault:
-        raise DataError(f"{name}: not a valid .npz of plain arrays: {fault}") from None
-
-
-def pairs_in(arrays: Mapping[str, NDArray], part: str) -> Iterator[tuple[NDArray, NDArray | None]]:
-    """Yield the inputs and labels of an `.npz`: x and y, then those of a part, x_test and y_test.
-
-    The labels are None where there are none.
-    """
-    for end in ("", f"_{part}"):
-        if f"x{end}" in arrays:
-            yield arrays[f"x{end}"], arrays.get(f"y{end}")

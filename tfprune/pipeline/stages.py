@@ -253,11 +253,11 @@ def quantize(run: Run) -> Mapping[str, Any]:
     run.seed(4)
     last = run.folder.file(_before("quantize", run))
     write_atomic(run.folder.file("model.keras"), last.read_bytes())
-    table, model = run.recipe.quantize, run.load("model.keras")
+    table, model = run.recipe.quantize or QuantizeTable("float32"), run.load("model.keras")
     options: dict[str, Any] = {
-        "io": table.io if table else None,
-        "layers": table.layers if table else None,
-        "rounding": table.rounding if table else None,
+        "io": table.io,
+        "layers": table.layers,
+        "rounding": table.rounding,
         "input_shape": file_shape(model, table, run.data),
         "calibration": run.calibration(),
         "progress": run.progress,
@@ -265,7 +265,7 @@ def quantize(run: Run) -> Mapping[str, Any]:
     artifact = to_tflite(
         model,
         run.folder.file("model.tflite"),
-        scheme=table.scheme if table else "float32",
+        scheme=table.scheme,
         **options,
         **_choosing(run),
     )
@@ -289,8 +289,7 @@ def _choosing(run: Run) -> dict[str, Any]:
     if table is None or table.scheme != AUTO:
         return {}
     # The test set is only for the final report.
-    seen = run.data.validation or run.data.train
-    seen = seen.first(CHOICE_EXAMPLES)
+    seen = (run.data.validation or run.data.train).first(CHOICE_EXAMPLES)
     options = {"prefer": table.prefer, "max_drop": table.max_drop}
     task = task_of_model(run.load("model.keras"), run.data)
     if task.name == "anomaly":  # only the test set has anomalies, so the outputs are compared
