@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +55,8 @@ def read_keys(arguments: argparse.Namespace, table: str, keys: Sequence[str], **
 
 def _value(text: Any) -> Any:
     """Return the value of an option: TOML, a table such as macs=0.5, or plain text."""
+    import tomllib
+
     from tfprune.recipe.parse import read_value
 
     if not isinstance(text, str):

@@ -1,7 +1,6 @@
 """Atomic writes, and paths checked before any work is done."""
 
 import contextlib
-import json
 import os
 import stat
 import tempfile
@@ -90,6 +89,8 @@ def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
         Traceback (most recent call last):
         ValueError: NaN is not allowed in JSON
     """
+    import json  # `tfprune --help` needs none
+
     try:
         return json.loads(text, parse_constant=None if nan else _refuse)
     except RecursionError:

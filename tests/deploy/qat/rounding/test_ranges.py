@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from tfprune.deploy.qat.quantize_aware import quantize_aware
-from tfprune.deploy.qat.rounding.ranges import ActivationRange
+from tfprune.deploy.qat.rounding.ranges import (
+    ActivationRange,
+    rounded_constant,
+    rounded_symmetric,
+)
 from tfprune.deploy.tflite import to_tflite
 from tfprune.runtime.litert import Runner
 
@@ -99,3 +103,30 @@ def test_a_bias_behind_a_kernel_of_zeros_is_stored(kind, bits):
     aware.fit(x, np.zeros((16, *model.output_shape[1:])), epochs=1, verbose=0)
     artifact = to_tflite(aware, scheme="int8", calibration=x)
     assert artifact.report.parity[0].correlation > 0.999
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (0,)])
+def test_a_constant_is_rounded_as_a_kernel_is(axes):
+    kernel = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
+    kernel[:, 2] = 0
+    found = np.asarray(rounded_constant(kernel, axes))
+    np.testing.assert_allclose(found, rounded_symmetric(kernel, axes), atol=1e-6)
+
+
+def test_a_constant_of_few_bits_has_their_values():
+    kernel = np.random.default_rng(0).normal(size=(7, 5)).astype("float32")
+    found = np.asarray(rounded_constant(kernel, (0,), bits=4))
+    np.testing.assert_allclose(found, rounded_symmetric(kernel, (0,), bits=4), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_kernel_that_the_converter_does_not_fold_is_in_the_file():
+    """The largest weight of 141 MB was left in the file as an operation."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8192,)), L.Dense(4300), L.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(8, 8192)).astype("float32")
+    aware = quantize_aware(model)
+    aware(x, training=True)
+    written = to_tflite(aware, scheme="int8")
+    assert len(written.bytes) < 8192 * 4300 * 1.01
+    np.testing.assert_allclose(Runner(written)(x[:1])[0], aware(x[:1])[0], atol=0.05)

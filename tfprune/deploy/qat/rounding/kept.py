@@ -1,6 +1,7 @@
 """What stays of a weight that trains under rounding: its zeros, and which of it are equal."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,7 +12,12 @@ from keras import ops
 from numpy.typing import NDArray
 
 from tfprune.deploy.qat.rounding.layer_rounding import WeightRounding
-from tfprune.deploy.qat.rounding.ranges import rounded_by_channel, rounded_symmetric, traced
+from tfprune.deploy.qat.rounding.ranges import (
+    rounded_by_channel,
+    rounded_constant,
+    rounded_symmetric,
+    traced,
+)
 from tfprune.utils.centroids import distinct, nearest, settled
 
 T = TypeVar("T")
@@ -20,6 +26,8 @@ T = TypeVar("T")
 _MOST = 256
 # Of the factors of channels, relative to the largest.
 _SMALLEST = 1e-4
+# Weights; the converter computes nothing from inputs of more than 128 MiB.
+_MOST_FOLDED = 2**24
 
 
 @dataclass(frozen=True)
@@ -139,13 +147,17 @@ class Kept:
             training: Whether the model trains.
         """
         bits = self.rounding.bits
-        if traced() and (self.index is not None or self.rounding != WeightRounding()):
+        if traced() and (
+            self.index is not None
+            or self.rounding != WeightRounding()
+            or math.prod(variable.shape) > _MOST_FOLDED
+        ):
             # The converter may not fold what is computed, so that it is given the result.
             with tf.init_scope():
                 value = self.value(ops.convert_to_tensor(variable)).numpy()
                 factor = None if self.factor is None else np.array(self.factor)
             if factor is None:
-                return rounded_symmetric(tf.constant(value), self.axes, bits)
+                return rounded_constant(value, self.axes, bits)
             return rounded_by_channel(value, factor, bits)
         value = self.value(raw, training)
         if self.factor is not None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from numpy.typing import NDArray
 
 from tfprune.deploy.qat.rounding.layer_rounding import RANGES
 
@@ -101,6 +102,22 @@ def _of_channels(kernel: Any, largest: Any, channels: int, bits: int) -> Any:
         flat, -limit, limit, num_bits=bits, narrow_range=True
     )
     return ops.reshape(rounded, kernel.shape)
+
+
+def rounded_constant(kernel: NDArray, axes: Sequence[int], bits: int = 8) -> Any:
+    """Return a kernel for the converter as `rounded_symmetric` does, with nothing left to fold."""
+    kernel = np.asarray(kernel, np.float32)
+    largest = np.abs(kernel).max(axis=tuple(axes), keepdims=True)
+    largest = np.where(largest == 0, 1, np.maximum(largest, _SMALL)).astype(np.float32)
+    if largest.size == 1:
+        limit = float(largest.item())
+        return tf.quantization.fake_quant_with_min_max_args(
+            tf.constant(kernel), -limit, limit, num_bits=bits, narrow_range=True
+        )
+    if bits < 8:
+        return _of_channels(tf.constant(kernel), largest, kernel.ndim - len(axes), bits)
+    scale = largest / (2 ** (bits - 1) - 1)
+    return tf.constant(np.round(kernel / scale) * scale)
 
 
 def rounded_by_channel(kernel: Any, factor: Any, bits: int = 8) -> Any:
